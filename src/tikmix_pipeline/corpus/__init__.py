@@ -1,0 +1,1 @@
+"""What the model reads: text sources become tokenised domain shards, and shards become a `MixtureStream`."""

@@ -1,0 +1,86 @@
+"""Writing files so that a reader never sees half of one.
+
+Whatever is written goes to a temporary sibling first and is renamed when complete, so a killed run leaves either the
+old artifact or the new one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.errors import TikmixError
+
+_CHUNK_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to write a file or folder to, then rename it over `path`.
+
+    Nothing is left behind when the body raises. An existing folder is replaced whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    remove(temporary)
+    try:
+        yield temporary
+        if path.is_dir():
+            remove(path)
+        os.replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, so that equal values give equal bytes."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        TikmixError: the file is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TikmixError(f"{path} is not valid JSON ({error}). Delete it and run its stage again.") from error
+
+
+def sha256_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+    """Refuse to start writing what the disk cannot hold.
+
+    Raises:
+        TikmixError: fewer than `needed_bytes` are free where `folder` is or will be.
+    """
+    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < needed_bytes:
+        raise TikmixError(
+            f"{purpose} need {needed_bytes / 1e6:.0f} MB in {folder}, but only {free_bytes / 1e6:.0f} MB are free "
+            "there. Free some space, or make the corpus smaller (corpus.max_megabytes)."
+        )

@@ -1,0 +1,1 @@
+"""What is decided: mixtures on the simplex, their bounds, and TiKMiX-D."""

@@ -1,0 +1,42 @@
+"""Typed parameters, one group per room. `RunParameters` is all that a run may be told."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeInt
+
+from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.corpus import CorpusParameters
+from tikmix_pipeline.parameters.decision import OptimizeParameters, ReweightParameters, TikmixParameters
+from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tikmix_pipeline.parameters.training import ModelParameters, TrainParameters
+
+
+class RunParameters(ParameterGroup):
+    """The top level of `parameters.yml`."""
+
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
+    """Names the output folders."""
+    seed: NonNegativeInt = 0
+    """Decides initial weights, data order and sampled labels."""
+    round: NonNegativeInt | None = None
+    """The round a single stage acts on; default: the first in which the stage is still to be done."""
+    corpus: CorpusParameters
+    model: ModelParameters = ModelParameters()
+    train: TrainParameters = TrainParameters()
+    influence: InfluenceParameters = InfluenceParameters()
+    optimize: OptimizeParameters = OptimizeParameters()
+    reweight: ReweightParameters = ReweightParameters()
+    tikmix: TikmixParameters = TikmixParameters()
+
+
+__all__ = [
+    "CorpusParameters",
+    "InfluenceParameters",
+    "ModelParameters",
+    "OptimizeParameters",
+    "ParameterGroup",
+    "ReweightParameters",
+    "RunParameters",
+    "TikmixParameters",
+    "TrainParameters",
+]

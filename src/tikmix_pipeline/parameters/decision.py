@@ -1,0 +1,54 @@
+"""`optimize`, `reweight` and `tikmix`: how influence becomes a mixture, and the loop around it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from tikmix_pipeline.parameters.base import ParameterGroup
+
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
+class DomainBounds(ParameterGroup):
+    """Bounds on one domain's weight."""
+
+    min: Weight = 0.0
+    max: Weight = 1.0
+
+
+class OptimizeParameters(ParameterGroup):
+    """TiKMiX-D: minimise `α·std(P̂) − β·ΣP̂ − γ·H(w)` within bounds."""
+
+    uniformity: NonNegativeFloat = 1.0
+    """α, the weight of the spread of the tasks' normalised gains."""
+    gain: NonNegativeFloat = 1.0
+    """β, the weight of the tasks' total normalised gain."""
+    entropy: NonNegativeFloat = 1.0
+    """γ, the weight of the mixture's entropy."""
+    pareto: bool = True
+    """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
+    min_weight: Weight = 0.0
+    max_weight: Weight = 1.0
+    bounds: dict[str, DomainBounds] = Field(default_factory=dict)
+    """Per domain, tighter than `min_weight` and `max_weight`."""
+    max_epochs: PositiveFloat = 4.0
+    """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
+
+
+class ReweightParameters(ParameterGroup):
+    """How a decided mixture is recorded."""
+
+    decimals: Annotated[int, Field(ge=3, le=12)] = 6
+    """Weights are rounded to this many decimals by largest remainder; they sum to 1 exactly."""
+
+
+class TikmixParameters(ParameterGroup):
+    """The loop of rounds."""
+
+    rounds: PositiveInt = 3
+    strategy: Literal["direct", "prior"] = "direct"
+    """`direct` is TiKMiX-D; `prior` keeps the prior mixture, as the baseline."""
+    memory: Literal["mean", "none"] = "mean"
+    """`mean` decides on the running mean of the task-normalised influence; `none` on the last measurement."""
+    prior: Literal["proportional", "uniform"] | dict[str, Weight] = "proportional"
+    """Mixture 0: by the domains' token counts, equal, or given weights."""

@@ -1,0 +1,57 @@
+"""`model` and `train`: what is trained, and how a chunk of training goes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from tikmix_pipeline.parameters.base import ParameterGroup
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelParameters(ParameterGroup):
+    """A built-in size, or the user's own checkpoint."""
+
+    preset: str = "llama-1m"
+    """One of `tikmix_pipeline.lm.model.PRESETS`; ignored when `checkpoint` is given."""
+    checkpoint: str | None = None
+    """A folder that `AutoModelForCausalLM.from_pretrained` reads, as the starting point."""
+    trust_remote_code: bool = False
+    """Run the Python code that comes with `checkpoint`. Leave this off unless you wrote it."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+
+
+class TrainParameters(ParameterGroup):
+    """One chunk of training. Amounts are tokens over the whole run unless they say otherwise."""
+
+    chunk_tokens: PositiveInt = 600_000
+    """Training tokens per round, rounded up to whole steps."""
+    batch_size: PositiveInt = 16
+    """Sequences per optimiser step, over all ranks."""
+    micro_batch_size: PositiveInt | None = None
+    """Sequences per forward pass; smaller than `batch_size` accumulates gradients."""
+    context: Annotated[int, Field(ge=2)] = 256
+    """Tokens per sequence."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` moves the matrices of the blocks by Muon and the rest by AdamW."""
+    learning_rate: PositiveFloat = 3e-3
+    muon_learning_rate: PositiveFloat = 2e-2
+    weight_decay: NonNegativeFloat = 0.1
+    """On matrices and embeddings, not on norms and biases."""
+    beta1: Momentum = 0.9
+    beta2: Momentum = 0.95
+    epsilon: PositiveFloat = 1e-8
+    gradient_clip: PositiveFloat = 1.0
+    """Largest global gradient norm."""
+    warmup_tokens: NonNegativeInt = 100_000
+    decay_tokens: NonNegativeInt = 300_000
+    """Length of the linear decay to `final_learning_rate_fraction` at the very end of the last round."""
+    final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` keeps float32 weights and runs matrix products in bfloat16."""
+    device: str = "auto"
+    """`auto` takes the GPU where there is one."""
+    save_every_steps: PositiveInt = 50
+    """Interval of the resume points inside a chunk."""
+    evaluation_items: PositiveInt | None = 256
+    """Items per task scored after each round; the final evaluation scores all."""
