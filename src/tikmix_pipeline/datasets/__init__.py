@@ -1,0 +1,16 @@
+"""The only code that knows paths and formats; every artifact stands beside the recipe that made it."""
+
+from tikmix_pipeline.datasets.artifacts import FigureDataset, FolderDataset, JsonDataset, TableDataset
+from tikmix_pipeline.datasets.mixtures import MixtureRowsDataset
+from tikmix_pipeline.datasets.paths import FolderPathDataset, ResumePoint, ResumePointDataset
+
+__all__ = [
+    "FigureDataset",
+    "FolderDataset",
+    "FolderPathDataset",
+    "JsonDataset",
+    "MixtureRowsDataset",
+    "ResumePoint",
+    "ResumePointDataset",
+    "TableDataset",
+]

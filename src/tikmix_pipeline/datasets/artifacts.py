@@ -1,0 +1,136 @@
+"""Artifacts: files and folders that exist, for Kedro, only while their recipe matches what the run would make.
+
+`--only-missing-outputs` asks each dataset whether it exists; an artifact made from something else answers no and is
+made again. Loading one whose recipe does not match is refused.
+"""
+
+import importlib
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.io import AbstractDataset
+
+from tikmix_pipeline.datasets.recipes import Recipe, Status, artifact_status, forget_recipe, write_recipe
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, replacing, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Artifact(AbstractDataset[Any, Any]):
+    """A file or folder with its recipe beside it.
+
+    `expected` is set before a run; without it (notebooks, `kedro viz`) whatever is on disk is loaded as it is.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+        self.expected: Recipe | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where the artifact stands."""
+        return self._filepath
+
+    @abstractmethod
+    def read(self) -> Any:
+        """Read the artifact's content."""
+
+    @abstractmethod
+    def write(self, data: Any) -> None:
+        """Write the artifact's content, whole or not at all."""
+
+    def status(self) -> tuple[Status, str]:
+        """Tell whether the artifact is what the run would make; the second value says why not."""
+        if self.expected is None:
+            return ("fresh", "") if self._filepath.exists() else ("missing", "it is not there")
+        return artifact_status(self._filepath, self.expected)
+
+    def load(self) -> Any:
+        """Load the artifact.
+
+        Raises:
+            TikmixError: it is missing, or was made from something else.
+        """
+        status, reason = self.status()
+        if status != "fresh":
+            raise TikmixError(f"{self._filepath} is {status}: {reason}. Run the stage that makes it first.")
+        return self.read()
+
+    def save(self, data: Any) -> None:
+        """Write the artifact, then its recipe."""
+        forget_recipe(self._filepath)
+        self.write(data)
+        if self.expected is not None:
+            write_recipe(self._filepath, self.expected)
+
+    def _exists(self) -> bool:
+        return self.status()[0] == "fresh"
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class JsonDataset(Artifact):
+    """A JSON document."""
+
+    def read(self) -> Any:
+        """Read the document."""
+        return read_json(self._filepath)
+
+    def write(self, data: Any) -> None:
+        """Write the document."""
+        write_json(self._filepath, data)
+
+
+class TableDataset(Artifact):
+    """A pandas table as Parquet."""
+
+    def read(self) -> "pd.DataFrame":
+        """Read the table."""
+        import pandas as pd
+
+        return pd.read_parquet(self._filepath)
+
+    def write(self, data: "pd.DataFrame") -> None:
+        """Write the table."""
+        with replacing(self._filepath) as temporary:
+            data.to_parquet(temporary, index=False)
+
+
+class FigureDataset(Artifact):
+    """A matplotlib figure as PNG; loading gives the path, for whoever shows it."""
+
+    def read(self) -> Path:
+        """Return the picture's path."""
+        return self._filepath
+
+    def write(self, data: "Figure") -> None:
+        """Draw the figure."""
+        with replacing(self._filepath) as temporary:
+            data.savefig(temporary, format="png", dpi=120)
+
+
+class FolderDataset(Artifact):
+    """A folder written by the function that a node returns, and opened by the function named `reader`."""
+
+    def __init__(self, *, filepath: str, reader: str, metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._reader = reader
+
+    def read(self) -> Any:
+        """Open the folder with `reader`."""
+        module, name = self._reader.split(":")
+        opener: Any = importlib.import_module(module)
+        for part in name.split("."):
+            opener = getattr(opener, part)
+        return opener(self._filepath)
+
+    def write(self, data: Callable[[Path], Any]) -> None:
+        """Let `data` write the folder; it must do so whole or not at all."""
+        data(self._filepath)

@@ -1,0 +1,84 @@
+"""Places on disk that a node is handed: a plain folder, and the resume point inside a chunk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset
+
+from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, forget_recipe, write_recipe
+from tikmix_pipeline.files import remove
+
+
+class FolderPathDataset(AbstractDataset[NoReturn, Path]):
+    """The path of a folder, for rooms that take paths as arguments."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """Return the path; the folder is made if need be."""
+        self._filepath.mkdir(parents=True, exist_ok=True)
+        return self._filepath
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: a path is given, not made."""
+        raise NotImplementedError
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """The state of an artifact under way; it counts only for the very artifact it was saved for."""
+
+    folder: Path
+    recipe: Recipe | None
+
+    def find(self) -> Path | None:
+        """Return the folder saved by an earlier, stopped run of the same recipe, if there is one."""
+        if self.recipe is None or artifact_status(self.folder, self.recipe)[0] != "fresh":
+            return None
+        return self.folder
+
+    def save(self, write: Callable[[Path], Any]) -> None:
+        """Let `write` replace the saved folder."""
+        forget_recipe(self.folder)
+        write(self.folder)
+        if self.recipe is not None:
+            write_recipe(self.folder, self.recipe)
+
+    def discard(self) -> None:
+        """Remove what was saved, once the artifact itself is complete."""
+        forget_recipe(self.folder)
+        remove(self.folder)
+
+
+class ResumePointDataset(AbstractDataset[NoReturn, ResumePoint]):
+    """Hands a node the resume point of the artifact named `completes`."""
+
+    def __init__(self, *, filepath: str, completes: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.completes = completes
+        self.metadata = metadata
+        self.expected: Recipe | None = None
+
+    def load(self) -> ResumePoint:
+        """Return the resume point for the artifact that the run expects."""
+        return ResumePoint(self._filepath, self.expected)
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: the node writes through the resume point."""
+        raise NotImplementedError
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "completes": self.completes}

@@ -1,0 +1,36 @@
+"""Next-token cross-entropy over the tokens that carry loss.
+
+Axes: B sequences, S tokens of a sequence, P = S - 1 predictions, V vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+
+
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Return the device of the model's parameters."""
+    return next(model.parameters()).device
+
+
+def next_token_logits(model: torch.nn.Module, tokens_BS: Tensor) -> Tensor:
+    """Return the logits (B, P, V) of tokens 1..S-1, each from the tokens before it, in float32.
+
+    No attention mask is needed: padding stands on the right, where a causal model does not look.
+    """
+    logits: Tensor = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
+    return logits.float() if logits.dtype != torch.float64 else logits
+
+
+def summed_loss(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, int]:
+    """Return the summed cross-entropy in nats over loss-carrying tokens, and how many there are."""
+    device = device_of(model)
+    tokens_BS = torch.from_numpy(batch.tokens_BS).to(device)
+    logits_BPV = next_token_logits(model, tokens_BS)
+    targets_BP = tokens_BS[:, 1:]
+    if batch.loss_BS[:, 1:].all():
+        return F.cross_entropy(logits_BPV.flatten(0, 1), targets_BP.flatten(), reduction="sum"), targets_BP.numel()
+    carries_BP = torch.from_numpy(batch.loss_BS[:, 1:]).to(device)
+    return F.cross_entropy(logits_BPV[carries_BP], targets_BP[carries_BP], reduction="sum"), batch.loss_tokens

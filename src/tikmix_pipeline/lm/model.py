@@ -1,0 +1,114 @@
+"""The model: a built-in Llama-style size, or any checkpoint that `AutoModelForCausalLM` reads.
+
+Every built-in size is a plain `LlamaConfig`, so that what is trained here loads anywhere.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters import ModelParameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """The shape of a Llama-style model; its parameter count also depends on the vocabulary."""
+
+    width: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    feed_forward: int
+    tied_embeddings: bool
+
+
+PRESETS = {
+    "llama-tiny": Preset(width=32, layers=2, heads=2, key_value_heads=1, feed_forward=96, tied_embeddings=False),
+    "llama-1m": Preset(width=128, layers=4, heads=4, key_value_heads=2, feed_forward=352, tied_embeddings=False),
+    "llama-3m": Preset(width=192, layers=6, heads=6, key_value_heads=2, feed_forward=512, tied_embeddings=False),
+    "llama-10m": Preset(width=320, layers=8, heads=5, key_value_heads=5, feed_forward=864, tied_embeddings=False),
+    "llama-50m": Preset(width=512, layers=12, heads=8, key_value_heads=4, feed_forward=1408, tied_embeddings=True),
+    "llama-100m": Preset(width=768, layers=12, heads=12, key_value_heads=4, feed_forward=2048, tied_embeddings=True),
+    "llama-300m": Preset(width=1024, layers=20, heads=16, key_value_heads=4, feed_forward=2816, tied_embeddings=True),
+    "llama-1b": Preset(width=2048, layers=16, heads=32, key_value_heads=8, feed_forward=8192, tied_embeddings=True),
+}
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn `auto` into the GPU where there is one, else the CPU.
+
+    Raises:
+        TikmixError: the named device is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise TikmixError(f"Device '{device}' cannot be used ({error}). Set the `device` parameter to auto.") from error
+
+
+def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: int, seed: int) -> "PreTrainedModel":
+    """Build a preset with seeded initial weights, in float32 on the CPU.
+
+    Raises:
+        TikmixError: `model.preset` names no built-in size.
+    """
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    preset = PRESETS.get(parameters.preset)
+    if preset is None:
+        close = get_close_matches(parameters.preset, PRESETS, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(PRESETS)}."
+        raise TikmixError(f"model.preset: '{parameters.preset}' is not a built-in size; {hint}")
+    config = LlamaConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=preset.width,
+        num_hidden_layers=preset.layers,
+        num_attention_heads=preset.heads,
+        num_key_value_heads=preset.key_value_heads,
+        intermediate_size=preset.feed_forward,
+        max_position_embeddings=context,
+        tie_word_embeddings=preset.tied_embeddings,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+        use_cache=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=parameters.attention)
+    return model.float()
+
+
+def load_model(folder: Path, parameters: ModelParameters, *, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
+    """Load a checkpoint folder in Hugging Face format; weights only from safetensors.
+
+    Raises:
+        TikmixError: the folder is missing or holds no readable checkpoint.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if not (folder / "config.json").is_file():
+        raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
+    arguments: dict[str, Any] = {"attn_implementation": parameters.attention, "dtype": dtype, "local_files_only": True}
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=parameters.trust_remote_code, **arguments
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TikmixError(f"The checkpoint in {folder} cannot be read: {error}") from error
+    model.config.use_cache = False
+    return model
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Count trainable parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

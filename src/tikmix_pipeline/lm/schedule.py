@@ -1,0 +1,55 @@
+"""Warm-up, stable, decay: the learning rate over the whole run, across chunks.
+
+The rate rises linearly, stays, and falls linearly at the end of the last round only, so that all earlier rounds are
+measured at the full rate (Hu et al. 2024, MiniCPM, section 4).
+"""
+
+import math
+from dataclasses import dataclass
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters import TrainParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Learning-rate factors by global step; lengths are in steps."""
+
+    chunk_steps: int
+    total_steps: int
+    warmup_steps: int
+    decay_steps: int
+    final_fraction: float
+
+    @classmethod
+    def of(cls, parameters: TrainParameters, rounds: int) -> "Schedule":
+        """Convert token amounts to steps.
+
+        Raises:
+            TikmixError: warm-up and decay together are longer than the run.
+        """
+        tokens_per_step = parameters.batch_size * parameters.context
+        chunk_steps = math.ceil(parameters.chunk_tokens / tokens_per_step)
+        warmup_steps = math.ceil(parameters.warmup_tokens / tokens_per_step)
+        decay_steps = math.ceil(parameters.decay_tokens / tokens_per_step)
+        if warmup_steps + decay_steps > chunk_steps * rounds:
+            raise TikmixError(
+                f"train.warmup_tokens ({parameters.warmup_tokens}) and train.decay_tokens ({parameters.decay_tokens}) "
+                f"are longer than the whole run of {rounds} rounds x train.chunk_tokens ({parameters.chunk_tokens}). "
+                "Shorten them or train more."
+            )
+        return cls(
+            chunk_steps=chunk_steps,
+            total_steps=chunk_steps * rounds,
+            warmup_steps=warmup_steps,
+            decay_steps=decay_steps,
+            final_fraction=parameters.final_learning_rate_fraction,
+        )
+
+    def factor(self, step: int) -> float:
+        """Return the factor of the peak learning rate for the step that follows `step` finished ones."""
+        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        steps_left = max(0, self.total_steps - step - 1)
+        if steps_left >= self.decay_steps:
+            return warmup
+        return warmup * (self.final_fraction + (1 - self.final_fraction) * steps_left / self.decay_steps)

@@ -1,0 +1,117 @@
+"""One chunk of training: a plain loop whose every step depends on the state and the stream alone.
+
+`k` steps, a save, a restore and `n - k` steps give the same bits as `n` steps on one CPU. Cost over a bare loop of
+forward, backward and step is measured by `benchmarks/trainer.py`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.stream import MixtureStream
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.loss import device_of, summed_loss
+from tikmix_pipeline.lm.optimizer import NamedOptimizer
+from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one optimiser step did; loss in nats per token, before the step."""
+
+    step: int
+    tokens: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+
+
+@dataclass
+class TrainingState:
+    """All that the next step depends on, except the stream's shards."""
+
+    model: nn.Module
+    optimizer: NamedOptimizer
+    stream: MixtureStream
+    step: int = 0
+    records: list[StepRecord] = field(default_factory=list)
+    """Of the chunk under way."""
+
+
+def train_steps(
+    state: TrainingState,
+    parameters: TrainParameters,
+    schedule: Schedule,
+    *,
+    last_step: int,
+    save: Callable[[TrainingState], None] | None = None,
+    description: str = "train",
+) -> None:
+    """Train until `last_step` optimiser steps are done, counted from the start of the run.
+
+    Args:
+        state: changed in place; one record is appended per step.
+        save: called every `parameters.save_every_steps` steps, so that a stopped chunk can be resumed.
+
+    Raises:
+        TikmixError: the loss or its gradient is no longer finite; the weights are those before the bad step.
+    """
+    tokens_per_step = parameters.batch_size * parameters.context
+    state.model.train()
+    with progress_bar(description, (last_step - state.step) * tokens_per_step, "tok") as bar:
+        while state.step < last_step:
+            _step(state, parameters, schedule)
+            bar.update(tokens_per_step)
+            if save is not None and state.step < last_step and state.step % parameters.save_every_steps == 0:
+                save(state)
+
+
+def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule) -> None:
+    loss = _accumulate_gradients(state.model, state.stream.next_batch(), parameters)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), parameters.gradient_clip)
+    loss_value, norm_value = float(loss), float(norm)
+    if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+        raise TikmixError(
+            f"Training diverged at step {state.step}: loss {loss_value}, gradient norm {norm_value}. The last resume "
+            f"point is kept. Lower train.learning_rate (now {parameters.learning_rate}) or train.gradient_clip (now "
+            f"{parameters.gradient_clip}), or lengthen train.warmup_tokens."
+        )
+    factor = schedule.factor(state.step)
+    state.optimizer.step(factor)
+    state.step += 1
+    tokens = state.step * parameters.batch_size * parameters.context
+    state.records.append(StepRecord(state.step, tokens, loss_value, parameters.learning_rate * factor, norm_value))
+
+
+def _accumulate_gradients(model: nn.Module, windows_BS: Any, parameters: TrainParameters) -> Tensor:
+    """Add the gradient of the batch's mean loss, micro-batch by micro-batch; return that loss."""
+    device = device_of(model)
+    loss_tokens = len(windows_BS) * (windows_BS.shape[1] - 1)
+    size = parameters.micro_batch_size or len(windows_BS)
+    total = torch.zeros((), device=device)
+    for start in range(0, len(windows_BS), size):
+        with torch.autocast(device.type, torch.bfloat16, enabled=parameters.precision == "bfloat16"):
+            loss, _ = summed_loss(model, TokenBatch.of_windows(windows_BS[start : start + size]))
+        mean = loss / loss_tokens
+        mean.backward()
+        total += mean.detach()
+    return total
+
+
+def mean_loss_of_last(records: list[StepRecord], steps: int = 20) -> float:
+    """Average the loss over the last `steps` records, nats per token."""
+    tail = records[-steps:]
+    return sum(record.loss for record in tail) / len(tail)
+
+
+def records_as_columns(records: list[StepRecord]) -> Mapping[str, list[float]]:
+    """Turn records into columns for a table."""
+    names = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
+    return {name: [getattr(record, name) for record in records] for name in names}
