@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,11 @@ def sha256_of_file(path: Path) -> str:
         while block := stream.read(_CHUNK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def stat_signature(files: Iterable[Path]) -> list[list[str | int]]:
+    """Return name, size and modification time (ns) of files: what tells, without reading them, that they changed."""
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:

@@ -7,6 +7,8 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from tikmix_pipeline.parameters.base import ParameterGroup
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+"""Of something that gets a folder, a file or a metric of its own."""
 
 
 class PackageSource(ParameterGroup):
@@ -123,15 +125,15 @@ class OverlapParameters(ParameterGroup):
 class CorpusParameters(ParameterGroup):
     """Everything the `corpus` pipeline needs."""
 
-    name: str = "default"
+    name: Name = "default"
     """Names the folder of the shards."""
-    domains: Annotated[dict[str, DomainParameters], Field(min_length=1)]
-    tasks: Annotated[dict[str, TaskParameters], Field(min_length=1)]
+    domains: Annotated[dict[Name, DomainParameters], Field(min_length=1)]
+    tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
     tokenizer: TokenizerParameters = TokenizerParameters()
     max_megabytes: PositiveFloat | None = None
     """Keep at most this much text per domain (documents picked by hash)."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Share of each domain's documents that is held out for evaluation."""
+    """Share of each domain's text that is held out for evaluation, in whole documents."""
     heldout_max_kilobytes: PositiveInt = 200
     """Upper limit on the held-out text per domain."""
     near_duplicates: NearDuplicateParameters = NearDuplicateParameters()

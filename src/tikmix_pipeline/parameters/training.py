@@ -24,7 +24,7 @@ class ModelParameters(ParameterGroup):
 class TrainParameters(ParameterGroup):
     """One chunk of training. Amounts are tokens over the whole run unless they say otherwise."""
 
-    chunk_tokens: PositiveInt = 600_000
+    chunk_tokens: PositiveInt = 300_000
     """Training tokens per round, rounded up to whole steps."""
     batch_size: PositiveInt = 16
     """Sequences per optimiser step, over all ranks."""
@@ -43,8 +43,8 @@ class TrainParameters(ParameterGroup):
     epsilon: PositiveFloat = 1e-8
     gradient_clip: PositiveFloat = 1.0
     """Largest global gradient norm."""
-    warmup_tokens: NonNegativeInt = 100_000
-    decay_tokens: NonNegativeInt = 300_000
+    warmup_tokens: NonNegativeInt = 50_000
+    decay_tokens: NonNegativeInt = 150_000
     """Length of the linear decay to `final_learning_rate_fraction` at the very end of the last round."""
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -55,3 +55,20 @@ class TrainParameters(ParameterGroup):
     """Interval of the resume points inside a chunk."""
     evaluation_items: PositiveInt | None = 256
     """Items per task scored after each round; the final evaluation scores all."""
+    evaluation_windows: PositiveInt | None = 32
+    """Held-out windows per domain scored after each round; the final evaluation scores all."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Training tokens of one optimiser step."""
+        return self.batch_size * self.context
+
+    @property
+    def steps_per_chunk(self) -> int:
+        """Optimiser steps of one chunk."""
+        return -(-self.chunk_tokens // self.tokens_per_step)
+
+    @property
+    def tokens_per_chunk(self) -> int:
+        """Training tokens of one chunk, in whole steps."""
+        return self.steps_per_chunk * self.tokens_per_step

