@@ -1,0 +1,105 @@
+"""Mean gradients of a set of sequences: `g = (1/N) Σ_n ∇ℓ_n` over the N tokens of the set that carry loss.
+
+One plain backward pass per batch and no per-example gradient. The unit, nats per loss-carrying token, is what makes
+sets of unequal size comparable, and it is the unit of every curvature in this room. Memory: two copies of the
+trainable parameters, for the sum and for one batch's gradient.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.loss import summed_loss
+
+Gradient = dict[str, Tensor]
+"""One tensor per trainable parameter, of its shape, under its first name in `named_parameters()`."""
+
+
+@dataclass(frozen=True)
+class MeanGradient:
+    """The mean over loss-carrying tokens of the gradient and of the loss.
+
+    Attributes:
+        gradient: nats per token, by parameter.
+        loss: nats per token.
+        loss_tokens: how many tokens the means are over.
+    """
+
+    gradient: Gradient
+    loss: float
+    loss_tokens: int
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what a gradient is taken by; a tied parameter appears once, under its first name.
+
+    Raises:
+        TikmixError: every parameter is frozen.
+    """
+    trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if not trainable:
+        raise TikmixError("The model has no trainable parameter: set requires_grad on those influence is measured by.")
+    return trainable
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch dropout and its like off, and give every module its own mode back at the end."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in training.items():
+            module.training = was_training
+
+
+def mean_gradient(
+    model: nn.Module, batches: Iterable[TokenBatch], *, of: str, advance: Callable[[int], object] | None = None
+) -> MeanGradient:
+    """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`.
+
+    The model's `.grad`, `requires_grad` and training mode are left as they were.
+
+    Args:
+        model: a causal language model; its device is where the work is done.
+        batches: the set; how it is cut into batches does not change the result.
+        of: what the set is called in error messages.
+        advance: called with the number of loss-carrying tokens of each batch done.
+
+    Raises:
+        TikmixError: the set has no token that carries loss, or its gradient is not finite.
+    """
+    parameters = trainable_parameters(model)
+    sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    loss_sum, loss_tokens = 0.0, 0
+    with evaluation_mode(model), torch.enable_grad():
+        for batch in batches:
+            loss, tokens = summed_loss(model, batch)
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            for total, gradient in zip(sums.values(), gradients, strict=True):
+                if gradient is not None:
+                    total.add_(gradient)
+            loss_sum += loss.item()
+            loss_tokens += tokens
+            if advance is not None:
+                advance(tokens)
+    if loss_tokens == 0:
+        raise TikmixError(f"The {of} has no token that carries loss. Give it data, or leave it out.")
+    mean = {name: total.div_(loss_tokens) for name, total in sums.items()}
+    _require_finite(mean, of)
+    return MeanGradient(mean, loss_sum / loss_tokens, loss_tokens)
+
+
+def _require_finite(gradient: Gradient, of: str) -> None:
+    broken = [name for name, values in gradient.items() if not values.isfinite().all()]
+    if broken:
+        raise TikmixError(
+            f"The gradient of the {of} is not finite in {broken[0]} ({len(broken)} of {len(gradient)} parameters). "
+            "The checkpoint has diverged, or its weights are in a precision too low to measure at: load it in float32."
+        )

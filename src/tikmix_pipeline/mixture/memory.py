@@ -1,0 +1,46 @@
+"""Deciding on all rounds so far, not on the last measurement alone.
+
+Influence is local: it says what helps at this checkpoint, and the mixture that follows it changes what would help at
+the next. Decided on the last measurement alone, the mixture swings to and fro between rounds and gains less than one
+decision kept; decided on the mean of the rounds so far, it gains more than either.
+
+Axes: R rounds, T tasks, K domains.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.normaliser import magnitude
+from tikmix_pipeline.mixture.simplex import FloatArray
+
+
+def remember(influences: Sequence[FloatArray]) -> FloatArray:
+    """Return the running mean of the task-normalised influence, in the units of the last round.
+
+    `S̄[t, j] = m_R,t · (1/R) Σ_r S_r[t, j] / m_r,t` with `m_r,t = max_k |S_r[t, k]|`. Gradients shrink as training goes
+    on, so every round's rows are first brought to [−1, 1], where each has the same say. (By the largest *absolute*
+    influence: the paper's `max_k S` may be next to nothing in one round, whose noise would then drown the others.)
+    Multiplying by the last round's magnitude gives expected gains in today's units; the decision itself does not
+    depend on the scale of a row.
+
+    Args:
+        influences: S of each round, oldest first, all over the same tasks and domains.
+
+    Returns:
+        (T, K); after one round, that round's influence itself.
+
+    Raises:
+        TikmixError: the rounds differ in their numbers of tasks or domains.
+    """
+    shapes = [influence_TK.shape for influence_TK in influences]
+    if len(set(shapes)) > 1:
+        raise TikmixError(
+            f"The rounds measured influence on different tasks and domains, (tasks, domains) = {shapes}, so they have "
+            "no mean. Set tikmix.memory to 'none', or give the new tasks or domains a new `experiment`."
+        )
+    today_T = magnitude(influences[-1])
+    rescaled_RTK = np.stack([S_TK * (today_T / magnitude(S_TK))[:, None] for S_TK in influences])
+    mean_TK: FloatArray = rescaled_RTK.mean(axis=0)
+    return mean_TK

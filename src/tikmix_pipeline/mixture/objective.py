@@ -1,0 +1,101 @@
+"""The objective of TiKMiX-D, its gradient, and a bound on how much better any mixture could be.
+
+`F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·H(w)` with `P̂ = Ŝ w`. It is convex: the standard deviation of an affine function is,
+the gain is linear, and the entropy is concave. So there is one best value, and the multipliers of a solution prove how
+near it comes (`lower_bound`).
+
+Axes: T tasks, K domains.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tikmix_pipeline.mixture.simplex import FloatArray, entropy
+
+KINK = 1e-6
+"""std has no gradient where all tasks gain alike; the solver sees `√(std² + KINK²)`, which is never off by more."""
+
+_EMPTY = 1e-12
+"""The entropy's gradient is infinite at a weight of 0; below this weight it is taken to stay what it is here."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """F for one influence matrix.
+
+    Attributes:
+        normalised_TK: Ŝ, the influence of each domain on each task, divided by the task's normaliser.
+        uniformity: α.
+        gain: β.
+        entropy: γ.
+    """
+
+    normalised_TK: FloatArray
+    uniformity: float
+    gain: float
+    entropy: float
+
+    def terms(self, weights_K: FloatArray) -> dict[str, float]:
+        """Return `std(P̂)` over tasks, `ΣP̂` and `H(w)`, each without its weight."""
+        gains_T = self.normalised_TK @ weights_K
+        return {
+            "std": float(gains_T.std()) if gains_T.size else 0.0,
+            "gain": float(gains_T.sum()),
+            "entropy": entropy(weights_K),
+        }
+
+    def value(self, weights_K: FloatArray, kink: float = 0.0) -> float:
+        """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std."""
+        terms = self.terms(weights_K)
+        std = float(np.hypot(terms["std"], kink))
+        return self.uniformity * std - self.gain * terms["gain"] - self.entropy * terms["entropy"]
+
+    def gradient(self, weights_K: FloatArray) -> FloatArray:
+        """Return `∇F = c(w) + γ (ln w + 1)` with the kink of std rounded off."""
+        return self._slope(weights_K) + self.entropy * (np.log(np.maximum(weights_K, _EMPTY)) + 1)
+
+    def _slope(self, weights_K: FloatArray) -> FloatArray:
+        """Return `c(w) = α Ŝᵀ(P̂ − mean P̂) / (T √(std² + KINK²)) − β Ŝᵀ1`, the gradient but for the entropy's.
+
+        As std is convex and homogeneous, `α·std(Ŝ v) − β·Σ(Ŝ v) ≥ c(w)·v` for every mixture v.
+        """
+        gains_T = self.normalised_TK @ weights_K
+        if not gains_T.size:
+            return np.zeros_like(weights_K)
+        pull_T = self.uniformity * (gains_T - gains_T.mean()) / (len(gains_T) * np.hypot(gains_T.std(), KINK))
+        slope_K: FloatArray = self.normalised_TK.T @ (pull_T - self.gain)
+        return slope_K
+
+    def lower_bound(
+        self,
+        weights_K: FloatArray,
+        sum_price: float,
+        gain_prices_T: FloatArray,
+        *,
+        least_gains_T: FloatArray,
+        box: tuple[FloatArray, FloatArray],
+    ) -> float:
+        """Return a value that F does not go below on any mixture v inside the box with `Ŝ v ≥ least_gains`.
+
+        By Lagrangian duality: for any w, any μ and any λ ≥ 0, with `r = c(w) − Ŝᵀλ − μ`,
+        `F(v) ≥ μ + λ·least_gains + Σ_j min_{low ≤ v_j ≤ high} (r_j v_j + γ v_j ln v_j)`.
+        Each minimum is at `v_j = exp(−r_j/γ − 1)`, clipped to the box, or in a corner if γ = 0. At the best mixture and
+        its multipliers the two sides are equal.
+
+        Args:
+            weights_K: w, where std is linearised.
+            sum_price: μ, the multiplier of `Σ_j v_j = 1`.
+            gain_prices_T: λ, the multipliers of the tasks' least gains.
+            least_gains_T: the least normalised gain of each task.
+            box: the smallest and the largest weights.
+        """
+        low_K, high_K = box
+        residual_K = self._slope(weights_K) - self.normalised_TK.T @ gain_prices_T - sum_price
+        if self.entropy:
+            exponent_K = np.minimum(-residual_K / self.entropy - 1, 0)  # no weight is above 1, and exp may not overflow
+            least_K = np.clip(np.exp(exponent_K), low_K, high_K)
+        else:
+            least_K = np.where(residual_K > 0, low_K, high_K)
+        inner = float(residual_K @ least_K) - self.entropy * entropy(least_K)
+        return sum_price + float(gain_prices_T @ least_gains_T) + inner
