@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.lm.model import load_model
@@ -61,18 +62,32 @@ class Checkpoint:
         return read_json(path) if path.is_file() else {}
 
     def require_tokenizer(self, digest: str) -> None:
-        """Refuse a checkpoint that was trained on another tokenizer.
+        """Refuse a checkpoint that was trained on another tokenizer than the corpus.
 
         Raises:
-            TikmixError: the digests differ.
+            TikmixError: the digests differ, or the checkpoint's folder holds no tokenizer to compare.
         """
-        recorded = self.training_state().get("tokenizer_digest", digest)
+        recorded = tokenizer_digest(self.folder)
+        if recorded is None:
+            raise TikmixError(
+                f"{self.folder} holds no tokenizer.json, so nothing shows that it fits the corpus. Save its tokenizer "
+                "there (AutoTokenizer.save_pretrained)."
+            )
         if recorded != digest:
             raise TikmixError(
-                f"The checkpoint {self.folder} was trained with another tokenizer ({recorded[:12]}) than the corpus "
-                f"({digest[:12]}). Rebuild the corpus with that tokenizer (corpus.tokenizer.path), or train from the "
-                "start under another experiment name."
+                f"The checkpoint {self.folder} has another tokenizer ({recorded[:12]}) than the corpus "
+                f"({digest[:12]}). Tokenise the corpus with it: corpus.tokenizer.path={self.folder}."
             )
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done; 0 for a checkpoint that was not trained here."""
+        return int(self.training_state().get("step", 0))
+
+    def tokens_read(self) -> dict[str, int]:
+        """Training tokens read of each domain, repetitions counted; empty for a checkpoint not trained here."""
+        stream = self.training_state().get("stream", {})
+        return {domain: windows * stream["context"] for domain, windows in stream.get("consumed", {}).items()}
 
     def restore(self, state: TrainingState) -> None:
         """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint."""
@@ -85,24 +100,29 @@ class Checkpoint:
         state.records = [StepRecord(**record) for record in saved["records"]]
 
 
-def save_checkpoint(state: TrainingState, folder: Path, *, tokenizer: Path, tokenizer_digest: str) -> Checkpoint:
-    """Write model, tokenizer and resume state to `folder`, whole or not at all."""
+def save_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> Checkpoint:
+    """Write a model that is not trained yet, with its tokenizer's files."""
+    with replacing(folder) as temporary:
+        _write_model(model, temporary, tokenizer)
+    return Checkpoint(folder)
+
+
+def save_checkpoint(state: TrainingState, folder: Path, tokenizer: Path) -> Checkpoint:
+    """Write model, tokenizer files and resume state to `folder`, whole or not at all."""
     from safetensors.torch import save_file
 
     with replacing(folder) as temporary:
-        temporary.mkdir(parents=True)
-        state.model.save_pretrained(temporary)  # type: ignore[operator]
-        for file in tokenizer.iterdir():
-            shutil.copy2(file, temporary / file.name)
+        _write_model(state.model, temporary, tokenizer)
         tensors = {name: value.contiguous() for name, value in state.optimizer.state_tensors().items()}
         save_file(tensors, temporary / _STATE_TENSORS)
-        write_json(
-            temporary / _STATE_JSON,
-            {
-                "step": state.step,
-                "stream": state.stream.state_dict(),
-                "records": [dataclasses.asdict(record) for record in state.records],
-                "tokenizer_digest": tokenizer_digest,
-            },
-        )
+        records = [dataclasses.asdict(record) for record in state.records]
+        content = {"step": state.step, "stream": state.stream.state_dict(), "records": records}
+        write_json(temporary / _STATE_JSON, content)
     return Checkpoint(folder)
+
+
+def _write_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> None:
+    folder.mkdir(parents=True)
+    model.save_pretrained(folder)
+    for file in tokenizer.iterdir():
+        shutil.copy2(file, folder / file.name)

@@ -6,29 +6,87 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
 from tikmix_pipeline.lm.loss import summed_loss
+from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Measure = Literal["answer", "text"]
+
+_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
 class ScoredText:
-    """Text to score: its batches and the bytes they stand for."""
+    """Text to score: its batches, and the UTF-8 bytes that their loss-carrying tokens stand for."""
 
     batches: Sequence[TokenBatch]
     text_bytes: float
 
 
-def bits_per_byte(model: torch.nn.Module, texts: Mapping[str, ScoredText], *, description: str) -> dict[str, float]:
-    """Score each text; leaves the model's mode as it was."""
-    was_training = model.training
-    model.eval()
+Key = tuple[str, Literal["task", "domain"], Measure]
+"""Name of a task or domain, which of both it is, and what of its text is scored."""
+
+
+def evaluation_texts(
+    shards: TokenShards, *, context: int, items: int | None, windows: int | None
+) -> dict[Key, ScoredText]:
+    """Return all that a checkpoint is judged by: evaluation halves of the tasks, held-out slices of the domains.
+
+    Args:
+        items: at most this many items per task; `None` takes all.
+        windows: at most this many windows per domain; `None` takes all.
+    """
+    tasks = TaskItems.open(shards.tasks_file)
+    texts: dict[Key, ScoredText] = {}
+    for task in tasks.tasks:
+        chosen = tasks.items(task, "evaluation", items)
+        texts[task, "task", "answer"] = text_of_items(chosen, "answer", context=context)
+        texts[task, "task", "text"] = text_of_items(chosen, "text", context=context)
+    for domain in shards.domains:
+        texts[domain, "domain", "text"] = text_of_heldout(shards, domain, context=context, limit=windows)
+    return texts
+
+
+def text_of_items(items: Sequence[TokenisedItem], measure: Measure, *, context: int) -> ScoredText:
+    """Score a task's gold answers given their questions, or the whole items."""
+    batches = item_batches(items, context=context, batch_size=_BATCH_SIZE, loss=measure, pad_id=0)
+    if measure == "answer":
+        return ScoredText(batches, sum(item.answer_bytes for item in items))
+    whole_tokens = sum(len(item.question_ids) + len(item.answer_ids) - 1 for item in items)
+    scored_tokens = sum(batch.loss_tokens for batch in batches)
+    # questions longer than the context lose their beginning: their bytes count in proportion
+    return ScoredText(batches, sum(item.text_bytes for item in items) * scored_tokens / whole_tokens)
+
+
+def text_of_heldout(shards: TokenShards, domain: str, *, context: int, limit: int | None) -> ScoredText:
+    """Score the held-out slice of a domain, or `limit` of its windows spread evenly over it."""
+    windows = shards.windows(domain, context, "heldout")
+    count = len(windows) if limit is None else min(limit, len(windows))
+    chosen = np.linspace(0, len(windows) - 1, count).astype(np.int64)
+    batches = [
+        TokenBatch.of_windows(windows.take(chosen[start : start + _BATCH_SIZE]))
+        for start in range(0, count, _BATCH_SIZE)
+    ]
+    return ScoredText(batches, count * context * shards.bytes_per_token(domain, "heldout"))
+
+
+def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, float]:
+    """Return the bits per byte of each text; the model is moved to `device` and left in evaluation mode."""
+    model.to(resolve_device(device)).eval()
     total = sum(batch.loss_tokens for text in texts.values() for batch in text.batches)
-    scores: dict[str, float] = {}
-    with torch.no_grad(), progress_bar(description, total, "tok") as bar:
+    scores: dict[Key, float] = {}
+    with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
         for name, text in texts.items():
             nats = 0.0
             for batch in text.batches:
@@ -36,5 +94,4 @@ def bits_per_byte(model: torch.nn.Module, texts: Mapping[str, ScoredText], *, de
                 nats += float(loss)
                 bar.update(count)
             scores[name] = nats / (math.log(2) * text.text_bytes)
-    model.train(was_training)
     return scores

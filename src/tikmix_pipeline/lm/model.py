@@ -41,6 +41,14 @@ PRESETS = {
 }
 
 
+def _import_transformers() -> Any:
+    """Import transformers without its own progress bars, which would flicker between ours."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
 def resolve_device(device: str) -> torch.device:
     """Turn `auto` into the GPU where there is one, else the CPU.
 
@@ -61,14 +69,13 @@ def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: i
     Raises:
         TikmixError: `model.preset` names no built-in size.
     """
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
     preset = PRESETS.get(parameters.preset)
     if preset is None:
         close = get_close_matches(parameters.preset, PRESETS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(PRESETS)}."
         raise TikmixError(f"model.preset: '{parameters.preset}' is not a built-in size; {hint}")
-    config = LlamaConfig(
+    transformers = _import_transformers()
+    config = transformers.LlamaConfig(
         vocab_size=vocabulary_size,
         hidden_size=preset.width,
         num_hidden_layers=preset.layers,
@@ -84,7 +91,9 @@ def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: i
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation=parameters.attention)
+        model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(
+            config, attn_implementation=parameters.attention
+        )
     return model.float()
 
 
@@ -94,13 +103,11 @@ def load_model(folder: Path, parameters: ModelParameters, *, dtype: torch.dtype 
     Raises:
         TikmixError: the folder is missing or holds no readable checkpoint.
     """
-    from transformers import AutoModelForCausalLM
-
     if not (folder / "config.json").is_file():
         raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
     arguments: dict[str, Any] = {"attn_implementation": parameters.attention, "dtype": dtype, "local_files_only": True}
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=parameters.trust_remote_code, **arguments
         )
     except (OSError, ValueError, RuntimeError) as error:

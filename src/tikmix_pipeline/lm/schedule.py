@@ -28,10 +28,9 @@ class Schedule:
         Raises:
             TikmixError: warm-up and decay together are longer than the run.
         """
-        tokens_per_step = parameters.batch_size * parameters.context
-        chunk_steps = math.ceil(parameters.chunk_tokens / tokens_per_step)
-        warmup_steps = math.ceil(parameters.warmup_tokens / tokens_per_step)
-        decay_steps = math.ceil(parameters.decay_tokens / tokens_per_step)
+        chunk_steps = parameters.steps_per_chunk
+        warmup_steps = math.ceil(parameters.warmup_tokens / parameters.tokens_per_step)
+        decay_steps = math.ceil(parameters.decay_tokens / parameters.tokens_per_step)
         if warmup_steps + decay_steps > chunk_steps * rounds:
             raise TikmixError(
                 f"train.warmup_tokens ({parameters.warmup_tokens}) and train.decay_tokens ({parameters.decay_tokens}) "

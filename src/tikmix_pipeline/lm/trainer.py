@@ -5,9 +5,9 @@ forward, backward and step is measured by `benchmarks/trainer.py`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,9 @@ from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.parameters import TrainParameters
 from tikmix_pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class StepRecord:
 class TrainingState:
     """All that the next step depends on, except the stream's shards."""
 
-    model: nn.Module
+    model: "PreTrainedModel"
     optimizer: NamedOptimizer
     stream: MixtureStream
     step: int = 0
@@ -52,7 +55,7 @@ def train_steps(
     *,
     last_step: int,
     save: Callable[[TrainingState], None] | None = None,
-    description: str = "train",
+    description: str = "Training",
 ) -> None:
     """Train until `last_step` optimiser steps are done, counted from the start of the run.
 
@@ -63,12 +66,11 @@ def train_steps(
     Raises:
         TikmixError: the loss or its gradient is no longer finite; the weights are those before the bad step.
     """
-    tokens_per_step = parameters.batch_size * parameters.context
     state.model.train()
-    with progress_bar(description, (last_step - state.step) * tokens_per_step, "tok") as bar:
+    with progress_bar(description, (last_step - state.step) * parameters.tokens_per_step, "tok") as bar:
         while state.step < last_step:
             _step(state, parameters, schedule)
-            bar.update(tokens_per_step)
+            bar.update(parameters.tokens_per_step)
             if save is not None and state.step < last_step and state.step % parameters.save_every_steps == 0:
                 save(state)
 
@@ -86,7 +88,7 @@ def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule)
     factor = schedule.factor(state.step)
     state.optimizer.step(factor)
     state.step += 1
-    tokens = state.step * parameters.batch_size * parameters.context
+    tokens = state.step * parameters.tokens_per_step
     state.records.append(StepRecord(state.step, tokens, loss_value, parameters.learning_rate * factor, norm_value))
 
 
@@ -103,15 +105,3 @@ def _accumulate_gradients(model: nn.Module, windows_BS: Any, parameters: TrainPa
         mean.backward()
         total += mean.detach()
     return total
-
-
-def mean_loss_of_last(records: list[StepRecord], steps: int = 20) -> float:
-    """Average the loss over the last `steps` records, nats per token."""
-    tail = records[-steps:]
-    return sum(record.loss for record in tail) / len(tail)
-
-
-def records_as_columns(records: list[StepRecord]) -> Mapping[str, list[float]]:
-    """Turn records into columns for a table."""
-    names = ("step", "tokens", "loss", "learning_rate", "gradient_norm")
-    return {name: [getattr(record, name) for record in records] for name in names}

@@ -1,0 +1,74 @@
+"""Nodes of the `corpus` pipeline."""
+
+import glob
+import platform
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.files import stat_signature
+from tikmix_pipeline.parameters import CorpusParameters, RunParameters
+from tikmix_pipeline.parameters.corpus import FilesSource, ShardsSource, Source
+from tikmix_pipeline.pipelines.steps import step
+from tikmix_pipeline.pipelines.types import PreparedText
+
+_READING = (
+    "corpus.build",
+    "corpus.deduplicate",
+    "corpus.documents",
+    "corpus.fetch",
+    "corpus.ngrams",
+    "corpus.overlap",
+    "corpus.prepared",
+    "corpus.readers",
+    "corpus.sources",
+    "corpus.split",
+)
+_WRITING = ("corpus.shards", "corpus.tasks", "corpus.tokenizer", "corpus.writing")
+_OF_SHARDS = {"tokenizer", "shard_megatokens", "heldout_fraction", "heldout_max_kilobytes", "max_megabytes"}
+
+
+def _relevant_to_text(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number
+    corpus = parameters.corpus
+    sources = [source for part in (corpus.domains, corpus.tasks) for one in part.values() for source in one.sources]
+    return {
+        "corpus": corpus.model_dump(mode="json", exclude={"name", "tokenizer", "shard_megatokens"}),
+        "files": [stat_signature(_local_files(source, root)) for source in sources],
+        "python": platform.python_version(),
+    }
+
+
+def _local_files(source: Source, root: Path) -> list[Path]:
+    """Return the files of the user's that a source reads; what is downloaded is pinned by its parameters."""
+    if not isinstance(source, FilesSource | ShardsSource):
+        return []
+    pattern = str(root / source.path)
+    return sorted(Path(found) for found in glob.iglob(pattern, recursive=True) if Path(found).is_file())
+
+
+def _relevant_to_shards(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number
+    tokenizer = parameters.corpus.tokenizer.path
+    return {
+        "corpus": parameters.corpus.model_dump(mode="json", include=_OF_SHARDS),
+        "files": stat_signature(sorted((root / tokenizer).glob("*.json"))) if tokenizer else [],
+    }
+
+
+@step(code=_READING, relevant=_relevant_to_text)
+def prepare(corpus: CorpusParameters, project: Path, downloads: Path) -> Callable[[Path], None]:
+    """Fetch or read the sources, remove duplicates and evaluation text, and split by document."""
+    from tikmix_pipeline.corpus.build import prepare_text
+
+    return prepare_text(corpus, root=project, downloads=downloads).write
+
+
+@step(code=_WRITING, relevant=_relevant_to_shards)
+def tokenize(corpus: CorpusParameters, text: PreparedText, project: Path) -> Callable[[Path], Any]:
+    """Train or load the tokenizer and write every domain and task as token ids."""
+    from tikmix_pipeline.corpus.build import build_tokenizer, write_corpus
+
+    tokenizer = build_tokenizer(corpus.tokenizer, text, root=project)
+    return partial(write_corpus, corpus, text, tokenizer, project)

@@ -1,0 +1,53 @@
+"""Nodes of the `optimize` pipeline."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.parameters import OptimizeParameters, RunParameters, TikmixParameters, TrainParameters
+from tikmix_pipeline.pipelines.steps import step
+from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+
+
+def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number, root
+    return {
+        "optimize": parameters.optimize.model_dump(mode="json"),
+        "tikmix": parameters.tikmix.model_dump(mode="json", exclude={"rounds"}),
+        "train": parameters.train.model_dump(mode="json", include={"chunk_tokens", "batch_size", "context"}),
+    }
+
+
+@step(code=("mixture", "pipelines.optimize.nodes"), relevant=_relevant)
+def decide(
+    checkpoint: Checkpoint,
+    prior: Mapping[str, Any],
+    corpus: TokenShards,
+    train: TrainParameters,
+    optimize: OptimizeParameters,
+    tikmix: TikmixParameters,
+    *influences: Table,
+) -> dict[str, Any]:
+    """Decide the mixture of the next round."""
+    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+    from tikmix_pipeline.mixture.direct import solve_direct
+    from tikmix_pipeline.mixture.memory import remember
+    from tikmix_pipeline.mixture.simplex import check_mixture
+
+    domains = list(corpus.domains)
+    matrices = [influence_matrix(table, domains) for table in influences]
+    tasks, influence_TK = matrices[-1][0], matrices[-1][1]
+    if tikmix.memory == "mean":
+        influence_TK = remember([matrix for _, matrix in matrices])
+    read = checkpoint.tokens_read()
+    supplies = {domain: Supply(corpus.tokens(domain), read[domain]) for domain in domains}
+    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
+    prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
+    decision = solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks)
+    return {"strategy": tikmix.strategy, "round": len(influences), **decision.to_dict()}
+
+
+def influence_matrix(table: Table, domains: list[str]) -> tuple[list[str], Any]:
+    """Turn a table of `task, domain, influence` into task names and a (T, K) matrix."""
+    wide = table.pivot_table(index="task", columns="domain", values="influence", sort=False)[domains]
+    return list(wide.index), wide.to_numpy(dtype="float64")

@@ -1,0 +1,38 @@
+"""The recipe of every artifact of a DAG, from its steps, their parameters and each other."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from tikmix_pipeline.datasets.recipes import Recipe
+from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.pipelines.steps import code_hash
+
+_ROUND = re.compile(r"^round_(\d+)")
+
+
+def round_of(node: Node) -> int:
+    """Return the round a node belongs to; 0 outside the rounds."""
+    found = _ROUND.match(node.namespace or "")
+    return int(found[1]) if found else 0
+
+
+def recipes_of(pipeline: Pipeline, parameters: RunParameters, root: Path) -> dict[str, Recipe]:
+    """Give each dataset that a step makes its recipe.
+
+    Inputs that no step makes (parameters, folders, resume points) count through the step's own `relevant` values.
+    """
+    recipes: dict[str, Recipe] = {}
+    for node in pipeline.nodes:
+        function: Any = node.func
+        recipe = Recipe(
+            step=node.name,
+            code=code_hash(function.code),
+            parameters=function.relevant(parameters, round_of(node), root),
+            inputs={name: recipes[name].fingerprint for name in sorted(node.inputs) if name in recipes},
+        )
+        recipes |= dict.fromkeys(node.outputs, recipe)
+    return recipes

@@ -1,0 +1,85 @@
+"""Nodes of the `reweight` pipeline, and the one that records mixture 0."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.parameters import ReweightParameters, RunParameters, TikmixParameters, TrainParameters
+from tikmix_pipeline.pipelines.steps import step
+from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+
+_CODE = ("mixture.record", "mixture.prior", "mixture.simplex", "pipelines.reweight.nodes")
+
+
+def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number, root
+    return {
+        "reweight": parameters.reweight.model_dump(mode="json"),
+        "train": parameters.train.model_dump(mode="json", include={"chunk_tokens", "batch_size", "context"}),
+        "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior", "strategy"}),
+    }
+
+
+@step(code=_CODE, relevant=_relevant)
+def record_prior(
+    corpus: TokenShards, tikmix: TikmixParameters, train: TrainParameters, reweight: ReweightParameters
+) -> tuple[dict[str, Any], Table]:
+    """Record mixture 0, the prior."""
+    from tikmix_pipeline.mixture.prior import prior_mixture
+    from tikmix_pipeline.mixture.record import record_mixture
+
+    tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
+    record = record_mixture(
+        prior_mixture(tikmix.prior, tokens),
+        round_number=0,
+        strategy="prior",
+        decimals=reweight.decimals,
+        chunk_tokens=train.tokens_per_chunk,
+        available=tokens,
+        consumed=dict.fromkeys(tokens, 0),
+    )
+    return record, _as_rows(record)
+
+
+@step(code=_CODE, relevant=_relevant)
+def record_decision(
+    decision: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    prior: Mapping[str, Any],
+    corpus: TokenShards,
+    tikmix: TikmixParameters,
+    train: TrainParameters,
+    reweight: ReweightParameters,
+) -> tuple[dict[str, Any], Table]:
+    """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
+    from tikmix_pipeline.mixture.record import record_mixture
+
+    kept = tikmix.strategy == "prior"
+    record = record_mixture(
+        prior["weights"] if kept else decision["weights"],
+        round_number=decision["round"],
+        strategy=tikmix.strategy,
+        decimals=reweight.decimals,
+        chunk_tokens=train.tokens_per_chunk,
+        available={domain: corpus.tokens(domain) for domain in corpus.domains},
+        consumed=checkpoint.tokens_read(),
+    )
+    if not kept:
+        record |= {"expected_gain": decision["expected_gain"], "binding": decision["binding"]}
+    return record, _as_rows(record)
+
+
+def _as_rows(record: Mapping[str, Any]) -> Table:
+    import pandas as pd
+
+    domains = list(record["weights"])
+    return pd.DataFrame(
+        {
+            "round": record["round"],
+            "strategy": record["strategy"],
+            "domain": domains,
+            "weight": [record["weights"][domain] for domain in domains],
+            "epochs": [record["epochs"][domain] for domain in domains],
+            "tokens": [record["tokens"][domain] for domain in domains],
+        }
+    )

@@ -1,0 +1,55 @@
+"""Wiring of the `tikmix` pipeline: the rounds unrolled into one DAG."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from tikmix_pipeline.pipelines.corpus import create_pipeline as create_corpus
+from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
+from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
+from tikmix_pipeline.pipelines.reweight.pipeline import record_of_round
+from tikmix_pipeline.pipelines.tikmix.nodes import draw_run, summarise
+from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate_fully
+from tikmix_pipeline.pipelines.train_chunk.pipeline import training_of_round
+from tikmix_pipeline.run_context import run_context
+
+
+def create_pipeline(**_: Any) -> Pipeline:
+    """Corpus, `tikmix.rounds` rounds, final evaluation and summary."""
+    rounds = run_context().parameters.tikmix.rounds
+    return Pipeline([unrolled(rounds), _ending(rounds)])
+
+
+def unrolled(rounds: int) -> Pipeline:
+    """Return the corpus and so many rounds, without the ending: what every single stage is a part of."""
+    # one flat list: adding pipelines up one by one takes time quadratic in the rounds
+    parts = [
+        part(number)
+        for number in range(rounds)
+        for part in (training_of_round, influence_of_round, decision_of_round, record_of_round)
+    ]
+    return Pipeline([create_corpus(), *parts])
+
+
+def _ending(rounds: int) -> Pipeline:
+    last = rounds - 1
+    mixtures = [of_round(number, "mixture") for number in range(rounds + 1)]
+    evaluations = [of_round(number, "evaluation") for number in range(rounds)]
+    return Pipeline(
+        [
+            Node(
+                evaluate_fully,
+                [of_round(last, "checkpoint"), "corpus", "params:model", "params:train"],
+                "final_evaluation",
+                name="final_evaluation",
+            ),
+            Node(
+                summarise,
+                ["final_evaluation", of_round(last, "decision"), *mixtures, *evaluations],
+                "summary",
+                name="summarise",
+            ),
+            Node(draw_run, "summary", ["mixture_figure", "bits_per_byte_figure"], name="draw_run"),
+        ]
+    )

@@ -1,0 +1,113 @@
+"""Hooks that check a run before it starts: its parameters, its inputs, and that no other run is in its way."""
+
+import fcntl
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline
+
+from tikmix_pipeline.datasets import MixtureRowsDataset, ResumePointDataset
+from tikmix_pipeline.datasets.artifacts import Artifact
+from tikmix_pipeline.datasets.recipes import Recipe
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.pipelines.stages import expected_recipes
+from tikmix_pipeline.run_context import load_run_context, run_context, set_run_context
+
+_LOG = logging.getLogger(__name__)
+
+
+class ProvenanceHooks:
+    """Types the parameters, gives every artifact the recipe it should have, and locks the experiment."""
+
+    def __init__(self) -> None:
+        self._locks: list[IO[str]] = []
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Check all parameters before Kedro builds the pipelines from them."""
+        set_run_context(load_run_context(context.config_loader, Path(context.project_path)))
+        # drop pipelines that an earlier session of this process built from other parameters
+        pipelines.configure("tikmix_pipeline.pipeline_registry")
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
+        """Lock the experiment, hand out recipes and refuse stale or missing inputs."""
+        context = run_context()
+        experiment = context.parameters.experiment
+        outputs = context.root / "data" / "07_model_output"
+        self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
+        recipes = expected_recipes(context)
+        for name in pipeline.datasets():
+            _give_recipe(catalog.get(name, fallback_to_runtime_pattern=True), name, recipes)
+        for name in sorted(pipeline.inputs()):
+            _require_fresh(name, catalog.get(name), recipes)
+        for name in sorted(pipeline.all_outputs()):
+            _explain_rebuild(name, catalog.get(name))
+        if "corpus" in pipeline.all_outputs() and not catalog.exists("corpus"):
+            corpus = context.parameters.corpus.name
+            shards = context.root / "data" / "03_primary"
+            self._lock(shards / f".{corpus}.lock", f"the corpus '{corpus}'", "Choose another corpus.name")
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Give the experiment free."""
+        self._unlock()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Give the experiment free."""
+        self._unlock()
+
+    def _lock(self, path: Path, what: str, way_out: str) -> None:
+        """Hold a lock until the run ends or its process dies."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read()
+            lock.close()
+            raise TikmixError(
+                f"Another run (process {holder}) is at work on {what}. {way_out} (--params), or wait for it to end."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._locks.append(lock)
+
+    def _unlock(self) -> None:
+        for lock in self._locks:
+            lock.close()
+        self._locks.clear()
+
+
+def _give_recipe(dataset: Any, name: str, recipes: Mapping[str, Recipe]) -> None:
+    if isinstance(dataset, ResumePointDataset):
+        dataset.expected = recipes.get(dataset.completes)
+    elif isinstance(dataset, Artifact | MixtureRowsDataset):
+        dataset.expected = recipes.get(name)
+
+
+def _require_fresh(name: str, dataset: Any, recipes: Mapping[str, Recipe]) -> None:
+    if not isinstance(dataset, Artifact):
+        return
+    status, reason = dataset.status()
+    if status != "fresh":
+        maker = recipes[name].step if name in recipes else "an earlier stage"
+        raise TikmixError(
+            f"This run needs {name} ({dataset.path}), which is {status}: {reason}. Run what makes it first "
+            f"(`{maker}`), or go back to the parameters it was made with."
+        )
+
+
+def _explain_rebuild(name: str, dataset: Any) -> None:
+    if isinstance(dataset, Artifact):
+        status, reason = dataset.status()
+        if status in ("stale", "altered"):
+            _LOG.warning("%s will be made again: %s", name, reason)

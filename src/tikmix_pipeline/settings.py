@@ -1,0 +1,21 @@
+"""Kedro's project settings (https://docs.kedro.org/en/stable/configure/settings)."""
+
+import os
+
+from tikmix_pipeline.hooks import TrackingHooks
+from tikmix_pipeline.provenance import ProvenanceHooks
+from tikmix_pipeline.run_context import folder_name
+from tikmix_pipeline.session import TikmixSession
+
+# idle OpenMP threads that spin bring a shared machine to a standstill; read when torch is first imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+SESSION_CLASS = TikmixSession
+HOOKS = (ProvenanceHooks(), TrackingHooks())
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # an environment adds to the base parameters instead of replacing whole groups
+    "merge_strategy": {"parameters": "soft"},
+    "custom_resolvers": {"folder": folder_name},
+}
