@@ -3,7 +3,7 @@
 import fcntl
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +13,7 @@ from kedro.pipeline import Pipeline
 
 from tikmix_pipeline.datasets import MixtureRowsDataset, ResumePointDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
-from tikmix_pipeline.datasets.recipes import Recipe
+from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.pipelines.stages import expected_recipes
 from tikmix_pipeline.run_context import load_run_context, run_context, set_run_context
@@ -46,8 +46,7 @@ class ProvenanceHooks:
             _give_recipe(catalog.get(name, fallback_to_runtime_pattern=True), name, recipes)
         for name in sorted(pipeline.inputs()):
             _require_fresh(name, catalog.get(name), recipes)
-        for name in sorted(pipeline.all_outputs()):
-            _explain_rebuild(name, catalog.get(name))
+        _explain_rebuild([catalog.get(name) for name in sorted(pipeline.all_outputs())])
         if "corpus" in pipeline.all_outputs() and not catalog.exists("corpus"):
             corpus = context.parameters.corpus.name
             shards = context.root / "data" / "03_primary"
@@ -106,8 +105,14 @@ def _require_fresh(name: str, dataset: Any, recipes: Mapping[str, Recipe]) -> No
         )
 
 
-def _explain_rebuild(name: str, dataset: Any) -> None:
-    if isinstance(dataset, Artifact):
-        status, reason = dataset.status()
-        if status in ("stale", "altered"):
-            _LOG.warning("%s will be made again: %s", name, reason)
+def _explain_rebuild(datasets: Iterable[Any]) -> None:
+    """Say once what changed since artifacts were made that this run makes again."""
+    stale = [one for one in datasets if isinstance(one, Artifact) and one.status()[0] in ("stale", "altered")]
+    reasons: dict[str, None] = {}
+    for artifact in stale:
+        written = read_recipe(artifact.path)
+        own = own_changes(written, artifact.expected.to_dict()) if written and artifact.expected else []
+        changed_by_hand = artifact.status()[0] == "altered" or written is None
+        reasons |= dict.fromkeys([f"{artifact.path}: {artifact.status()[1]}"] if changed_by_hand else own)
+    if stale:
+        _LOG.info("Making %d artifacts again: %s", len(stale), "; ".join(reasons))

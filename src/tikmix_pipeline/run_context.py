@@ -71,10 +71,9 @@ def run_context() -> RunContext:
 
 
 def _context_of_project() -> RunContext:
-    from kedro.config import OmegaConfigLoader
     from kedro.framework.project import settings
 
-    loader = OmegaConfigLoader(str(PROJECT_ROOT / settings.CONF_SOURCE), **settings.CONFIG_LOADER_ARGS)
+    loader = settings.CONFIG_LOADER_CLASS(str(PROJECT_ROOT / settings.CONF_SOURCE), **settings.CONFIG_LOADER_ARGS)
     return load_run_context(loader, PROJECT_ROOT)
 
 

@@ -2,6 +2,7 @@
 
 import os
 
+from tikmix_pipeline.config import TikmixConfigLoader
 from tikmix_pipeline.hooks import TrackingHooks
 from tikmix_pipeline.provenance import ProvenanceHooks
 from tikmix_pipeline.run_context import folder_name
@@ -12,6 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SESSION_CLASS = TikmixSession
 HOOKS = (ProvenanceHooks(), TrackingHooks())
+CONFIG_LOADER_CLASS = TikmixConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
 
+_SHOWN = 60
+"""Characters of a value that a message shows."""
+
 Status = Literal["fresh", "missing", "stale", "altered"]
 
 
@@ -92,19 +95,27 @@ def artifact_status(artifact: Path, expected: Recipe) -> tuple[Status, str]:
 
 def differences(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Say in words what differs between the recipe on disk and the one expected."""
+    names = sorted(written["inputs"].keys() | expected["inputs"].keys())
+    changed = [name for name in names if written["inputs"].get(name) != expected["inputs"].get(name)]
+    return [*own_changes(written, expected), *([f"made from another {', '.join(changed)}"] if changed else [])]
+
+
+def own_changes(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Say in words what changed in the step itself: its parameters and its code, not its inputs."""
     before, after = _flatten(written["parameters"]), _flatten(expected["parameters"])
     found = [
-        f"{key} was {before.get(key, 'not set')}, is {after.get(key, 'not set')}"
+        f"{key} was {_short(before.get(key, 'not set'))}, is {_short(after.get(key, 'not set'))}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
-    names = sorted(written["inputs"].keys() | expected["inputs"].keys())
-    changed = [name for name in names if written["inputs"].get(name) != expected["inputs"].get(name)]
-    if changed:
-        found.append(f"made from another {', '.join(changed)}")
     if written["code"] != expected["code"]:
-        found.append("the code of its step has changed")
+        found.append(f"the code of {expected['step']} has changed")
     return found
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

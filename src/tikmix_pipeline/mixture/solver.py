@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.normaliser import magnitude
@@ -76,17 +77,33 @@ def minimise(objective: Objective, bounds: Bounds, reference_K: FloatArray, *, p
 
 @dataclass(frozen=True, eq=False)
 class _NoWorse:
-    """The Pareto constraints `rows w ≥ least`, each row scaled to a largest entry of ±1 so that tolerances compare."""
+    """The Pareto constraints `rows w ≥ least`, in the form that suits SLSQP.
 
+    On the simplex `(Ŝ_t − m_t) w` is `Ŝ_t w − m_t`, so a row less its mean asks the same and no longer overlaps with
+    `Σ_j w_j = 1`; it is then scaled to a largest entry of ±1, so that one tolerance fits all. A task that all domains
+    serve alike asks nothing; as a constraint it would only repeat the sum and make SLSQP stumble.
+    """
+
+    varies_T: npt.NDArray[np.bool_]
+    mean_T: FloatArray
     scale_T: FloatArray
     rows_TK: FloatArray
     least_T: FloatArray
 
     @classmethod
     def than(cls, reference_K: FloatArray, normalised_TK: FloatArray) -> "_NoWorse":
-        scale_T = magnitude(normalised_TK)
-        rows_TK = normalised_TK / scale_T[:, None]
-        return cls(scale_T, rows_TK, rows_TK @ reference_K)
+        varies_T = np.ptp(normalised_TK, axis=1) > _FEASIBLE * magnitude(normalised_TK)
+        mean_T = normalised_TK[varies_T].mean(axis=1)
+        centred_TK = normalised_TK[varies_T] - mean_T[:, None]
+        scale_T = magnitude(centred_TK)
+        rows_TK = centred_TK / scale_T[:, None]
+        return cls(varies_T, mean_T, scale_T, rows_TK, rows_TK @ reference_K)
+
+    def prices(self, multipliers: FloatArray) -> tuple[float, FloatArray]:
+        """Return μ and λ for `Σ_j w_j = 1` and `Ŝ w ≥ Ŝ w_reference` from the multipliers of the form above."""
+        gain_prices_T = np.zeros(len(self.varies_T))
+        gain_prices_T[self.varies_T] = np.maximum(multipliers[1:], 0) / self.scale_T
+        return float(multipliers[0] - gain_prices_T[self.varies_T] @ self.mean_T), gain_prices_T
 
 
 def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, no_worse: _NoWorse | None) -> Solution:
@@ -110,10 +127,10 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, no_worse: 
         options={"maxiter": 1000, "ftol": 1e-12},
     )
     weights_K = np.clip(result.x, low_K, high_K)
-    sum_price, gain_prices = float(result.multipliers[0]), np.maximum(result.multipliers[1:], 0)
-    if no_worse is None or not gain_prices.size:
-        return Solution(weights_K, objective.value(weights_K), sum_price, np.zeros(len(objective.normalised_TK)))
-    return Solution(weights_K, objective.value(weights_K), sum_price, gain_prices / no_worse.scale_T)
+    sum_price, gain_prices_T = float(result.multipliers[0]), np.zeros(len(objective.normalised_TK))
+    if no_worse is not None:
+        sum_price, gain_prices_T = no_worse.prices(result.multipliers)
+    return Solution(weights_K, objective.value(weights_K), sum_price, gain_prices_T)
 
 
 def _is_feasible(weights_K: FloatArray, no_worse: _NoWorse | None) -> bool:

@@ -1,0 +1,41 @@
+"""What the benchmarks share: the machine they ran on, a table to read, and figures on the last line to parse."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def machine(*packages: str) -> str:
+    """Describe processor, usable cores, load, Python and the versions of `packages` in one line."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    load = os.getloadavg()[0]
+    return f"{model}, {cores} cores, load {load:.1f}, Python {platform.python_version()}, {versions}"
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as their widest cell, the first one to the left and the others to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join([row[0].ljust(widths[0]), *others]))
+        assert len(first) == widths[0]
+
+
+def print_figures(figures: Mapping[str, float]) -> None:
+    """Print the named figures as one JSON object; call this last."""
+    print(json.dumps({name: float(f"{value:.4g}") for name, value in figures.items()}), flush=True)
+
+
+def spread(values: Sequence[float], template: str = "{:.3g}") -> str:
+    """Format the median of repetitions with their range."""
+    middle, low, high = (template.format(value) for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({low} - {high})"

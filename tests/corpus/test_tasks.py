@@ -1,0 +1,170 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus_examples import random_text
+
+from tikmix_pipeline.corpus.tasks import (
+    HALVES,
+    Item,
+    TaskItems,
+    TokenisedItem,
+    item_batches,
+    parse_item,
+    read_items,
+    split_items,
+    tokenise_items,
+    write_task_items,
+)
+from tikmix_pipeline.corpus.tokenizer import train_tokenizer
+from tikmix_pipeline.errors import TikmixError
+
+ITEMS = [Item(f"{random_text(seed, 8).strip()}?", random_text(seed + 100, 2).strip()) for seed in range(31)]
+TOKENIZER = train_tokenizer([item.text for item in ITEMS], 300)
+
+
+def parse(**record: Any) -> Item:
+    return parse_item(record, "tasks, line 1")
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "gold"),
+    [
+        ("A. bank\nB. mall", "B. mall", "mall"),
+        ("\nA. bank\nB. library\nC. mall", "B. library", "library"),
+        ("A. first\nline two of it\nB. second ", "A. first\nline two of it", "first\nline two of it"),
+        ("C. where does it go?\nD. nowhere", "C. where does it go", "where does it go?"),
+        (". stray\nA. one\nB. two", "A. one", "one"),
+        ('A. aspirin\nB. rest"', 'B. rest"', "rest"),
+        ('A. he said "no"\nB. rest', 'A. he said "no"', 'he said "no"'),
+    ],
+)
+def test_the_gold_option_is_found_by_its_letter(options: str, answer: str, gold: str):
+    assert parse(question=" What? ", options=options, answer=answer) == Item("What?", gold)
+
+
+def test_an_answer_without_options_is_taken_as_text():
+    assert parse(question="How many?", answer=" A. 9 apples ") == Item("How many?", "A. 9 apples")
+
+
+def test_a_passage_stands_before_the_question():
+    item = parse(passage="It rained.", question="Wet?", answer="yes")
+    assert item.prompt + item.completion == "It rained.\nQuestion: Wet?\nAnswer: yes"
+    assert item.text == "It rained.\nWet? yes"
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"question": "What?", "options": "A. a\nB. b", "answer": "C. c"}, "names none of the options A, B"),
+        ({"question": "What?", "options": "a, b", "answer": "A. a"}, r"names none of the options \(none found\)"),
+        ({"question": "What?", "anser": "a"}, r"no field 'answer'; .*Did you mean 'anser'\?"),
+        ({"question": " ", "answer": "a"}, "needs a question and an answer that are not empty"),
+        ({"question": "What?", "answer": ["a"]}, "the field 'answer' holds list, expected text"),
+    ],
+)
+def test_a_record_that_is_no_item_is_refused_by_its_place(record: dict[str, Any], message: str):
+    with pytest.raises(TikmixError, match=f"tasks, line 1: .*{message}"):
+        parse_item(record, "tasks, line 1")
+
+
+def test_items_are_read_once_each():
+    record = {"question": "What?", "answer": "a"}
+    assert read_items([("1", record), ("2", record), ("3", record | {"answer": "b"})]) == [
+        Item("What?", "a"),
+        Item("What?", "b"),
+    ]
+
+
+def test_halves_part_the_items_evenly_and_by_seed():
+    halves = split_items(ITEMS, max_items=None, seed=0)
+    assert {half: len(items) for half, items in halves.items()} == {"query": 15, "evaluation": 16}
+    assert {*halves["query"], *halves["evaluation"]} == set(ITEMS)
+    assert split_items(ITEMS[::-1], max_items=None, seed=0) == halves
+    assert split_items(ITEMS, max_items=None, seed=1) != halves
+
+
+def test_items_on_one_passage_stay_in_one_half():
+    items = [Item(f"Question {number}?", "yes", f"Passage {number % 5}.") for number in range(40)]
+    halves = split_items(items, max_items=None, seed=0)
+    assert not {item.passage for item in halves["query"]} & {item.passage for item in halves["evaluation"]}
+
+
+def test_fewer_items_may_be_asked_for():
+    halves = split_items(ITEMS, max_items=10, seed=0)
+    assert [len(halves[half]) for half in HALVES] == [5, 5]
+    assert set(halves["query"]) <= set(split_items(ITEMS, max_items=None, seed=0)["query"])
+
+
+@pytest.mark.parametrize("items", [[], ITEMS[:1], [Item("a?", "x", "same"), Item("b?", "y", "same")]])
+def test_a_task_too_small_for_two_halves_is_refused(items: list[Item]):
+    with pytest.raises(TikmixError, match="cannot be split into a query and an evaluation half"):
+        split_items(items, max_items=None, seed=0)
+
+
+def test_answer_tokens_are_a_suffix_that_decodes_to_the_answer():
+    for item, tokens in zip(ITEMS, tokenise_items(ITEMS, TOKENIZER), strict=True):
+        assert tokens.question_ids[0] == TOKENIZER.end_of_text_id
+        assert TOKENIZER.backend.decode(tokens.question_ids[1:]) == item.prompt
+        assert TOKENIZER.backend.decode(tokens.answer_ids) == f" {item.answer}"
+        assert tokens.answer_bytes == len(f" {item.answer}".encode())
+        assert tokens.text_bytes == len(f"{item.prompt} {item.answer}".encode())
+
+
+def test_items_survive_being_written(tmp_path: Path):
+    tokens = tokenise_items(ITEMS, TOKENIZER)
+    write_task_items(tmp_path / "tasks.parquet", {"quiz": {"query": tokens[:10], "evaluation": tokens[10:]}})
+    opened = TaskItems.open(tmp_path / "tasks.parquet")
+    assert opened.tasks == ("quiz",)
+    assert opened.items("quiz", "query") == tokens[:10]
+    assert opened.items("quiz", "evaluation", limit=3) == tokens[10:13]
+    with pytest.raises(TikmixError, match="no task 'quizz'; its tasks are quiz"):
+        opened.items("quizz", "query")
+
+
+def test_a_damaged_task_file_is_refused(tmp_path: Path):
+    (tmp_path / "tasks.parquet").write_bytes(b"PAR1")
+    with pytest.raises(TikmixError, match=r"tasks.parquet cannot be read .*run the `corpus` pipeline again"):
+        TaskItems.open(tmp_path / "tasks.parquet")
+
+
+def item_of(question: int, answer: int) -> TokenisedItem:
+    return TokenisedItem(list(range(1, question + 1)), list(range(100, 100 + answer)), answer, question + answer)
+
+
+def test_batches_hold_every_item_once_with_loss_on_the_answer():
+    items = [item_of(question, answer) for question, answer in [(5, 2), (9, 1), (3, 4), (4, 1), (7, 3)]]
+    batches = item_batches(items, context=16, batch_size=2, loss="answer", pad_id=0)
+    rows = [
+        (tokens[tokens != 0].tolist(), tokens[loss].tolist())
+        for batch in batches
+        for tokens, loss in zip(batch.tokens_BS, batch.loss_BS, strict=True)
+    ]
+    expected = [([*item.question_ids, *item.answer_ids], item.answer_ids) for item in items]
+    assert sorted(rows) == sorted(expected)
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    lengths = [len(row) for row, _ in rows]
+    assert lengths == sorted(lengths)
+
+
+def test_loss_on_the_text_leaves_out_the_first_token_and_padding():
+    (batch,) = item_batches([item_of(3, 1), item_of(5, 2)], context=16, batch_size=8, loss="text", pad_id=0)
+    assert batch.loss_BS.tolist() == [[False, True, True, True, False, False, False], [False] + [True] * 6]
+
+
+def test_long_questions_lose_their_beginning():
+    (batch,) = item_batches([item_of(20, 3)], context=7, batch_size=1, loss="answer", pad_id=0)
+    assert batch.tokens_BS.tolist() == [[16, 17, 18, 19, 20, 100, 101, 102]]
+    assert batch.loss_tokens == 3
+
+
+def test_an_answer_longer_than_the_context_is_refused():
+    assert item_batches([item_of(5, 7)], context=7, batch_size=1, loss="answer", pad_id=0)[0].tokens_BS.shape == (1, 8)
+    with pytest.raises(TikmixError, match="an answer of 8 tokens, more than the model's context of 7"):
+        item_batches([item_of(5, 8)], context=7, batch_size=1, loss="answer", pad_id=0)
+
+
+def test_batches_are_int64_and_bool():
+    (batch,) = item_batches([item_of(2, 1)], context=7, batch_size=1, loss="text", pad_id=0)
+    assert (batch.tokens_BS.dtype, batch.loss_BS.dtype) == (np.int64, np.bool_)

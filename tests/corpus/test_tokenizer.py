@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+from corpus_examples import random_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tikmix_pipeline.corpus.tokenizer import (
+    END_OF_TEXT,
+    CorpusTokenizer,
+    load_tokenizer,
+    tokenizer_digest,
+    train_tokenizer,
+)
+from tikmix_pipeline.errors import TikmixError
+
+TEXTS = [random_text(seed) for seed in range(30)]
+TOKENIZER = train_tokenizer(TEXTS, 400)
+
+
+def decode(tokenizer: CorpusTokenizer, ids: list[int]) -> str:
+    return str(tokenizer.backend.decode(ids))
+
+
+def test_training_twice_gives_the_same_tokenizer():
+    assert train_tokenizer(TEXTS, 400).files == TOKENIZER.files
+    assert train_tokenizer(TEXTS, 300).digest != TOKENIZER.digest
+
+
+def test_the_vocabulary_has_the_asked_for_size():
+    assert TOKENIZER.vocabulary_size == 400
+
+
+@settings(deadline=None)
+@given(st.text())
+def test_any_text_survives_encoding(text: str):
+    (ids,) = TOKENIZER.encode([text])
+    assert decode(TOKENIZER, ids) == text
+    assert len(ids) <= len(text.encode("utf-8"))
+
+
+def test_text_cannot_forge_the_end_of_a_document():
+    (ids,) = TOKENIZER.encode([f"one{END_OF_TEXT}two"])
+    assert TOKENIZER.end_of_text_id not in ids
+    assert decode(TOKENIZER, ids) == f"one{END_OF_TEXT}two"
+
+
+def test_a_saved_tokenizer_loads_in_transformers_and_here(tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    TOKENIZER.save(tmp_path / "tokenizer")
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path / "tokenizer"), local_files_only=True)
+    ours = load_tokenizer(tmp_path / "tokenizer")
+    assert theirs(TEXTS)["input_ids"] == TOKENIZER.encode(TEXTS) == ours.encode(TEXTS)
+    assert theirs.eos_token_id == theirs.pad_token_id == TOKENIZER.end_of_text_id == ours.end_of_text_id
+    assert len(theirs) == ours.vocabulary_size == TOKENIZER.vocabulary_size
+    assert tokenizer_digest(tmp_path / "tokenizer") == ours.digest == TOKENIZER.digest
+
+
+def test_the_digest_survives_transformers_saving_it_again(tmp_path: Path):
+    """So a checkpoint that transformers saved is known to go with the corpus."""
+    from transformers import AutoTokenizer
+
+    TOKENIZER.save(tmp_path / "tokenizer")
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path / "tokenizer"), local_files_only=True)
+    theirs(TEXTS, padding=True, truncation=True, max_length=8)
+    theirs.save_pretrained(str(tmp_path / "again"))
+    assert tokenizer_digest(tmp_path / "again") == TOKENIZER.digest
+
+
+def test_the_digest_changes_with_the_vocabulary_and_not_with_the_layout(tmp_path: Path):
+    TOKENIZER.save(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert tokenizer_digest(tmp_path) == TOKENIZER.digest
+    content["model"]["merges"].pop()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert tokenizer_digest(tmp_path) != TOKENIZER.digest
+
+
+def test_a_folder_without_a_tokenizer_has_no_digest(tmp_path: Path):
+    assert tokenizer_digest(tmp_path) is None
+
+
+def test_a_missing_tokenizer_folder_is_refused(tmp_path: Path):
+    with pytest.raises(TikmixError, match=r"corpus.tokenizer.path: there is no folder .*nosuch"):
+        load_tokenizer(tmp_path / "nosuch")
+
+
+def test_a_folder_that_holds_no_tokenizer_is_refused(tmp_path: Path):
+    with pytest.raises(TikmixError, match=r"corpus.tokenizer.path: AutoTokenizer cannot load"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_without_an_end_of_text_token_is_refused(tmp_path: Path):
+    TOKENIZER.save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    with pytest.raises(TikmixError, match="has no end-of-text token"):
+        load_tokenizer(tmp_path)

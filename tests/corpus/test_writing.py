@@ -1,0 +1,147 @@
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from corpus_examples import corpus_in
+
+from tikmix_pipeline.corpus.build import build_tokenizer, prepare_text, write_corpus
+from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.corpus.tasks import TaskItems
+from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, tokenizer_digest
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters import CorpusParameters
+
+
+def stages(root: Path, **changes: Any) -> tuple[CorpusParameters, PreparedText, CorpusTokenizer]:
+    parameters = corpus_in(root, **changes)
+    prepared = prepare_text(parameters, root=root, downloads=root / "downloads")
+    return parameters, prepared, build_tokenizer(parameters.tokenizer, prepared, root=root)
+
+
+def all_ids(shards: TokenShards, domain: str, split: str) -> list[int]:
+    files = shards.manifest["domains"][domain][split]["files"]
+    return np.concatenate([np.fromfile(shards.folder / file["file"], dtype="<u2") for file in files]).tolist()
+
+
+def test_shards_hold_every_document_followed_by_the_end_of_text(tmp_path: Path):
+    parameters, prepared, tokenizer = stages(tmp_path)
+    shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+    for domain, splits in prepared.documents.items():
+        for split, texts in splits.items():
+            expected = [token for text in texts for token in [*tokenizer.encode([text])[0], tokenizer.end_of_text_id]]
+            assert all_ids(shards, domain, split) == expected
+            assert shards.tokens(domain, split) == len(expected)
+            assert shards.documents(domain, split) == len(texts)
+            size = sum(len(text.encode()) for text in texts)
+            assert shards.bytes_per_token(domain, split) == pytest.approx(size / len(expected))
+
+
+def test_the_folder_holds_tokenizer_tasks_and_provenance(tmp_path: Path):
+    parameters, prepared, tokenizer = stages(tmp_path)
+    shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+    assert tokenizer_digest(shards.tokenizer_folder) == shards.tokenizer_digest == tokenizer.digest
+    tasks = TaskItems.open(shards.tasks_file)
+    assert [len(tasks.items("quiz", half)) for half in ("query", "evaluation")] == [10, 10]
+    assert shards.manifest["overlap"] == prepared.overlap
+    assert shards.manifest["sources"] == prepared.sources
+
+
+def test_the_same_parameters_give_the_same_bytes(tmp_path: Path):
+    digests = []
+    for name in ("one", "two"):
+        parameters, prepared, tokenizer = stages(tmp_path)
+        shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / name)
+        digests.append(TokenShards.open(shards.folder).manifest_digest)
+    assert digests[0] == digests[1]
+
+
+def test_small_shards_hold_the_same_tokens(tmp_path: Path):
+    parameters, prepared, tokenizer = stages(tmp_path, shard_megatokens=0.001)
+    shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "small")
+    whole = write_corpus(corpus_in(tmp_path), prepared, tokenizer, tmp_path, tmp_path / "whole")
+    assert len(shards.manifest["domains"]["prose"]["train"]["files"]) > 1
+    assert all_ids(shards, "prose", "train") == all_ids(whole, "prose", "train")
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    parameters, prepared, tokenizer = stages(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(TikmixError, match=r"Token shards need .* MB in .*corpus, but only 0 MB are free"):
+        write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "data" / "corpus")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_failure_leaves_the_older_corpus_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    parameters, prepared, tokenizer = stages(tmp_path)
+    before = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus").manifest_digest
+
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CorpusTokenizer, "save", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+    assert TokenShards.open(tmp_path / "corpus").manifest_digest == before
+    assert not list(tmp_path.glob(".corpus*"))
+
+
+@pytest.fixture
+def token_corpus(tmp_path: Path) -> tuple[CorpusParameters, PreparedText, CorpusTokenizer]:
+    """The tiny corpus with a third domain of 1500 pre-tokenised ids in two files."""
+    _, _, tokenizer = stages(tmp_path)
+    tokenizer.save(tmp_path / "mine")
+    ids = np.random.default_rng(0).integers(0, tokenizer.vocabulary_size, size=1500).astype("<u2")
+    ids[:1000].tofile(tmp_path / "a.bin")
+    ids[1000:].tofile(tmp_path / "b.bin")
+    source = {"kind": "shards", "path": "*.bin", "bytes_per_token": 3.0}
+    return stages(
+        tmp_path,
+        tokenizer={"path": "mine"},
+        domains={"prose": corpus_in(tmp_path).domains["prose"].model_dump(), "tokens": {"sources": [source]}},
+    )
+
+
+def token_ids(root: Path) -> list[int]:
+    return np.concatenate([np.fromfile(root / name, dtype="<u2") for name in ("a.bin", "b.bin")]).tolist()
+
+
+def test_pretokenised_files_are_split_at_their_end(
+    tmp_path: Path, token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer]
+):
+    shards = write_corpus(*token_corpus, tmp_path, tmp_path / "corpus")
+    assert shards.domains == ("prose", "tokens")
+    assert all_ids(shards, "tokens", "train") == token_ids(tmp_path)[:1350]
+    assert all_ids(shards, "tokens", "heldout") == token_ids(tmp_path)[1350:]
+    assert shards.bytes_per_token("tokens") == 3.0
+    assert shards.documents("tokens") == token_ids(tmp_path)[:1350].count(token_corpus[2].end_of_text_id)
+
+
+def test_pretokenised_files_are_capped(
+    tmp_path: Path, token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer]
+):
+    parameters, prepared, tokenizer = token_corpus
+    parameters = parameters.model_copy(update={"max_megabytes": 0.003})
+    shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+    assert all_ids(shards, "tokens", "train") + all_ids(shards, "tokens", "heldout") == token_ids(tmp_path)[:1000]
+
+
+def test_pretokenised_ids_beyond_the_vocabulary_are_refused(
+    tmp_path: Path, token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer]
+):
+    np.array([1, 2, 60_000], dtype="<u2").tofile(tmp_path / "b.bin")
+    with pytest.raises(TikmixError, match=r"b.bin holds the token id 60000, but the tokenizer .* has only 400 ids"):
+        write_corpus(*token_corpus, tmp_path, tmp_path / "corpus")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_pretokenised_domain_too_small_for_its_held_out_split_is_refused(
+    tmp_path: Path, token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer]
+):
+    (tmp_path / "b.bin").unlink()
+    np.arange(5, dtype="<u2").tofile(tmp_path / "a.bin")
+    with pytest.raises(TikmixError, match=r"corpus.domains.tokens: too small for its held-out split: of 5 tokens"):
+        write_corpus(*token_corpus, tmp_path, tmp_path / "corpus")

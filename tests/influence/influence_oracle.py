@@ -1,0 +1,222 @@
+"""Slow and exact: curvature as one dense float64 matrix over all parameters, from per-position loops.
+
+Nothing here is shared with the code under test but the definition of a sampled label.
+"""
+
+import copy
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen2Config
+from transformers.pytorch_utils import Conv1D
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.influence.curvature.kfac import sample_labels
+
+VOCABULARY = 11
+
+
+def tiny_model(kind: str, *, tied: bool = False, seed: int = 0) -> nn.Module:
+    """A one-layer model of width 8 in float64; its weights are large enough for every gradient to matter."""
+    ids = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0}
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    shape |= {"vocab_size": VOCABULARY, "tie_word_embeddings": tied, "max_position_embeddings": 16} | ids
+    configs = {
+        "llama": lambda: LlamaConfig(**shape),
+        "qwen2": lambda: Qwen2Config(num_key_value_heads=1, **shape),
+        "gpt2": lambda: GPT2Config(
+            vocab_size=VOCABULARY, n_embd=8, n_layer=1, n_head=2, n_positions=16, tie_word_embeddings=tied, **ids
+        ),
+    }
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(configs[kind]()).double()
+    _use_float64_norms(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def _use_float64_norms(model: nn.Module) -> None:
+    """Replace the RMS norms of transformers, which compute in float32 whatever the weights are."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__.endswith("RMSNorm"):
+                setattr(parent, name, nn.RMSNorm(child.weight.shape, eps=child.variance_epsilon).double())
+
+
+class ToyLM(nn.Module):
+    """An embedding, whatever stands in the middle, and a linear map to logits, scaled afterwards."""
+
+    def __init__(self, middle: nn.Module, *, names_head: bool = True, logit_scale: float = 1.0) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, 4)
+        self.middle = middle
+        self.out = nn.Linear(4, VOCABULARY)
+        self._names_head = names_head
+        self._logit_scale = logit_scale
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.out if self._names_head else None
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        logits = self.out(self.middle(self.embedding(input_ids)))
+        return SimpleNamespace(logits=logits if self._logit_scale == 1 else logits * self._logit_scale)
+
+
+def random_batches(seed: int, batches: int = 2, sequences: int = 3, tokens: int = 7, loss: str = "some"):
+    """Random tokens; `some` puts loss on a random half of them and ends every sequence with padding."""
+    rng = np.random.default_rng(seed)
+    result = []
+    for _ in range(batches):
+        batch = TokenBatch.of_windows(rng.integers(0, VOCABULARY, (sequences, tokens)))
+        if loss == "some":
+            carries = rng.random(batch.loss_BS.shape) < 0.5
+            carries[:, [0, -1]], carries[:, 2] = False, True
+            batch = TokenBatch(batch.tokens_BS, carries)
+        result.append(batch)
+    return result
+
+
+def mean_gradient_vector(model: nn.Module, batches: list[TokenBatch]) -> np.ndarray:
+    """The mean gradient from one backward pass per token, concatenated in the order of `named_parameters()`."""
+    parameters = list(model.parameters())
+    total, count = np.zeros(sum(p.numel() for p in parameters)), 0
+    for batch in batches:
+        for tokens, carries in zip(batch.tokens_BS, batch.loss_BS, strict=True):
+            ids = torch.tensor(tokens)[None]
+            for position in np.flatnonzero(carries):
+                logits = model(input_ids=ids[:, :position], use_cache=False).logits[0, -1]
+                gradients = torch.autograd.grad(F.cross_entropy(logits, ids[0, position]), parameters)
+                total += torch.cat([g.flatten() for g in gradients]).numpy()
+                count += 1
+    return total / count
+
+
+def random_gradient(model: nn.Module, seed: int = 5) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(p.shape, generator=generator, dtype=p.dtype) for n, p in model.named_parameters()}
+
+
+def flatten(gradient: dict[str, torch.Tensor]) -> np.ndarray:
+    return torch.cat([values.flatten() for values in gradient.values()]).numpy()
+
+
+@dataclass
+class Position:
+    """One loss-carrying position: what each layer saw there, and the gradient of the sampled loss by its output."""
+
+    inputs: dict[str, np.ndarray]
+    gradients: dict[str, np.ndarray]
+    probability: np.ndarray
+
+
+def replay(model: nn.Module, batches: list[TokenBatch], seed: int) -> tuple[list[Position], dict[str, np.ndarray]]:
+    """Run one sequence at a time with sampled labels.
+
+    Returns:
+        All loss-carrying positions, and per parameter the sum over sequences of its squared gradient.
+    """
+    model = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, Conv1D, nn.Embedding)):
+            module.register_forward_hook(_remember(seen, name))
+    positions, squares = [], {name: np.zeros(p.shape) for name, p in model.named_parameters()}
+    for batch in batches:
+        for tokens, carries in zip(batch.tokens_BS, batch.loss_BS, strict=True):
+            model.zero_grad()
+            logits = model(input_ids=torch.tensor(tokens)[None, :-1], use_cache=False).logits[0]
+            where = np.flatnonzero(carries[1:])
+            probability = logits[where].softmax(-1).detach()
+            labels = sample_labels(probability, generator)
+            F.cross_entropy(logits[where], labels, reduction="sum").backward()
+            for name, parameter in model.named_parameters():
+                squares[name] += parameter.grad.numpy() ** 2
+            for row, p in enumerate(where):
+                inputs = {name: i[0, p].detach().numpy() for name, (i, _) in seen.items()}
+                gradients = {name: o.grad[0, p].numpy() for name, (_, o) in seen.items()}
+                positions.append(Position(inputs, gradients, probability[row].numpy()))
+    return positions, squares
+
+
+def _remember(seen, name):
+    def hook(_module, args, output):
+        output.retain_grad()
+        seen[name] = args[0], output
+
+    return hook
+
+
+def dense_kfac(model: nn.Module, batches: list[TokenBatch], seed: int, damping: float) -> tuple[np.ndarray, np.ndarray]:
+    """The whole-model block matrix C and the diagonal of λ, both over the order of `named_parameters()`."""
+    positions, squares = replay(model, batches, seed)
+    index = _indices(model)
+    size = sum(p.numel() for p in model.parameters())
+    curvature, dampings = np.zeros((size, size)), np.zeros(size)
+
+    def add(where: np.ndarray, block: np.ndarray) -> None:
+        curvature[np.ix_(where, where)] = block
+        dampings[where] = damping * np.trace(block) / len(block)
+
+    tied = model.lm_head.weight is model.get_input_embeddings().weight
+    names = {id(p): n for n, p in model.named_parameters()}
+    for name, module in model.named_modules():
+        own = {key: index[names[id(p)]] for key, p in module.named_parameters(recurse=False)}
+        if name == "lm_head":
+            if not tied:
+                add(own["weight"].flatten(), head_block(positions, name))
+        elif isinstance(module, nn.Embedding):
+            block = embedding_block(positions, name, module.num_embeddings)
+            if tied and module is model.get_input_embeddings():
+                block = _nearest_kronecker(block + head_block(positions, "lm_head"), module.num_embeddings)
+            add(own["weight"].flatten(), block)
+        elif isinstance(module, (nn.Linear, Conv1D)):
+            weight = own["weight"].T if isinstance(module, Conv1D) else own["weight"]
+            where = weight if module.bias is None else np.concatenate([weight, own["bias"][:, None]], axis=1)
+            add(where.flatten(), linear_block(positions, name, bias=module.bias is not None))
+        elif own:
+            for key, where in own.items():
+                add(where, np.diag(squares[f"{name}.{key}"] / len(positions)))
+    return curvature, dampings
+
+
+def linear_block(positions: list[Position], name: str, *, bias: bool) -> np.ndarray:
+    inputs = [np.append(p.inputs[name], 1.0) if bias else p.inputs[name] for p in positions]
+    a = sum(np.outer(i, i) for i in inputs) / len(positions)
+    g = sum(np.outer(p.gradients[name], p.gradients[name]) for p in positions) / len(positions)
+    return np.kron(g, a)
+
+
+def embedding_block(positions: list[Position], name: str, rows: int) -> np.ndarray:
+    one_hot = [np.eye(rows)[p.inputs[name]] for p in positions]
+    a = sum(np.outer(i, i) for i in one_hot) / len(positions)
+    g = sum(np.outer(p.gradients[name], p.gradients[name]) for p in positions) / len(positions)
+    return np.kron(a, g)
+
+
+def head_block(positions: list[Position], name: str) -> np.ndarray:
+    a = sum(np.outer(p.inputs[name], p.inputs[name]) for p in positions) / len(positions)
+    fisher = sum(np.diag(p.probability) - np.outer(p.probability, p.probability) for p in positions) / len(positions)
+    return np.kron(np.diag(np.diag(fisher)), a)
+
+
+def _nearest_kronecker(block: np.ndarray, rows: int) -> np.ndarray:
+    """Van Loan and Pitsianis: rearrange, take the leading singular pair, rearrange back."""
+    n = len(block) // rows
+    rearranged = block.reshape(rows, n, rows, n).transpose(0, 2, 1, 3).reshape(rows * rows, n * n)
+    u, s, v = np.linalg.svd(rearranged, full_matrices=False)
+    return s[0] * np.kron(u[:, 0].reshape(rows, rows), v[0].reshape(n, n))
+
+
+def _indices(model: nn.Module) -> dict[str, np.ndarray]:
+    start, result = 0, {}
+    for name, parameter in model.named_parameters():
+        result[name] = np.arange(start, start + parameter.numel()).reshape(parameter.shape)
+        start += parameter.numel()
+    return result

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.memory import remember
+
+FIRST = np.array([[4.0, 2.0, -1.0], [-1.0, -2.0, 0.0]])
+LAST = np.array([[0.1, 0.2, 0.0], [-0.5, 0.0, 0.25]])
+
+
+def test_one_round_is_remembered_exactly():
+    assert np.array_equal(remember([FIRST / 3]), FIRST / 3)
+
+
+def test_rounds_have_the_same_say_whatever_their_scale():
+    expected = [[0.2 * (1.0 + 0.5) / 2, 0.2 * (0.5 + 1.0) / 2, 0.2 * -0.25 / 2], [0.5 * -1.5 / 2, -0.5 / 2, 0.5 / 4]]
+    assert remember([FIRST, LAST]) == pytest.approx(np.array(expected))
+    assert remember([FIRST * 1e6, LAST]) == pytest.approx(remember([FIRST, LAST]))
+
+
+def test_memory_is_in_the_units_of_the_last_round():
+    assert remember([FIRST, FIRST * 1e-3]) == pytest.approx(FIRST * 1e-3)
+
+
+def test_a_round_in_which_nothing_helped_keeps_its_sign():
+    helped, harmed = np.array([[1.0, 0.5]]), np.array([[-1.0, -2.0]])
+    assert remember([helped, harmed]) == pytest.approx(np.array([[0.5, -0.5]]))
+
+
+def test_a_round_without_influence_on_a_task_only_dilutes_it():
+    assert remember([np.zeros((2, 3)), LAST]) == pytest.approx(LAST / 2)
+
+
+def test_rounds_over_different_domains_are_refused():
+    with pytest.raises(TikmixError, match=r"\[\(2, 3\), \(2, 2\)\].*tikmix\.memory"):
+        remember([FIRST, LAST[:, :2]])
