@@ -4,8 +4,9 @@ Every peer reads the same windows as `MixtureStream`, from the same memory maps 
 which it maps too), and yields the same batches: int64 arrays of shape (batch size, context + 1). Rows stay views of the
 map until one shared `collate`, because copying them one by one is slower for every peer.
 
-Tried and slower, so left out: workers and threads of any kind (a hand-over costs more than the read), `datasets`'
-numpy format by random rows, torchdata's `SamplerWrapper` over a PyTorch sampler with `replacement=True`.
+Tried and slower, so left out: one or two read threads in Grain, slices of a `datasets` table instead of `iter`, reads
+of 1,024 to 16,384 rows, and (domain, index) pairs through torchdata's nodes with the look-up in `collate`. Left out as
+another task: `flatten_indices` in `datasets`, which rewrites the whole corpus in the order of one mixture.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ Build = Callable[[Shards, Mapping[str, float], Path], Batches]
 
 CONTEXT = 256
 BATCH_SIZE = 16
+ROWS_PER_READ = 256
 SEED = 0
 
 
@@ -95,6 +97,7 @@ def _arrow_datasets(shards: Shards, folder: Path) -> dict[str, Any]:
     """Write the windows of each shard to Arrow files as fixed-size lists, once, and map them."""
     import datasets
 
+    datasets.disable_progress_bars()
     features = datasets.Features({"tokens": datasets.List(datasets.Value("uint16"), length=CONTEXT + 1)})
     mapped = {}
     for name, tokens in shards.items():
@@ -105,6 +108,12 @@ def _arrow_datasets(shards: Shards, folder: Path) -> dict[str, Any]:
             datasets.Dataset.from_dict({"tokens": rows}, features=features).save_to_disk(path)
         mapped[name] = datasets.load_from_disk(str(path))
     return mapped
+
+
+def _shuffled_mix(shards: Shards, weights: Mapping[str, float], folder: Path) -> Any:
+    return _interleave(
+        {name: data.shuffle(seed=SEED) for name, data in _arrow_datasets(shards, folder).items()}, weights
+    )
 
 
 def _interleave(mapped: Mapping[str, Any], weights: Mapping[str, float]) -> Any:
@@ -124,8 +133,7 @@ def _rows_of_table(table: Any) -> npt.NDArray[np.int64]:
 
 def datasets_numpy(shards: Shards, weights: Mapping[str, float], folder: Path) -> Batches:
     """Shuffle and interleave map-style datasets, and iterate batches in the numpy format."""
-    shuffled = {name: dataset.shuffle(seed=SEED) for name, dataset in _arrow_datasets(shards, folder).items()}
-    mixed = _interleave(shuffled, weights).with_format("numpy")
+    mixed = _shuffled_mix(shards, weights, folder).with_format("numpy")
     while True:
         for batch in mixed.iter(BATCH_SIZE, drop_last_batch=True):
             yield batch["tokens"].astype(np.int64)
@@ -133,11 +141,19 @@ def datasets_numpy(shards: Shards, weights: Mapping[str, float], folder: Path) -
 
 def datasets_arrow(shards: Shards, weights: Mapping[str, float], folder: Path) -> Batches:
     """Do the same in the arrow format, converting each batch by hand."""
-    shuffled = {name: dataset.shuffle(seed=SEED) for name, dataset in _arrow_datasets(shards, folder).items()}
-    mixed = _interleave(shuffled, weights).with_format("arrow")
+    mixed = _shuffled_mix(shards, weights, folder).with_format("arrow")
     while True:
         for table in mixed.iter(BATCH_SIZE, drop_last_batch=True):
             yield _rows_of_table(table)
+
+
+def datasets_read_ahead(shards: Shards, weights: Mapping[str, float], folder: Path) -> Batches:
+    """Do the same with many rows per read, cut into batches: the fewest calls into the table per row."""
+    mixed = _shuffled_mix(shards, weights, folder).with_format("arrow")
+    while True:
+        for table in mixed.iter(ROWS_PER_READ, drop_last_batch=True):
+            rows = _rows_of_table(table)
+            yield from (rows[start : start + BATCH_SIZE] for start in range(0, ROWS_PER_READ, BATCH_SIZE))
 
 
 def datasets_streaming(shards: Shards, weights: Mapping[str, float], folder: Path) -> Batches:
@@ -206,6 +222,7 @@ PEERS: dict[str, dict[str, Build]] = {
     "datasets": {
         "interleave, numpy format": datasets_numpy,
         "interleave, arrow format": datasets_arrow,
+        "interleave, arrow, read ahead": datasets_read_ahead,
         "interleave, streaming": datasets_streaming,
     },
     "torchdata": {

@@ -77,20 +77,16 @@ def test_a_contiguous_domain_keeps_its_order_and_holds_out_neighbours(tmp_path: 
     assert [order[text] for text in splits["train"]] == sorted(set(range(40)) - set(rows))
 
 
-def test_packages_are_fetched_once_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_package_that_several_domains_read_is_fetched_before_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     wheel = tmp_path / "downloads" / "tiny_text-1.0-py3-none-any.whl"
-    sha256 = write_wheel(wheel, {f"tiny/{row}.txt": random_text(row).encode() for row in range(40)})
-    package = {"kind": "package", "package": "tiny-text", "version": "1.0", "sha256": sha256, "members": "tiny/*"}
-    prepared = prepare(tmp_path, domains={"packed": domain(**package)})
-    assert prepared.sources["domains"]["packed"]["documents"] == 40
-    asked: list[str] = []
-    monkeypatch.setattr(build, "fetch_package", lambda source, _: asked.append(source.package))
-    prepare(
-        tmp_path,
-        domains={"one": domain(**package), "two": domain(**package | {"members": "tiny/1*"})},
-        near_duplicates={"enabled": False},
-    ) if False else None
-    assert asked == []
+    texts = {f"tiny/{row:02d}.txt": random_text(5000 + row).encode() for row in range(80)}
+    package = {"kind": "package", "package": "tiny-text", "version": "1.0", "sha256": write_wheel(wheel, texts)}
+    fetched: list[str] = []
+    monkeypatch.setattr(build, "fetch_package", lambda source, _: fetched.append(source.package))
+    domains = {"one": domain(**package, members="tiny/[0-3]*"), "two": domain(**package, members="tiny/[4-7]*")}
+    prepared = prepare(tmp_path, domains=domains)
+    assert [prepared.sources["domains"][name]["documents"] for name in domains] == [40, 40]
+    assert fetched == ["tiny-text"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +127,10 @@ def test_packages_are_fetched_once_before_anything_is_read(tmp_path: Path, monke
         (
             {"tasks": {"quiz": domain(kind="standard_library")}},
             "corpus.tasks.quiz: a source of kind 'standard_library' holds no records",
+        ),
+        (
+            {"tasks": {"quiz": domain(kind="package", package="p", version="1", sha256="0" * 64, members="*")}},
+            "corpus.tasks.quiz: reader: tasks are read from records, set `jsonl` instead of 'text'",
         ),
     ],
 )

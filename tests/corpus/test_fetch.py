@@ -59,7 +59,9 @@ def test_what_pip_says_ends_up_in_the_error(monkeypatch: pytest.MonkeyPatch, dow
         return subprocess.CompletedProcess(command, 1, stdout="", stderr="noise\nERROR: no matching distribution\n")
 
     monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(TikmixError, match="could not download tiny-text==1.0:\nnoise\nERROR: no matching distribution"):
+    with pytest.raises(
+        TikmixError, match=r"could not download tiny-text==1.0:\nnoise\nERROR: no matching distribution"
+    ):
         fetch_package(package_source("0" * 64), downloads)
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
     assert not [argument for argument in calls[0] if argument.startswith(("--index", "--extra-index", "http"))]

@@ -173,6 +173,12 @@ def test_a_hugging_face_dataset_is_read(dataset_folder: Path, streaming: bool):
     assert records(huggingface(streaming=streaming), dataset_folder) == ROWS
 
 
+@pytest.mark.parametrize("data_files", ["rows.jsonl", ["rows.jsonl"]])
+def test_a_hugging_face_builder_reads_files_under_the_root(dataset_folder: Path, data_files: Any):
+    write_jsonl(dataset_folder / "rows.jsonl", ROWS)
+    assert read(huggingface(path="json", data_files=data_files), dataset_folder) == TEXTS
+
+
 def test_a_hugging_face_dataset_without_the_field_names_those_it_has(dataset_folder: Path):
     with pytest.raises(TikmixError, match="rows, row 0: there is no field 'body'; the fields are 'id', 'text'"):
         read(huggingface(field="body"), dataset_folder)

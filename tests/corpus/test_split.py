@@ -1,5 +1,3 @@
-import random
-
 import pytest
 from corpus_examples import documents, random_text
 
@@ -31,7 +29,7 @@ def test_the_held_out_text_is_bounded():
 
 
 def test_the_side_of_a_document_does_not_depend_on_the_order():
-    shuffled = random.Random(1).sample(DOCUMENTS, len(DOCUMENTS))
+    shuffled = DOCUMENTS[50:] + DOCUMENTS[:50][::-1]
     sides = [
         {document.text for document in split_documents(order, fraction=0.1, max_bytes=1e9)[1]}
         for order in (DOCUMENTS, shuffled)

@@ -32,6 +32,7 @@ def parse(**record: Any) -> Item:
     ("options", "answer", "gold"),
     [
         ("A. bank\nB. mall", "B. mall", "mall"),
+        ("A. bank\nB. mall", "A", "bank"),
         ("\nA. bank\nB. library\nC. mall", "B. library", "library"),
         ("A. first\nline two of it\nB. second ", "A. first\nline two of it", "first\nline two of it"),
         ("C. where does it go?\nD. nowhere", "C. where does it go", "where does it go?"),
@@ -60,6 +61,7 @@ def test_a_passage_stands_before_the_question():
         ({"question": "What?", "options": "A. a\nB. b", "answer": "C. c"}, "names none of the options A, B"),
         ({"question": "What?", "options": "a, b", "answer": "A. a"}, r"names none of the options \(none found\)"),
         ({"question": "What?", "anser": "a"}, r"no field 'answer'; .*Did you mean 'anser'\?"),
+        ({"question": "What?", "options": "A. a\nB. b", "answer": "Both"}, "names none of the options A, B"),
         ({"question": " ", "answer": "a"}, "needs a question and an answer that are not empty"),
         ({"question": "What?", "answer": ["a"]}, "the field 'answer' holds list, expected text"),
     ],

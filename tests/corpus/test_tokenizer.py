@@ -29,7 +29,11 @@ def test_training_twice_gives_the_same_tokenizer():
 
 
 def test_the_vocabulary_has_the_asked_for_size():
-    assert TOKENIZER.vocabulary_size == 400
+    assert train_tokenizer(TEXTS, 300).vocabulary_size == 300
+
+
+def test_too_little_text_gives_a_smaller_vocabulary():
+    assert train_tokenizer(["ab ab"], 300).vocabulary_size < 300
 
 
 @settings(deadline=None)

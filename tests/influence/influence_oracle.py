@@ -16,6 +16,9 @@ from transformers.pytorch_utils import Conv1D
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.influence.curvature.kfac import sample_labels
+from tikmix_pipeline.influence.gradients import mean_gradient
+from tikmix_pipeline.lm.optimizer import NamedOptimizer
+from tikmix_pipeline.parameters import TrainParameters
 
 VOCABULARY = 11
 
@@ -100,6 +103,17 @@ def mean_gradient_vector(model: nn.Module, batches: list[TokenBatch]) -> np.ndar
 def random_gradient(model: nn.Module, seed: int = 5) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {n: torch.randn(p.shape, generator=generator, dtype=p.dtype) for n, p in model.named_parameters()}
+
+
+def train_steps(model: torch.nn.Module, train: TrainParameters, steps: int) -> NamedOptimizer:
+    """Train on random batches, for the sake of the optimiser's state."""
+    optimizer = NamedOptimizer(model, train)
+    for step in range(steps):
+        gradient = mean_gradient(model, random_batches(step), of="batch").gradient
+        for name, parameter in model.named_parameters():
+            parameter.grad = gradient[name]
+        optimizer.step(1.0)
+    return optimizer
 
 
 def flatten(gradient: dict[str, torch.Tensor]) -> np.ndarray:

@@ -1,6 +1,5 @@
 import pytest
-from influence_oracle import flatten, random_batches, random_gradient, tiny_model
-from test_adam import train_steps
+from influence_oracle import flatten, random_batches, random_gradient, tiny_model, train_steps
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.kfac import fit_kfac

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import math
+import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
             for source in task.sources:
                 if isinstance(source, ShardsSource | StandardLibrarySource):
                     raise TikmixError(f"a source of kind {source.kind!r} holds no records of questions and answers.")
+                if isinstance(source, PackageSource) and source.reader != "jsonl":
+                    raise TikmixError(f"reader: tasks are read from records, set `jsonl` instead of {source.reader!r}.")
 
 
 @contextlib.contextmanager
@@ -216,7 +219,12 @@ def _provenance(
 ) -> dict[str, Any]:
     domains: dict[str, Any] = {}
     for name, domain in parameters.domains.items():
-        domains[name] = {"sources": [source.model_dump() for source in domain.sources]}
+        domains[name] = {
+            "sources": [source.model_dump() for source in domain.sources],
+            "pretokenised": is_pretokenised(domain),
+        }
+        if any(isinstance(source, StandardLibrarySource) for source in domain.sources):
+            domains[name]["python"] = platform.python_version()
         if name in samples:
             kept = [*overlap.training[name], *overlap.heldout[name]]
             domains[name] |= {

@@ -13,6 +13,7 @@ import numpy as np
 from tikmix_pipeline.corpus.documents import Document
 from tikmix_pipeline.corpus.ngrams import Hashes, ngram_hashes
 from tikmix_pipeline.parameters.corpus import NearDuplicateParameters
+from tikmix_pipeline.progress import progress_bar
 
 _RECALL = 0.99
 
@@ -48,15 +49,17 @@ def remove_near_duplicates(
         seed=seed,
     )
     kept: Documents = {}
-    for name, documents in domains.items():
-        sketches = RMinHash.from_token_sets(
-            # rensa takes tokens as bytes: the eight of each n-gram's hash
-            (_shingles(document, parameters.words).view("V8").tolist() for document in documents),
-            parameters.permutations,
-            seed,
-        )
-        is_new = index.add_pairs((f"{name}/{row}", sketch) for row, sketch in enumerate(sketches))
-        kept[name] = [document for document, new in zip(documents, is_new, strict=True) if new]
+    with progress_bar("near-duplicates", sum(map(len, domains.values())), "document") as bar:
+        for name, documents in domains.items():
+            sketches = RMinHash.from_token_sets(
+                # rensa takes tokens as bytes: the eight of each n-gram's hash
+                (_shingles(document, parameters.words).view("V8").tolist() for document in documents),
+                parameters.permutations,
+                seed,
+            )
+            is_new = index.add_pairs((f"{name}/{row}", sketch) for row, sketch in enumerate(sketches))
+            kept[name] = [document for document, new in zip(documents, is_new, strict=True) if new]
+            bar.update(len(documents))
     return kept
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from tikmix_pipeline.corpus.documents import Document
 from tikmix_pipeline.corpus.ngrams import Hashes, hash_words, ngram_hashes
 from tikmix_pipeline.parameters.corpus import OverlapParameters
+from tikmix_pipeline.progress import progress_bar
 
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
@@ -153,10 +154,11 @@ def remove_overlap(
     index = _Index.of([words for texts in sets.values() for words in texts], parameters.words)
     is_task = np.repeat([name in tasks for name in sets], [len(texts) for texts in sets.values()])
 
-    searched = {
-        domain: _search(index, documents, is_task, parameters.max_share, parameters.words)
-        for domain, documents in training.items()
-    }
+    searched: dict[str, _Searched] = {}
+    with progress_bar("overlap", sum(map(len, training.values())), "document") as bar:
+        for domain, documents in training.items():
+            searched[domain] = _search(index, documents, is_task, parameters.max_share, parameters.words)
+            bar.update(len(documents))
     dropped = np.logical_or.reduce([result.dropped for result in searched.values()])
     report = []
     for name, texts in slices.items():

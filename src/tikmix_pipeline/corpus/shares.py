@@ -3,21 +3,21 @@
 With q_j = w_j·B rows per batch, domain j gets floor(q_j) or ceil(q_j) rows in every single batch, and floor(n·q_j) or
 ceil(n·q_j) rows over the first n batches, for every n. Both hold exactly and for any number of domains.
 
-Largest remainder with a carried error keeps one promise or the other: let free it can even take a row back, and held to
-floor or ceil of q_j in each batch it falls more than a row behind (`tests/corpus/test_shares.py` shows mixtures for both).
-Read as a scheduling problem it is solved: the fraction f of a row that a domain has beyond its whole ones is a
-periodic task, the m rows left for all fractions are m processors, and "never a full row behind or ahead" is
-proportionate fairness (Baruah, Cohen, Plaxton and Varvel, Algorithmica 15, 1996). The schedule here is PD², its
-shortest optimal rule (Srinivasan and Anderson, STOC 2002): the i-th fractional row of a domain may be dealt from batch
-floor((i-1)/f) on, must be dealt before batch ceil(i/f), and the nearest deadline goes first.
+Largest remainder with a carried error keeps one promise or the other: let free it can even take a row back, and held
+to floor or ceil of q_j in each batch it falls more than a row behind (the tests show a mixture for each). Read as a
+scheduling problem it is solved: the fraction f of a row that a domain has beyond its whole ones is a periodic task, the
+m rows left for all fractions are m processors, and "never a full row behind or ahead" is proportionate fairness
+(Baruah, Cohen, Plaxton and Varvel, Algorithmica 15, 1996). The schedule here is PD², its shortest optimal rule
+(Srinivasan and Anderson, STOC 2002): the i-th fractional row of a domain may be dealt from batch floor((i-1)/f) on,
+must be dealt before batch ceil(i/f), and the nearest deadline goes first.
 
 Weights are read to 12 decimals and all is counted in integers, so there is no rounding error to carry. Cost: one
 heap operation per fractional row, of which a batch has fewer than domains. State: the batches and the rows dealt.
 """
 
-import heapq
 from collections import defaultdict
 from collections.abc import Sequence
+from heapq import heappop, heappush
 
 _UNITS = 10**12
 
@@ -50,11 +50,11 @@ class RowShares:
     def deal(self) -> list[int]:
         """Return the rows of the next batch per domain; they sum to the batch size."""
         for row in self._waiting.pop(self._batches, ()):
-            heapq.heappush(self._ready, row)
+            heappush(self._ready, row)
         self._batches += 1
         rows = self._whole_rows.copy()
         for _ in range(self._fractional_rows):
-            deadline, minus_overlap, _, domain, nth = heapq.heappop(self._ready)
+            deadline, minus_overlap, _, domain, nth = heappop(self._ready)
             rows[domain] += 1
             self._await(domain, nth + 1, deadline + minus_overlap)
         return rows
@@ -69,12 +69,11 @@ class RowShares:
         overlap = 1 if part else 0
         deadline = whole + overlap
         group_deadline = 0
-        if 2 * fraction >= _UNITS:
+        if fraction >= _UNITS // 2:
             rest = _UNITS - fraction
             missed = -(-deadline * rest // _UNITS)
             group_deadline = -(-missed * _UNITS // rest)
-        row = (deadline, -overlap, -group_deadline, domain, nth)
-        self._waiting[max(release, self._batches)].append(row)
+        self._waiting[max(release, self._batches)].append((deadline, -overlap, -group_deadline, domain, nth))
 
 
 def _in_units(weights: Sequence[float]) -> list[int]:

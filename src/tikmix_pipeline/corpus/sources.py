@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from tikmix_pipeline.corpus.fetch import fetch_package, read_members
 from tikmix_pipeline.corpus.readers import READERS, missing_field, naming, read_json_lines, text_of
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import stat_signature
 from tikmix_pipeline.parameters.corpus import (
     CorpusParameters,
     DomainParameters,
@@ -115,10 +116,7 @@ def source_signatures(parameters: CorpusParameters, root: Path) -> dict[str, Any
     signatures: dict[str, Any] = {}
     for source in (source for group in groups for source in group.sources):
         if isinstance(source, FilesSource | ShardsSource):
-            statuses = {path: path.stat() for path in matching_files(source.path, root)}
-            signatures[source.path] = [
-                [str(path), status.st_size, status.st_mtime_ns] for path, status in statuses.items()
-            ]
+            signatures[source.path] = stat_signature(matching_files(source.path, root))
         elif isinstance(source, StandardLibrarySource):
             signatures["standard_library"] = platform.python_version()
     return signatures
@@ -230,13 +228,13 @@ def _parquet_records(path: Path, field: str | None) -> Iterator[Record]:
 
 
 def _huggingface_records(source: HuggingFaceSource, root: Path) -> Iterator[Record]:
-    local = root / source.path
+    files = [source.data_files] if isinstance(source.data_files, str) else source.data_files or []
     try:
         dataset = _load_dataset()(
-            str(local) if local.exists() else source.path,
+            _local(source.path, root),
             source.name,
             split=source.split,
-            data_files=source.data_files,
+            data_files=[_local(file, root) for file in files] or None,
             revision=source.revision,
             streaming=source.streaming,
         )
@@ -248,6 +246,11 @@ def _huggingface_records(source: HuggingFaceSource, root: Path) -> Iterator[Reco
         raise TikmixError(
             f"datasets.load_dataset({source.path!r}, split={source.split!r}) failed: {type(error).__name__}: {error}"
         ) from error
+
+
+def _local(name: str, root: Path) -> str:
+    """Return the path of what exists under `root`; anything else is for the Hub, or for `datasets`, to know."""
+    return str(root / name) if (root / name).exists() else name
 
 
 def _load_dataset() -> Callable[..., Any]:

@@ -12,11 +12,11 @@ The batch at step s is a pure function of (seed, weights so far, s):
 
 The state is a few integers per domain, whatever the size of the corpus. Domains are taken by name, never by position.
 
-For speed, steps are planned and gathered in blocks of about a thousand rows; a weight change drops the rest of the
-block, whose windows nobody has seen. Memory: one block (0.5 MB at context 256) and at most two permutations per domain
-of 1, 2 or 4 bytes per window (by their number): for a billion tokens at context 256, 16 MB each. Throughput:
-`benchmarks/stream.py`. Permutations come from NumPy's PCG64; NumPy may change its algorithms between releases, so
-resume under the release that wrote the state.
+For speed, steps are planned and gathered in blocks of at most 256 steps and, if that is less, a million tokens; a
+weight change drops the rest of the block, whose windows nobody has seen. Memory: one block (2 MB of uint16, or one
+batch where that is more) and at most two permutations per domain of 1, 2 or 4 bytes per window (by their number): for a
+billion tokens at context 256, 16 MB each. Throughput: `benchmarks/stream.py`. Permutations come from NumPy's PCG64;
+NumPy may change its algorithms between releases, so resume under the release that wrote the state.
 
 Axes: N steps of a block, B rows of a batch, K domains in the order of their names, S tokens of a window.
 """
@@ -24,7 +24,7 @@ Axes: N steps of a block, B rows of a batch, K domains in the order of their nam
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
@@ -32,21 +32,28 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.corpus.shares import RowShares
-from tikmix_pipeline.corpus.windows import Tokens, Windows
+from tikmix_pipeline.corpus.windows import Tokens, Windows, as_items
 from tikmix_pipeline.errors import TikmixError
 
 _SUM_TOLERANCE = 1e-6
-_ROWS_PER_BLOCK = 1024
+_STEPS_PER_BLOCK = 256
+_TOKENS_PER_BLOCK = 2**20
 
 
 @dataclass(frozen=True)
 class _Block:
-    """The plan of the steps from `first_step` to the end of a block."""
+    """The plan of the steps from `first_step` to the end of a block.
+
+    `consumed_NK` holds the windows read before each step and, in one row more, at the end; `tokens_NBS` what has been
+    gathered, by rank and world size.
+    """
 
     first_step: int
     counts_NK: npt.NDArray[np.int64]
+    consumed_NK: npt.NDArray[np.int64]
     domain_NB: npt.NDArray[np.int64]
     window_NB: npt.NDArray[np.int64]
+    tokens_NBS: dict[tuple[int, int], Tokens] = field(default_factory=dict)
 
 
 class MixtureStream:
@@ -75,17 +82,16 @@ class MixtureStream:
         self._dtype = np.result_type(*(windows.dtype for windows in domains.values()))
         self._batch_size = batch_size
         self._seed = seed
-        self._steps_per_block = max(1, _ROWS_PER_BLOCK // batch_size)
-        self._planned: _Block | None = None
-        self._gathered: tuple[int, int, Tokens] | None = None
-        self.step = 0
-        self._consumed_K = np.zeros(len(self._names), dtype=np.int64)
-        self._use_weights(weights, since_step=0, since_consumed=self.consumed)
+        self._steps_per_block = max(1, min(_STEPS_PER_BLOCK, _TOKENS_PER_BLOCK // (batch_size * self._context)))
+        nothing = dict.fromkeys(self._names, 0)
+        self._go_on_from(0, nothing, weights, 0, nothing)
 
     @property
     def consumed(self) -> dict[str, int]:
         """Windows read so far, per domain."""
-        return dict(zip(self._names, self._consumed_K.tolist(), strict=True))
+        block = self._planned
+        consumed_K = self._start_K if block is None else block.consumed_NK[self.step - block.first_step]
+        return dict(zip(self._names, consumed_K.tolist(), strict=True))
 
     def epochs(self, domain: str) -> float:
         """Return how many times `domain` has been read."""
@@ -103,7 +109,8 @@ class MixtureStream:
             TikmixError: bad weights; the stream goes on by the old ones.
         """
         if dict(weights) != self.weights:
-            self._use_weights(weights, since_step=self.step, since_consumed=self.consumed)
+            consumed = self.consumed
+            self._go_on_from(self.step, consumed, weights, self.step, consumed)
 
     def next_batch(self, rank: int = 0, world_size: int = 1) -> npt.NDArray[np.int64]:
         """Return the rows of the next global batch that belong to `rank`: (batch_size / world_size, context + 1).
@@ -115,13 +122,11 @@ class MixtureStream:
             TikmixError: `world_size` does not divide the batch size.
         """
         block = self._block()
-        if self._gathered is None or self._gathered[:2] != (rank, world_size):
-            self._gathered = rank, world_size, self._gather(block, rank, world_size)
-        tokens_NBS = self._gathered[2]
-        position = self.step - block.first_step
-        self._consumed_K += block.counts_NK[position]
+        tokens_NBS = block.tokens_NBS.get((rank, world_size))
+        if tokens_NBS is None:
+            tokens_NBS = block.tokens_NBS[rank, world_size] = self._gather(block, rank, world_size)
+        tokens_BS: npt.NDArray[np.int64] = tokens_NBS[self.step - block.first_step].astype(np.int64)
         self.step += 1
-        tokens_BS: npt.NDArray[np.int64] = tokens_NBS[position].astype(np.int64)
         return tokens_BS
 
     def upcoming(self, domain: str, count: int) -> npt.NDArray[np.int64]:
@@ -148,41 +153,47 @@ class MixtureStream:
         Raises:
             TikmixError: the state is of another seed, batch size, context or set of windows; nothing is loaded.
         """
-        for field, mine in self._identity().items():
-            if state.get(field) != mine:
+        for key, mine in self._identity().items():
+            if state.get(key) != mine:
                 raise TikmixError(
-                    f"The stream's saved state cannot be resumed here: {_difference(field, state.get(field), mine)}. "
+                    f"The stream's saved state cannot be resumed here: {_difference(key, state.get(key), mine)}. "
                     "Restore what the state was saved with, or start a new experiment."
                 )
-        self.step = state["step"]
-        self._consumed_K = np.array([state["consumed"][name] for name in self._names], dtype=np.int64)
         since = state["weights_since"]
-        self._use_weights(state["weights"], since_step=since["step"], since_consumed=since["consumed"])
+        self._go_on_from(state["step"], state["consumed"], state["weights"], since["step"], since["consumed"])
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be equal for a state to mean the same windows."""
         windows = {name: len(order.windows) for name, order in zip(self._names, self._orders, strict=True)}
         return {"seed": self._seed, "batch_size": self._batch_size, "context": self._context, "windows": windows}
 
-    def _use_weights(self, weights: Mapping[str, float], since_step: int, since_consumed: Mapping[str, int]) -> None:
-        """Mix by `weights`, in force since `since_step`, when `since_consumed` windows had been read."""
+    def _go_on_from(
+        self,
+        step: int,
+        consumed: Mapping[str, int],
+        weights: Mapping[str, float],
+        since_step: int,
+        since_consumed: Mapping[str, int],
+    ) -> None:
+        """Put the stream where `weights` have been in force since `since_step`, and drop what was planned."""
         check_weights(weights, self._names)
+        self.step = step
         self.weights = {name: float(weights[name]) for name in self._names}
+        self._start_K = np.array([consumed[name] for name in self._names], dtype=np.int64)
         self._since_step = since_step
-        self._since_consumed = since_consumed
+        self._since_consumed = dict(since_consumed)
         self._shares = RowShares(
             list(self.weights.values()),
             self._batch_size,
-            batches=self.step - since_step,
-            dealt=[count - since_consumed[name] for name, count in self.consumed.items()],
+            batches=step - since_step,
+            dealt=[consumed[name] - since_consumed[name] for name in self._names],
         )
-        self._planned = None
-        self._gathered = None
+        self._planned: _Block | None = None
 
     def _block(self) -> _Block:
         """Return the plan that covers the next step."""
         if self._planned is None or self.step >= self._planned.first_step + len(self._planned.counts_NK):
-            self._planned, self._gathered = self._plan(), None
+            self._planned = self._plan()
         return self._planned
 
     def _plan(self) -> _Block:
@@ -191,13 +202,15 @@ class MixtureStream:
         rows_NB = np.tile(np.arange(self._batch_size), (self._steps_per_block, 1))
         order_NB = np.random.default_rng([self._seed, block]).permuted(rows_NB, axis=1)[position:]
         counts_NK = np.array([self._shares.deal() for _ in order_NB])
+        start_K = np.array(list(self.consumed.values()))
+        consumed_NK = np.concatenate([start_K[None], start_K + np.cumsum(counts_NK, axis=0)])
         by_domain = np.repeat(np.tile(np.arange(len(self._names)), len(order_NB)), counts_NK.ravel())
         domain_NB = np.take_along_axis(by_domain.reshape(order_NB.shape), order_NB, axis=1)
         window_NB = np.empty_like(domain_NB)
-        for domain in np.flatnonzero(counts_NK.any(axis=0)):
-            start, count = int(self._consumed_K[domain]), int(counts_NK[:, domain].sum())
-            window_NB[domain_NB == domain] = self._orders[domain].indices(start, count)
-        return _Block(self.step, counts_NK, domain_NB, window_NB)
+        for domain, (start, end) in enumerate(consumed_NK[[0, -1]].T.tolist()):
+            if end > start:
+                window_NB[domain_NB == domain] = self._orders[domain].indices(start, end - start)
+        return _Block(self.step, counts_NK, consumed_NK, domain_NB, window_NB)
 
     def _gather(self, block: _Block, rank: int, world_size: int) -> Tokens:
         """Read the rows of `block` that belong to `rank`: (N, B / world_size, S), in the files' own dtype."""
@@ -209,9 +222,11 @@ class MixtureStream:
         domain_NB = block.domain_NB[:, rank::world_size]
         window_NB = block.window_NB[:, rank::world_size]
         tokens_NBS = np.empty((*domain_NB.shape, self._context + 1), dtype=self._dtype)
+        items_NB = as_items(tokens_NBS)
         for domain in np.flatnonzero(block.counts_NK.any(axis=0)):
             here_NB = domain_NB == domain
-            tokens_NBS[here_NB] = self._orders[domain].windows.gather(window_NB[here_NB])
+            windows = self._orders[domain].windows.gather(window_NB[here_NB])
+            items_NB[here_NB] = as_items(windows.astype(self._dtype, copy=False))
         return tokens_NBS
 
 
@@ -282,9 +297,9 @@ def _common_context(domains: Mapping[str, Windows]) -> int:
     return next(iter(contexts.values()))
 
 
-def _difference(field: str, saved: Any, mine: Any) -> str:
-    if field != "windows" or not isinstance(saved, Mapping):
-        return f"its {field} is {saved}, and here it is {mine}"
+def _difference(key: str, saved: Any, mine: Any) -> str:
+    if key != "windows" or not isinstance(saved, Mapping):
+        return f"its {key} is {saved}, and here it is {mine}"
     unequal = sorted(name for name in {*saved, *mine} if saved.get(name) != mine.get(name))
     pairs = ", ".join(f"{name}: {saved.get(name, 0)} -> {mine.get(name, 0)}" for name in unequal)
     return f"the corpus has other windows than the one it was saved with ({pairs})"

@@ -24,7 +24,8 @@ HALVES: tuple[Half, Half] = ("query", "evaluation")
 
 # an option begins where a line starts with its letter: options may themselves hold newlines
 _OPTION_START = re.compile(r"^(?=[A-Z]\. )", re.MULTILINE)
-_LETTERED = re.compile(r"([A-Z])\.(?: (.*))?", re.DOTALL)
+_OPTION = re.compile(r"([A-Z])\. (.*)", re.DOTALL)
+_GOLD_LETTER = re.compile(r"([A-Z])(?:\.(?:\s.*)?)?\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,9 @@ def parse_item(record: Any, where: str) -> Item:
 
 def _gold_option(options: str, answer: str, where: str) -> str:
     by_letter = {
-        match[1]: (match[2] or "").strip()
-        for option in _OPTION_START.split(options)
-        if (match := _LETTERED.match(option))
+        match[1]: match[2].strip() for option in _OPTION_START.split(options) if (match := _OPTION.match(option))
     }
-    gold = _LETTERED.match(answer)
+    gold = _GOLD_LETTER.match(answer)
     if gold is None or gold[1] not in by_letter:
         raise TikmixError(
             f"{where}: the answer {answer!r} names none of the options {', '.join(by_letter) or '(none found)'}. Write "

@@ -163,6 +163,7 @@ def _files_of(folder: Path, tokenizer: Any) -> dict[str, bytes]:
 
 
 def _digest(tokenizer: dict[str, Any]) -> str:
-    # how a library pads, truncates or indents does not change which ids a text has
-    content = {key: value for key, value in tokenizer.items() if key not in {"padding", "truncation"}}
+    # transformers changes these when it saves a tokenizer; without special tokens they change no text's ids
+    settings = {"padding", "truncation", "post_processor"}
+    content = {key: value for key, value in tokenizer.items() if key not in settings}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()

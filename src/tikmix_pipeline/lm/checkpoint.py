@@ -39,25 +39,29 @@ class Checkpoint:
         return load_model(self.folder, parameters)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Load the optimiser's state as tensors named `<parameter>/<entry>`; empty where there is none.
+        """Load the optimiser's state as tensors named `<parameter>/<entry>`; empty for a checkpoint not trained here.
 
         Raises:
-            TikmixError: the file is truncated.
+            TikmixError: the file is truncated, or is missing beside the rest of the training state.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        path = self.folder / _STATE_TENSORS
-        if not path.is_file():
+        if not (self.folder / _STATE_JSON).is_file():
             return {}
+        path = self.folder / _STATE_TENSORS
         try:
             tensors: dict[str, Tensor] = load_file(path)
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             raise TikmixError(f"{path} is damaged ({error}). Delete {self.folder} and run its round again.") from error
         return tensors
 
     def training_state(self) -> Mapping[str, Any]:
-        """Read step, stream state and records; empty where there is none."""
+        """Read step, stream state and records; empty for a checkpoint not trained here.
+
+        Raises:
+            TikmixError: the file is damaged.
+        """
         path = self.folder / _STATE_JSON
         return read_json(path) if path.is_file() else {}
 
@@ -90,7 +94,11 @@ class Checkpoint:
         return {domain: windows * stream["context"] for domain, windows in stream.get("consumed", {}).items()}
 
     def restore(self, state: TrainingState) -> None:
-        """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint."""
+        """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint.
+
+        Raises:
+            TikmixError: the saved state is damaged, or is of another optimiser or stream.
+        """
         saved = self.training_state()
         if not saved:
             return

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
@@ -12,6 +13,9 @@ from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def train_chunk(
@@ -38,8 +42,8 @@ def train_chunk(
         The state at the chunk's end, its records those of this chunk.
 
     Raises:
-        TikmixError: the checkpoint has another tokenizer than the shards or its context is shorter than
-            `train.context`, the mixture is not one of the shards' domains, or training diverges.
+        TikmixError: the checkpoint has another tokenizer than the shards, does not fit them or the parameters
+            (`restore_state`), the mixture is not one of the shards' domains, or training diverges.
     """
     start.require_tokenizer(shards.tokenizer_digest)
     last_step = start.step + schedule.chunk_steps
@@ -60,16 +64,33 @@ def restore_state(
     train: TrainParameters,
     seed: int,
 ) -> TrainingState:
-    """Load a checkpoint ready to train; `mixture` counts where the checkpoint carries no stream of its own."""
+    """Load a checkpoint ready to train; `mixture` counts where the checkpoint carries no stream of its own.
+
+    Raises:
+        TikmixError: the device is not there, the mixture is not one of the shards' domains, a domain is shorter than
+            `train.context`, the model takes fewer tokens or ids than it would be given, or the checkpoint was trained
+            with another seed, batch size, context, corpus or optimiser.
+    """
+    device = resolve_device(train.device)
+    domains = {domain: shards.windows(domain, train.context) for domain in shards.domains}
+    stream = MixtureStream(domains, mixture, batch_size=train.batch_size, seed=seed)
     network = checkpoint.model(model)
+    _check_fit(network, checkpoint.folder, shards, train)
+    network.to(device)
+    state = TrainingState(network, NamedOptimizer(network, train), stream, seed)
+    checkpoint.restore(state)
+    return state
+
+
+def _check_fit(network: "PreTrainedModel", folder: Path, shards: TokenShards, train: TrainParameters) -> None:
     longest = getattr(network.config, "max_position_embeddings", train.context)
     if longest < train.context:
         raise TikmixError(
-            f"train.context is {train.context}, but the model in {checkpoint.folder} takes at most {longest} tokens."
+            f"train.context is {train.context}, but the model in {folder} takes at most {longest} tokens. Lower it."
         )
-    network.to(resolve_device(train.device))
-    domains = {domain: shards.windows(domain, train.context) for domain in shards.domains}
-    stream = MixtureStream(domains, mixture, batch_size=train.batch_size, seed=seed)
-    state = TrainingState(network, NamedOptimizer(network, train), stream)
-    checkpoint.restore(state)
-    return state
+    known_ids = network.get_input_embeddings().weight.shape[0]
+    if known_ids < shards.vocabulary_size:
+        raise TikmixError(
+            f"The corpus has {shards.vocabulary_size} token ids, but the model in {folder} knows {known_ids}. Resize "
+            "its embeddings (resize_token_embeddings), or tokenise the corpus with the tokenizer it was trained on."
+        )

@@ -84,9 +84,10 @@ def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: i
         intermediate_size=preset.feed_forward,
         max_position_embeddings=context,
         tie_word_embeddings=preset.tied_embeddings,
+        # the tokenizer beside the model knows its special tokens; a padding id would freeze that token's embedding
         bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
+        eos_token_id=None,
+        pad_token_id=None,
         use_cache=False,
     )
     with torch.random.fork_rng(devices=[]):
@@ -101,17 +102,34 @@ def load_model(folder: Path, parameters: ModelParameters, *, dtype: torch.dtype 
     """Load a checkpoint folder in Hugging Face format; weights only from safetensors.
 
     Raises:
-        TikmixError: the folder is missing or holds no readable checkpoint.
+        TikmixError: the folder is missing or holds no readable checkpoint, or one without some of the model's weights.
     """
+    from safetensors import SafetensorError
+
     if not (folder / "config.json").is_file():
         raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
-    arguments: dict[str, Any] = {"attn_implementation": parameters.attention, "dtype": dtype, "local_files_only": True}
+    model: PreTrainedModel
     try:
-        model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=parameters.trust_remote_code, **arguments
+        model, loading = _import_transformers().AutoModelForCausalLM.from_pretrained(
+            folder,
+            attn_implementation=parameters.attention,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=parameters.trust_remote_code,
+            use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise TikmixError(f"The checkpoint in {folder} cannot be read: {error}") from error
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TikmixError(
+            f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
+        ) from error
+    # transformers fills what is missing with random numbers and a warning
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise TikmixError(
+            f"The checkpoint in {folder} lacks {len(missing)} of the model's weights, {missing[0]} among them. Save it "
+            "again as the architecture that its config.json names."
+        )
     model.config.use_cache = False
     return model
 

@@ -9,50 +9,35 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import TrainParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_ADAMW_ENTRIES = frozenset({"step", "exp_avg", "exp_avg_sq"})
+_MUON_ENTRIES = frozenset({"momentum_buffer"})
+
 
 class NamedOptimizer:
-    """One or two torch optimisers behind one `step`, with state by parameter name."""
+    """One or two torch optimisers behind one `step`, with state by parameter name.
+
+    Parameters that do not require a gradient are left out.
+    """
 
     def __init__(self, model: "PreTrainedModel", parameters: TrainParameters) -> None:
-        self._peak_rates: list[float] = []
-        self._optimizers: list[torch.optim.Optimizer] = []
-        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-        muon_names = _block_matrices(model) & named.keys() if parameters.optimizer == "muon" else set()
-        self._add_adamw({name: p for name, p in named.items() if name not in muon_names}, parameters)
-        if muon_names:
-            self._add_muon([named[name] for name in sorted(muon_names)], parameters)
-        self._named = named
-
-    def _add_adamw(self, named: Mapping[str, nn.Parameter], parameters: TrainParameters) -> None:
-        groups = [
-            {"params": [p for p in named.values() if p.ndim >= 2], "weight_decay": parameters.weight_decay},
-            {"params": [p for p in named.values() if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        self._optimizers.append(
-            torch.optim.AdamW(
-                [group for group in groups if group["params"]],
-                lr=parameters.learning_rate,
-                betas=(parameters.beta1, parameters.beta2),
-                eps=parameters.epsilon,
-                fused=True,
-            )
-        )
-        self._peak_rates.append(parameters.learning_rate)
-
-    def _add_muon(self, matrices: list[nn.Parameter], parameters: TrainParameters) -> None:
-        self._optimizers.append(
-            torch.optim.Muon(matrices, lr=parameters.muon_learning_rate, weight_decay=parameters.weight_decay)
-        )
-        self._peak_rates.append(parameters.muon_learning_rate)
+        self._named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        by_muon = _block_matrices(model) & self._named.keys() if parameters.optimizer == "muon" else set()
+        by_adamw = [parameter for name, parameter in self._named.items() if name not in by_muon]
+        self._peak_rates: dict[torch.optim.Optimizer, float] = {_adamw(by_adamw, parameters): parameters.learning_rate}
+        if by_muon:
+            matrices = [parameter for name, parameter in self._named.items() if name in by_muon]
+            self._peak_rates[_muon(matrices, parameters)] = parameters.muon_learning_rate
+        self._entries = {name: _MUON_ENTRIES if name in by_muon else _ADAMW_ENTRIES for name in self._named}
 
     def step(self, rate_factor: float) -> None:
         """Take one step at `rate_factor` times the peak learning rates and clear the gradients."""
-        for optimizer, peak_rate in zip(self._optimizers, self._peak_rates, strict=True):
+        for optimizer, peak_rate in self._peak_rates.items():
             for group in optimizer.param_groups:
                 group["lr"] = peak_rate * rate_factor
             optimizer.step()
@@ -63,26 +48,55 @@ class NamedOptimizer:
         return {
             f"{name}/{entry}": value
             for name, parameter in self._named.items()
-            for optimizer in self._optimizers
+            for optimizer in self._peak_rates
             for entry, value in optimizer.state.get(parameter, {}).items()
         }
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state_tensors` returned; moves it to each parameter's device."""
-        owners = {
-            parameter: optimizer
-            for optimizer in self._optimizers
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        }
+        """Restore what `state_tensors` returned; each tensor is copied to its parameter's device.
+
+        Raises:
+            TikmixError: the state is of another optimiser or other parameters; nothing is loaded.
+        """
+        state: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
-            name, entry = key.rsplit("/", 1)
+            name, _, entry = key.rpartition("/")
+            state.setdefault(name, {})[entry] = value
+        for name, entries in state.items():
+            if self._entries.get(name) != entries.keys():
+                raise TikmixError(
+                    f"The checkpoint's optimiser keeps {', '.join(sorted(entries))} of {name}; the optimiser to be "
+                    f"resumed keeps {', '.join(sorted(self._entries.get(name, ()))) or 'nothing'}. Set train.optimizer "
+                    "to what the checkpoint was trained with."
+                )
+        owners = {p: optimizer for optimizer in self._peak_rates for g in optimizer.param_groups for p in g["params"]}
+        for name, entries in state.items():
             parameter = self._named[name]
-            owners[parameter].state[parameter][entry] = value.to(parameter.device, copy=True)
+            copies = {entry: value.to(parameter.device, copy=True) for entry, value in entries.items()}
+            owners[parameter].state[parameter] = copies
+
+
+def _adamw(tensors: list[nn.Parameter], parameters: TrainParameters) -> torch.optim.AdamW:
+    groups = [
+        {"params": [p for p in tensors if p.ndim >= 2], "weight_decay": parameters.weight_decay},
+        {"params": [p for p in tensors if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=parameters.learning_rate,
+        betas=(parameters.beta1, parameters.beta2),
+        eps=parameters.epsilon,
+        fused=True,
+    )
+
+
+def _muon(matrices: list[nn.Parameter], parameters: TrainParameters) -> torch.optim.Muon:
+    return torch.optim.Muon(matrices, lr=parameters.muon_learning_rate, weight_decay=parameters.weight_decay)
 
 
 def _block_matrices(model: "PreTrainedModel") -> set[str]:
     """Names of 2-D weights that belong to neither an embedding nor the output head."""
     outside = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
-    outside |= {id(p) for p in model.get_output_embeddings().parameters()}
+    head = model.get_output_embeddings()
+    outside |= {id(p) for p in head.parameters()} if head is not None else set()
     return {name for name, p in model.named_parameters() if p.ndim == 2 and id(p) not in outside}

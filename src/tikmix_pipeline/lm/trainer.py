@@ -2,13 +2,18 @@
 
 `k` steps, a save, a restore and `n - k` steps give the same bits as `n` steps on one CPU. Cost over a bare loop of
 forward, backward and step is measured by `benchmarks/trainer.py`.
+
+Axes: B sequences, S tokens of a sequence (`context + 1`).
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +48,8 @@ class TrainingState:
     model: "PreTrainedModel"
     optimizer: NamedOptimizer
     stream: MixtureStream
+    seed: int = 0
+    """Of the model's dropout, where it has any."""
     step: int = 0
     records: list[StepRecord] = field(default_factory=list)
     """Of the chunk under way."""
@@ -67,7 +74,8 @@ def train_steps(
         TikmixError: the loss or its gradient is no longer finite; the weights are those before the bad step.
     """
     state.model.train()
-    with progress_bar(description, (last_step - state.step) * parameters.tokens_per_step, "tok") as bar:
+    tokens_left = (last_step - state.step) * parameters.tokens_per_step
+    with _own_random_numbers(device_of(state.model)), progress_bar(description, tokens_left, "tok") as bar:
         while state.step < last_step:
             _step(state, parameters, schedule)
             bar.update(parameters.tokens_per_step)
@@ -75,13 +83,19 @@ def train_steps(
                 save(state)
 
 
+def _own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Leave the random numbers of whoever calls as they were."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule) -> None:
+    _seed_dropout(state)
     loss = _accumulate_gradients(state.model, state.stream.next_batch(), parameters)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), parameters.gradient_clip)
-    loss_value, norm_value = float(loss), float(norm)
+    loss_value, norm_value = torch.stack([loss, norm]).tolist()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         raise TikmixError(
-            f"Training diverged at step {state.step}: loss {loss_value}, gradient norm {norm_value}. The last resume "
+            f"Training diverged at step {state.step + 1}: loss {loss_value}, gradient norm {norm_value}. The last resume "
             f"point is kept. Lower train.learning_rate (now {parameters.learning_rate}) or train.gradient_clip (now "
             f"{parameters.gradient_clip}), or lengthen train.warmup_tokens."
         )
@@ -92,7 +106,13 @@ def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule)
     state.records.append(StepRecord(state.step, tokens, loss_value, parameters.learning_rate * factor, norm_value))
 
 
-def _accumulate_gradients(model: nn.Module, windows_BS: Any, parameters: TrainParameters) -> Tensor:
+def _seed_dropout(state: TrainingState) -> None:
+    """Draw dropout, which a user's model may have, from the seed and the step, so that a resumed run repeats it."""
+    (drawn,) = np.random.SeedSequence([state.seed, state.step]).generate_state(1, np.uint64)
+    torch.manual_seed(int(drawn))
+
+
+def _accumulate_gradients(model: nn.Module, windows_BS: npt.NDArray[np.int64], parameters: TrainParameters) -> Tensor:
     """Add the gradient of the batch's mean loss, micro-batch by micro-batch; return that loss."""
     device = device_of(model)
     loss_tokens = len(windows_BS) * (windows_BS.shape[1] - 1)

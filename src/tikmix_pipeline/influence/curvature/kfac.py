@@ -36,6 +36,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenblock import BlockDiagonalCurvature, EigenBlock, Layout, eigenbasis
 from tikmix_pipeline.influence.curvature.layers import Layer, find_layers
 from tikmix_pipeline.influence.curvature.nearest_kronecker import nearest_kronecker
+from tikmix_pipeline.influence.curvature.statistics import Positions
 from tikmix_pipeline.influence.curvature.taps import Taps
 from tikmix_pipeline.influence.gradients import evaluation_mode
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
@@ -88,12 +89,12 @@ def sample_labels(probability_NV: Tensor, generator: torch.Generator) -> Tensor:
 
 def _add_batch(model: nn.Module, batch: TokenBatch, taps: Taps, generator: torch.Generator) -> None:
     device = device_of(model)
-    carries_BP = torch.from_numpy(batch.loss_BS[:, 1:]).to(device)
-    with taps.batch(carries_BP), torch.enable_grad():
-        logits = next_token_logits(model, torch.from_numpy(batch.tokens_BS).to(device))
-        logits_NV = logits[carries_BP]
+    at = Positions.of(batch, device)
+    with taps.batch(at), torch.enable_grad():
+        logits_BPV = next_token_logits(model, torch.from_numpy(batch.tokens_BS).to(device))
+        logits_NV = at.rows(logits_BPV, "logits")
         probability_NV = logits_NV.detach().softmax(dim=1)
-        taps.add_head(logits, probability_NV)
+        taps.add_head(logits_BPV, probability_NV)
         loss = F.cross_entropy(logits_NV, sample_labels(probability_NV, generator), reduction="sum")
         taps.backward(loss)
 

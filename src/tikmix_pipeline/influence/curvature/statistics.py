@@ -9,26 +9,46 @@ Axes: B sequences, P positions, N loss-carrying positions, i inputs (and one mor
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 
 
-def rows_at(values: Tensor, carries_BP: Tensor, layer: str) -> Tensor:
-    """Return `values` at the positions that carry loss, as rows.
+@dataclass(frozen=True)
+class Positions:
+    """Which positions of a batch predict a loss-carrying token.
 
-    Raises:
-        TikmixError: `values` is not laid out by sequence and position, as behind the router of a mixture of experts.
+    Attributes:
+        carries_BP: True at those positions.
+        everywhere: all are; rows then need no copy.
     """
-    if values.ndim != 3 or values.shape[:2] != carries_BP.shape:
-        raise TikmixError(
-            f"influence.curvature=kfac cannot tell the positions in layer {layer}, which works on "
-            f"{tuple(values.shape)} for {tuple(carries_BP.shape)} sequences and positions. Use adam or identity."
-        )
-    rows: Tensor = values[carries_BP]
-    return rows
+
+    carries_BP: Tensor
+    everywhere: bool
+
+    @classmethod
+    def of(cls, batch: TokenBatch, device: torch.device) -> "Positions":
+        """Shift the batch's mask: the input at position s - 1 predicts token s."""
+        carries_BP = batch.loss_BS[:, 1:]
+        return cls(torch.from_numpy(carries_BP).to(device), bool(carries_BP.all()))
+
+    def rows(self, values_BPi: Tensor, layer: str) -> Tensor:
+        """Return the values of a layer at these positions, (N, i).
+
+        Raises:
+            TikmixError: the values are not laid out by sequence and position, as behind a router of experts.
+        """
+        if values_BPi.ndim != 3 or values_BPi.shape[:2] != self.carries_BP.shape:
+            raise TikmixError(
+                f"influence.curvature=kfac cannot tell the positions in layer {layer}, which works on "
+                f"{tuple(values_BPi.shape)} for {tuple(self.carries_BP.shape)} sequences and positions. "
+                "Use influence.curvature=adam or identity."
+            )
+        return values_BPi.flatten(0, 1) if self.everywhere else values_BPi[self.carries_BP]
 
 
 class LinearMoments:
@@ -42,11 +62,11 @@ class LinearMoments:
         self._gradient_oo = weight_oi.new_zeros(outputs, outputs)
         self._rows = 0
 
-    def add(self, inputs_BPi: Tensor, gradient_BPo: Tensor, carries_BP: Tensor) -> None:
+    def add(self, inputs_BPi: Tensor, gradient_BPo: Tensor, at: Positions) -> None:
         """Add one call of the layer."""
-        gradient_No = rows_at(gradient_BPo, carries_BP, self._layer)
+        gradient_No = at.rows(gradient_BPo, self._layer)
         self._rows += len(gradient_No)
-        self._input_ii += _gram(rows_at(inputs_BPi, carries_BP, self._layer), bias=self._bias)
+        self._input_ii += _gram(at.rows(inputs_BPi, self._layer), bias=self._bias)
         self._gradient_oo += _gram(gradient_No)
 
     def factors(self, tokens: int) -> tuple[Tensor, Tensor]:
@@ -63,10 +83,10 @@ class EmbeddingMoments:
         self._count_V = torch.zeros(vocabulary, dtype=torch.int64, device=weight_Vi.device)
         self._gradient_ii = weight_Vi.new_zeros(width, width)
 
-    def add(self, ids_BP: Tensor, gradient_BPi: Tensor, carries_BP: Tensor) -> None:
+    def add(self, ids_BP: Tensor, gradient_BPi: Tensor, at: Positions) -> None:
         """Add one call of the layer."""
-        self._count_V += torch.bincount(ids_BP[carries_BP], minlength=len(self._count_V))
-        self._gradient_ii += _gram(rows_at(gradient_BPi, carries_BP, self._layer))
+        self._count_V += torch.bincount(ids_BP[at.carries_BP], minlength=len(self._count_V))
+        self._gradient_ii += _gram(at.rows(gradient_BPi, self._layer))
 
     def factors(self, tokens: int) -> tuple[Tensor, Tensor]:
         """Return `(f, G)` of `tokens` predictions."""
@@ -84,16 +104,16 @@ class HeadMoments:
         self._variance_V = weight_Vi.new_zeros(vocabulary)
         self._input_ii = weight_Vi.new_zeros(width + bias, width + bias)
 
-    def add(self, inputs_BPi: Tensor, slope_NV: Tensor, probability_NV: Tensor, carries_BP: Tensor) -> None:
+    def add(self, inputs_BPi: Tensor, slope_NV: Tensor, probability_NV: Tensor, at: Positions) -> None:
         """Add one batch.
 
         Args:
             inputs_BPi: final hidden states.
             slope_NV: derivative of the logits by the head's output, one unless the model scales or caps its logits.
             probability_NV: predicted distributions.
-            carries_BP: positions whose next token carries loss.
+            at: the positions of the N rows.
         """
-        self._input_ii += _gram(rows_at(inputs_BPi, carries_BP, self._layer), bias=self._bias)
+        self._input_ii += _gram(at.rows(inputs_BPi, self._layer), bias=self._bias)
         self._variance_V += (slope_NV.square() * probability_NV * (1 - probability_NV)).sum(0).to(self._variance_V)
 
     def factors(self, tokens: int) -> tuple[Tensor, Tensor]:
@@ -115,13 +135,13 @@ class ElementwiseMoments:
         self._calls: list[tuple[Tensor, Tensor]] = []
         self._squares = {name: torch.zeros_like(p) for name, p in module.named_parameters(recurse=False)}
 
-    def add(self, inputs: Tensor, gradient: Tensor, carries_BP: Tensor) -> None:
+    def add(self, inputs: Tensor, gradient: Tensor, at: Positions) -> None:
         """Keep one call of the layer until the backward pass is over."""
-        sequences = len(carries_BP)
+        sequences = len(at.carries_BP)
         if len(inputs) != sequences or len(gradient) != sequences:
             raise TikmixError(
                 f"influence.curvature=kfac cannot tell the sequences in layer {self._layer}, which works on "
-                f"{tuple(inputs.shape)} for {sequences} sequences. Use adam or identity."
+                f"{tuple(inputs.shape)} for {sequences} sequences. Use influence.curvature=adam or identity."
             )
         self._calls.append((inputs, gradient))
 

@@ -21,9 +21,10 @@ from tikmix_pipeline.influence.curvature.statistics import (
     EmbeddingMoments,
     HeadMoments,
     LinearMoments,
+    Positions,
 )
 
-_Add = Callable[[Tensor, Tensor, Tensor], None]
+_Add = Callable[[Tensor, Tensor, Positions], None]
 
 
 class Taps:
@@ -40,7 +41,7 @@ class Taps:
         for layer in layers:
             self._add_layer(layer)
         self._silent = set(self._adders)
-        self._carries_BP = torch.empty(0)
+        self._at = Positions(torch.empty(0, 0, dtype=torch.bool), everywhere=True)
         self._roots: list[Tensor] = []
         self._head_call: tuple[Tensor, Tensor] | None = None
 
@@ -77,9 +78,9 @@ class Taps:
             yield
 
     @contextlib.contextmanager
-    def batch(self, carries_BP: Tensor) -> Iterator[None]:
-        """Set which positions predict a loss-carrying token, and let go of the batch's tensors at the end."""
-        self._carries_BP = carries_BP
+    def batch(self, at: Positions) -> Iterator[None]:
+        """Take a batch whose loss is at these positions, and let go of its tensors at the end."""
+        self._at = at
         try:
             yield
         finally:
@@ -97,8 +98,8 @@ class Taps:
             slope = probability_NV.new_ones(())
         else:
             (slope_BPV,) = torch.autograd.grad(logits_BPV.sum(), outputs_BPV, retain_graph=True)
-            slope = slope_BPV[self._carries_BP].to(probability_NV)
-        head.add(inputs_BPi, slope, probability_NV, self._carries_BP)
+            slope = slope_BPV[self._at.carries_BP].to(probability_NV)
+        head.add(inputs_BPi, slope, probability_NV, self._at)
 
     def backward(self, loss: Tensor) -> None:
         """Send the gradient of the summed loss through the hooks.
@@ -119,7 +120,7 @@ class Taps:
 
     def _expand_ids(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Look positions up for every sequence, though a model may ask once for all: gradients come by sequence."""
-        return (args[0].expand(self._carries_BP.shape), *args[1:])
+        return (args[0].expand(self._at.carries_BP.shape), *args[1:])
 
     def _keep_root(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         if not output.requires_grad:
@@ -140,7 +141,7 @@ class Taps:
 
             def arrived(gradient: Tensor) -> None:
                 self._silent.discard(name)
-                add(inputs, gradient, self._carries_BP)
+                add(inputs, gradient, self._at)
 
             output.register_hook(arrived)  # type: ignore[no-untyped-call]
 

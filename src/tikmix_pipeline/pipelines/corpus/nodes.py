@@ -1,7 +1,5 @@
 """Nodes of the `corpus` pipeline."""
 
-import glob
-import platform
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,7 +7,6 @@ from typing import Any
 
 from tikmix_pipeline.files import stat_signature
 from tikmix_pipeline.parameters import CorpusParameters, RunParameters
-from tikmix_pipeline.parameters.corpus import FilesSource, ShardsSource, Source
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import PreparedText
 
@@ -30,22 +27,13 @@ _OF_SHARDS = {"tokenizer", "shard_megatokens", "heldout_fraction", "heldout_max_
 
 
 def _relevant_to_text(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    from tikmix_pipeline.corpus.sources import source_signatures
+
     del round_number
-    corpus = parameters.corpus
-    sources = [source for part in (corpus.domains, corpus.tasks) for one in part.values() for source in one.sources]
     return {
-        "corpus": corpus.model_dump(mode="json", exclude={"name", "tokenizer", "shard_megatokens"}),
-        "files": [stat_signature(_local_files(source, root)) for source in sources],
-        "python": platform.python_version(),
+        "corpus": parameters.corpus.model_dump(mode="json", exclude={"name", "tokenizer", "shard_megatokens"}),
+        "files": source_signatures(parameters.corpus, root),
     }
-
-
-def _local_files(source: Source, root: Path) -> list[Path]:
-    """Return the files of the user's that a source reads; what is downloaded is pinned by its parameters."""
-    if not isinstance(source, FilesSource | ShardsSource):
-        return []
-    pattern = str(root / source.path)
-    return sorted(Path(found) for found in glob.iglob(pattern, recursive=True) if Path(found).is_file())
 
 
 def _relevant_to_shards(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:

@@ -1,22 +1,11 @@
 import pytest
 import torch
-from influence_oracle import random_batches, random_gradient, tiny_model
+from influence_oracle import random_batches, random_gradient, tiny_model, train_steps
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.adam import fit_adam
 from tikmix_pipeline.influence.gradients import mean_gradient
-from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.parameters import TrainParameters
-
-
-def train_steps(model: torch.nn.Module, train: TrainParameters, steps: int) -> NamedOptimizer:
-    optimizer = NamedOptimizer(model, train)
-    for step in range(steps):
-        gradient = mean_gradient(model, random_batches(step), of="batch").gradient
-        for name, parameter in model.named_parameters():
-            parameter.grad = gradient[name]
-        optimizer.step(1.0)
-    return optimizer
 
 
 def test_precondition_equals_the_formula():

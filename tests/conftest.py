@@ -1,0 +1,50 @@
+"""Fixtures that the tests of any room may use."""
+
+import numpy as np
+import pytest
+
+from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.corpus.tasks import Item
+from tikmix_pipeline.corpus.tokenizer import train_tokenizer
+from tikmix_pipeline.corpus.writing import write_corpus
+from tikmix_pipeline.parameters import CorpusParameters
+
+# each domain has words of its own, so that a model can tell them apart
+_SYLLABLES = {"code": ["ka", "ti", "xe", "zo"], "prose": ["lo", "me", "nu", "ria"], "verse": ["sha", "wi", "yo", "fel"]}
+
+
+@pytest.fixture(scope="session")
+def token_shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
+    """A corpus on disk, not to be changed: three domains of about 4,000 tokens, 320 ids, two tasks of 2 x 7 items."""
+    folder = tmp_path_factory.mktemp("corpus")
+    documents = {
+        domain: {
+            "train": [_text(domain, row, words=90) for row in range(24)],
+            "heldout": [_text(domain, row, words=90) for row in range(24, 28)],
+        }
+        for domain in _SYLLABLES
+    }
+    items = {
+        "recall": {"query": _items("prose", range(7)), "evaluation": _items("prose", range(7, 14))},
+        "rhyme": {"query": _items("verse", range(7)), "evaluation": _items("verse", range(7, 14))},
+    }
+    tokenizer = train_tokenizer((text for splits in documents.values() for text in splits["train"]), 320)
+    parameters = CorpusParameters.model_validate(
+        {
+            "name": "tiny",
+            "domains": {domain: {"sources": [{"kind": "files", "path": "none.jsonl"}]} for domain in documents},
+            "tasks": {task: {"sources": [{"kind": "files", "path": "none.jsonl"}]} for task in items},
+        }
+    )
+    return write_corpus(parameters, PreparedText(documents, items), tokenizer, folder, folder / "tiny")
+
+
+def _text(domain: str, seed: int, words: int) -> str:
+    generator = np.random.default_rng([seed, len(domain)])
+    syllables = generator.choice(_SYLLABLES[domain], size=(words, 3))
+    return " ".join("".join(word[: 1 + len(word[0]) % 3]) for word in syllables) + ".\n"
+
+
+def _items(domain: str, rows: range) -> list[Item]:
+    return [Item(f"{_text(domain, 100 + row, 2 + row)}?", _text(domain, 200 + row, 1 + row % 3)) for row in rows]

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from kedro.io import DatasetError
+from matplotlib.figure import Figure
+
+from tikmix_pipeline.datasets import FigureDataset, FolderDataset, JsonDataset, TableDataset
+from tikmix_pipeline.datasets.recipes import Recipe, read_recipe, recipe_path
+from tikmix_pipeline.files import replacing
+
+RECIPE = Recipe(step="make", code="c", parameters={"a": 1}, inputs={})
+OTHER = Recipe(step="make", code="c", parameters={"a": 2}, inputs={})
+
+
+def test_json_round_trips_and_leaves_its_recipe_beside_it(tmp_path: Path) -> None:
+    dataset = JsonDataset(filepath=str(tmp_path / "mixture.json"))
+    dataset.expected = RECIPE
+    dataset.save({"weights": {"code": 0.25}})
+    assert dataset.load() == {"weights": {"code": 0.25}}
+    written = read_recipe(dataset.path)
+    assert written is not None
+    assert written["fingerprint"] == RECIPE.fingerprint
+
+
+def test_table_round_trips_bit_by_bit(tmp_path: Path) -> None:
+    table = pd.DataFrame({"task": ["piqa"], "influence": [0.1 + 0.2]})
+    dataset = TableDataset(filepath=str(tmp_path / "influence.parquet"))
+    dataset.save(table)
+    pd.testing.assert_frame_equal(dataset.load(), table, check_exact=True)
+
+
+def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        TableDataset(filepath=str(tmp_path / name)).save(pd.DataFrame({"x": [1.0, 2.0]}))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_kedro_sees_an_artifact_only_while_its_recipe_matches(tmp_path: Path) -> None:
+    dataset = JsonDataset(filepath=str(tmp_path / "x.json"))
+    dataset.expected = RECIPE
+    dataset.save(1)
+    assert dataset.exists()
+    dataset.expected = OTHER
+    assert not dataset.exists()
+
+
+def test_loading_what_was_made_from_other_parameters_is_refused_with_the_reason(tmp_path: Path) -> None:
+    dataset = JsonDataset(filepath=str(tmp_path / "x.json"))
+    dataset.expected = RECIPE
+    dataset.save(1)
+    dataset.expected = OTHER
+    with pytest.raises(DatasetError, match=r"x\.json is stale: a was 1, is 2"):
+        dataset.load()
+
+
+def test_write_that_fails_keeps_the_old_artifact_but_not_its_recipe(tmp_path: Path) -> None:
+    dataset = JsonDataset(filepath=str(tmp_path / "x.json"))
+    dataset.expected = RECIPE
+    dataset.save({"old": 1})
+    with pytest.raises(DatasetError):
+        dataset.save({"new": object()})
+    assert (tmp_path / "x.json").read_text().strip().startswith("{")
+    assert not recipe_path(dataset.path).exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_folder_is_written_by_the_function_it_is_given(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            (temporary / "a.txt").write_text("text")
+
+    dataset = FolderDataset(filepath=str(tmp_path / "corpus"), reader="pathlib:Path")
+    dataset.expected = RECIPE
+    dataset.save(write)
+    assert (dataset.load() / "a.txt").read_text() == "text"
+    assert dataset.exists()
+
+
+def test_figure_is_drawn_without_a_display(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.subplots().plot([1, 2])
+    dataset = FigureDataset(filepath=str(tmp_path / "f.png"))
+    dataset.save(figure)
+    assert dataset.load().read_bytes().startswith(b"\x89PNG")

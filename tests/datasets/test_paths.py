@@ -1,0 +1,42 @@
+from pathlib import Path
+
+from tikmix_pipeline.datasets import FolderPathDataset, ResumePointDataset
+from tikmix_pipeline.datasets.recipes import Recipe
+
+RECIPE = Recipe(step="train", code="c", parameters={"a": 1}, inputs={})
+
+
+def write(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "state").write_text("half")
+
+
+def resume_dataset(folder: Path, recipe: Recipe) -> ResumePointDataset:
+    dataset = ResumePointDataset(filepath=str(folder), completes="round_0_checkpoint")
+    dataset.expected = recipe
+    return dataset
+
+
+def test_folder_is_there_when_its_path_is_handed_out(tmp_path: Path) -> None:
+    assert FolderPathDataset(filepath=str(tmp_path / "a" / "b")).load().is_dir()
+
+
+def test_resume_point_is_found_by_a_later_run_of_the_same_recipe(tmp_path: Path) -> None:
+    folder = tmp_path / "round_0.resume"
+    assert resume_dataset(folder, RECIPE).load().find() is None
+    resume_dataset(folder, RECIPE).load().save(write)
+    assert resume_dataset(folder, RECIPE).load().find() == folder
+
+
+def test_resume_point_of_other_parameters_is_never_used(tmp_path: Path) -> None:
+    folder = tmp_path / "round_0.resume"
+    resume_dataset(folder, RECIPE).load().save(write)
+    other = Recipe(step="train", code="c", parameters={"a": 2}, inputs={})
+    assert resume_dataset(folder, other).load().find() is None
+
+
+def test_discarded_resume_point_leaves_nothing(tmp_path: Path) -> None:
+    point = resume_dataset(tmp_path / "round_0.resume", RECIPE).load()
+    point.save(write)
+    point.discard()
+    assert list(tmp_path.iterdir()) == []

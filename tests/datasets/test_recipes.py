@@ -1,0 +1,56 @@
+from pathlib import Path
+
+from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, forget_recipe, recipe_path, write_recipe
+
+
+def recipe(step: str = "train", code: str = "abc", rate: float = 0.1, start: str = "f0") -> Recipe:
+    return Recipe(step=step, code=code, parameters={"train": {"rate": rate}}, inputs={"start": start})
+
+
+def made(folder: Path, by: Recipe) -> Path:
+    artifact = folder / "table.json"
+    artifact.write_text("{}")
+    write_recipe(artifact, by)
+    return artifact
+
+
+def test_artifact_of_the_same_recipe_is_fresh(tmp_path: Path) -> None:
+    assert artifact_status(made(tmp_path, recipe()), recipe()) == ("fresh", "")
+
+
+def test_fingerprint_does_not_depend_on_the_name_of_the_step() -> None:
+    assert recipe(step="a").fingerprint == recipe(step="b").fingerprint
+
+
+def test_changed_parameter_makes_stale_and_is_named_with_both_values(tmp_path: Path) -> None:
+    status, reason = artifact_status(made(tmp_path, recipe()), recipe(rate=0.2))
+    assert status == "stale"
+    assert reason == "train.rate was 0.1, is 0.2"
+
+
+def test_changed_input_makes_stale_and_is_named(tmp_path: Path) -> None:
+    assert artifact_status(made(tmp_path, recipe()), recipe(start="f1")) == ("stale", "made from another start")
+
+
+def test_changed_code_makes_stale_and_names_the_step(tmp_path: Path) -> None:
+    status, reason = artifact_status(made(tmp_path, recipe()), recipe(code="new"))
+    assert (status, reason) == ("stale", "the code of train has changed")
+
+
+def test_artifact_edited_after_writing_is_found_out(tmp_path: Path) -> None:
+    artifact = made(tmp_path, recipe())
+    artifact.write_text('{"weights": 1}')
+    assert artifact_status(artifact, recipe()) == ("altered", "it was changed after it was written")
+
+
+def test_artifact_whose_recipe_was_never_written_is_stale(tmp_path: Path) -> None:
+    artifact = made(tmp_path, recipe())
+    forget_recipe(artifact)
+    assert artifact_status(artifact, recipe())[0] == "stale"
+
+
+def test_recipe_without_its_artifact_counts_as_missing(tmp_path: Path) -> None:
+    artifact = made(tmp_path, recipe())
+    artifact.unlink()
+    assert recipe_path(artifact).exists()
+    assert artifact_status(artifact, recipe())[0] == "missing"

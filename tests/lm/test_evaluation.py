@@ -1,0 +1,138 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from lm_examples import gpt2_model, tiny_model
+from torch import nn
+
+from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem
+from tikmix_pipeline.lm import evaluation
+from tikmix_pipeline.lm.evaluation import ScoredText, evaluation_texts, score, text_of_heldout, text_of_items
+
+CONTEXT = 16
+
+
+def nats(model: nn.Module, ids: list[int], first: int) -> float:
+    """Add -log p of the tokens from position `first` on, each read from a forward pass of its own, without padding."""
+    total = 0.0
+    for position in range(first, len(ids)):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids[:position]])).logits[0, -1].double().tolist()
+        largest = max(logits)
+        log_sum = largest + math.log(sum(math.exp(logit - largest) for logit in logits))
+        total += log_sum - logits[ids[position]]
+    return total
+
+
+def bits_of_items(model: nn.Module, items: list[TokenisedItem], measure: str, context: int) -> float:
+    total_nats, total_bytes = 0.0, 0.0
+    whole = scored = 0
+    for item in items:
+        ids = [*item.question_ids, *item.answer_ids][-(context + 1) :]
+        first = len(ids) - len(item.answer_ids) if measure == "answer" else 1
+        total_nats += nats(model, ids, first)
+        total_bytes += item.answer_bytes if measure == "answer" else item.text_bytes
+        whole += len(item.question_ids) + len(item.answer_ids) - 1
+        scored += len(ids) - 1
+    return total_nats / math.log(2) / (total_bytes if measure == "answer" else total_bytes * scored / whole)
+
+
+def only(model: nn.Module, text: ScoredText) -> float:
+    key = ("one", "task", "answer")
+    return score(model, {key: text}, device="cpu")[key]
+
+
+@pytest.mark.parametrize("measure", ["answer", "text"])
+@pytest.mark.parametrize(("family", "context"), [("llama", CONTEXT), ("llama", 43), ("gpt2", 43)])
+def test_bits_per_byte_of_a_task_equal_a_loop_over_tokens(token_shards, family, context, measure):
+    """At a context of 43 some questions are cut, at 16 all are."""
+    items = TaskItems.open(token_shards.tasks_file).items("recall", "evaluation")[:4]
+    cut = [len(item.question_ids) + len(item.answer_ids) > context + 1 for item in items]
+    assert any(cut)
+    assert all(cut) == (context == CONTEXT)
+    vocabulary_size = token_shards.vocabulary_size
+    model = tiny_model(vocabulary_size) if family == "llama" else gpt2_model(vocabulary_size, context=context)
+    found = only(model, text_of_items(items, measure, context=context))
+    assert found == pytest.approx(bits_of_items(model, items, measure, context), rel=1e-5)
+
+
+def test_bits_per_byte_of_a_domain_equal_a_loop_over_tokens(token_shards):
+    """The held-out documents back to back; the few tokens that fill no window are left out."""
+    model = tiny_model(token_shards.vocabulary_size).eval()
+    entry = token_shards.manifest["domains"]["verse"]["heldout"]
+    ids = np.concatenate([np.fromfile(token_shards.folder / file["file"], "<u2") for file in entry["files"]]).tolist()
+    count = (len(ids) - 1) // CONTEXT
+    assert count * CONTEXT < len(ids) - 1
+    expected = sum(nats(model, ids[w * CONTEXT : (w + 1) * CONTEXT + 1], 1) for w in range(count))
+    expected /= math.log(2) * count * CONTEXT * entry["bytes"] / entry["tokens"]
+    found = only(model, text_of_heldout(token_shards, "verse", context=CONTEXT, limit=None))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_model_that_knows_nothing_pays_the_logarithm_of_the_vocabulary(token_shards):
+    model = tiny_model(token_shards.vocabulary_size)
+    nn.init.zeros_(model.lm_head.weight)
+    texts = evaluation_texts(token_shards, context=CONTEXT, items=None, windows=None)
+    for name, value in score(model, texts, device="cpu").items():
+        tokens = sum(batch.loss_tokens for batch in texts[name].batches)
+        assert value == pytest.approx(math.log2(320) * tokens / texts[name].text_bytes, rel=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_scores_do_not_depend_on_the_batch_size(token_shards, monkeypatch, batch_size):
+    model = tiny_model(token_shards.vocabulary_size)
+    expected = score(model, evaluation_texts(token_shards, context=CONTEXT, items=None, windows=20), device="cpu")
+    monkeypatch.setattr(evaluation, "_BATCH_SIZE", batch_size)
+    found = score(model, evaluation_texts(token_shards, context=CONTEXT, items=None, windows=20), device="cpu")
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_scores_do_not_depend_on_the_order_of_the_items(token_shards):
+    items = TaskItems.open(token_shards.tasks_file).items("rhyme", "evaluation")
+    model = tiny_model(token_shards.vocabulary_size)
+    one, other = (only(model, text_of_items(part, "text", context=CONTEXT)) for part in (items, items[::-1]))
+    assert one == pytest.approx(other, rel=1e-6)
+
+
+def test_evaluation_covers_every_task_and_domain_once(token_shards):
+    texts = evaluation_texts(token_shards, context=CONTEXT, items=2, windows=5)
+    tasks = [(task, "task", measure) for task in ("recall", "rhyme") for measure in ("answer", "text")]
+    assert list(texts) == [*tasks, *((domain, "domain", "text") for domain in ("code", "prose", "verse"))]
+    rows = {key: sum(len(batch) for batch in text.batches) for key, text in texts.items()}
+    assert set(rows.values()) == {2, 5}
+    assert rows["recall", "task", "answer"] == 2
+
+
+def test_items_that_guide_the_mixture_do_not_judge_it(token_shards):
+    (batch,) = evaluation_texts(token_shards, context=200, items=None, windows=1)["recall", "task", "answer"].batches
+    rows = {tuple(tokens_S) for tokens_S in batch.tokens_BS.tolist()}
+    items = TaskItems.open(token_shards.tasks_file)
+    width = batch.tokens_BS.shape[1]
+    for half, expected in (("query", 0), ("evaluation", 7)):
+        ids = [[*item.question_ids, *item.answer_ids] for item in items.items("recall", half)]
+        assert len(rows & {tuple(one + [0] * (width - len(one))) for one in ids}) == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 20, None])
+def test_limited_windows_are_distinct_and_spread_over_the_heldout_text(token_shards, limit):
+    windows = token_shards.windows("code", CONTEXT, "heldout")
+    text = text_of_heldout(token_shards, "code", context=CONTEXT, limit=limit)
+    rows = np.concatenate([batch.tokens_BS for batch in text.batches])
+    every = windows.take(np.arange(len(windows)))
+    where = [int(np.flatnonzero((every == row).all(axis=1))[0]) for row in rows]
+    assert where == sorted(set(where))
+    assert len(where) == min(limit or len(windows), len(windows))
+    if len(where) > 1:
+        assert (where[0], where[-1]) == (0, len(windows) - 1)
+        assert max(np.diff(where)) - min(np.diff(where)) <= 1
+    assert text.text_bytes == pytest.approx(len(where) * CONTEXT * token_shards.bytes_per_token("code", "heldout"))
+
+
+def test_scoring_ends_dropout_and_moves_no_weight(token_shards):
+    model = gpt2_model(token_shards.vocabulary_size).train()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    texts = evaluation_texts(token_shards, context=CONTEXT, items=3, windows=3)
+    assert score(model, texts, device="cpu") == score(model.train(), texts, device="cpu")
+    assert all(torch.equal(model.state_dict()[name], weight) for name, weight in before.items())
+    assert all(p.grad is None for p in model.parameters())

@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import pytest
+import torch
+from lm_examples import MODEL, gpt2_model, tied_model, tiny_model
+from safetensors.torch import load_file, save_file
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.model import PRESETS, build_model, load_model, parameter_count, resolve_device
+from tikmix_pipeline.parameters import ModelParameters
+
+# millions of parameters that the name promises, and a vocabulary that fits the size
+PROMISED = {
+    "llama-1m": (1, 2048),
+    "llama-3m": (3, 2048),
+    "llama-10m": (10, 2048),
+    "llama-50m": (50, 32_000),
+    "llama-100m": (100, 32_000),
+    "llama-300m": (300, 50_304),
+    "llama-1b": (1_000, 32_000),
+}
+
+
+def on_meta(preset: str, vocabulary_size: int):
+    with torch.device("meta"):
+        return build_model(ModelParameters(preset=preset), vocabulary_size=vocabulary_size, context=256, seed=0)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_builds_on_the_meta_device(preset):
+    model, shape = on_meta(preset, 512), PRESETS[preset]
+    assert {(p.dtype, p.device.type) for p in model.parameters()} == {(torch.float32, "meta")}
+    assert len(model.model.layers) == shape.layers
+    assert shape.width % shape.heads == shape.heads % shape.key_value_heads == 0
+
+
+@pytest.mark.parametrize("preset", PROMISED)
+def test_presets_have_about_the_parameters_that_their_names_promise(preset):
+    millions, vocabulary_size = PROMISED[preset]
+    assert parameter_count(on_meta(preset, vocabulary_size)) / 1e6 == pytest.approx(millions, rel=0.3)
+
+
+def test_presets_grow_in_the_order_they_are_listed():
+    counts = [parameter_count(on_meta(preset, 2048)) for preset in PRESETS]
+    assert counts == sorted(counts)
+    assert PROMISED.keys() | {"llama-tiny"} == PRESETS.keys()
+
+
+def test_tied_parameters_count_once():
+    assert parameter_count(tiny_model()) - parameter_count(tied_model()) == 320 * 32
+
+
+def test_seed_decides_the_initial_weights_and_nothing_around_it():
+    first, other = tiny_model(seed=3), tiny_model(seed=4)
+    torch.manual_seed(99)
+    expected = torch.rand(3)
+    torch.manual_seed(99)
+    again = tiny_model(seed=3)
+    assert torch.equal(torch.rand(3), expected)
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+    assert not torch.equal(first.model.embed_tokens.weight, other.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("build", [tiny_model, tied_model])
+def test_every_embedding_learns(build):
+    """transformers would freeze the one of a padding token, and padding carries no loss anyway."""
+    model = build()
+    model(input_ids=torch.arange(320).view(20, 16)).logits.square().sum().backward()
+    assert (model.get_input_embeddings().weight.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(TikmixError, match=r"model\.preset: 'llama-10n' is not a built-in size; did you mean 'llama-10"):
+        build_model(ModelParameters(preset="llama-10n"), vocabulary_size=9, context=8, seed=0)
+    with pytest.raises(TikmixError, match=r"choose one of llama-tiny, .*llama-1b"):
+        build_model(ModelParameters(preset="opt"), vocabulary_size=9, context=8, seed=0)
+
+
+def test_device_auto_takes_what_is_there():
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda:63", "tpu", ""])
+def test_device_that_is_not_there_is_named(device):
+    with pytest.raises(TikmixError, match=f"Device '{device}' cannot be used .*`device` parameter to auto"):
+        resolve_device(device)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("build", [tiny_model, tied_model, gpt2_model])
+def test_a_saved_model_of_any_family_loads_with_the_same_weights(tmp_path: Path, build, attention):
+    model = build()
+    model.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, ModelParameters(attention=attention))
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(loaded.state_dict()[name], weight) for name, weight in model.state_dict().items())
+    assert loaded.config._attn_implementation == attention
+
+
+def test_a_half_precision_checkpoint_is_trained_in_float32(tmp_path: Path):
+    tiny_model().to(torch.bfloat16).save_pretrained(tmp_path)
+    assert {p.dtype for p in load_model(tmp_path, MODEL).parameters()} == {torch.float32}
+    assert {p.dtype for p in load_model(tmp_path, MODEL, dtype=torch.float64).parameters()} == {torch.float64}
+
+
+def test_a_folder_without_checkpoint_is_refused(tmp_path: Path):
+    with pytest.raises(TikmixError, match=r"config\.json is missing. Check the path \(model\.checkpoint\)"):
+        load_model(tmp_path / "nowhere", MODEL)
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(TikmixError, match="cannot be read"):
+        load_model(tmp_path, MODEL)
+
+
+def test_truncated_weights_are_refused(tmp_path: Path):
+    tiny_model().save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(TikmixError, match=r"cannot be read \(.*model\.checkpoint"):
+        load_model(tmp_path, MODEL)
+
+
+def test_missing_weights_are_not_made_up(tmp_path: Path):
+    tiny_model().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TikmixError, match=r"lacks 1 of the model's weights, model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_model(tmp_path, MODEL)

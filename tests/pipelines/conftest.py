@@ -1,0 +1,114 @@
+"""A small project on disk, with text of its own, to run real sessions in."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.framework.project import configure_project
+from kedro.framework.startup import bootstrap_project
+
+from tikmix_pipeline.run_context import set_run_context
+from tikmix_pipeline.session import TikmixSession
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+Run = Callable[..., dict[str, Any]]
+
+
+def write_lines(path: Path, records: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def make_texts(folder: Path) -> None:
+    """Three domains with words of their own, and two tasks that each share the words of one domain."""
+    folder.mkdir()
+    generator = random.Random(0)  # noqa: S311
+    letters = {"code": "abcdef", "prose": "ghijkl", "verse": "mnopqr"}
+    words = {name: ["".join(generator.choices(part, k=5)) for _ in range(200)] for name, part in letters.items()}
+    for name in letters:
+        texts = [{"text": " ".join(generator.choices(words[name], k=120))} for _ in range(120)]
+        write_lines(folder / f"{name}.jsonl", texts)
+    for task, name in {"quiz": "code", "riddle": "prose"}.items():
+        items = [
+            {
+                "question": " ".join(generator.choices(words[name], k=8)),
+                "answer": " ".join(generator.choices(words[name], k=3)),
+            }
+            for _ in range(40)
+        ]
+        write_lines(folder / f"{task}.jsonl", items)
+
+
+PARAMETERS: dict[str, Any] = {
+    "experiment": "one",
+    "model": {"preset": "llama-tiny"},
+    "train": {
+        "chunk_tokens": 768,
+        "batch_size": 4,
+        "context": 32,
+        "warmup_tokens": 256,
+        "decay_tokens": 256,
+        "evaluation_items": 8,
+        "evaluation_windows": 4,
+        "save_every_steps": 2,
+    },
+    "influence": {"tokens_per_domain": 256, "items_per_task": 8, "factor_tokens": 256, "micro_batches": 4},
+    "tikmix": {"rounds": 2},
+    "corpus": {
+        "name": "tiny",
+        "domains": {
+            name: {"sources": [{"kind": "files", "path": f"texts/{name}.jsonl"}]} for name in ("code", "prose", "verse")
+        },
+        "tasks": {name: {"sources": [{"kind": "files", "path": f"texts/{name}.jsonl"}]} for name in ("quiz", "riddle")},
+        "tokenizer": {"vocabulary_size": 300, "training_megabytes": 1.0},
+        "heldout_fraction": 0.1,
+        "max_megabytes": None,
+    },
+}
+
+
+def make_project(folder: Path) -> Path:
+    """Lay out a project: the repository's base configuration, and an environment `tiny` with its own text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("pyproject.toml", ".telemetry"):
+        shutil.copy2(REPOSITORY / file, folder)
+    (folder / "src").mkdir()  # Kedro asks for it; the package itself is installed
+    shutil.copytree(REPOSITORY / "conf" / "base", folder / "conf" / "base")
+    (folder / "conf" / "local").mkdir()
+    (folder / "conf" / "tiny").mkdir()
+    (folder / "conf" / "tiny" / "parameters.yml").write_text(yaml.safe_dump(PARAMETERS))
+    make_texts(folder / "texts")
+    return folder
+
+
+def run_in(project: Path, *pipelines: str, **runtime_params: Any) -> dict[str, Any]:
+    """Run pipelines in one session, as `kedro run --env tiny --pipelines ... --params ...` does."""
+    bootstrap_project(project)
+    with TikmixSession.create(project_path=project, env="tiny", runtime_params=runtime_params) as session:
+        return session.run(pipeline_names=list(pipelines) or ["__default__"])
+
+
+@pytest.fixture(autouse=True)
+def _forget_the_run() -> Iterator[None]:
+    yield
+    set_run_context(None)
+    configure_project("tikmix_pipeline")
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose default run has ended; tests may read it, and write experiments of their own."""
+    folder = make_project(tmp_path_factory.mktemp("finished") / "project")
+    run_in(folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, finished_project: Path) -> Path:
+    """A copy of the finished project, to do anything with."""
+    return Path(shutil.copytree(finished_project, tmp_path / "project"))

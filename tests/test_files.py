@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, replacing, require_space, sha256_of_file, write_json
+
+
+def test_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(TypeError), replacing(path) as temporary, temporary.open("w") as stream:
+        stream.writelines(["half", object()])  # type: ignore[list-item]
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "stale").touch()
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "fresh").touch()
+    assert [file.name for file in path.iterdir()] == ["fresh"]
+
+
+def test_json_of_equal_values_is_equal_in_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"x": 1, "y": [0.1]})
+    write_json(tmp_path / "b", {"y": [0.1], "x": 1})
+    assert sha256_of_file(tmp_path / "a") == sha256_of_file(tmp_path / "b")
+
+
+def test_damaged_json_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mixture.json").write_text('{"weights": ')
+    with pytest.raises(TikmixError, match=r"mixture\.json is not valid JSON"):
+        read_json(tmp_path / "mixture.json")
+
+
+def test_too_little_space_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(TikmixError, match=r"Token shards need 1000000000000000 MB .* Free some space"):
+        require_space(tmp_path / "not" / "there", 10**21, "Token shards")
+    assert list(tmp_path.iterdir()) == []
