@@ -104,9 +104,10 @@ class _Tracker:
         parameters = context.parameters
         self._name = parameters.experiment
         overrides = flatten(run_params.get("runtime_params") or {})
+        names = run_params.get("pipeline_names") or ["__default__"]
         self._tags = {
             "experiment": parameters.experiment,
-            "pipelines": ",".join(run_params.get("pipeline_names") or ["tikmix"]),
+            "pipelines": ",".join(names).replace("__default__", "tikmix"),
             "environment": run_params.get("env") or "local",
             "overrides": ", ".join(f"{key}={value}" for key, value in overrides.items()) or "none",
             **{f"override.{key}": str(value) for key, value in overrides.items()},

@@ -146,6 +146,20 @@ def test_one_task_has_no_spread():
     assert solve([[0.3, 0.1]]).terms["std"] == 0
 
 
+@given(SEEDS, st.integers(1, 10), st.integers(1, 30))
+@settings(deadline=None, max_examples=50)
+def test_with_the_papers_weights_every_decision_is_proven_the_best(seed, tasks, domains):
+    """The proof needs every multiplier to be right, so it checks the prices that are reported as well."""
+    decision = solve(*random_problem(seed, tasks, domains))
+    assert decision.optimality_gap <= 2e-6 * max(1, abs(decision.objective))
+
+
+def test_a_task_that_all_domains_serve_alike_constrains_nothing():
+    """As a constraint it would repeat the sum of weights, on which SLSQP used to give up early."""
+    with_alike, without = solve([[0, 0, 1], [1, 1, 1]], uniformity=0.0), solve([[0, 0, 1]], uniformity=0.0)
+    assert with_alike.weights_K == pytest.approx(without.weights_K, abs=1e-6)
+
+
 def test_tasks_that_nothing_influences_leave_the_decision_alone():
     influence = np.array([[1.0, 0.3, 0.1], [0.2, 0.5, 1.0]])
     with_idle = np.vstack([influence, np.zeros(3)])
@@ -262,12 +276,9 @@ def test_an_infeasible_answer_of_the_solver_is_not_taken(monkeypatch):
 def test_twenty_six_domains_and_nine_tasks_take_well_under_a_second():
     influence, prior, _ = random_problem(0, 9, 26)
     solve(influence, prior)  # imports SciPy
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        solve(influence, prior)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
+    start = time.process_time()  # not the wall clock, so that a busy machine does not fail the test
+    solve(influence, prior)
+    assert time.process_time() - start < 0.5
 
 
 def test_decision_becomes_json_and_back():
