@@ -2,8 +2,9 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
+BENCHMARKS := stream trainer overhead reproducible loop
 export MLFLOW_DISABLE_TELEMETRY := true
-export PYTHONWARNINGS := ignore::DeprecationWarning:pkg_resources
 
 .PHONY: install run test check bench ui clean
 
@@ -11,6 +12,10 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --progress-bar=on --editable ".[viz]"
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --progress-bar=on --editable ".[dev]"
 	touch $@
 
@@ -20,20 +25,25 @@ run: install
 test: check
 	$(BIN)/pytest
 
-check: install
+check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-# make bench NAME=stream
-bench: install
-	test -n "$(NAME)" || { echo "Which one? make bench NAME=... with one of: $(notdir $(basename $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py))))"; exit 2; }
-	$(BIN)/python benchmarks/$(NAME).py
+# make bench NAME=stream: the peers go into an environment of their own
+bench: $(BENCH)/.installed
+	@test -f "benchmarks/$(NAME).py" || { echo "Which one? make bench NAME=... with one of: $(BENCHMARKS)"; exit 2; }
+	$(BENCH)/bin/python benchmarks/$(NAME).py
+
+$(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --progress-bar=on --editable . --requirement benchmarks/requirements.txt
+	touch $@
 
 ui: install
 	@echo "MLflow on http://127.0.0.1:5000 - stop with Ctrl-C"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) build .mypy_cache .pytest_cache .ruff_cache

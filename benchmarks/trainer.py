@@ -146,43 +146,43 @@ def main() -> None:
         chunk_tokens=10**9,
     )
     device = resolve_device(arguments.device)
-    models = [
-        build_model(
-            ModelParameters(preset=arguments.preset), vocabulary_size=VOCABULARY, context=parameters.context, seed=0
-        ).to(device)
-        for _ in range(2)
-    ]
+    preset = ModelParameters(preset=arguments.preset)
+    own, bare_model = (
+        build_model(preset, vocabulary_size=VOCABULARY, context=parameters.context, seed=0).to(device) for _ in range(2)
+    )
     with tempfile.TemporaryDirectory() as name:
         windows, tokenizer = open_text(parameters.context, Path(name))
         weights = dict.fromkeys(windows, 1 / len(windows))
         stream = MixtureStream(windows, weights, batch_size=parameters.batch_size, seed=0)
-        state = TrainingState(models[0], NamedOptimizer(models[0], parameters), stream)
-        trainer = Trainer(state, parameters, Path(name), tokenizer)
+        trainer = Trainer(
+            TrainingState(own, NamedOptimizer(own, parameters), stream), parameters, Path(name), tokenizer
+        )
         print(
-            f"{arguments.preset} ({parameter_count(models[0]):,} parameters) on {device.type}, {arguments.precision}, "
+            f"{arguments.preset} ({parameter_count(own):,} parameters) on {device.type}, {arguments.precision}, "
             f"{parameters.batch_size} x {parameters.context} tokens per step"
         )
-        trained, bare = compare(trainer.train, bare_loop(models[1], parameters), arguments, device)
+        trained, bare = compare(trainer.train, bare_loop(bare_model, parameters), arguments, device)
         report(trained, bare, trainer.saving_seconds, parameters)
 
 
 def report(trained: list[float], bare: list[float], saving: list[float], parameters: TrainParameters) -> None:
     """Print token rates, the cost of saving and the ratio."""
-    tokens = parameters.save_every_steps * parameters.tokens_per_step
-    ratios = [b / t for t, b in zip(trained, bare, strict=True)]
+    steps = parameters.save_every_steps
+    thousands = steps * parameters.tokens_per_step / 1e3
     rows = [
-        [name, spread([tokens / one / 1e3 for one in times]), spread([1e3 * one * parameters.tokens_per_step / tokens for one in times])]
+        [name, spread([thousands / one for one in times]), spread([1e3 * one / steps for one in times], "{:.1f}")]
         for name, times in (("trainer", trained), ("bare loop", bare))
     ]
     print_table(["loop", "thousand tokens/s: median (range)", "ms per step"], rows)
-    print(f"a resume point every {parameters.save_every_steps} steps takes {spread([1e3 * one for one in saving])} ms")
+    ratios = [other / own for own, other in zip(trained, bare, strict=True)]
     print(f"trainer over bare loop: {spread(ratios)}")
+    print(f"a resume point, one in {steps} steps, takes {spread([1e3 * one for one in saving], '{:.0f}')} ms")
     print_figures(
         {
             "over_bare_loop": statistics.median(ratios),
             "over_bare_loop_min": min(ratios),
             "over_bare_loop_max": max(ratios),
-            "tokens_per_second": tokens / statistics.median(trained),
+            "tokens_per_second": 1e3 * thousands / statistics.median(trained),
         }
     )
 

@@ -5,6 +5,8 @@ step = round (`loss/train`: the optimiser step); what an earlier run made and th
 that every run can be compared whole. The store is `mlflow.db` at the project's root unless MLFLOW_TRACKING_URI is set.
 """
 
+import contextlib
+import getpass
 import os
 import re
 import subprocess
@@ -71,10 +73,13 @@ class TrackingHooks:
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
-        """Close the run; show what came out."""
-        self._close("FINISHED")
+        """Show what came out, on the terminal and as the run's description; close the run."""
         if "summary" in pipeline.all_outputs():
-            click.echo(summary_table(catalog.load("summary"), run_context().parameters.experiment))
+            table = summary_table(catalog.load("summary"), run_context().parameters.experiment)
+            click.echo(table)
+            if self._tracker is not None:
+                self._tracker.describe(table)
+        self._close("FINISHED")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
@@ -106,6 +111,8 @@ class _Tracker:
         overrides = flatten(run_params.get("runtime_params") or {})
         names = run_params.get("pipeline_names") or ["__default__"]
         self._tags = {
+            "mlflow.source.name": "kedro run",
+            "mlflow.user": getpass.getuser(),
             "experiment": parameters.experiment,
             "pipelines": ",".join(names).replace("__default__", "tikmix"),
             "environment": run_params.get("env") or "local",
@@ -125,7 +132,9 @@ class _Tracker:
             if found is not None:
                 return str(found.experiment_id)
             location = None if "MLFLOW_TRACKING_URI" in os.environ else (root / "mlartifacts").as_uri()
-            return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location))
+            # opens MLflow's pages in the view for training runs
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location, tags=tags))
         except MlflowException as error:
             raise TikmixError(
                 f"The MLflow store cannot be used ({error.message}). Move mlflow.db away if it is damaged, or set "
@@ -193,6 +202,10 @@ class _Tracker:
         ]
         self._client.log_inputs(self._run_id, datasets=inputs)
 
+    def describe(self, text: str) -> None:
+        """Show `text` as it is on the run's page."""
+        self._client.set_tag(self._run_id, "mlflow.note.content", f"```\n{text.strip()}\n```")
+
     def close(self, status: str) -> None:
         """End the run and its children."""
         for run_id in [*self._rounds.values(), self._run_id]:
@@ -254,9 +267,8 @@ def _code_version(root: Path) -> dict[str, str]:
     from tikmix_pipeline import __version__
 
     tags = {"version": __version__}
-    try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-        tags["commit"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        pass
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+        tags |= {"commit": commit, "mlflow.source.git.commit": commit.removesuffix("-dirty")}
     return tags

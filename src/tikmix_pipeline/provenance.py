@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import click
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
@@ -26,6 +27,7 @@ class ProvenanceHooks:
 
     def __init__(self) -> None:
         self._locks: list[IO[str]] = []
+        self._made: set[str] = set()
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
@@ -37,6 +39,7 @@ class ProvenanceHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Lock the experiment, hand out recipes and refuse stale or missing inputs."""
+        self._made.clear()
         context = run_context()
         experiment = context.parameters.experiment
         outputs = context.root / "data" / "07_model_output"
@@ -53,9 +56,19 @@ class ProvenanceHooks:
             self._lock(shards / f".{corpus}.lock", f"the corpus '{corpus}'", "Choose another corpus.name")
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
-        """Give the experiment free."""
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Remember what was made."""
+        self._made.add(dataset_name)
+
+    @hook_impl
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
+        """Give the experiment free; after a single stage, say where its results are."""
         self._unlock()
+        if "summary" not in pipeline.all_outputs():
+            for name in sorted(pipeline.all_outputs()):
+                dataset = catalog.get(name)
+                if isinstance(dataset, Artifact):
+                    click.echo(f"{'made' if name in self._made else 'up to date'}: {_shown(dataset.path)}")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
@@ -84,6 +97,11 @@ class ProvenanceHooks:
         for lock in self._locks:
             lock.close()
         self._locks.clear()
+
+
+def _shown(path: Path) -> Path:
+    root = run_context().root
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _give_recipe(dataset: Any, name: str, recipes: Mapping[str, Recipe]) -> None:

@@ -40,7 +40,7 @@ def _remarks(summary: Mapping[str, Any]) -> list[str]:
     lines = [
         "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is the first-order gain of the "
         "next\nmixture over the prior, in units of influence: how much faster the task's loss falls.",
-        *(f"{b['name']}: held by its {b['kind']} bound ({b['reason']})" for b in summary["binding"]),
+        *(f"{name}: {how}" for name, how in summary["held"].items()),
         *summary["notes"],
     ]
     return ["\n".join(lines)]

@@ -55,7 +55,7 @@ def assert_feasible(decision, influence, reference, caps):
 
 
 @given(SEEDS, st.integers(1, 10), st.integers(1, 30), WEIGHTS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_decision_is_on_the_simplex_inside_the_bounds_and_harms_no_task(seed, tasks, domains, weights):
     influence, prior, caps = random_problem(seed, tasks, domains)
     decision = solve(influence, prior, caps, **weights)
@@ -83,7 +83,7 @@ def grid_oracle(decision, influence, caps, **weights):
 
 
 @given(SEEDS, st.integers(1, 5), WEIGHTS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 def test_no_mixture_of_a_fine_grid_is_better(seed, tasks, weights):
     influence, prior, caps = random_problem(seed, tasks, 3)
     decision = solve(influence, prior, caps, **weights)
@@ -92,7 +92,7 @@ def test_no_mixture_of_a_fine_grid_is_better(seed, tasks, weights):
 
 
 @given(st.lists(st.lists(st.integers(-4, 4), min_size=3, max_size=3), min_size=1, max_size=7), WEIGHTS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 def test_ties_zeros_and_opposed_tasks_are_decided_as_well_as_a_grid_can(rows, weights):
     """Whole numbers make tasks that agree, contradict each other or are untouched: degenerate constraints."""
     influence = np.array(rows) / 4
@@ -156,8 +156,9 @@ def test_with_the_papers_weights_every_decision_is_proven_the_best(seed, tasks, 
 
 def test_a_task_that_all_domains_serve_alike_constrains_nothing():
     """As a constraint it would repeat the sum of weights, on which SLSQP used to give up early."""
-    with_alike, without = solve([[0, 0, 1], [1, 1, 1]], uniformity=0.0), solve([[0, 0, 1]], uniformity=0.0)
-    assert with_alike.weights_K == pytest.approx(without.weights_K, abs=1e-6)
+    decision = solve([[0, 0, 1], [1, 1, 1]], [0.2, 0.3, 0.5])
+    assert decision.optimality_gap <= 1e-5
+    assert decision.weights_K[2] > 0.5
 
 
 def test_tasks_that_nothing_influences_leave_the_decision_alone():

@@ -1,5 +1,6 @@
 """Nodes of the `optimize` pipeline."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from tikmix_pipeline.parameters import OptimizeParameters, RunParameters, TikmixParameters, TrainParameters
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+
+_LOG = logging.getLogger(__name__)
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -32,6 +35,7 @@ def decide(
     from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
     from tikmix_pipeline.mixture.direct import solve_direct
     from tikmix_pipeline.mixture.memory import remember
+    from tikmix_pipeline.mixture.report import summary_lines
     from tikmix_pipeline.mixture.simplex import check_mixture
 
     domains = list(corpus.domains)
@@ -44,6 +48,7 @@ def decide(
     bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
     decision = solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks)
+    _LOG.info("The mixture of round %d\n%s", len(influences), "\n".join(summary_lines(decision)))
     return {"strategy": tikmix.strategy, "round": len(influences), **decision.to_dict()}
 
 

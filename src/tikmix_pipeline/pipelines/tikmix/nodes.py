@@ -23,6 +23,9 @@ def summarise(final: Table, decision: Mapping[str, Any], *rounds: Any) -> dict[s
         decision: the last round's.
         rounds: the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
     """
+    from tikmix_pipeline.mixture.decision import Binding
+    from tikmix_pipeline.mixture.report import in_words
+
     count = (len(rounds) - 1) // 2
     mixtures, evaluations = rounds[: count + 1], rounds[count + 1 :]
     return {
@@ -31,7 +34,7 @@ def summarise(final: Table, decision: Mapping[str, Any], *rounds: Any) -> dict[s
         "final_bits_per_byte": _scores(final),
         "expected_gain": decision["expected_gain"],
         "notes": decision["notes"],
-        "binding": decision["binding"],
+        "held": {binding["name"]: in_words(Binding(**binding)) for binding in decision["binding"]},
     }
 
 
