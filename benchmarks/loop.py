@@ -1,23 +1,26 @@
 """Does adapting the mixture pay? The default run against the same training on the prior mixture, over seeds.
 
-Both arms share initial weights, data order and the first round; they differ in the mixture of rounds 1 and 2. Scored on
-all evaluation items. `strategies` on the command line adds overrides, for instance:
+All arms of a seed share initial weights, data order and the first round; they differ in the mixtures of the rounds after.
+Scored on all evaluation items. Arms run one thread each, as many at a time as there are cores: they are compared by
+score, not by time. Results are kept in `--folder`, and a stopped benchmark goes on from there.
 
     make bench NAME=loop
-    python benchmarks/loop.py --seeds 5 --folder /path/to/keep --override influence.curvature=identity
-
-Results are kept in `--folder`, and a stopped benchmark goes on from there.
+    python benchmarks/loop.py --seeds 5 --folder loop --arm identity influence.curvature=identity
 """
 
 import argparse
+import os
 import statistics
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 
 from common import machine, print_figures, print_table
 from project import kedro_run, scratch_project
+
+PRIOR = ["tikmix.strategy=prior"]
 
 
 def final_scores(project: Path, experiment: str) -> pd.Series:
@@ -27,52 +30,59 @@ def final_scores(project: Path, experiment: str) -> pd.Series:
     return answers.set_index("name")["bits_per_byte"]
 
 
-def run_arms(project: Path, arms: dict[str, list[str]], seed: int) -> None:
-    """Run the arms of one seed side by side, one thread each: they are compared by score, not by time."""
-    running = []
-    for arm, overrides in arms.items():
-        parameters = ",".join([f"experiment={arm}-{seed}", f"seed={seed}", *overrides])
-        running.append(kedro_run(project, "--params", parameters, threads=1))
-    for process in running:
-        if process.wait():
-            raise SystemExit(f"an arm of seed {seed} failed")
+def run(project: Path, *arguments: str, threads: int | None = None) -> None:
+    """Run Kedro to its end, with its output kept in a log of the project."""
+    name = arguments[-1].split(",")[0].removeprefix("experiment=")
+    with (project / f"{name}.log").open("ab") as log:
+        if kedro_run(project, *arguments, threads=threads, log=log).wait():
+            raise SystemExit(f"`kedro run {' '.join(arguments)}` failed: see {log.name}")
+
+
+def run_arms(project: Path, arms: dict[str, list[str]], seeds: int) -> None:
+    """Run every arm for every seed."""
+    run(project, "--pipelines", "corpus")
+    jobs = [
+        ",".join([f"experiment={arm}-{seed}", f"seed={seed}", *overrides])
+        for seed in range(seeds)
+        for arm, overrides in arms.items()
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda job: run(project, "--params", job, threads=1), jobs))
+
+
+def report(project: Path, arms: dict[str, list[str]], seeds: int) -> dict[str, float]:
+    """Print each arm's paired difference to the prior; return the figures."""
+    prior = pd.DataFrame([final_scores(project, f"prior-{seed}") for seed in range(seeds)])
+    print("\nBits per byte of the gold answers, arm minus prior, seed by seed (negative: the arm is better)")
+    rows, figures = [], {"prior_mean_bpb": float(prior.mean(axis=None))}
+    for arm in arms:
+        scores = pd.DataFrame([final_scores(project, f"{arm}-{seed}") for seed in range(seeds)])
+        difference = scores - prior
+        means = difference.mean(axis=1).tolist()
+        if arm != "prior":
+            rows += [
+                [f"{arm} {seed}", *(f"{v:+.4f}" for v in row), f"{means[seed]:+.4f}"]
+                for seed, row in enumerate(difference.to_numpy())
+            ]
+            figures[f"{arm}_minus_prior_bpb"] = statistics.mean(means)
+            figures[f"{arm}_standard_deviation"] = statistics.stdev(means) if seeds > 1 else float("nan")
+    print_table(["", *prior.columns, "mean of tasks"], rows)
+    return figures
 
 
 def main() -> None:
-    """Run both arms for each seed; print differences with their spread."""
+    """Run the arms and print the differences with their spread."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--override", action="append", default=[])
+    parser.add_argument("--arm", action="append", nargs="+", default=[], metavar="NAME OVERRIDE")
     options = parser.parse_args()
+    arms = {"adaptive": [], **{name: overrides for name, *overrides in options.arm}, "prior": PRIOR}
     print(machine("torch"))
     with tempfile.TemporaryDirectory() as scratch:
-        project = scratch_project((options.folder or Path(scratch)) / "project")
-        arms = {"adaptive": options.override, "prior": ["tikmix.strategy=prior"]}
-        if kedro_run(project, "--pipelines", "corpus").wait():
-            raise SystemExit("the corpus could not be made")
-        rows, differences, relative = [], [], []
-        for seed in range(options.seeds):
-            run_arms(project, arms, seed)
-            adaptive, prior = (final_scores(project, f"{arm}-{seed}") for arm in arms)
-            difference = (adaptive - prior).rename(f"seed {seed}")
-            rows.append(difference)
-            differences.append(float(difference.mean()))
-            relative.append(float(adaptive.mean() / prior.mean() - 1))
-    table = pd.DataFrame(rows)
-    print("Bits per byte of the gold answers, adaptive minus prior (negative: adaptive is better)")
-    header = ["", *table.columns, "mean of tasks"]
-    print_table(
-        header,
-        [[name, *(f"{v:+.4f}" for v in row), f"{row.mean():+.4f}"] for name, row in table.iterrows()],
-    )
-    print_figures(
-        {
-            "mean_difference_bpb": statistics.mean(differences),
-            "standard_deviation_bpb": statistics.stdev(differences) if len(differences) > 1 else 0.0,
-            "relative_difference": statistics.mean(relative),
-        }
-    )
+        project = scratch_project((options.folder or Path(scratch)).resolve() / "project")
+        run_arms(project, arms, options.seeds)
+        print_figures(report(project, arms, options.seeds))
 
 
 if __name__ == "__main__":

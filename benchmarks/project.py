@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -23,8 +24,11 @@ def scratch_project(folder: Path) -> Path:
     return folder
 
 
-def kedro_run(project: Path, *arguments: str, threads: int | None = None) -> "subprocess.Popen[bytes]":
-    """Start `kedro run` with `arguments` in a project."""
+def kedro_run(
+    project: Path, *arguments: str, threads: int | None = None, log: IO[bytes] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Start `kedro run` with `arguments` in a project; its output goes to `log`, or to the terminal."""
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    environment.pop("MLFLOW_TRACKING_URI", None)
     command = [sys.executable, "-m", "kedro", "run", *arguments]
-    return subprocess.Popen(command, cwd=project, env=environment)
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)

@@ -7,7 +7,8 @@ Each run has a scratch project of its own, which shares nothing with this one bu
 resume point every 4. The third run is ended by SIGKILL once round 1 has a resume point, and `kedro run
 --only-missing-outputs` completes it.
 
-Files are compared byte for byte. Figures: `two_runs_identical`, `killed_run_identical`.
+Files are compared byte for byte. `mixtures.parquet` names the code that made it, so leave `src` alone meanwhile.
+Figures: `two_runs_identical`, `killed_run_identical`.
 """
 
 import argparse

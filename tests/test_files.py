@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,24 @@ def test_folder_is_replaced_whole(tmp_path: Path) -> None:
         temporary.mkdir()
         (temporary / "fresh").touch()
     assert [file.name for file in path.iterdir()] == ["fresh"]
+
+
+def test_folder_that_could_not_be_replaced_is_still_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    monkeypatch.setattr("tikmix_pipeline.files.remove", lambda _: None)  # a kill right after the rename
+    with replacing(path) as temporary:
+        temporary.mkdir()
+    assert {file.name for file in tmp_path.iterdir()} == {"folder", f".folder.{os.getpid()}.old"}
+
+
+def test_leftovers_of_a_killed_process_are_cleared_by_the_next(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (tmp_path / f".x.{int(dead.stdout)}.tmp").write_text("half")
+    (tmp_path / f".x.{os.getppid()}.tmp").write_text("of a process that lives")
+    with replacing(tmp_path / "x") as temporary:
+        temporary.write_text("new")
+    assert {file.name for file in tmp_path.iterdir()} == {"x", f".x.{os.getppid()}.tmp"}
 
 
 def test_json_of_equal_values_is_equal_in_bytes(tmp_path: Path) -> None:

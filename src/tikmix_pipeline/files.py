@@ -5,6 +5,7 @@ old artifact or the new one.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -22,18 +23,41 @@ _CHUNK_BYTES = 1 << 20
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to write a file or folder to, then rename it over `path`.
 
-    Nothing is left behind when the body raises. An existing folder is replaced whole.
+    Nothing is left behind when the body raises, and what a killed process left behind is cleared by the next one. An
+    existing folder is moved aside before the new one takes its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    remove(temporary)
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
         yield temporary
         if path.is_dir():
-            remove(path)
+            os.replace(path, old)
         os.replace(temporary, path)
     finally:
         remove(temporary)
+        remove(old)
+
+
+def _clear_leftovers(path: Path) -> None:
+    """Remove what dead processes, or this one, left beside `path`."""
+    for sibling in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        pid, ending = sibling.name.rsplit(".", 2)[1:]
+        if ending in ("tmp", "old") and pid.isdigit() and not _is_other_process(int(pid)):
+            remove(sibling)
+
+
+def _is_other_process(pid: int) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def remove(path: Path) -> None:
