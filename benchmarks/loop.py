@@ -1,6 +1,6 @@
 """Does adapting the mixture pay? The default run against the same training on the prior mixture, over seeds.
 
-All arms of a seed share initial weights, data order and the first round; they differ in the mixtures of the rounds after.
+All arms of a seed share initial weights, data order and the first round; they differ in the mixtures after it.
 Scored on all evaluation items. Arms run one thread each, as many at a time as there are cores: they are compared by
 score, not by time. Results are kept in `--folder`, and a stopped benchmark goes on from there.
 
