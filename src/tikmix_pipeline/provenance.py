@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,6 +17,11 @@ from tikmix_pipeline.datasets import MixtureRowsDataset, ResumePointDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.presets import find_preset
+from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.simplex import check_mixture
+from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.stages import expected_recipes
 from tikmix_pipeline.run_context import load_run_context, run_context, set_run_context
 
@@ -41,6 +47,7 @@ class ProvenanceHooks:
         """Lock the experiment, hand out recipes and refuse stale or missing inputs."""
         self._made.clear()
         context = run_context()
+        check_before_compute(context.parameters)
         experiment = context.parameters.experiment
         outputs = context.root / "data" / "07_model_output"
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
@@ -97,6 +104,23 @@ class ProvenanceHooks:
         for lock in self._locks:
             lock.close()
         self._locks.clear()
+
+
+def check_before_compute(parameters: RunParameters) -> None:
+    """Refuse what the parameters alone show to be wrong between groups.
+
+    Raises:
+        TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
+            not fit into the run, or the preset does not exist.
+    """
+    domains = list(parameters.corpus.domains)
+    if isinstance(parameters.tikmix.prior, Mapping):
+        check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
+    supplies = {domain: Supply(math.inf) for domain in domains}
+    mixture_bounds(parameters.optimize, supplies, parameters.train.tokens_per_chunk)
+    Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
+    if parameters.model.checkpoint is None:
+        find_preset(parameters.model.preset)
 
 
 def _shown(path: Path) -> Path:

@@ -6,7 +6,8 @@ from lm_examples import MODEL, gpt2_model, tied_model, tiny_model
 from safetensors.torch import load_file, save_file
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.model import PRESETS, build_model, load_model, parameter_count, resolve_device
+from tikmix_pipeline.lm.model import build_model, load_model, parameter_count, resolve_device
+from tikmix_pipeline.lm.presets import PRESETS
 from tikmix_pipeline.parameters import ModelParameters
 
 # millions of parameters that the name promises, and a vocabulary that fits the size

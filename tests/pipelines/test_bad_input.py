@@ -25,14 +25,28 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
     assert not (project / "data" / "07_model_output" / "new").exists()
 
 
-def test_prior_that_does_not_sum_to_one_is_refused(project: Path) -> None:
-    message = refusal(project, tikmix={"prior": {"code": 0.5, "prose": 0.4, "verse": 0.2}}, experiment="new")
-    assert "tikmix.prior sum to 1.1 instead of 1" in message
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"tikmix": {"prior": {"code": 0.5, "prose": 0.4, "verse": 0.2}}}, "tikmix.prior sum to 1.1 instead of 1"),
+        ({"tikmix": {"prior": {"code": 0.5, "pros": 0.5}}}, "Did you mean 'prose'?"),
+        ({"optimize": {"bounds": {"vers": {"max": 0.5}}}}, "Did you mean 'verse'?"),
+        ({"optimize": {"max_weight": 0.3}}, "The upper bounds sum to 0.9, below 1"),
+        ({"train": {"decay_tokens": 10_000}}, "are longer than the whole run"),
+        ({"model": {"preset": "llama-tinny"}}, "did you mean 'llama-tiny'?"),
+    ],
+)
+def test_parameters_that_cannot_work_together_are_refused_before_any_text_is_read(
+    project: Path, wrong: dict[str, Any], message: str
+) -> None:
+    assert message in refusal(project, experiment="new", corpus={"name": "new"}, **wrong)
+    assert not (project / "data" / "02_intermediate" / "new").exists()
 
 
-def test_prior_with_an_unknown_domain_is_refused_with_the_nearest(project: Path) -> None:
-    message = refusal(project, tikmix={"prior": {"code": 0.5, "pros": 0.5}}, experiment="new")
-    assert "Did you mean 'prose'?" in message
+def test_answer_longer_than_the_context_is_refused_before_training(project: Path) -> None:
+    message = refusal(project, experiment="new", train={"context": 8, "chunk_tokens": 768})
+    assert "holds an answer of" in message
+    assert not (project / "data" / "06_models" / "new" / "round_0").exists()
 
 
 def test_missing_source_names_the_domain_and_the_path(project: Path) -> None:

@@ -227,6 +227,25 @@ class TaskItems:
             raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
         return list(self._items[task][half][:limit])
 
+    def require_context(self, context: int) -> None:
+        """Refuse, before anything is trained, a context that some answer does not fit into.
+
+        Raises:
+            TikmixError: naming the task and the length of its longest answer.
+        """
+        for task, halves in self._items.items():
+            for items in halves.values():
+                _require_short_answers(items, context, f"the task '{task}'")
+
+
+def _require_short_answers(items: Sequence[TokenisedItem], context: int, name: str) -> None:
+    longest = max(len(item.answer_ids) for item in items)
+    if longest > context:
+        raise TikmixError(
+            f"{name} holds an answer of {longest} tokens, more than the model's context of {context}. Raise "
+            "train.context, or drop items with long answers."
+        )
+
 
 def item_batches(
     items: Sequence[TokenisedItem],
@@ -250,12 +269,7 @@ def item_batches(
     Raises:
         TikmixError: an answer alone is longer than `context`.
     """
-    longest = max(len(item.answer_ids) for item in items)
-    if longest > context:
-        raise TikmixError(
-            f"a task holds an answer of {longest} tokens, more than the model's context of {context}. Raise "
-            "train.context, or drop items with long answers."
-        )
+    _require_short_answers(items, context, "a task")
     ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
     return [
         _item_batch(ordered[start : start + batch_size], context, loss, pad_id)

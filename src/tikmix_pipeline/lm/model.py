@@ -3,42 +3,17 @@
 Every built-in size is a plain `LlamaConfig`, so that what is trained here loads anywhere.
 """
 
-from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.parameters import ModelParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """The shape of a Llama-style model; its parameter count also depends on the vocabulary."""
-
-    width: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    feed_forward: int
-    tied_embeddings: bool
-
-
-PRESETS = {
-    "llama-tiny": Preset(width=32, layers=2, heads=2, key_value_heads=1, feed_forward=96, tied_embeddings=False),
-    "llama-1m": Preset(width=128, layers=4, heads=4, key_value_heads=2, feed_forward=352, tied_embeddings=False),
-    "llama-3m": Preset(width=192, layers=6, heads=6, key_value_heads=2, feed_forward=512, tied_embeddings=False),
-    "llama-10m": Preset(width=320, layers=8, heads=5, key_value_heads=5, feed_forward=864, tied_embeddings=False),
-    "llama-50m": Preset(width=512, layers=12, heads=8, key_value_heads=4, feed_forward=1408, tied_embeddings=True),
-    "llama-100m": Preset(width=768, layers=12, heads=12, key_value_heads=4, feed_forward=2048, tied_embeddings=True),
-    "llama-300m": Preset(width=1024, layers=20, heads=16, key_value_heads=4, feed_forward=2816, tied_embeddings=True),
-    "llama-1b": Preset(width=2048, layers=16, heads=32, key_value_heads=8, feed_forward=8192, tied_embeddings=True),
-}
 
 
 def _import_transformers() -> Any:
@@ -69,11 +44,7 @@ def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: i
     Raises:
         TikmixError: `model.preset` names no built-in size.
     """
-    preset = PRESETS.get(parameters.preset)
-    if preset is None:
-        close = get_close_matches(parameters.preset, PRESETS, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(PRESETS)}."
-        raise TikmixError(f"model.preset: '{parameters.preset}' is not a built-in size; {hint}")
+    preset = find_preset(parameters.preset)
     transformers = _import_transformers()
     config = transformers.LlamaConfig(
         vocab_size=vocabulary_size,

@@ -13,7 +13,7 @@ class ModelParameters(ParameterGroup):
     """A built-in size, or the user's own checkpoint."""
 
     preset: str = "llama-1m"
-    """One of `tikmix_pipeline.lm.model.PRESETS`; ignored when `checkpoint` is given."""
+    """One of `tikmix_pipeline.lm.presets.PRESETS`; ignored when `checkpoint` is given."""
     checkpoint: str | None = None
     """A folder that `AutoModelForCausalLM.from_pretrained` reads, as the starting point."""
     trust_remote_code: bool = False
