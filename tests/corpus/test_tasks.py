@@ -161,10 +161,11 @@ def test_long_questions_lose_their_beginning():
     assert batch.loss_tokens == 3
 
 
-def test_an_answer_longer_than_the_context_is_refused():
-    assert item_batches([item_of(5, 7)], context=7, batch_size=1, loss="answer", pad_id=0)[0].tokens_BS.shape == (1, 8)
-    with pytest.raises(TikmixError, match="an answer of 8 tokens, more than the model's context of 7"):
-        item_batches([item_of(5, 8)], context=7, batch_size=1, loss="answer", pad_id=0)
+def test_of_an_answer_longer_than_the_context_the_beginning_is_scored():
+    item = item_of(5, 9)
+    (batch,) = item_batches([item], context=7, batch_size=1, loss="answer", pad_id=0)
+    assert batch.tokens_BS.tolist() == [[item.question_ids[-1], *item.answer_ids[:7]]]
+    assert batch.loss_BS.tolist() == [[False] + 7 * [True]]
 
 
 def test_batches_are_int64_and_bool():

@@ -43,12 +43,6 @@ def test_parameters_that_cannot_work_together_are_refused_before_any_text_is_rea
     assert not (project / "data" / "02_intermediate" / "new").exists()
 
 
-def test_answer_longer_than_the_context_is_refused_before_training(project: Path) -> None:
-    message = refusal(project, experiment="new", train={"context": 8, "chunk_tokens": 768})
-    assert "holds an answer of" in message
-    assert not (project / "data" / "06_models" / "new" / "round_0").exists()
-
-
 def test_missing_source_names_the_domain_and_the_path(project: Path) -> None:
     (project / "texts" / "verse.jsonl").unlink()
     message = refusal(project, "corpus")

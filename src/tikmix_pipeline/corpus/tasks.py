@@ -227,25 +227,6 @@ class TaskItems:
             raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
         return list(self._items[task][half][:limit])
 
-    def require_context(self, context: int) -> None:
-        """Refuse, before anything is trained, a context that some answer does not fit into.
-
-        Raises:
-            TikmixError: naming the task and the length of its longest answer.
-        """
-        for task, halves in self._items.items():
-            for items in halves.values():
-                _require_short_answers(items, context, f"the task '{task}'")
-
-
-def _require_short_answers(items: Sequence[TokenisedItem], context: int, name: str) -> None:
-    longest = max(len(item.answer_ids) for item in items)
-    if longest > context:
-        raise TikmixError(
-            f"{name} holds an answer of {longest} tokens, more than the model's context of {context}. Raise "
-            "train.context, or drop items with long answers."
-        )
-
 
 def item_batches(
     items: Sequence[TokenisedItem],
@@ -257,7 +238,8 @@ def item_batches(
 ) -> list[TokenBatch]:
     """Batch items of like length, right-padded to the longest of the batch.
 
-    Questions are cut from the left until an item has at most `context` + 1 tokens.
+    Questions are cut from the left until an item has at most `context` + 1 tokens; of an answer that is longer than
+    `context` by itself, the beginning is kept.
 
     Args:
         items: at least one.
@@ -265,11 +247,7 @@ def item_batches(
         batch_size: items per batch; the last batch may be smaller.
         loss: `answer`: only answer tokens carry loss; `text`: all but the first token do.
         pad_id: fills the sequences up; carries no loss.
-
-    Raises:
-        TikmixError: an answer alone is longer than `context`.
     """
-    _require_short_answers(items, context, "a task")
     ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
     return [
         _item_batch(ordered[start : start + batch_size], context, loss, pad_id)
@@ -278,12 +256,13 @@ def item_batches(
 
 
 def _item_batch(items: Sequence[TokenisedItem], context: int, loss: str, pad_id: int) -> TokenBatch:
-    questions = [item.question_ids[-(context + 1 - len(item.answer_ids)) :] for item in items]
-    width = max(len(question) + len(item.answer_ids) for question, item in zip(questions, items, strict=True))
+    answers = [item.answer_ids[:context] for item in items]
+    questions = [item.question_ids[-(context + 1 - len(answer)) :] for item, answer in zip(items, answers, strict=True)]
+    width = max(len(question) + len(answer) for question, answer in zip(questions, answers, strict=True))
     tokens_BS = np.full((len(items), width), pad_id, dtype=np.int64)
     loss_BS = np.zeros((len(items), width), dtype=np.bool_)
-    for row, (question, item) in enumerate(zip(questions, items, strict=True)):
-        end = len(question) + len(item.answer_ids)
-        tokens_BS[row, :end] = [*question, *item.answer_ids]
+    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        end = len(question) + len(answer)
+        tokens_BS[row, :end] = [*question, *answer]
         loss_BS[row, len(question) if loss == "answer" else 1 : end] = True
     return TokenBatch(tokens_BS, loss_BS)

@@ -62,11 +62,14 @@ def text_of_items(items: Sequence[TokenisedItem], measure: Measure, *, context: 
     """Score a task's gold answers given their questions, or the whole items."""
     batches = item_batches(items, context=context, batch_size=_BATCH_SIZE, loss=measure, pad_id=0)
     if measure == "answer":
-        return ScoredText(batches, sum(item.answer_bytes for item in items))
-    whole_tokens = sum(len(item.question_ids) + len(item.answer_ids) - 1 for item in items)
+        text_bytes = sum(item.answer_bytes for item in items)
+        whole_tokens = sum(len(item.answer_ids) for item in items)
+    else:
+        text_bytes = sum(item.text_bytes for item in items)
+        whole_tokens = sum(len(item.question_ids) + len(item.answer_ids) - 1 for item in items)
+    # what does not fit into the context is not scored: its bytes are left out in proportion to its tokens
     scored_tokens = sum(batch.loss_tokens for batch in batches)
-    # questions longer than the context lose their beginning: their bytes count in proportion
-    return ScoredText(batches, sum(item.text_bytes for item in items) * scored_tokens / whole_tokens)
+    return ScoredText(batches, text_bytes * scored_tokens / whole_tokens)
 
 
 def text_of_heldout(shards: TokenShards, domain: str, *, context: int, limit: int | None) -> ScoredText:

@@ -60,11 +60,9 @@ def initialise(
     corpus: TokenShards, project: Path, model: ModelParameters, train: TrainParameters, seed: int
 ) -> Callable[[Path], Any]:
     """Build the initial model, or take the user's checkpoint."""
-    from tikmix_pipeline.corpus.tasks import TaskItems
     from tikmix_pipeline.lm.checkpoint import Checkpoint, save_model
     from tikmix_pipeline.lm.model import build_model
 
-    TaskItems.open(corpus.tasks_file).require_context(train.context)
     if model.checkpoint:
         start = Checkpoint(project / model.checkpoint)
         network = start.model(model)
