@@ -22,7 +22,7 @@ COMPUTE = {
     "tikmix_pipeline.corpus.build": ["prepare_text", "build_tokenizer", "write_corpus"],
     "tikmix_pipeline.lm.trainer": ["_step"],
     "tikmix_pipeline.lm.evaluation": ["evaluation_texts", "score"],
-    "tikmix_pipeline.influence.checkpoint": ["measure_checkpoint"],
+    "tikmix_pipeline.influence.measure": ["measure_checkpoint"],
     "tikmix_pipeline.mixture.direct": ["solve_direct"],
 }
 

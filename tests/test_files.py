@@ -55,6 +55,16 @@ def test_leftovers_of_a_killed_process_are_cleared_by_the_next(tmp_path: Path) -
     assert {file.name for file in tmp_path.iterdir()} == {"x", f".x.{os.getppid()}.tmp"}
 
 
+def test_folder_moved_aside_by_a_killed_process_is_put_back(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    aside = tmp_path / f".folder.{int(dead.stdout)}.old"
+    aside.mkdir()
+    (aside / "kept").touch()
+    with pytest.raises(RuntimeError), replacing(tmp_path / "folder"):
+        raise RuntimeError
+    assert [file.name for file in (tmp_path / "folder").iterdir()] == ["kept"]
+
+
 def test_json_of_equal_values_is_equal_in_bytes(tmp_path: Path) -> None:
     write_json(tmp_path / "a", {"x": 1, "y": [0.1]})
     write_json(tmp_path / "b", {"y": [0.1], "x": 1})

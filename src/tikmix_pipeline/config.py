@@ -3,6 +3,7 @@
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
+from omegaconf import OmegaConf
 
 _TAKEN_WHOLE = ("domains", "tasks")
 
@@ -18,19 +19,17 @@ class TikmixConfigLoader(OmegaConfigLoader):
         merged: dict[str, Any] = super().__getitem__(key)
         if key == "parameters":
             own = self._of_environment().get("corpus") or {}
+            given = (self.runtime_params or {}).get("corpus") or {}
             for name in _TAKEN_WHOLE:
                 if name in own:
-                    merged["corpus"][name] = own[name]
+                    taken = OmegaConf.merge(own[name], given.get(name) or {})
+                    merged["corpus"][name] = OmegaConf.to_container(taken)
         return merged
 
     def _of_environment(self) -> dict[str, Any]:
+        """Load the environment's parameters alone."""
         environment = self.env or self.default_run_env
-        loader = OmegaConfigLoader(
-            self.conf_source,
-            runtime_params=self.runtime_params,
-            base_env=environment,
-            default_run_env=environment,
-        )
+        loader = OmegaConfigLoader(self.conf_source, base_env=environment, default_run_env=environment)
         try:
             own: dict[str, Any] = loader["parameters"]
         except MissingConfigException:

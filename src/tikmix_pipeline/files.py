@@ -5,10 +5,10 @@ old artifact or the new one.
 """
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -41,10 +41,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _clear_leftovers(path: Path) -> None:
-    """Remove what dead processes, or this one, left beside `path`."""
-    for sibling in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        pid, ending = sibling.name.rsplit(".", 2)[1:]
-        if ending in ("tmp", "old") and pid.isdigit() and not _is_other_process(int(pid)):
+    """Remove what dead processes, or this one, left beside `path`; a folder that was moved aside is put back."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)")
+    for sibling in path.parent.iterdir():
+        found = pattern.fullmatch(sibling.name)
+        if found is None or _is_other_process(int(found[1])):
+            continue
+        if found[2] == "old" and not path.exists():
+            os.replace(sibling, path)
+        else:
             remove(sibling)
 
 
@@ -98,6 +103,11 @@ def sha256_of_file(path: Path) -> str:
 def stat_signature(files: Iterable[Path]) -> list[list[str | int]]:
     """Return name, size and modification time (ns) of files: what tells, without reading them, that they changed."""
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def folder_signature(folder: Path) -> list[list[str | int]]:
+    """Return the signature of all files of a folder, those of its subfolders left out."""
+    return stat_signature(sorted(file for file in folder.glob("*") if file.is_file()))
 
 
 def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:

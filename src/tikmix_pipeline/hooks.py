@@ -3,15 +3,18 @@
 One MLflow run per `kedro run`, a child run per round. Metrics are logged when the node that makes them ends, with
 step = round (`loss/train`: the optimiser step); what an earlier run made and this one reuses is logged at the start, so
 that every run can be compared whole. The store is `mlflow.db` at the project's root unless MLFLOW_TRACKING_URI is set.
+A store that cannot be opened ends the run before it starts; one that fails later leaves the run untracked.
 """
 
 import contextlib
 import getpass
+import logging
 import os
 import re
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,22 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from tikmix_pipeline.datasets.recipes import flatten
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run_context import RunContext, run_context
 from tikmix_pipeline.summary import summary_table
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+_LOG = logging.getLogger(__name__)
 _ROUND = re.compile(r"^round_(\d+)_(\w+)$")
 _EXPERIMENT = "tikmix"
 _PARAMETER_LENGTH = 6000
+_TAG_LENGTH = 500  # what the strictest stores take
+_DESCRIPTION_LENGTH = 5000
 _METRICS_PER_BATCH = 1000
-_LOGGED = {"train_log", "evaluation", "influence", "influence_figure", "mixture", "measurement", "decision"}
+_TABLES = {"evaluation", "final_evaluation", "influence", "mixture_rows"}
+_LOGGED = {"train_log", "influence_figure", "mixture", "measurement", "decision", *_TABLES}
 _LOGGED_ONCE = {"corpus", "final_evaluation", "summary", "mixture_figure", "bits_per_byte_figure"}
 
 Metrics = list[tuple[str, float, int]]
@@ -48,11 +56,13 @@ class TrackingHooks:
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Open the run; log the parameters and whatever is reused."""
-        self._tracker = _Tracker(run_context(), run_params)
-        self._catalog = catalog
-        for name in sorted(pipeline.all_outputs()):
-            if _is_logged(name) and catalog.exists(name):
-                self._tracker.log(name, catalog.load(name))
+        with self._closed_on_error():
+            self._tracker = _Tracker(run_context(), run_params)
+            self._catalog = catalog
+            self._track(lambda tracker: tracker.log_parameters(run_context()))
+            for name in sorted(pipeline.all_outputs()):
+                if _is_logged(name) and catalog.exists(name):
+                    self._log(name)
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
@@ -62,34 +72,66 @@ class TrackingHooks:
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Log how long the node took."""
-        if self._tracker is not None:
-            self._tracker.log_metrics([(f"seconds/{node.name}", time.perf_counter() - self._started[node.name], 0)])
+        metrics: Metrics = [(f"seconds/{node.name}", time.perf_counter() - self._started[node.name], 0)]
+        self._track(lambda tracker: tracker.log_metrics(metrics))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Log what a node made, read back from where it was saved."""
-        if self._tracker is not None and _is_logged(dataset_name):
-            self._tracker.log(dataset_name, self._catalog.load(dataset_name))
+        if _is_logged(dataset_name):
+            self._log(dataset_name)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Show what came out, on the terminal and as the run's description; close the run."""
-        if "summary" in pipeline.all_outputs():
-            table = summary_table(catalog.load("summary"), run_context().parameters.experiment)
-            click.echo(table)
-            if self._tracker is not None:
-                self._tracker.describe(table)
-        self._close("FINISHED")
+        with self._closed_on_error():
+            if "summary" in pipeline.all_outputs():
+                table = summary_table(catalog.load("summary"), run_context().parameters.experiment)
+                click.echo(table)
+                self._track(lambda tracker: tracker.describe(table))
+        self.close_as("FINISHED")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Close the run as failed."""
-        self._close("FAILED")
+        self.close_as("FAILED")
 
-    def _close(self, status: str) -> None:
+    def close_as(self, status: str) -> None:
+        """Close the run with MLflow's `status` (`FINISHED`, `FAILED`, `KILLED`); nothing if it is closed already.
+
+        Kedro has no hook for an interrupt: the session calls this.
+        """
+        self._track(lambda tracker: tracker.close(status))
+        self._tracker = None
+
+    @contextlib.contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        """Close the run when a hook fails before or after the nodes, where Kedro does not call `on_pipeline_error`."""
+        try:
+            yield
+        except BaseException as error:
+            self.close_as("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+
+    def _log(self, name: str) -> None:
         if self._tracker is not None:
-            self._tracker.close(status)
+            value = self._catalog.load(name)
+            self._track(lambda tracker: tracker.log(name, value))
+
+    def _track(self, action: "Callable[[_Tracker], None]") -> None:
+        """Do something with the tracker, if there is one; go on without when its store fails."""
+        if self._tracker is None:
+            return
+        from mlflow.exceptions import MlflowException
+
+        try:
+            action(self._tracker)
+        except (MlflowException, OSError) as error:  # what HTTP clients raise is an OSError too
             self._tracker = None
+            _LOG.warning(
+                "MLflow could not be reached: %s; the run goes on untracked, its files are complete",
+                getattr(error, "message", error),
+            )
 
 
 def _is_logged(name: str) -> bool:
@@ -101,53 +143,66 @@ class _Tracker:
     """One MLflow run and the child runs of its rounds."""
 
     def __init__(self, context: RunContext, run_params: Mapping[str, Any]) -> None:
-        import mlflow
-
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{context.root.as_posix()}/mlflow.db"
-        self._client = mlflow.MlflowClient(uri)
-        self._experiment_id = self._find_experiment(context.root)
-        parameters = context.parameters
-        self._name = parameters.experiment
         overrides = flatten(run_params.get("runtime_params") or {})
         names = run_params.get("pipeline_names") or ["__default__"]
+        self._name = context.parameters.experiment
         self._tags = {
             "mlflow.source.name": "kedro run",
-            "mlflow.user": getpass.getuser(),
-            "experiment": parameters.experiment,
+            "mlflow.user": _user(),
+            "experiment": self._name,
             "pipelines": ",".join(names).replace("__default__", "tikmix"),
             "environment": run_params.get("env") or "local",
             "overrides": ", ".join(f"{key}={value}" for key, value in overrides.items()) or "none",
             **{f"override.{key}": str(value) for key, value in overrides.items()},
-            **_code_version(context.root),
+            **code_version(context.root),
         }
-        self._run_id = self._create_run(self._name, {})
         self._rounds: dict[int, str] = {}
-        self._log_parameters(flatten(parameters.model_dump(mode="json")))
+        self._decided: dict[int, Metrics] = {}
+        self._open(context.root)
 
-    def _find_experiment(self, root: Path) -> str:
+    def _open(self, root: Path) -> None:
+        import mlflow
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
+        elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
         try:
-            found = self._client.get_experiment_by_name(_EXPERIMENT)
-            if found is not None:
-                return str(found.experiment_id)
-            location = None if "MLFLOW_TRACKING_URI" in os.environ else (root / "mlartifacts").as_uri()
-            # opens MLflow's pages in the view for training runs
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location, tags=tags))
-        except MlflowException as error:
+            self._client = mlflow.MlflowClient(elsewhere or f"sqlite:///{root.as_posix()}/mlflow.db")
+            self._experiment_id = self._find_experiment(None if elsewhere else (root / "mlartifacts").as_uri())
+            self._run_id = self._create_run(self._name, {})
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             raise TikmixError(
-                f"The MLflow store cannot be used ({error.message}). Move mlflow.db away if it is damaged, or set "
-                "MLFLOW_TRACKING_URI to a store that works."
+                f"The MLflow store cannot be used ({getattr(error, 'message', error)}). Move mlflow.db away if it is "
+                "damaged, or set MLFLOW_TRACKING_URI to a store that works."
             ) from error
 
+    def _find_experiment(self, location: str | None) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(_EXPERIMENT)
+        if found is None:
+            # opens MLflow's pages in the view for training runs
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            try:
+                return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location, tags=tags))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(_EXPERIMENT)  # another run made it in between
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
     def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
-        run = self._client.create_run(self._experiment_id, run_name=name, tags={**self._tags, **tags})
+        cut = {key: value[:_TAG_LENGTH] for key, value in {**self._tags, **tags}.items()}
+        run = self._client.create_run(self._experiment_id, run_name=name, tags=cut)
         return str(run.info.run_id)
 
-    def _log_parameters(self, values: Mapping[str, Any]) -> None:
+    def log_parameters(self, context: RunContext) -> None:
+        """Log all parameters under dotted names."""
         from mlflow.entities import Param
 
+        values = flatten(context.parameters.model_dump(mode="json"))
         entries = [Param(key, str(value)[:_PARAMETER_LENGTH]) for key, value in values.items()]
         for start in range(0, len(entries), 100):
             self._client.log_batch(self._run_id, params=entries[start : start + 100])
@@ -171,17 +226,30 @@ class _Tracker:
             self._log_corpus(value)
         elif kind in ("decision", "measurement", "summary"):
             self._client.log_dict(self._run_id, value, f"{kind}/round_{number}.json" if found else f"{kind}.json")
-        else:
+        if kind in _TABLES:
+            self._log_table(kind, value, f"tables/round_{number}" if found else "tables")
+        if kind in _METRICS:
             metrics = _METRICS[kind](value, number)
             self.log_metrics(metrics)
             if found:
-                self.log_metrics(metrics, self._run_of_round(number))
+                self._log_to_round(kind, metrics, number)
 
-    def _run_of_round(self, number: int) -> str:
+    def _log_to_round(self, kind: str, metrics: Metrics, number: int) -> None:
+        """Log to the child run of a round; a mixture waits for the round to run, which the last one never does."""
         if number not in self._rounds:
+            if kind == "mixture":
+                self._decided[number] = metrics
+                return
             tags = {"mlflow.parentRunId": self._run_id, "round": str(number)}
             self._rounds[number] = self._create_run(f"{self._name} round {number}", tags)
-        return self._rounds[number]
+            metrics = [*self._decided.pop(number, []), *metrics]
+        self.log_metrics(metrics, self._rounds[number])
+
+    def _log_table(self, kind: str, table: Any, folder: str) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            file = Path(temporary) / f"{kind}.parquet"
+            table.to_parquet(file, index=False)
+            self._client.log_artifact(self._run_id, str(file), folder)
 
     def _log_corpus(self, corpus: Any) -> None:
         import json
@@ -201,10 +269,13 @@ class _Tracker:
             for domain in corpus.domains
         ]
         self._client.log_inputs(self._run_id, datasets=inputs)
+        self._client.log_dict(self._run_id, corpus.manifest["overlap"], "corpus/overlap.json")
 
     def describe(self, text: str) -> None:
         """Show `text` as it is on the run's page."""
-        self._client.set_tag(self._run_id, "mlflow.note.content", f"```\n{text.strip()}\n```")
+        self._client.set_tag(
+            self._run_id, "mlflow.note.content", f"```\n{text.strip()[: _DESCRIPTION_LENGTH - 8]}\n```"
+        )
 
     def close(self, status: str) -> None:
         """End the run and its children."""
@@ -251,24 +322,25 @@ _METRICS = {
 }
 
 
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into one of dotted keys; an empty mapping stays as it is."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value} if prefix else {}
-    return {
-        key: leaf
-        for name, part in value.items()
-        for key, leaf in flatten(part, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not be in its passwd
+        return str(os.getuid())
 
 
-def _code_version(root: Path) -> dict[str, str]:
+def code_version(root: Path) -> dict[str, str]:
     """Return the commit, marked when the work tree differs from it; nothing outside a git checkout."""
     from tikmix_pipeline import __version__
 
     tags = {"version": __version__}
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-        tags |= {"commit": commit, "mlflow.source.git.commit": commit.removesuffix("-dirty")}
+        commit = _git(root, "rev-parse", "HEAD")
+        dirty = "-dirty" if _git(root, "status", "--porcelain") else ""
+        tags |= {"commit": commit + dirty, "mlflow.source.git.commit": commit}
     return tags
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603

@@ -47,7 +47,7 @@ class ProvenanceHooks:
         """Lock the experiment, hand out recipes and refuse stale or missing inputs."""
         self._made.clear()
         context = run_context()
-        check_before_compute(context.parameters)
+        check_before_compute(context.parameters, context.root)
         experiment = context.parameters.experiment
         outputs = context.root / "data" / "07_model_output"
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
@@ -57,7 +57,7 @@ class ProvenanceHooks:
         for name in sorted(pipeline.inputs()):
             _require_fresh(name, catalog.get(name), recipes)
         _explain_rebuild([catalog.get(name) for name in sorted(pipeline.all_outputs())])
-        if "corpus" in pipeline.all_outputs() and not catalog.exists("corpus"):
+        if any(name in pipeline.all_outputs() and not catalog.exists(name) for name in ("text", "corpus")):
             corpus = context.parameters.corpus.name
             shards = context.root / "data" / "03_primary"
             self._lock(shards / f".{corpus}.lock", f"the corpus '{corpus}'", "Choose another corpus.name")
@@ -80,6 +80,11 @@ class ProvenanceHooks:
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Give the experiment free."""
+        self._unlock()
+
+    def close_as(self, status: str) -> None:
+        """Give the experiment free after an end that Kedro does not tell of."""
+        del status
         self._unlock()
 
     def _lock(self, path: Path, what: str, way_out: str) -> None:
@@ -106,12 +111,13 @@ class ProvenanceHooks:
         self._locks.clear()
 
 
-def check_before_compute(parameters: RunParameters) -> None:
+def check_before_compute(parameters: RunParameters, root: Path) -> None:
     """Refuse what the parameters alone show to be wrong between groups.
 
     Raises:
         TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
-            not fit into the run, or the preset does not exist.
+            not fit into the run, a checkpoint, tokenizer, preset or device is not there, or too little is measured for
+            a standard error.
     """
     domains = list(parameters.corpus.domains)
     if isinstance(parameters.tikmix.prior, Mapping):
@@ -119,8 +125,47 @@ def check_before_compute(parameters: RunParameters) -> None:
     supplies = {domain: Supply(math.inf) for domain in domains}
     mixture_bounds(parameters.optimize, supplies, parameters.train.tokens_per_chunk)
     Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
-    if parameters.model.checkpoint is None:
+    _check_folders(parameters, root)
+    _check_measurement(parameters)
+    for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
+        from tikmix_pipeline.lm.model import resolve_device
+
+        resolve_device(device)
+
+
+def _check_folders(parameters: RunParameters, root: Path) -> None:
+    checkpoint, tokenizer = parameters.model.checkpoint, parameters.corpus.tokenizer.path
+    if checkpoint is None:
         find_preset(parameters.model.preset)
+    else:
+        for file in ("config.json", "tokenizer.json"):
+            if not (root / checkpoint / file).is_file():
+                raise TikmixError(
+                    f"model.checkpoint: {root / checkpoint} holds no {file}. Give a folder that save_pretrained wrote "
+                    "both the model and its tokenizer to."
+                )
+    if tokenizer is not None and not (root / tokenizer).is_dir():
+        raise TikmixError(f"corpus.tokenizer.path: there is no folder {root / tokenizer}.")
+
+
+def _check_measurement(parameters: RunParameters) -> None:
+    influence, train = parameters.influence, parameters.train
+    if influence.curvature == "adam" and train.optimizer != "adamw":
+        raise TikmixError(
+            f"influence.curvature=adam needs the second moments of AdamW, but train.optimizer is {train.optimizer}. "
+            "Use influence.curvature=kfac."
+        )
+    windows = math.ceil(influence.tokens_per_domain / train.context)
+    if windows < influence.micro_batches:
+        raise TikmixError(
+            f"influence.tokens_per_domain ({influence.tokens_per_domain}) is {windows} sequences of train.context, "
+            f"fewer than influence.micro_batches ({influence.micro_batches}). Raise the first or lower the last."
+        )
+    if influence.items_per_task is not None and influence.items_per_task < influence.micro_batches:
+        raise TikmixError(
+            f"influence.items_per_task ({influence.items_per_task}) is fewer than influence.micro_batches "
+            f"({influence.micro_batches}). Raise the first or lower the second."
+        )
 
 
 def _shown(path: Path) -> Path:
@@ -140,11 +185,31 @@ def _require_fresh(name: str, dataset: Any, recipes: Mapping[str, Recipe]) -> No
         return
     status, reason = dataset.status()
     if status != "fresh":
-        maker = recipes[name].step if name in recipes else "an earlier stage"
         raise TikmixError(
-            f"This run needs {name} ({dataset.path}), which is {status}: {reason}. Run what makes it first "
-            f"(`{maker}`), or go back to the parameters it was made with."
+            f"This run needs {_shown(dataset.path)}, which is {status}: {reason}. Run what makes it first"
+            f"{_command(recipes.get(name))}, or go back to the parameters it was made with."
         )
+
+
+_STAGE_OF = {
+    "train_chunk": "train_chunk",
+    "evaluate": "train_chunk",
+    "measure_influence": "influence",
+    "optimize_mixture": "optimize",
+    "record_mixture": "reweight",
+    "prepare_text": "corpus",
+    "tokenize_corpus": "corpus",
+}
+
+
+def _command(recipe: Recipe | None) -> str:
+    """Return the command that makes an artifact, for the end of a message."""
+    if recipe is None:
+        return ""
+    namespace, _, node = recipe.step.rpartition(".")
+    stage = _STAGE_OF.get(node, "train_chunk")
+    number = namespace.removeprefix("round_") or "0"
+    return f": kedro run --pipelines {stage}" + ("" if stage == "corpus" else f" --params round={number}")
 
 
 def _explain_rebuild(datasets: Iterable[Any]) -> None:

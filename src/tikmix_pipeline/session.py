@@ -1,9 +1,13 @@
 """How a run behaves on the command line: it makes what is missing, and tells a user's mistake in one message."""
 
+import errno
 from typing import Any
 
 import click
+import yaml
+from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
+from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
 
 from tikmix_pipeline.errors import TikmixError
@@ -23,8 +27,8 @@ class TikmixSession(KedroSession):
         """Load the context; a mistake in the parameters ends here."""
         try:
             return super().load_context()
-        except TikmixError as error:
-            raise UserError(str(error)) from error
+        except Exception as error:
+            raise _told(error) from error
 
     def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run pipelines, by default only the nodes whose outputs are missing or stale."""
@@ -34,21 +38,38 @@ class TikmixSession(KedroSession):
         try:
             return super().run(*args, **kwargs)
         except KeyboardInterrupt:
+            _end_hooks("KILLED")
             raise UserError(
                 "Interrupted. What is finished is kept, and a chunk under way is kept up to its last resume point: "
                 "the same command goes on from there."
             ) from None
         except Exception as error:
-            mistake = _user_mistake(error)
-            if mistake is None:
-                raise
-            raise UserError(str(mistake)) from error
+            # Kedro tells its hooks of an error in a node, not of one before the first
+            _end_hooks("FAILED")
+            raise _told(error) from error
 
 
-def _user_mistake(error: BaseException | None) -> TikmixError | None:
-    """Find the user's mistake behind what Kedro made of it."""
-    while error is not None:
-        if isinstance(error, TikmixError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+def _end_hooks(status: str) -> None:
+    for hook in settings.HOOKS:
+        hook.close_as(status)
+
+
+def _told(error: Exception) -> Exception:
+    """Return a user's mistake as an error that is shown without a traceback, any other error as it is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        if isinstance(cause, TikmixError):
+            return UserError(str(cause))
+        if isinstance(cause, MissingConfigException | yaml.YAMLError):
+            return UserError(f"The configuration cannot be read: {cause}")
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return UserError(
+                f"The disk is full ({cause.filename or 'while writing'}). What is finished is kept: free some space "
+                "and run the same command again."
+            )
+        if isinstance(cause, ValueError) and str(cause).startswith("Failed to find the pipeline"):
+            return UserError(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    return error

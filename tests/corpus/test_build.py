@@ -1,11 +1,14 @@
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from corpus_examples import corpus_in, random_text, write_jsonl, write_wheel
+from corpus_examples import corpus_in, package_source, random_text, write_jsonl, write_wheel
+from pydantic import ValidationError
 
-from tikmix_pipeline.corpus import build
+from tikmix_pipeline import run_context
+from tikmix_pipeline.corpus import build, ngrams
 from tikmix_pipeline.corpus.build import build_tokenizer, check_parameters, prepare_text
 from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.errors import TikmixError
@@ -46,6 +49,29 @@ def test_duplicates_are_removed_within_and_across_domains(tmp_path: Path):
     assert report["documents"] == 40
 
 
+def test_the_order_of_domains_and_tasks_changes_nothing(tmp_path: Path):
+    """Each domain holds a near-duplicate of the other's, so the order decides which one stays."""
+    first, second = ([{"text": random_text(1000 * number + row)} for row in range(40)] for number in (1, 2))
+    values = corpus_in(tmp_path).model_dump()
+    write_jsonl(tmp_path / "prose.jsonl", [*first, {"text": second[0]["text"] + " end"}])
+    write_jsonl(tmp_path / "verse.jsonl", [*second, {"text": first[0]["text"] + " end"}, first[1]])
+    write_jsonl(tmp_path / "riddle.jsonl", [{"question": f"{random_text(row, 9)}", "answer": "x"} for row in range(9)])
+    values["tasks"]["riddle"] = domain(kind="files", path="riddle.jsonl")
+    swapped = values | {group: dict(reversed(values[group].items())) for group in ("domains", "tasks")}
+    one, other = (
+        prepare_text(CorpusParameters.model_validate(each), root=tmp_path, downloads=tmp_path)
+        for each in (values, swapped)
+    )
+    assert list(swapped["domains"]) == ["verse", "prose"]
+    assert one == other
+    assert [list(one.documents), list(one.items)] == [list(other.documents), list(other.items)]
+
+
+def test_words_are_forgotten_when_the_text_is_prepared(tmp_path: Path):
+    prepare(tmp_path)
+    assert not ngrams._word_hashes
+
+
 def test_training_documents_with_task_items_are_removed_and_reported(tmp_path: Path):
     parameters = corpus_in(tmp_path)
     question = random_text(0, 12).strip() + "? " + random_text(50, 3)
@@ -65,6 +91,16 @@ def test_a_cap_bounds_every_domain_and_a_domain_may_have_its_own(tmp_path: Path)
     report = prepare(tmp_path, domains=own, max_megabytes=0.005, heldout_fraction=0.2).sources["domains"]
     assert 4000 < report["prose"]["bytes"] <= 5000
     assert 1000 < report["verse"]["bytes"] <= 2000
+
+
+def test_a_domain_may_lift_the_cap_and_each_one_cut_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    own = corpus_in(tmp_path).model_dump()["domains"]
+    own["verse"]["max_megabytes"] = 1
+    with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
+        report = prepare(tmp_path, domains=own, max_megabytes=0.005, heldout_fraction=0.2).sources["domains"]
+    assert report["verse"]["documents"] == 40
+    size = report["prose"]["bytes"] / 1e6
+    assert caplog.messages == [f"corpus.domains.prose: kept {size:.3g} MB (corpus.max_megabytes)"]
 
 
 def test_a_contiguous_domain_keeps_its_order_and_holds_out_neighbours(tmp_path: Path):
@@ -189,3 +225,44 @@ def test_the_default_corpus_is_valid_and_pinned(tmp_path: Path):
     check_parameters(parameters, tmp_path)
     assert len(parameters.domains) == 7
     assert len(parameters.tasks) == 5
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "Tokenizer", "manifest.json", "tasks.parquet"])
+def test_a_domain_cannot_take_the_name_of_another_file_of_the_corpus(name: str):
+    source = domain(kind="standard_library")
+    with pytest.raises(ValidationError) as caught:
+        CorpusParameters.model_validate({"domains": {name: source}, "tasks": {"quiz": source}})
+    (problem,) = caught.value.errors()
+    assert (problem["loc"], problem["input"]) == (("domains", name), name)
+    assert problem["msg"].startswith("this name is taken by a file of the corpus folder")
+
+
+def test_a_task_cannot_take_the_name_of_a_domain():
+    """As the whole command line says it."""
+    values = yaml.safe_load(BASE_PARAMETERS.read_text())
+    values["corpus"]["tasks"]["code"] = values["corpus"]["tasks"]["piqa"]
+    with pytest.raises(
+        TikmixError,
+        match=r"- corpus.tasks.code: a domain has this name too, .* as bpb/<name>; rename one, got 'code'\Z",
+    ):
+        run_context.check_parameters(values | {"model": {}, "train": {}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"package": "--index-url=evil"},
+        {"package": "../tiny"},
+        {"package": "tiny-"},
+        {"package": "tiny @ file"},
+        {"version": "-r"},
+        {"version": "1.0/../2"},
+        {"version": "1.*"},
+        {"version": "1.0 --no-deps"},
+        {"version": "1.0\n"},
+    ],
+)
+def test_a_package_is_a_name_and_a_version_and_nothing_else(changes: dict[str, str]):
+    with pytest.raises(ValidationError, match="should match pattern"):
+        package_source("0" * 64, **changes)
+    assert package_source("0" * 64, package="A.b_c-1", version="1!2.0rc1.post2+local_3").package == "A.b_c-1"

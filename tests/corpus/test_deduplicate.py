@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from corpus_examples import documents, random_text
 
+from tikmix_pipeline.corpus import deduplicate
 from tikmix_pipeline.corpus.deduplicate import band_count, remove_exact_duplicates, remove_near_duplicates
 from tikmix_pipeline.corpus.documents import Document
 from tikmix_pipeline.parameters.corpus import NearDuplicateParameters
@@ -86,6 +87,15 @@ def test_removal_is_deterministic():
     texts = [altered(random_text(seed % 20, 100), 0.1, seed) for seed in range(60)]
     runs = [kept_texts(remove_near_duplicates({"a": documents(*texts)}, PARAMETERS, 7)) for _ in range(2)]
     assert runs[0] == runs[1]
+
+
+def test_batches_do_not_change_what_is_removed(monkeypatch: pytest.MonkeyPatch):
+    texts = [altered(random_text(seed % 20, 100), 0.02, seed) for seed in range(60)]
+    domains = {"a": documents(*texts[:35]), "b": documents(*texts[35:])}
+    whole = kept_texts(remove_near_duplicates(domains, PARAMETERS, 0))
+    monkeypatch.setattr(deduplicate, "_BATCH_DOCUMENTS", 4)
+    assert kept_texts(remove_near_duplicates(domains, PARAMETERS, 0)) == whole
+    assert 20 <= sum(map(len, whole.values())) < 60
 
 
 def test_removal_can_be_switched_off():

@@ -1,4 +1,9 @@
+import itertools
+from unittest import mock
+
 from corpus_examples import documents, random_text
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tikmix_pipeline.corpus.documents import Document, sample_by_hash, sample_first, trim
 
@@ -15,6 +20,22 @@ def test_a_sample_by_hash_does_not_depend_on_the_order_of_the_documents():
     first, second = sample_by_hash(TEXTS, limit, 3), sample_by_hash(shuffled, limit, 3)
     assert texts_of(first.documents) == texts_of(second.documents)
     assert 0 < sum(document.size for document in first.documents) <= limit
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), min_size=1, max_size=5), st.integers(1, 20))
+def test_a_sample_by_hash_is_the_prefix_by_key_that_fits_in_any_order(pairs: list[tuple[int, int]], limit: int):
+    """The oracle sorts and trims; keys are given, so that all orders of few documents are tried."""
+    sizes = dict(pairs)
+    keys = [key for key, _ in pairs]
+    known = {str(key): Document(str(key), size, key, 0) for key, size in sizes.items()}
+    expected = trim([known[str(key)] for key in sorted(sizes)], limit)
+    copies = sum(keys.count(document.sample_key) - 1 for document in expected)
+    with mock.patch.object(Document, "of", lambda text, _: known[text]):
+        for order in itertools.permutations(keys):
+            sample = sample_by_hash(map(str, order), limit, 0)
+            assert sample.documents == expected
+            assert (sample.documents_read, sample.exact_duplicates) == (len(keys), copies)
+            assert sample.is_cut == (len(expected) < len(sizes))
 
 
 def test_a_larger_sample_contains_the_smaller_one():

@@ -64,6 +64,7 @@ def test_what_pip_says_ends_up_in_the_error(monkeypatch: pytest.MonkeyPatch, dow
     ):
         fetch_package(package_source("0" * 64), downloads)
     assert calls[0][:4] == [sys.executable, "-m", "pip", "download"]
+    assert calls[0][-2:] == ["--", "tiny-text==1.0"]
     assert not [argument for argument in calls[0] if argument.startswith(("--index", "--extra-index", "http"))]
     assert list(downloads.iterdir()) == []
 

@@ -1,11 +1,14 @@
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tikmix_pipeline.corpus import shards
 from tikmix_pipeline.corpus.shards import ShardWriter, TokenShards, chunks_of_ids, dtype_for, write_manifest
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import sha256_of_file
 
 IDS = np.random.default_rng(0).integers(0, 500, size=1000)
 
@@ -33,8 +36,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_tokens_come_back_across_files_as_they_were_written(folder: Path):
-    shards = TokenShards.open(folder)
-    windows = shards.windows("prose", 9)
+    corpus = TokenShards.open(folder)
+    windows = corpus.windows("prose", 9)
     read = windows.take(np.arange(len(windows)))
     assert np.array_equal(read[:, 1:].ravel(), IDS[1 : 1 + 9 * len(windows)])
     sizes = [path.stat().st_size for path in sorted((folder / "prose").glob("train-*.bin"))]
@@ -42,13 +45,13 @@ def test_tokens_come_back_across_files_as_they_were_written(folder: Path):
 
 
 def test_the_manifest_answers_for_counts_and_identity(folder: Path):
-    shards = TokenShards.open(folder)
-    assert (shards.domains, shards.vocabulary_size, shards.tokenizer_digest) == (("prose",), 500, "d" * 64)
-    assert (shards.tokens("prose"), shards.tokens("prose", "heldout"), shards.documents("prose")) == (1000, 50, 10)
-    assert (shards.bytes_per_token("prose"), shards.bytes_per_token("prose", "heldout")) == (2.5, 2.0)
-    assert shards.manifest_digest == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-    assert shards.tokenizer_folder == folder / "tokenizer"
-    assert shards.tasks_file == folder / "tasks.parquet"
+    corpus = TokenShards.open(folder)
+    assert (corpus.domains, corpus.vocabulary_size, corpus.tokenizer_digest) == (("prose",), 500, "d" * 64)
+    assert (corpus.tokens("prose"), corpus.tokens("prose", "heldout"), corpus.documents("prose")) == (1000, 50, 10)
+    assert (corpus.bytes_per_token("prose"), corpus.bytes_per_token("prose", "heldout")) == (2.5, 2.0)
+    assert corpus.manifest_digest == hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    assert corpus.tokenizer_folder == folder / "tokenizer"
+    assert corpus.tasks_file == folder / "tasks.parquet"
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -76,6 +79,26 @@ def test_an_altered_file_is_refused(folder: Path, name: str):
         TokenShards.open(folder)
 
 
+def test_content_is_verified_once_as_long_as_the_file_stays_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    hashed: list[str] = []
+
+    def sha256(path: Path) -> str:
+        hashed.append(path.name)
+        return sha256_of_file(path)
+
+    monkeypatch.setattr(shards, "sha256_of_file", sha256)
+    TokenShards.open(folder)
+    assert len(hashed) == 7
+    hashed.clear()
+    TokenShards.open(folder)
+    assert hashed == ["manifest.json"]
+    path = folder / "prose" / "train-00002.bin"
+    path.write_bytes(bytes(path.stat().st_size))
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(TikmixError, match=r"train-00002.bin was altered"):
+        TokenShards.open(folder)
+
+
 def test_a_folder_without_a_manifest_is_refused(tmp_path: Path):
     with pytest.raises(TikmixError, match=r"holds no corpus \(no manifest.json\). Run the `corpus` pipeline first"):
         TokenShards.open(tmp_path)
@@ -94,10 +117,10 @@ def test_an_unknown_domain_is_refused(folder: Path):
 
 
 def test_a_split_shorter_than_a_window_is_refused(folder: Path):
-    shards = TokenShards.open(folder)
-    assert len(shards.windows("prose", 49, "heldout")) == 1
+    corpus = TokenShards.open(folder)
+    assert len(corpus.windows("prose", 49, "heldout")) == 1
     with pytest.raises(TikmixError, match=r"the heldout split of the domain 'prose' has 50 tokens, fewer than one"):
-        shards.windows("prose", 50, "heldout")
+        corpus.windows("prose", 50, "heldout")
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(300, "uint16"), (65536, "uint16"), (65537, "uint32")])

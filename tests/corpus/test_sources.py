@@ -45,6 +45,18 @@ def test_every_format_gives_the_same_documents(folder: Path, path: str):
     assert read(files(path), folder) == TEXTS
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.jsonl.zst"])
+def test_endings_may_be_upper_case(folder: Path, name: str):
+    (folder / name).rename(folder / name.upper())
+    assert read(files(name.upper()), folder) == TEXTS
+
+
+def test_the_root_is_no_part_of_the_glob(tmp_path: Path):
+    root = tmp_path / "run [1]*"
+    write_jsonl(root / "rows.jsonl", ROWS)
+    assert read(files("*.jsonl"), root) == TEXTS
+
+
 @pytest.mark.parametrize("path", ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst", "rows.parquet"])
 def test_records_come_with_all_their_fields(folder: Path, path: str):
     assert records(files(path), folder) == ROWS
@@ -191,7 +203,7 @@ def test_a_hugging_face_dataset_that_cannot_be_loaded_is_refused(dataset_folder:
 
 def test_a_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(TikmixError, match=r"needs the library `datasets`: pip install 'tikmix-pipeline\[hf\]'"):
+    with pytest.raises(TikmixError, match=r"needs the library `datasets`: run `pip install -e \"\.\[hf\]\"`"):
         read(huggingface(), tmp_path)
 
 
@@ -203,3 +215,28 @@ def test_signatures_change_with_the_files_alone(tmp_path: Path):
     write_jsonl(tmp_path / "prose.jsonl", ROWS)
     after = source_signatures(parameters, tmp_path)
     assert [path for path in before if before[path] != after[path]] == ["prose.jsonl"]
+
+
+def test_signatures_watch_the_local_files_of_hugging_face_sources(tmp_path: Path):
+    write_jsonl(tmp_path / "rows" / "deep" / "a.jsonl", ROWS)
+    write_jsonl(tmp_path / "more" / "b.jsonl", ROWS)
+    sources = [
+        {"kind": "huggingface", "path": "rows"},
+        {"kind": "huggingface", "path": "json", "data_files": ["more/*.jsonl", "https://elsewhere/c.jsonl"]},
+        {"kind": "huggingface", "path": "org/web", "name": "sample", "revision": "abc"},
+    ]
+    parameters = corpus_in(tmp_path, domains={"web": {"sources": sources}})
+    before = source_signatures(parameters, tmp_path)
+    assert before["huggingface org/web sample abc"] == {"path": "org/web", "name": "sample", "revision": "abc"}
+    write_jsonl(tmp_path / "rows" / "deep" / "a.jsonl", ROWS[:1])
+    write_jsonl(tmp_path / "more" / "b.jsonl", ROWS[:2])
+    after = source_signatures(parameters, tmp_path)
+    assert [name for name in before if before[name] != after[name]] == ["rows", "more/*.jsonl"]
+
+
+@pytest.mark.parametrize(("file", "parameter"), [("verse", "corpus.domains.verse"), ("quiz", "corpus.tasks.quiz")])
+def test_a_missing_file_is_reported_with_its_domain_or_task(tmp_path: Path, file: str, parameter: str):
+    parameters = corpus_in(tmp_path)
+    (tmp_path / f"{file}.jsonl").unlink()
+    with pytest.raises(TikmixError, match=rf"{parameter}: no file matches '{file}.jsonl'"):
+        source_signatures(parameters, tmp_path)

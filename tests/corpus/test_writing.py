@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,7 @@ def token_corpus(tmp_path: Path) -> tuple[CorpusParameters, PreparedText, Corpus
     _, _, tokenizer = stages(tmp_path)
     tokenizer.save(tmp_path / "mine")
     ids = np.random.default_rng(0).integers(0, tokenizer.vocabulary_size, size=1500).astype("<u2")
+    ids[ids == tokenizer.end_of_text_id] += 1
     ids[:1000].tofile(tmp_path / "a.bin")
     ids[1000:].tofile(tmp_path / "b.bin")
     source = {"kind": "shards", "path": "*.bin", "bytes_per_token": 3.0}
@@ -117,15 +119,51 @@ def test_pretokenised_files_are_split_at_their_end(
     assert all_ids(shards, "tokens", "train") == token_ids(tmp_path)[:1350]
     assert all_ids(shards, "tokens", "heldout") == token_ids(tmp_path)[1350:]
     assert shards.bytes_per_token("tokens") == 3.0
-    assert shards.documents("tokens") == token_ids(tmp_path)[:1350].count(token_corpus[2].end_of_text_id)
+    assert shards.documents("tokens") == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "cut"),
+    [
+        ([200, 1349, 1400], 1350),
+        ([1348, 1350, 1351], 1351),
+        ([1000, 1424, 1499], 1425),
+        ([1348, 1425, 1499], 1350),
+    ],
+)
+def test_pretokenised_documents_stay_in_one_split_where_one_ends_near_it(
+    tmp_path: Path, token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer], ends: list[int], cut: int
+):
+    ids = np.array(token_ids(tmp_path), dtype="<u2")
+    ids[ends] = token_corpus[2].end_of_text_id
+    ids[:1360].tofile(tmp_path / "a.bin")
+    ids[1360:].tofile(tmp_path / "b.bin")
+    shards = write_corpus(*token_corpus, tmp_path, tmp_path / "corpus")
+    assert all_ids(shards, "tokens", "train") == ids[:cut].tolist()
+    assert all_ids(shards, "tokens", "heldout") == ids[cut:].tolist()
+    assert shards.documents("tokens") == sum(end < cut for end in ends)
+
+
+def test_the_overlap_report_says_that_pretokenised_domains_were_not_checked(
+    token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer],
+):
+    rows = token_corpus[1].overlap
+    (unchecked,) = [row for row in rows if row["domain"] == "tokens"]
+    assert unchecked.keys() == rows[0].keys()
+    assert unchecked["evaluation"] == "not checked for overlap or duplicates"
+    assert unchecked["share_left"] is None
 
 
 def test_pretokenised_files_are_capped(
-    tmp_path: Path, token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer]
+    tmp_path: Path,
+    token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer],
+    caplog: pytest.LogCaptureFixture,
 ):
     parameters, prepared, tokenizer = token_corpus
     parameters = parameters.model_copy(update={"max_megabytes": 0.003})
-    shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+    with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
+        shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+    assert caplog.messages == ["corpus.domains.tokens: kept 0.003 MB (corpus.max_megabytes)"]
     assert all_ids(shards, "tokens", "train") + all_ids(shards, "tokens", "heldout") == token_ids(tmp_path)[:1000]
 
 

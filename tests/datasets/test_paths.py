@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from tikmix_pipeline.datasets import FolderPathDataset, ResumePointDataset
 from tikmix_pipeline.datasets.recipes import Recipe
 
@@ -40,3 +42,15 @@ def test_discarded_resume_point_leaves_nothing(tmp_path: Path) -> None:
     point.save(write)
     point.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_kill_while_a_resume_point_is_replaced_leaves_the_old_one_in_use(tmp_path: Path) -> None:
+    folder = tmp_path / "round_0.resume"
+    resume_dataset(folder, RECIPE).load().save(write)
+
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume_dataset(folder, RECIPE).load().save(killed)
+    assert resume_dataset(folder, RECIPE).load().find() == folder

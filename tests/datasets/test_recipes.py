@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, forget_recipe, recipe_path, write_recipe
@@ -40,7 +41,7 @@ def test_changed_code_makes_stale_and_names_the_step(tmp_path: Path) -> None:
 def test_artifact_edited_after_writing_is_found_out(tmp_path: Path) -> None:
     artifact = made(tmp_path, recipe())
     artifact.write_text('{"weights": 1}')
-    assert artifact_status(artifact, recipe()) == ("altered", "it was changed after it was written")
+    assert artifact_status(artifact, recipe()) == ("altered", "changed after it was written: table.json")
 
 
 def test_artifact_whose_recipe_was_never_written_is_stale(tmp_path: Path) -> None:
@@ -54,3 +55,28 @@ def test_recipe_without_its_artifact_counts_as_missing(tmp_path: Path) -> None:
     artifact.unlink()
     assert recipe_path(artifact).exists()
     assert artifact_status(artifact, recipe())[0] == "missing"
+
+
+def test_file_changed_or_lost_inside_a_folder_is_found_out(tmp_path: Path) -> None:
+    folder = tmp_path / "round_0"
+    folder.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (folder / name).write_bytes(b"weights")
+    write_recipe(folder, recipe())
+    assert artifact_status(folder, recipe())[0] == "fresh"
+    (folder / "model.safetensors").write_bytes(b"Weights")
+    assert artifact_status(folder, recipe()) == ("altered", "changed after it was written: model.safetensors")
+    (folder / "config.json").unlink()
+    assert "config.json" in artifact_status(folder, recipe())[1]
+
+
+def test_copied_folder_is_still_fresh(tmp_path: Path) -> None:
+    folder = tmp_path / "round_0"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    write_recipe(folder, recipe())
+    for path in (folder, recipe_path(folder)):
+        target = tmp_path / "copy" / path.name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(path, target) if path.is_dir() else shutil.copyfile(path, target)
+    assert artifact_status(tmp_path / "copy" / "round_0", recipe())[0] == "fresh"

@@ -34,12 +34,18 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
         ({"optimize": {"max_weight": 0.3}}, "The upper bounds sum to 0.9, below 1"),
         ({"train": {"decay_tokens": 10_000}}, "are longer than the whole run"),
         ({"model": {"preset": "llama-tinny"}}, "did you mean 'llama-tiny'?"),
+        ({"model": {"checkpoint": "nowhere"}}, "nowhere holds no config.json"),
+        ({"corpus": {"name": "new", "tokenizer": {"path": "nowhere"}}}, "corpus.tokenizer.path: there is no folder"),
+        ({"influence": {"curvature": "adam"}, "train": {"optimizer": "muon"}}, "needs the second moments of AdamW"),
+        ({"influence": {"tokens_per_domain": 64}}, "fewer than influence.micro_batches"),
+        ({"influence": {"items_per_task": 2}}, "fewer than influence.micro_batches"),
+        ({"train": {"device": "cuda:77"}}, "Device 'cuda:77' cannot be used"),
     ],
 )
 def test_parameters_that_cannot_work_together_are_refused_before_any_text_is_read(
     project: Path, wrong: dict[str, Any], message: str
 ) -> None:
-    assert message in refusal(project, experiment="new", corpus={"name": "new"}, **wrong)
+    assert message in refusal(project, **{"experiment": "new", "corpus": {"name": "new"}, **wrong})
     assert not (project / "data" / "02_intermediate" / "new").exists()
 
 
@@ -51,9 +57,8 @@ def test_missing_source_names_the_domain_and_the_path(project: Path) -> None:
 
 def test_stage_without_its_input_says_what_to_run_first(project: Path) -> None:
     message = refusal(project, "influence", experiment="empty", round=0)
-    assert "round_0_checkpoint" in message
-    assert "missing" in message
-    assert "train_chunk" in message
+    assert "data/06_models/empty/round_0, which is missing" in message
+    assert "kedro run --pipelines train_chunk --params round=0" in message
 
 
 def test_stage_on_results_of_other_parameters_is_refused_with_the_difference(project: Path) -> None:
@@ -61,11 +66,34 @@ def test_stage_on_results_of_other_parameters_is_refused_with_the_difference(pro
     assert "train.learning_rate was 0.003, is 0.1" in message
 
 
-def test_altered_shard_is_refused_and_named(project: Path) -> None:
+def test_refused_run_leaves_the_experiment_free(project: Path) -> None:
+    refusal(project, "influence", train={"learning_rate": 0.1}, round=0)
+    run_in(project)
+
+
+def test_altered_checkpoint_is_never_used(project: Path) -> None:
+    weights = project / "data" / "06_models" / "one" / "round_0" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    message = refusal(project, "influence", round=0)
+    assert "changed after it was written: model.safetensors" in message
+    assert "kedro run --pipelines train_chunk --params round=0" in message
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_damaged_shard_is_refused_by_a_stage_and_made_again_by_the_whole_run(
+    project: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     shard = next((project / "data" / "03_primary" / "tiny" / "code").glob("train*.bin"))
-    shard.write_bytes(shard.read_bytes()[:-2] + b"\xff\x00")
-    message = refusal(project, experiment="new")
-    assert shard.name in message
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-2] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
+    message = refusal(project, "train_chunk", experiment="new")
+    assert f"changed after it was written: code/{shard.name}" in message
+    assert "kedro run --pipelines corpus" in message
+    with caplog.at_level("INFO", logger="tikmix_pipeline"):
+        run_in(project, "corpus")
+    assert f"changed after it was written: code/{shard.name}" in caplog.text
+    assert shard.read_bytes() == content
 
 
 def test_diverging_training_is_refused_and_earlier_rounds_are_kept(project: Path) -> None:
@@ -99,6 +127,29 @@ def test_second_run_of_the_same_experiment_is_refused_while_the_first_runs(proje
         holder.kill()
         holder.communicate()
     run_in(project)
+
+
+def test_run_longer_than_the_text_allows_is_refused_before_training(project: Path) -> None:
+    message = refusal(project, experiment="new", train={"chunk_tokens": 10_000_000})
+    assert "Raise it to" in message
+    assert not (project / "data" / "06_models" / "new" / "round_0").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "tiny", "--pipelines", "influnce"], "influence"),
+        (["--env", "nowhere"], "The configuration cannot be read"),
+    ],
+)
+def test_unknown_name_on_the_command_line_is_told_without_a_traceback(
+    project: Path, arguments: list[str], message: str
+) -> None:
+    command = [sys.executable, "-m", "kedro", "run", *arguments]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
 
 
 def test_command_line_shows_a_mistake_without_a_traceback(project: Path) -> None:

@@ -1,11 +1,28 @@
 """What MLflow holds after a run."""
 
+import getpass
+import json
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
+from kedro.framework.startup import bootstrap_project
+from kedro.pipeline import Pipeline, node
+from mlflow.exceptions import MlflowException
 
 from tests.pipelines.conftest import run_in
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.hooks import TrackingHooks, code_version
+from tikmix_pipeline.run_context import run_context, set_run_context
+from tikmix_pipeline.session import TikmixSession
 
 
 def runs_of(project: Path, experiment: str) -> list[mlflow.entities.Run]:
@@ -25,7 +42,8 @@ def test_run_has_a_child_per_round(finished_project: Path) -> None:
     children = [
         r for r in runs_of(finished_project, "one") if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id
     ]
-    assert {child.data.tags["round"] for child in children} >= {"0", "1"}
+    assert sorted(child.data.tags["round"] for child in children) == ["0", "1"], "the last mixture is of no round"
+    assert all({"mixture/code", "bpb/quiz", "loss/train"} <= child.data.metrics.keys() for child in children)
     assert parent.info.status == "FINISHED"
     assert all(child.info.status == "FINISHED" for child in children)
 
@@ -79,3 +97,155 @@ def test_failed_run_is_marked_failed(project: Path) -> None:
     with pytest.raises(Exception, match="diverged"):
         run_in(project, experiment="wild", train={"learning_rate": 1e20, "warmup_tokens": 0})
     assert {run.info.status for run in runs_of(project, "wild")} == {"FAILED"}
+
+
+def artifact_of(project: Path, path: str) -> Path:
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    return Path(client.download_artifacts(parent_of(project, "one").info.run_id, path))
+
+
+def test_tables_are_artifacts(finished_project: Path) -> None:
+    for number in (0, 1):
+        influence = pd.read_parquet(artifact_of(finished_project, f"tables/round_{number}/influence.parquet"))
+        assert {"task", "domain", "influence", "stderr"} <= set(influence.columns)
+        assert len(pd.read_parquet(artifact_of(finished_project, f"tables/round_{number}/evaluation.parquet")))
+    for number in (0, 1, 2):
+        rows = pd.read_parquet(artifact_of(finished_project, f"tables/round_{number}/mixture_rows.parquet"))
+        assert set(rows["round"]) == {number}
+    assert len(pd.read_parquet(artifact_of(finished_project, "tables/final_evaluation.parquet")))
+
+
+def test_contamination_report_is_an_artifact(finished_project: Path) -> None:
+    report = artifact_of(finished_project, "corpus/overlap.json").read_text()
+    assert (
+        json.loads(report)
+        == json.loads((finished_project / "data" / "03_primary" / "tiny" / "manifest.json").read_text())["overlap"]
+    )
+
+
+class Catalog:
+    """A catalog that has everything, and loads it in one way."""
+
+    def __init__(self, load: Callable[[str], Any]) -> None:
+        self.load = load
+
+    def exists(self, name: str) -> bool:
+        del name
+        return True
+
+
+@pytest.fixture
+def alone(finished_project: Path, tmp_path: Path) -> Path:
+    """A folder with a store of its own, for hooks that are called by hand in the experiment `alone`."""
+    bootstrap_project(finished_project)
+    with TikmixSession.create(project_path=finished_project, env="tiny") as session:
+        session.load_context()
+    context = run_context()
+    parameters = context.parameters.model_copy(update={"experiment": "alone"})
+    set_run_context(replace(context, root=tmp_path, parameters=parameters))
+    shutil.copy2(finished_project / "mlflow.db", tmp_path)
+    return tmp_path
+
+
+NODE = node(lambda: None, inputs=None, outputs="round_0_mixture", name="decide")
+
+
+def open_run(load: Callable[[str], Any], **run_params: Any) -> TrackingHooks:
+    hooks = TrackingHooks()
+    hooks.before_pipeline_run(run_params, Pipeline([NODE]), Catalog(load))
+    return hooks
+
+
+def mixture(name: str) -> dict[str, Any]:
+    del name
+    return {"weights": {"code": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(TikmixError("a shard is altered"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_run_that_fails_before_its_first_node_is_closed(alone: Path, error: BaseException, status: str) -> None:
+    def load(name: str) -> Any:
+        raise error
+
+    with pytest.raises(type(error)):
+        open_run(load)
+    assert [run.info.status for run in runs_of(alone, "alone")] == [status]
+
+
+def test_interrupted_run_is_killed_once(alone: Path) -> None:
+    hooks = open_run(mixture)
+    hooks.close_as("KILLED")
+    hooks.close_as("FAILED")
+    hooks.on_pipeline_error()
+    assert [run.info.status for run in runs_of(alone, "alone")] == ["KILLED"]
+
+
+@pytest.mark.parametrize("error", [MlflowException("503"), ConnectionError("refused")])
+def test_store_that_fails_under_way_leaves_the_run_untracked(
+    alone: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    hooks = open_run(mixture)
+    monkeypatch.setattr(mlflow.MlflowClient, "log_batch", fail)
+    log = logging.getLogger("tikmix_pipeline.hooks")
+    log.addHandler(caplog.handler)  # Kedro's logging does not hand records on to the root logger
+    monkeypatch.setattr(log, "propagate", False)
+    for _ in range(2):
+        hooks.before_node_run(NODE)
+        hooks.after_dataset_saved("round_0_mixture")
+        hooks.after_node_run(NODE)
+    hooks.after_pipeline_run(Pipeline([NODE]), Catalog(mixture))
+    log.removeHandler(caplog.handler)
+    (message,) = [record.getMessage() for record in caplog.records if record.name == log.name]
+    assert message.startswith(f"MLflow could not be reached: {error}; the run goes on untracked")
+
+
+def test_store_that_cannot_be_opened_ends_the_run(alone: Path) -> None:
+    (alone / "mlflow.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(TikmixError, match="MLflow store cannot be used"):
+        open_run(mixture)
+
+
+def test_experiment_that_another_run_creates_in_between_is_used(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = mlflow.MlflowClient.get_experiment_by_name
+    asked: list[str] = []
+
+    def find_late(client: mlflow.MlflowClient, name: str) -> Any:
+        asked.append(name)
+        return find(client, name) if len(asked) > 1 else None
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", find_late)
+    open_run(mixture).close_as("FINISHED")
+    assert [run.info.status for run in runs_of(alone, "alone")] == ["FINISHED"]
+
+
+def test_long_overrides_and_a_nameless_user_are_recorded(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(getpass, "getuser", nameless)
+    open_run(mixture, runtime_params={"corpus": {"domains": "x" * 20000}}).close_as("FINISHED")
+    (run,) = runs_of(alone, "alone")
+    assert run.data.tags["override.corpus.domains"] == "x" * 500
+    assert run.data.tags["mlflow.user"] == str(os.getuid())
+
+
+def test_commit_is_its_hash_also_after_a_tag(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(tmp_path), *settings, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert "commit" not in code_version(tmp_path)
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    git("tag", "-a", "v1", "-m", "one")
+    git("commit", "--allow-empty", "-m", "second")
+    commit = git("rev-parse", "HEAD")
+    assert code_version(tmp_path)["commit"] == commit
+    (tmp_path / "new.py").touch()
+    tags = code_version(tmp_path)
+    assert (tags["commit"], tags["mlflow.source.git.commit"]) == (f"{commit}-dirty", commit)

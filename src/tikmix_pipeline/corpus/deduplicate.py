@@ -16,6 +16,7 @@ from tikmix_pipeline.parameters.corpus import NearDuplicateParameters
 from tikmix_pipeline.progress import progress_bar
 
 _RECALL = 0.99
+_BATCH_DOCUMENTS = 500
 
 Documents = dict[str, list[Document]]
 
@@ -51,15 +52,18 @@ def remove_near_duplicates(
     kept: Documents = {}
     with progress_bar("near-duplicates", sum(map(len, domains.values())), "document") as bar:
         for name, documents in domains.items():
-            sketches = RMinHash.from_token_sets(
-                # rensa takes tokens as bytes: the eight of each n-gram's hash
-                (_shingles(document, parameters.words).view("V8").tolist() for document in documents),
-                parameters.permutations,
-                seed,
-            )
-            is_new = index.add_pairs((f"{name}/{row}", sketch) for row, sketch in enumerate(sketches))
-            kept[name] = [document for document, new in zip(documents, is_new, strict=True) if new]
-            bar.update(len(documents))
+            kept[name] = []
+            for start in range(0, len(documents), _BATCH_DOCUMENTS):
+                batch = documents[start : start + _BATCH_DOCUMENTS]
+                sketches = RMinHash.from_token_sets(
+                    # rensa takes tokens as bytes: the eight of each n-gram's hash
+                    (_shingles(document, parameters.words).view("V8").tolist() for document in batch),
+                    parameters.permutations,
+                    seed,
+                )
+                is_new = index.add_pairs((f"{name}/{row}", sketch) for row, sketch in enumerate(sketches, start))
+                kept[name] += [document for document, new in zip(batch, is_new, strict=True) if new]
+                bar.update(len(batch))
     return kept
 
 

@@ -6,7 +6,8 @@ of the split whatever file it came from, in whatever order the files were read.
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,44 +53,60 @@ class Sample:
     Attributes:
         documents: unique documents within the cap.
         documents_read: documents looked at.
-        exact_duplicates: how many of them repeated an earlier one.
+        exact_duplicates: how many of them repeated one of `documents`.
+        is_cut: whether the cap is known to have left documents out.
     """
 
     documents: list[Document]
     documents_read: int = 0
     exact_duplicates: int = 0
-
-    def unique(self, texts: Iterable[str], seed: int) -> Iterator[Document]:
-        """Yield each distinct text once, counting in passing."""
-        seen: set[int] = set()
-        for text in texts:
-            document = Document.of(text, seed)
-            self.documents_read += 1
-            if document.sample_key in seen:
-                self.exact_duplicates += 1
-            else:
-                seen.add(document.sample_key)
-                yield document
+    is_cut: bool = False
 
 
 def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
-    """Keep the documents with the smallest keys until `limit_bytes` are full; memory is bounded by the limit."""
+    """Keep the documents with the smallest keys, up to the first that does not fit into `limit_bytes`; at least one.
+
+    The sample does not depend on the order of the texts. Memory is bounded by the limit: once a document has overflowed
+    it, all with larger keys are out for good, whatever follows, and nothing of them is remembered.
+    """
     sample = Sample([])
     heap: list[tuple[int, Document]] = []
+    copies: dict[int, int] = {}
     kept_bytes = 0
-    for document in sample.unique(texts, seed):
+    threshold = math.inf
+    for text in texts:
+        document = Document.of(text, seed)
+        sample.documents_read += 1
+        if document.sample_key >= threshold:
+            continue
+        if document.sample_key in copies:
+            copies[document.sample_key] += 1
+            continue
+        copies[document.sample_key] = 0
         heapq.heappush(heap, (-document.sample_key, document))
         kept_bytes += document.size
         while len(heap) > 1 and kept_bytes > limit_bytes:
-            kept_bytes -= heapq.heappop(heap)[1].size
+            _, overflow = heapq.heappop(heap)
+            kept_bytes -= overflow.size
+            threshold = overflow.sample_key
+            del copies[threshold]
     sample.documents = sorted((document for _, document in heap), key=lambda document: document.sample_key)
+    sample.exact_duplicates = sum(copies.values())
+    sample.is_cut = threshold < math.inf
     return sample
 
 
 def sample_first(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
     """Keep the first documents, in their order, until `limit_bytes` are full."""
     sample = Sample([])
-    for document in sample.unique(texts, seed):
+    seen: set[int] = set()
+    for text in texts:
+        document = Document.of(text, seed)
+        sample.documents_read += 1
+        if document.sample_key in seen:
+            sample.exact_duplicates += 1
+            continue
+        seen.add(document.sample_key)
         sample.documents.append(document)
         if (limit_bytes := limit_bytes - document.size) <= 0:
             break

@@ -48,7 +48,7 @@ def download(requirement: str, folder: Path) -> None:
         TikmixError: pip fails; the message ends with what it said.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(folder), requirement]
+    command += ["--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(folder), "--", requirement]
     result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     if result.returncode:
         reason = "\n".join(result.stderr.strip().splitlines()[-3:])

@@ -28,6 +28,11 @@ class _WordHashes(dict[str, int]):
 _word_hashes = _WordHashes()
 
 
+def forget_words() -> None:
+    """Free the memory of the words seen so far; their hashes stay what they are."""
+    _word_hashes.clear()
+
+
 def hash_words(text: str) -> Hashes:
     """Return the hash of every word of `text`, in order."""
     words = _WORD.findall(text.lower())

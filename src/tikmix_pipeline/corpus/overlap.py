@@ -7,12 +7,14 @@ word n-grams. It counts as *hit* by a domain when at least one of them stands th
 - held-out documents that leak into what is left are no longer held out (nor trained on), and
 - the report says how much of each evaluation set still stands in the training text.
 
-Texts shorter than one n-gram are not looked up; the report counts them. Cost: one table look-up per training word,
+Texts shorter than one n-gram are not looked up; the report counts them. Nor are pre-tokenised domains, for which it has
+a row that says so. Cost: one table look-up per training word,
 plus a sorted search for the few n-grams that pass it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
 _TABLE_BITS = 24
+UNCHECKED = "not checked for overlap or duplicates"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class OverlapRow:
     def as_dict(self) -> dict[str, str | int | float]:
         """Return the row as JSON holds it."""
         return asdict(self)
+
+
+def unchecked_row(domain: str) -> dict[str, str | None]:
+    """Return the report's row on a pre-tokenised domain: its text is unknown, and so are all the counts."""
+    row: dict[str, str | None] = dict.fromkeys(column.name for column in fields(OverlapRow))
+    return row | {"evaluation": UNCHECKED, "domain": domain}
 
 
 @dataclass
@@ -107,8 +116,11 @@ class _Matches:
     keys: Integers
 
     @classmethod
-    def of(cls, index: _Index, documents: Sequence[Document], length: int) -> "_Matches":
-        found = [index.find(ngram_hashes(document.words, length)) for document in documents]
+    def of(cls, index: _Index, documents: Sequence[Document], length: int, bar: Any) -> "_Matches":
+        found = []
+        for document in documents:
+            found.append(index.find(ngram_hashes(document.words, length)))
+            bar.update()
         rows = np.repeat(np.arange(len(documents)), [len(keys) for keys in found])
         return cls(rows, np.concatenate([np.empty(0, np.int64), *found]))
 
@@ -157,8 +169,7 @@ def remove_overlap(
     searched: dict[str, _Searched] = {}
     with progress_bar("overlap", sum(map(len, training.values())), "document") as bar:
         for domain, documents in training.items():
-            searched[domain] = _search(index, documents, is_task, parameters.max_share, parameters.words)
-            bar.update(len(documents))
+            searched[domain] = _search(index, documents, is_task, parameters.max_share, parameters.words, bar)
     dropped = np.logical_or.reduce([result.dropped for result in searched.values()])
     report = []
     for name, texts in slices.items():
@@ -193,9 +204,9 @@ class _Searched:
 
 
 def _search(
-    index: _Index, documents: Sequence[Document], is_task: Booleans, max_share: float, length: int
+    index: _Index, documents: Sequence[Document], is_task: Booleans, max_share: float, length: int, bar: Any
 ) -> _Searched:
-    matches = _Matches.of(index, documents, length)
+    matches = _Matches.of(index, documents, length, bar)
     rows, texts, shares = matches.shares(index)
     leaks = shares >= max_share
     task_leaks = leaks & is_task[texts]

@@ -3,6 +3,7 @@
 Pre-tokenised `shards` sources hold no text and are read by `corpus.shards`.
 """
 
+import contextlib
 import glob
 import io
 import os
@@ -96,30 +97,71 @@ def matching_files(pattern: str, root: Path) -> list[Path]:
     Raises:
         TikmixError: there is no such file.
     """
-    paths = sorted(Path(match) for match in glob.glob(str(root / pattern), recursive=True) if Path(match).is_file())
+    paths = [path for path in _matches(pattern, root) if path.is_file()]
     if not paths:
         raise TikmixError(f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.")
     return paths
 
 
+def _matches(pattern: str, root: Path) -> list[Path]:
+    pattern = os.path.join(glob.escape(str(root)), pattern)
+    return sorted(map(Path, glob.glob(pattern, recursive=True)))
+
+
+@contextlib.contextmanager
+def about(parameter: str) -> Iterator[None]:
+    """Name the parameter at fault in front of errors raised in the body."""
+    try:
+        yield
+    except TikmixError as error:
+        raise TikmixError(f"{parameter}: {error}") from error
+
+
 def source_signatures(parameters: CorpusParameters, root: Path) -> dict[str, Any]:
     """Return what tells, without reading them, whether the local files of the sources have changed.
+
+    Of a dataset on the Hugging Face Hub it is what the parameters say, for nothing is asked of the Hub.
 
     Args:
         parameters: of the corpus.
         root: the folder that relative paths start from.
 
     Raises:
-        TikmixError: a path or glob matches no file.
+        TikmixError: a path or glob matches no file; the message names the domain or task.
     """
-    groups: list[DomainParameters | TaskParameters] = [*parameters.domains.values(), *parameters.tasks.values()]
+    groups: dict[str, DomainParameters | TaskParameters] = {
+        **{f"corpus.domains.{name}": domain for name, domain in parameters.domains.items()},
+        **{f"corpus.tasks.{name}": task for name, task in parameters.tasks.items()},
+    }
     signatures: dict[str, Any] = {}
-    for source in (source for group in groups for source in group.sources):
-        if isinstance(source, FilesSource | ShardsSource):
-            signatures[source.path] = stat_signature(matching_files(source.path, root))
-        elif isinstance(source, StandardLibrarySource):
-            signatures["standard_library"] = platform.python_version()
+    for parameter, group in groups.items():
+        with about(parameter):
+            for source in group.sources:
+                signatures |= _signatures_of(source, root)
     return signatures
+
+
+def _signatures_of(source: Source, root: Path) -> dict[str, Any]:
+    match source:
+        case FilesSource() | ShardsSource():
+            return {source.path: stat_signature(matching_files(source.path, root))}
+        case StandardLibrarySource():
+            return {"standard_library": platform.python_version()}
+        case HuggingFaceSource():
+            local = {name: _files_below(name, root) for name in (source.path, *_data_files(source))}
+            signatures: dict[str, Any] = {name: stat_signature(files) for name, files in local.items() if files}
+            if not local[source.path]:
+                dataset = {"path": source.path, "name": source.name, "revision": source.revision}
+                signatures[f"huggingface {source.path} {source.name} {source.revision}"] = dataset
+            return signatures
+        case PackageSource():
+            return {}
+
+
+def _files_below(name: str, root: Path) -> list[Path]:
+    """Return the local files that a path or glob of a Hugging Face source stands for, those of folders included."""
+    found = [path for match in _matches(name, root) for path in (match.rglob("*") if match.is_dir() else [match])]
+    return sorted(path for path in set(found) if path.is_file())
 
 
 def _texts(source: Source, root: Path, downloads: Path) -> Iterator[str]:
@@ -187,7 +229,7 @@ def _file_texts(path: Path, source: FilesSource) -> Iterator[str]:
 def _format_of(path: Path, source: FilesSource) -> str:
     if source.format != "auto":
         return source.format
-    suffix = (path.with_suffix("") if path.suffix in _COMPRESSIONS else path).suffix.lower()
+    suffix = (path.with_suffix("") if path.suffix.lower() in _COMPRESSIONS else path).suffix.lower()
     if suffix not in _FORMATS:
         raise TikmixError(
             f"{path}: its ending tells no format (known: {', '.join(_FORMATS)}, each also with .gz or .zst). Set the "
@@ -202,7 +244,7 @@ def _open_stream(path: Path) -> Iterator[bytes]:
 
     try:
         # pyarrow rather than gzip and zstandard: it notices a zstd file that was cut off, which the latter does not
-        with pa.input_stream(str(path), compression=_COMPRESSIONS.get(path.suffix)) as stream:
+        with pa.input_stream(str(path), compression=_COMPRESSIONS.get(path.suffix.lower())) as stream:
             yield from io.BufferedReader(stream, _STREAM_BUFFER_BYTES)
     except OSError as error:
         raise TikmixError(f"{path} cannot be read to its end ({error}). Copy or download it again.") from error
@@ -228,13 +270,12 @@ def _parquet_records(path: Path, field: str | None) -> Iterator[Record]:
 
 
 def _huggingface_records(source: HuggingFaceSource, root: Path) -> Iterator[Record]:
-    files = [source.data_files] if isinstance(source.data_files, str) else source.data_files or []
     try:
         dataset = _load_dataset()(
             _local(source.path, root),
             source.name,
             split=source.split,
-            data_files=[_local(file, root) for file in files] or None,
+            data_files=[_local(file, root) for file in _data_files(source)] or None,
             revision=source.revision,
             streaming=source.streaming,
         )
@@ -248,6 +289,10 @@ def _huggingface_records(source: HuggingFaceSource, root: Path) -> Iterator[Reco
         ) from error
 
 
+def _data_files(source: HuggingFaceSource) -> list[str]:
+    return [source.data_files] if isinstance(source.data_files, str) else source.data_files or []
+
+
 def _local(name: str, root: Path) -> str:
     """Return the path of what exists under `root`; anything else is for the Hub, or for `datasets`, to know."""
     return str(root / name) if (root / name).exists() else name
@@ -258,6 +303,7 @@ def _load_dataset() -> Callable[..., Any]:
         from datasets import load_dataset
     except ImportError as error:
         raise TikmixError(
-            "a `huggingface` source needs the library `datasets`: pip install 'tikmix-pipeline[hf]'."
+            'a `huggingface` source needs the library `datasets`: run `pip install -e ".[hf]"` '
+            "in the project's folder."
         ) from error
     return load_dataset  # type: ignore[no-any-return]

@@ -83,7 +83,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokeniz
         vocab_size=vocabulary_size,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        show_progress=True,  # drawn on a terminal alone
     )
     backend.train_from_iterator(texts, trainer)
     config = {

@@ -1,5 +1,6 @@
 """Writing a corpus: documents are encoded, and pre-tokenised files are checked and copied, into token shards."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from tikmix_pipeline.progress import progress_bar
 _BATCH_BYTES = 1 << 20
 _SAMPLE_BYTES = 50_000
 _SPACE_MARGIN = 1.1
+
+_logger = logging.getLogger(__name__)
 
 
 def write_corpus(
@@ -68,7 +71,7 @@ def write_corpus(
             temporary / TASKS,
             {
                 task: {half: tokenise_items(items, tokenizer) for half, items in halves.items()}
-                for task, halves in prepared.items.items()
+                for task, halves in sorted(prepared.items.items())
             },
         )
         write_manifest(
@@ -119,7 +122,11 @@ def _estimated_tokens(documents: Mapping[str, Mapping[str, Sequence[str]]], toke
 
 
 class _TokenDomain:
-    """A pre-tokenised domain: its first tokens up to the cap, the last of which are held out."""
+    """A pre-tokenised domain: its first tokens up to the cap, the last of which are held out.
+
+    What is held out begins with a document, so that none stands in both splits: at the first one from the exact place
+    on, hence within the limits on held-out text. Where half of it would be lost by that, it begins at the exact place.
+    """
 
     def __init__(
         self, name: str, domain: DomainParameters, parameters: CorpusParameters, tokenizer: CorpusTokenizer, root: Path
@@ -136,6 +143,9 @@ class _TokenDomain:
         sizes = counts * [source.bytes_per_token for _, source in self._files]
         self._bytes_per_token = float(sizes.sum() / max(1, counts.sum()))
         cap = domain.max_megabytes or parameters.max_megabytes or math.inf
+        if sizes.sum() > cap * 1e6:
+            parameter = f"corpus.domains.{name}.max_megabytes" if domain.max_megabytes else "corpus.max_megabytes"
+            _logger.info("corpus.domains.%s: kept %.3g MB (%s)", name, cap, parameter)
         self.tokens = int(min(counts.sum(), cap * 1e6 / self._bytes_per_token if counts.any() else 0))
         heldout_limit = parameters.heldout_max_kilobytes * 1e3 / max(self._bytes_per_token, 1e-9)
         self._heldout = int(min(self.tokens * parameters.heldout_fraction, heldout_limit))
@@ -150,7 +160,8 @@ class _TokenDomain:
         ids = self._checked_ids()
         rest = np.empty(0, dtype=dtype)
         entries = {}
-        for split, wanted in {"train": self.tokens - self._heldout, "heldout": self._heldout}.items():
+        training = self._end_of_document(self.tokens - self._heldout)
+        for split, wanted in {"train": training, "heldout": self.tokens - training}.items():
             prefix = f"{self.name}/{split}"
             documents, missing = 0, wanted
             with ShardWriter(folder, prefix, dtype, limit) as writer, progress_bar(prefix, wanted, "token") as bar:
@@ -163,6 +174,19 @@ class _TokenDomain:
                     bar.update(len(part))
                 entries[split] = writer.entry(documents=documents, size=round(wanted * self._bytes_per_token))
         return entries
+
+    def _end_of_document(self, exact: int) -> int:
+        """Return the first number of tokens from `exact` on that ends with a document, or `exact` if there is none."""
+        first, stop = exact - 1, exact + self._heldout // 2
+        passed = 0
+        for path, source in self._files:
+            for ids in chunks_of_ids(path, source.dtype):
+                start = max(0, first - passed)
+                ends = np.flatnonzero(ids[start : max(0, stop - passed)] == self._tokenizer.end_of_text_id)
+                if len(ends):
+                    return passed + start + int(ends[0]) + 1
+                passed += len(ids)
+        return exact
 
     def _checked_ids(self) -> Iterator[Any]:
         for path, source in self._files:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 
 from tikmix_pipeline.datasets.recipes import Recipe
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 
 if TYPE_CHECKING:
@@ -47,11 +48,17 @@ class MixtureRowsDataset(AbstractDataset[Any, Any]):
 
     def _read(self) -> tuple["pd.DataFrame", dict[int, str]]:
         import pandas as pd
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         if not self._filepath.exists():
             return pd.DataFrame({"round": pd.Series(dtype="int64")}), {}
-        table = pq.read_table(self._filepath)
+        try:
+            table = pq.read_table(self._filepath)
+        except pa.ArrowInvalid as error:
+            raise TikmixError(
+                f"{self._filepath} is damaged ({error}). Delete it: the next run writes the mixtures again."
+            ) from error
         recorded = json.loads((table.schema.metadata or {}).get(_RECIPES, b"{}"))
         return table.to_pandas(), {int(number): fingerprint for number, fingerprint in recorded.items()}
 

@@ -48,11 +48,13 @@ class ResumePoint:
         return self.folder
 
     def save(self, write: Callable[[Path], Any]) -> None:
-        """Let `write` replace the saved folder."""
-        forget_recipe(self.folder)
+        """Let `write` replace the saved folder; a kill at any moment leaves the old state or the new one."""
+        if self.find() is None:
+            forget_recipe(self.folder)
         write(self.folder)
         if self.recipe is not None:
-            write_recipe(self.folder, self.recipe)
+            # one recipe fits every state of the same chunk, so its content is left out
+            write_recipe(self.folder, self.recipe, with_content=False)
 
     def discard(self) -> None:
         """Remove what was saved, once the artifact itself is complete."""

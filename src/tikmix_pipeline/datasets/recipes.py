@@ -8,10 +8,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
+
+_DIGESTED_BYTES = 64_000_000
+"""Larger files (weights of large models) are held to their size: reading them at every start would take minutes."""
 
 _SHOWN = 60
 """Characters of a value that a message shows."""
@@ -37,7 +41,7 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the recipe. The step's name is left out: its code speaks for it."""
+        """The SHA-256 of the recipe. The step's name, which holds the round, is left out."""
         content = {"code": self.code, "parameters": self.parameters, "inputs": self.inputs}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -66,11 +70,11 @@ def read_recipe(artifact: Path) -> dict[str, Any] | None:
     return content
 
 
-def write_recipe(artifact: Path, recipe: Recipe) -> None:
-    """Record `recipe` beside a finished artifact, with the digest of its bytes when it is a file."""
+def write_recipe(artifact: Path, recipe: Recipe, *, with_content: bool = True) -> None:
+    """Record `recipe` beside a finished artifact, with what the artifact holds."""
     content = recipe.to_dict()
-    if artifact.is_file():
-        content["sha256"] = sha256_of_file(artifact)
+    if with_content:
+        content["content"] = _content(artifact)
     write_json(recipe_path(artifact), content)
 
 
@@ -88,9 +92,31 @@ def artifact_status(artifact: Path, expected: Recipe) -> tuple[Status, str]:
         return "stale", "nothing says what made it (its writing was interrupted)"
     if written["fingerprint"] != expected.fingerprint:
         return "stale", "; ".join(differences(written, expected.to_dict()))
-    if "sha256" in written and written["sha256"] != sha256_of_file(artifact):
-        return "altered", "it was changed after it was written"
+    if "content" in written:
+        before, now = written["content"], _content(artifact)
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if changed:
+            return "altered", f"changed after it was written: {', '.join(changed[:3])}"
     return "fresh", ""
+
+
+def _content(artifact: Path) -> dict[str, list[int | str]]:
+    """Return size and digest of every file of an artifact; of a large file the size alone."""
+    files = sorted(artifact.rglob("*")) if artifact.is_dir() else [artifact]
+    return {
+        file.relative_to(artifact).as_posix() if file != artifact else file.name: _size_and_digest(
+            file, file.stat().st_size, file.stat().st_mtime_ns
+        )
+        for file in files
+        if file.is_file()
+    }
+
+
+@lru_cache(maxsize=4096)
+def _size_and_digest(file: Path, size: int, modified: int) -> list[int | str]:
+    """Read a file once for each state it is in; `modified` only tells the states apart."""
+    del modified
+    return [size, sha256_of_file(file)] if size <= _DIGESTED_BYTES else [size]
 
 
 def differences(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
@@ -102,7 +128,7 @@ def differences(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list
 
 def own_changes(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
     """Say in words what changed in the step itself: its parameters and its code, not its inputs."""
-    before, after = _flatten(written["parameters"]), _flatten(expected["parameters"])
+    before, after = flatten(written["parameters"]), flatten(expected["parameters"])
     found = [
         f"{key} was {_short(before.get(key, 'not set'))}, is {_short(after.get(key, 'not set'))}"
         for key in sorted(before.keys() | after.keys())
@@ -118,11 +144,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix: value}
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into one of dotted keys; an empty mapping stays as it is."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value} if prefix else {}
     return {
         key: leaf
         for name, part in value.items()
-        for key, leaf in _flatten(part, f"{prefix}.{name}" if prefix else str(name)).items()
+        for key, leaf in flatten(part, f"{prefix}.{name}" if prefix else str(name)).items()
     }

@@ -1,48 +1,46 @@
-"""The curvature that the parameters ask for."""
+"""Group Influence at a checkpoint: samples, curvature, matrix."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from torch import Tensor, nn
-
-from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.adam import fit_adam
-from tikmix_pipeline.influence.curvature.identity import IdentityCurvature
-from tikmix_pipeline.influence.curvature.kfac import fit_kfac
-from tikmix_pipeline.influence.curvature.report import Curvature
-from tikmix_pipeline.parameters.measurement import InfluenceParameters
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.influence.curvature.fit import fit_curvature
+from tikmix_pipeline.influence.group import GroupInfluence, measure_group_influence
+from tikmix_pipeline.influence.parts import take_evenly
+from tikmix_pipeline.influence.samples import domain_samples, target_samples
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.chunk import restore_state
+from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
 
 
-def fit_curvature(
-    parameters: InfluenceParameters,
-    model: nn.Module,
+def measure_checkpoint(
+    checkpoint: Checkpoint,
+    shards: TokenShards,
+    mixture: Mapping[str, float],
     *,
-    batches: Sequence[TokenBatch],
-    optimizer_state: Mapping[str, Tensor],
+    model: ModelParameters,
     train: TrainParameters,
+    influence: InfluenceParameters,
     seed: int,
-) -> Curvature:
-    """Fit `influence.curvature` at a checkpoint.
+) -> GroupInfluence:
+    """Measure what more of each domain would do for each target.
 
     Args:
-        parameters: names the curvature and its damping.
-        model: the checkpoint.
-        batches: windows of text spread evenly over domains; read by `kfac` only.
-        optimizer_state: `Checkpoint.optimizer_tensors()`, empty for a checkpoint without; read by `adam` only.
-        train: β₂ and ε of that optimiser.
-        seed: decides the labels that `kfac` samples.
+        mixture: what the checkpoint was trained under; it changes nothing but names the domains of the stream.
 
     Raises:
-        TikmixError: `adam` without the optimiser's state, or what the curvature itself refuses.
+        TikmixError: the checkpoint does not fit the corpus, a target is too small, or a gradient is not finite.
     """
-    if parameters.curvature == "identity":
-        return IdentityCurvature(model)
-    if parameters.curvature == "adam":
-        if not optimizer_state:
-            raise TikmixError(
-                "influence.curvature=adam needs the optimiser's state, and this checkpoint comes without one. "
-                "Use influence.curvature=kfac."
-            )
-        return fit_adam(model, optimizer_state, beta2=train.beta2, epsilon=train.epsilon, damping=parameters.damping)
-    return fit_kfac(model, batches, damping=parameters.damping, seed=seed)
+    checkpoint.require_tokenizer(shards.tokenizer_digest)
+    targets = target_samples(shards, influence, context=train.context)
+    placed = train.model_copy(update={"device": influence.device})
+    state = restore_state(checkpoint, shards, mixture, model=model, train=placed, seed=seed)
+    samples = domain_samples(state.stream, shards.domains, influence, context=train.context)
+    curvature = fit_curvature(
+        influence,
+        state.model,
+        batches=take_evenly(samples, influence.factor_tokens),
+        optimizer_state=checkpoint.optimizer_tensors(),
+        train=train,
+        seed=seed,
+    )
+    return measure_group_influence(state.model, samples, targets, curvature, micro_batches=influence.micro_batches)

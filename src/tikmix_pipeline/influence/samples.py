@@ -37,7 +37,7 @@ def domain_samples(
 def target_samples(shards: TokenShards, parameters: InfluenceParameters, *, context: int) -> Samples:
     """Take the query items of each task, or held-out windows of each domain, as `influence.targets` says.
 
-    The evaluation halves are never read here.
+    The evaluation halves of the tasks are never read here.
 
     Raises:
         TikmixError: a target has fewer sequences than `influence.micro_batches`.

@@ -95,8 +95,8 @@ def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule)
     loss_value, norm_value = torch.stack([loss, norm]).tolist()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         raise TikmixError(
-            f"Training diverged at step {state.step + 1}: loss {loss_value}, gradient norm {norm_value}. The last "
-            f"resume point is kept. Lower train.learning_rate (now {parameters.learning_rate}) or "
+            f"Training diverged at step {state.step + 1}: loss {loss_value}, gradient norm {norm_value}. The "
+            f"rounds before are kept. Lower train.learning_rate (now {parameters.learning_rate}) or "
             f"train.gradient_clip (now {parameters.gradient_clip}), or lengthen train.warmup_tokens."
         )
     factor = schedule.factor(state.step)

@@ -114,6 +114,25 @@ def mixture_bounds(parameters: OptimizeParameters, supplies: Mapping[str, Supply
     return bounds
 
 
+def require_supply(parameters: OptimizeParameters, available: Mapping[str, int], run_tokens: int) -> None:
+    """Refuse a run that is longer than all text read `max_epochs` times.
+
+    Args:
+        available: training tokens of each domain.
+        run_tokens: training tokens of all rounds together.
+
+    Raises:
+        TikmixError: naming the least `optimize.max_epochs` that would do.
+    """
+    total = sum(available.values())
+    if run_tokens > parameters.max_epochs * total:
+        raise TikmixError(
+            f"All rounds together train on {run_tokens} tokens, but the corpus has {total}, which may be read "
+            f"optimize.max_epochs = {parameters.max_epochs:.6g} times. Raise it to {_round_up(run_tokens / total)}, "
+            "train less (train.chunk_tokens, tikmix.rounds) or add text."
+        )
+
+
 def _lower_limit(domain: str, parameters: OptimizeParameters) -> Limit:
     limits = [Limit(0.0), Limit(parameters.min_weight, "user", "optimize.min_weight")]
     if domain in parameters.bounds:

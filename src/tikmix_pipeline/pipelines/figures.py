@@ -23,8 +23,8 @@ def influence_heat_map(influence: Table) -> Figure:
     """
     import numpy as np
 
-    wide = influence.pivot_table(index="task", columns="domain", values="influence", sort=False)
-    error = influence.pivot_table(index="task", columns="domain", values="stderr", sort=False)
+    wide = influence.pivot(index="task", columns="domain", values="influence")
+    error = influence.pivot(index="task", columns="domain", values="stderr")
     scale_T1 = np.abs(wide.to_numpy()).max(axis=1, keepdims=True)
     scaled_TK = wide.to_numpy() / np.where(scale_T1 == 0, 1.0, scale_T1)
     figure, axes = _figure(1.8 + 1.0 * wide.shape[1], 1.4 + 0.5 * wide.shape[0])
@@ -46,9 +46,9 @@ def mixture_over_rounds(mixtures: Sequence[Mapping[str, Any]]) -> Figure:
     figure, axes = _figure(2.6 + 1.1 * len(mixtures), 4.2)
     labels = [f"round {mixture['round']}" for mixture in mixtures[:-1]] + ["next"]
     bottoms = [0.0] * len(mixtures)
-    for index, domain in enumerate(domains):
+    for domain, colour in zip(domains, _colours(len(domains)), strict=True):
         weights = [mixture["weights"][domain] for mixture in mixtures]
-        bars = axes.bar(labels, weights, bottom=bottoms, label=domain, color=_colour(index), width=0.75)
+        bars = axes.bar(labels, weights, bottom=bottoms, label=domain, color=colour, width=0.75)
         axes.bar_label(bars, [f"{w:.0%}" if w >= 0.04 else "" for w in weights], label_type="center", fontsize=8)
         bottoms = [bottom + weight for bottom, weight in zip(bottoms, weights, strict=True)]
     axes.set_ylim(0, 1)
@@ -66,8 +66,9 @@ def bits_per_byte_over_rounds(scores: Table) -> Figure:
         scores: columns `round`, `task`, `bits_per_byte`.
     """
     figure, axes = _figure(6.0, 4.0)
-    for index, (task, rows) in enumerate(scores.groupby("task", sort=False)):
-        axes.plot(rows["round"], rows["bits_per_byte"], marker="o", label=task, color=_colour(index))
+    colours = _colours(scores["task"].nunique())
+    for (task, rows), colour in zip(scores.groupby("task", sort=False), colours, strict=True):
+        axes.plot(rows["round"], rows["bits_per_byte"], marker="o", label=task, color=colour)
     axes.set_xticks(sorted(scores["round"].unique()))
     axes.set_xlabel("after round")
     axes.set_ylabel("bits per byte of the gold answer")
@@ -76,8 +77,9 @@ def bits_per_byte_over_rounds(scores: Table) -> Figure:
     return figure
 
 
-def _colour(index: int) -> Any:
+def _colours(count: int) -> Sequence[Any]:
+    """Return `count` colours that differ, up to 20."""
     from matplotlib import colormaps
 
-    palette = colormaps["tab20" if index >= 10 else "tab10"]
-    return palette(index % 20 if index >= 10 else index)
+    palette = colormaps["tab10" if count <= 10 else "tab20"]
+    return [palette(index % palette.N) for index in range(count)]

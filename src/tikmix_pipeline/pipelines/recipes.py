@@ -9,7 +9,7 @@ from kedro.pipeline.node import Node
 
 from tikmix_pipeline.datasets.recipes import Recipe
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.steps import code_hash
+from tikmix_pipeline.pipelines.code import code_of
 
 _ROUND = re.compile(r"^round_(\d+)")
 
@@ -28,10 +28,11 @@ def recipes_of(pipeline: Pipeline, parameters: RunParameters, root: Path) -> dic
     recipes: dict[str, Recipe] = {}
     for node in pipeline.nodes:
         function: Any = node.func
+        code = code_of(function)
         recipe = Recipe(
             step=node.name,
-            code=code_hash(function.code),
-            parameters=function.relevant(parameters, round_of(node), root),
+            code=code.digest,
+            parameters={**function.relevant(parameters, round_of(node), root), "versions": code.libraries},
             inputs={name: recipes[name].fingerprint for name in sorted(node.inputs) if name in recipes},
         )
         recipes |= dict.fromkeys(node.outputs, recipe)

@@ -1,30 +1,39 @@
 """Which round a single stage acts on: the one named, or the first in which the stage is still to be done."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kedro.pipeline import Pipeline
+
 from tikmix_pipeline.datasets.recipes import Recipe, artifact_status
-from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.run_context import RunContext, run_context
 
-_MAKES = {"train_chunk": "checkpoint", "influence": "influence", "optimize": "decision", "reweight": "mixture"}
-"""The artifact that tells whether a stage is done."""
 
+def stage_round(part: Callable[[int], Pipeline]) -> int:
+    """Return the round that a stage acts on; the last one when all are done.
 
-def stage_round(stage: str) -> int:
-    """Return the round that `stage` acts on; the last one when all are done."""
+    Args:
+        part: builds the stage of one round.
+
+    Raises:
+        TikmixError: a source of the corpus is missing.
+    """
     context = run_context()
     if context.parameters.round is not None:
         return context.parameters.round
     expected = expected_recipes(context)
     for number in range(context.rounds):
-        # reweight at the end of a round makes the mixture of the next
-        name = of_round(number + 1 if stage == "reweight" else number, _MAKES[stage])
-        if artifact_status(artifact_path(context, name), expected[name])[0] != "fresh":
+        outputs = {name for node in part(number).nodes if node.namespace for name in node.outputs}
+        if not all(_is_done(context, name, expected[name]) for name in outputs):
             return number
     return context.rounds - 1
+
+
+def _is_done(context: RunContext, name: str, recipe: Recipe) -> bool:
+    # a row of the catalog of mixtures goes with the mixture it describes
+    return name.endswith("mixture_rows") or artifact_status(artifact_path(context, name), recipe)[0] == "fresh"
 
 
 @lru_cache(maxsize=1)

@@ -5,25 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.files import stat_signature
+from tikmix_pipeline.files import folder_signature
 from tikmix_pipeline.parameters import CorpusParameters, RunParameters
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import PreparedText
 
-_READING = (
-    "corpus.build",
-    "corpus.deduplicate",
-    "corpus.documents",
-    "corpus.fetch",
-    "corpus.ngrams",
-    "corpus.overlap",
-    "corpus.prepared",
-    "corpus.readers",
-    "corpus.sources",
-    "corpus.split",
-)
-_WRITING = ("corpus.shards", "corpus.tasks", "corpus.tokenizer", "corpus.writing")
-_OF_SHARDS = {"tokenizer", "shard_megatokens", "heldout_fraction", "heldout_max_kilobytes", "max_megabytes"}
+_OF_SHARDS = {"tokenizer", "shard_megatokens"}
 
 
 def _relevant_to_text(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -41,11 +28,11 @@ def _relevant_to_shards(parameters: RunParameters, round_number: int, root: Path
     tokenizer = parameters.corpus.tokenizer.path
     return {
         "corpus": parameters.corpus.model_dump(mode="json", include=_OF_SHARDS),
-        "files": stat_signature(sorted((root / tokenizer).glob("*.json"))) if tokenizer else [],
+        "files": folder_signature(root / tokenizer) if tokenizer else [],
     }
 
 
-@step(code=_READING, relevant=_relevant_to_text)
+@step(_relevant_to_text)
 def prepare(corpus: CorpusParameters, project: Path, downloads: Path) -> Callable[[Path], None]:
     """Fetch or read the sources, remove duplicates and evaluation text, and split by document."""
     from tikmix_pipeline.corpus.build import prepare_text
@@ -53,7 +40,7 @@ def prepare(corpus: CorpusParameters, project: Path, downloads: Path) -> Callabl
     return prepare_text(corpus, root=project, downloads=downloads).write
 
 
-@step(code=_WRITING, relevant=_relevant_to_shards)
+@step(_relevant_to_shards)
 def tokenize(corpus: CorpusParameters, text: PreparedText, project: Path) -> Callable[[Path], Any]:
     """Train or load the tokenizer and write every domain and task as token ids."""
     from tikmix_pipeline.corpus.build import build_tokenizer, write_corpus

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, RunParameters, TrainParameters
-from tikmix_pipeline.pipelines.steps import step
+from tikmix_pipeline.pipelines.steps import nothing, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Figure, Table, TokenShards
 
 
@@ -19,7 +19,7 @@ def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mappi
     }
 
 
-@step(code=("influence", "lm.loss", "corpus.stream", "corpus.windows"), relevant=_relevant)
+@step(_relevant)
 def measure(
     checkpoint: Checkpoint,
     mixture: Mapping[str, Any],
@@ -33,7 +33,7 @@ def measure(
     import numpy as np
     import pandas as pd
 
-    from tikmix_pipeline.influence.checkpoint import measure_checkpoint
+    from tikmix_pipeline.influence.measure import measure_checkpoint
 
     found = measure_checkpoint(
         checkpoint, corpus, mixture["weights"], model=model, train=train, influence=influence, seed=seed
@@ -57,12 +57,7 @@ def measure(
     return table, report
 
 
-def _nothing(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del parameters, round_number, root
-    return {}
-
-
-@step(code=("pipelines.figures",), relevant=_nothing)
+@step(nothing)
 def draw_influence(influence: Table) -> Figure:
     """Draw the task x domain heat map."""
     from tikmix_pipeline.pipelines.figures import influence_heat_map

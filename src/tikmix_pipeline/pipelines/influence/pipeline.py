@@ -11,7 +11,7 @@ from tikmix_pipeline.pipelines.stages import stage_round
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Measure influence at the end of one round."""
-    return influence_of_round(stage_round("influence"))
+    return influence_of_round(stage_round(influence_of_round))
 
 
 def influence_of_round(number: int) -> Pipeline:

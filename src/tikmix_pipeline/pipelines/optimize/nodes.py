@@ -17,11 +17,11 @@ def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mappi
     return {
         "optimize": parameters.optimize.model_dump(mode="json"),
         "tikmix": parameters.tikmix.model_dump(mode="json", exclude={"rounds"}),
-        "train": parameters.train.model_dump(mode="json", include={"chunk_tokens", "batch_size", "context"}),
+        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
     }
 
 
-@step(code=("mixture", "pipelines.optimize.nodes"), relevant=_relevant)
+@step(_relevant)
 def decide(
     checkpoint: Checkpoint,
     prior: Mapping[str, Any],
@@ -54,5 +54,7 @@ def decide(
 
 def influence_matrix(table: Table, domains: list[str]) -> tuple[list[str], Any]:
     """Turn a table of `task, domain, influence` into task names and a (T, K) matrix."""
-    wide = table.pivot_table(index="task", columns="domain", values="influence", sort=False)[domains]
+    import pandas as pd
+
+    wide = table.pivot(index="task", columns="domain", values="influence").loc[pd.unique(table["task"]), domains]
     return list(wide.index), wide.to_numpy(dtype="float64")

@@ -11,7 +11,7 @@ from tikmix_pipeline.pipelines.stages import stage_round
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Decide the mixture that follows one round."""
-    return decision_of_round(stage_round("optimize"))
+    return decision_of_round(stage_round(decision_of_round))
 
 
 def decision_of_round(number: int) -> Pipeline:

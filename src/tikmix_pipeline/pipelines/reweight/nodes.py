@@ -4,31 +4,46 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.parameters import ReweightParameters, RunParameters, TikmixParameters, TrainParameters
+from tikmix_pipeline.parameters import (
+    OptimizeParameters,
+    ReweightParameters,
+    RunParameters,
+    TikmixParameters,
+    TrainParameters,
+)
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
-
-_CODE = ("mixture.record", "mixture.prior", "mixture.simplex", "pipelines.reweight.nodes")
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del round_number, root
     return {
         "reweight": parameters.reweight.model_dump(mode="json"),
-        "train": parameters.train.model_dump(mode="json", include={"chunk_tokens", "batch_size", "context"}),
+        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk, "context": parameters.train.context},
         "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior", "strategy"}),
     }
 
 
-@step(code=_CODE, relevant=_relevant)
+def _relevant_to_prior(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    relevant = dict(_relevant(parameters, round_number, root))
+    return relevant | {"tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"})}
+
+
+@step(_relevant_to_prior)
 def record_prior(
-    corpus: TokenShards, tikmix: TikmixParameters, train: TrainParameters, reweight: ReweightParameters
+    corpus: TokenShards,
+    tikmix: TikmixParameters,
+    train: TrainParameters,
+    optimize: OptimizeParameters,
+    reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
-    """Record mixture 0, the prior."""
+    """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
+    from tikmix_pipeline.mixture.bounds import require_supply
     from tikmix_pipeline.mixture.prior import prior_mixture
     from tikmix_pipeline.mixture.record import record_mixture
 
     tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
+    require_supply(optimize, tokens, tikmix.rounds * train.tokens_per_chunk)
     record = record_mixture(
         prior_mixture(tikmix.prior, tokens),
         round_number=0,
@@ -41,7 +56,7 @@ def record_prior(
     return record, _as_rows(record)
 
 
-@step(code=_CODE, relevant=_relevant)
+@step(_relevant)
 def record_decision(
     decision: Mapping[str, Any],
     checkpoint: Checkpoint,

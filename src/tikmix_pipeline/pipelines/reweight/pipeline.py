@@ -11,7 +11,7 @@ from tikmix_pipeline.pipelines.stages import stage_round
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Record the mixture that follows one round."""
-    return record_of_round(stage_round("reweight"))
+    return record_of_round(stage_round(record_of_round))
 
 
 def record_of_round(number: int) -> Pipeline:

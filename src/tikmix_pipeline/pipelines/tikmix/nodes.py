@@ -1,20 +1,13 @@
 """Nodes that sum up a whole run."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.steps import step
+from tikmix_pipeline.pipelines.steps import nothing, step
 from tikmix_pipeline.pipelines.types import Figure, Table
 
 
-def _nothing(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del parameters, round_number, root
-    return {}
-
-
-@step(code=("pipelines.tikmix.nodes",), relevant=_nothing)
+@step(nothing)
 def summarise(final: Table, decision: Mapping[str, Any], *rounds: Any) -> dict[str, Any]:
     """Gather mixtures and scores of all rounds.
 
@@ -26,15 +19,16 @@ def summarise(final: Table, decision: Mapping[str, Any], *rounds: Any) -> dict[s
     from tikmix_pipeline.mixture.decision import Binding
     from tikmix_pipeline.mixture.report import in_words
 
+    used = decision["strategy"] != "prior"
     count = (len(rounds) - 1) // 2
     mixtures, evaluations = rounds[: count + 1], rounds[count + 1 :]
     return {
         "mixtures": list(mixtures),
         "bits_per_byte": [_scores(table) for table in evaluations],
         "final_bits_per_byte": _scores(final),
-        "expected_gain": decision["expected_gain"],
-        "notes": decision["notes"],
-        "held": {binding["name"]: in_words(Binding(**binding)) for binding in decision["binding"]},
+        "expected_gain": decision["expected_gain"] if used else {},
+        "notes": decision["notes"] if used else [],
+        "held": {b["name"]: in_words(Binding(**b)) for b in decision["binding"]} if used else {},
     }
 
 
@@ -47,7 +41,7 @@ def _scores(table: Table) -> dict[str, dict[str, float]]:
     }
 
 
-@step(code=("pipelines.figures", "pipelines.tikmix.nodes"), relevant=_nothing)
+@step(nothing)
 def draw_run(summary: Mapping[str, Any]) -> tuple[Figure, Figure]:
     """Draw mixtures and scores over the rounds."""
     import pandas as pd

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.datasets.paths import ResumePoint
-from tikmix_pipeline.files import stat_signature
+from tikmix_pipeline.files import folder_signature
 from tikmix_pipeline.parameters import ModelParameters, RunParameters, TrainParameters
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
 
-_TRAINED_BY = ("corpus.stream", "corpus.shares", "corpus.windows", "lm")
 _SCHEDULED = {"warmup_tokens", "decay_tokens", "final_learning_rate_fraction"}
 _NOT_OF_TRAINING = {"save_every_steps", "evaluation_items", "evaluation_windows", "device"}
 
@@ -20,12 +19,11 @@ _NOT_OF_TRAINING = {"save_every_steps", "evaluation_items", "evaluation_windows"
 def _relevant_to_start(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del round_number
     checkpoint = parameters.model.checkpoint
-    files = sorted((root / checkpoint).glob("*.safetensors")) if checkpoint else []
     return {
         "model": parameters.model.model_dump(mode="json"),
         "train": parameters.train.model_dump(mode="json", include={"context"}),
         "seed": parameters.seed,
-        "files": stat_signature(files),
+        "files": folder_signature(root / checkpoint) if checkpoint else [],
     }
 
 
@@ -34,19 +32,22 @@ def _relevant_to_training(parameters: RunParameters, round_number: int, root: Pa
 
     del root
     schedule = Schedule.of(parameters.train, max(parameters.tikmix.rounds, round_number + 1))
-    first = round_number * schedule.chunk_steps
-    factors = [schedule.factor(number) for number in range(first, first + schedule.chunk_steps)]
+    first, end = round_number * schedule.chunk_steps, (round_number + 1) * schedule.chunk_steps
+    rates: dict[str, Any] = {"chunk_steps": schedule.chunk_steps}
+    # the ends of the schedule matter only to the chunks they reach into
+    if first < schedule.warmup_steps:
+        rates["warmup_steps"] = schedule.warmup_steps
+    if end > schedule.total_steps - schedule.decay_steps:
+        rates |= {
+            "decay_steps": schedule.decay_steps,
+            "steps_after_this_round": schedule.total_steps - end,
+            "final_learning_rate_fraction": schedule.final_fraction,
+        }
     return {
-        "train": parameters.train.model_dump(mode="json", exclude=_NOT_OF_TRAINING | _SCHEDULED),
-        "learning_rate_factors": [[number, factor] for number, factor in _changes(factors)],
-        "attention": parameters.model.attention,
+        "train": parameters.train.model_dump(mode="json", exclude=_NOT_OF_TRAINING | _SCHEDULED) | rates,
+        "model": parameters.model.model_dump(mode="json", include={"attention"}),
         "seed": parameters.seed,
     }
-
-
-def _changes(values: list[float]) -> list[tuple[int, float]]:
-    """Return the positions at which a value differs from the one before, with the value."""
-    return [(i, value) for i, value in enumerate(values) if i == 0 or value != values[i - 1]]
 
 
 def _relevant_to_scores(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -55,24 +56,32 @@ def _relevant_to_scores(parameters: RunParameters, round_number: int, root: Path
     return {"train": parameters.train.model_dump(mode="json", include=limits)}
 
 
-@step(code=("lm.model", "lm.presets"), relevant=_relevant_to_start)
+def _relevant_to_all_scores(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number, root
+    return {"train": {"context": parameters.train.context}}
+
+
+@step(_relevant_to_start)
 def initialise(
     corpus: TokenShards, project: Path, model: ModelParameters, train: TrainParameters, seed: int
 ) -> Callable[[Path], Any]:
-    """Build the initial model, or take the user's checkpoint."""
+    """Build the initial model, or take the user's checkpoint; refuse a corpus too small for the context."""
     from tikmix_pipeline.lm.checkpoint import Checkpoint, save_model
     from tikmix_pipeline.lm.model import build_model
 
+    for domain in corpus.domains:
+        for split in ("train", "heldout"):
+            corpus.windows(domain, train.context, split)  # refused now if too short, not after a chunk
     if model.checkpoint:
         start = Checkpoint(project / model.checkpoint)
-        network = start.model(model)
         start.require_tokenizer(corpus.tokenizer_digest)
+        network = start.model(model)
     else:
         network = build_model(model, vocabulary_size=corpus.vocabulary_size, context=train.context, seed=seed)
     return partial(save_model, network, tokenizer=corpus.tokenizer_folder)
 
 
-@step(code=_TRAINED_BY, relevant=_relevant_to_training)
+@step(_relevant_to_training)
 def train_one_chunk(
     start: Checkpoint,
     mixture: Mapping[str, Any],
@@ -82,7 +91,7 @@ def train_one_chunk(
     rounds: int,
     seed: int,
     resume: ResumePoint,
-) -> tuple[Callable[[Path], Any], Table]:
+) -> tuple[Table, Callable[[Path], Any]]:
     """Train the chunk that follows `start` under `mixture`; go on from the resume point if there is one."""
     import pandas as pd
 
@@ -107,16 +116,16 @@ def train_one_chunk(
         save_checkpoint(state, folder, tokenizer=corpus.tokenizer_folder)
         resume.discard()
 
-    return write, pd.DataFrame([dataclasses.asdict(record) for record in state.records])
+    return pd.DataFrame([dataclasses.asdict(record) for record in state.records]), write
 
 
-@step(code=("lm.evaluation", "lm.loss"), relevant=_relevant_to_scores)
+@step(_relevant_to_scores)
 def evaluate(checkpoint: Checkpoint, corpus: TokenShards, model: ModelParameters, train: TrainParameters) -> Table:
     """Score the evaluation half of every task and the held-out slice of every domain, within the round's limits."""
     return _score(checkpoint, corpus, model, train, items=train.evaluation_items, windows=train.evaluation_windows)
 
 
-@step(code=("lm.evaluation", "lm.loss"), relevant=_relevant_to_scores)
+@step(_relevant_to_all_scores)
 def evaluate_fully(
     checkpoint: Checkpoint, corpus: TokenShards, model: ModelParameters, train: TrainParameters
 ) -> Table:

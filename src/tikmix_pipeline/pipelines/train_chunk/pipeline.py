@@ -12,7 +12,7 @@ from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate, initialise, tr
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Train and score the chunk of one round."""
-    return training_of_round(stage_round("train_chunk"))
+    return training_of_round(stage_round(training_of_round))
 
 
 def training_of_round(number: int) -> Pipeline:
@@ -30,7 +30,8 @@ def training_of_round(number: int) -> Pipeline:
                 "params:seed",
                 of_round(number, "resume_point"),
             ],
-            [of_round(number, "checkpoint"), of_round(number, "train_log")],
+            # saved in this order: the checkpoint ends the resume point
+            [of_round(number, "train_log"), of_round(number, "checkpoint")],
             name="train_chunk",
             namespace=f"round_{number}",
         ),
@@ -55,7 +56,7 @@ def _beginning() -> list[Node]:
         ),
         Node(
             record_prior,
-            ["corpus", "params:tikmix", "params:train", "params:reweight"],
+            ["corpus", "params:tikmix", "params:train", "params:optimize", "params:reweight"],
             [of_round(0, "mixture"), of_round(0, "mixture_rows")],
             name="record_prior",
         ),

@@ -2,8 +2,8 @@ import pytest
 from influence_oracle import flatten, random_batches, random_gradient, tiny_model, train_steps
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.curvature.fit import fit_curvature
 from tikmix_pipeline.influence.curvature.kfac import fit_kfac
-from tikmix_pipeline.influence.measure import fit_curvature
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 
 

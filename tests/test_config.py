@@ -1,0 +1,52 @@
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tikmix_pipeline.config import TikmixConfigLoader
+
+
+def loader(folder: Path, own: dict[str, Any] | None, **runtime_params: Any) -> TikmixConfigLoader:
+    base = {
+        "train": {"batch_size": 16, "context": 256},
+        "corpus": {"domains": {"code": {"max_megabytes": 4}, "web": {}}, "tasks": {"piqa": {}}},
+    }
+    for environment, values in {"base": base, "mine": own}.items():
+        (folder / environment).mkdir()
+        if values is not None:
+            (folder / environment / "parameters.yml").write_text(yaml.safe_dump(values))
+    return TikmixConfigLoader(
+        str(folder),
+        env="mine",
+        base_env="base",
+        default_run_env="local",
+        runtime_params=runtime_params,
+        merge_strategy={"parameters": "soft"},
+    )
+
+
+def test_environment_adds_to_a_group_of_parameters(tmp_path: Path) -> None:
+    found = loader(tmp_path, {"train": {"context": 64}})["parameters"]
+    assert found["train"] == {"batch_size": 16, "context": 64}
+
+
+def test_own_domains_take_the_place_of_the_default_ones_and_tasks_stay(tmp_path: Path) -> None:
+    found = loader(tmp_path, {"corpus": {"domains": {"books": {"max_megabytes": 1}}}})["parameters"]["corpus"]
+    assert found == {"domains": {"books": {"max_megabytes": 1}}, "tasks": {"piqa": {}}}
+
+
+def test_override_of_one_domain_keeps_the_others(tmp_path: Path) -> None:
+    overrides = {"corpus": {"domains": {"code": {"max_megabytes": 1}}}}
+    found = loader(tmp_path, None, **overrides)["parameters"]["corpus"]
+    assert found["domains"] == {"code": {"max_megabytes": 1}, "web": {}}
+
+
+def test_override_of_an_own_domain_keeps_the_rest_of_it(tmp_path: Path) -> None:
+    own = {"corpus": {"domains": {"books": {"max_megabytes": 1, "contiguous_split": True}, "news": {}}}}
+    overrides = {"corpus": {"domains": {"books": {"max_megabytes": 2}}}}
+    found = loader(tmp_path, own, **overrides)["parameters"]["corpus"]
+    assert found["domains"] == {"books": {"max_megabytes": 2, "contiguous_split": True}, "news": {}}
+
+
+def test_environment_without_parameters_is_the_base(tmp_path: Path) -> None:
+    assert loader(tmp_path, None)["parameters"]["corpus"]["tasks"] == {"piqa": {}}
