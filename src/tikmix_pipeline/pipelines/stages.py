@@ -42,12 +42,11 @@ def expected_recipes(context: RunContext) -> Mapping[str, Recipe]:
     from tikmix_pipeline.pipelines.recipes import recipes_of
     from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline, unrolled
 
-    loop = create_pipeline()
-    longer = unrolled(context.rounds) if context.rounds > context.parameters.tikmix.rounds else loop
-    return {
-        **recipes_of(longer, context.parameters, context.root),
-        **recipes_of(loop, context.parameters, context.root),
-    }
+    recipes = recipes_of(create_pipeline(), context.parameters, context.root)
+    if context.rounds > context.parameters.tikmix.rounds:
+        # a stage beyond the loop; the loop's own recipes stay as they are
+        recipes = recipes_of(unrolled(context.rounds), context.parameters, context.root) | recipes
+    return recipes
 
 
 def artifact_path(context: RunContext, name: str) -> Path:
