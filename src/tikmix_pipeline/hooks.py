@@ -52,6 +52,7 @@ class TrackingHooks:
         self._tracker: _Tracker | None = None
         self._catalog: Any = None
         self._started: dict[str, float] = {}
+        self._seconds: Metrics = []
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
@@ -71,9 +72,8 @@ class TrackingHooks:
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """Log how long the node took."""
-        metrics: Metrics = [(f"seconds/{node.name}", time.perf_counter() - self._started[node.name], 0)]
-        self._track(lambda tracker: tracker.log_metrics(metrics))
+        """Remember how long the node took."""
+        self._seconds.append((f"seconds/{node.name}", time.perf_counter() - self._started[node.name], 0))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
@@ -101,8 +101,11 @@ class TrackingHooks:
 
         Kedro has no hook for an interrupt: the session calls this.
         """
+        # last, because MLflow's comparison opens with the metric that was logged first
+        self._track(lambda tracker: tracker.log_metrics(self._seconds))
         self._track(lambda tracker: tracker.close(status))
         self._tracker = None
+        self._seconds = []
 
     @contextlib.contextmanager
     def _closed_on_error(self) -> Iterator[None]:

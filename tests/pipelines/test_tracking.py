@@ -56,6 +56,12 @@ def test_all_parameters_are_logged_flat(finished_project: Path) -> None:
     assert params["train.beta2"] == "0.95"
 
 
+def test_seconds_of_every_step_are_logged_last(finished_project: Path) -> None:
+    metrics = list(parent_of(finished_project, "one").data.metrics)
+    assert "seconds/round_1.train_chunk" in metrics
+    assert not metrics[0].startswith("seconds/")
+
+
 def test_metrics_have_one_value_per_round(finished_project: Path) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{finished_project}/mlflow.db")
     run_id = parent_of(finished_project, "one").info.run_id
