@@ -1,5 +1,7 @@
 """Fixtures that the tests of any room may use."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -48,3 +50,14 @@ def _text(domain: str, seed: int, words: int) -> str:
 
 def _items(domain: str, rows: range) -> list[Item]:
     return [Item(f"{_text(domain, 100 + row, 2 + row)}?", _text(domain, 200 + row, 1 + row % 3)) for row in rows]
+
+
+@pytest.fixture
+def single_thread() -> Iterator[None]:
+    """Matrices as small as those of the tests gain nothing from threads, and lose much on a busy machine."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

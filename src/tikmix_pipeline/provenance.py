@@ -214,12 +214,17 @@ def _command(recipe: Recipe | None) -> str:
 
 def _explain_rebuild(datasets: Iterable[Any]) -> None:
     """Say once what changed since artifacts were made that this run makes again."""
-    stale = [one for one in datasets if isinstance(one, Artifact) and one.status()[0] in ("stale", "altered")]
+    stale = 0
     reasons: dict[str, None] = {}
-    for artifact in stale:
+    for artifact in (one for one in datasets if isinstance(one, Artifact)):
+        status, reason = artifact.status()
+        if status not in ("stale", "altered"):
+            continue
+        stale += 1
         written = read_recipe(artifact.path)
-        own = own_changes(written, artifact.expected.to_dict()) if written and artifact.expected else []
-        changed_by_hand = artifact.status()[0] == "altered" or written is None
-        reasons |= dict.fromkeys([f"{artifact.path}: {artifact.status()[1]}"] if changed_by_hand else own)
+        if status == "altered" or written is None:
+            reasons[f"{artifact.path}: {reason}"] = None
+        elif artifact.expected is not None:
+            reasons |= dict.fromkeys(own_changes(written, artifact.expected.to_dict()))
     if stale:
-        _LOG.info("Making %d artifacts again: %s", len(stale), "; ".join(reasons))
+        _LOG.info("Making %d artifacts again: %s", stale, "; ".join(reasons))

@@ -1,8 +1,6 @@
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from lm_examples import initial_checkpoint
 
 from tikmix_pipeline.corpus.shards import TokenShards
@@ -10,12 +8,8 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint
 
 
 @pytest.fixture(autouse=True)
-def single_thread() -> Iterator[None]:
-    """Matrices of width 32 gain nothing from threads, and lose much on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(single_thread: None) -> None:
+    """Every test of this room runs in one thread."""
 
 
 @pytest.fixture
