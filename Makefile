@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
-BENCHMARKS := stream trainer overhead reproducible loop
+KRONFLUENCE := .venv-kronfluence
+BENCHMARKS := stream trainer influence overhead reproducible loop
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .PHONY: install run test check bench ui clean
@@ -17,6 +18,7 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --progress-bar=on --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-deps --requirement tests/requirements-oracles.txt
 	touch $@
 
 run: install
@@ -31,8 +33,8 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-# make bench NAME=stream: the peers go into an environment of their own
-bench: $(BENCH)/.installed
+# make bench NAME=stream: the peers go into an environment of their own, and kronfluence with its pins into another
+bench: $(BENCH)/.installed $(if $(filter influence,$(NAME)),$(KRONFLUENCE)/.installed)
 	@test -f "benchmarks/$(NAME).py" || { echo "Which one? make bench NAME=... with one of: $(BENCHMARKS)"; exit 2; }
 	$(BENCH)/bin/python benchmarks/$(NAME).py
 
@@ -41,9 +43,14 @@ $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	$(BENCH)/bin/pip install --quiet --progress-bar=on --editable . --requirement benchmarks/requirements.txt
 	touch $@
 
+$(KRONFLUENCE)/.installed: benchmarks/requirements-kronfluence.txt
+	$(PYTHON) -m venv $(KRONFLUENCE)
+	$(KRONFLUENCE)/bin/pip install --quiet --progress-bar=on --requirement benchmarks/requirements-kronfluence.txt
+	touch $@
+
 ui: install
 	@echo "MLflow on http://127.0.0.1:5000 - stop with Ctrl-C"
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
 
 clean:
-	rm -rf $(VENV) $(BENCH) build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(KRONFLUENCE) build .mypy_cache .pytest_cache .ruff_cache

@@ -28,6 +28,9 @@ def test_missing_groups_take_their_defaults() -> None:
         ({"optimize": {"entorpy": 1}}, "optimize.entorpy", "optimize.entropy"),
         ({"train": {"chunk_token": 1}}, "train.chunk_token", "train.chunk_tokens"),
         ({"optimize": {"bounds": {"code": {"mx": 1}}}}, "optimize.bounds.code.mx", "optimize.bounds.code.max"),
+        ({"validat": {}}, "validat", "validate"),
+        ({"validate": {"replicate": 2}}, "validate.replicate", "validate.replicates"),
+        ({"validate": {"candidates": [{"group": []}]}}, "validate.candidates.0.group", "validate.candidates.0.groups"),
     ],
 )
 def test_typo_at_any_level_is_refused_with_the_nearest_name(wrong: dict[str, Any], path: str, nearest: str) -> None:

@@ -30,3 +30,16 @@ def test_smoke_environment_runs_from_sources_to_the_table(tmp_path: Path) -> Non
     assert set(summary["final_bits_per_byte"]["task"]) == {"piqa", "mmlu", "siqa", "openbookqa", "commonsenseqa"}
     mixtures = pd.read_parquet(tmp_path / "data" / "07_model_output" / "smoke" / "mixtures.parquet")
     assert mixtures.groupby("round")["weight"].sum().tolist() == pytest.approx([1, 1, 1, 1])
+    _validates(tmp_path)
+
+
+def _validates(project: Path) -> None:
+    """Branches in processes of their own, from the command line."""
+    params = "round=0,validate.tokens=4096,validate.replicates=1,validate.workers=2"
+    command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--pipelines", "validate", "--params", params]
+    ended = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "a perfect prediction" in ended.stdout
+    assert "leaked" not in ended.stderr
+    table = pd.read_parquet(project / "data" / "08_reporting" / "smoke" / "validate.parquet")
+    assert {"curvature", "task", "spearman", "pearson", "slope", "ceiling"} <= set(table.columns)

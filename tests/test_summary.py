@@ -1,6 +1,8 @@
 from typing import Any
 
-from tikmix_pipeline.summary import summary_table
+import pytest
+
+from tikmix_pipeline.summary import summary_table, validation_table
 
 
 def summary() -> dict[str, Any]:
@@ -35,3 +37,57 @@ def test_columns_stand_below_their_headings() -> None:
     block = summary_table(summary(), "mine").strip().split("\n\n")[0].splitlines()
     ends = [[position for position, letter in enumerate(line) if letter == "%"] for line in block[2:]]
     assert ends[0] == ends[1]
+
+
+def validation(**changes: Any) -> list[dict[str, Any]]:
+    """Rows of two candidates, the second of them the best."""
+    row: dict[str, Any] = {"round": 1, "half": "evaluation", "replicates": 3, "branch_tokens": 4096}
+    row |= {"chunk_tokens": 4096, "ceiling": 0.5, "pearson_ceiling": 0.625, "reachable": 0.875, "groups": ""}
+    for name in ("pearson", "spearman", "slope"):
+        row |= {name: 0.75, f"{name}_low": 0.25, f"{name}_high": 1.0}
+    settings = {"kind": "kfac", "inverse": "horizon", "damping": 1.0, "damping_unit": "horizon", "best": True}
+    candidates = {"identity": {"kind": "identity", "best": False}, "kfac horizon 1 (horizon)": settings}
+    return [
+        {**row, "curvature": label, "task": task, **(settings | own), **changes}
+        for label, own in candidates.items()
+        for task in ("piqa", "mean of tasks", "mean gain")
+    ]
+
+
+def lines_of(rows: list[dict[str, Any]]) -> list[str]:
+    return [" ".join(line.split()) for line in validation_table(rows, "mine").splitlines()]
+
+
+def test_validation_shows_every_candidate_above_what_could_be_reached() -> None:
+    lines = lines_of(validation())
+    assert "Round 1, evaluation half, 3 replicates of 4,096 tokens per branch" in lines
+    assert "identity 0.75 (0.25 to 1.00) 0.75 (0.25 to 1.00) 0.75" in lines
+    assert "two replicates 0.62 0.50 0.62" in lines
+    assert "a perfect prediction 0.88 0.88" in lines
+    assert "piqa 0.75 0.62 0.75 0.50 0.75" in lines, "the best candidate, task by task"
+
+
+def test_validation_says_what_to_set_to_measure_with_the_best() -> None:
+    assert (
+        "Best: kfac horizon 1 (horizon). Set --params influence.curvature=kfac,influence.inverse=horizon,"
+        "influence.damping=1.0,influence.damping_unit=horizon,influence.calibration=0.75" in lines_of(validation())
+    )
+    assert "with influence.groups: [linear, head] in a conf file" in "\n".join(
+        lines_of(validation(groups="linear, head"))
+    )
+
+
+def test_validation_says_when_its_branches_are_not_as_long_as_a_chunk() -> None:
+    assert "The calibration is that of 4,096 tokens; a chunk has 8,192." in lines_of(validation(chunk_tokens=8192))
+
+
+@pytest.mark.parametrize("changes", [{"slope": -0.5}, {"slope": float("nan")}, {"best": False}])
+def test_validation_does_not_recommend_what_does_not_predict(changes: dict[str, Any]) -> None:
+    text = "\n".join(lines_of(validation(**changes)))
+    assert "No candidate predicts what the branches did" in text
+    assert "--params" not in text
+
+
+def test_validation_of_one_replicate_leaves_its_ceiling_open() -> None:
+    lines = lines_of(validation(ceiling=float("nan"), pearson_ceiling=float("nan"), reachable=float("nan")))
+    assert "two replicates - - -" in lines

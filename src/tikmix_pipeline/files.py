@@ -110,8 +110,16 @@ def folder_signature(folder: Path) -> list[list[str | int]]:
     return stat_signature(sorted(file for file in folder.glob("*") if file.is_file()))
 
 
-def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
+def require_space(
+    folder: Path, needed_bytes: int, purpose: str, remedy: str = "make the corpus smaller (corpus.max_megabytes)"
+) -> None:
     """Refuse to start writing what the disk cannot hold.
+
+    Args:
+        folder: where it is to be written.
+        needed_bytes: how much it takes.
+        purpose: what it is, in the plural.
+        remedy: what the user may do instead of freeing space.
 
     Raises:
         TikmixError: fewer than `needed_bytes` are free where `folder` is or will be.
@@ -121,5 +129,5 @@ def require_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     if free_bytes < needed_bytes:
         raise TikmixError(
             f"{purpose} need {needed_bytes / 1e6:.0f} MB in {folder}, but only {free_bytes / 1e6:.0f} MB are free "
-            "there. Free some space, or make the corpus smaller (corpus.max_megabytes)."
+            f"there. Free some space, or {remedy}."
         )

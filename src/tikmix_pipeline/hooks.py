@@ -9,6 +9,7 @@ A store that cannot be opened ends the run before it starts; one that fails late
 import contextlib
 import getpass
 import logging
+import math
 import os
 import re
 import subprocess
@@ -25,20 +26,23 @@ from kedro.pipeline.node import Node
 
 from tikmix_pipeline.datasets.recipes import flatten
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 from tikmix_pipeline.run_context import RunContext, run_context
-from tikmix_pipeline.summary import summary_table
+from tikmix_pipeline.summary import summary_table, validation_table
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 _LOG = logging.getLogger(__name__)
 _ROUND = re.compile(r"^round_(\d+)_(\w+)$")
+_NOT_IN_A_METRIC = re.compile(r"[^\w. -]")
 _EXPERIMENT = "tikmix"
 _PARAMETER_LENGTH = 6000
 _TAG_LENGTH = 500  # what the strictest stores take
 _DESCRIPTION_LENGTH = 5000
 _METRICS_PER_BATCH = 1000
-_TABLES = {"evaluation", "final_evaluation", "influence", "mixture_rows"}
-_LOGGED = {"train_log", "influence_figure", "mixture", "measurement", "decision", *_TABLES}
+_TABLES = {"evaluation", "final_evaluation", "influence", "mixture_rows", "branch_losses", "predictions", "validation"}
+_FIGURES = {"influence_figure", "validation_figure", "candidates_figure"}
+_LOGGED = {"train_log", "mixture", "measurement", "decision", *_TABLES, *_FIGURES}
 _LOGGED_ONCE = {"corpus", "final_evaluation", "summary", "mixture_figure", "bits_per_byte_figure"}
 
 Metrics = list[tuple[str, float, int]]
@@ -85,8 +89,8 @@ class TrackingHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Show what came out, on the terminal and as the run's description; close the run."""
         with self._closed_on_error():
-            if "summary" in pipeline.all_outputs():
-                table = summary_table(catalog.load("summary"), run_context().parameters.experiment)
+            table = _final_table(pipeline, catalog)
+            if table is not None:
                 click.echo(table)
                 self._track(lambda tracker: tracker.describe(table))
         self.close_as("FINISHED")
@@ -137,9 +141,26 @@ class TrackingHooks:
             )
 
 
+def _final_table(pipeline: Pipeline, catalog: Any) -> str | None:
+    """Return what a whole run, or a validation, has to say at its end."""
+    experiment = run_context().parameters.experiment
+    for name in pipeline.all_outputs():
+        if name == "summary":
+            return summary_table(catalog.load(name), experiment)
+        if _kind_of(name) == "validation":
+            return validation_table(catalog.load(name).to_dict("records"), experiment)
+    return None
+
+
 def _is_logged(name: str) -> bool:
+    kind = _kind_of(name)
+    return kind in _LOGGED if kind else name in _LOGGED_ONCE
+
+
+def _kind_of(name: str) -> str | None:
+    """Return what a dataset of a round is, without its round."""
     found = _ROUND.match(name)
-    return found[2] in _LOGGED if found else name in _LOGGED_ONCE
+    return found[2] if found else None
 
 
 class _Tracker:
@@ -308,8 +329,30 @@ def _of_final(table: Any, number: int) -> Metrics:
 
 
 def _of_influence(table: Any, number: int) -> Metrics:
-    rows: Iterable[Any] = table[["task", "domain", "influence"]].itertuples(index=False)
-    return [(f"influence/{task}/{domain}", value, number) for task, domain, value in rows]
+    rows: Iterable[Any] = table[["task", "domain", "influence", "effect"]].itertuples(index=False)
+    return [
+        entry
+        for task, domain, influence, effect in rows
+        for entry in (
+            (f"influence/{task}/{domain}", influence, number),
+            (f"effect/{task}/{domain}", effect, number),
+        )
+    ]
+
+
+def _of_measurement(report: Mapping[str, Any], number: int) -> Metrics:
+    stability = report["rank_stability"]["tasks"]
+    return [(f"rank_stability/{task}", value, number) for task, value in stability.items() if value is not None]
+
+
+def _of_validation(table: Any, number: int) -> Metrics:
+    figures = ["spearman", "pearson", "slope", "ceiling", "pearson_ceiling"]
+    metrics: Metrics = []
+    for task, prefix in ((MEAN_OF_TASKS, ""), (MEAN_GAIN, "mean_gain_")):
+        for row in table[table["task"] == task].to_dict("records"):
+            candidate = _NOT_IN_A_METRIC.sub("", row["curvature"]).replace(" ", "-")
+            metrics += [(f"validate/{candidate}/{prefix}{name}", row[name], number) for name in figures]
+    return [entry for entry in metrics if not math.isnan(entry[1])]
 
 
 def _of_mixture(mixture: Mapping[str, Any], number: int) -> Metrics:
@@ -321,7 +364,9 @@ _METRICS = {
     "evaluation": _of_evaluation,
     "final_evaluation": _of_final,
     "influence": _of_influence,
+    "measurement": _of_measurement,
     "mixture": _of_mixture,
+    "validation": _of_validation,
 }
 
 

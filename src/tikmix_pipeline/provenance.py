@@ -13,7 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
-from tikmix_pipeline.datasets import MixtureRowsDataset, ResumePointDataset
+from tikmix_pipeline.datasets import ResumePointDataset, RoundRowsDataset, WorkFolderDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
 from tikmix_pipeline.errors import TikmixError
@@ -48,6 +48,8 @@ class ProvenanceHooks:
         self._made.clear()
         context = run_context()
         check_before_compute(context.parameters, context.root)
+        if any(node.short_name == "train_branches" for node in pipeline.nodes):
+            check_candidates(context.parameters)
         experiment = context.parameters.experiment
         outputs = context.root / "data" / "07_model_output"
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
@@ -155,10 +157,11 @@ def _check_measurement(parameters: RunParameters) -> None:
             f"influence.curvature=adam needs the second moments of AdamW, but train.optimizer is {train.optimizer}. "
             "Use influence.curvature=kfac."
         )
-    windows = math.ceil(influence.tokens_per_domain / train.context)
+    name, tokens = ("max_tokens", influence.max_tokens) if influence.tokens == "auto" else ("tokens", influence.tokens)
+    windows = math.ceil(tokens / influence.domain_context(train.context))
     if windows < influence.micro_batches:
         raise TikmixError(
-            f"influence.tokens_per_domain ({influence.tokens_per_domain}) is {windows} sequences of train.context, "
+            f"influence.{name} ({tokens}) is {windows} sequences of influence.context, "
             f"fewer than influence.micro_batches ({influence.micro_batches}). Raise the first or lower the last."
         )
     if influence.items_per_task is not None and influence.items_per_task < influence.micro_batches:
@@ -168,15 +171,30 @@ def _check_measurement(parameters: RunParameters) -> None:
         )
 
 
+def check_candidates(parameters: RunParameters) -> None:
+    """Refuse candidates of `validate` that the training cannot serve.
+
+    Raises:
+        TikmixError: a candidate needs the moments of an optimiser that is not used.
+    """
+    optimizer = parameters.train.optimizer
+    for candidate in parameters.validation.candidates:
+        if candidate.curvature == "adam" and optimizer != "adamw":
+            raise TikmixError(
+                f"validate.candidates: '{candidate.label}' needs the second moments of AdamW, but train.optimizer is "
+                f"{optimizer}. Leave it out of the list."
+            )
+
+
 def _shown(path: Path) -> Path:
     root = run_context().root
     return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _give_recipe(dataset: Any, name: str, recipes: Mapping[str, Recipe]) -> None:
-    if isinstance(dataset, ResumePointDataset):
+    if isinstance(dataset, ResumePointDataset | WorkFolderDataset):
         dataset.expected = recipes.get(dataset.completes)
-    elif isinstance(dataset, Artifact | MixtureRowsDataset):
+    elif isinstance(dataset, Artifact | RoundRowsDataset):
         dataset.expected = recipes.get(name)
 
 
@@ -194,7 +212,15 @@ def _require_fresh(name: str, dataset: Any, recipes: Mapping[str, Recipe]) -> No
 _STAGE_OF = {
     "train_chunk": "train_chunk",
     "evaluate": "train_chunk",
-    "measure_influence": "influence",
+    "fit_factors": "influence",
+    "collect_gradients": "influence",
+    "compute_influence": "influence",
+    "train_branches": "validate",
+    "fit_diagonal": "validate",
+    "fit_kfac": "validate",
+    "fit_ekfac": "validate",
+    "predict_effects": "validate",
+    "compare_with_branches": "validate",
     "optimize_mixture": "optimize",
     "record_mixture": "reweight",
     "prepare_text": "corpus",

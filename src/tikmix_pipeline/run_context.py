@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
@@ -115,9 +116,13 @@ def _names_beside(location: list[str]) -> list[str]:
     """Return the valid names at the level of a path's last part."""
     model: Any = RunParameters
     for part in location[:-1]:
-        field = model.model_fields.get(part) if _is_group(model) else None
+        field = _fields(model).get(part) if _is_group(model) else None
         model = _group_inside(model) if field is None else field.annotation
     return sorted(_group_names(model))
+
+
+def _fields(group: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in group.model_fields.items()}
 
 
 def _is_group(annotation: Any) -> bool:
@@ -132,5 +137,5 @@ def _group_inside(annotation: Any) -> Any:
 
 def _group_names(annotation: Any) -> set[str]:
     if _is_group(annotation):
-        return set(annotation.model_fields)
+        return set(_fields(annotation))
     return {name for part in getattr(annotation, "__args__", ()) for name in _group_names(part)}

@@ -40,7 +40,7 @@ class TikmixSession(KedroSession):
         except KeyboardInterrupt:
             _end_hooks("KILLED")
             raise UserError(
-                "Interrupted. What is finished is kept, and a chunk under way is kept up to its last resume point: "
+                "Interrupted. What is finished is kept, and of a chunk or a measurement under way what was last saved: "
                 "the same command goes on from there."
             ) from None
         except Exception as error:

@@ -1,7 +1,10 @@
-"""The table that a run ends with."""
+"""The tables that runs end with."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 
 
 def summary_table(summary: Mapping[str, Any], experiment: str) -> str:
@@ -29,6 +32,78 @@ def summary_table(summary: Mapping[str, Any], experiment: str) -> str:
         "Compare runs in MLflow: make ui",
     ]
     return "\n" + "\n\n".join(blocks)
+
+
+def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:
+    """Lay out how well each candidate predicted, how well any could have, and what to set.
+
+    Args:
+        rows: of `validate.parquet`, for one round.
+        experiment: names the folders.
+    """
+    first = rows[0]
+    blocks = [
+        f"Round {first['round']}, {first['half']} half, {first['replicates']} replicates of {first['branch_tokens']:,} "
+        "tokens per branch",
+        _candidates(rows),
+        *_best_by_task(rows),
+        "In brackets: middle 95 % of a bootstrap over replicates. Slope: measured over predicted effect.",
+        _advice(rows),
+        f"Table: data/08_reporting/{experiment}/validate.parquet; figures beside it\nCompare runs in MLflow: make ui",
+    ]
+    return "\n" + "\n\n".join(blocks)
+
+
+def _candidates(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out the candidates, and below them what they could have reached."""
+    pairs = list(zip(_of_task(rows, MEAN_OF_TASKS), _of_task(rows, MEAN_GAIN), strict=True))
+    body = [
+        [mean["curvature"], _with_interval(mean, "pearson"), _with_interval(mean, "spearman"), _figure(gain["pearson"])]
+        for mean, gain in pairs
+    ]
+    mean, gain = pairs[0]
+    two = [_figure(mean["pearson_ceiling"]), _figure(mean["ceiling"]), _figure(gain["pearson_ceiling"])]
+    perfect = [_figure(mean["reachable"]), "", _figure(gain["reachable"])]
+    body += [["two replicates", *two], ["a perfect prediction", *perfect]]
+    return _block(["Mean of tasks", "Pearson", "Spearman", "Pearson of the mean gain"], body)
+
+
+def _of_task(rows: Sequence[Mapping[str, Any]], task: str) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["task"] == task]
+
+
+def _best_by_task(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = ("pearson", "pearson_ceiling", "spearman", "ceiling")
+    body = [
+        [row["task"], *(_figure(row[name]) for name in names), f"{row['slope']:.3g}"] for row in rows if row["best"]
+    ]
+    return [_block(["Best candidate", "Pearson", "ceiling", "Spearman", "ceiling", "slope"], body)] if body else []
+
+
+def _advice(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say which candidate to measure with, and its scale: the slope of the mean gain."""
+    best = next((row for row in rows if row["best"] and row["task"] == MEAN_GAIN), None)
+    if best is None or not best["slope"] > 0:
+        return "No candidate predicts what the branches did. Train longer branches, or take a larger validate.step."
+    names = ("inverse", "damping", "damping_unit")
+    settings = [] if best["kind"] == "identity" else [f"influence.{name}={best[name]}" for name in names]
+    chosen = ",".join([f"influence.curvature={best['kind']}", *settings, f"influence.calibration={best['slope']:.3g}"])
+    groups = "" if best["groups"] == "" else f" with influence.groups: [{best['groups']}] in a conf file"
+    scale = (
+        ""
+        if best["branch_tokens"] == best["chunk_tokens"]
+        else f"\nThe calibration is that of {best['branch_tokens']:,} tokens; a chunk has {best['chunk_tokens']:,}."
+    )
+    return f"Best: {best['curvature']}. Set --params {chosen}{groups}{scale}"
+
+
+def _with_interval(row: Mapping[str, Any], name: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{_figure(row[name])} ({_figure(low)} to {_figure(high)})"
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def _gain(summary: Mapping[str, Any], task: str) -> str:

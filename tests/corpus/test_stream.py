@@ -241,6 +241,62 @@ def test_upcoming_is_what_is_read_next_even_across_an_epoch(stop, count, mixture
         assert upcoming[name][:common].tolist() == read[name][:common]
 
 
+@pytest.mark.parametrize("stop", [0, 5, 40])
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_what_would_have_come_after_the_skipped_windows_is_read(stop, mixture):
+    skipped = {"books": 30, "web": 7}
+    plain, ahead = stream_of(), stream_of()
+    for stream in (plain, ahead):
+        drive(stream, {}, 0, stop)
+    ahead.skip(skipped)
+    for stream in (plain, ahead):
+        stream.set_weights(mixture)
+    whole, rest = (windows_read(drive(stream, {}, stop, stop + 60)) for stream in (plain, ahead))
+    for name in SIZES:
+        expected = whole[name][skipped.get(name, 0) :]
+        common = min(len(expected), len(rest[name]))
+        assert rest[name][:common] == expected[:common]
+        assert common > 0 or mixture[name] == 0
+
+
+def test_a_skip_survives_its_state_and_counts_as_consumed():
+    stream = stream_of()
+    drive(stream, {}, 0, 21)
+    before = stream.consumed
+    stream.skip({"books": 50, "code": 0})
+    assert stream.consumed == before | {"books": before["books"] + 50}
+    restored = stream_of()
+    restored.load_state_dict(json.loads(json.dumps(stream.state_dict())))
+    for ours, theirs in zip(drive(stream, {}, 21, 60), drive(restored, {}, 21, 60), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_are_held_to_from_a_skip_on():
+    stream = stream_of()
+    drive(stream, {}, 0, 21)
+    stream.skip(dict.fromkeys(SIZES, 11))
+    start = stream.consumed
+    drive(stream, {}, 21, 50)
+    for name, weight in MIXTURES[0].items():
+        assert abs(stream.consumed[name] - start[name] - 29 * 16 * weight) < 1
+
+
+def test_skipping_nothing_changes_nothing():
+    plain, skipped = stream_of(), stream_of()
+    for stream in (plain, skipped):
+        drive(stream, {}, 0, 21)
+    skipped.skip({"books": 0})
+    assert skipped.state_dict() == plain.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"), [({"boks": 1}, "no such domain"), ({"books": -1}, "only moves forward")]
+)
+def test_a_skip_that_cannot_be_is_refused(windows, message):
+    with pytest.raises(TikmixError, match=message):
+        stream_of().skip(windows)
+
+
 def test_a_domain_smaller_than_a_batch_is_repeated_whole():
     stream = stream_of({"books": 1.0, "code": 0.0, "web": 0.0}, sizes={"books": 3, "code": 5, "web": 5}, batch_size=8)
     read = windows_read([stream.next_batch() for _ in range(30)])["books"]

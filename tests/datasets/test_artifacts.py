@@ -78,6 +78,21 @@ def test_folder_is_written_by_the_function_it_is_given(tmp_path: Path) -> None:
     assert dataset.exists()
 
 
+def test_folder_of_large_files_is_held_to_their_sizes(tmp_path: Path) -> None:
+    dataset = FolderDataset(filepath=str(tmp_path / "gradients"), reader="pathlib:Path", digested=False)
+    dataset.expected = RECIPE
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "part").write_text("gradient")
+
+    dataset.save(write)
+    (dataset.path / "part").write_text("GRADIENT")
+    assert dataset.exists()
+    (dataset.path / "part").unlink()
+    assert not dataset.exists()
+
+
 def test_figure_is_drawn_without_a_display(tmp_path: Path) -> None:
     figure = Figure()
     figure.subplots().plot([1, 2])

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tikmix_pipeline.datasets import FolderPathDataset, ResumePointDataset
-from tikmix_pipeline.datasets.recipes import Recipe
+from tikmix_pipeline.datasets import FolderPathDataset, ResumePointDataset, WorkFolderDataset
+from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, write_recipe
 
 RECIPE = Recipe(step="train", code="c", parameters={"a": 1}, inputs={})
 
@@ -54,3 +54,27 @@ def test_kill_while_a_resume_point_is_replaced_leaves_the_old_one_in_use(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         resume_dataset(folder, RECIPE).load().save(killed)
     assert resume_dataset(folder, RECIPE).load().find() == folder
+
+
+def work_dataset(folder: Path, recipe: Recipe | None) -> WorkFolderDataset:
+    dataset = WorkFolderDataset(filepath=str(folder), completes="round_0_gradients")
+    dataset.expected = recipe
+    return dataset
+
+
+def test_work_folder_is_handed_out_with_what_is_being_made(tmp_path: Path) -> None:
+    work = work_dataset(tmp_path / "gradients", RECIPE).load()
+    assert work.begin() == tmp_path / "gradients"
+    assert work.key == RECIPE.fingerprint
+    assert work_dataset(tmp_path / "gradients", None).load().key == ""
+
+
+def test_artifact_that_is_worked_on_again_is_unfinished_until_the_end(tmp_path: Path) -> None:
+    """A run with other parameters that is killed must not leave the recipe of the run before."""
+    folder = tmp_path / "gradients"
+    write(folder)
+    write_recipe(folder, RECIPE)
+    other = Recipe(step="collect", code="c", parameters={"a": 2}, inputs={})
+    work_dataset(folder, other).load().begin()
+    assert artifact_status(folder, RECIPE)[0] == "stale"
+    assert (folder / "state").read_text() == "half"

@@ -70,6 +70,17 @@ def test_file_changed_or_lost_inside_a_folder_is_found_out(tmp_path: Path) -> No
     assert "config.json" in artifact_status(folder, recipe())[1]
 
 
+def test_large_folder_is_held_to_its_files_sizes(tmp_path: Path) -> None:
+    folder = tmp_path / "gradients"
+    folder.mkdir()
+    (folder / "part").write_bytes(b"gradient")
+    write_recipe(folder, recipe(), digested_bytes=-1)
+    (folder / "part").write_bytes(b"Gradient")
+    assert artifact_status(folder, recipe())[0] == "fresh"
+    (folder / "part").write_bytes(b"cut")
+    assert artifact_status(folder, recipe()) == ("altered", "changed after it was written: part")
+
+
 def test_copied_folder_is_still_fresh(tmp_path: Path) -> None:
     folder = tmp_path / "round_0"
     folder.mkdir()

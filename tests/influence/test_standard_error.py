@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tikmix_pipeline.influence.standard_error import influence_with_error
+from tikmix_pipeline.influence.standard_error import influence_of_parts, influence_with_error
 
 DIMENSION = 12
 
@@ -15,18 +15,16 @@ def simulate(repeats: int, *, noise: float, tokens: np.ndarray, seed: int = 0):
     rng = np.random.default_rng(seed)
     task, domain = rng.normal(size=(2, DIMENSION))
     scale = noise / np.sqrt(tokens / tokens.mean())
-    estimates, errors = [], []
-    for _ in range(repeats):
-        task_parts = task + scale[:, None] * rng.normal(size=(len(tokens), DIMENSION))
-        domain_parts = domain + scale[:, None] * rng.normal(size=(len(tokens), DIMENSION))
-        products = (task_parts @ domain_parts.T)[None, :, None, :]
-        influence, error = influence_with_error(products, tokens[None], tokens[None])
-        estimates.append(influence[0, 0])
-        errors.append(error[0, 0])
-    return np.array(estimates), np.array(errors), task @ domain
+    task_RMd, domain_RLd = (
+        mean + scale[:, None] * rng.normal(size=(repeats, len(tokens), DIMENSION)) for mean in (task, domain)
+    )
+    # every draw is a task of its own: the entries of a table do not know of each other
+    products = np.einsum("rmd,rld->rml", task_RMd, domain_RLd)[:, :, None]
+    estimates, errors = influence_with_error(products, np.tile(tokens, (repeats, 1)), tokens[None])
+    return estimates[:, 0], errors[:, 0], task @ domain
 
 
-@pytest.mark.parametrize("noise", [0.3, 3.0])
+@pytest.mark.parametrize("noise", [0.3, 2.0])
 @pytest.mark.parametrize("tokens", [np.full(8, 100), np.array([60, 80, 100, 100, 100, 110, 120, 130])])
 def test_squared_error_is_the_variance_over_draws(noise, tokens):
     """Small noise: the sides alone. Large noise: mostly their interaction, which must not be counted twice."""
@@ -56,3 +54,17 @@ def test_influence_weights_parts_by_their_tokens():
 def test_equal_parts_have_no_error():
     _, error = influence_with_error(np.full((1, 4, 1, 4), 2.5), np.full((1, 4), 10), np.full((1, 4), 10))
     assert error[0, 0] == pytest.approx(0, abs=1e-12)
+
+
+def test_parts_that_double_in_size_have_the_error_of_their_tokens():
+    """As `influence.tokens=auto` makes them: with M/(M − 1) for its correction the error would be 2 % too small."""
+    tokens = 100 * np.repeat([1, 1, 2, 4], 4)
+    estimates, errors, _ = simulate(3000, noise=0.5, tokens=tokens)
+    assert np.mean(errors**2) == pytest.approx(estimates.var(), rel=0.07)
+
+
+def test_influence_alone_is_that_with_its_error():
+    rng = np.random.default_rng(1)
+    products = rng.normal(size=(2, 3, 4, 5))
+    tokens = rng.integers(1, 9, (2, 3)), rng.integers(1, 9, (4, 5))
+    np.testing.assert_allclose(influence_of_parts(products, *tokens), influence_with_error(products, *tokens)[0])

@@ -2,7 +2,7 @@ import pytest
 from lm_examples import train_parameters
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.lm.schedule import Schedule, horizon_after
 
 # 64 tokens per step, 6 steps per chunk
 
@@ -60,3 +60,28 @@ def test_warm_up_and_decay_longer_than_the_run_are_refused():
     with pytest.raises(TikmixError, match=message):
         Schedule.of(train_parameters(decay_tokens=320), 1)
     Schedule.of(train_parameters(decay_tokens=320), 2)
+
+
+def test_sum_of_the_rates_is_that_of_the_steps():
+    schedule = Schedule.of(train_parameters(final_learning_rate_fraction=0.2, warmup_tokens=4 * 64), 2)
+    assert schedule.rate_sum(0, 6) == pytest.approx(sum(schedule.factor(step) for step in range(6)), rel=1e-15)
+    assert schedule.rate_sum(3, 3) == 0
+
+
+def test_horizon_is_the_sum_of_the_learning_rates_of_the_chunk_to_come():
+    """6 steps per chunk: at the full rate, and in the last chunk down to 0.2 of it."""
+    train = train_parameters(learning_rate=0.5, final_learning_rate_fraction=0.2, warmup_tokens=0, decay_tokens=4 * 64)
+    assert horizon_after(train, rounds=3, round_number=0) == pytest.approx(0.5 * 6)
+    assert horizon_after(train, rounds=3, round_number=1) == pytest.approx(0.5 * (2 + 0.8 + 0.6 + 0.4 + 0.2))
+
+
+def test_after_the_last_round_one_more_is_taken_to_follow():
+    train = train_parameters(learning_rate=0.5, warmup_tokens=0, decay_tokens=4 * 64)
+    assert horizon_after(train, rounds=2, round_number=1) == horizon_after(train, rounds=3, round_number=1)
+
+
+def test_annealing_falls_linearly_from_the_rate_it_starts_at_to_zero():
+    schedule = Schedule(chunk_steps=10, total_steps=40, warmup_steps=4, decay_steps=5, final_fraction=0.1)
+    annealed = schedule.annealed(20, 4)
+    assert [annealed.factor(step) for step in range(20, 24)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert [annealed.factor(step) for step in range(20)] == [schedule.factor(step) for step in range(20)]

@@ -5,6 +5,7 @@ from tikmix_pipeline.pipelines.corpus import nodes as corpus
 from tikmix_pipeline.pipelines.influence import nodes as influence
 from tikmix_pipeline.pipelines.optimize import nodes as optimize
 from tikmix_pipeline.pipelines.train_chunk import nodes as train_chunk
+from tikmix_pipeline.pipelines.validate import nodes as validate
 
 
 def test_training_depends_on_trainer_stream_and_what_these_import() -> None:
@@ -21,9 +22,26 @@ def test_preparing_text_depends_on_parsing_and_splitting_of_items() -> None:
     assert {"corpus.tasks", "corpus.split", "corpus.overlap"} <= set(code_of(corpus.prepare).modules)
 
 
-def test_measuring_depends_on_every_file_of_its_curvature() -> None:
-    reached = set(code_of(influence.measure).modules)
-    assert {"influence.curvature.kfac", "influence.curvature.taps", "influence.standard_error", "lm.loss"} <= reached
+def test_stages_of_the_measurement_depend_on_what_they_run_and_no_more() -> None:
+    fitted = set(code_of(influence.fit_curvature_factors).modules)
+    collected = set(code_of(influence.collect_part_gradients).modules)
+    computed = set(code_of(influence.compute_influence).modules)
+    assert {"influence.curvature.kfac", "influence.curvature.taps", "influence.samples", "lm.loss"} <= fitted
+    assert {"influence.collect", "influence.gradients", "influence.samples", "lm.loss"} <= collected
+    assert {"influence.products", "influence.standard_error", "influence.effect", "influence.stability"} <= computed
+    assert not collected & {"influence.curvature.kfac", "influence.products", "mixture.direct"}
+    assert not fitted & {"influence.store", "influence.products", "mixture.direct"}
+
+
+def test_growing_measurement_depends_on_the_decision_too() -> None:
+    reached = set(code_of(influence.collect_gradients_until_stable).modules)
+    assert {"influence.stopping", "influence.products", "influence.curvature.build", "mixture.direct"} <= reached
+
+
+def test_a_part_s_gradient_depends_on_neither_curvature_nor_sampling() -> None:
+    reached = set(code_of(influence._measure_a_part).modules)
+    assert {"influence.gradients", "lm.loss", "lm.model"} <= reached
+    assert not reached & {"influence.samples", "influence.products", "influence.curvature.kfac"}
 
 
 def test_two_steps_of_one_file_have_code_of_their_own() -> None:
@@ -33,3 +51,17 @@ def test_two_steps_of_one_file_have_code_of_their_own() -> None:
 def test_libraries_that_may_change_the_bits_are_part_of_it() -> None:
     assert {"torch", "numpy", "transformers"} <= code_of(train_chunk.train_one_chunk).libraries.keys()
     assert code_of(optimize.decide).libraries.keys() == {"numpy", "scipy"}
+
+
+def test_branches_do_not_depend_on_the_curvatures_that_are_held_against_them() -> None:
+    branches = set(code_of(validate.train_branches).modules)
+    assert {"lm.branch", "lm.branch_pool", "lm.evaluation", "influence.counterfactual"} <= branches
+    assert not branches & {"influence.curvature.build", "influence.products", "influence.agreement"}
+    alone = set(code_of(validate._train_a_branch).modules)
+    assert {"lm.branch", "lm.trainer", "lm.evaluation", "corpus.stream"} <= alone
+    assert not {module for module in alone if module.startswith("influence")}
+
+
+def test_every_kind_of_factors_depends_on_the_fit() -> None:
+    for fit in (validate.fit_diagonal, validate.fit_kfac, validate.fit_ekfac):
+        assert {"influence.curvature.fit", "influence.samples"} <= set(code_of(fit).modules)

@@ -1,7 +1,15 @@
+import io
+
 import pandas as pd
 import pytest
 
-from tikmix_pipeline.pipelines.figures import bits_per_byte_over_rounds, influence_heat_map, mixture_over_rounds
+from tikmix_pipeline.pipelines.figures import (
+    bits_per_byte_over_rounds,
+    candidates_side_by_side,
+    influence_heat_map,
+    measured_over_predicted,
+    mixture_over_rounds,
+)
 
 
 def influence_table() -> pd.DataFrame:
@@ -39,3 +47,53 @@ def test_scores_are_a_line_per_task() -> None:
     rows = [(number, task, 3.0 - number) for number in range(3) for task in ("piqa", "siqa")]
     axes = bits_per_byte_over_rounds(pd.DataFrame(rows, columns=["round", "task", "bits_per_byte"])).axes[0]
     assert [line.get_label() for line in axes.lines] == ["piqa", "siqa"]
+
+
+def comparison(ceiling: float = 0.5) -> pd.DataFrame:
+    row = {"pearson": 0.75, "pearson_low": 0.25, "pearson_high": 1.0, "slope": 2.0}
+    row |= {"pearson_ceiling": ceiling, "reachable": ceiling}
+    return pd.DataFrame(
+        [
+            {"curvature": label, "task": task, "best": label == "kfac", **row}
+            for label in ("identity", "kfac")
+            for task in ("piqa", "siqa", "mean of tasks", "mean gain")
+        ]
+    )
+
+
+def points(missing: str | None = None) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            (task, domain, predicted, float("nan") if domain == missing else predicted + replicate)
+            for task in ("piqa", "siqa", "mean gain")
+            for domain, predicted in (("code", -1.0), ("web", 2.0))
+            for replicate in (0.0, 0.5)
+        ],
+        columns=["task", "domain", "predicted", "measured"],
+    )
+
+
+def test_measured_gains_are_a_panel_per_task_with_the_slope_through_the_origin() -> None:
+    figure = measured_over_predicted(points(), comparison()[lambda rows: rows["curvature"] == "kfac"])
+    titles = [axes.get_title().partition(":")[0] for axes in figure.axes]
+    assert titles == ["piqa", "siqa", "mean gain"]
+    axes = figure.axes[0]
+    assert [container.get_label() for container in axes.containers] == ["code", "web"]
+    assert [container.lines[0].get_xydata().tolist() for container in axes.containers] == [[[-1, -0.75]], [[2, 2.25]]]
+    assert any(getattr(line, "_slope", None) == 2.0 for line in axes.lines)
+
+
+def test_domain_whose_branches_failed_has_no_point() -> None:
+    figure = measured_over_predicted(points(missing="web"), comparison()[lambda rows: rows["curvature"] == "kfac"])
+    assert [container.get_label() for container in figure.axes[0].containers] == ["code"]
+
+
+@pytest.mark.parametrize("ceiling", [0.5, float("nan")])
+def test_candidates_stand_in_their_order_with_the_ceiling_drawn(ceiling: float) -> None:
+    figure = candidates_side_by_side(comparison(ceiling))
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["kfac", "identity"], "from bottom to top"
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["between two replicates", "a perfect prediction"]
+    figure.savefig(io.BytesIO())

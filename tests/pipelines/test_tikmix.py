@@ -30,7 +30,7 @@ def test_run_leaves_every_file_of_the_contract(finished_project: Path) -> None:
     for number in range(2):
         assert (data / "06_models" / "one" / f"round_{number}" / "model.safetensors").is_file()
         table = pd.read_parquet(outputs(finished_project) / f"round_{number}" / "influence.parquet")
-        assert list(table.columns) == ["task", "domain", "influence", "stderr"]
+        assert list(table.columns) == ["task", "domain", "influence", "stderr", "effect", "effect_stderr"]
         assert len(table) == 2 * 3
         assert (data / "08_reporting" / "one" / f"round_{number}_influence.png").is_file()
     assert (data / "03_primary" / "tiny" / "manifest.json").is_file()

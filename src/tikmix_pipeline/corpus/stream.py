@@ -112,6 +112,23 @@ class MixtureStream:
             consumed = self.consumed
             self._go_on_from(self.step, consumed, weights, self.step, consumed)
 
+    def skip(self, windows: Mapping[str, int]) -> None:
+        """Move the cursors of domains ahead, so that the next batches read what would have come after.
+
+        What is skipped counts as consumed. The weights stay, and are held to from here on anew; skipping nothing
+        changes nothing.
+
+        Args:
+            windows: how many windows of each domain to leave out; domains that are not named stay where they are.
+
+        Raises:
+            TikmixError: a name is no domain, or a number is negative.
+        """
+        _check_skip(windows, self._names)
+        if any(windows.values()):
+            consumed = {name: count + windows.get(name, 0) for name, count in self.consumed.items()}
+            self._go_on_from(self.step, consumed, self.weights, self.step, consumed)
+
     def next_batch(self, rank: int = 0, world_size: int = 1) -> npt.NDArray[np.int64]:
         """Return the rows of the next global batch that belong to `rank`: (batch_size / world_size, context + 1).
 
@@ -252,6 +269,15 @@ def check_weights(weights: Mapping[str, float], domains: Iterable[str]) -> None:
     total = sum(weights.values())
     if abs(total - 1) > _SUM_TOLERANCE:
         raise TikmixError(f"The mixture's weights sum to {total:.6g}, not to 1. Divide each by their sum.")
+
+
+def _check_skip(windows: Mapping[str, int], domains: Iterable[str]) -> None:
+    unknown = sorted(windows.keys() - set(domains))
+    if unknown:
+        raise TikmixError(f"{', '.join(unknown)} cannot be skipped: the stream has no such domain.")
+    negative = sorted(name for name, count in windows.items() if count < 0)
+    if negative:
+        raise TikmixError(f"The stream only moves forward: fewer than 0 windows to skip of {', '.join(negative)}.")
 
 
 class _WindowOrder:

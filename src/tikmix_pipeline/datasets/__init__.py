@@ -2,7 +2,14 @@
 
 from tikmix_pipeline.datasets.artifacts import FigureDataset, FolderDataset, JsonDataset, TableDataset
 from tikmix_pipeline.datasets.mixtures import MixtureRowsDataset
-from tikmix_pipeline.datasets.paths import FolderPathDataset, ResumePoint, ResumePointDataset
+from tikmix_pipeline.datasets.paths import (
+    FolderPathDataset,
+    ResumePoint,
+    ResumePointDataset,
+    WorkFolder,
+    WorkFolderDataset,
+)
+from tikmix_pipeline.datasets.rounds import RoundRowsDataset
 
 __all__ = [
     "FigureDataset",
@@ -12,5 +19,8 @@ __all__ = [
     "MixtureRowsDataset",
     "ResumePoint",
     "ResumePointDataset",
+    "RoundRowsDataset",
     "TableDataset",
+    "WorkFolder",
+    "WorkFolderDataset",
 ]

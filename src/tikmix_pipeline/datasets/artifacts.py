@@ -67,7 +67,11 @@ class Artifact(AbstractDataset[Any, Any]):
         forget_recipe(self._filepath)
         self.write(data)
         if self.expected is not None:
-            write_recipe(self._filepath, self.expected)
+            self.record(self.expected)
+
+    def record(self, recipe: Recipe) -> None:
+        """Write the recipe of the finished artifact."""
+        write_recipe(self._filepath, recipe)
 
     def _exists(self) -> bool:
         return self.status()[0] == "fresh"
@@ -117,11 +121,25 @@ class FigureDataset(Artifact):
 
 
 class FolderDataset(Artifact):
-    """A folder written by the function that a node returns, and opened by the function named `reader`."""
+    """A folder written by the function that a node returns, and opened by the function named `reader`.
 
-    def __init__(self, *, filepath: str, reader: str, metadata: dict[str, Any] | None = None) -> None:
+    With `digested: false` a change of its files is told by their sizes alone, so that many large ones need not be read
+    at every start.
+    """
+
+    def __init__(
+        self, *, filepath: str, reader: str, digested: bool = True, metadata: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(filepath=filepath, metadata=metadata)
         self._reader = reader
+        self._digested = digested
+
+    def record(self, recipe: Recipe) -> None:
+        """Write the recipe of the finished folder."""
+        if self._digested:
+            super().record(recipe)
+        else:
+            write_recipe(self._filepath, recipe, digested_bytes=-1)
 
     def read(self) -> Any:
         """Open the folder with `reader`."""

@@ -84,3 +84,49 @@ class ResumePointDataset(AbstractDataset[NoReturn, ResumePoint]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "completes": self.completes}
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """A folder that a node works in, and that outlives a kill.
+
+    Unlike a resume point it is not one state of one artifact: what lies in it says for itself what it is of, so that a
+    run with other parameters finds and takes what it can.
+    """
+
+    folder: Path
+    recipe: Recipe | None
+
+    @property
+    def key(self) -> str:
+        """The fingerprint of what is being made."""
+        return self.recipe.fingerprint if self.recipe is not None else ""
+
+    def begin(self) -> Path:
+        """Return the folder; where it is the artifact itself, that counts as unfinished from here on."""
+        forget_recipe(self.folder)
+        return self.folder
+
+
+class WorkFolderDataset(AbstractDataset[NoReturn, WorkFolder]):
+    """Hands a node the folder to make the artifact named `completes` in."""
+
+    def __init__(self, *, filepath: str, completes: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.completes = completes
+        self.metadata = metadata
+        self.expected: Recipe | None = None
+
+    def load(self) -> WorkFolder:
+        """Return the folder and the recipe of the artifact that the run expects."""
+        return WorkFolder(self._filepath, self.expected)
+
+    def save(self, data: NoReturn) -> NoReturn:
+        """Refuse: the node writes into the folder."""
+        raise NotImplementedError
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "completes": self.completes}

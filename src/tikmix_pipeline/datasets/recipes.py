@@ -70,11 +70,20 @@ def read_recipe(artifact: Path) -> dict[str, Any] | None:
     return content
 
 
-def write_recipe(artifact: Path, recipe: Recipe, *, with_content: bool = True) -> None:
-    """Record `recipe` beside a finished artifact, with what the artifact holds."""
+def write_recipe(
+    artifact: Path, recipe: Recipe, *, with_content: bool = True, digested_bytes: int = _DIGESTED_BYTES
+) -> None:
+    """Record `recipe` beside a finished artifact, with what the artifact holds.
+
+    Args:
+        artifact: a file or folder.
+        recipe: what made it.
+        with_content: record its files, so that a change is noticed.
+        digested_bytes: files that are larger are held to their size alone.
+    """
     content = recipe.to_dict()
     if with_content:
-        content["content"] = _content(artifact)
+        content |= {"content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
     write_json(recipe_path(artifact), content)
 
 
@@ -93,30 +102,33 @@ def artifact_status(artifact: Path, expected: Recipe) -> tuple[Status, str]:
     if written["fingerprint"] != expected.fingerprint:
         return "stale", "; ".join(differences(written, expected.to_dict()))
     if "content" in written:
-        before, now = written["content"], _content(artifact)
+        before, now = written["content"], _content(artifact, written.get("digested_bytes", _DIGESTED_BYTES))
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
             return "altered", f"changed after it was written: {', '.join(changed[:3])}"
     return "fresh", ""
 
 
-def _content(artifact: Path) -> dict[str, list[int | str]]:
+def _content(artifact: Path, digested_bytes: int) -> dict[str, list[int | str]]:
     """Return size and digest of every file of an artifact; of a large file the size alone."""
     files = sorted(artifact.rglob("*")) if artifact.is_dir() else [artifact]
     return {
-        file.relative_to(artifact).as_posix() if file != artifact else file.name: _size_and_digest(
-            file, file.stat().st_size, file.stat().st_mtime_ns
-        )
+        file.relative_to(artifact).as_posix() if file != artifact else file.name: _described(file, digested_bytes)
         for file in files
         if file.is_file()
     }
 
 
+def _described(file: Path, digested_bytes: int) -> list[int | str]:
+    size = file.stat().st_size
+    return [size, _digest(file, size, file.stat().st_mtime_ns)] if size <= digested_bytes else [size]
+
+
 @lru_cache(maxsize=4096)
-def _size_and_digest(file: Path, size: int, modified: int) -> list[int | str]:
-    """Read a file once for each state it is in; `modified` only tells the states apart."""
-    del modified
-    return [size, sha256_of_file(file)] if size <= _DIGESTED_BYTES else [size]
+def _digest(file: Path, size: int, modified: int) -> str:
+    """Read a file once for each state it is in, which `size` and `modified` tell apart."""
+    del size, modified
+    return sha256_of_file(file)
 
 
 def differences(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,9 @@
 """Mean gradients of a set of sequences: `g = (1/N) Σ_n ∇ℓ_n` over the N tokens of the set that carry loss.
 
 One plain backward pass per batch and no per-example gradient. The unit, nats per loss-carrying token, is what makes
-sets of unequal size comparable, and it is the unit of every curvature in this room. Memory: two copies of the
-trainable parameters, for the sum and for one batch's gradient.
+sets of unequal size comparable, and it is the unit of every curvature in this room. Sums are in float32, or float64 for
+float64 weights, whatever lower precision a batch's gradient comes in. Memory: two copies of the trainable parameters,
+for the sum and for one batch's gradient.
 """
 
 import contextlib
@@ -47,6 +48,11 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return trainable
 
 
+def sum_dtype(parameter: Tensor) -> torch.dtype:
+    """Return the precision that gradients by a parameter are summed and kept in."""
+    return torch.promote_types(parameter.dtype, torch.float32)
+
+
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Switch dropout and its like off, and give every module its own mode back at the end."""
@@ -76,7 +82,7 @@ def mean_gradient(
         TikmixError: the set has no token that carries loss, or its gradient is not finite.
     """
     parameters = trainable_parameters(model)
-    sums = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    sums = {name: torch.zeros_like(parameter, dtype=sum_dtype(parameter)) for name, parameter in parameters.items()}
     loss_sum, loss_tokens = 0.0, 0
     with evaluation_mode(model), torch.enable_grad():
         for batch in batches:

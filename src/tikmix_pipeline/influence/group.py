@@ -1,36 +1,39 @@
 """Group Influence (TiKMiX, Eqs. 2-8): what each domain would do for each task, at one checkpoint.
 
-    S[t, j] = g_tᵀ (C + λI)⁻¹ g_j
+    S[t, j] = g_tᵀ f(C) g_j
 
 g_t is the mean gradient of task t's loss and g_j that of domain j's, both per loss-carrying token; C is a curvature in
-the same unit. The sign is that of a gain: positive means that more of domain j lowers the loss of task t. The paper's
-Eq. 8 has the opposite sign and a sum over the group, which grows with the size of the sample.
+the same unit and f its damped inverse. The sign is that of a gain: positive means that more of domain j lowers the loss
+of task t. The paper's Eq. 8 has the opposite sign and a sum over the group, which grows with the size of the sample.
 
-Cost: one backward pass over every sequence of the K + T sets, T·M preconditionings and, per domain part, one
-matrix-vector product per parameter. No per-example gradient and no pass per (domain, task) pair.
-Memory: the T·M preconditioned task gradients are held, T·M times the trainable parameters (40 copies for 5 tasks in 8
-parts), plus two working copies; the domains are streamed.
+The gradients lie in a store (`collect`); from there everything is products (`products`). No per-example gradient and no
+pass per (domain, task) pair.
 
-Axes: T tasks, K domains, M parts of a task, L = M parts of a domain, N = T·M.
+Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.report import Curvature, CurvatureReport
-from tikmix_pipeline.influence.gradients import Gradient, MeanGradient, mean_gradient, trainable_parameters
-from tikmix_pipeline.influence.parts import deal_into_parts
-from tikmix_pipeline.influence.standard_error import Floats, influence_with_error
-from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.influence.collect import collect_gradients
+from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.curvature.report import CurvatureReport
+from tikmix_pipeline.influence.effect import effect_with_error
+from tikmix_pipeline.influence.parts import deal_sets
+from tikmix_pipeline.influence.products import part_products
+from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_with_error
+from tikmix_pipeline.influence.store import GradientStore, Side
+from tikmix_pipeline.lm.loss import device_of
 
-_Parts = dict[str, list[list[TokenBatch]]]
+_MEMORY_MEGABYTES = 1_000.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class GroupInfluence:
         domains: names along K.
         influence_TK: positive where more of the domain lowers the task's loss.
         stderr_TK: standard error from the sampled sequences of both sides.
+        effect_TK: fall of the task's loss, in nats per loss-carrying token, when 1 % of the coming chunk's tokens moves
+            to the domain from all domains in proportion to the reference mixture.
+        effect_stderr_TK: its standard error.
         products_TMKL: the same products part by part, for bootstraps over parts.
         task_tokens_TM: loss-carrying tokens of every part.
         domain_tokens_KL: loss-carrying tokens of every part.
@@ -54,52 +60,55 @@ class GroupInfluence:
     domains: tuple[str, ...]
     influence_TK: Floats
     stderr_TK: Floats
+    effect_TK: Floats
+    effect_stderr_TK: Floats
     products_TMKL: Floats
-    task_tokens_TM: npt.NDArray[np.int64]
-    domain_tokens_KL: npt.NDArray[np.int64]
+    task_tokens_TM: Counts
+    domain_tokens_KL: Counts
     task_loss_T: Floats
     domain_loss_K: Floats
     curvature: CurvatureReport
 
 
-def measure_group_influence(
-    model: nn.Module,
-    domains: Mapping[str, Sequence[TokenBatch]],
-    tasks: Mapping[str, Sequence[TokenBatch]],
+def group_influence(
+    store: GradientStore,
     curvature: Curvature,
     *,
-    micro_batches: int,
+    reference: Mapping[str, float] | None = None,
+    calibration: float = 1.0,
+    memory_megabytes: float = _MEMORY_MEGABYTES,
+    device: str | torch.device = "cpu",
 ) -> GroupInfluence:
-    """Measure the influence of every domain on every task, and its standard error.
+    """Compute the influence of every domain of a store on every task, its error, and its effect in nats.
 
     Args:
-        model: the checkpoint, with float32 (or float64) weights; left as it was.
-        domains: windows of training text by domain.
-        tasks: query items by task.
-        curvature: C, fitted at the same checkpoint.
-        micro_batches: parts that every set is split into for the standard error.
+        store: part gradients of one checkpoint.
+        curvature: C at the same checkpoint, on `device`.
+        reference: the mixture that effects are stated against, by domain; all domains alike if not given.
+        calibration: measured over predicted effect.
+        memory_megabytes: bound on the working memory of the products.
+        device: where the work is done.
 
     Raises:
-        TikmixError: a set has fewer sequences than parts, or a gradient is not finite.
+        TikmixError: the store is not complete, the reference misses a domain, or the memory holds no single row.
     """
-    task_parts = _deal("task", tasks, micro_batches)
-    domain_parts = _deal("domain", domains, micro_batches)
-    total = sum(batch.loss_tokens for part in _all_parts(task_parts, domain_parts) for batch in part)
-    with progress_bar("Group Influence", total, "tok") as bar:
-        task_rows, task_figures = _preconditioned_rows(model, task_parts, curvature, bar.update)
-        columns, domain_figures = [], []
-        for mean in _means(model, "domain", domain_parts, bar.update):
-            columns.append(_products(task_rows, mean.gradient))
-            domain_figures.append(_Figures.of(mean))
-    products_TMKL = np.stack(columns, 1).reshape(len(tasks), micro_batches, len(domains), micro_batches)
-    task_tokens_TM, task_loss_T = _by_set(task_figures, len(tasks))
-    domain_tokens_KL, domain_loss_K = _by_set(domain_figures, len(domains))
-    influence_TK, stderr_TK = influence_with_error(products_TMKL, task_tokens_TM, domain_tokens_KL)
+    tasks, domains = store.sets("task"), store.sets("domain")
+    reference_K = _reference(reference, domains)
+    task_tokens_TM, task_loss_T = _figures(store, "task", tasks)
+    domain_tokens_KL, domain_loss_K = _figures(store, "domain", domains)
+    products_TMKL = part_products(
+        store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=torch.device(device)
+    )
+    table = products_TMKL, task_tokens_TM, domain_tokens_KL
+    influence_TK, stderr_TK = influence_with_error(*table)
+    effect_TK, effect_stderr_TK = effect_with_error(*table, reference_K, calibration=calibration)
     return GroupInfluence(
-        tasks=tuple(tasks),
-        domains=tuple(domains),
+        tasks=tasks,
+        domains=domains,
         influence_TK=influence_TK,
         stderr_TK=stderr_TK,
+        effect_TK=effect_TK,
+        effect_stderr_TK=effect_stderr_TK,
         products_TMKL=products_TMKL,
         task_tokens_TM=task_tokens_TM,
         domain_tokens_KL=domain_tokens_KL,
@@ -109,66 +118,58 @@ def measure_group_influence(
     )
 
 
-@dataclass(frozen=True)
-class _Figures:
-    """What is kept of a part once its gradient is gone."""
+def measure_group_influence(
+    model: nn.Module,
+    domains: Mapping[str, Sequence[TokenBatch]],
+    tasks: Mapping[str, Sequence[TokenBatch]],
+    curvature: Curvature,
+    *,
+    micro_batches: int,
+    reference: Mapping[str, float] | None = None,
+    memory_megabytes: float = _MEMORY_MEGABYTES,
+) -> GroupInfluence:
+    """Measure the influence of every domain on every task in one call, keeping no gradients.
 
-    loss: float
-    loss_tokens: int
+    The part gradients lie in a temporary folder meanwhile.
 
-    @classmethod
-    def of(cls, mean: MeanGradient) -> "_Figures":
-        return cls(mean.loss, mean.loss_tokens)
+    Args:
+        model: the checkpoint, on the device to work on; left as it was.
+        domains: windows of training text by domain.
+        tasks: query items by task.
+        curvature: C, fitted at the same checkpoint.
+        micro_batches: parts that every set is split into for the standard error.
+        reference: the mixture that effects are stated against; all domains alike if not given.
+        memory_megabytes: bound on the working memory of the products.
 
-
-def _deal(side: str, sets: Mapping[str, Sequence[TokenBatch]], micro_batches: int) -> _Parts:
-    if not sets:
-        raise TikmixError(f"There is no {side} to measure influence with. Name at least one.")
-    if micro_batches < 2:
-        raise TikmixError("influence.micro_batches must be at least 2: one part has no spread to take an error from.")
-    parts = {name: deal_into_parts(batches, micro_batches) for name, batches in sets.items()}
-    for name, dealt in parts.items():
-        if not all(dealt):
-            sequences = sum(len(batch) for part in dealt for batch in part)
-            raise TikmixError(
-                f"{side} '{name}' has {sequences} sequences with loss, fewer than influence.micro_batches = "
-                f"{micro_batches}. Give it more data, or lower influence.micro_batches."
-            )
-    return parts
-
-
-def _all_parts(*sides: _Parts) -> Iterator[list[TokenBatch]]:
-    return (part for side in sides for parts in side.values() for part in parts)
-
-
-def _means(model: nn.Module, side: str, sets: _Parts, advance: Callable[[int], object]) -> Iterator[MeanGradient]:
-    for name, parts in sets.items():
-        for part in parts:
-            yield mean_gradient(model, part, of=f"{side} '{name}'", advance=advance)
-
-
-def _preconditioned_rows(
-    model: nn.Module, tasks: _Parts, curvature: Curvature, advance: Callable[[int], object]
-) -> tuple[dict[str, Tensor], list[_Figures]]:
-    """Stack `(C + λI)⁻¹ g` of every task part, one (N, size) matrix per parameter."""
-    count = sum(len(parts) for parts in tasks.values())
-    rows = {name: p.new_empty(count, p.numel()) for name, p in trainable_parameters(model).items()}
-    figures = []
-    for row, mean in enumerate(_means(model, "task", tasks, advance)):
-        for name, values in curvature.precondition(mean.gradient).items():
-            rows[name][row] = values.flatten()
-        figures.append(_Figures.of(mean))
-    return rows, figures
+    Raises:
+        TikmixError: a set has fewer sequences than parts, or a gradient is not finite.
+    """
+    parts: dict[Side, dict[str, list[list[TokenBatch]]]] = {
+        "task": deal_sets("task", tasks, micro_batches),
+        "domain": deal_sets("domain", domains, micro_batches),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        store = GradientStore(Path(folder))
+        collect_gradients(model, parts, store, key="")
+        return group_influence(
+            store, curvature, reference=reference, memory_megabytes=memory_megabytes, device=device_of(model)
+        )
 
 
-def _products(rows: Mapping[str, Tensor], gradient: Gradient) -> Floats:
-    """Dot one gradient with every row; parameters are summed in float64."""
-    products_PN = torch.stack([rows[name] @ values.flatten() for name, values in gradient.items()])
-    summed: Floats = products_PN.double().sum(0).cpu().numpy()
-    return summed
+def _reference(reference: Mapping[str, float] | None, domains: Sequence[str]) -> Floats:
+    if reference is None:
+        return np.full(len(domains), 1 / len(domains))
+    missing = [domain for domain in domains if domain not in reference]
+    if missing:
+        raise TikmixError(f"The reference mixture has no weight for {', '.join(missing)}. Give every domain one.")
+    weights_K = np.array([reference[domain] for domain in domains])
+    # of a subset of the domains, the mixture within the subset
+    normalised: Floats = weights_K / weights_K.sum()
+    return normalised
 
 
-def _by_set(figures: Sequence[_Figures], sets: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    tokens = np.array([part.loss_tokens for part in figures], dtype=np.int64).reshape(sets, -1)
-    loss = np.array([part.loss for part in figures], dtype=np.float64).reshape(sets, -1)
+def _figures(store: GradientStore, side: Side, names: Sequence[str]) -> tuple[Counts, Floats]:
+    figures = [store.figures(side, name) for name in names]
+    tokens = np.array([[part.loss_tokens for part in parts] for parts in figures], dtype=np.int64)
+    loss = np.array([[part.loss for part in parts] for parts in figures])
     return tokens, (loss * tokens).sum(axis=1) / tokens.sum(axis=1)

@@ -1,6 +1,6 @@
 """Sets of sequences cut into equal parts, whose spread gives a mean gradient its standard error."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import ceil
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.errors import TikmixError
 
 _Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
@@ -21,9 +22,34 @@ def deal_into_parts(batches: Sequence[TokenBatch], parts: int) -> list[list[Toke
     Returns:
         `parts` lists of batches; a list is empty when there are fewer sequences than parts.
     """
-    rows = _rows(batches)
+    rows = list(sequences(batches))
     batch_size = max((len(batch) for batch in batches), default=1)
     return [_collate(rows[part::parts], batch_size) for part in range(parts)]
+
+
+def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], parts: int) -> dict[str, list[list[TokenBatch]]]:
+    """Deal every set into parts.
+
+    Args:
+        side: what the sets are called in error messages.
+        sets: batches by name.
+        parts: `influence.micro_batches`.
+
+    Raises:
+        TikmixError: there is no set, a set has fewer sequences than parts, or there are fewer than two parts.
+    """
+    if not sets:
+        raise TikmixError(f"There is no {side} to measure influence with. Name at least one.")
+    if parts < 2:
+        raise TikmixError("influence.micro_batches must be at least 2: one part has no spread to take an error from.")
+    dealt = {name: deal_into_parts(batches, parts) for name, batches in sets.items()}
+    for name, batches in sets.items():
+        if not all(dealt[name]):
+            raise TikmixError(
+                f"{side} '{name}' has {len(list(sequences(batches)))} sequences with loss, fewer than "
+                f"influence.micro_batches = {parts}. Give it more data, or lower influence.micro_batches."
+            )
+    return dealt
 
 
 def take_evenly(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: int) -> list[TokenBatch]:
@@ -36,20 +62,19 @@ def take_evenly(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: int) -
     share = loss_tokens / max(len(domains), 1)
     taken: list[_Row] = []
     for batches in domains.values():
-        rows = _rows(batches)
+        rows = list(sequences(batches))
         before = np.cumsum([0] + [int(loss_S.sum()) for _, loss_S in rows[:-1]])
         taken += [row for row, tokens in zip(rows, before, strict=False) if tokens < share]
     return _collate(taken, batch_size)
 
 
-def _rows(batches: Sequence[TokenBatch]) -> list[_Row]:
-    rows: list[_Row] = []
+def sequences(batches: Sequence[TokenBatch]) -> Iterator[_Row]:
+    """Yield tokens and loss mask of every sequence with loss, up to its last loss-carrying token."""
     for batch in batches:
         for tokens_S, loss_S in zip(batch.tokens_BS, batch.loss_BS, strict=True):
             if loss_S.any():
                 end = int(np.flatnonzero(loss_S)[-1]) + 1
-                rows.append((tokens_S[:end], loss_S[:end]))
-    return rows
+                yield tokens_S[:end], loss_S[:end]
 
 
 def _collate(rows: Sequence[_Row], batch_size: int) -> list[TokenBatch]:

@@ -1,43 +1,146 @@
-"""What influence is measured on: the text each domain would be trained on next, and the tasks' query halves."""
+"""What influence is measured on: the text each domain would be trained on next, and the tasks' query halves.
 
-from collections.abc import Sequence
+A domain's gradient on text the model has just been trained on is too small; the text to come is what the decision is
+about. Of each of its windows only the beginning is read (`influence.context`): tokens of one text have much the same
+gradient, so the same number of tokens from more texts has a far smaller error (docs/results.md).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+import numpy.typing as npt
+from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.influence.parts import deal_sets, take_evenly
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.chunk import restore_state
+from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
 
 Samples = dict[str, Sequence[TokenBatch]]
+Parts = dict[str, list[list[TokenBatch]]]
 
 
-def domain_samples(
-    stream: MixtureStream, domains: Sequence[str], parameters: InfluenceParameters, *, context: int
-) -> Samples:
-    """Take the windows of each domain that the stream would read next.
+@dataclass(frozen=True)
+class MeasuredText:
+    """A checkpoint's model, and the text that it is measured on.
 
-    A domain's gradient on text the model has just been trained on is too small; the text to come is what the decision
-    is about.
+    Attributes:
+        model: the checkpoint, on `influence.device`.
+        stream: the training stream as the checkpoint left it.
+        shards: the corpus.
+        parameters: how much of it is read, and in which parts.
+        context: tokens per sequence in training, the most that a task's item may have.
     """
-    count = ceil(parameters.tokens_per_domain / context)
-    samples: Samples = {}
-    for domain in domains:
-        windows = stream.upcoming(domain, count)
-        samples[domain] = [
-            TokenBatch.of_windows(windows[start : start + parameters.batch_size])
-            for start in range(0, count, parameters.batch_size)
-        ]
-    return samples
+
+    model: nn.Module
+    stream: MixtureStream
+    shards: TokenShards
+    parameters: InfluenceParameters
+    context: int
+
+    @property
+    def domain_context(self) -> int:
+        """Tokens per sequence that a domain is measured on."""
+        return self.parameters.domain_context(self.context)
+
+    @classmethod
+    def open(
+        cls,
+        checkpoint: Checkpoint,
+        shards: TokenShards,
+        mixture: Mapping[str, float],
+        *,
+        model: ModelParameters,
+        train: TrainParameters,
+        influence: InfluenceParameters,
+        seed: int,
+    ) -> "MeasuredText":
+        """Load the checkpoint and find its place in the corpus.
+
+        Args:
+            checkpoint: what is measured.
+            shards: the corpus.
+            mixture: what the checkpoint was trained under; it changes nothing but names the domains of the stream.
+            model: how the checkpoint is loaded.
+            train: context, batch size and optimiser that the checkpoint was trained with.
+            influence: how it is measured.
+            seed: decides the order of the text.
+
+        Raises:
+            TikmixError: the checkpoint does not fit the corpus or the parameters.
+        """
+        checkpoint.require_tokenizer(shards.tokenizer_digest)
+        placed = train.model_copy(update={"device": influence.device})
+        state = restore_state(checkpoint, shards, mixture, model=model, train=placed, seed=seed)
+        return cls(state.model, state.stream, shards, influence, train.context)
+
+    def factor_batches(self) -> list[TokenBatch]:
+        """Take `influence.factor_tokens`, spread evenly over domains, whatever the mixture is."""
+        windows = ceil(self.parameters.factor_tokens / len(self.shards.domains) / self.domain_context)
+        return take_evenly(self._domain_samples(windows), self.parameters.factor_tokens)
+
+    def target_parts(self) -> Parts:
+        """Deal the query items of each task, or held-out windows of each domain, as `influence.targets` says.
+
+        The evaluation halves of the tasks are never read here.
+
+        Raises:
+            TikmixError: a target has fewer sequences than `influence.micro_batches`.
+        """
+        samples = target_samples(self.shards, self.parameters, context=self.context)
+        return deal_sets("task", samples, self.parameters.micro_batches)
+
+    def domain_parts(self) -> Parts:
+        """Deal `influence.tokens` of each domain, the next that it would be trained on.
+
+        Raises:
+            TikmixError: these are fewer sequences than `influence.micro_batches`.
+        """
+        if self.parameters.tokens == "auto":
+            raise ValueError("with influence.tokens=auto parts come from `growing_domain_parts`")
+        samples = self._domain_samples(ceil(self.parameters.tokens / self.domain_context))
+        return deal_sets("domain", samples, self.parameters.micro_batches)
+
+    def growing_domain_parts(self) -> Iterator[tuple[int, Parts]]:
+        """Yield the tokens of each domain and its parts so far, growing by doubling; earlier parts stay as they are."""
+        parts: Parts = {domain: [] for domain in self.shards.domains}
+        first = 0
+        for size in window_growths(self.parameters.micro_batches, self.domain_context, self.parameters.max_tokens):
+            last = first + size * self.parameters.micro_batches
+            for domain, dealt in parts.items():
+                windows = self._upcoming(domain, last)[first:]
+                dealt += [self._batches(windows[start : start + size]) for start in range(0, last - first, size)]
+            first = last
+            yield last * self.domain_context, parts
+
+    def _domain_samples(self, windows: int) -> Samples:
+        return {domain: self._batches(self._upcoming(domain, windows)) for domain in self.shards.domains}
+
+    def _upcoming(self, domain: str, windows: int) -> npt.NDArray[np.int64]:
+        return self.stream.upcoming(domain, windows)[:, : self.domain_context + 1]
+
+    def _batches(self, windows: npt.NDArray[np.int64]) -> list[TokenBatch]:
+        return _cut(windows, self.parameters.sequences_at_once(self.context))
+
+
+def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterator[int]:
+    """Yield how many windows of each domain every new part has, growth by growth, up to `max_tokens` in all."""
+    windows, total = 1, micro_batches
+    yield windows
+    while 2 * total * context <= max_tokens:
+        yield windows
+        windows, total = 2 * windows, 2 * total
 
 
 def target_samples(shards: TokenShards, parameters: InfluenceParameters, *, context: int) -> Samples:
-    """Take the query items of each task, or held-out windows of each domain, as `influence.targets` says.
-
-    The evaluation halves of the tasks are never read here.
+    """Take what influence is measured on, as `influence.targets` says.
 
     Raises:
         TikmixError: a target has fewer sequences than `influence.micro_batches`.
@@ -71,13 +174,15 @@ def _query_items(tasks: TaskItems, parameters: InfluenceParameters, *, context: 
 
 
 def _heldout_windows(shards: TokenShards, parameters: InfluenceParameters, *, context: int) -> Samples:
-    limit = ceil(parameters.tokens_per_domain / context)
+    """Take as many tokens as of a domain; where these are to be found out, as many windows as a task has items."""
+    limit = parameters.items_per_task if parameters.tokens == "auto" else ceil(parameters.tokens / context)
     samples: Samples = {}
     for domain in shards.domains:
         windows = shards.windows(domain, context, "heldout")
-        chosen = windows.take(np.arange(min(limit, len(windows))))
-        samples[f"heldout-{domain}"] = [
-            TokenBatch.of_windows(chosen[start : start + parameters.batch_size])
-            for start in range(0, len(chosen), parameters.batch_size)
-        ]
+        count = len(windows) if limit is None else min(limit, len(windows))
+        samples[f"heldout-{domain}"] = _cut(windows.take(np.arange(count)), parameters.batch_size)
     return samples
+
+
+def _cut(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBatch]:
+    return [TokenBatch.of_windows(windows[start : start + batch_size]) for start in range(0, len(windows), batch_size)]

@@ -6,7 +6,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Measure = Literal["answer", "text"]
 
+Name = TypeVar("Name")
+
 _BATCH_SIZE = 32
 
 
@@ -32,6 +34,14 @@ class ScoredText:
 
     batches: Sequence[TokenBatch]
     text_bytes: float
+
+
+@dataclass(frozen=True)
+class TextLoss:
+    """Cross-entropy summed over the loss-carrying tokens of a text, and how many these are."""
+
+    nats: float
+    tokens: int
 
 
 Key = tuple[str, Literal["task", "domain"], Measure]
@@ -86,15 +96,24 @@ def text_of_heldout(shards: TokenShards, domain: str, *, context: int, limit: in
 
 def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, float]:
     """Return the bits per byte of each text; the model is moved to `device` and left in evaluation mode."""
+    losses = text_losses(model, {name: text.batches for name, text in texts.items()}, device=device)
+    return {name: losses[name].nats / (math.log(2) * text.text_bytes) for name, text in texts.items()}
+
+
+def text_losses(
+    model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str
+) -> dict[Name, TextLoss]:
+    """Return the loss on each text; the model is moved to `device` and left in evaluation mode."""
     model.to(resolve_device(device)).eval()
-    total = sum(batch.loss_tokens for text in texts.values() for batch in text.batches)
-    scores: dict[Key, float] = {}
+    total = sum(batch.loss_tokens for batches in texts.values() for batch in batches)
+    losses: dict[Name, TextLoss] = {}
     with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
-        for name, text in texts.items():
-            nats = 0.0
-            for batch in text.batches:
+        for name, batches in texts.items():
+            nats, tokens = 0.0, 0
+            for batch in batches:
                 loss, count = summed_loss(model, batch)
                 nats += float(loss)
+                tokens += count
                 bar.update(count)
-            scores[name] = nats / (math.log(2) * text.text_bytes)
-    return scores
+            losses[name] = TextLoss(nats, tokens)
+    return losses

@@ -5,7 +5,7 @@ measured at the full rate (Hu et al. 2024, MiniCPM, section 4).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import TrainParameters
@@ -52,3 +52,21 @@ class Schedule:
         if steps_left >= self.decay_steps:
             return warmup
         return warmup * (self.final_fraction + (1 - self.final_fraction) * steps_left / self.decay_steps)
+
+    def annealed(self, first: int, steps: int) -> "Schedule":
+        """Return a schedule whose rate falls linearly over so many steps from `first` on, to zero after the last."""
+        return replace(self, total_steps=first + steps + 1, decay_steps=steps + 1, final_fraction=0.0)
+
+    def rate_sum(self, first: int, last: int) -> float:
+        """Return the sum of the factors of the steps from `first` up to, not including, `last`."""
+        return math.fsum(self.factor(step) for step in range(first, last))
+
+
+def horizon_after(parameters: TrainParameters, rounds: int, round_number: int) -> float:
+    """Return the sum of the learning rates over the chunk that follows round `round_number`.
+
+    After the last of `rounds` one more round is taken to follow.
+    """
+    schedule = Schedule.of(parameters, max(rounds, round_number + 2))
+    first = (round_number + 1) * schedule.chunk_steps
+    return parameters.learning_rate * schedule.rate_sum(first, first + schedule.chunk_steps)

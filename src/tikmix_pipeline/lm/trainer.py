@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+class DivergedError(TikmixError):
+    """Training whose loss or gradient is no longer finite."""
+
+
 @dataclass(frozen=True)
 class StepRecord:
     """What one optimiser step did; loss in nats per token, before the step."""
@@ -71,7 +75,7 @@ def train_steps(
         save: called every `parameters.save_every_steps` steps, so that a stopped chunk can be resumed.
 
     Raises:
-        TikmixError: the loss or its gradient is no longer finite; the weights are those before the bad step.
+        DivergedError: the loss or its gradient is no longer finite; the weights are those before the bad step.
     """
     state.model.train()
     tokens_left = (last_step - state.step) * parameters.tokens_per_step
@@ -94,7 +98,7 @@ def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule)
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), parameters.gradient_clip)
     loss_value, norm_value = torch.stack([loss, norm]).tolist()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-        raise TikmixError(
+        raise DivergedError(
             f"Training diverged at step {state.step + 1}: loss {loss_value}, gradient norm {norm_value}. The "
             f"rounds before are kept. Lower train.learning_rate (now {parameters.learning_rate}) or "
             f"train.gradient_clip (now {parameters.gradient_clip}), or lengthen train.warmup_tokens."

@@ -2,17 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt
 
 from tikmix_pipeline.parameters.base import ParameterGroup
 from tikmix_pipeline.parameters.corpus import CorpusParameters
 from tikmix_pipeline.parameters.decision import OptimizeParameters, ReweightParameters, TikmixParameters
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
 from tikmix_pipeline.parameters.training import ModelParameters, TrainParameters
+from tikmix_pipeline.parameters.validation import ValidateParameters
 
 
 class RunParameters(ParameterGroup):
     """The top level of `parameters.yml`."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
     """Names the output folders."""
@@ -27,6 +30,8 @@ class RunParameters(ParameterGroup):
     optimize: OptimizeParameters = OptimizeParameters()
     reweight: ReweightParameters = ReweightParameters()
     tikmix: TikmixParameters = TikmixParameters()
+    # the group is called `validate`, which is a method of every pydantic model
+    validation: ValidateParameters = Field(default=ValidateParameters(), alias="validate")
 
 
 __all__ = [
@@ -39,4 +44,5 @@ __all__ = [
     "RunParameters",
     "TikmixParameters",
     "TrainParameters",
+    "ValidateParameters",
 ]

@@ -1,5 +1,6 @@
 """The figures of a run. They are drawn without a display, from tables alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,77 @@ def bits_per_byte_over_rounds(scores: Table) -> Figure:
     axes.set_ylabel("bits per byte of the gold answer")
     axes.set_title("Tasks (evaluation half)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def measured_over_predicted(points: Table, rows: Table) -> Figure:
+    """Draw measured gains over predicted effects, a panel per task and a point per domain.
+
+    Bars span the replicates, and the line has the slope through the origin.
+
+    Args:
+        points: columns `task`, `domain`, `predicted` and `measured`, a row per replicate.
+        rows: of the comparison, those of one candidate.
+    """
+    import matplotlib.figure
+
+    tasks = list(points["task"].unique())
+    columns = min(3, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure = matplotlib.figure.Figure(figsize=(3.6 * columns + 1.6, 3.1 * lines + 0.6), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    by_task = rows.set_index("task")
+    for axes, task in zip(panels, tasks, strict=False):
+        _scatter(axes, points[points["task"] == task], by_task.loc[task])
+    for axes in panels[len(tasks) :]:
+        axes.set_axis_off()
+    figure.supxlabel("predicted fall of the task's loss, nats per token")
+    figure.supylabel("measured")
+    figure.suptitle(f"What more of one domain did, over what was predicted: {rows['curvature'].iloc[0]}")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right center", frameon=False)
+    return figure
+
+
+def _scatter(axes: "Axes", points: Table, row: Any) -> None:
+    domains = points.groupby("domain", sort=False)
+    for (domain, of_domain), colour in zip(domains, _colours(len(domains)), strict=True):
+        measured = of_domain["measured"].dropna()
+        if not len(measured):
+            continue
+        mean = measured.mean()
+        bars = [[mean - measured.min()], [measured.max() - mean]]
+        predicted = of_domain["predicted"].iloc[0]
+        axes.errorbar([predicted], [mean], yerr=bars, fmt="o", color=colour, label=domain, capsize=2, markersize=5)
+    if not math.isnan(row["slope"]):
+        axes.axline((0, 0), slope=row["slope"], color="grey", lw=0.8, ls="--")
+    axes.axhline(0, color="lightgrey", lw=0.6, zorder=0)
+    axes.axvline(0, color="lightgrey", lw=0.6, zorder=0)
+    axes.ticklabel_format(scilimits=(-2, 3))
+    correlation = f"Pearson {row['pearson']:.2f}, ceiling {row['pearson_ceiling']:.2f}"
+    axes.set_title(f"{points['task'].iloc[0]}: {correlation}", fontsize=9)
+
+
+def candidates_side_by_side(rows: Table) -> Figure:
+    """Draw each candidate's mean Pearson correlation with its interval, and how high any could come.
+
+    Args:
+        rows: of the comparison; those of the mean of tasks are drawn.
+    """
+    from tikmix_pipeline.influence.agreement import MEAN_OF_TASKS
+
+    means = rows[rows["task"] == MEAN_OF_TASKS].iloc[::-1]
+    figure, axes = _figure(7.0, 1.6 + 0.38 * len(means))
+    for place, row in enumerate(means.to_dict("records")):
+        colour = "tab:blue" if row["best"] else "tab:grey"
+        axes.plot([row["pearson_low"], row["pearson_high"]], [place, place], color=colour, lw=2, solid_capstyle="butt")
+        axes.plot([row["pearson"]], [place], "o", color=colour)
+    axes.axvline(means["pearson_ceiling"].iloc[0], color="black", ls=":", label="between two replicates")
+    axes.axvline(means["reachable"].iloc[0], color="black", ls="--", label="a perfect prediction")
+    axes.set_yticks(range(len(means)), means["curvature"])
+    axes.set_xlabel("Pearson correlation of measured and predicted, mean over tasks")
+    axes.set_title("Which curvature predicts\n(bars: middle 95 % over resampled replicates)", fontsize=10)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, frameon=False)
     return figure
 
 

@@ -32,20 +32,25 @@ def stage_round(part: Callable[[int], Pipeline]) -> int:
 
 
 def _is_done(context: RunContext, name: str, recipe: Recipe) -> bool:
-    # a row of the catalog of mixtures goes with the mixture it describes
-    return name.endswith("mixture_rows") or artifact_status(artifact_path(context, name), recipe)[0] == "fresh"
+    # the rows that a round adds to a table of all rounds go with an artifact of the round alone
+    return name.endswith("_rows") or artifact_status(artifact_path(context, name), recipe)[0] == "fresh"
 
 
 @lru_cache(maxsize=1)
 def expected_recipes(context: RunContext) -> Mapping[str, Recipe]:
-    """Return the recipe of every artifact of the loop under the current parameters."""
+    """Return the recipe of every artifact of the loop and of its validation under the current parameters."""
     from tikmix_pipeline.pipelines.recipes import recipes_of
     from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline, unrolled
+    from tikmix_pipeline.pipelines.validate.pipeline import validation_of_round
 
-    recipes = recipes_of(create_pipeline(), context.parameters, context.root)
+    def recipes_with(loop: Pipeline, rounds: int) -> dict[str, Recipe]:
+        beside = [validation_of_round(number) for number in range(rounds)]
+        return recipes_of(Pipeline([loop, *beside]), context.parameters, context.root)
+
+    recipes = recipes_with(create_pipeline(), context.parameters.tikmix.rounds)
     if context.rounds > context.parameters.tikmix.rounds:
         # a stage beyond the loop; the loop's own recipes stay as they are
-        recipes = recipes_of(unrolled(context.rounds), context.parameters, context.root) | recipes
+        recipes = recipes_with(unrolled(context.rounds), context.rounds) | recipes
     return recipes
 
 

@@ -8,10 +8,13 @@ if TYPE_CHECKING:
 
     from tikmix_pipeline.corpus.prepared import PreparedText
     from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.influence.curvature.factors import Factors
+    from tikmix_pipeline.influence.samples import MeasuredText
+    from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
 
     Table = pd.DataFrame
 else:
-    Checkpoint = Figure = PreparedText = Table = TokenShards = Any
+    Checkpoint = Factors = Figure = GradientStore = MeasuredText = PreparedText = Table = TokenShards = Any
 
-__all__ = ["Checkpoint", "Figure", "PreparedText", "Table", "TokenShards"]
+__all__ = ["Checkpoint", "Factors", "Figure", "GradientStore", "MeasuredText", "PreparedText", "Table", "TokenShards"]

@@ -2,59 +2,115 @@ import pytest
 import torch
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.eigenblock import (
-    BlockDiagonalCurvature,
-    EigenBlock,
-    Layout,
-    damped_inverse,
-    eigenbasis,
-)
+from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
+from tikmix_pipeline.influence.curvature.kronecker import eigenbasis
+from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.spectrum import Filter, damped
+
+LAYOUTS = [Layout("w"), Layout("w", "b"), Layout("w", transposed=True), Layout("w", "b", True)]
 
 
-@pytest.mark.parametrize(
-    "layout", [Layout("w"), Layout("w", "b"), Layout("w", transposed=True), Layout("w", "b", True)]
-)
+def moment(size: int, seed: int) -> torch.Tensor:
+    root = torch.randn(size, size, generator=torch.Generator().manual_seed(seed)).double()
+    return root @ root.T
+
+
+def kronecker_block(layout: Layout, rows: int = 3, columns: int = 4, **options) -> EigenBlock:
+    (g_values, g_vectors), (a_values, a_vectors) = eigenbasis(moment(rows, 0), "x"), eigenbasis(moment(columns, 1), "x")
+    return EigenBlock(layout, "kronecker", torch.outer(g_values, a_values), g_vectors, a_vectors, **options)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_scatter_undoes_gather(layout):
-    gradient = {"w": torch.randn(3, 5), "b": torch.randn(5 if layout.transposed else 3)}
-    restored = layout.scatter(layout.gather(gradient))
+    rows = {"w": torch.randn(2, 3, 5), "b": torch.randn(2, 5 if layout.transposed else 3)}
+    restored = layout.scatter(layout.gather(rows))
     assert set(restored) == set(layout.names)
-    assert all((restored[name] == gradient[name]).all() for name in layout.names)
+    assert all((restored[name] == rows[name]).all() for name in layout.names)
 
 
-def test_any_function_of_the_eigenvalues_is_applied_in_the_eigenbasis():
-    """The square root applied twice is the block itself."""
-    generator = torch.Generator().manual_seed(0)
-    g, a = (torch.randn(n, n, generator=generator).double() for n in (3, 4))
-    (g_values, g_vectors), (a_values, a_vectors) = eigenbasis(g @ g.T, "x"), eigenbasis(a @ a.T, "x")
-    block = EigenBlock(Layout("w"), "kronecker", torch.outer(g_values, a_values), g_vectors, a_vectors)
-    gradient = {"w": torch.randn(3, 4, generator=generator).double()}
-    twice = block.apply(block.apply(gradient, torch.sqrt), torch.sqrt)
-    torch.testing.assert_close(twice["w"], g @ g.T @ gradient["w"] @ a @ a.T)
+def test_function_is_applied_in_the_eigenbasis():
+    """Two square roots are the block itself."""
+    block = kronecker_block(Layout("w"), filter=Filter(lambda values, _: values.sqrt(), 1.0))
+    rows = {"w": torch.randn(5, 3, 4).double()}
+    twice = block.precondition(block.precondition(rows))
+    torch.testing.assert_close(twice["w"], moment(3, 0) @ rows["w"] @ moment(4, 1))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_many_rows_are_preconditioned_as_one_by_one_and_left_as_they_were(layout):
+    columns = 4 if layout.bias is None else 5
+    block = kronecker_block(layout, 3, columns, filter=Filter(damped, 0.3))
+    rows = {"w": torch.randn(6, *((4, 3) if layout.transposed else (3, 4))).double(), "b": torch.randn(6, 3).double()}
+    before = {name: values.clone() for name, values in rows.items()}
+    together = block.precondition(rows)
+    assert list(together) == list(layout.names)
+    for row in range(6):
+        alone = block.precondition({name: values[[row]] for name, values in rows.items()})
+        for name in layout.names:
+            torch.testing.assert_close(together[name][row], alone[name][0])
+    assert all((rows[name] == before[name]).all() for name in rows)
+
+
+def test_rows_keep_their_precision():
+    block = kronecker_block(Layout("w"), filter=Filter(damped, 0.3))
+    rows = {"w": torch.randn(2, 3, 4)}
+    single, double = block.precondition(rows)["w"], block.precondition({"w": rows["w"].double()})["w"]
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-5)
 
 
 def test_eigenvalues_are_never_negative_and_never_changed():
-    moment = torch.tensor([[1.0, 1.0], [1.0, 1.0 - 1e-9]]).double()
-    eigenvalues, _ = eigenbasis(moment, "x")
+    eigenvalues, _ = eigenbasis(torch.tensor([[1.0, 1.0], [1.0, 1.0 - 1e-9]]).double(), "x")
     assert (eigenvalues >= 0).all()
-    block = EigenBlock(Layout("w"), "diagonal", torch.tensor([1.0, 2.0]))
-    curvature = BlockDiagonalCurvature("kfac", [block], damping=1.0)
+    block = EigenBlock(Layout("w"), "diagonal", torch.tensor([1.0, 2.0]), filter=Filter(damped, 1.5))
     for _ in range(3):
-        torch.testing.assert_close(curvature.precondition({"w": torch.ones(2)})["w"], torch.tensor([1 / 2.5, 1 / 3.5]))
+        torch.testing.assert_close(
+            block.precondition({"w": torch.ones(1, 2)})["w"][0], torch.tensor([1 / 2.5, 1 / 3.5])
+        )
     assert block.eigenvalues_oi.tolist() == [1.0, 2.0]
 
 
-def test_no_curvature_and_no_damping_gives_zero_instead_of_infinity():
-    assert damped_inverse(torch.zeros(3), 0.0).tolist() == [0, 0, 0]
-
-
-def test_report_gives_shares_by_kind_and_damping_in_the_unit_of_the_block():
-    blocks = [
-        EigenBlock(Layout("w"), "kronecker", torch.full((2, 3), 4.0)),
-        EigenBlock(Layout("n"), "diagonal", torch.ones(2)),
+def split_blocks() -> list[EigenBlock]:
+    _, columns = eigenbasis(moment(4, 1), "x")
+    options = {"filter": Filter(damped, 0.3)}
+    return [
+        EigenBlock(Layout("w"), "embedding", torch.rand(7, 4).double(), columns_ii=columns, **options),
+        EigenBlock(Layout("w", "b"), "head", torch.rand(7, 4).double(), columns_ii=columns, **options),
+        EigenBlock(Layout("w"), "diagonal", torch.rand(7, 3, 2).double(), **options),
+        EigenBlock(Layout("w"), "diagonal", torch.rand(7).double(), **options),
+        EigenBlock(Layout("w"), "identity", torch.ones(()).expand(7, 3)),
     ]
-    report = BlockDiagonalCurvature("kfac", blocks, damping=0.1).report
-    assert report.coverage() == {"kronecker": 0.75, "diagonal": 0.25}
-    assert [(block.mean_eigenvalue, block.damping) for block in report.blocks] == [(4.0, 0.4), (1.0, 0.1)]
+
+
+@pytest.mark.parametrize("block", split_blocks(), ids=lambda block: f"{block.kind}{block.eigenvalues_oi.ndim}")
+@pytest.mark.parametrize("rows_at_once", [1, 2, 3])
+def test_pieces_cover_the_block_once_and_give_what_it_gives(block, rows_at_once):
+    shape = block.eigenvalues_oi.shape if block.layout.bias is None else torch.Size([7, 3])
+    rows = {"w": torch.randn(2, *shape).double(), "b": torch.randn(2, 7).double()}
+    pieces = block.pieces(rows_at_once * block.size // 7)
+    assert [piece.span for piece in pieces] == [(s, min(s + rows_at_once, 7)) for s in range(0, 7, rows_at_once)]
+    assert sum(piece.size for piece in pieces) == block.size
+    whole = block.precondition(rows)
+    for piece in pieces:
+        start, stop = piece.span
+        found = piece.precondition({name: values[:, start:stop] for name, values in rows.items()})
+        for name in block.names:
+            torch.testing.assert_close(found[name], whole[name][:, start:stop], rtol=1e-12, atol=1e-14)
+
+
+def test_a_piece_of_a_piece_knows_its_place():
+    _, second = split_blocks()[0].pieces(16)
+    assert [piece.span for piece in second.pieces(8)] == [(4, 6), (6, 7)]
+
+
+def test_what_cannot_or_need_not_be_split_is_returned_whole():
+    dense, diagonal = kronecker_block(Layout("w")), split_blocks()[0]
+    assert dense.pieces(1) == [dense]
+    assert diagonal.pieces(28) == [diagonal]
+    scalar = EigenBlock(Layout("w"), "diagonal", torch.tensor(2.0), filter=Filter(damped, 2.0))
+    assert scalar.pieces(0) == [scalar]
+    assert scalar.precondition({"w": torch.tensor([4.0, 8.0])})["w"].tolist() == [1, 2]
+    assert [piece.size for piece in diagonal.pieces(1)] == [4] * 7
 
 
 def test_moment_that_is_not_finite_names_its_layer():

@@ -3,49 +3,67 @@
 v is the optimiser's running mean of squared gradients (of the mean loss per token of a training batch, after clipping)
 at step s. √v̂ has the unit of a gradient, not of a Fisher: `S[t, j]` is, per unit of learning rate, the first-order
 fall of task t's loss in one Adam step along domain j's gradient with v̂ and without momentum. Its scale is therefore
-not that of `kfac`; only comparisons between domains carry over. Each parameter tensor is a block, and λ is relative to
-the mean of C over that tensor.
+not that of `kfac`; only comparisons between domains carry over. Each parameter tensor is a block, and a relative λ is
+relative to the mean of C over that tensor.
+
+The functions of the spectrum apply to μ = √v̂ + ε as to any other: `damped` is Adam with λ for its ε, and `horizon` a
+smoother way from gradient descent with step 1/λ, where √v̂ ≪ λ, to Adam's step, where √v̂ ≫ λ. It is not the solution
+of a flow, since √v̂ is no second derivative, and neither is λ a time: with `damping_unit=horizon` λ is an inverse
+learning rate compared with a gradient. A relative λ needs no unit.
 
 Cost: nothing, the optimiser has paid for it. It exists only where the checkpoint comes with its optimiser.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.eigenblock import BlockDiagonalCurvature, EigenBlock, Layout
+from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
+from tikmix_pipeline.influence.curvature.layers import chosen_parameters
+from tikmix_pipeline.influence.curvature.layout import Layout
 from tikmix_pipeline.influence.curvature.report import list_names
-from tikmix_pipeline.influence.gradients import trainable_parameters
+from tikmix_pipeline.influence.gradients import sum_dtype
+from tikmix_pipeline.parameters.measurement import Group
 
 
-def fit_adam(
-    model: nn.Module, state: Mapping[str, Tensor], *, beta2: float, epsilon: float, damping: float
-) -> BlockDiagonalCurvature:
+def adam_blocks(
+    model: nn.Module, groups: Sequence[Group], state: Mapping[str, Tensor], *, beta2: float, epsilon: float
+) -> list[EigenBlock]:
     """Read the curvature off the optimiser's state.
 
     Args:
         model: the checkpoint.
+        groups: which parameters take part.
         state: the optimiser's state at the same checkpoint, as tensors named `<parameter>/<entry>`
             (`Checkpoint.optimizer_tensors`); the entries `exp_avg_sq` and `step` are read.
         beta2: β₂ of the optimiser.
         epsilon: ε of the optimiser.
-        damping: λ as a multiple of the mean of C over each parameter tensor.
 
     Raises:
-        TikmixError: a trainable parameter has no second moment, as after training by Muon or without the state.
+        TikmixError: a parameter that takes part has no second moment, as after training by Muon or without the state.
     """
-    parameters = trainable_parameters(model)
+    if not state:
+        raise TikmixError(
+            "influence.curvature=adam needs the optimiser's state, and this checkpoint comes without one. "
+            "Use influence.curvature=kfac."
+        )
+    parameters = chosen_parameters(model, groups)
     missing = [name for name in parameters if f"{name}/exp_avg_sq" not in state]
     if missing:
         raise TikmixError(
             f"influence.curvature=adam needs the AdamW state of every parameter, but there is none for "
             f"{list_names(missing)}. Use influence.curvature=kfac, or train with train.optimizer=adamw first."
         )
-    blocks = []
-    for name, parameter in parameters.items():
-        correction = 1 - beta2 ** float(state[f"{name}/step"])
-        root = torch.sqrt(state[f"{name}/exp_avg_sq"].to(parameter) / correction)
-        blocks.append(EigenBlock(Layout(name), "adam", root + epsilon))
-    return BlockDiagonalCurvature("adam", blocks, damping=damping)
+    return [
+        EigenBlock(Layout(name), "adam", step_divisors(state, name, parameter, beta2=beta2, epsilon=epsilon))
+        for name, parameter in parameters.items()
+    ]
+
+
+def step_divisors(state: Mapping[str, Tensor], name: str, parameter: Tensor, *, beta2: float, epsilon: float) -> Tensor:
+    """Return √v̂ + ε of one parameter, what AdamW divides its steps by."""
+    correction = 1 - beta2 ** float(state[f"{name}/step"])
+    second = state[f"{name}/exp_avg_sq"].to(device=parameter.device, dtype=sum_dtype(parameter))
+    return torch.sqrt(second / correction) + epsilon

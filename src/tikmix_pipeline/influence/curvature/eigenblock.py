@@ -1,63 +1,28 @@
-"""Block-diagonal curvatures, each block in its eigenbasis.
+"""One block of C in its eigenbasis, and f(C) times many gradients.
 
 A block covers one weight matrix W_oi, with its bias as a last column where it has one, and has Kronecker eigenvectors:
 
     C = (Q_G ⊗ Q_A) diag(μ) (Q_G ⊗ Q_A)ᵀ,        f(C) X = Q_G ((Q_Gᵀ X Q_A) ∘ f(μ)) Q_Aᵀ.
 
 A side on which C is already diagonal needs no eigenvectors; with neither side the block is a plain diagonal, of any
-shape. Everything that is done with C is a function of its eigenvalues; here f(μ) = 1/(μ + λ) with
+shape. All that is done with C is a function f of its eigenvalues (`spectrum`), taken in float64 each time and then cast
+to the precision of the gradients.
 
-    λ = damping · mean(μ)     for each block by itself.
-
-Axes: o rows of the matrix (outputs of a layer), i columns (inputs, and the bias).
+Axes: N gradients, o rows of the matrix (outputs of a layer), i columns (inputs, and the bias).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+import dataclasses
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureReport
-from tikmix_pipeline.influence.gradients import Gradient
+from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.spectrum import UNITY, Filter
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the matrix of a block lies in a gradient.
-
-    Attributes:
-        weight: name of the weight.
-        bias: name of the bias that makes the last column, if any.
-        transposed: the weight is stored as (inputs, outputs).
-    """
-
-    weight: str
-    bias: str | None = None
-    transposed: bool = False
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parameters in the block."""
-        return (self.weight,) if self.bias is None else (self.weight, self.bias)
-
-    def gather(self, gradient: Gradient) -> Tensor:
-        """Return the block of a gradient as a matrix."""
-        matrix_oi = gradient[self.weight].T if self.transposed else gradient[self.weight]
-        return matrix_oi if self.bias is None else torch.cat([matrix_oi, gradient[self.bias][:, None]], dim=1)
-
-    def scatter(self, matrix_oi: Tensor) -> Gradient:
-        """Undo `gather`."""
-        weight_oi = matrix_oi if self.bias is None else matrix_oi[:, :-1]
-        parts = {self.weight: weight_oi.T if self.transposed else weight_oi}
-        return parts if self.bias is None else parts | {self.bias: matrix_oi[:, -1]}
-
-
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class EigenBlock:
-    """One block of C: a layout, its eigenvalues and the eigenvectors of the sides that have any.
+    """A layout, its eigenvalues, the eigenvectors of the sides that have any, and f.
 
     Attributes:
         layout: which parameters, and how they form a matrix.
@@ -65,6 +30,8 @@ class EigenBlock:
         eigenvalues_oi: μ, non-negative, never changed after construction.
         rows_oo: eigenvectors of the output side as columns; None where C is diagonal there.
         columns_ii: eigenvectors of the input side as columns; None where C is diagonal there.
+        filter: f and its λ.
+        span: of a piece, the slice [start, stop) along the first axis of its parameters that it covers.
     """
 
     layout: Layout
@@ -72,63 +39,64 @@ class EigenBlock:
     eigenvalues_oi: Tensor
     rows_oo: Tensor | None = None
     columns_ii: Tensor | None = None
+    filter: Filter = UNITY
+    span: tuple[int, int] | None = None
 
-    def apply(self, gradient: Gradient, function: Callable[[Tensor], Tensor]) -> Gradient:
-        """Return f(C) times the block of `gradient`, for an elementwise `function` f of the eigenvalues."""
-        matrix_oi = self.layout.gather(gradient)
-        if self.rows_oo is not None:
-            matrix_oi = self.rows_oo.T @ matrix_oi
-        if self.columns_ii is not None:
-            matrix_oi = matrix_oi @ self.columns_ii
-        matrix_oi = matrix_oi * function(self.eigenvalues_oi)
-        if self.rows_oo is not None:
-            matrix_oi = self.rows_oo @ matrix_oi
-        if self.columns_ii is not None:
-            matrix_oi = matrix_oi @ self.columns_ii.T
-        return self.layout.scatter(matrix_oi)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the block."""
+        return self.layout.names
 
+    @property
+    def size(self) -> int:
+        """Scalar parameters in the block."""
+        return self.eigenvalues_oi.numel()
 
-def eigenbasis(moment: Tensor, of: str) -> tuple[Tensor, Tensor]:
-    """Decompose a second moment in float64; rounding that makes eigenvalues negative is clamped.
+    def precondition(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return f(C) times each of N gradients.
 
-    Returns:
-        Eigenvalues, ascending, and eigenvectors as columns, both float64.
+        Working memory: about three times the N gradients of the block.
 
-    Raises:
-        TikmixError: the moment of layer `of` is not finite.
-    """
-    if not moment.isfinite().all():
-        raise TikmixError(
-            f"The curvature of {of} is not finite. The checkpoint has diverged, or its weights are in a precision too "
-            "low to measure at: load it in float32."
-        )
-    eigenvalues, eigenvectors = torch.linalg.eigh(moment.double())
-    return eigenvalues.clamp(min=0), eigenvectors
+        Args:
+            rows: of every parameter in the block, (N, *shape), or (N, stop − start, ...) for a piece; on the block's
+                device, left as they are. Anything else in the mapping is ignored.
 
+        Returns:
+            The same shapes, in the precision of `rows`.
+        """
+        matrix_Noi = self.layout.gather(rows)
+        rows_oo, columns_ii = _like(self.rows_oo, matrix_Noi), _like(self.columns_ii, matrix_Noi)
+        if rows_oo is not None:
+            matrix_Noi = rows_oo.T @ matrix_Noi
+        if columns_ii is not None:
+            matrix_Noi = matrix_Noi @ columns_ii
+        matrix_Noi = matrix_Noi * self.filter.multiplier(self.eigenvalues_oi).to(matrix_Noi.dtype)
+        if rows_oo is not None:
+            matrix_Noi = rows_oo @ matrix_Noi
+        if columns_ii is not None:
+            matrix_Noi = matrix_Noi @ columns_ii.T
+        return self.layout.scatter(matrix_Noi)
 
-def damped_inverse(eigenvalues: Tensor, damping: float) -> Tensor:
-    """Return 1/(μ + λ); zero where a block has no curvature at all and its λ is therefore zero."""
-    if damping == 0:
-        return torch.zeros_like(eigenvalues)
-    return 1 / (eigenvalues + damping)
+    def pieces(self, most_scalars: int) -> Sequence["EigenBlock"]:
+        """Split the block along the first axis of its parameters into pieces of no more scalars, exactly.
 
-
-class BlockDiagonalCurvature:
-    """A curvature made of eigen-blocks, each damped by a multiple of its own mean eigenvalue."""
-
-    def __init__(self, name: str, blocks: Sequence[EigenBlock], *, damping: float) -> None:
-        means = [block.eigenvalues_oi.double().mean().item() for block in blocks]
-        self.blocks = tuple(blocks)
-        self.dampings = tuple(damping * mean for mean in means)
-        reports = [
-            BlockReport(block.layout.names, block.kind, block.eigenvalues_oi.numel(), mean, damping * mean)
-            for block, mean in zip(blocks, means, strict=True)
+        C does not mix rows where it has no eigenvectors for them, so f of a piece, at the λ of the block, is the piece
+        of f. A block that does mix them cannot be split and is returned whole, and so is a single row.
+        """
+        divisible = self.rows_oo is None and self.eigenvalues_oi.ndim > 0
+        if not divisible or self.size <= most_scalars:
+            return [self]
+        rows = len(self.eigenvalues_oi)
+        at_once = max(1, most_scalars * rows // self.size)
+        first = 0 if self.span is None else self.span[0]
+        bounds = [(start, min(start + at_once, rows)) for start in range(0, rows, at_once)]
+        return [
+            dataclasses.replace(
+                self, eigenvalues_oi=self.eigenvalues_oi[start:stop], span=(first + start, first + stop)
+            )
+            for start, stop in bounds
         ]
-        self.report = CurvatureReport(name, tuple(reports))
 
-    def precondition(self, gradient: Gradient) -> Gradient:
-        """Return `(C + λI)⁻¹ gradient`; a block without any curvature gives zero."""
-        result: Gradient = {}
-        for block, damping in zip(self.blocks, self.dampings, strict=True):
-            result |= block.apply(gradient, partial(damped_inverse, damping=damping))
-        return {name: result[name] for name in gradient}
+
+def _like(eigenvectors: Tensor | None, matrix: Tensor) -> Tensor | None:
+    return None if eigenvectors is None else eigenvectors.to(matrix.dtype)

@@ -1,48 +1,224 @@
-"""The curvature that the parameters ask for."""
+"""The Fisher of a model at a checkpoint, from one or two passes over text.
 
-from collections.abc import Mapping, Sequence
+| kind | passes | |
+|---|---|---|
+| kfac | 1 | second moments: `kfac` |
+| diagonal | 1 | eigenvalues in the standard basis: `eigenvalues` |
+| ekfac | 2 | second moments, then eigenvalues in the basis of K-FAC with the same labels |
 
+The model's `.grad`, `requires_grad`, hooks and training mode are left as they were. The result does not depend on how
+the sequences are cut into batches.
+
+Axes: B sequences, P positions, N loss-carrying positions, V vocabulary.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.adam import fit_adam
-from tikmix_pipeline.influence.curvature.identity import IdentityCurvature
-from tikmix_pipeline.influence.curvature.kfac import fit_kfac
-from tikmix_pipeline.influence.curvature.report import Curvature
-from tikmix_pipeline.parameters.measurement import InfluenceParameters
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.influence.curvature.eigenvalues import Basis, EigenvaluePass
+from tikmix_pipeline.influence.curvature.factors import Factors, Kind, Labels, LayerFactors
+from tikmix_pipeline.influence.curvature.head import HeadBatch
+from tikmix_pipeline.influence.curvature.kfac import KfacPass
+from tikmix_pipeline.influence.curvature.kronecker import Decompositions
+from tikmix_pipeline.influence.curvature.labels import sample_labels
+from tikmix_pipeline.influence.curvature.layers import Layer, find_layers
+from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.passes import Pass
+from tikmix_pipeline.influence.curvature.positions import Positions
+from tikmix_pipeline.influence.curvature.progress import FitProgress
+from tikmix_pipeline.influence.curvature.taps import Taps
+from tikmix_pipeline.influence.gradients import evaluation_mode
+from tikmix_pipeline.lm.loss import device_of, next_token_logits
+from tikmix_pipeline.parameters.measurement import Group
+from tikmix_pipeline.progress import progress_bar
 
 
-def fit_curvature(
-    parameters: InfluenceParameters,
+def fit_factors(
     model: nn.Module,
-    *,
     batches: Sequence[TokenBatch],
-    optimizer_state: Mapping[str, Tensor],
-    train: TrainParameters,
+    *,
+    kind: Kind,
+    fisher: Labels,
     seed: int,
-) -> Curvature:
-    """Fit `influence.curvature` at a checkpoint.
+    groups: Sequence[Group],
+    progress: FitProgress | None = None,
+) -> Factors:
+    """Fit the Fisher to a model on training text.
 
     Args:
-        parameters: names the curvature and its damping.
-        model: the checkpoint.
-        batches: windows of text spread evenly over domains; read by `kfac` only.
-        optimizer_state: `Checkpoint.optimizer_tensors()`, empty for a checkpoint without; read by `adam` only.
-        train: β₂ and ε of that optimiser.
-        seed: decides the labels that `kfac` samples.
+        model: the checkpoint, on the device to work on. Sums are in float32 whatever lower precision it has.
+        batches: windows of text, spread evenly over domains (`parts.take_evenly`).
+        kind: how the Fisher is approximated.
+        fisher: labels sampled from the model (`true`), or those of the text (`empirical`).
+        seed: decides the sampled labels.
+        groups: kinds of parameters that take part.
+        progress: where to keep what is summed so far; a fit that finds its own goes on from there, to the same bits.
 
     Raises:
-        TikmixError: `adam` without the optimiser's state, or what the curvature itself refuses.
+        TikmixError: a parameter of the groups belongs to no known kind of layer, the batches carry no loss, or the
+            second moments are not finite.
     """
-    if parameters.curvature == "identity":
-        return IdentityCurvature(model)
-    if parameters.curvature == "adam":
-        if not optimizer_state:
-            raise TikmixError(
-                "influence.curvature=adam needs the optimiser's state, and this checkpoint comes without one. "
-                "Use influence.curvature=kfac."
-            )
-        return fit_adam(model, optimizer_state, beta2=train.beta2, epsilon=train.epsilon, damping=parameters.damping)
-    return fit_kfac(model, batches, damping=parameters.damping, seed=seed)
+    layers = find_layers(model, groups)
+    tokens = sum(batch.loss_tokens for batch in batches)
+    if tokens == 0:
+        raise TikmixError("There is no text to fit the curvature on. Raise influence.factor_tokens.")
+    if progress is not None:
+        settings = f"{kind} {fisher} {seed} {' '.join(sorted(groups))} {len(batches)} {tokens}"
+        progress = dataclasses.replace(progress, key=f"{progress.key} {settings}")
+    run = _Run(model, batches, fisher, seed, tokens, progress)
+    empty = Factors(kind, fisher, seed, tokens, tuple(groups), (), {})
+    if kind == "diagonal":
+        factors = _fit_diagonal(run, layers, empty)
+    elif kind == "kfac":
+        factors = _fit_kfac(run, layers, empty)
+    else:
+        factors = _fit_ekfac(run, layers, empty)
+    if progress is not None:
+        progress.remove()
+    return factors
+
+
+def _fit_kfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
+    moments = KfacPass(layers)
+    tensors = run.through("K-FAC", moments)
+    return dataclasses.replace(empty, layers=tuple(moments.factors()), tensors=tensors)
+
+
+def _fit_diagonal(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
+    """Take the bias back out of the matrix of its layer: a diagonal has one block per parameter."""
+    found = run.through("Fisher diagonal", EigenvaluePass(layers, {}))
+    factors: list[LayerFactors] = []
+    tensors: dict[str, Tensor] = {}
+    for layer in layers:
+        if layer.kind == "elementwise":
+            of_layer = {name: found[f"{layer.name}/{key}"] for key, name in layer.parameters.items()}
+        elif layer.kind == "head" and layer.tied:
+            continue
+        else:
+            of_layer = layer.layout.scatter(found[f"{layer.name}/eigenvalues"])
+        for name, values in of_layer.items():
+            factors.append(LayerFactors(layer.name, layer.group, "diagonal", Layout(name), {"eigenvalues": name}))
+            tensors[name] = values.contiguous()
+    return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors)
+
+
+def _fit_ekfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
+    stage = "EK-FAC eigenvalues"
+    found = run.bases_for(stage)
+    if found is None:
+        found = _eigenbases(_fit_kfac(run, layers, empty), run.device)
+        run.keep_bases(stage, found)
+    bases = {
+        of.layer: Basis(_on(found, of, "rows", run.device), _on(found, of, "columns", run.device))
+        for of in found.layers
+        if "columns" in of.tensors
+    }
+    corrected = run.through(stage, EigenvaluePass([la for la in layers if la.kind != "elementwise"], bases))
+    factors = [
+        dataclasses.replace(of, tensors={**of.tensors, "eigenvalues": f"{of.layer}/eigenvalues"})
+        if of.layer in bases
+        else of
+        for of in found.layers
+    ]
+    return dataclasses.replace(empty, layers=tuple(factors), tensors={**found.tensors, **corrected})
+
+
+def _eigenbases(kfac: Factors, device: torch.device) -> Factors:
+    """Replace Kronecker factors by their eigenvectors; diagonals stay as they are."""
+    decompositions = Decompositions(kfac, device)
+    layers: list[LayerFactors] = []
+    tensors: dict[str, Tensor] = {}
+    for of in kfac.layers:
+        if "eigenvalues" in of.tensors:
+            names, values = dict(of.tensors), {"eigenvalues": kfac.tensors[of.tensors["eigenvalues"]]}
+        else:
+            block = decompositions.of(of)
+            # layers that share an input share its eigenvectors
+            owner = of.tensors["input"].removesuffix("/input") if of.kind == "kronecker" else of.layer
+            names, values = {"columns": f"{owner}/columns"}, {"columns": block.columns_ii}
+            if block.rows_oo is not None:
+                names["rows"], values["rows"] = f"{of.layer}/rows", block.rows_oo
+        layers.append(dataclasses.replace(of, tensors=names))
+        tensors |= {names[role]: value for role, value in values.items()}
+    return dataclasses.replace(kfac, layers=tuple(layers), tensors=tensors)
+
+
+def _on(factors: Factors, of: LayerFactors, role: str, device: torch.device) -> Tensor | None:
+    return factors.tensors[of.tensors[role]].to(device) if role in of.tensors else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A model, the text it is fitted on, and what is needed to go through it once more."""
+
+    model: nn.Module
+    batches: Sequence[TokenBatch]
+    fisher: Labels
+    seed: int
+    tokens: int
+    progress: FitProgress | None
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.model)
+
+    def bases_for(self, stage: str) -> Factors | None:
+        """Return what the pass before this stage found, if that was kept."""
+        begun = self.progress is not None and self.progress.load(stage) is not None
+        return Factors.load(self.progress.bases) if begun and self.progress is not None else None
+
+    def keep_bases(self, stage: str, bases: Factors) -> None:
+        """Keep what a pass found; only then does the progress say that this stage has begun."""
+        if self.progress is not None:
+            bases.save(self.progress.bases)
+            self.progress.save(stage, {"done": 0}, {})
+
+    def through(self, stage: str, moments: Pass) -> dict[str, Tensor]:
+        """Go through the text once and return the moments of its tokens by name."""
+        generator = torch.Generator().manual_seed(self.seed)
+        done = self._restore(stage, moments, generator)
+        taps = Taps(self.model, moments.tapped, moments.head, moments.receive)
+        with evaluation_mode(self.model), taps.attached(), progress_bar(stage, self.tokens, "tok") as bar:
+            for index, batch in enumerate(self.batches):
+                if index >= done and batch.loss_tokens:
+                    self._add_batch(batch, moments, taps, generator)
+                bar.update(batch.loss_tokens)
+                if index >= done and self.progress is not None and self.progress.due:
+                    notes = {"done": index + 1, "moments": moments.notes()}
+                    self.progress.save(stage, notes, moments.sums() | {"generator": generator.get_state()})
+        return moments.finish(self.tokens)
+
+    def _restore(self, stage: str, moments: Pass, generator: torch.Generator) -> int:
+        """Return how many batches are done."""
+        saved = self.progress.load(stage) if self.progress is not None else None
+        if saved is None or saved[0]["done"] == 0:
+            return 0
+        notes, tensors = saved
+        generator.set_state(tensors.pop("generator"))
+        moments.prepare(notes["moments"])
+        for name, values in moments.sums().items():
+            values.copy_(tensors[name])
+        return int(notes["done"])
+
+    def _add_batch(self, batch: TokenBatch, moments: Pass, taps: Taps, generator: torch.Generator) -> None:
+        at = Positions.of(batch, self.device)
+        with taps.batch(at), torch.enable_grad():
+            tokens_BS = torch.from_numpy(batch.tokens_BS).to(self.device)
+            logits_BPV = next_token_logits(self.model, tokens_BS)
+            logits_NV = at.rows(logits_BPV, "logits")
+            probability_NV = logits_NV.detach().softmax(dim=1)
+            expected = self.fisher == "true"
+            labels_N = sample_labels(probability_NV, generator) if expected else tokens_BS[:, 1:][at.carries_BP]
+            head = None
+            if moments.head is not None:
+                call = taps.head_call()
+                head = HeadBatch.of(call, logits_BPV, probability_NV, labels_N, at=at, expected=expected)
+            moments.end_forward(taps.calls, at)
+            taps.backward(F.cross_entropy(logits_NV, labels_N, reduction="sum"))
+            moments.end_batch(head, at)

@@ -1,27 +1,29 @@
 """The identity: C = I, so that Group Influence is the plain dot product of mean gradients.
 
-    (C + λI)⁻¹ g = g
+    f(C) g = g
 
-There is no damping: it would only rescale everything. Learning rate times `S[t, j]` is then the first-order fall of
-task t's loss in one step of gradient descent on domain j.
+There is no damping and no horizon: they would only rescale everything. Learning rate times `S[t, j]` is then the
+first-order fall of task t's loss in one step of gradient descent on domain j.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
-from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureReport
-from tikmix_pipeline.influence.gradients import Gradient, trainable_parameters
+from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
+from tikmix_pipeline.influence.curvature.layers import chosen_parameters
+from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.parameters.measurement import Group
 
 
-class IdentityCurvature:
-    """C = I over the trainable parameters of a model."""
+def identity_blocks(model: nn.Module, groups: Sequence[Group]) -> list[EigenBlock]:
+    """Return one block per trainable parameter of the groups; its eigenvalues take no memory.
 
-    def __init__(self, model: nn.Module) -> None:
-        blocks = tuple(
-            BlockReport((name,), kind="identity", size=parameter.numel(), mean_eigenvalue=1.0, damping=0.0)
-            for name, parameter in trainable_parameters(model).items()
-        )
-        self.report = CurvatureReport("identity", blocks)
-
-    def precondition(self, gradient: Gradient) -> Gradient:
-        """Return the gradient itself."""
-        return dict(gradient)
+    Raises:
+        TikmixError: there is no such parameter.
+    """
+    return [
+        EigenBlock(Layout(name), "identity", torch.ones((), device=parameter.device).expand(parameter.shape))
+        for name, parameter in chosen_parameters(model, groups).items()
+    ]

@@ -1,16 +1,24 @@
-"""The layers of a model that K-FAC has a block for, and the refusal to leave any trainable parameter out."""
+"""The layers of a model that the Fisher has a block for, and the groups that all parameters fall into.
 
-from collections.abc import Iterator
+A group (`influence.groups`) is what a parameter is for: `embedding` looks tokens or positions up, `head` maps to
+logits, `linear` is every other layer with a matrix, its bias included, and `elementwise` the rest. A parameter that
+several modules share is of the first group in this order: embedding, head, linear, elementwise. Every parameter has a
+group; the Fisher has a block for a layer only where the forward that runs is known.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.curvature.layout import Layout
 from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.gradients import trainable_parameters
+from tikmix_pipeline.parameters.measurement import Group
 
-Kind = Literal["linear", "embedding", "head", "elementwise"]
+_ORDER: tuple[Group, ...] = ("embedding", "head", "linear", "elementwise")
 
 
 @runtime_checkable
@@ -32,36 +40,95 @@ class Layer:
 
     name: str
     module: nn.Module
-    kind: Kind
+    kind: Group
     parameters: dict[str, str]
     tied: bool = False
 
+    @property
+    def group(self) -> Group:
+        """What its parameters count as; a tied head's weight is the embedding's."""
+        return "embedding" if self.tied else self.kind
 
-def find_layers(model: nn.Module) -> list[Layer]:
-    """Assign every trainable parameter to one layer, or to an embedding and the output head that share it.
+    @property
+    def has_bias(self) -> bool:
+        """A trainable bias takes part."""
+        return "bias" in self.parameters
+
+    @property
+    def layout(self) -> Layout:
+        """How weight and bias form a matrix; of an elementwise layer they do not."""
+        transposed = self.kind == "linear" and not isinstance(self.module, nn.Linear)
+        return Layout(self.parameters["weight"], self.parameters.get("bias"), transposed=transposed)
+
+
+def chosen_parameters(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters of the chosen groups, by name.
 
     Raises:
-        TikmixError: a trainable parameter belongs to no known kind of layer, or is shared in any other way.
+        TikmixError: there are none.
     """
+    owned = parameter_groups(model)
+    chosen = {name: p for name, p in trainable_parameters(model).items() if owned[name] in groups}
+    if not chosen:
+        raise TikmixError(
+            f"influence.groups ({', '.join(groups)}) holds no trainable parameter of this model. Its parameters are in "
+            f"{', '.join(sorted(set(owned.values())))}; a head that is tied to the embedding belongs to embedding."
+        )
+    return chosen
+
+
+def parameter_groups(model: nn.Module) -> dict[str, Group]:
+    """Return the group of every trainable parameter, in the order of `named_parameters()`."""
     names = {id(parameter): name for name, parameter in trainable_parameters(model).items()}
-    head = model.get_output_embeddings() if isinstance(model, _NamesItsHead) else None
-    embeddings = {
-        id(m.weight) for m in model.modules() if _kind(m, head) == "embedding" and isinstance(m, nn.Embedding)
-    }
+    head = _head_of(model)
+    found: dict[str, Group] = {}
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        group = _group(module, own, head)
+        for name in (names[id(p)] for p in own if id(p) in names):
+            found[name] = min(group, found.get(name, group), key=_ORDER.index)
+    return {name: found[name] for name in names.values()}
+
+
+def find_layers(model: nn.Module, groups: Sequence[Group]) -> list[Layer]:
+    """Assign every trainable parameter of the groups to one layer, or to an embedding and the head that share it.
+
+    Raises:
+        TikmixError: the groups hold no parameter, or one that belongs to no known kind of layer or is shared in any
+            other way.
+    """
+    chosen = chosen_parameters(model, groups)
+    names = {id(parameter): name for name, parameter in chosen.items()}
+    head = _head_of(model)
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding) and _kind(m, head)}
     tied_weight = id(head.weight) if isinstance(head, nn.Linear) and id(head.weight) in embeddings else None
-    layers = []
+    layers: list[Layer] = []
+    unknown: list[str] = []
     for name, module in model.named_modules():
         kind = _kind(module, head)
         own = {key: names[id(p)] for key, p in module.named_parameters(recurse=False) if id(p) in names}
-        if kind is None or not own or (kind != "elementwise" and "weight" not in own):
-            continue
-        tied = kind in ("embedding", "head") and id(module.weight) == tied_weight
-        layers.append(Layer(name, module, kind, {"weight": own["weight"]} if tied else own, tied))
-    _require_coverage(list(names.values()), layers)
+        if kind is None or (kind != "elementwise" and "weight" not in own):
+            unknown += own.values()
+        elif own:
+            tied = kind in ("embedding", "head") and id(module.weight) == tied_weight
+            layers.append(Layer(name, module, kind, {"weight": own["weight"]} if tied else own, tied))
+    _require_coverage(list(chosen), layers, unknown)
     return layers
 
 
-def _kind(module: nn.Module, head: nn.Module | None) -> Kind | None:
+def _head_of(model: nn.Module) -> nn.Module | None:
+    return model.get_output_embeddings() if isinstance(model, _NamesItsHead) else None
+
+
+def _group(module: nn.Module, own: Sequence[nn.Parameter], head: nn.Module | None) -> Group:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if module is head:
+        return "head"
+    return "linear" if any(parameter.ndim > 1 for parameter in own) else "elementwise"
+
+
+def _kind(module: nn.Module, head: nn.Module | None) -> Group | None:
     """Classify by the forward that runs: a subclass that overrides it computes something else."""
     from transformers.pytorch_utils import Conv1D
 
@@ -77,17 +144,17 @@ def _kind(module: nn.Module, head: nn.Module | None) -> Kind | None:
     return "elementwise" if own and is_leaf and all(p.ndim <= 1 for p in own) else None
 
 
-def _require_coverage(names: list[str], layers: list[Layer]) -> None:
+def _require_coverage(names: list[str], layers: list[Layer], unknown: list[str]) -> None:
     owners = dict(_owners(names, layers))
-    uncovered = [name for name, of in owners.items() if not of]
+    uncovered = [name for name, of in owners.items() if not of or name in unknown]
     shared = [
         name for name, of in owners.items() if len(of) > 1 and sorted(la.kind for la in of) != ["embedding", "head"]
     ]
     if uncovered or shared:
         reason = "does not know the kind of layer of" if uncovered else "cannot handle layers that share"
         raise TikmixError(
-            f"influence.curvature=kfac {reason} {list_names(uncovered or shared)}. Freeze them (requires_grad=False), "
-            "or use influence.curvature=adam or identity."
+            f"The Fisher {reason} {list_names(uncovered or shared)}. Freeze them (requires_grad=False), leave their "
+            "kind out of influence.groups, or use influence.curvature=adam or identity."
         )
 
 

@@ -1,10 +1,7 @@
-"""What every curvature offers, and its account of itself: which parameters it covers, how, and with what damping."""
+"""A curvature's account of itself: which parameters it covers, how, and with what damping."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from tikmix_pipeline.influence.gradients import Gradient
 
 
 @dataclass(frozen=True)
@@ -28,27 +25,33 @@ class BlockReport:
 
 @dataclass(frozen=True)
 class CurvatureReport:
-    """All blocks of a curvature."""
+    """All blocks of a curvature.
+
+    Attributes:
+        curvature: `influence.curvature`.
+        inverse: `influence.inverse`; `none` where f = 1.
+        damping: `influence.damping`, in `damping_unit`.
+        damping_unit: `influence.damping_unit`; `none` where f = 1.
+        groups: the groups of parameters that take part.
+        left_out: share of the trainable scalar parameters that take no part.
+        blocks: λ and mean eigenvalue of every block.
+    """
 
     curvature: str
+    inverse: str
+    damping: float
+    damping_unit: str
+    groups: tuple[str, ...]
+    left_out: float
     blocks: tuple[BlockReport, ...]
 
     def coverage(self) -> dict[str, float]:
-        """Return the share of scalar parameters covered by each kind of block; the shares sum to one."""
-        total = sum(block.size for block in self.blocks)
+        """Return the share of trainable scalar parameters in each kind of block; with `left_out` they sum to one."""
+        covered = sum(block.size for block in self.blocks)
         kinds = dict.fromkeys(block.kind for block in self.blocks)
-        return {kind: sum(b.size for b in self.blocks if b.kind == kind) / total for kind in kinds}
-
-
-class Curvature(Protocol):
-    """A positive semi-definite C over all trainable parameters, damped."""
-
-    @property
-    def report(self) -> CurvatureReport:
-        """What is covered by which kind of block, and the damping of each."""
-
-    def precondition(self, gradient: Gradient) -> Gradient:
-        """Return `(C + λI)⁻¹ gradient`, parameter by parameter; `gradient` is left as it was."""
+        return {
+            kind: (1 - self.left_out) * sum(b.size for b in self.blocks if b.kind == kind) / covered for kind in kinds
+        }
 
 
 def list_names(names: Sequence[str], shown: int = 5) -> str:

@@ -1,67 +1,62 @@
 """Hooks that carry inputs and output gradients from the layers of a model to their second moments.
 
-A forward hook keeps a layer's input until the gradient of its output arrives. The backward pass goes to the outputs of
-the embeddings only, so no gradient of any weight is computed, and `.grad` is never written.
+A forward hook keeps a layer's input until the gradient of its output arrives; once all calls of a layer in a batch have
+theirs, they are handed over and let go, so that at no time the gradients of all layers are held. The backward pass goes
+to the outputs of the embeddings only, so no gradient of any weight is computed, and `.grad` is never written.
 
-Axes: B sequences, P positions, N loss-carrying positions, V vocabulary.
+Axes: B sequences, P positions, V vocabulary, i inputs of a layer, o outputs.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.layers import Layer
+from tikmix_pipeline.influence.curvature.positions import Positions
 from tikmix_pipeline.influence.curvature.report import list_names
-from tikmix_pipeline.influence.curvature.statistics import (
-    ElementwiseMoments,
-    EmbeddingMoments,
-    HeadMoments,
-    LinearMoments,
-    Positions,
-)
 
-_Add = Callable[[Tensor, Tensor, Positions], None]
+
+@dataclass
+class Call:
+    """One call of a layer in a batch.
+
+    Attributes:
+        inputs: what it was called with, detached.
+        gradient: of the summed loss by its output, once the backward pass has come by.
+    """
+
+    inputs: Tensor
+    gradient: Tensor | None = None
+
+
+Receive = Callable[[str, Sequence[tuple[Tensor, Tensor]], Positions], None]
+"""Takes the name of a layer, input and gradient of all its calls in the batch, and the batch's positions."""
 
 
 class Taps:
-    """The second moments of all layers, and the hooks that feed them."""
+    """Hooks on the layers of a model.
 
-    def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
-        self.linear: dict[str, LinearMoments] = {}
-        self.embedding: dict[str, EmbeddingMoments] = {}
-        self.elementwise: dict[str, ElementwiseMoments] = {}
-        self.head: dict[str, HeadMoments] = {}
+    Attributes:
+        calls: the calls of each layer in this batch that are not handed over yet.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Mapping[str, nn.Module], head: nn.Module | None, receive: Receive
+    ) -> None:
+        self.calls: dict[str, list[Call]] = {}
         self._model = model
-        self._head_module: nn.Module | None = None
-        self._adders: dict[str, tuple[nn.Module, _Add]] = {}
-        for layer in layers:
-            self._add_layer(layer)
-        self._silent = set(self._adders)
-        self._at = Positions(torch.empty(0, 0, dtype=torch.bool), everywhere=True)
+        self._layers = dict(layers)
+        self._head = head
+        self._receive = receive
+        self._silent = set(layers)
+        self._at: Positions | None = None
         self._roots: list[Tensor] = []
         self._head_call: tuple[Tensor, Tensor] | None = None
-
-    def _add_layer(self, layer: Layer) -> None:
-        bias = "bias" in layer.parameters
-        if layer.kind == "elementwise":
-            elementwise = self.elementwise[layer.name] = ElementwiseMoments(layer.name, layer.module)
-            self._adders[layer.name] = layer.module, elementwise.add
-            return
-        weight = layer.module.get_parameter("weight").detach()
-        if layer.kind == "linear":
-            weight_oi = weight if isinstance(layer.module, nn.Linear) else weight.T
-            linear = self.linear[layer.name] = LinearMoments(layer.name, weight_oi, bias=bias)
-            self._adders[layer.name] = layer.module, linear.add
-        elif layer.kind == "embedding":
-            embedding = self.embedding[layer.name] = EmbeddingMoments(layer.name, weight)
-            self._adders[layer.name] = layer.module, embedding.add
-        else:
-            self.head[layer.name] = HeadMoments(layer.name, weight, bias=bias)
-            self._head_module = layer.module
 
     @contextlib.contextmanager
     def attached(self) -> Iterator[None]:
@@ -71,35 +66,32 @@ class Taps:
                 if isinstance(module, nn.Embedding):
                     stack.callback(module.register_forward_pre_hook(self._expand_ids).remove)
                     stack.callback(module.register_forward_hook(self._keep_root).remove)
-            for name, (module, add) in self._adders.items():
-                stack.callback(module.register_forward_hook(self._gradient_tap(name, add)).remove)
-            if self._head_module is not None:
-                stack.callback(self._head_module.register_forward_hook(self._keep_head_call).remove)
+            for name, module in self._layers.items():
+                stack.callback(module.register_forward_hook(partial(self._tap, name)).remove)
+            if self._head is not None:
+                stack.callback(self._head.register_forward_hook(self._keep_head_call).remove)
             yield
 
     @contextlib.contextmanager
     def batch(self, at: Positions) -> Iterator[None]:
-        """Take a batch whose loss is at these positions, and let go of its tensors at the end."""
+        """Take a batch, and let go of its tensors at the end."""
         self._at = at
         try:
             yield
         finally:
-            self._roots, self._head_call = [], None
+            self._at, self.calls, self._roots, self._head_call = None, {}, [], None
 
-    def add_head(self, logits_BPV: Tensor, probability_NV: Tensor) -> None:
-        """Add the batch to the head's moments, whose expectation over labels needs no sample."""
-        if not self.head:
-            return
+    def head_call(self) -> tuple[Tensor, Tensor]:
+        """Return the head's input, detached, and its output in this batch.
+
+        Raises:
+            TikmixError: the head did not run.
+        """
         if self._head_call is None:
-            raise TikmixError("influence.curvature=kfac: the model's output head did not run. Use adam or identity.")
-        (head,) = self.head.values()
-        inputs_BPi, outputs_BPV = self._head_call
-        if outputs_BPV is logits_BPV:
-            slope = probability_NV.new_ones(())
-        else:
-            (slope_BPV,) = torch.autograd.grad(logits_BPV.sum(), outputs_BPV, retain_graph=True)
-            slope = slope_BPV[self._at.carries_BP].to(probability_NV)
-        head.add(inputs_BPi, slope, probability_NV, self._at)
+            raise TikmixError(
+                "The Fisher: the model's output head did not run. Use influence.curvature=adam or identity."
+            )
+        return self._head_call
 
     def backward(self, loss: Tensor) -> None:
         """Send the gradient of the summed loss through the hooks.
@@ -107,20 +99,45 @@ class Taps:
         Raises:
             TikmixError: a layer with trainable parameters got no gradient.
         """
+        if not self._layers:
+            return
         if not self._roots:
-            raise TikmixError("influence.curvature=kfac needs a model that reads its tokens through nn.Embedding.")
+            raise TikmixError("The Fisher needs a model that reads its tokens through nn.Embedding.")
         torch.autograd.grad(loss, self._roots, allow_unused=True)
-        for moments in self.elementwise.values():
-            moments.end_batch()
+        for name in list(self.calls):
+            self._hand_over(name)
         if self._silent:
             raise TikmixError(
-                f"influence.curvature=kfac: no gradient reaches layer {list_names(sorted(self._silent))}. Freeze its "
-                "parameters (requires_grad=False), or use influence.curvature=adam or identity."
+                f"The Fisher: no gradient reaches layer {list_names(sorted(self._silent))}. Freeze its parameters "
+                "(requires_grad=False), leave its kind out of influence.groups, or use influence.curvature=adam or "
+                "identity."
             )
+
+    def _tap(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        if len(args) != 1:
+            raise TikmixError(
+                f"The Fisher: layer {name} takes {len(args)} positional inputs instead of one. Use "
+                "influence.curvature=adam or identity, or leave its kind out of influence.groups."
+            )
+        call = Call(args[0].detach())
+        self.calls.setdefault(name, []).append(call)
+        output.register_hook(partial(self._arrived, name, call))  # type: ignore[no-untyped-call]
+
+    def _arrived(self, name: str, call: Call, gradient: Tensor) -> None:
+        self._silent.discard(name)
+        call.gradient = gradient
+        if all(other.gradient is not None for other in self.calls[name]):
+            self._hand_over(name)
+
+    def _hand_over(self, name: str) -> None:
+        calls = self.calls.pop(name)
+        arrived = [(call.inputs, call.gradient) for call in calls if call.gradient is not None]
+        if arrived and self._at is not None:
+            self._receive(name, arrived, self._at)
 
     def _expand_ids(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Look positions up for every sequence, though a model may ask once for all: gradients come by sequence."""
-        return (args[0].expand(self._at.carries_BP.shape), *args[1:])
+        return (args[0].expand(self._at.carries_BP.shape), *args[1:]) if self._at is not None else args
 
     def _keep_root(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         if not output.requires_grad:
@@ -129,20 +146,3 @@ class Taps:
 
     def _keep_head_call(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         self._head_call = args[0].detach(), output
-
-    def _gradient_tap(self, name: str, add: _Add) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        def tap(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            if len(args) != 1:
-                raise TikmixError(
-                    f"influence.curvature=kfac: layer {name} takes {len(args)} positional inputs instead of one. "
-                    "Use influence.curvature=adam or identity."
-                )
-            inputs = args[0].detach()
-
-            def arrived(gradient: Tensor) -> None:
-                self._silent.discard(name)
-                add(inputs, gradient, self._at)
-
-            output.register_hook(arrived)  # type: ignore[no-untyped-call]
-
-        return tap

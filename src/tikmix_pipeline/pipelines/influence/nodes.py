@@ -1,26 +1,74 @@
-"""Nodes of the `influence` pipeline."""
+"""Nodes of the `influence` pipeline: factors of the curvature, part gradients, and what the two make together."""
 
-import dataclasses
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, RunParameters, TrainParameters
+from tikmix_pipeline.datasets.paths import WorkFolder
+from tikmix_pipeline.parameters import (
+    InfluenceParameters,
+    ModelParameters,
+    OptimizeParameters,
+    RunParameters,
+    TrainParameters,
+)
+from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.steps import nothing, step
-from tikmix_pipeline.pipelines.types import Checkpoint, Figure, Table, TokenShards
+from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, MeasuredText, Table, TokenShards
+
+_LOG = logging.getLogger(__name__)
+
+_OF_FACTORS = {"curvature", "fisher", "groups", "factor_tokens", "context"}
+_OF_GRADIENTS = {"tokens", "context", "items_per_task", "task_loss", "targets", "micro_batches"}
+_OF_GROWTH = {"max_tokens", "stable_within"}
+_OF_CURVATURE = {"curvature", "groups", "inverse", "damping", "damping_unit"}
 
 
-def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+def _relevant_to_factors(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del round_number, root
+    return _chosen(parameters, _OF_FACTORS, {"context"}) | {"seed": parameters.seed}
+
+
+def _relevant_to_gradients(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number, root
+    return _chosen(parameters, _OF_GRADIENTS, {"context"}) | {"seed": parameters.seed}
+
+
+def _relevant_to_growth(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del root
     return {
-        "influence": parameters.influence.model_dump(mode="json", exclude={"device"}),
-        "train": parameters.train.model_dump(mode="json", include={"context", "beta2", "epsilon"}),
+        **_chosen(parameters, _OF_GRADIENTS | _OF_GROWTH | _OF_CURVATURE, {"context", "beta2", "epsilon"}),
+        "optimize": parameters.optimize.model_dump(mode="json"),
+        "chunk": {"tokens": parameters.train.tokens_per_chunk},
+        "horizon": _horizon(parameters.train, parameters.tikmix.rounds, round_number),
         "seed": parameters.seed,
     }
 
 
-@step(_relevant)
-def measure(
+def _relevant_to_influence(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del root
+    return {
+        **_chosen(parameters, _OF_CURVATURE | {"calibration"}, {"beta2", "epsilon"}),
+        "horizon": _horizon(parameters.train, parameters.tikmix.rounds, round_number),
+    }
+
+
+def _chosen(parameters: RunParameters, influence: set[str], train: set[str]) -> dict[str, Any]:
+    return {
+        "influence": parameters.influence.model_dump(mode="json", include=influence),
+        "train": parameters.train.model_dump(mode="json", include=train),
+    }
+
+
+def _horizon(train: TrainParameters, rounds: int, round_number: int) -> float:
+    from tikmix_pipeline.lm.schedule import horizon_after
+
+    return horizon_after(train, rounds, round_number)
+
+
+@step(_relevant_to_factors)
+def fit_curvature_factors(
     checkpoint: Checkpoint,
     mixture: Mapping[str, Any],
     corpus: TokenShards,
@@ -28,33 +76,205 @@ def measure(
     train: TrainParameters,
     influence: InfluenceParameters,
     seed: int,
-) -> tuple[Table, dict[str, Any]]:
-    """Measure how much more of each domain would help each task."""
-    import numpy as np
-    import pandas as pd
+    work: WorkFolder,
+) -> Callable[[Path], Any]:
+    """Fit the second moments that the curvature is made of; go on where a killed fit stood."""
+    from tikmix_pipeline.influence.curvature.factors import Kind
+    from tikmix_pipeline.influence.curvature.fit import fit_factors
+    from tikmix_pipeline.influence.curvature.progress import FitProgress
 
-    from tikmix_pipeline.influence.measure import measure_checkpoint
+    text = _text(checkpoint, mixture, corpus, model, train, influence, seed)
+    factors = fit_factors(
+        text.model,
+        text.factor_batches(),
+        kind=cast("Kind", influence.curvature),  # a curvature without factors has no such node
+        fisher=influence.fisher,
+        seed=seed,
+        groups=influence.groups,
+        progress=FitProgress(work.begin(), work.key),
+    )
+    write: Callable[[Path], Any] = factors.save
+    return write
 
-    found = measure_checkpoint(
+
+@step(_relevant_to_gradients)
+def collect_part_gradients(
+    checkpoint: Checkpoint,
+    mixture: Mapping[str, Any],
+    corpus: TokenShards,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    seed: int,
+    work: WorkFolder,
+) -> Callable[[Path], Any]:
+    """Measure the mean gradient of every part of every task and domain that is not there yet."""
+    from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
+    from tikmix_pipeline.influence.store import GradientStore
+
+    text = _text(checkpoint, mixture, corpus, model, train, influence, seed)
+    collect_gradients(
+        text.model,
+        {"task": text.target_parts(), "domain": text.domain_parts()},
+        GradientStore(work.begin()),
+        key=measurement_key(text.model, _measuring_code(model)),
+    )
+    return _written_already
+
+
+@step(_relevant_to_growth)
+def collect_gradients_until_stable(
+    checkpoint: Checkpoint,
+    mixture: Mapping[str, Any],
+    prior: Mapping[str, Any],
+    corpus: TokenShards,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    optimize: OptimizeParameters,
+    rounds: int,
+    seed: int,
+    work: WorkFolder,
+    factors: Factors | None = None,
+) -> Callable[[Path], Any]:
+    """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`)."""
+    from tikmix_pipeline.influence.collect import measurement_key
+    from tikmix_pipeline.influence.grow import collect_until_stable
+    from tikmix_pipeline.influence.store import GradientStore
+
+    text = _text(checkpoint, mixture, corpus, model, train, influence, seed)
+    targets = text.target_parts()
+    stopping = collect_until_stable(
+        text.model,
+        targets,
+        text.growing_domain_parts(),
+        _curvature(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, mixture["round"])),
+        GradientStore(work.begin()),
+        key=measurement_key(text.model, _measuring_code(model)),
+        implied_mixture=_implied_mixture(checkpoint, prior, corpus, train, optimize, list(targets)),
+        parameters=influence,
+    )
+    _LOG.info("%s", stopping.in_words(influence.stable_within))
+    return _written_already
+
+
+def _written_already(folder: Path) -> None:
+    """Write nothing: the node worked in the artifact's own folder."""
+
+
+def _text(
+    checkpoint: Checkpoint,
+    mixture: Mapping[str, Any],
+    corpus: TokenShards,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    seed: int,
+) -> MeasuredText:
+    from tikmix_pipeline.influence.samples import MeasuredText
+
+    return MeasuredText.open(
         checkpoint, corpus, mixture["weights"], model=model, train=train, influence=influence, seed=seed
     )
-    table = pd.DataFrame(
-        {
-            "task": np.repeat(found.tasks, len(found.domains)),
-            "domain": np.tile(found.domains, len(found.tasks)),
-            "influence": found.influence_TK.ravel(),
-            "stderr": found.stderr_TK.ravel(),
-        }
+
+
+def _measuring_code(model: ModelParameters) -> str:
+    """Return what a part's gradient depends on besides weights and text: its code, the libraries and the kernel."""
+    code = code_of(_measure_a_part)
+    return f"{code.digest} {sorted(code.libraries.items())} {model.attention}"
+
+
+def _measure_a_part() -> Any:
+    """Stand for what a part's gradient depends on besides the model and the text; never called, only read."""
+    from tikmix_pipeline.influence.gradients import mean_gradient
+    from tikmix_pipeline.lm.model import load_model
+
+    return mean_gradient, load_model
+
+
+def _curvature(
+    checkpoint: Checkpoint,
+    model: Any,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    factors: Factors | None,
+    horizon: float,
+) -> Any:
+    from tikmix_pipeline.influence.curvature.build import build_curvature
+
+    return build_curvature(
+        influence,
+        model,
+        factors=factors,
+        optimizer_state=checkpoint.optimizer_tensors() if influence.needs_optimizer else {},
+        train=train,
+        horizon=horizon,
     )
-    report = {
-        "curvature": dataclasses.asdict(found.curvature),
-        "coverage": found.curvature.coverage(),
-        "task_loss": dict(zip(found.tasks, found.task_loss_T.tolist(), strict=True)),
-        "domain_loss": dict(zip(found.domains, found.domain_loss_K.tolist(), strict=True)),
-        "task_tokens": dict(zip(found.tasks, found.task_tokens_TM.sum(1).tolist(), strict=True)),
-        "domain_tokens": dict(zip(found.domains, found.domain_tokens_KL.sum(1).tolist(), strict=True)),
-    }
-    return table, report
+
+
+def _implied_mixture(
+    checkpoint: Checkpoint,
+    prior: Mapping[str, Any],
+    corpus: TokenShards,
+    train: TrainParameters,
+    optimize: OptimizeParameters,
+    tasks: list[str],
+) -> Callable[[Any], Any]:
+    """Return what TiKMiX-D makes of one round's influence under the run's own bounds and weights of the objective.
+
+    Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still.
+    """
+    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+    from tikmix_pipeline.mixture.direct import solve_direct
+    from tikmix_pipeline.mixture.simplex import check_mixture
+
+    domains = list(corpus.domains)
+    read = checkpoint.tokens_read()
+    supplies = {domain: Supply(corpus.tokens(domain), read.get(domain, 0)) for domain in domains}
+    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
+    prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
+
+    def implied(influence_TK: Any) -> Any:
+        return solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks).weights_K
+
+    return implied
+
+
+@step(_relevant_to_influence)
+def compute_influence(
+    checkpoint: Checkpoint,
+    mixture: Mapping[str, Any],
+    gradients: GradientStore,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    rounds: int,
+    factors: Factors | None = None,
+) -> tuple[Table, dict[str, Any]]:
+    """Compute how much more of each domain would help each task; no pass through the model."""
+    from tikmix_pipeline.influence.group import group_influence
+    from tikmix_pipeline.influence.report import influence_rows, measurement_report
+    from tikmix_pipeline.lm.model import resolve_device
+
+    device = resolve_device(influence.device)
+    network = checkpoint.model(model).to(device)
+    horizon = _horizon(train, rounds, mixture["round"])
+    found = group_influence(
+        gradients,
+        _curvature(checkpoint, network, train, influence, factors, horizon),
+        reference=mixture["weights"],
+        calibration=influence.calibration,
+        memory_megabytes=influence.memory_megabytes,
+        device=device,
+    )
+    report = measurement_report(found, influence, horizon=horizon, stopping=gradients.notes)
+    return _as_table(influence_rows(found)), report
+
+
+def _as_table(columns: Mapping[str, Any]) -> Table:
+    import pandas as pd
+
+    return pd.DataFrame(columns)
 
 
 @step(nothing)

@@ -1,12 +1,27 @@
-"""Wiring of the `influence` pipeline."""
+"""Wiring of the `influence` pipeline.
+
+    checkpoint ─┬─> fit_factors ───────┬─> compute_influence ─> influence, measurement
+                └─> collect_gradients ─┘
+
+With `influence.tokens=auto` the factors go to `collect_gradients` too, which asks what its gradients imply. A curvature
+that needs no fit has no factors.
+"""
 
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.pipelines.influence.nodes import draw_influence, measure
+from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.pipelines.influence.nodes import (
+    collect_gradients_until_stable,
+    collect_part_gradients,
+    compute_influence,
+    draw_influence,
+    fit_curvature_factors,
+)
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.stages import stage_round
+from tikmix_pipeline.run_context import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -16,21 +31,27 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 def influence_of_round(number: int) -> Pipeline:
     """Measure influence at the checkpoint of round `number`."""
+    parameters = run_context().parameters.influence
+    factors = [of_round(number, "factors")] if parameters.needs_factors else []
+    fitted = [_fit(number)] if parameters.needs_factors else []
     return Pipeline(
         [
+            *fitted,
+            _collect(number, parameters, factors),
             Node(
-                measure,
+                compute_influence,
                 [
                     of_round(number, "checkpoint"),
                     of_round(number, "mixture"),
-                    "corpus",
+                    of_round(number, "gradients"),
                     "params:model",
                     "params:train",
                     "params:influence",
-                    "params:seed",
+                    "params:tikmix.rounds",
+                    *factors,
                 ],
                 [of_round(number, "influence"), of_round(number, "measurement")],
-                name="measure_influence",
+                name="compute_influence",
                 namespace=f"round_{number}",
             ),
             Node(
@@ -42,3 +63,43 @@ def influence_of_round(number: int) -> Pipeline:
             ),
         ]
     )
+
+
+def _fit(number: int) -> Node:
+    return Node(
+        fit_curvature_factors,
+        [*_measured(number), "params:influence", "params:seed", of_round(number, "factors_progress")],
+        of_round(number, "factors"),
+        name="fit_factors",
+        namespace=f"round_{number}",
+    )
+
+
+def _collect(number: int, parameters: InfluenceParameters, factors: list[str]) -> Node:
+    fixed = parameters.tokens != "auto"
+    checkpoint, mixture, *rest = _measured(number)
+    inputs = (
+        [checkpoint, mixture, *rest, "params:influence", "params:seed"]
+        if fixed
+        else [
+            checkpoint,
+            mixture,
+            of_round(0, "mixture"),
+            *rest,
+            "params:influence",
+            "params:optimize",
+            "params:tikmix.rounds",
+            "params:seed",
+        ]
+    )
+    return Node(
+        collect_part_gradients if fixed else collect_gradients_until_stable,
+        [*inputs, of_round(number, "gradients_folder"), *([] if fixed else factors)],
+        of_round(number, "gradients"),
+        name="collect_gradients",
+        namespace=f"round_{number}",
+    )
+
+
+def _measured(number: int) -> list[str]:
+    return [of_round(number, "checkpoint"), of_round(number, "mixture"), "corpus", "params:model", "params:train"]

@@ -1,0 +1,96 @@
+"""Part gradients measured into a store: every part once, whatever happens in between.
+
+A part that is there under its identity is not measured again. A kill therefore loses at most one part, another set of
+tasks or another domain costs only its own passes, and nothing of another checkpoint or setting is ever taken.
+
+Cost: one backward pass over every missing sequence. Memory: two copies of the trainable parameters.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.files import require_space
+from tikmix_pipeline.influence.gradients import mean_gradient, sum_dtype, trainable_parameters
+from tikmix_pipeline.influence.store import GradientStore, Sets, Side, part_identity
+from tikmix_pipeline.progress import progress_bar
+
+
+class _Part(NamedTuple):
+    side: Side
+    name: str
+    number: int
+    batches: Sequence[TokenBatch]
+    identity: str
+
+
+def measurement_key(model: nn.Module, code: str) -> str:
+    """Name what all parts of one measurement share: the weights and shape of the model, and the code that runs.
+
+    Args:
+        model: the checkpoint.
+        code: a digest of the code, and of whatever else a caller wants parts told apart by.
+    """
+    config = getattr(model, "config", None)
+    described = config.to_dict() if config is not None else {}
+    described.pop("_name_or_path", None)  # where the checkpoint lies is no part of it
+    digest = hashlib.sha256(json.dumps([code, repr(type(model)), described], sort_keys=True, default=str).encode())
+    for name, values in model.state_dict().items():
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def collect_gradients(
+    model: nn.Module, sets: Sets, store: GradientStore, *, key: str, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Measure the mean gradient of every part that the store lacks, tasks first.
+
+    Args:
+        model: the checkpoint, on the device to work on; left as it was.
+        sets: parts by side and name (`parts.deal_sets`).
+        store: where the parts are, and go.
+        key: names the checkpoint and the code (`measurement_key`).
+        notes: JSON-able values that are kept with the measurement.
+
+    Raises:
+        TikmixError: the disk cannot hold the missing parts, or a gradient is not finite.
+    """
+    parts = list(_parts(model, sets, key))
+    store.begin(key)
+    missing = [part for part in parts if not store.holds(part.side, part.name, part.number, part.identity)]
+    _require_space(model, store, len(missing))
+    total = sum(batch.loss_tokens for part in missing for batch in part.batches)
+    if missing:
+        with progress_bar(f"Gradients of {len(missing)} parts", total, "tok") as bar:
+            for side, name, number, batches, identity in missing:
+                mean = mean_gradient(model, batches, of=f"{side} '{name}'", advance=bar.update)
+                store.write(side, name, number, mean, key=key, identity=identity)
+    identities: dict[Side, dict[str, list[str]]] = {"task": {}, "domain": {}}
+    for part in parts:
+        identities[part.side].setdefault(part.name, []).append(part.identity)
+    store.finish(identities, notes or {})
+
+
+def _parts(model: nn.Module, sets: Sets, key: str) -> Iterator[_Part]:
+    precision = " ".join(sorted({str(parameter.dtype) for parameter in trainable_parameters(model).values()}))
+    sides: tuple[Side, Side] = ("task", "domain")
+    for side in sides:
+        for name, parts in sets.get(side, {}).items():
+            for number, batches in enumerate(parts):
+                yield _Part(side, name, number, batches, part_identity(batches, key, precision))
+
+
+def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None:
+    size = sum(parameter.numel() * sum_dtype(parameter).itemsize for parameter in trainable_parameters(model).values())
+    require_space(
+        store.folder,
+        missing * size,
+        f"The gradients of {missing} parts",
+        "lower influence.micro_batches, the parts of every task and domain (in auto mode also influence.max_tokens)",
+    )

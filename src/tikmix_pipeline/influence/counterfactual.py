@@ -1,0 +1,144 @@
+"""Counterfactuals: what would have happened had a domain had a larger share, from real branches of training.
+
+Branch j is trained under w'_j = (1 − step) w + step e_j, w being the mixture of the baseline, and its gain is
+
+    G[r, t, j] = f_t(baseline of replicate r) − f_t(branch j of replicate r)      in nats per loss-carrying token.
+
+Axes: R replicates, T tasks, K domains.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.corpus.tasks import HALVES, TaskItems, item_batches
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.samples import target_samples
+from tikmix_pipeline.influence.standard_error import Floats
+from tikmix_pipeline.lm.branch_pool import BranchResult
+from tikmix_pipeline.parameters import InfluenceParameters
+
+BASELINE = "baseline"
+
+_BATCH_SIZE = 32
+
+
+def raised(domain: str) -> str:
+    """Return the name of the branch that reads more of `domain`; no domain makes it `baseline`."""
+    return f"+{domain}"
+
+
+def counterfactual_mixtures(weights: Mapping[str, float], step: float) -> dict[str, dict[str, float]]:
+    """Return the mixture of every branch by its name, the baseline first."""
+    mixtures = {BASELINE: dict(weights)}
+    for domain in weights:
+        mixtures[raised(domain)] = {
+            name: (1 - step) * weight + (step if name == domain else 0.0) for name, weight in weights.items()
+        }
+    return mixtures
+
+
+def scored_texts(
+    shards: TokenShards, influence: InfluenceParameters, *, items: int | None, context: int
+) -> dict[str, list[TokenBatch]]:
+    """Return what branches are scored on, as `<half>/<target>`, in both halves of all targets of influence.
+
+    The two halves of a held-out slice are the windows that influence is measured on, and those after them.
+
+    Args:
+        shards: the corpus.
+        influence: names the targets and what of an item is scored.
+        items: at most so many items of a half, or windows after the measured ones; `None` takes all.
+        context: tokens per sequence.
+
+    Raises:
+        TikmixError: a held-out slice has no windows but those that influence is measured on.
+    """
+    texts: dict[str, list[TokenBatch]] = {}
+    if influence.targets in ("tasks", "all"):
+        tasks = TaskItems.open(shards.tasks_file)
+        for task in tasks.tasks:
+            for half in HALVES:
+                chosen = tasks.items(task, half, items)
+                texts[f"{half}/{task}"] = item_batches(
+                    chosen, context=context, batch_size=_BATCH_SIZE, loss=influence.task_loss, pad_id=0
+                )
+    if influence.targets in ("heldout", "all"):
+        texts |= _heldout_texts(shards, influence, items, context)
+    return texts
+
+
+def _heldout_texts(
+    shards: TokenShards, influence: InfluenceParameters, items: int | None, context: int
+) -> dict[str, list[TokenBatch]]:
+    texts: dict[str, list[TokenBatch]] = {}
+    heldout = influence.model_copy(update={"targets": "heldout"})
+    measured = target_samples(shards, heldout, context=context)
+    for domain, (name, batches) in zip(shards.domains, measured.items(), strict=True):
+        windows = shards.windows(domain, context, "heldout")
+        known = sum(len(batch) for batch in batches)
+        rest = np.arange(known, len(windows))[:items]
+        if not len(rest):
+            raise TikmixError(
+                f"Influence is measured on the whole held-out slice of '{domain}', so nothing is left to judge its "
+                "predictions by. Lower influence.tokens, or raise corpus.heldout_max_kilobytes."
+            )
+        for half, chosen in (("query", np.arange(known)), ("evaluation", rest)):
+            texts[f"{half}/{name}"] = [
+                TokenBatch.of_windows(windows.take(chosen[start : start + _BATCH_SIZE]))
+                for start in range(0, len(chosen), _BATCH_SIZE)
+            ]
+    return texts
+
+
+def loss_rows(results: Sequence[BranchResult]) -> Iterator[dict[str, object]]:
+    """Yield a row per branch, half and target: loss in nats per loss-carrying token, and what it was taken over."""
+    for result in results:
+        for text, loss in result.losses.items():
+            half, _, task = text.partition("/")
+            yield {
+                "replicate": result.branch.replicate,
+                "branch": result.branch.name,
+                "task": task,
+                "half": half,
+                "loss": loss.nats / loss.tokens,
+                "nats": loss.nats,
+                "tokens": loss.tokens,
+            }
+
+
+def measured_gains(
+    losses: Mapping[tuple[int, str, str], float], *, tasks: Sequence[str], domains: Sequence[str]
+) -> Floats:
+    """Return G (R, T, K) in nats per token; nan where a branch, or the baseline of its replicate, has no loss.
+
+    Args:
+        losses: by replicate, branch and task.
+        tasks: names along T.
+        domains: names along K.
+
+    Raises:
+        TikmixError: fewer than two domains have a gain in any replicate.
+    """
+    replicates = sorted({replicate for replicate, _, _ in losses})
+    gains_RTK = np.array(
+        [
+            [
+                [
+                    losses.get((replicate, BASELINE, task), np.nan)
+                    - losses.get((replicate, raised(domain), task), np.nan)
+                    for domain in domains
+                ]
+                for task in tasks
+            ]
+            for replicate in replicates
+        ]
+    ).reshape(len(replicates), len(tasks), len(domains))
+    if (~np.isnan(gains_RTK)).any(axis=(0, 1)).sum() < 2:
+        raise TikmixError(
+            "Too few branches came through to compare with: the warnings above say why. Every replicate needs its "
+            "baseline, and at least two domains a branch."
+        )
+    return gains_RTK

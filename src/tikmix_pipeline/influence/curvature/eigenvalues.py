@@ -1,0 +1,214 @@
+"""EK-FAC and the plain diagonal: the eigenvalues that come nearest to the Fisher in a given basis.
+
+    Λ_oi = (1/N) Σ_b (Q_Gᵀ U_b Q_A)²_oi,        U_b = Σ_p g_bp a_bpᵀ
+
+U_b is the gradient of sequence b's summed loss, exactly: over all its positions, also those that carry no loss but are
+attended to. Sampled labels are independent and every score has mean zero, so cross terms between tokens vanish in
+expectation and Λ estimates, per token and without bias, the Fisher's diagonal in the basis Q_G ⊗ Q_A; of all matrices
+diagonal in that basis, the one nearest in Frobenius norm (George et al. 2018, 1806.03884). With the eigenvectors of
+K-FAC and the labels that they were fitted with this is EK-FAC, never further from the sampled Fisher (1/N) Σ_b u_b u_bᵀ
+than K-FAC is; without eigenvectors it is the Fisher's diagonal. With the labels of the text, Λ is of the empirical
+Fisher of sequences, per token.
+
+Embedding and head are left as they are on the token side, so a basis is of the width alone:
+
+* embedding: row v of U_b sums the gradients at the positions that read token v;
+* head: the expectation over labels is exact, Λ_vi = (1/N) Σ_n s² p_nv (1 − p_nv) (h_nᵀ q_i)². It costs what one more
+  forward product of the head does, and a token that no sample hit still has its p where a sample has p²;
+* tied: U_b sums both. The rows that the sequence reads are taken from the sampled U_b, since both terms are correlated
+  there; every other row is the head's alone and again exact over labels;
+* with the labels of the text there is no expectation: U_b is taken row block by row block.
+
+Where K-FAC has equal eigenvalues its eigenvectors are arbitrary, and Λ with them: so in the null space of a factor that
+was fitted on fewer tokens than it has rows. Fit on more tokens than the widest layer has outputs.
+
+Cost: a forward and a backward pass without weight gradients, U_b for every sequence (N·o·i), and the cheaper of
+rotating its two factors first or U_b afterwards. Memory: one Λ, and U_b of a few sequences at a time.
+
+Axes: B sequences, P positions, N loss-carrying positions, n those of one sequence, o outputs, i inputs (and the bias),
+V vocabulary, v some rows of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tikmix_pipeline.influence.curvature.head import HeadBatch
+from tikmix_pipeline.influence.curvature.layers import Layer
+from tikmix_pipeline.influence.curvature.moments import Calls, ElementwiseMoments, Moments, with_bias
+from tikmix_pipeline.influence.curvature.passes import Pass
+from tikmix_pipeline.influence.curvature.positions import Positions
+from tikmix_pipeline.influence.gradients import sum_dtype
+
+_WORKING_SCALARS = 1 << 24
+"""Entries of the sequence gradients held at a time, if one alone has no more."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Eigenvectors as columns; None on a side that is taken as it is.
+
+    Attributes:
+        rows_oo: of the output side.
+        columns_ii: of the input side.
+    """
+
+    rows_oo: Tensor | None = None
+    columns_ii: Tensor | None = None
+
+
+class LinearEigenvalues(Moments):
+    """N·Λ of a linear layer."""
+
+    def __init__(self, layer: Layer, basis: Basis) -> None:
+        weight = layer.module.get_parameter("weight")
+        outputs, inputs = reversed(weight.shape) if layer.layout.transposed else weight.shape
+        self._layer = layer
+        self._basis = basis
+        self._dtype = sum_dtype(weight)
+        shape = outputs, inputs + layer.has_bias
+        self.sums = {"eigenvalues": torch.zeros(shape, dtype=self._dtype, device=weight.device)}
+
+    def add(self, calls: Calls, at: Positions) -> None:
+        """Add a layer's calls in one batch; their gradients are summed before they are squared."""
+        name = self._layer.name
+        for inputs, gradient in calls:
+            at.require_sequences(inputs, name)
+            at.require_sequences(gradient, name)
+        inputs_BPi = torch.cat([with_bias(inputs.flatten(1, -2), self._layer) for inputs, _ in calls], dim=1)
+        gradient_BPo = torch.cat([gradient.flatten(1, -2) for _, gradient in calls], dim=1)
+        gradient_BPo, inputs_BPi = gradient_BPo.to(self._dtype), inputs_BPi.to(self._dtype)
+        self.sums["eigenvalues"] += _rotated_squares(gradient_BPo, inputs_BPi, self._basis)
+
+
+def _rotated_squares(gradient_BPo: Tensor, inputs_BPi: Tensor, basis: Basis) -> Tensor:
+    """Return Σ_b (Q_Gᵀ U_b Q_A)², each side rotated on whichever of factor and product is smaller."""
+    positions, outputs, inputs = gradient_BPo.shape[1], gradient_BPo.shape[2], inputs_BPi.shape[2]
+    rows_oo, columns_ii = basis.rows_oo, basis.columns_ii
+    if rows_oo is not None and positions <= inputs:
+        gradient_BPo, rows_oo = gradient_BPo @ rows_oo, None
+    if columns_ii is not None and positions <= outputs:
+        inputs_BPi, columns_ii = inputs_BPi @ columns_ii, None
+    total_oi = gradient_BPo.new_zeros(outputs, inputs)
+    at_once = max(1, _WORKING_SCALARS // (outputs * inputs))
+    for g_bpo, a_bpi in zip(torch.split(gradient_BPo, at_once), torch.split(inputs_BPi, at_once), strict=True):
+        rotated_boi = g_bpo.mT @ a_bpi
+        if rows_oo is not None:
+            rotated_boi = rows_oo.T @ rotated_boi
+        if columns_ii is not None:
+            rotated_boi = rotated_boi @ columns_ii
+        total_oi += rotated_boi.square_().sum(0)
+    return total_oi
+
+
+class VocabularyEigenvalues(Moments):
+    """N·Λ of an embedding, of a head, or of a weight that is both."""
+
+    def __init__(self, embedding: Layer | None, head: Layer | None, basis: Basis) -> None:
+        layers = [layer for layer in (embedding, head) if layer is not None]
+        weight_Vi = layers[0].module.get_parameter("weight")
+        vocabulary, width = weight_Vi.shape
+        self._name = layers[0].name
+        self._padding = (
+            embedding.module.padding_idx if embedding and isinstance(embedding.module, nn.Embedding) else None
+        )
+        self._head = head
+        self._basis = basis
+        self._dtype = sum_dtype(weight_Vi)
+        self._lookups: list[tuple[Tensor, Tensor]] = []
+        shape = vocabulary, width + (head is not None and head.has_bias)
+        self.sums = {"eigenvalues": torch.zeros(shape, dtype=self._dtype, device=weight_Vi.device)}
+
+    def add(self, calls: Calls, at: Positions) -> None:
+        """Keep what the embedding looked up, and the gradient of it, until the head's part is known."""
+        for ids_BP, gradient_BPi in calls:
+            self._lookups.append((ids_BP, self._rotate(at.require_sequences(gradient_BPi, self._name))))
+
+    def end_batch(self, head: HeadBatch | None, at: Positions) -> None:
+        """Add the batch."""
+        if head is None or self._head is None:
+            self._add_sequences(None, at, None)
+        else:
+            hidden_Ni = self._rotate(with_bias(head.inputs_Ni, self._head))
+            average_NV = head.squares().to(self._dtype) if head.expected else None
+            if self._lookups or average_NV is None:
+                self._add_sequences((head.score().to(self._dtype), hidden_Ni), at, average_NV)
+            if average_NV is not None:
+                self.sums["eigenvalues"].addmm_(average_NV.T, hidden_Ni.square())
+        self._lookups = []
+
+    def _rotate(self, values: Tensor) -> Tensor:
+        values = values.to(self._dtype)
+        return values if self._basis.columns_ii is None else values @ self._basis.columns_ii
+
+    def _add_sequences(self, head: tuple[Tensor, Tensor] | None, at: Positions, average_NV: Tensor | None) -> None:
+        """Square the gradient of each sequence, in the rows that it reads or, without an average for the rest, in all.
+
+        Args:
+            head: score and rotated input of the head at the N positions.
+            at: the positions.
+            average_NV: squares of the score, averaged over labels; cleared in the rows that are done here.
+        """
+        vocabulary, width = self.sums["eigenvalues"].shape
+        at_once = max(1, _WORKING_SCALARS // width)
+        stop = 0
+        for sequence, count in enumerate(at.counts_B):
+            mine, stop = slice(stop, stop + count), stop + count
+            ids_P, gradient_Pi = self._looked_up(sequence, at.lengths_B[sequence])
+            in_all = head is not None and average_NV is None
+            rows_v = torch.arange(vocabulary, device=ids_P.device) if in_all else torch.unique(ids_P)
+            if average_NV is not None:
+                average_NV[mine].index_fill_(1, rows_v, 0)
+            for some_v in torch.split(rows_v, at_once):
+                total_vi = _sum_by_row(some_v, ids_P, gradient_Pi)
+                if head is not None:
+                    total_vi += head[0][mine, some_v].T @ head[1][mine]
+                self.sums["eigenvalues"].index_add_(0, some_v, total_vi.square_())
+
+    def _looked_up(self, sequence: int, length: int) -> tuple[Tensor, Tensor]:
+        """Return tokens of one sequence over all lookups and their gradients, (P, i), padding left out."""
+        total_Vi = self.sums["eigenvalues"]
+        ids_P = torch.cat(
+            [torch.empty(0, dtype=torch.int64, device=total_Vi.device)]
+            + [ids_BP[sequence, :length] for ids_BP, _ in self._lookups]
+        )
+        gradient_Pi = torch.cat(
+            [total_Vi.new_empty(0, total_Vi.shape[1])]
+            + [gradient_BPi[sequence, :length] for _, gradient_BPi in self._lookups]
+        )
+        if self._padding is not None:
+            # what nn.Embedding reads at its padding index gets no gradient, though it may be a token like any other
+            gradient_Pi = gradient_Pi * ids_P.ne(self._padding)[:, None]
+        return ids_P, gradient_Pi
+
+
+def _sum_by_row(rows_v: Tensor, ids_P: Tensor, gradient_Pi: Tensor) -> Tensor:
+    """Sum gradients by token for ascending tokens `rows_v`."""
+    total_vi = gradient_Pi.new_zeros(len(rows_v), gradient_Pi.shape[1])
+    if len(ids_P):
+        slot_P = torch.searchsorted(rows_v, ids_P).clamp(max=len(rows_v) - 1)
+        found_P = rows_v[slot_P] == ids_P
+        total_vi.index_add_(0, slot_P[found_P], gradient_Pi[found_P])
+    return total_vi
+
+
+class EigenvaluePass(Pass):
+    """The eigenvalues of all layers in given bases."""
+
+    def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis]) -> None:
+        """Take layers, and the basis of each by name; those without one are taken as they are."""
+        head = next((layer for layer in layers if layer.kind == "head"), None)
+        moments: dict[str, Moments] = {}
+        for layer in layers:
+            basis = bases.get(layer.name, Basis())
+            if layer.kind == "elementwise":
+                moments[layer.name] = ElementwiseMoments(layer)
+            elif layer.kind == "linear":
+                moments[layer.name] = LinearEigenvalues(layer, basis)
+            elif layer.kind == "embedding":
+                moments[layer.name] = VocabularyEigenvalues(layer, head if layer.tied else None, basis)
+            elif not layer.tied:
+                moments[layer.name] = VocabularyEigenvalues(None, layer, basis)
+        super().__init__(layers, moments)

@@ -1,0 +1,67 @@
+"""The output head of a model in one batch: what the gradients of its logits are.
+
+The gradient of token n's loss by the head's output v is s_nv (p_nv − [y_n = v]), with s = 1 unless the model scales or
+caps its logits. Over labels that follow p, its square is s² p (1 − p) on average, exactly: the Fisher of a head needs
+no sample. The empirical Fisher takes the label of the text.
+
+Axes: N loss-carrying positions, i inputs, V vocabulary, P positions, B sequences.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tikmix_pipeline.influence.curvature.positions import Positions
+
+
+@dataclass(frozen=True)
+class HeadBatch:
+    """A batch at the output head.
+
+    Attributes:
+        inputs_Ni: final hidden states.
+        slope: s, either one number or (N, V).
+        probability_NV: predicted distributions.
+        labels_N: the labels of the loss.
+        expected: labels are the model's own, so squares are averaged over them.
+    """
+
+    inputs_Ni: Tensor
+    slope: Tensor
+    probability_NV: Tensor
+    labels_N: Tensor
+    expected: bool
+
+    @classmethod
+    def of(
+        cls,
+        call: tuple[Tensor, Tensor],
+        logits_BPV: Tensor,
+        probability_NV: Tensor,
+        labels_N: Tensor,
+        *,
+        at: Positions,
+        expected: bool,
+    ) -> "HeadBatch":
+        """Read what the head did off its call: its input, and its output, of which the logits are made."""
+        inputs_BPi, outputs_BPV = call
+        if outputs_BPV is logits_BPV:
+            slope = probability_NV.new_ones(())
+        else:
+            (slope_BPV,) = torch.autograd.grad(logits_BPV.sum(), outputs_BPV, retain_graph=True)
+            slope = slope_BPV[at.carries_BP].to(probability_NV)
+        inputs_Ni = at.rows(inputs_BPi, "of the output head").to(probability_NV)
+        return cls(inputs_Ni, slope, probability_NV, labels_N, expected)
+
+    def score(self) -> Tensor:
+        """Return the gradient of each token's loss by the head's output, (N, V)."""
+        score_NV = self.probability_NV.clone()
+        score_NV[torch.arange(len(score_NV), device=score_NV.device), self.labels_N] -= 1
+        return score_NV.mul_(self.slope)
+
+    def squares(self) -> Tensor:
+        """Return the square of the score, (N, V), averaged over labels where they are the model's own."""
+        if not self.expected:
+            return self.score().square_()
+        return (self.probability_NV * (1 - self.probability_NV)).mul_(self.slope.square())

@@ -1,0 +1,108 @@
+"""From Kronecker factors to eigenvectors and eigenvalues.
+
+    G ⊗ A = (Q_G ⊗ Q_A) (diag(μ_G) ⊗ diag(μ_A)) (Q_G ⊗ Q_A)ᵀ
+
+A factor that is diagonal, as on the token side of an embedding or a head, needs no eigenvectors. Decompositions are in
+float64 on the device where the moments are, each once however many layers share the moment.
+
+Axes: o rows of a block (outputs, or the vocabulary), i columns.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
+from tikmix_pipeline.influence.curvature.nearest_kronecker import nearest_kronecker
+
+_Eigen = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """A Kronecker product in its eigenbasis.
+
+    Attributes:
+        row_values_o: eigenvalues of the output side, float64.
+        column_values_i: eigenvalues of the input side, float64.
+        columns_ii: eigenvectors of the input side as columns, in the precision of the moments.
+        rows_oo: eigenvectors of the output side as columns; None where it is diagonal.
+    """
+
+    row_values_o: Tensor
+    column_values_i: Tensor
+    columns_ii: Tensor
+    rows_oo: Tensor | None = None
+
+    def eigenvalues_oi(self) -> Tensor:
+        """Return all eigenvalues of the product, in the precision of the moments."""
+        return torch.outer(self.row_values_o, self.column_values_i).to(self.columns_ii.dtype)
+
+
+class Decompositions:
+    """Decomposes the blocks of K-FAC factors."""
+
+    def __init__(self, factors: Factors, device: torch.device) -> None:
+        self._factors = factors
+        self._device = device
+        self._done: dict[str, _Eigen] = {}
+
+    def of(self, layer: LayerFactors) -> Kronecker:
+        """Decompose the block of one layer.
+
+        Raises:
+            TikmixError: its moments are not finite.
+        """
+        if "variance" in layer.tensors and "frequency" in layer.tensors:
+            diagonal_V, width_ii = nearest_kronecker(
+                (self._moment(layer, "frequency"), self._moment(layer, "output")),
+                (self._moment(layer, "variance"), self._moment(layer, "input")),
+            )
+            values, vectors = eigenbasis(width_ii, layer.layer)
+            return Kronecker(diagonal_V, values, vectors.to(self._moment(layer, "output").dtype))
+        if layer.kind == "kronecker":
+            rows, columns = self._eigen(layer, "output"), self._eigen(layer, "input")
+            return Kronecker(rows[0], columns[0], columns[1], rows[1])
+        diagonal, dense = ("frequency", "output") if "frequency" in layer.tensors else ("variance", "input")
+        return Kronecker(self._moment(layer, diagonal).double(), *self._eigen(layer, dense))
+
+    def _moment(self, layer: LayerFactors, role: str) -> Tensor:
+        return require_finite(self._factors.tensors[layer.tensors[role]].to(self._device), layer.layer)
+
+    def _eigen(self, layer: LayerFactors, role: str) -> _Eigen:
+        name = layer.tensors[role]
+        if name not in self._done:
+            moment = self._moment(layer, role)
+            values, vectors = eigenbasis(moment, layer.layer)
+            self._done[name] = values, vectors.to(moment.dtype)
+        return self._done[name]
+
+
+def eigenbasis(moment: Tensor, of: str) -> tuple[Tensor, Tensor]:
+    """Decompose a second moment in float64; rounding that makes eigenvalues negative is clamped.
+
+    Returns:
+        Eigenvalues, ascending, and eigenvectors as columns, both float64.
+
+    Raises:
+        TikmixError: the moment of layer `of` is not finite.
+    """
+    eigenvalues, eigenvectors = torch.linalg.eigh(require_finite(moment, of).double())
+    # in the order of memory that files have, so that products round alike with what is read back
+    return eigenvalues.clamp(min=0), eigenvectors.contiguous()
+
+
+def require_finite(moment: Tensor, of: str) -> Tensor:
+    """Return the moment of layer `of`.
+
+    Raises:
+        TikmixError: it is not finite.
+    """
+    if not moment.isfinite().all():
+        raise TikmixError(
+            f"The curvature of {of} is not finite. The checkpoint has diverged, or its weights are in a precision too "
+            "low to measure at: load it in float32."
+        )
+    return moment

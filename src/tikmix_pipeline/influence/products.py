@@ -1,0 +1,197 @@
+"""Products of part gradients through the curvature, in memory bounded by a setting:
+
+    I[t, m, j, l] = g_{t,m}ᵀ f(C) g_{j,l} = Σ_b g_{t,m,b}ᵀ f(C_b) g_{j,l,b}      over the blocks b of C.
+
+Blocks are taken one at a time, or piece by piece where C is diagonal on one side of a block and can be cut there. The
+task rows of a piece are preconditioned, all at once or in chunks, and meet the domain rows in chunks. Every number is
+read from disk once, unless the task rows of a piece that cannot be cut do not fit: then the domain rows are read once
+per chunk of task rows. Sums over more than a slab of parameters are in float64; parameters that no block covers take no
+part.
+
+Cost: per task row one preconditioning, and one matrix product of T·M by K·L rows over all parameters.
+
+Axes: T tasks, K domains, M parts of a task, L parts of a domain, N rows of a chunk, p scalars of a piece.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
+from tikmix_pipeline.influence.curvature.report import list_names
+from tikmix_pipeline.influence.standard_error import Floats
+from tikmix_pipeline.influence.store import GradientStore, Side
+
+_COPIES = 4
+"""Rows in memory per task row that is rotated into the eigenbasis or back: it, its matrix, and a product's two ends."""
+
+_COPIES_AT_FUNCTION = 2
+"""The same while f is taken."""
+
+_FUNCTION_BYTES = 50
+"""Bytes per scalar of a piece while f of its eigenvalues is taken: six numbers in float64, and a mask."""
+
+_SLAB = 1 << 14
+"""Scalars of a row that one matrix product sums over, and the most of its operands that a library may copy."""
+
+_LEAST_READ = 1 << 16
+"""Scalars below which cutting a block further costs more in reads than it saves."""
+
+
+def part_products(
+    store: GradientStore,
+    tasks: Sequence[str],
+    domains: Sequence[str],
+    curvature: Curvature,
+    *,
+    memory_megabytes: float,
+    device: torch.device,
+) -> Floats:
+    """Multiply every part of every task with every part of every domain.
+
+    Args:
+        store: part gradients, in nats per token.
+        tasks: names along T.
+        domains: names along K.
+        curvature: C, on `device`.
+        memory_megabytes: bound on the rows in memory and their temporaries, beside model and curvature.
+        device: where the work is done.
+
+    Returns:
+        products_TMKL, float64.
+
+    Raises:
+        TikmixError: one row of a block that cannot be cut does not fit, or the store lacks a set or a parameter.
+        ValueError: sets of one side have unequal numbers of parts.
+    """
+    sides = (
+        _Rows("task", tuple(tasks), _parts(store, "task", tasks)),
+        _Rows("domain", tuple(domains), _parts(store, "domain", domains)),
+    )
+    itemsize = max(store.dtype(name).itemsize for block in curvature.blocks for name in block.names)
+    room = _Room(int(memory_megabytes * 1e6), itemsize)
+    pieces = [piece for block in curvature.blocks for piece in _cut(block, room, sides[0].count)]
+    _require_memory(pieces, room)
+    products_NN = np.zeros((sides[0].count, sides[1].count))
+    for piece in pieces:
+        _add_piece(products_NN, store, sides, piece, room, device)
+    return products_NN.reshape(len(tasks), -1, len(domains), sides[1].parts)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Working memory in bytes, and the bytes of a number in it."""
+
+    limit: int
+    itemsize: int
+
+    def needed(self, rows: int) -> int:
+        """Return the bytes per scalar of a piece that preconditioning so many rows takes."""
+        at_rotation = (_COPIES * rows + 1) * self.itemsize
+        return max(at_rotation, _COPIES_AT_FUNCTION * rows * self.itemsize + _FUNCTION_BYTES)
+
+    def task_rows(self, size: int) -> int:
+        """Return how many rows of so many scalars can be preconditioned at once."""
+        scalar = self.limit // size
+        at_rotation = (scalar // self.itemsize - 1) // _COPIES
+        return min(at_rotation, (scalar - _FUNCTION_BYTES) // (_COPIES_AT_FUNCTION * self.itemsize))
+
+    def rows_beside(self, rows: int, size: int) -> int:
+        """Return how many rows of so many scalars fit beside `rows` finished ones."""
+        return self.limit // (size * self.itemsize) - rows
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The parts of one side, set after set."""
+
+    side: Side
+    names: tuple[str, ...]
+    parts: int
+
+    @property
+    def count(self) -> int:
+        return self.parts * len(self.names)
+
+
+def _parts(store: GradientStore, side: Side, names: Sequence[str]) -> int:
+    counts = {len(store.figures(side, name)) for name in names}
+    if len(counts) != 1:
+        raise ValueError(f"every {side} must have the same number of parts, found {sorted(counts)}")
+    return counts.pop()
+
+
+def _cut(block: EigenBlock, room: _Room, task_rows: int) -> Sequence[EigenBlock]:
+    """Cut a block so that all task rows can be preconditioned at once, but not finer than is worth a read."""
+    most = room.limit // room.needed(task_rows)
+    if block.size <= most:
+        return [block]
+    return block.pieces(max(1, most, min(_LEAST_READ, room.limit // room.needed(1))))
+
+
+def _require_memory(pieces: Sequence[EigenBlock], room: _Room) -> None:
+    largest = max(pieces, key=lambda piece: piece.size)
+    needed = room.needed(1) * largest.size
+    if needed > room.limit:
+        raise TikmixError(
+            f"influence.memory_megabytes ({room.limit / 1e6:g}) is too little for one gradient by "
+            f"{list_names(largest.names)}, whose curvature cannot be cut. Raise it to {ceil(needed / 1e6)}."
+        )
+
+
+def _add_piece(
+    products_NN: Floats,
+    store: GradientStore,
+    sides: tuple[_Rows, _Rows],
+    piece: EigenBlock,
+    room: _Room,
+    device: torch.device,
+) -> None:
+    tasks, domains = sides
+    for task_chunk in _chunks(tasks.count, room.task_rows(piece.size)):
+        task_rows = _preconditioned(piece, _read(store, tasks, piece, task_chunk, device))
+        for domain_chunk in _chunks(domains.count, room.rows_beside(task_chunk.stop - task_chunk.start, piece.size)):
+            products_NN[task_chunk, domain_chunk] += _products(
+                task_rows, _read(store, domains, piece, domain_chunk, device)
+            )
+        del task_rows  # or it would live on while the next chunk is preconditioned
+
+
+def _preconditioned(piece: EigenBlock, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: values.flatten(1) for name, values in piece.precondition(rows).items()}
+
+
+def _products(task_rows: Mapping[str, Tensor], domain_rows: Mapping[str, Tensor]) -> Floats:
+    dots = [_dots(task_rows[name], values.flatten(1)) for name, values in domain_rows.items()]
+    summed: Floats = torch.stack(dots).sum(0).cpu().numpy()
+    return summed
+
+
+def _dots(task_rows_Np: Tensor, domain_rows_Np: Tensor) -> Tensor:
+    """Multiply rows with rows, slab by slab in their own precision and over slabs in float64."""
+    dots_NN = task_rows_Np.new_zeros(len(task_rows_Np), len(domain_rows_Np), dtype=torch.float64)
+    for task_slab, domain_slab in zip(
+        torch.split(task_rows_Np, _SLAB, 1), torch.split(domain_rows_Np, _SLAB, 1), strict=True
+    ):
+        dots_NN += task_slab @ domain_slab.T
+    return dots_NN
+
+
+def _chunks(count: int, most: int) -> Iterator[slice]:
+    """Cut `count` rows into as few chunks as `most` allows, of nearly equal size."""
+    chunks = ceil(count / most)
+    for start, stop in pairwise(round(count * chunk / chunks) for chunk in range(chunks + 1)):
+        yield slice(start, stop)
+
+
+def _read(
+    store: GradientStore, rows: _Rows, piece: EigenBlock, chunk: slice, device: torch.device
+) -> dict[str, Tensor]:
+    return {name: store.rows(rows.side, rows.names, name, piece.span, only=chunk).to(device) for name in piece.names}

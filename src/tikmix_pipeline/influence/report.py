@@ -1,0 +1,66 @@
+"""A measurement as a table and as an account of how it was made.
+
+Axes: T tasks, K domains.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
+
+import numpy as np
+
+from tikmix_pipeline.influence.group import GroupInfluence
+from tikmix_pipeline.influence.stability import mean_of_defined, rank_stability
+from tikmix_pipeline.parameters import InfluenceParameters
+
+
+def influence_rows(found: GroupInfluence) -> dict[str, Any]:
+    """Return the columns of a table with one row per task and domain."""
+    return {
+        "task": np.repeat(found.tasks, len(found.domains)),
+        "domain": np.tile(found.domains, len(found.tasks)),
+        "influence": found.influence_TK.ravel(),
+        "stderr": found.stderr_TK.ravel(),
+        "effect": found.effect_TK.ravel(),
+        "effect_stderr": found.effect_stderr_TK.ravel(),
+    }
+
+
+def measurement_report(
+    found: GroupInfluence, parameters: InfluenceParameters, *, horizon: float, stopping: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what was measured on what, and how far it can be trusted, as plain values for JSON.
+
+    Args:
+        found: the measurement.
+        parameters: how it was made.
+        horizon: sum of the learning rates of the coming chunk.
+        stopping: why `influence.tokens=auto` stopped, empty for a fixed amount.
+    """
+    stability_T = rank_stability(found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
+    lambdas = [block.damping for block in found.curvature.blocks]
+    return {
+        "curvature": dataclasses.asdict(found.curvature),
+        "coverage": found.curvature.coverage(),
+        **parameters.model_dump(mode="json", include={"inverse", "damping", "damping_unit", "calibration"}),
+        "horizon": horizon,
+        "lambda": {"least": min(lambdas), "largest": max(lambdas)},
+        "rank_stability": {
+            "mean": _defined(float(mean_of_defined(stability_T))),
+            "tasks": {task: _defined(value) for task, value in _named(found.tasks, stability_T).items()},
+        },
+        "stopping": dict(stopping) or None,
+        "task_loss": _named(found.tasks, found.task_loss_T),
+        "domain_loss": _named(found.domains, found.domain_loss_K),
+        "task_tokens": _named(found.tasks, found.task_tokens_TM.sum(axis=1)),
+        "domain_tokens": _named(found.domains, found.domain_tokens_KL.sum(axis=1)),
+    }
+
+
+def _named(names: Sequence[str], values: Any) -> dict[str, Any]:
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _defined(value: float) -> float | None:
+    return None if isnan(value) else value

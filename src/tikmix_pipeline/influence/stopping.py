@@ -1,0 +1,114 @@
+"""`influence.tokens: auto`: how many tokens of each domain are enough.
+
+The measurement grows by doubling. It begins with `influence.micro_batches` windows of every domain, one per part; each
+growth adds as many parts again, which together have as many windows as there were (`samples.window_growths`). What is
+measured stays, and the number of parts grows with the logarithm of the tokens. After each growth the parts are split
+into disjoint halves, the mixture that either half implies is solved for, and the total variation between the two,
+½ Σ_j |w_j − w'_j|, is the share of the tokens they disagree on, averaged over splits. The whole measurement is about
+half as far from the truth as its halves from each other. It stops when
+
+    stable   halves of both sides agree within `influence.stable_within`;
+    tasks    halves of the domains' text alone agree within it, so that the rest is the error of the tasks' items, which
+             no further text lowers;
+    cap      the next growth would pass `influence.max_tokens`.
+
+Axes: T tasks, K domains, M parts of a task, L parts of a domain.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from tikmix_pipeline.influence.stability import influence_of_halves, mean_of_defined, rank_stability
+from tikmix_pipeline.influence.standard_error import Counts, Floats
+
+_SPLITS = 8
+"""Splits that the total variation is averaged over; each takes four mixtures, of some 10 ms."""
+
+PartTable = tuple[Floats, Counts, Counts]
+"""products_TMKL, task_tokens_TM, domain_tokens_KL."""
+
+ImpliedMixture = Callable[[Floats], Floats]
+"""From influence_TK to the mixture weights_K that it leads to."""
+
+Reason = Literal["stable", "tasks", "cap"]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What a measurement of one size is worth.
+
+    Attributes:
+        tokens: tokens of each domain.
+        total_variation: between the mixtures of two halves, both sides halved.
+        total_variation_of_domains: the same with the domains' text halved alone.
+        rank_stability: Spearman's correlation between halves, mean over tasks; None where no task ranks the domains.
+    """
+
+    tokens: int
+    total_variation: float
+    total_variation_of_domains: float
+    rank_stability: float | None
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Why the measurement has the size it has.
+
+    Attributes:
+        reason: see the module.
+        curve: one point per size measured, smallest first.
+    """
+
+    reason: Reason
+    curve: tuple[Growth, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"reason": self.reason, "curve": [asdict(point) for point in self.curve]}
+
+    def in_words(self, stable_within: float) -> str:
+        """Say why it stopped."""
+        last = self.curve[-1]
+        reasons: dict[Reason, str] = {
+            "stable": f"the mixtures of two halves differ by {last.total_variation:.1%} of the tokens, no more than "
+            f"influence.stable_within ({stable_within:.1%})",
+            "tasks": f"the mixtures of two halves of the domains' text differ by {last.total_variation_of_domains:.1%} "
+            f"of the tokens; with the tasks halved too it is {last.total_variation:.1%}, which more items "
+            "(influence.items_per_task) would lower and more text would not",
+            "cap": f"influence.max_tokens is reached; the mixtures of two halves still differ by "
+            f"{last.total_variation:.1%} of the tokens (influence.stable_within is {stable_within:.1%})",
+        }
+        return f"Measured {last.tokens} tokens of each domain: {reasons[self.reason]}."
+
+
+def measure_until_stable(
+    tables: Iterator[tuple[int, PartTable]], implied_mixture: ImpliedMixture, *, stable_within: float
+) -> Stopping:
+    """Let a measurement grow until the mixture that it implies is stable.
+
+    Args:
+        tables: yields tokens per domain and the part products, growing, each measured when it is asked for.
+        implied_mixture: decides a mixture from an influence matrix.
+        stable_within: `influence.stable_within`.
+    """
+    curve: list[Growth] = []
+    for tokens, table in tables:
+        both = _total_variation(table, implied_mixture, halve_tasks=True)
+        domains = _total_variation(table, implied_mixture, halve_tasks=False)
+        stability = float(mean_of_defined(rank_stability(*table)))
+        curve.append(Growth(tokens, both, domains, None if np.isnan(stability) else stability))
+        if both <= stable_within:
+            return Stopping("stable", tuple(curve))
+        if domains <= stable_within:
+            return Stopping("tasks", tuple(curve))
+    return Stopping("cap", tuple(curve))
+
+
+def _total_variation(table: PartTable, implied_mixture: ImpliedMixture, *, halve_tasks: bool) -> float:
+    halves = influence_of_halves(*table, splits=_SPLITS, halve_tasks=halve_tasks)
+    return float(
+        np.mean([np.abs(implied_mixture(first) - implied_mixture(second)).sum() / 2 for first, second in halves])
+    )

@@ -1,0 +1,233 @@
+"""Part gradients on disk, so that another curvature, damping or mixture needs no backward pass.
+
+    gradients.json                     which parts belong to the measurement, in order
+    <side>-<set>/<part>.safetensors    one mean gradient, with its loss and the identity of what it was measured on
+
+A part counts only under its identity: a hash of the checkpoint, the code, the precision, and the part's tokens and loss
+mask. What is left of another checkpoint is removed; parts of this one that the present sets do not name are kept, since
+the sets may come back. Disk: the trainable parameters, in float32, once per part.
+
+Axes: N parts.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import quote
+
+import torch
+from torch import Tensor
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, replacing, write_json
+from tikmix_pipeline.influence.gradients import MeanGradient
+from tikmix_pipeline.influence.parts import sequences
+from tikmix_pipeline.influence.tensor_file import TensorFile
+
+Side = Literal["task", "domain"]
+
+Sets = Mapping[Side, Mapping[str, Sequence[Sequence[TokenBatch]]]]
+"""By side and by name, the parts of every set, each a list of batches."""
+
+_INDEX = "gradients.json"
+_DESCRIPTION = "part"
+_PART_FILE = re.compile(r"\.?\d{4,}\.safetensors(?P<half_written>\.\d+\.tmp)?")
+
+
+@dataclass(frozen=True)
+class PartFigures:
+    """What a part weighs.
+
+    Attributes:
+        loss: mean loss in nats per loss-carrying token.
+        loss_tokens: how many of these there are.
+    """
+
+    loss: float
+    loss_tokens: int
+
+
+def part_identity(part: Sequence[TokenBatch], key: str, precision: str) -> str:
+    """Name a part by all that decides its gradient; padding and the cut into batches do not."""
+    digest = hashlib.sha256(f"{key} {precision}".encode())
+    for tokens_S, loss_S in sequences(part):
+        digest.update(len(tokens_S).to_bytes(8, "little"))
+        digest.update(tokens_S.tobytes())
+        digest.update(loss_S.tobytes())
+    return digest.hexdigest()
+
+
+class GradientStore:
+    """A folder of part gradients."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._collected: _Collected | None = None
+
+    def sets(self, side: Side) -> tuple[str, ...]:
+        """Return the names of the sets of one side, in the order they were collected in.
+
+        Raises:
+            TikmixError: the collection was not finished, or a part is missing, damaged or of something else.
+        """
+        return tuple(name for of_side, name in self._read().sets if of_side == side)
+
+    def figures(self, side: Side, name: str) -> list[PartFigures]:
+        """Return loss and size of every part of a set.
+
+        Raises:
+            TikmixError: there is no such set, or `sets` would raise.
+        """
+        return [PartFigures(part["loss"], part["loss_tokens"]) for part in map(_description, self._files(side, name))]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every parameter that gradients were taken by."""
+        return self._any_file().shapes
+
+    def dtype(self, parameter: str) -> torch.dtype:
+        """Return the precision of the gradients by one parameter."""
+        return self._any_file().dtype(parameter)
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What the collection wrote about itself."""
+        return self._read().notes
+
+    def rows(
+        self,
+        side: Side,
+        names: Sequence[str],
+        parameter: str,
+        span: tuple[int, int] | None = None,
+        *,
+        only: slice = slice(None),
+    ) -> Tensor:
+        """Read the gradients of sets by one parameter, part after part: (N, *shape), on the CPU.
+
+        Args:
+            side: `task` or `domain`.
+            names: the sets.
+            parameter: name of the parameter.
+            span: a slice along the parameter's first axis, instead of all of it.
+            only: which of the N parts.
+
+        Raises:
+            TikmixError: there is no such set or parameter, or a file is damaged.
+        """
+        files = [file for name in names for file in self._files(side, name)][only]
+        shape = self.shapes().get(parameter)
+        if shape is None:
+            raise TikmixError(
+                f"{self.folder} holds no gradients by {parameter}. They are of another model: collect them again."
+            )
+        start = 0
+        if span is not None:
+            start, shape = span[0], (span[1] - span[0], *shape[1:])
+        rows = torch.empty(len(files), *shape, dtype=self.dtype(parameter))
+        for row, file in zip(rows, files, strict=True):
+            file.read_into(parameter, row, start)
+        return rows
+
+    def holds(self, side: Side, name: str, part: int, identity: str) -> bool:
+        """Tell whether a part is there, whole and of this identity."""
+        return _described(self.path(side, name, part)).get("identity") == identity
+
+    def write(self, side: Side, name: str, part: int, mean: MeanGradient, *, key: str, identity: str) -> None:
+        """Write one part, whole or not at all."""
+        from safetensors.torch import save_file
+
+        path = self.path(side, name, part)
+        description = {"key": key, "identity": identity, "loss": mean.loss, "loss_tokens": mean.loss_tokens}
+        tensors = {parameter: values.cpu().contiguous() for parameter, values in mean.gradient.items()}
+        with replacing(path) as temporary:
+            # one entry: safetensors writes several in any order, and equal parts should be equal bytes
+            save_file(tensors, temporary, {_DESCRIPTION: json.dumps(description)})
+
+    def begin(self, key: str) -> None:
+        """Forget which parts belong to the measurement, and remove those that no measurement of `key` could use."""
+        self._collected = None
+        (self.folder / _INDEX).unlink(missing_ok=True)
+        for side in get_args(Side):
+            for path in self.folder.glob(f"{side}-*/*"):
+                found = _PART_FILE.fullmatch(path.name)
+                if found and (found["half_written"] or _described(path).get("key") != key):
+                    path.unlink()
+            for folder in self.folder.glob(f"{side}-*/"):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def finish(self, identities: Mapping[Side, Mapping[str, Sequence[str]]], notes: Mapping[str, Any]) -> None:
+        """Record which parts the measurement is made of, once all of them are there."""
+        sets = [
+            {"side": side, "name": name, "parts": list(parts)}
+            for side, by_name in identities.items()
+            for name, parts in by_name.items()
+        ]
+        write_json(self.folder / _INDEX, {"version": 1, "sets": sets, "notes": dict(notes)})
+        self._collected = None
+
+    def path(self, side: Side, name: str, part: int) -> Path:
+        """Return where a part stands."""
+        return self.folder / f"{side}-{quote(name, safe='')}" / f"{part:04d}.safetensors"
+
+    def _read(self) -> "_Collected":
+        """Read the index, and the header of every part once."""
+        if self._collected is None:
+            index = self.folder / _INDEX
+            if not index.is_file():
+                raise TikmixError(f"{self.folder} holds no finished collection of gradients. Collect them first.")
+            found = read_json(index)
+            sets = {
+                (entry["side"], entry["name"]): [
+                    self._part(entry["side"], entry["name"], *part) for part in enumerate(entry["parts"])
+                ]
+                for entry in found["sets"]
+            }
+            self._collected = _Collected(sets, found["notes"])
+        return self._collected
+
+    def _part(self, side: Side, name: str, part: int, identity: str) -> TensorFile:
+        file = TensorFile.open(self.path(side, name, part))
+        if _description(file).get("identity") != identity:
+            raise TikmixError(
+                f"{file.path} is not the gradient that was collected: it is of another checkpoint, text or setting. "
+                "Collect the gradients again."
+            )
+        return file
+
+    def _files(self, side: Side, name: str) -> list[TensorFile]:
+        files = self._read().sets.get((side, name))
+        if files is None:
+            raise TikmixError(f"{self.folder} holds no gradients of the {side} '{name}'. Collect them first.")
+        return files
+
+    def _any_file(self) -> TensorFile:
+        for files in self._read().sets.values():
+            return files[0]
+        raise TikmixError(f"{self.folder} holds no gradients. Collect them first.")
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """The parts of a finished collection."""
+
+    sets: Mapping[tuple[str, str], list[TensorFile]]
+    notes: Mapping[str, Any]
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Read what a part says of itself; nothing if it is missing or damaged."""
+    try:
+        return _description(TensorFile.open(path))
+    except TikmixError:
+        return {}
+
+
+def _description(file: TensorFile) -> dict[str, Any]:
+    description: dict[str, Any] = json.loads(file.metadata.get(_DESCRIPTION, "{}"))
+    return description

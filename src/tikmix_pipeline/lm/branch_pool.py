@@ -1,0 +1,273 @@
+"""Many branches from one checkpoint, each trained, scored on the same texts and written down as it ends.
+
+A result stands in a small file named by its identity: the checkpoint, the corpus, the mixture, what is trained and how,
+the texts and the code. A branch that is there is never trained again, so a stopped pool loses what was under way, and
+another replicate or another mixture costs only itself.
+
+On a CPU every branch runs in one thread, in a process of its own if there are several workers: the results are the same
+bits for any number of them.
+"""
+
+import contextlib
+import dataclasses
+import gc
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, sha256_of_file, write_json
+from tikmix_pipeline.lm.branch import train_branch
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
+from tikmix_pipeline.lm.model import resolve_device
+from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.lm.trainer import DivergedError
+from tikmix_pipeline.lm.workers import Died, each_in_a_process
+from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.progress import no_progress_bars, progress_bar
+
+_LOG = logging.getLogger(__name__)
+
+_NOT_OF_A_BRANCH = {
+    *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # its rates stand for these
+    *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
+}
+
+Texts = Mapping[str, Sequence[TokenBatch]]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch to train."""
+
+    name: str
+    mixture: Mapping[str, float]
+    replicate: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a branch has no losses. A branch that ran out of memory is tried again by the next pool."""
+
+    kind: Literal["diverged", "memory"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class BranchResult:
+    """What became of a branch: its loss on every text, or why there is none."""
+
+    branch: Branch
+    losses: Mapping[str, TextLoss]
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class BranchSetting:
+    """What all branches of a pool have in common; for the fields see `train_branch`."""
+
+    checkpoint: Path
+    shards: Path
+    steps: int
+    model: ModelParameters
+    train: TrainParameters
+    schedule: Schedule
+    seed: int
+    reach: Mapping[str, int] | None = None
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the branches are trained on a CPU."""
+        return resolve_device(self.train.device).type == "cpu"
+
+    def described(self) -> dict[str, Any]:
+        """Return all that decides the bits of a branch, but for its own mixture and replicate."""
+        first = Checkpoint(self.checkpoint).step
+        files = sorted(file for file in self.checkpoint.iterdir() if file.is_file())
+        return {
+            "checkpoint": {file.name: sha256_of_file(file) for file in files},
+            "corpus": TokenShards.open(self.shards, verify=False).manifest_digest,
+            "steps": self.steps,
+            "model": self.model.model_dump(mode="json", include={"attention"}),
+            "train": self.train.model_dump(mode="json", exclude=_NOT_OF_A_BRANCH),
+            "rates": [self.schedule.factor(step) for step in range(first, first + self.steps)],
+            "seed": self.seed,
+        }
+
+
+def run_branches(
+    setting: BranchSetting,
+    branches: Sequence[Branch],
+    texts: Texts,
+    *,
+    folder: Path,
+    key: str,
+    workers: int | Literal["auto"] = "auto",
+) -> list[BranchResult]:
+    """Train every branch that has no result yet, and score it on `texts`.
+
+    A branch that diverges, or runs out of memory, is left out with a warning.
+
+    Args:
+        setting: what the branches have in common.
+        branches: what to train.
+        texts: what to score, by name.
+        folder: where results are, and go.
+        key: names the code that runs, or whatever else results are to be told apart by.
+        workers: branches at a time; `auto` is one per core on a CPU, and one on a GPU.
+
+    Returns:
+        One result per branch, in their order.
+
+    Raises:
+        TikmixError: branches cannot be trained at all, since checkpoint, corpus and parameters do not fit, or all of
+            them have failed.
+    """
+    identities = _identities(setting, branches, texts, key)
+    found = [_read(folder, identity, branch) for identity, branch in zip(identities, branches, strict=True)]
+    results = {number: result for number, result in enumerate(found) if result is not None}
+    missing = [number for number in range(len(branches)) if number not in results]
+    if missing:
+        with progress_bar("Branches", len(missing), "branch") as bar:
+            for position, result in _train(setting, texts, [branches[number] for number in missing], workers):
+                number = missing[position]
+                results[number] = result
+                _write(folder, identities[number], result)
+                bar.update(1)
+    for result in results.values():
+        if result.failure is not None:
+            name, replicate = result.branch.name, result.branch.replicate
+            _LOG.warning("Branch %s of replicate %d is left out. %s", name, replicate, result.failure.reason)
+    if all(result.failure is not None for result in results.values()):
+        raise TikmixError("No branch came through: the warnings above say why, one by one.")
+    return [results[number] for number in range(len(branches))]
+
+
+def _train(
+    setting: BranchSetting, texts: Texts, branches: Sequence[Branch], workers: int | Literal["auto"]
+) -> Iterator[tuple[int, BranchResult]]:
+    count = min(_cores() if setting.on_cpu else 1, len(branches)) if workers == "auto" else workers
+    if count <= 1:
+        for number, branch in enumerate(branches):
+            yield number, train_and_score((setting, texts), branch)
+        return
+    for number, outcome in each_in_a_process(train_and_score, (setting, texts), branches, workers=count):
+        if isinstance(outcome, Died):
+            reason = f"Its process ended with code {outcome.exit_code}, as when memory runs out: use fewer workers."
+            yield number, BranchResult(branches[number], {}, Failure("memory", reason))
+        else:
+            yield number, outcome
+
+
+def train_and_score(shared: tuple[BranchSetting, Texts], branch: Branch) -> BranchResult:
+    """Train one branch and score it on texts; `shared` is its setting and the texts."""
+    setting, texts = shared
+    try:
+        with _one_thread(setting.on_cpu), no_progress_bars():
+            losses = _losses_after(setting, texts, branch)
+    except DivergedError as error:
+        return BranchResult(branch, {}, Failure("diverged", str(error)))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        first_line, _, _ = str(error).partition("\n")
+        reason = f"Memory ran out: {first_line or type(error).__name__}"
+    else:
+        return BranchResult(branch, losses)
+    gc.collect()  # what the error held on to
+    torch.cuda.empty_cache()
+    return BranchResult(branch, {}, Failure("memory", reason))
+
+
+def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[str, TextLoss]:
+    model = train_branch(
+        Checkpoint(setting.checkpoint),
+        TokenShards.open(setting.shards, verify=False),
+        branch.mixture,
+        steps=setting.steps,
+        replicate=branch.replicate,
+        reach=setting.reach,
+        model=setting.model,
+        train=setting.train,
+        schedule=setting.schedule,
+        seed=setting.seed,
+    )
+    losses = text_losses(model, texts, device=setting.train.device)
+    for name, loss in losses.items():
+        if not math.isfinite(loss.nats):
+            raise DivergedError(f"Training diverged in its last steps: the loss on {name} is {loss.nats}.")
+    return losses
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    # the CPU's allocator has no error class of its own
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextlib.contextmanager
+def _one_thread(on_cpu: bool) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if on_cpu:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _identities(setting: BranchSetting, branches: Sequence[Branch], texts: Texts, key: str) -> list[str]:
+    common = _hash([key, setting.described(), {name: _digest_of(batches) for name, batches in texts.items()}])
+    # where replicate 0 begins depends on no other branch
+    return [
+        _hash([common, dict(branch.mixture), branch.replicate, setting.reach if branch.replicate else None])
+        for branch in branches
+    ]
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _digest_of(batches: Sequence[TokenBatch]) -> str:
+    digest = hashlib.sha256()
+    for batch in batches:
+        digest.update(str(batch.tokens_BS.shape).encode())
+        digest.update(batch.tokens_BS.tobytes())
+        digest.update(batch.loss_BS.tobytes())
+    return digest.hexdigest()
+
+
+def _path(folder: Path, identity: str) -> Path:
+    return folder / f"{identity[:24]}.json"
+
+
+def _write(folder: Path, identity: str, result: BranchResult) -> None:
+    write_json(_path(folder, identity), {"identity": identity, **dataclasses.asdict(result)})
+
+
+def _read(folder: Path, identity: str, branch: Branch) -> BranchResult | None:
+    """Return the result of a branch, or None if it is still to be trained."""
+    path = _path(folder, identity)
+    content = read_json(path) if path.is_file() else {}
+    if content.get("identity") != identity:
+        return None
+    failure = Failure(**content["failure"]) if content["failure"] else None
+    if failure is not None and failure.kind == "memory":
+        return None
+    return BranchResult(branch, {name: TextLoss(**loss) for name, loss in content["losses"].items()}, failure)

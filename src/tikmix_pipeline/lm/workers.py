@@ -1,0 +1,138 @@
+"""A crew of processes that outlives the death of any of them.
+
+The pools of the standard library give up when a process is killed, as the kernel does when memory runs out. Here the
+job under way is lost, its death is reported, and a new process takes the next one.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, TypeVar
+
+from tikmix_pipeline.errors import TikmixError
+
+Shared = TypeVar("Shared")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Died:
+    """A job whose process ended before it did; `exit_code` is negative for a signal."""
+
+    exit_code: int | None
+
+
+def each_in_a_process(
+    function: Callable[[Shared, Job], Result], shared: Shared, jobs: Sequence[Job], *, workers: int
+) -> Iterator[tuple[int, Result | Died]]:
+    """Yield the number of each job with what `function(shared, job)` returned, as they end.
+
+    All processes end with the iterator, whatever ends it, and with the process that started them.
+
+    Args:
+        function: importable by name.
+        shared: sent once to each process.
+        jobs: begun in this order.
+        workers: most processes at a time.
+
+    Raises:
+        TikmixError: as raised by `function`.
+        RuntimeError: `function` raised anything else, and the message is its traceback; or a process could not start.
+    """
+    waiting = deque(enumerate(jobs))
+    crew: dict[Any, _Worker] = {}
+    try:
+        while waiting or crew:
+            # those still to report have no job yet, and will take one
+            while len(crew) < min(workers, len(waiting) + sum(worker.number is not None for worker in crew.values())):
+                worker = _start(function, shared)
+                crew[worker.connection] = worker
+            for connection in wait(list(crew)):
+                worker = crew[connection]
+                number, outcome = worker.number, worker.outcome()
+                if waiting and not isinstance(outcome, Died):
+                    worker.give(waiting.popleft())
+                else:
+                    crew.pop(connection).end()
+                if number is not None:
+                    yield number, outcome
+    finally:
+        for worker in crew.values():
+            worker.end()
+
+
+@dataclass
+class _Worker:
+    """A process, and the number of the job it has; none until it has reported."""
+
+    process: SpawnProcess
+    connection: Connection
+    number: int | None = None
+
+    def give(self, job: tuple[int, Any]) -> None:
+        self.number, content = job
+        with contextlib.suppress(ConnectionError):  # a process that has died meanwhile is found by `outcome`
+            self.connection.send(content)
+
+    def outcome(self) -> Any:
+        """Receive what the job returned, or how the process died; raise what the job raised."""
+        try:
+            returned, value = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            if self.number is None:
+                raise RuntimeError(
+                    f"A worker process could not start (exit code {self.process.exitcode}); its own message is above. "
+                    "A script that runs pipelines must do so below `if __name__ == '__main__':`."
+                ) from None
+            return Died(self.process.exitcode)
+        if not returned:
+            raise value
+        return value
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.connection.close()
+
+
+def _start(function: Callable[[Any, Any], Any], shared: Any) -> _Worker:
+    # a forked process would inherit threads' locks, and CUDA cannot be forked at all
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, function, shared), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours)
+
+
+def _work(connection: Connection, function: Callable[[Any, Any], Any], shared: Any) -> None:
+    """Report, then do one job after the other until the process is ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its crew itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    connection.send((True, None))
+    while True:
+        job = connection.recv()
+        try:
+            answer: tuple[bool, Any] = True, function(shared, job)
+        except TikmixError as error:
+            answer = False, error
+        except Exception:
+            answer = False, RuntimeError(traceback.format_exc())
+        connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+    os._exit(1)

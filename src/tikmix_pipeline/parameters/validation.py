@@ -1,0 +1,106 @@
+"""`validate`: how predicted effects are held against real ones."""
+
+from collections import Counter
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+
+from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.measurement import Curvature, DampingUnit, Group, InfluenceParameters, Inverse
+from tikmix_pipeline.parameters.training import TrainParameters
+
+
+class Candidate(ParameterGroup):
+    """One way to predict; what the parameters mean is said at `influence`, whose own values are not taken over."""
+
+    curvature: Curvature = "kfac"
+    inverse: Inverse = "damped"
+    damping: PositiveFloat = 0.1
+    damping_unit: DampingUnit = "relative"
+    groups: Annotated[list[Group], Field(min_length=1)] | None = None
+    """`null` takes those of `influence.groups`."""
+
+    @property
+    def label(self) -> str:
+        """A readable name, as in `kfac horizon 1 (horizon)`: curvature, inverse, damping and its unit."""
+        filtered = f" {self.inverse} {self.damping:g} ({self.damping_unit})" if self.curvature != "identity" else ""
+        groups = f", {' '.join(self.groups)}" if self.groups else ""
+        return f"{self.curvature}{filtered}{groups}"
+
+    def settings(self) -> dict[str, str | float]:
+        """Return what sets this candidate apart, as columns of a table."""
+        return {
+            "kind": self.curvature,
+            "inverse": self.inverse,
+            "damping": self.damping,
+            "damping_unit": self.damping_unit,
+            "groups": ", ".join(self.groups or []),
+        }
+
+    def applied_to(self, influence: InfluenceParameters) -> InfluenceParameters:
+        """Return `influence` with what this candidate sets."""
+        own = self.model_dump(include={"curvature", "inverse", "damping", "damping_unit"})
+        return influence.model_copy(update=own | ({"groups": self.groups} if self.groups else {}))
+
+
+def _default_candidates() -> list[Candidate]:
+    """Return what is worth a comparison; none costs a backward pass beyond the factors of its kind."""
+    damped = [
+        *(Candidate(curvature="kfac", damping=damping) for damping in (0.1, 1.0, 10.0)),
+        *(Candidate(curvature="ekfac", damping=damping) for damping in (0.1, 1.0)),
+    ]
+    horizons = {"kfac": (0.1, 0.3, 1.0, 10.0), "ekfac": (0.3, 1.0)}
+    finite = [
+        Candidate.model_validate(
+            {"curvature": curvature, "inverse": "horizon", "damping": damping, "damping_unit": "horizon"}
+        )
+        for curvature, dampings in horizons.items()
+        for damping in dampings
+    ]
+    return [
+        *(Candidate.model_validate({"curvature": name}) for name in ("identity", "adam", "diagonal")),
+        *damped,
+        *finite,
+    ]
+
+
+class ValidateParameters(ParameterGroup):
+    """Branches of training from a checkpoint: one under the round's mixture, and one with more of each domain."""
+
+    step: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """By how much a share is raised: `w' = (1 - step) w + step e_j`."""
+    tokens: PositiveInt = 163_840
+    """Training tokens of a branch, rounded up to whole steps."""
+    anneal: bool = True
+    """Let the learning rate of a branch fall to zero, so that its loss is not that of a random step; otherwise it stays
+    what the coming chunk has."""
+    replicates: PositiveInt = 3
+    """Times that every branch is trained, each time on other text."""
+    workers: PositiveInt | Literal["auto"] = "auto"
+    """Branches trained at a time, each in one thread: `auto` is one per core on a CPU, and one on a GPU."""
+    items: PositiveInt | None = 400
+    """Items per task and half that a branch is scored on; `null` takes all."""
+    half: Literal["evaluation", "query"] = "evaluation"
+    """Which half of the tasks predictions are compared on; influence is measured on the query half."""
+    candidates: Annotated[list[Candidate], Field(min_length=1)] = Field(default_factory=_default_candidates)
+    """What is compared."""
+
+    @field_validator("candidates")
+    @classmethod
+    def _require_different(cls, candidates: list[Candidate]) -> list[Candidate]:
+        twice = [label for label, count in Counter(one.label for one in candidates).items() if count > 1]
+        if twice:
+            raise ValueError(f"the candidate '{twice[0]}' is there more than once")
+        return candidates
+
+    def steps(self, train: TrainParameters) -> int:
+        """Return the optimiser steps of a branch."""
+        return -(-self.tokens // train.tokens_per_step)
+
+    def groups_of(self, kind: Curvature, influence: InfluenceParameters) -> list[Group]:
+        """Return the groups of parameters that the candidates of one curvature take, in the order of `influence`."""
+        taken = {
+            group for one in self.candidates if one.curvature == kind for group in one.applied_to(influence).groups
+        }
+        order: tuple[Group, ...] = ("linear", "embedding", "head", "elementwise")
+        return [group for group in order if group in taken]

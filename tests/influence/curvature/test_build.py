@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import torch
+from curvature_fits import DAMPED, FISHER_KINDS, GROUPS, fit, precondition, use
+from influence_oracle import ToyLM, dense_kfac, random_batches, random_gradient, tiny_model, train_steps
+from torch import nn
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.curvature.build import build_curvature
+from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.curvature.layers import chosen_parameters
+from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
+
+MODELS = [("llama", False), ("llama", True), ("qwen2", False), ("gpt_neox", False), ("gpt2", False), ("gpt2", True)]
+BATCHES = random_batches(1)
+
+
+@pytest.mark.parametrize("kind", FISHER_KINDS)
+@pytest.mark.parametrize(("family", "tied"), MODELS)
+def test_every_parameter_is_covered_once_by_the_blocks_reported(kind, family, tied):
+    model = tiny_model(family, tied=tied)
+    curvature = use(model, fit(model, BATCHES, kind))
+    names = [name for block in curvature.report.blocks for name in block.parameters]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    assert sum(block.size for block in curvature.report.blocks) == sum(p.numel() for p in model.parameters())
+    assert sum(curvature.report.coverage().values()) == pytest.approx(1)
+    assert curvature.report.left_out == 0
+    assert ("tied embedding and head" in curvature.report.coverage()) is (tied and kind != "diagonal")
+    for block, reported in zip(curvature.blocks, curvature.report.blocks, strict=True):
+        assert (block.names, block.kind, block.size) == (reported.parameters, reported.kind, reported.size)
+        assert reported.mean_eigenvalue == pytest.approx(block.eigenvalues_oi.mean().item())
+        assert reported.damping == block.filter.scale == pytest.approx(0.1 * reported.mean_eigenvalue)
+
+
+@pytest.mark.parametrize(("family", "tied"), MODELS)
+def test_damping_reported_is_that_of_the_dense_blocks(family, tied):
+    model = tiny_model(family, tied=tied)
+    report = use(model, fit(model, BATCHES)).report
+    matrix, dampings = dense_kfac(model, BATCHES, seed=3, damping=0.1)
+    reported = sum(block.mean_eigenvalue * block.size for block in report.blocks)
+    assert reported == pytest.approx(np.trace(matrix), rel=1e-10)
+    assert sum(block.damping * block.size for block in report.blocks) == pytest.approx(dampings.sum(), rel=1e-10)
+
+
+def test_report_says_what_was_asked_for():
+    model = tiny_model("llama")
+    factors = fit(model, BATCHES, "ekfac")
+    report = use(model, factors, inverse="horizon", damping=2.0, damping_unit="horizon", horizon=4.0).report
+    assert (report.curvature, report.inverse, report.damping, report.damping_unit) == ("ekfac", "horizon", 2, "horizon")
+    assert {block.damping for block in report.blocks} == {0.5}
+    absolute = use(model, factors, damping=0.25, damping_unit="absolute").report
+    assert {block.damping for block in absolute.blocks} == {0.25}
+
+
+@pytest.mark.parametrize("kind", FISHER_KINDS)
+@pytest.mark.parametrize("inverse", ["damped", "horizon"])
+def test_large_damping_tends_to_the_plain_gradient(kind, inverse):
+    model, gradient = tiny_model("llama", tied=True), random_gradient(tiny_model("llama", tied=True))
+    curvature = use(model, fit(model, BATCHES, kind), damping=1e9, inverse=inverse)
+    result = precondition(curvature, gradient)
+    for block in curvature.report.blocks:
+        for name in block.parameters:
+            torch.testing.assert_close(block.damping * result[name], gradient[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", FISHER_KINDS)
+def test_a_long_horizon_is_the_inverse_where_there_is_curvature(kind):
+    """In one layer that sees more directions than it has."""
+    torch.manual_seed(0)
+    model, gradient = ToyLM(nn.Linear(4, 4)).double(), {}
+    factors = fit(model, random_batches(1, batches=6, loss="all"), kind, groups=("linear",))
+    gradient = random_gradient(model)
+    curvature = use(model, factors, damping=1e-9, damping_unit="absolute", inverse="horizon")
+    result = precondition(curvature, gradient)
+    for block in curvature.blocks:
+        rows = {name: result[name][None] for name in block.names}
+        columns = None if block.columns_ii is None else block.columns_ii
+        back = block.layout.gather(rows)[0]
+        if columns is not None:
+            back = block.rows_oo @ ((block.rows_oo.T @ back @ columns) * block.eigenvalues_oi) @ columns.T
+        else:
+            back = back * block.eigenvalues_oi
+        expected = block.layout.gather({name: gradient[name][None] for name in block.names})[0]
+        torch.testing.assert_close(back, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_factors_of_all_groups_serve_fewer():
+    model, gradient = tiny_model("llama"), random_gradient(tiny_model("llama"))
+    factors = fit(model, BATCHES)
+    fewer = use(model, factors, groups=["linear", "elementwise"])
+    everything = precondition(use(model, factors), gradient)
+    result = precondition(fewer, gradient)
+    assert set(result) == set(chosen_parameters(model, ["linear", "elementwise"]))
+    assert all((result[name] == everything[name]).all() for name in result)
+    assert fewer.report.left_out == pytest.approx(2 * 88 / 680)
+    assert fewer.report.groups == ("linear", "elementwise")
+
+
+def build(model, factors, **parameters):
+    asked = InfluenceParameters(**DAMPED | parameters)
+    return build_curvature(asked, model, factors=factors, optimizer_state={}, train=TrainParameters(), horizon=None)
+
+
+def test_factors_that_do_not_fit_are_refused():
+    model = tiny_model("llama")
+    factors = fit(model, BATCHES, groups=("linear",))
+    with pytest.raises(TikmixError, match=r"curvature=ekfac .*needs factors, and none were fitted"):
+        build(model, None, curvature="ekfac")
+    with pytest.raises(TikmixError, match=r"cannot use factors of kind kfac, fisher true over linear"):
+        build(model, factors, curvature="ekfac", groups=["linear"])
+    with pytest.raises(TikmixError, match=r"fisher=empirical over linear cannot use"):
+        build(model, factors, curvature="kfac", fisher="empirical", groups=["linear"])
+    with pytest.raises(TikmixError, match="over linear, head cannot use"):
+        build(model, factors, curvature="kfac", groups=["linear", "head"])
+    with pytest.raises(TikmixError, match="fitted to another model"):
+        build(tiny_model("gpt2"), factors, curvature="kfac", groups=["linear"])
+    assert build(model, factors, curvature="kfac", groups=["linear"]).blocks
+
+
+def test_horizon_unit_without_a_horizon_is_refused_before_anything_is_decomposed():
+    model = tiny_model("llama")
+    factors = fit(model, BATCHES, groups=GROUPS)
+    with pytest.raises(TikmixError, match=r"damping_unit=horizon"):
+        build(model, factors, curvature="kfac", damping_unit="horizon")
+
+
+def test_a_horizon_is_in_the_step_sizes_of_adamw_where_its_state_is_known():
+    """λ = damping · mean(√v̂ + ε) / Σ learning rates, block by block."""
+    model, train = tiny_model("llama"), TrainParameters()
+    state = train_steps(model, train, 3).state_tensors()
+    parameters = InfluenceParameters(curvature="kfac", inverse="horizon", damping=0.5, damping_unit="horizon")
+    factors = fit_factors(
+        model, random_batches(1), kind="kfac", fisher="true", seed=0, groups=InfluenceParameters().groups
+    )
+    with_state = build_curvature(parameters, model, factors=factors, optimizer_state=state, train=train, horizon=0.2)
+    without = build_curvature(parameters, model, factors=factors, optimizer_state={}, train=train, horizon=0.2)
+    for known, unknown in zip(with_state.blocks, without.blocks, strict=True):
+        roots = [
+            torch.sqrt(state[f"{name}/exp_avg_sq"] / (1 - train.beta2**3)).flatten() + train.epsilon
+            for name in known.names
+        ]
+        assert known.filter.scale == pytest.approx(0.5 * torch.cat(roots).mean().item() / 0.2, rel=1e-6)
+        assert unknown.filter.scale == pytest.approx(0.5 / 0.2)

@@ -1,0 +1,89 @@
+import dataclasses
+
+import pytest
+import torch
+from curvature_fits import FISHER_KINDS, GROUPS, fit, precondition, use
+from influence_oracle import flatten, random_batches, random_gradient, tiny_model
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.curvature.factors import Factors
+
+
+@pytest.mark.parametrize("kind", FISHER_KINDS)
+@pytest.mark.parametrize("tied", [False, True])
+def test_saved_factors_are_those_in_memory(kind, tied, tmp_path):
+    model = tiny_model("qwen2", tied=tied).float()
+    factors = fit(model, random_batches(1), kind)
+    factors.save(tmp_path / "factors")
+    loaded = Factors.load(tmp_path / "factors")
+    for field in dataclasses.fields(Factors):
+        if field.name != "tensors":
+            assert getattr(loaded, field.name) == getattr(factors, field.name)
+    assert loaded.tensors.keys() == factors.tensors.keys()
+    gradient = {name: values.float() for name, values in random_gradient(model).items()}
+    results = [flatten(precondition(use(model, of), gradient)) for of in (factors, loaded)]
+    assert (results[0] == results[1]).all()
+    assert sorted(file.name for file in (tmp_path / "factors").iterdir()) == ["factors.json", "factors.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["factors"]
+
+
+def test_saving_again_replaces_and_text_of_the_record_is_equal(tmp_path):
+    factors = fit(tiny_model("llama"), random_batches(1))
+    texts = []
+    for _ in range(2):
+        factors.save(tmp_path / "factors")
+        texts.append((tmp_path / "factors" / "factors.json").read_bytes())
+    assert texts[0] == texts[1]
+    assert (factors.kind, factors.fisher, factors.seed, factors.groups) == ("kfac", "true", 3, GROUPS)
+    assert factors.loss_tokens == sum(batch.loss_tokens for batch in random_batches(1))
+
+
+def truncate(folder) -> None:
+    file = folder / "factors.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def swap(folder) -> None:
+    other = fit(tiny_model("llama"), random_batches(1), groups=("linear",))
+    other.save(folder.with_name("other"))
+    (folder.with_name("other") / "factors.safetensors").replace(folder / "factors.safetensors")
+
+
+def edit(old: str, new: str):
+    def change(folder) -> None:
+        file = folder / "factors.json"
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate,
+        swap,
+        lambda folder: (folder / "factors.safetensors").unlink(),
+        lambda folder: (folder / "factors.json").unlink(),
+        lambda folder: (folder / "factors.json").write_text("[]"),
+        lambda folder: (folder / "factors.json").write_text("{"),
+        edit('"version": 1', '"version": 0'),
+        edit('"seed"', '"sead"'),
+        edit('"transposed"', '"tranposed"'),
+    ],
+)
+def test_damaged_factors_are_refused(damage, tmp_path):
+    folder = tmp_path / "factors"
+    fit(tiny_model("llama"), random_batches(1)).save(folder)
+    damage(folder)
+    with pytest.raises(TikmixError, match=r"factors"):
+        Factors.load(folder)
+
+
+def test_moments_stay_as_they_were_when_they_are_used():
+    model = tiny_model("llama")
+    factors = fit(model, random_batches(1))
+    before = {name: values.clone() for name, values in factors.tensors.items()}
+    first, second = (precondition(use(model, factors), random_gradient(model)) for _ in range(2))
+    assert all((factors.tensors[name] == before[name]).all() for name in before)
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,48 @@
+"""Tiny sets, and what measuring them takes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from curvature_fits import DAMPED
+from influence_oracle import random_batches, tiny_model, train_steps
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.influence.collect import collect_gradients
+from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
+from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.parts import deal_sets
+from tikmix_pipeline.influence.store import GradientStore, Sets
+from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
+
+DOMAINS = {name: random_batches(10 + i, batches=2, sequences=3, loss="all") for i, name in enumerate(["web", "code"])}
+TASKS = {name: random_batches(20 + i) for i, name in enumerate(["arc", "boolq", "piqa"])}
+MODELS = [("llama", False), ("llama", True), ("qwen2", False), ("gpt2", True)]
+CURVATURES = ["identity", "adam", "diagonal", "kfac", "ekfac"]
+
+Batches = Mapping[str, Sequence[TokenBatch]]
+
+
+def dealt(domains: Batches = DOMAINS, tasks: Batches = TASKS, *, parts: int = 3) -> Sets:
+    """Cut sets into parts."""
+    return {"task": deal_sets("task", tasks, parts), "domain": deal_sets("domain", domains, parts)}
+
+
+def curvature_of(model: torch.nn.Module, name: str = "kfac", **settings: object) -> Curvature:
+    """Fit and build a curvature at a model."""
+    parameters = InfluenceParameters.model_validate({"curvature": name} | DAMPED | settings)
+    factors = None
+    if parameters.needs_factors:
+        factors = fit_factors(
+            model, random_batches(30), kind=name, fisher=parameters.fisher, seed=3, groups=parameters.groups
+        )
+    train = TrainParameters()
+    state = train_steps(model, train, 2).state_tensors() if name == "adam" else {}
+    return build_curvature(parameters, model, factors=factors, optimizer_state=state, train=train, horizon=1.0)
+
+
+def collected(folder: Path, model: torch.nn.Module | None = None, sets: Sets | None = None) -> GradientStore:
+    """Collect gradients into a folder."""
+    store = GradientStore(folder)
+    collect_gradients(model or tiny_model("llama"), sets or dealt(), store, key="checkpoint")
+    return store

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import torch
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.corpus.stream import MixtureStream
+from tikmix_pipeline.influence.parts import sequences
+from tikmix_pipeline.influence.samples import MeasuredText, window_growths
+from tikmix_pipeline.parameters import InfluenceParameters
+
+CONTEXT = 32
+
+
+def measured_text(shards: TokenShards, **influence: object) -> MeasuredText:
+    """The corpus after one step of training, without a model."""
+    windows = {domain: shards.windows(domain, CONTEXT) for domain in shards.domains}
+    stream = MixtureStream(windows, dict.fromkeys(shards.domains, 1 / 3), batch_size=6, seed=0)
+    stream.next_batch()
+    parameters = InfluenceParameters.model_validate({"tokens": 320, "micro_batches": 4, "batch_size": 3, **influence})
+    return MeasuredText(torch.nn.Identity(), stream, shards, parameters, CONTEXT)
+
+
+def rows(batches: list[TokenBatch]) -> list[list[int]]:
+    return [tokens_S.tolist() for tokens_S, _ in sequences(batches)]
+
+
+def test_domain_parts_are_the_windows_that_training_would_read_next(token_shards):
+    text = measured_text(token_shards)
+    for domain, parts in text.domain_parts().items():
+        upcoming = text.stream.upcoming(domain, 10).tolist()
+        assert [len(rows(part)) for part in parts] == [3, 3, 2, 2]
+        assert sorted(row for part in parts for row in rows(part)) == sorted(upcoming)
+
+
+def test_factors_are_fitted_on_an_even_share_of_every_domain_whatever_is_measured(token_shards):
+    batches = measured_text(token_shards, factor_tokens=300).factor_batches()
+    assert rows(batches) == rows(measured_text(token_shards, factor_tokens=300, tokens="auto").factor_batches())
+    text = measured_text(token_shards)
+    expected = [row for domain in token_shards.domains for row in text.stream.upcoming(domain, 4).tolist()]
+    assert rows(batches) == expected
+
+
+def test_growing_parts_keep_what_there_was_and_read_on_from_there(token_shards):
+    text = measured_text(token_shards, tokens="auto", max_tokens=8 * 4 * CONTEXT)
+    before: dict[str, list[list[list[int]]]] = {}
+    for growth, (tokens, parts) in enumerate(text.growing_domain_parts()):
+        assert tokens == 4 * 2**growth * CONTEXT
+        for domain, dealt in parts.items():
+            found = [rows(part) for part in dealt]
+            assert len(found) == 4 * (growth + 1)
+            assert found[: len(before.get(domain, []))] == before.get(domain, [])
+            assert [row for part in found for row in part] == text.stream.upcoming(domain, 4 * 2**growth).tolist()
+            before[domain] = found
+    assert growth == 3
+
+
+def test_measurements_double_and_their_parts_grow():
+    sizes = list(window_growths(micro_batches=4, context=10, max_tokens=650))
+    assert sizes == [1, 1, 2, 4, 8]
+    assert (np.cumsum(4 * np.array(sizes)) * 10).tolist() == [40, 80, 160, 320, 640]
+
+
+def test_first_measurement_is_made_whatever_the_cap():
+    assert list(window_growths(micro_batches=4, context=10, max_tokens=10)) == [1]
+
+
+@pytest.mark.parametrize(("tokens", "windows"), [(96, 3), ("auto", 5)])
+def test_held_out_targets_are_of_the_size_of_the_domains_or_of_the_tasks(token_shards, tokens, windows):
+    text = measured_text(token_shards, targets="heldout", tokens=tokens, items_per_task=5, micro_batches=2)
+    parts = text.target_parts()
+    assert list(parts) == [f"heldout-{domain}" for domain in token_shards.domains]
+    assert {sum(len(rows(part)) for part in dealt) for dealt in parts.values()} == {windows}
+
+
+def test_tasks_are_their_query_items_alone(token_shards):
+    parts = measured_text(token_shards, items_per_task=None, targets="all").target_parts()
+    assert {len([row for part in parts[task] for row in rows(part)]) for task in ("recall", "rhyme")} == {7}
+    assert len(parts) == 5
+
+
+def test_short_sequences_are_the_beginnings_of_as_many_more_windows(token_shards):
+    text = measured_text(token_shards, context=8)
+    for domain, parts in text.domain_parts().items():
+        measured = [row for part in parts for row in rows(part)]
+        assert sorted(measured) == sorted(text.stream.upcoming(domain, 320 // 8)[:, :9].tolist())
+        # as many tokens at once as three sequences of the training's context
+        assert max(len(batch) for part in parts for batch in part) <= 3 * CONTEXT // 8
+
+
+def test_no_sequence_is_longer_than_those_of_training(token_shards):
+    for context in (None, CONTEXT, 4 * CONTEXT):
+        assert measured_text(token_shards, context=context).domain_context == CONTEXT

@@ -1,0 +1,223 @@
+"""The measurement in stages: what is made again after which change, and what is never measured twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from kedro.framework.startup import bootstrap_project
+
+from tests.pipelines.conftest import run_in
+from tikmix_pipeline.influence import collect
+from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.session import TikmixSession, UserError
+
+Stamps = dict[str, int]
+
+
+def round_folder(project: Path, experiment: str = "one") -> Path:
+    return project / "data" / "07_model_output" / experiment / "round_0"
+
+
+def stamps(folder: Path) -> Stamps:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def measure_again(project: Path, **influence: Any) -> tuple[set[str], set[str]]:
+    """Run the stage with other parameters; return which artifacts and which part gradients were written."""
+    folder = round_folder(project)
+    before = stamps(folder)
+    run_in(project, "influence", round=0, influence=influence)
+    written = {name for name, stamp in stamps(folder).items() if before.get(name) != stamp}
+    artifacts = {name.removesuffix(".recipe.json") for name in written if name.endswith(".recipe.json")}
+    return artifacts, {name for name in written if name.endswith(".safetensors") and name.startswith("gradients/")}
+
+
+OUTPUTS = {"influence.parquet", "measurement.json"}
+AUTO = {"tokens": "auto", "max_tokens": 512, "stable_within": 1e-6}
+
+
+@pytest.mark.parametrize("change", [{"damping": 1.0}, {"inverse": "damped"}, {"calibration": 2.0}])
+def test_another_damping_or_calibration_measures_and_fits_nothing(project: Path, change: dict[str, Any]) -> None:
+    assert measure_again(project, **change) == (OUTPUTS, set())
+
+
+@pytest.mark.parametrize("change", [{"batch_size": 3}, {"memory_megabytes": 5.0}, {"device": "cpu"}])
+def test_what_does_not_change_the_result_makes_nothing_again(project: Path, change: dict[str, Any]) -> None:
+    assert measure_again(project, **change) == (set(), set())
+
+
+@pytest.mark.parametrize("change", [{"curvature": "diagonal"}, {"factor_tokens": 128}, {"fisher": "empirical"}])
+def test_another_fit_of_the_curvature_measures_no_gradient(project: Path, change: dict[str, Any]) -> None:
+    assert measure_again(project, **change) == ({"factors", *OUTPUTS}, set())
+    assert not (round_folder(project) / "factors.progress").exists()
+
+
+def test_curvature_without_a_fit_needs_no_factors(project: Path) -> None:
+    assert measure_again(project, curvature="identity") == (OUTPUTS, set())
+    assert measure_again(project, curvature="adam") == (OUTPUTS, set())
+
+
+def test_other_items_are_measured_and_domains_are_not(project: Path) -> None:
+    artifacts, parts = measure_again(project, items_per_task=7)
+    assert artifacts == {"gradients", *OUTPUTS}
+    assert {name.split("/")[1] for name in parts} == {"task-quiz", "task-riddle"}
+
+
+def test_more_targets_measure_only_these_and_fewer_measure_nothing(project: Path) -> None:
+    _, parts = measure_again(project, targets="all")
+    assert {name.split("/")[1] for name in parts} == {f"task-heldout-{domain}" for domain in ("code", "prose", "verse")}
+    assert measure_again(project, targets="tasks") == ({"gradients", *OUTPUTS}, set())
+    assert measure_again(project, targets="heldout") == ({"gradients", *OUTPUTS}, set())
+
+
+def test_other_amount_of_text_measures_domains_alone(project: Path) -> None:
+    artifacts, parts = measure_again(project, tokens=512)
+    assert artifacts == {"gradients", *OUTPUTS}
+    assert {name.split("/")[1] for name in parts} == {"domain-code", "domain-prose", "domain-verse"}
+
+
+def test_killed_measurement_goes_on_at_the_part_it_was_killed_in(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    measure = collect.mean_gradient
+
+    def watched(*args: Any, of: str, **kwargs: Any) -> Any:
+        if len(measured) == 9:
+            measured.append("killed")
+            raise KeyboardInterrupt
+        measured.append(of)
+        return measure(*args, of=of, **kwargs)
+
+    folder = round_folder(project)
+    names = ("influence.parquet", "gradients/domain-verse/0003.safetensors", "gradients/gradients.json")
+    before = [(folder / name).read_bytes() for name in names]
+    for path in folder.glob("gradients/*/*"):
+        path.unlink()
+    monkeypatch.setattr(collect, "mean_gradient", watched)
+    with pytest.raises(UserError, match="Interrupted"):
+        run_in(project, "influence", round=0)
+    with pytest.raises(UserError, match="gradients, which is stale: nothing says what made it"):
+        compute_alone(project)
+    run_in(project, "influence", round=0)
+    assert len(measured) == 1 + 4 * 5
+    assert [(folder / name).read_bytes() for name in names] == before
+
+
+def compute_alone(project: Path) -> None:
+    bootstrap_project(project)
+    with TikmixSession.create(project_path=project, env="tiny", runtime_params={"round": 0}) as session:
+        session.run(pipeline_names=["influence"], node_names=["round_0.compute_influence"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed", "garbage"])
+def test_damaged_part_is_measured_again_alone(project: Path, damage: str) -> None:
+    part = round_folder(project) / "gradients" / "task-quiz" / "0001.safetensors"
+    content = part.read_bytes()
+    if damage == "removed":
+        part.unlink()
+    else:
+        part.write_bytes(content[:-9] if damage == "cut" else b"garbage")
+    influence = (round_folder(project) / "influence.parquet").read_bytes()
+    artifacts, parts = measure_again(project)
+    assert parts == {"gradients/task-quiz/0001.safetensors"}
+    assert "gradients" in artifacts
+    assert part.read_bytes() == content
+    assert (round_folder(project) / "influence.parquet").read_bytes() == influence
+
+
+def test_part_of_another_round_is_refused(project: Path) -> None:
+    """Of the same size, so that only what it says of itself gives it away."""
+    folder = round_folder(project) / "gradients"
+    other = folder.parents[1] / "round_1" / "gradients" / "task-quiz" / "0000.safetensors"
+    (folder / "task-quiz" / "0000.safetensors").write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match="is not the gradient that was collected"):
+        run_in(project, "influence", round=0, influence={"damping": 1.0})
+
+
+def test_another_checkpoint_leaves_nothing_of_the_old_one(project: Path) -> None:
+    folder = round_folder(project)
+    before = {path.name: path.read_bytes() for path in (folder / "gradients" / "task-quiz").iterdir()}
+    run_in(project, "train_chunk", round=0, train={"learning_rate": 0.001})
+    run_in(project, "influence", round=0, train={"learning_rate": 0.001})
+    after = {path.name: path.read_bytes() for path in (folder / "gradients" / "task-quiz").iterdir()}
+    assert before.keys() == after.keys()
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_measurement_says_how_it_was_made_and_how_far_it_holds(finished_project: Path) -> None:
+    report = json.loads((round_folder(finished_project) / "measurement.json").read_text())
+    assert (report["inverse"], report["damping"], report["damping_unit"], report["calibration"]) == (
+        "horizon",
+        0.3,
+        "horizon",
+        1.0,
+    )
+    assert report["horizon"] == pytest.approx(0.003 * (4 + 0.55 + 0.1))
+    assert 0 < report["lambda"]["least"] <= report["lambda"]["largest"]
+    assert set(report["rank_stability"]["tasks"]) == {"quiz", "riddle"}
+    assert -1 <= report["rank_stability"]["mean"] <= 1
+    assert report["domain_tokens"] == {"code": 256, "prose": 256, "verse": 256}
+    assert report["stopping"] is None
+
+
+def test_effects_against_the_round_s_mixture_sum_to_zero(finished_project: Path) -> None:
+    table = pd.read_parquet(round_folder(finished_project) / "influence.parquet")
+    weights = json.loads((round_folder(finished_project) / "mixture.json").read_text())["weights"]
+    table["weighted"] = table["effect"] * table["domain"].map(weights)
+    assert (table.groupby("task")["weighted"].sum().abs() < 1e-6 * table["effect"].abs().max()).all()
+    assert (table["effect_stderr"] > 0).all()
+
+
+def test_effects_and_stability_are_metrics_and_large_files_are_not_logged(finished_project: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{finished_project}/mlflow.db")
+    store = client.get_experiment_by_name("tikmix")
+    assert store is not None
+    runs = client.search_runs([store.experiment_id], "tags.experiment = 'one'")
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    history = client.get_metric_history(parent.info.run_id, "effect/quiz/code")
+    assert [metric.step for metric in history] == [0, 1]
+    assert {"rank_stability/quiz", "rank_stability/riddle"} <= parent.data.metrics.keys()
+    assert not list((finished_project / "mlartifacts").rglob("*.safetensors"))
+
+
+@pytest.fixture
+def growing(project: Path) -> Path:
+    """A project measured until the mixture is stable, with too little text for that."""
+    run_in(project, "influence", round=0, influence=AUTO)
+    return project
+
+
+def test_growing_measurement_reports_its_curve_and_why_it_ended(growing: Path) -> None:
+    report = json.loads((round_folder(growing) / "measurement.json").read_text())["stopping"]
+    assert report["reason"] == "cap"
+    assert [point["tokens"] for point in report["curve"]] == [128, 256, 512]
+    assert all(point["total_variation"] > 0 for point in report["curve"])
+    store = GradientStore(round_folder(growing) / "gradients")
+    assert [part.loss_tokens for part in store.figures("domain", "code")] == [32] * 8 + [64] * 4
+    assert len(store.figures("task", "quiz")) == 4
+
+
+def test_growing_measurement_keeps_what_is_measured_when_it_is_let_grow_further(growing: Path) -> None:
+    _, parts = measure_again(growing, **{**AUTO, "max_tokens": 1024})
+    assert parts == {
+        f"gradients/domain-{domain}/{part:04d}.safetensors"
+        for domain in ("code", "prose", "verse")
+        for part in range(12, 16)
+    }
+
+
+def test_growing_measurement_stops_early_where_halves_agree(growing: Path) -> None:
+    """Any two mixtures agree within all of the tokens."""
+    artifacts, parts = measure_again(growing, **{**AUTO, "stable_within": 1.0})
+    report = json.loads((round_folder(growing) / "measurement.json").read_text())["stopping"]
+    assert (report["reason"], len(report["curve"])) == ("stable", 1)
+    assert (artifacts, parts) == ({"gradients", *OUTPUTS}, set())
+
+
+def test_growing_measurement_under_another_damping_takes_the_parts_that_are_there(growing: Path) -> None:
+    artifacts, parts = measure_again(growing, **{**AUTO, "damping": 1.0})
+    assert (artifacts, parts) == ({"gradients", *OUTPUTS}, set())
