@@ -39,7 +39,8 @@ from tikmix_pipeline.lm.loss import summed_loss
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 
 TRACKED = ["linear", "head"]
-STRATEGIES = ("ekfac", "kfac")
+PEER_STRATEGIES = {"ekfac": "ekfac", "kfac": "kfac", "default": "ekfac"}
+"""What each strategy of ours is held against; `default` is what a user gets, who has `ekfac` from kronfluence."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,7 +80,7 @@ class Measurement:
 
     def build(self, factors: Factors | None = None) -> Curvature:
         """Build the curvature of these factors, of saved ones, or of the optimiser's moments."""
-        if factors is None and self.parameters.curvature in STRATEGIES:
+        if factors is None and self.parameters.needs_factors:
             factors = Factors.load(self._factors)
         return build_curvature(
             self.parameters,
@@ -97,7 +98,7 @@ class Measurement:
 
     def whole_stage(self) -> None:
         """Run all stages."""
-        if self.parameters.curvature in STRATEGIES:
+        if self.parameters.needs_factors:
             self.fit()
         self.collect()
         self.multiply(self.build())
@@ -119,14 +120,18 @@ def _batches(sets: Sets, batch_size: int) -> dict[str, list[TokenBatch]]:
 
 
 def _parameters(arguments: Namespace, **options: Any) -> InfluenceParameters:
-    """Return the library's defaults, with all domain sequences for the factors."""
+    """Return kronfluence's damping, with all domain sequences for the factors, where the options say no more."""
     settings = {"batch_size": arguments.batch_size, "micro_batches": arguments.parts, "factor_tokens": 10**9}
+    settings |= {"inverse": "damped", "damping": 0.1, "damping_unit": "relative"}
     return InfluenceParameters(**settings | options)
 
 
 def _tracked(arguments: Namespace, strategy: str) -> Measurement:
+    options = {"curvature": strategy}
+    if strategy == "default":
+        options = InfluenceParameters().model_dump(include={"curvature", "factor_tokens"})
     measurement = Measurement(
-        arguments.folder, arguments.folder / "ours", _parameters(arguments, curvature=strategy, groups=TRACKED)
+        arguments.folder, arguments.folder / "ours" / strategy, _parameters(arguments, groups=TRACKED, **options)
     )
     warm_up(measurement.model, load_sets(arguments.folder)[0]["domain_0"][:4])
     return measurement
@@ -139,7 +144,7 @@ def time_factors(arguments: Namespace) -> dict[str, Any]:
 
 def time_matrix(arguments: Namespace) -> dict[str, Any]:
     """Time gradients and products, from saved factors and an empty store."""
-    shutil.rmtree(arguments.folder / "ours" / "gradients", ignore_errors=True)
+    shutil.rmtree(arguments.folder / "ours" / arguments.strategy / "gradients", ignore_errors=True)
     measurement = _tracked(arguments, arguments.strategy)
     timed = run_steps({"gradients": measurement.collect, "products": lambda: measurement.multiply(measurement.build())})
     path = arguments.folder / f"ours-{arguments.strategy}.safetensors"
@@ -177,15 +182,15 @@ def compare(arguments: Namespace) -> dict[str, Any]:
     from scipy.stats import spearmanr
 
     found = {}
-    for strategy in STRATEGIES:
+    for strategy, peer in PEER_STRATEGIES.items():
         own_TK, peer_TK, aggregated_TK = (
-            load_file(arguments.folder / f"{name}-{strategy}.safetensors")["influence_TK"].numpy()
-            for name in ("ours", "kronfluence-fastest", "kronfluence-aggregated")
+            load_file(arguments.folder / f"{name}.safetensors")["influence_TK"].numpy()
+            for name in (f"ours-{strategy}", f"kronfluence-fastest-{peer}", f"kronfluence-aggregated-{peer}")
         )
         assert _difference(aggregated_TK, peer_TK) < 1e-5, "kronfluence's routes differ"
-        measurement = _tracked(arguments, strategy)
+        measurement = _tracked(arguments, peer)
         measurement.collect()
-        measurement.multiply(measurement.build(kronfluence_factors(arguments.folder, strategy)))
+        measurement.multiply(measurement.build(kronfluence_factors(arguments.folder, peer)))
         scale = float((own_TK * peer_TK).sum() / (own_TK**2).sum())
         found[strategy] = {
             "difference": _difference(measurement.influence_TK, peer_TK),

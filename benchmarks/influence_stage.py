@@ -21,7 +21,7 @@ def stage_arguments(description: str | None, stages: list[str]) -> argparse.Name
     parser.add_argument("folder", type=Path, help="where the experiment lies and results go")
     parser.add_argument("--strategy", default="kfac", help="name of the curvature")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--parts", type=int, default=8, help="ours only: parts of a set for the standard error")
+    parser.add_argument("--parts", type=int, default=4, help="ours only: parts of a set for the standard error")
     parser.add_argument("--repetitions", type=int, default=3, help="of what is interleaved inside the process")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()

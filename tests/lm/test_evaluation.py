@@ -136,3 +136,13 @@ def test_scoring_ends_dropout_and_moves_no_weight(token_shards):
     assert score(model, texts, device="cpu") == score(model.train(), texts, device="cpu")
     assert all(torch.equal(model.state_dict()[name], weight) for name, weight in before.items())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_answers_and_whole_items_are_read_in_one_pass(token_shards):
+    model = tiny_model(token_shards.vocabulary_size)
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    texts = evaluation_texts(token_shards, context=CONTEXT, items=3, windows=3)
+    together = score(model, texts, device="cpu")
+    assert len(passes) == 5  # two tasks and three domains
+    assert together == pytest.approx({key: only(model, text) for key, text in texts.items()}, rel=1e-6)

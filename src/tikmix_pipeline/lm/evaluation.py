@@ -14,7 +14,7 @@ import torch
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
-from tikmix_pipeline.lm.loss import summed_loss
+from tikmix_pipeline.lm.loss import summed_losses
 from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.progress import progress_bar
 
@@ -103,17 +103,24 @@ def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: 
 def text_losses(
     model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str
 ) -> dict[Name, TextLoss]:
-    """Return the loss on each text; the model is moved to `device` and left in evaluation mode."""
+    """Return the loss on each text; the model is moved to `device` and left in evaluation mode.
+
+    Batches of the same tokens, as of a task's answers and of its whole items, are read once.
+    """
     model.to(resolve_device(device)).eval()
-    total = sum(batch.loss_tokens for batches in texts.values() for batch in batches)
-    losses: dict[Name, TextLoss] = {}
-    with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
-        for name, batches in texts.items():
-            nats, tokens = 0.0, 0
-            for batch in batches:
-                loss, count = summed_loss(model, batch)
-                nats += float(loss)
-                tokens += count
-                bar.update(count)
-            losses[name] = TextLoss(nats, tokens)
-    return losses
+    readers: dict[tuple[tuple[int, ...], bytes], list[tuple[Name, TokenBatch]]] = {}
+    for name, batches in texts.items():
+        for batch in batches:
+            readers.setdefault((batch.tokens_BS.shape, batch.tokens_BS.tobytes()), []).append((name, batch))
+    nats, tokens = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
+    with (
+        torch.no_grad(),
+        progress_bar("Evaluation", sum(b.loss_tokens for v in texts.values() for b in v), "tok") as bar,
+    ):
+        for sharing in readers.values():
+            losses = summed_losses(model, [batch for _, batch in sharing])
+            for (name, batch), loss in zip(sharing, losses, strict=True):
+                nats[name] += loss
+                tokens[name] += batch.loss_tokens
+                bar.update(batch.loss_tokens)
+    return {name: TextLoss(nats[name], tokens[name]) for name in texts}

@@ -3,6 +3,9 @@
 Axes: B sequences, S tokens of a sequence, P = S - 1 predictions, V vocabulary.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,3 +37,14 @@ def summed_loss(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, int]
         return F.cross_entropy(logits_BPV.flatten(0, 1), targets_BP.flatten(), reduction="sum"), targets_BP.numel()
     carries_BP = torch.from_numpy(batch.loss_BS[:, 1:]).to(device)
     return F.cross_entropy(logits_BPV[carries_BP], targets_BP[carries_BP], reduction="sum"), batch.loss_tokens
+
+
+def summed_losses(model: torch.nn.Module, batches: Sequence[TokenBatch]) -> list[float]:
+    """Return the summed cross-entropy of batches that have their tokens in common and differ in what carries loss."""
+    device = device_of(model)
+    tokens_BS = torch.from_numpy(batches[0].tokens_BS).to(device)
+    carries_BP = np.logical_or.reduce([batch.loss_BS[:, 1:] for batch in batches])
+    anywhere_BP = torch.from_numpy(carries_BP).to(device)
+    logits_NV = next_token_logits(model, tokens_BS)[anywhere_BP]
+    losses_N = F.cross_entropy(logits_NV, tokens_BS[:, 1:][anywhere_BP], reduction="none").double()
+    return [losses_N[torch.from_numpy(batch.loss_BS[:, 1:][carries_BP]).to(device)].sum().item() for batch in batches]

@@ -24,7 +24,7 @@ class ModelParameters(ParameterGroup):
 class TrainParameters(ParameterGroup):
     """One chunk of training. Amounts are tokens over the whole run unless they say otherwise."""
 
-    chunk_tokens: PositiveInt = 600_000
+    chunk_tokens: PositiveInt = 500_000
     """Training tokens per round, rounded up to whole steps."""
     batch_size: PositiveInt = 16
     """Sequences per optimiser step, over all ranks."""
@@ -44,7 +44,7 @@ class TrainParameters(ParameterGroup):
     gradient_clip: PositiveFloat = 1.0
     """Largest global gradient norm."""
     warmup_tokens: NonNegativeInt = 50_000
-    decay_tokens: NonNegativeInt = 300_000
+    decay_tokens: NonNegativeInt = 250_000
     """Length of the linear decay to `final_learning_rate_fraction` at the very end of the last round."""
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
     precision: Literal["float32", "bfloat16"] = "float32"

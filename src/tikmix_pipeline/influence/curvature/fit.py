@@ -16,14 +16,13 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenvalues import Basis, EigenvaluePass
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind, Labels, LayerFactors
-from tikmix_pipeline.influence.curvature.head import HeadBatch
+from tikmix_pipeline.influence.curvature.head import HeadBatch, cross_entropy_gradient
 from tikmix_pipeline.influence.curvature.kfac import KfacPass
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions
 from tikmix_pipeline.influence.curvature.labels import sample_labels
@@ -220,5 +219,5 @@ class _Run:
                 call = taps.head_call()
                 head = HeadBatch.of(call, logits_BPV, probability_NV, labels_N, at=at, expected=expected)
             moments.end_forward(taps.calls, at)
-            taps.backward(F.cross_entropy(logits_NV, labels_N, reduction="sum"))
+            taps.backward(logits_NV, cross_entropy_gradient(probability_NV, labels_N))
             moments.end_batch(head, at)

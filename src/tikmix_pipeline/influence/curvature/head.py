@@ -56,12 +56,17 @@ class HeadBatch:
 
     def score(self) -> Tensor:
         """Return the gradient of each token's loss by the head's output, (N, V)."""
-        score_NV = self.probability_NV.clone()
-        score_NV[torch.arange(len(score_NV), device=score_NV.device), self.labels_N] -= 1
-        return score_NV.mul_(self.slope)
+        return cross_entropy_gradient(self.probability_NV, self.labels_N).mul_(self.slope)
 
     def squares(self) -> Tensor:
         """Return the square of the score, (N, V), averaged over labels where they are the model's own."""
         if not self.expected:
             return self.score().square_()
         return (self.probability_NV * (1 - self.probability_NV)).mul_(self.slope.square())
+
+
+def cross_entropy_gradient(probability_NV: Tensor, labels_N: Tensor) -> Tensor:
+    """Return the gradient of the summed cross-entropy by the logits, p − [y = v]: no second softmax is needed."""
+    gradient_NV = probability_NV.clone()
+    gradient_NV[torch.arange(len(gradient_NV), device=gradient_NV.device), labels_N] -= 1
+    return gradient_NV

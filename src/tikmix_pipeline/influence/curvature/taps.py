@@ -93,8 +93,12 @@ class Taps:
             )
         return self._head_call
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, logits_NV: Tensor, score_NV: Tensor) -> None:
         """Send the gradient of the summed loss through the hooks.
+
+        Args:
+            logits_NV: of the loss-carrying positions.
+            score_NV: gradient of the summed loss by them.
 
         Raises:
             TikmixError: a layer with trainable parameters got no gradient.
@@ -103,7 +107,7 @@ class Taps:
             return
         if not self._roots:
             raise TikmixError("The Fisher needs a model that reads its tokens through nn.Embedding.")
-        torch.autograd.grad(loss, self._roots, allow_unused=True)
+        torch.autograd.grad(logits_NV, self._roots, score_NV, allow_unused=True)
         for name in list(self.calls):
             self._hand_over(name)
         if self._silent:
