@@ -88,6 +88,9 @@ class Runner:
 
     def tune(self, stages: list[Stage], batch_sizes: list[int]) -> None:
         """Keep the fastest batch size of every stage; a stage of factors leaves them for the next."""
+        if len(batch_sizes) == 1:
+            self.batch_sizes = dict.fromkeys(stages, batch_sizes[0])
+            return
         for stage in stages:
             seconds = {size: self.run(stage, size)["seconds"] for size in batch_sizes}
             self.batch_sizes[stage] = min(seconds, key=seconds.__getitem__)

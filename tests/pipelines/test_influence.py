@@ -39,7 +39,7 @@ OUTPUTS = {"influence.parquet", "measurement.json"}
 AUTO = {"tokens": "auto", "max_tokens": 512, "stable_within": 1e-6}
 
 
-@pytest.mark.parametrize("change", [{"damping": 1.0}, {"inverse": "damped"}, {"calibration": 2.0}])
+@pytest.mark.parametrize("change", [{"damping": 1.0}, {"inverse": "horizon"}, {"calibration": 2.0}])
 def test_another_damping_or_calibration_measures_and_fits_nothing(project: Path, change: dict[str, Any]) -> None:
     assert measure_again(project, **change) == (OUTPUTS, set())
 
@@ -151,10 +151,10 @@ def test_another_checkpoint_leaves_nothing_of_the_old_one(project: Path) -> None
 def test_measurement_says_how_it_was_made_and_how_far_it_holds(finished_project: Path) -> None:
     report = json.loads((round_folder(finished_project) / "measurement.json").read_text())
     assert (report["inverse"], report["damping"], report["damping_unit"], report["calibration"]) == (
-        "horizon",
-        0.3,
-        "horizon",
-        1.0,
+        "damped",
+        0.1,
+        "relative",
+        0.01,
     )
     assert report["horizon"] == pytest.approx(0.003 * (4 + 0.55 + 0.1))
     assert 0 < report["lambda"]["least"] <= report["lambda"]["largest"]

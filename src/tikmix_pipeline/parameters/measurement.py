@@ -22,11 +22,11 @@ class InfluenceParameters(ParameterGroup):
     with the factors' eigenvalues corrected."""
     fisher: Literal["true", "empirical"] = "true"
     """Labels that the Fisher is fitted with: sampled from the model, or those of the text."""
-    inverse: Inverse = "horizon"
+    inverse: Inverse = "damped"
     """f(μ): `damped` is 1/(μ + λ); `horizon` is (1 − exp(−μ/λ))/μ, gradient flow for a finite time."""
-    damping: PositiveFloat = 0.3
+    damping: PositiveFloat = 0.1
     """λ, in `damping_unit`. `identity` ignores it."""
-    damping_unit: DampingUnit = "horizon"
+    damping_unit: DampingUnit = "relative"
     """`relative`: times the mean eigenvalue of each block; `absolute`: as it is; `horizon`: over the sum of the
     learning rates of the coming chunk."""
     groups: Annotated[list[Group], Field(min_length=1)] = Field(default_factory=lambda: list(_ALL_GROUPS))
