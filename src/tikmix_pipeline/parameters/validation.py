@@ -1,6 +1,7 @@
 """`validate`: how predicted effects are held against real ones."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
@@ -45,22 +46,22 @@ class Candidate(ParameterGroup):
 
 def _default_candidates() -> list[Candidate]:
     """Return what is worth a comparison; none costs a backward pass beyond the factors of its kind."""
-    damped = [
-        *(Candidate(curvature="kfac", damping=damping) for damping in (0.1, 1.0, 10.0)),
-        *(Candidate(curvature="ekfac", damping=damping) for damping in (0.1, 1.0)),
-    ]
-    horizons = {"kfac": (0.1, 0.3, 1.0, 10.0), "ekfac": (0.3, 1.0)}
-    finite = [
-        Candidate.model_validate(
-            {"curvature": curvature, "inverse": "horizon", "damping": damping, "damping_unit": "horizon"}
-        )
-        for curvature, dampings in horizons.items()
-        for damping in dampings
-    ]
+    plain = [Candidate.model_validate({"curvature": name}) for name in ("identity", "adam", "diagonal")]
     return [
-        *(Candidate.model_validate({"curvature": name}) for name in ("identity", "adam", "diagonal")),
-        *damped,
-        *finite,
+        *plain,
+        *_filtered("kfac", damped=(0.1, 1.0, 10.0), horizon=(0.1, 0.3, 1.0, 10.0)),
+        *_filtered("ekfac", damped=(0.1, 1.0), horizon=(0.3, 1.0)),
+    ]
+
+
+def _filtered(curvature: Curvature, *, damped: Sequence[float], horizon: Sequence[float]) -> list[Candidate]:
+    """Return candidates with relative damping, and with a filter of the horizon's own unit."""
+    return [
+        *(Candidate(curvature=curvature, damping=damping) for damping in damped),
+        *(
+            Candidate(curvature=curvature, inverse="horizon", damping=damping, damping_unit="horizon")
+            for damping in horizon
+        ),
     ]
 
 
