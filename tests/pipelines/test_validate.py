@@ -11,6 +11,7 @@ import pytest
 from tests.pipelines.conftest import run_in
 from tests.pipelines.test_tikmix import made_when, outputs
 from tests.pipelines.test_tracking import runs_of
+from tikmix_pipeline.influence.effect import MOVED_SHARE
 from tikmix_pipeline.lm import branch_pool
 from tikmix_pipeline.parameters import ValidateParameters
 from tikmix_pipeline.session import UserError
@@ -79,14 +80,14 @@ def test_every_branch_is_scored_on_both_halves_of_every_task(validated_project: 
 
 
 def test_candidate_with_the_settings_of_influence_predicts_with_its_very_matrix(validated: Path) -> None:
-    """The step of 0.1 is ten times the share that `effect` is stated for."""
-    own = {"curvature": "kfac", "inverse": "damped", "damping": 0.1, "damping_unit": "relative"}
+    """A branch's step is so many times the share that `effect` is stated for."""
+    own = {"curvature": "kfac", "inverse": "damped", "damping": 0.1, "damping_unit": "relative", "calibration": 1.0}
     run_in(validated, "influence", influence=own, round=0)
     folder = outputs(validated) / "round_0"
     measured, predictions = (pd.read_parquet(folder / f"{name}.parquet") for name in ("influence", "predictions"))
     ours = predictions[predictions["candidate"] == "kfac damped 0.1 (relative)"].reset_index(drop=True)
     pd.testing.assert_frame_equal(ours[["task", "domain", "influence"]], measured[["task", "domain", "influence"]])
-    assert ours["predicted"].to_numpy() == pytest.approx(10 * measured["effect"].to_numpy())
+    assert ours["predicted"].to_numpy() == pytest.approx(VALIDATE["step"] / MOVED_SHARE * measured["effect"].to_numpy())
 
 
 def test_factors_of_the_run_are_used_and_only_others_are_fitted(validated_project: Path) -> None:
