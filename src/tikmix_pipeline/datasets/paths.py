@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 from kedro.io import AbstractDataset
 
 from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, forget_recipe, write_recipe
 from tikmix_pipeline.files import remove
+
+Place = TypeVar("Place")
 
 
 class FolderPathDataset(AbstractDataset[NoReturn, Path]):
@@ -62,30 +64,6 @@ class ResumePoint:
         remove(self.folder)
 
 
-class ResumePointDataset(AbstractDataset[NoReturn, ResumePoint]):
-    """Hands a node the resume point of the artifact named `completes`."""
-
-    def __init__(self, *, filepath: str, completes: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = Path(filepath)
-        self.completes = completes
-        self.metadata = metadata
-        self.expected: Recipe | None = None
-
-    def load(self) -> ResumePoint:
-        """Return the resume point for the artifact that the run expects."""
-        return ResumePoint(self._filepath, self.expected)
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: the node writes through the resume point."""
-        raise NotImplementedError
-
-    def _exists(self) -> bool:
-        return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "completes": self.completes}
-
-
 @dataclass(frozen=True)
 class WorkFolder:
     """A folder that a node works in, and that outlives a kill.
@@ -108,8 +86,10 @@ class WorkFolder:
         return self.folder
 
 
-class WorkFolderDataset(AbstractDataset[NoReturn, WorkFolder]):
-    """Hands a node the folder to make the artifact named `completes` in."""
+class _PlaceDataset(AbstractDataset[NoReturn, Place], Generic[Place]):
+    """Hands a node a place to make the artifact named `completes` in, with the recipe that the run expects of it."""
+
+    place: Callable[[Path, Recipe | None], Place]
 
     def __init__(self, *, filepath: str, completes: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -117,12 +97,12 @@ class WorkFolderDataset(AbstractDataset[NoReturn, WorkFolder]):
         self.metadata = metadata
         self.expected: Recipe | None = None
 
-    def load(self) -> WorkFolder:
-        """Return the folder and the recipe of the artifact that the run expects."""
-        return WorkFolder(self._filepath, self.expected)
+    def load(self) -> Place:
+        """Return the place for the artifact that the run expects."""
+        return type(self).place(self._filepath, self.expected)
 
     def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: the node writes into the folder."""
+        """Refuse: the node writes in the place itself."""
         raise NotImplementedError
 
     def _exists(self) -> bool:
@@ -130,3 +110,15 @@ class WorkFolderDataset(AbstractDataset[NoReturn, WorkFolder]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "completes": self.completes}
+
+
+class ResumePointDataset(_PlaceDataset[ResumePoint]):
+    """Hands a node the resume point of the artifact named `completes`."""
+
+    place = ResumePoint
+
+
+class WorkFolderDataset(_PlaceDataset[WorkFolder]):
+    """Hands a node the folder to make the artifact named `completes` in."""
+
+    place = WorkFolder
