@@ -1,8 +1,9 @@
+import math
 from typing import Any
 
 import pytest
 
-from tikmix_pipeline.summary import summary_table, validation_table
+from tikmix_pipeline.summary import summary_table, sweep_table, validation_table
 
 
 def summary() -> dict[str, Any]:
@@ -91,3 +92,62 @@ def test_validation_does_not_recommend_what_does_not_predict(changes: dict[str, 
 def test_validation_of_one_replicate_leaves_its_ceiling_open() -> None:
     lines = lines_of(validation(ceiling=float("nan"), pearson_ceiling=float("nan"), reachable=float("nan")))
     assert "two replicates - - -" in lines
+
+
+def sweep_decision(**changes: Any) -> dict[str, Any]:
+    return {
+        "round": 2,
+        "strategy": "surrogate",
+        "weights": {"code": 0.25, "web": 0.75},
+        "prior": {"code": 0.5, "web": 0.5},
+        "direct_weights": {"code": 0.375, "web": 0.625},
+        "searched_weights": {"code": 0.25, "web": 0.75},
+        "expected_gain": {"piqa": 0.0125, "siqa": -0.5},
+        "kept": "surrogate",
+        "direct_objective": -1.25,
+        "searched_objective": -1.5,
+        "notes": ["Candidates hardly differ."],
+        **changes,
+    }
+
+
+def quality(surrogate: str, *spearman: float, naive: bool = False) -> list[dict[str, Any]]:
+    row = {"surrogate": surrogate, "naive": naive, "n": 256, "verdict": "cross-validation"}
+    unknown = math.nan if naive else 0.5
+    return [
+        {**row, "target": f"t{n}", "spearman": s, "r2": unknown, "coverage": unknown} for n, s in enumerate(spearman)
+    ]
+
+
+def sweep_lines(decision: dict[str, Any]) -> list[str]:
+    rows = [*quality("additive influence", 0.25, naive=True), *quality("gp", 0.75, 0.5, math.nan)]
+    return [" ".join(line.split()) for line in sweep_table(decision, rows, "mine").splitlines()]
+
+
+def test_sweep_shows_the_three_mixtures_and_what_is_expected() -> None:
+    lines = sweep_lines(sweep_decision())
+    assert "Mixture prior D M" in lines
+    assert "code 50.0% 37.5% 25.0%" in lines
+    assert "siqa -0.5" in lines
+
+
+def test_sweep_shows_means_of_what_is_defined_and_how_many_are_not_naive_rules_last() -> None:
+    lines = sweep_lines(sweep_decision())
+    assert "Surrogate, cross-validation, n = 256 Spearman R² coverage undefined" in lines
+    learned, naive = lines.index("gp 0.625 0.500 0.50 1"), lines.index("additive influence (naive rule) 0.250 - -")
+    assert learned < naive
+
+
+def test_sweep_says_what_was_kept_and_why() -> None:
+    lines = sweep_lines(sweep_decision())
+    assert "Decided: M, the surrogate's mixture." in lines
+    assert "Predicted objective, lower is better: -1.5 of M, -1.25 of D's." in lines
+    kept = sweep_lines(sweep_decision(kept="direct", notes=["No better than additive."]))
+    assert kept[kept.index("Decided: D's mixture is kept.") + 2] == "No better than additive."
+
+
+def test_sweep_of_tables_has_no_mixture_of_d() -> None:
+    lines = sweep_lines(sweep_decision(direct_weights=None, direct_objective=None))
+    assert "Mixture prior M" in lines
+    assert "Predicted objective, lower is better: -1.5 of M." in lines
+    assert "code 50.0% 25.0%" in lines

@@ -97,13 +97,72 @@ def _advice(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Best: {best['curvature']}. Set --params {chosen}{groups}{scale}"
 
 
+def sweep_table(decision: Mapping[str, Any], quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
+    """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
+
+    Args:
+        decision: of `sweep/decision.json`.
+        quality: rows of `sweep/quality.parquet`, of the same round.
+        experiment: names the folders.
+    """
+    title = "Expected fall of the response, against the prior"
+    gains = [[target, f"{gain:+.3g}"] for target, gain in decision["expected_gain"].items()]
+    number = decision["round"]
+    blocks = [
+        _three_mixtures(decision),
+        _block([title, ""], gains),
+        _surrogates(quality),
+        "Means over targets. Coverage: how often an interval meant for 90 % holds what was measured. Undefined:\n"
+        "targets of which one side is constant; they are in no mean.",
+        "\n".join([*_decided(decision), *decision["notes"]]),
+        f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: data/08_reporting/{experiment}/\n"
+        "Compare runs in MLflow: make ui",
+    ]
+    return "\n" + "\n\n".join(blocks)
+
+
+def _three_mixtures(decision: Mapping[str, Any]) -> str:
+    """Lay out the prior, D's mixture where there is one, and the one that was found on the surrogate."""
+    columns = {"prior": decision["prior"], "D": decision["direct_weights"], "M": decision["searched_weights"]}
+    present = {name: weights for name, weights in columns.items() if weights is not None}
+    rows = [[domain, *(f"{w[domain]:.1%}" for w in present.values())] for domain in decision["weights"]]
+    return _block(["Mixture", *present], rows)
+
+
+def _surrogates(quality: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out the mean quality of each surrogate, the naive rules below them."""
+    body = []
+    for name in dict.fromkeys(row["surrogate"] for row in sorted(quality, key=lambda row: bool(row["naive"]))):
+        rows = [row for row in quality if row["surrogate"] == name]
+        undefined = sum(math.isnan(row["spearman"]) for row in rows)
+        means = {of: _mean_of_defined([row[of] for row in rows]) for of in ("spearman", "r2", "coverage")}
+        label = f"{name} (naive rule)" if rows[0]["naive"] else name
+        figures = _figure(means["spearman"], 3), _figure(means["r2"], 3), _figure(means["coverage"])
+        body.append([label, *figures, str(undefined or "")])
+    first = quality[0]
+    return _block([f"Surrogate, {first['verdict']}, n = {first['n']}", "Spearman", "R²", "coverage", "undefined"], body)
+
+
+def _mean_of_defined(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _decided(decision: Mapping[str, Any]) -> list[str]:
+    """Say whose mixture it is, and what the surrogate predicts for both."""
+    whose = "D's mixture is kept" if decision["kept"] == "direct" else "M, the surrogate's mixture"
+    direct, searched = decision["direct_objective"], decision["searched_objective"]
+    beside = "" if direct is None else f", {direct:.4g} of D's"
+    return [f"Decided: {whose}.", f"Predicted objective, lower is better: {searched:.4g} of M{beside}."]
+
+
 def _with_interval(row: Mapping[str, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return f"{_figure(row[name])} ({_figure(low)} to {_figure(high)})"
 
 
-def _figure(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def _figure(value: float, decimals: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
 def _gain(summary: Mapping[str, Any], task: str) -> str:

@@ -20,9 +20,10 @@ from mlflow.exceptions import MlflowException
 
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.hooks import TrackingHooks, code_version
+from tikmix_pipeline.hooks import TrackingHooks
 from tikmix_pipeline.run_context import run_context, set_run_context
 from tikmix_pipeline.session import TikmixSession
+from tikmix_pipeline.tracking.tags import code_version
 
 
 def runs_of(project: Path, experiment: str) -> list[mlflow.entities.Run]:
@@ -226,6 +227,24 @@ def test_experiment_that_another_run_creates_in_between_is_used(alone: Path, mon
     monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", find_late)
     open_run(mixture).close_as("FINISHED")
     assert [run.info.status for run in runs_of(alone, "alone")] == ["FINISHED"]
+
+
+def test_sweep_ends_with_its_table(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    decision = {"round": 0, "kept": "direct", "notes": ["No better than additive."]}
+    decision |= {"direct_objective": -1.0, "searched_objective": -0.5, "expected_gain": {"quiz": 0.0}}
+    decision |= {name: {"code": 1.0} for name in ("weights", "prior", "direct_weights", "searched_weights")}
+    row = {"surrogate": "gp", "target": "quiz", "n": 8, "spearman": 0.5, "r2": 0.25, "coverage": 0.75}
+    content = {
+        "round_0_sweep_decision": decision,
+        "round_0_sweep_quality": pd.DataFrame([row | {"naive": False, "verdict": "cross-validation"}]),
+    }
+    pipeline = Pipeline([node(lambda: None, inputs=None, outputs=list(content), name="decide")])
+    hooks = TrackingHooks()
+    hooks.before_pipeline_run({}, pipeline, Catalog(content.__getitem__))
+    hooks.after_pipeline_run(pipeline, Catalog(content.__getitem__))
+    assert "Decided: D's mixture is kept." in capsys.readouterr().out
+    (run,) = (run for run in runs_of(alone, "alone") if "round" not in run.data.tags)
+    assert "No better than additive." in run.data.tags["mlflow.note.content"]
 
 
 def test_long_overrides_and_a_nameless_user_are_recorded(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def mixture_over_rounds(mixtures: Sequence[Mapping[str, Any]]) -> Figure:
     figure, axes = _figure(2.6 + 1.1 * len(mixtures), 4.2)
     labels = [f"round {mixture['round']}" for mixture in mixtures[:-1]] + ["next"]
     bottoms = [0.0] * len(mixtures)
-    for domain, colour in zip(domains, _colours(len(domains)), strict=True):
+    for domain, colour in zip(domains, colours(len(domains)), strict=True):
         weights = [mixture["weights"][domain] for mixture in mixtures]
         bars = axes.bar(labels, weights, bottom=bottoms, label=domain, color=colour, width=0.75)
         axes.bar_label(bars, [f"{w:.0%}" if w >= 0.04 else "" for w in weights], label_type="center", fontsize=8)
@@ -67,8 +67,8 @@ def bits_per_byte_over_rounds(scores: Table) -> Figure:
         scores: columns `round`, `task`, `bits_per_byte`.
     """
     figure, axes = _figure(6.0, 4.0)
-    colours = _colours(scores["task"].nunique())
-    for (task, rows), colour in zip(scores.groupby("task", sort=False), colours, strict=True):
+    tasks = scores.groupby("task", sort=False)
+    for (task, rows), colour in zip(tasks, colours(len(tasks)), strict=True):
         axes.plot(rows["round"], rows["bits_per_byte"], marker="o", label=task, color=colour)
     axes.set_xticks(sorted(scores["round"].unique()))
     axes.set_xlabel("after round")
@@ -109,7 +109,7 @@ def measured_over_predicted(points: Table, rows: Table) -> Figure:
 
 def _scatter(axes: "Axes", points: Table, row: Any) -> None:
     domains = points.groupby("domain", sort=False)
-    for (domain, of_domain), colour in zip(domains, _colours(len(domains)), strict=True):
+    for (domain, of_domain), colour in zip(domains, colours(len(domains)), strict=True):
         measured = of_domain["measured"].dropna()
         if not len(measured):
             continue
@@ -149,7 +149,7 @@ def candidates_side_by_side(rows: Table) -> Figure:
     return figure
 
 
-def _colours(count: int) -> Sequence[Any]:
+def colours(count: int) -> Sequence[Any]:
     """Return `count` colours that differ, up to 20."""
     from matplotlib import colormaps
 

@@ -1,0 +1,1 @@
+"""What of a run goes to MLflow, and how."""

@@ -1,0 +1,202 @@
+"""One MLflow run, the child runs of its rounds, and what is logged to them."""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.datasets.recipes import flatten
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.run_context import RunContext
+from tikmix_pipeline.tracking.metrics import METRICS, Metrics
+from tikmix_pipeline.tracking.names import DOCUMENTS, SWEEP_PARTS, TABLES, split_name
+from tikmix_pipeline.tracking.sweep import best_candidates, candidates_table, write_model
+from tikmix_pipeline.tracking.tags import run_tags
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+_EXPERIMENT = "tikmix"
+_PARAMETER_LENGTH = 6000
+_TAG_LENGTH = 500  # what the strictest stores take
+_DESCRIPTION_LENGTH = 5000
+_METRICS_PER_BATCH = 1000
+
+
+class Tracker:
+    """One MLflow run and the child runs of its rounds."""
+
+    def __init__(self, context: RunContext, run_params: Mapping[str, Any]) -> None:
+        self._name = context.parameters.experiment
+        self._tags = run_tags(context, run_params)
+        self._rounds: dict[int, str] = {}
+        self._decided: dict[int, Metrics] = {}
+        self._sweeps: dict[int, dict[str, Any]] = {}
+        self._open(context.root)
+
+    def _open(self, root: Path) -> None:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
+        try:
+            self._client = mlflow.MlflowClient(elsewhere or f"sqlite:///{root.as_posix()}/mlflow.db")
+            self._experiment_id = self._find_experiment(None if elsewhere else (root / "mlartifacts").as_uri())
+            self._run_id = self._create_run(self._name, {})
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise TikmixError(
+                f"The MLflow store cannot be used ({getattr(error, 'message', error)}). Move mlflow.db away if it is "
+                "damaged, or set MLFLOW_TRACKING_URI to a store that works."
+            ) from error
+
+    def _find_experiment(self, location: str | None) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(_EXPERIMENT)
+        if found is None:
+            # opens MLflow's pages in the view for training runs
+            tags = {"mlflow.experimentKind": "custom_model_development"}
+            try:
+                return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location, tags=tags))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(_EXPERIMENT)  # another run made it in between
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+    def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
+        cut = {key: value[:_TAG_LENGTH] for key, value in {**self._tags, **tags}.items()}
+        run = self._client.create_run(self._experiment_id, run_name=name, tags=cut)
+        return str(run.info.run_id)
+
+    def log_parameters(self, context: RunContext) -> None:
+        """Log all parameters under dotted names."""
+        from mlflow.entities import Param
+
+        values = flatten(context.parameters.model_dump(mode="json"))
+        entries = [Param(key, str(value)[:_PARAMETER_LENGTH]) for key, value in values.items()]
+        for start in range(0, len(entries), 100):
+            self._client.log_batch(self._run_id, params=entries[start : start + 100])
+
+    def log_metrics(self, metrics: Metrics, run_id: str | None = None) -> None:
+        """Log many metrics in few transactions."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        entries = [Metric(key, value, now, step) for key, value, step in metrics]
+        for start in range(0, len(entries), _METRICS_PER_BATCH):
+            self._client.log_batch(run_id or self._run_id, metrics=entries[start : start + _METRICS_PER_BATCH])
+
+    def log(self, name: str, value: Any) -> None:
+        """Log a dataset's content to the run, and to the child run of its round."""
+        of_round, kind = split_name(name)
+        number = of_round or 0
+        place = "" if of_round is None else f"/round_{number}"
+        if isinstance(value, Path):
+            self._client.log_artifact(self._run_id, str(value), "figures")
+        elif kind == "corpus":
+            self._log_corpus(value)
+        elif kind in DOCUMENTS:
+            self._client.log_dict(self._run_id, value, f"{kind}{place}.json")
+        elif kind in SWEEP_PARTS:
+            self._log_sweep(kind, value, number)
+        if kind in TABLES:
+            self._log_table(kind, value, f"tables{place}")
+        if kind in METRICS:
+            metrics = METRICS[kind](value, number)
+            self.log_metrics(metrics)
+            if of_round is not None:
+                self._log_to_round(kind, metrics, number)
+
+    def _log_to_round(self, kind: str, metrics: Metrics, number: int) -> None:
+        """Log to the child run of a round; a mixture waits for the round to run, which the last one never does."""
+        if kind == "mixture" and number not in self._rounds:
+            self._decided[number] = metrics
+        else:
+            self.log_metrics(metrics, self._run_of_round(number))
+
+    def _run_of_round(self, number: int) -> str:
+        """Return the child run of a round; the first who asks makes it."""
+        if number not in self._rounds:
+            tags = {"mlflow.parentRunId": self._run_id, "round": str(number)}
+            self._rounds[number] = self._create_run(f"{self._name} round {number}", tags)
+            self.log_metrics(self._decided.pop(number, []), self._rounds[number])
+        return self._rounds[number]
+
+    def _log_sweep(self, kind: str, value: Any, number: int) -> None:
+        """Log the candidates once mixtures and responses are both there, the surrogate once it can be described."""
+        parts = self._sweeps.setdefault(number, {})
+        parts[kind] = value
+        if not {"sweep_ratios", "sweep_metrics"} <= parts.keys():
+            return
+        ratios, metrics = parts["sweep_ratios"], parts["sweep_metrics"]
+        if kind != "surrogate":
+            self._log_candidates(candidates_table(ratios, metrics), number)
+        if "surrogate" in parts:
+            self._log_model(parts["surrogate"], ratios, metrics, number)
+
+    def _log_candidates(self, candidates: Any, number: int) -> None:
+        self._log_table("sweep", candidates, f"tables/round_{number}")
+        round_run = self._run_of_round(number)
+        for candidate, metrics in best_candidates(candidates).items():
+            tags = {"mlflow.parentRunId": round_run, "round": str(number), "candidate": candidate}
+            run_id = self._create_run(f"{self._name} round {number} candidate {candidate}", tags)
+            self.log_metrics(metrics, run_id)
+            self._client.set_terminated(run_id, "FINISHED")
+
+    def _log_model(self, estimator: Any, ratios: Any, metrics: Any, number: int) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        run_id = self._run_of_round(number)
+        tags = {"experiment": self._name, "round": str(number)}
+        entry = self._client.create_logged_model(
+            self._experiment_id, name=f"round_{number}_surrogate", source_run_id=run_id, tags=tags
+        )
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            write_model(estimator, ratios, metrics, entry, folder)
+            self._client.log_model_artifacts(entry.model_id, str(folder))
+        self._client.finalize_logged_model(entry.model_id, "READY")
+        for run in (run_id, self._run_id):
+            self._client.log_outputs(run, [LoggedModelOutput(entry.model_id, step=number)])
+
+    def _log_table(self, kind: str, table: Any, folder: str) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            file = Path(temporary) / f"{kind}.parquet"
+            table.to_parquet(file, index=False)
+            self._client.log_artifact(self._run_id, str(file), folder)
+
+    def _log_corpus(self, corpus: Any) -> None:
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=domain,
+                    digest=corpus.digest(domain)[:32],
+                    source_type="local",
+                    source=json.dumps({"uri": (corpus.folder / domain).as_posix()}),
+                    profile=json.dumps({"tokens": corpus.tokens(domain), "documents": corpus.documents(domain)}),
+                )
+            )
+            for domain in corpus.domains
+        ]
+        self._client.log_inputs(self._run_id, datasets=inputs)
+        self._client.log_dict(self._run_id, corpus.manifest["overlap"], "corpus/overlap.json")
+
+    def describe(self, text: str) -> None:
+        """Show `text` as it is on the run's page."""
+        self._client.set_tag(
+            self._run_id, "mlflow.note.content", f"```\n{text.strip()[: _DESCRIPTION_LENGTH - 8]}\n```"
+        )
+
+    def close(self, status: str) -> None:
+        """End the run and its rounds."""
+        for run_id in [*self._rounds.values(), self._run_id]:
+            self._client.set_terminated(run_id, status)
