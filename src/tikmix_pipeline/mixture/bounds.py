@@ -114,6 +114,15 @@ def mixture_bounds(parameters: OptimizeParameters, supplies: Mapping[str, Supply
     return bounds
 
 
+def unlimited_bounds(parameters: OptimizeParameters, domains: Iterable[str]) -> Bounds:
+    """Return the user's bounds alone, as if there were text of every domain without end.
+
+    Raises:
+        TikmixError: as in `mixture_bounds`.
+    """
+    return mixture_bounds(parameters, {domain: Supply(math.inf) for domain in domains}, 1)
+
+
 def require_supply(parameters: OptimizeParameters, available: Mapping[str, int], run_tokens: int) -> None:
     """Refuse a run that is longer than all text read `max_epochs` times.
 

@@ -34,13 +34,21 @@ def remember(influences: Sequence[FloatArray]) -> FloatArray:
     Raises:
         TikmixError: the rounds differ in their numbers of tasks or domains.
     """
+    factors_RT = in_todays_units(influences)
+    mean_TK: FloatArray = (np.stack(influences) * factors_RT[:, :, None]).mean(axis=0)
+    return mean_TK
+
+
+def in_todays_units(influences: Sequence[FloatArray]) -> FloatArray:
+    """Return what the rows of each round are multiplied with before their mean is taken: `m_R,t / m_r,t`, (R, T).
+
+    Raises:
+        TikmixError: the rounds differ in their numbers of tasks or domains.
+    """
     shapes = [influence_TK.shape for influence_TK in influences]
     if len(set(shapes)) > 1:
         raise TikmixError(
             f"The rounds measured influence on different tasks and domains, (tasks, domains) = {shapes}, so they have "
             "no mean. Set tikmix.memory to 'none', or give the new tasks or domains a new `experiment`."
         )
-    today_T = magnitude(influences[-1])
-    rescaled_RTK = np.stack([S_TK * (today_T / magnitude(S_TK))[:, None] for S_TK in influences])
-    mean_TK: FloatArray = rescaled_RTK.mean(axis=0)
-    return mean_TK
+    return np.stack([magnitude(influences[-1]) / magnitude(influence_TK) for influence_TK in influences])

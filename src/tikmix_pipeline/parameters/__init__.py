@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, NonNegativeInt
+from pydantic import ConfigDict, Field, NonNegativeInt, model_validator
 
 from tikmix_pipeline.parameters.base import ParameterGroup
 from tikmix_pipeline.parameters.corpus import CorpusParameters
 from tikmix_pipeline.parameters.decision import OptimizeParameters, ReweightParameters, TikmixParameters
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tikmix_pipeline.parameters.sweep import SweepParameters
 from tikmix_pipeline.parameters.training import ModelParameters, TrainParameters
 from tikmix_pipeline.parameters.validation import ValidateParameters
 
@@ -28,10 +29,19 @@ class RunParameters(ParameterGroup):
     train: TrainParameters = TrainParameters()
     influence: InfluenceParameters = InfluenceParameters()
     optimize: OptimizeParameters = OptimizeParameters()
+    sweep: SweepParameters = SweepParameters()
     reweight: ReweightParameters = ReweightParameters()
     tikmix: TikmixParameters = TikmixParameters()
     # the group is called `validate`, which is a method of every pydantic model
     validation: ValidateParameters = Field(default=ValidateParameters(), alias="validate")
+
+    @model_validator(mode="after")
+    def _require_a_response_of_the_round(self) -> "RunParameters":
+        if self.tikmix.strategy == "surrogate" and self.sweep.response == "table":
+            raise ValueError(
+                "tikmix.strategy=surrogate measures its own candidates: sweep.response=table is not of a round"
+            )
+        return self
 
 
 __all__ = [
@@ -42,6 +52,7 @@ __all__ = [
     "ParameterGroup",
     "ReweightParameters",
     "RunParameters",
+    "SweepParameters",
     "TikmixParameters",
     "TrainParameters",
     "ValidateParameters",

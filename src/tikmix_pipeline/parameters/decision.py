@@ -46,8 +46,8 @@ class TikmixParameters(ParameterGroup):
     """The loop of rounds."""
 
     rounds: PositiveInt = 3
-    strategy: Literal["direct", "prior"] = "direct"
-    """`direct` is TiKMiX-D; `prior` keeps the prior mixture, as the baseline."""
+    strategy: Literal["direct", "surrogate", "prior"] = "direct"
+    """`direct` is TiKMiX-D, `surrogate` TiKMiX-M; `prior` keeps the prior mixture, as the baseline."""
     memory: Literal["mean", "none"] = "mean"
     """`mean` decides on the running mean of the task-normalised influence; `none` on the last measurement."""
     prior: Literal["proportional", "uniform"] | dict[str, Weight] = "proportional"

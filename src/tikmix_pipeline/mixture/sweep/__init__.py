@@ -1,0 +1,1 @@
+"""TiKMiX-M: candidate mixtures, a surrogate of their measured responses, and the search of it."""

@@ -1,0 +1,283 @@
+"""TiKMiX-M: the mixture that a surrogate of measured responses says is best.
+
+    minimise    F(w) = α·std(P̂(w)) − β·Σ_t P̂_t(w) − γ·H(w)       (`sweep.objective: sum`: −Σ_t P̂_t(w))
+    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  P̂(w) ≥ P̂(w_prior) task by task
+
+where P̂ is predicted by the surrogate, and the box is the one that the candidates were drawn from. This is D's problem
+with `Ŝ w` replaced; what is not convex any more is searched instead of solved. If the surrogate predicts no better
+than D, or no mixture that was searched keeps the constraint, D's mixture stays.
+
+Axes: N mixtures, K domains, T targets.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tikmix_pipeline.mixture.simplex import FloatArray, entropy, quoted
+from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
+from tikmix_pipeline.mixture.sweep.goal import AGGREGATE
+from tikmix_pipeline.mixture.sweep.modelled import Modelled
+from tikmix_pipeline.mixture.sweep.responses import Responses
+from tikmix_pipeline.mixture.sweep.search import SearchResult, project, search
+from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.parameters.sweep import SweepParameters
+
+Predict = Callable[[FloatArray], FloatArray]
+"""From mixtures (N, K) to predicted responses (N, T); with `sweep.target: aggregate`, to `Goal.aggregate`, (N,)."""
+
+_TOLERANCE = 1e-9
+"""By so much a normalised gain may fall short of the prior's."""
+
+_EDGE = 1e-6
+_BEYOND = 1e-3
+"""A prior that is further outside the box than this is predicted by extrapolation."""
+
+
+def solve_surrogate(
+    predict: Predict,
+    *,
+    modelled: Modelled,
+    direct: Mapping[str, Any] | None,
+    box: tuple[FloatArray, FloatArray],
+    parameters: OptimizeParameters,
+    sweep: SweepParameters,
+    seed: int,
+    keep_direct: str | None = None,
+    prior_K: FloatArray | None = None,
+) -> SurrogateDecision:
+    """Return the best mixture that the surrogate predicts, or D's.
+
+    Without D's decision the search starts from the best of the measured mixtures, and nothing can be kept instead.
+
+    Args:
+        predict: the fitted surrogate.
+        modelled: what it was fitted on, with scale and goal.
+        direct: D's decision, as `Decision.to_dict` writes it; its prior and reference are this decision's too.
+        box: the smallest and the largest weight of each domain; within D's bounds.
+        parameters: α, β, γ and whether the Pareto constraint holds.
+        sweep: the objective, and how to search.
+        seed: the same seed gives the same mixture.
+        keep_direct: why D's mixture is kept whatever the search finds, in a sentence; None where it need not be.
+        prior_K: the prior where there is no D. Without either, gains are over the mean of the measured mixtures, and no
+            Pareto constraint holds: hardly any mixture does better than that on every target.
+    """
+    problem = _Problem(predict, modelled, is_known=sweep.response == "influence")
+    anchors = _Anchors.of(direct, prior_K, modelled.measured, box)
+    found = _search(problem, anchors, box, parameters, sweep, seed)
+    has_direct = anchors.direct_K is not None
+    is_kept = has_direct and (keep_direct is not None or found.excess > 0)
+    notes = (
+        *([keep_direct] if keep_direct is not None else []),
+        *_constraint_notes(problem, anchors, found, parameters),
+        *_box_notes(problem, anchors.prior_K, found.weights_K, box),
+        *_target_notes(modelled),
+    )
+    return _decision(problem, anchors, found, is_kept=is_kept, notes=notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Anchors:
+    """Mixtures that are there before the search; `has_prior` is false if the prior is only a stand-in."""
+
+    prior_K: FloatArray
+    reference_K: FloatArray
+    direct_K: FloatArray | None
+    has_prior: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        direct: Mapping[str, Any] | None,
+        prior_K: FloatArray | None,
+        responses: Responses,
+        box: tuple[FloatArray, FloatArray],
+    ) -> "_Anchors":
+        if direct is not None:
+            prior_K, reference_K, direct_K = (
+                _in_order(direct[key], responses) for key in ("prior", "reference", "weights")
+            )
+            return cls(prior_K, reference_K, direct_K)
+        stand_in_K: FloatArray = responses.weights_NK.mean(axis=0)
+        known_K = stand_in_K if prior_K is None else prior_K
+        return cls(known_K, project(known_K[None], box)[0], None, has_prior=prior_K is not None)
+
+
+def _search(
+    problem: "_Problem",
+    anchors: _Anchors,
+    box: tuple[FloatArray, FloatArray],
+    parameters: OptimizeParameters,
+    sweep: SweepParameters,
+    seed: int,
+) -> SearchResult:
+    """Search from D's mixture, else from the measured ones; and from the reference, which harms no target."""
+    reference_1K = anchors.reference_K[None]
+    is_constrained = parameters.pareto and anchors.has_prior and not problem.modelled.is_aggregate
+    least_gain_T = problem.gains_of(problem.baseline(anchors.reference_K)) if is_constrained else None
+    starts_SK = problem.modelled.measured.weights_NK if anchors.direct_K is None else anchors.direct_K[None]
+    if _beyond(anchors.reference_K, box).max() <= _EDGE:
+        starts_SK = np.concatenate([starts_SK, reference_1K])
+    return search(
+        lambda weights_NK: problem.evaluate(weights_NK, least_gain_T),
+        starts_SK,
+        box=box,
+        parameters=sweep.search,
+        seed=seed,
+    )
+
+
+def _decision(
+    problem: "_Problem", anchors: _Anchors, found: SearchResult, *, is_kept: bool, notes: tuple[str, ...]
+) -> SurrogateDecision:
+    modelled = problem.modelled
+    weights_K = anchors.direct_K if is_kept and anchors.direct_K is not None else found.weights_K
+    influence_TK = None if modelled.is_aggregate else modelled.influence_TK
+    return SurrogateDecision(
+        domains=modelled.measured.domains,
+        targets=modelled.responses.targets,
+        weights_K=weights_K,
+        prior_K=anchors.prior_K,
+        reference_K=anchors.reference_K,
+        expected_gain_T=problem.baseline(anchors.prior_K) - problem.predicted(weights_K[None])[0],
+        normalised_gain_T=problem.gains(weights_K[None])[0],
+        objective=problem.objective(weights_K),
+        terms=problem.terms(weights_K),
+        direct_K=anchors.direct_K,
+        direct_objective=None if anchors.direct_K is None else problem.objective(anchors.direct_K),
+        searched_K=found.weights_K,
+        searched_objective=found.value,
+        additive_gain_T=None if influence_TK is None else influence_TK @ (weights_K - anchors.prior_K),
+        kept="direct" if is_kept else "surrogate",
+        notes=notes,
+        search=found,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """The surrogate and what is asked of it; `is_known` where a response is `−S w` but for the noise of a sample."""
+
+    predict: Predict
+    modelled: Modelled
+    is_known: bool
+
+    def predicted(self, weights_NK: FloatArray) -> FloatArray:
+        """Return the predicted responses, (N, T), or aggregates, (N, 1)."""
+        return self.predict(weights_NK).reshape(len(weights_NK), -1)
+
+    def known(self, weights_K: FloatArray) -> FloatArray | None:
+        """Return the responses of a mixture that needs no surrogate: of influence any, else the measured reference."""
+        modelled = self.modelled
+        if modelled.is_aggregate:
+            return None
+        if self.is_known and modelled.influence_TK is not None:
+            known_T: FloatArray = -modelled.influence_TK @ weights_K
+            return known_T
+        is_same_N = np.abs(modelled.measured.weights_NK - weights_K).max(axis=1) <= _EDGE
+        is_reference = modelled.reference_response is not None and is_same_N.any()
+        return modelled.reference_response if is_reference else None
+
+    def baseline(self, weights_K: FloatArray) -> FloatArray:
+        """Return a mixture's responses to compare others with, predicted if they are not known."""
+        known_T = self.known(weights_K)
+        return self.predicted(weights_K[None])[0] if known_T is None else known_T
+
+    def gains_of(self, response: FloatArray) -> FloatArray:
+        """Return P̂ of responses, or aggregates with their sign turned."""
+        return -response if self.modelled.is_aggregate else self.modelled.scale.gains(response)
+
+    def gains(self, weights_NK: FloatArray) -> FloatArray:
+        """Return what `gains_of` makes of the predictions."""
+        return self.gains_of(self.predicted(weights_NK))
+
+    def evaluate(self, weights_NK: FloatArray, least_gain_T: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        """Return F of each mixture, and by how much its targets fall short of their least gains, all together."""
+        gain_NT = self.gains(weights_NK)
+        aggregate_N = -gain_NT[:, 0] if self.modelled.is_aggregate else self.modelled.goal.aggregate(gain_NT)
+        excess_N = np.zeros(len(weights_NK))
+        if least_gain_T is not None:
+            short_NT = least_gain_T - gain_NT
+            excess_N = np.where(short_NT > _TOLERANCE, short_NT, 0).sum(axis=1)
+        return aggregate_N + self.modelled.goal.entropy(weights_NK), excess_N
+
+    def objective(self, weights_K: FloatArray) -> float:
+        """Return F of one mixture."""
+        return float(self.evaluate(weights_K[None], None)[0][0])
+
+    def terms(self, weights_K: FloatArray) -> dict[str, float]:
+        """Return the parts of F without their weights."""
+        gain_T = self.gains(weights_K[None])[0]
+        if self.modelled.is_aggregate:
+            return {AGGREGATE: float(-gain_T[0]), "entropy": entropy(weights_K)}
+        counting_C = gain_T[self.modelled.goal.counts_T]
+        return {
+            "std": float(counting_C.std()) if counting_C.size else 0.0,
+            "gain": float(counting_C.sum()),
+            "entropy": entropy(weights_K),
+        }
+
+
+def _in_order(weights: Mapping[str, float], responses: Responses) -> FloatArray:
+    """Return weights by name as an array, refusing those of other domains."""
+    if set(weights) != set(responses.domains):
+        raise ValueError(f"D's decision is over {quoted(weights)}, the responses are over {quoted(responses.domains)}")
+    return np.array([weights[domain] for domain in responses.domains], dtype=np.float64)
+
+
+def _beyond(weights_K: FloatArray, box: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Return how far each weight is outside the box."""
+    beyond_K: FloatArray = np.maximum(np.maximum(box[0] - weights_K, weights_K - box[1]), 0)
+    return beyond_K
+
+
+def _constraint_notes(
+    problem: _Problem, anchors: _Anchors, found: SearchResult, parameters: OptimizeParameters
+) -> Iterator[str]:
+    if not anchors.has_prior:
+        yield "There is no prior: gains are over the mean of the measured mixtures, and no Pareto constraint holds."
+    elif problem.modelled.is_aggregate and parameters.pareto:
+        yield "optimize.pareto holds nothing back: sweep.target: aggregate predicts no target by itself."
+    if found.excess > 0:
+        kept = "the one that comes nearest is taken" if anchors.direct_K is None else "D's mixture is kept"
+        yield (
+            "No mixture that was searched is predicted to do as well as the prior on every target, short by "
+            f"{found.excess:.2g} in normalised gain, so {kept}. Widen the sweep (sweep.low, sweep.high, "
+            "sweep.max_ratio), or set optimize.pareto to false."
+        )
+    elif found.value >= found.trace[0]["best"]:
+        yield "The search found no mixture that is predicted to be better than the one it started from."
+
+
+def _box_notes(
+    problem: _Problem, prior_K: FloatArray, weights_K: FloatArray, box: tuple[FloatArray, FloatArray]
+) -> Iterator[str]:
+    low_K, high_K = box
+    domains = problem.modelled.measured.domains
+    beyond_K = _beyond(prior_K, box) > _BEYOND
+    if beyond_K.any() and problem.known(prior_K) is None:
+        yield (
+            f"The prior is outside what the candidates cover on {_named(domains, beyond_K)}: what is "
+            "predicted for it, and so the gain over it, is extrapolated."
+        )
+    at_low_K, at_high_K = (weights_K - low_K <= _EDGE) & (low_K > 0), (high_K - weights_K <= _EDGE) & (high_K < 1)
+    at_edge_K = (at_low_K | at_high_K) & (high_K - low_K > _EDGE)
+    if at_edge_K.any():
+        yield (
+            "The searched mixture is at the edge of what the candidates cover on "
+            f"{_named(domains, at_edge_K)}: a wider sweep might find a better one."
+        )
+
+
+def _target_notes(modelled: Modelled) -> Iterator[str]:
+    counts_T = modelled.goal.counts_T
+    if not counts_T.all():
+        names = _named(modelled.measured.targets, ~counts_T)
+        yield f"Nothing tells the candidates apart on {names}: left out of the objective."
+
+
+def _named(names: Sequence[str], chosen: npt.NDArray[np.bool_]) -> str:
+    return quoted([name for name, is_chosen in zip(names, chosen, strict=True) if is_chosen])

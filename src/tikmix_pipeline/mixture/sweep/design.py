@@ -1,0 +1,253 @@
+"""Which mixtures to measure: a Latin hypercube around TiKMiX-D's, or Dirichlet draws around the prior.
+
+Both draw more than they need, round to 6 decimals, and keep what lies in its box and differs from the rest. Of Latin
+hypercube draws over `[0.5, 2] × w` with 26 domains about one in eight is kept; 256 candidates take about half a second.
+
+Axes: N candidates, K domains.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.simplex import FloatArray, round_to_simplex
+
+_DECIMALS = 6
+_ROUNDED = 1e-6
+"""Rounding to so many decimals moves no weight by as much."""
+
+_HELD = 4 * _ROUNDED
+"""A domain whose interval is no wider has no room once its ends are moved in by what rounding may add."""
+
+_APART = 1e-5
+"""Candidates nearer than this in the L1 norm are one and the same (RegMix's rule)."""
+
+_ALIKE = 0.02
+"""Candidates whose mean L1 distance from the centre is below this hardly differ."""
+
+_BATCH = 16
+"""Draws per batch, over the candidates wanted."""
+
+_BATCHES = 250
+
+_TELLING = 32
+"""Of so many draws in the box one in a hundred has to be new, or there is no point in going on."""
+
+_STRENGTHS = 15
+_TINY = 2e-4
+"""RegMix leaves out a domain whose share is smaller."""
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Candidate mixtures.
+
+    Attributes:
+        weights_NK: one per row, the centre first; no two are the same.
+        acceptance: the share of draws that lay in the box.
+        notes: what a reader should know, in sentences.
+        box: the smallest and the largest weight of each domain.
+    """
+
+    weights_NK: FloatArray
+    acceptance: float
+    notes: tuple[str, ...]
+    box: tuple[FloatArray, FloatArray]
+
+
+def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float, bounds: Bounds, seed: int) -> Design:
+    """Return candidates around a mixture: `[low, high] × w` per domain, renormalised, rejected if they leave that.
+
+    A domain without weight stays without, and one whose interval is a point keeps its weight.
+
+    Args:
+        centre_K: the mixture to vary, TiKMiX-D's; moved inside the bounds.
+        count: N, the centre among them.
+        low: the smallest share of a domain, over its share in the centre.
+        high: the largest.
+        bounds: no candidate leaves them.
+        seed: the same seed gives the same candidates.
+
+    Raises:
+        TikmixError: the intervals leave too little room for `count` candidates.
+    """
+    from scipy.stats import qmc
+
+    centre_K = bounds.project(centre_K)
+    least_K, most_K = bounds.box()
+    box = np.maximum(low * centre_K, least_K), np.minimum(high * centre_K, most_K)
+    causes = f"The intervals are sweep.low = {low:g} to sweep.high = {high:g} times D's mixture, within its bounds."
+    pool = _Pool(centre_K, box, bounds, causes, ("sweep.low", "sweep.high"))
+    rng = np.random.default_rng(seed)
+    sampler = qmc.LatinHypercube(int(pool.free_K.sum()), rng=rng)
+
+    def draw() -> FloatArray:
+        scaled_NF = qmc.scale(sampler.random(_BATCH * count), box[0][pool.free_K], box[1][pool.free_K])
+        return pool.complete(scaled_NF)
+
+    pool.fill(draw, count)
+    return Design(np.stack(pool.kept), pool.acceptance, pool.notes(), box)
+
+
+def dirichlet(
+    prior_K: FloatArray,
+    *,
+    count: int,
+    min_strength: float,
+    max_strength: float,
+    max_ratio: float,
+    bounds: Bounds,
+    seed: int,
+) -> Design:
+    """Return candidates around a prior as RegMix draws them, `w ~ Dirichlet(s · K · prior)`.
+
+    Small strengths s give mixtures of few domains, large ones mixtures near the prior.
+
+    Args:
+        prior_K: the mean of the draws; moved inside the bounds.
+        count: N, the prior among them.
+        min_strength: the smallest s; 15 of them are spaced evenly in their logarithm.
+        max_strength: the largest.
+        max_ratio: no share is more than this times the prior's.
+        bounds: no candidate leaves them.
+        seed: the same seed gives the same candidates.
+
+    Raises:
+        TikmixError: the caps leave too little room for `count` candidates.
+    """
+    prior_K = bounds.project(prior_K)
+    least_K, most_K = bounds.box()
+    box = least_K, np.minimum(max_ratio * prior_K, most_K)
+    causes = (
+        f"The draws have strengths from sweep.min_strength = {min_strength:g} to sweep.max_strength = "
+        f"{max_strength:g}, no share above sweep.max_ratio = {max_ratio:g} times the prior's, and the bounds hold."
+    )
+    pool = _Pool(prior_K, box, bounds, causes, ("optimize.min_weight", "sweep.max_ratio"))
+    rng = np.random.default_rng(seed)
+    strengths = np.geomspace(min_strength, max_strength, _STRENGTHS) * len(prior_K)
+    prior_F = prior_K[pool.free_K]
+
+    def draw() -> FloatArray:
+        rows = -(-_BATCH * count // _STRENGTHS)
+        draw_NF = rng.permutation(np.concatenate([rng.dirichlet(s * prior_F, size=rows) for s in strengths]))
+        return pool.complete(np.where(draw_NF < _TINY, 0, draw_NF))
+
+    pool.fill(draw, count)
+    return Design(np.stack(pool.kept), pool.acceptance, pool.notes(), box)
+
+
+class _Pool:
+    """Candidates kept so far, and the draws that were not. Axis F: the domains that are free to vary."""
+
+    def __init__(
+        self,
+        centre_K: FloatArray,
+        box: tuple[FloatArray, FloatArray],
+        bounds: Bounds,
+        causes: str,
+        parameters: tuple[str, str],
+    ) -> None:
+        """Begin with the centre.
+
+        Args:
+            centre_K: the first candidate.
+            box: the smallest and the largest weights.
+            bounds: the part of the box that is not the sweep's own.
+            causes: what makes the box as narrow as it is, in a sentence.
+            parameters: those of the sweep that set its lower and its upper side.
+        """
+        self.kept = [centre_K]
+        self.free_K = box[1] - box[0] > _HELD
+        self._centre_K, self._box, self._bounds = centre_K, box, bounds
+        self._causes, self._parameters = causes, parameters
+        # a cap is a cap: what rounding may add has to fit in too
+        self._low_K = np.where(box[0] > 0, box[0] + _ROUNDED, 0)
+        self._high_K = np.where(box[1] < 1, box[1] - _ROUNDED, 1)
+        self._drawn, self._accepted = 0, 0
+        self._below_K = np.zeros(len(centre_K), dtype=np.int64)
+        self._above_K = np.zeros(len(centre_K), dtype=np.int64)
+        if self.free_K.sum() < 2:
+            raise TikmixError(
+                f"Of {len(centre_K)} domains, {self.free_K.sum()} have room to vary, and at least two must. {causes} "
+                f"{self._widen}"
+            )
+
+    @property
+    def _widen(self) -> str:
+        low, high = self._parameters
+        return f"Lower {low}, raise {high}, or give the domains more room (optimize.max_epochs, optimize.bounds)."
+
+    @property
+    def acceptance(self) -> float:
+        """Return the share of draws that lay in the box."""
+        return self._accepted / max(self._drawn, 1)
+
+    def complete(self, free_NF: FloatArray) -> FloatArray:
+        """Return mixtures with these proportions of the free domains; the others have their share of the centre."""
+        open_share = 1 - self._centre_K[~self.free_K].sum()
+        weights_NK = np.tile(self._centre_K, (len(free_NF), 1))
+        weights_NK[:, self.free_K] = free_NF * (open_share / free_NF.sum(axis=1, keepdims=True))
+        return weights_NK
+
+    def fill(self, draw: Callable[[], FloatArray], count: int) -> None:
+        """Draw until `count` candidates are kept.
+
+        Raises:
+            TikmixError: too few of very many draws can be kept.
+        """
+        for _ in range(_BATCHES):
+            if len(self.kept) >= count:
+                return
+            before, accepted_before = len(self.kept), self._accepted
+            self._sift(draw(), count)
+            accepted, new = self._accepted - accepted_before, len(self.kept) - before
+            if accepted >= _TELLING and new < accepted / 100 and len(self.kept) < count:
+                raise TikmixError(self._shortfall(count, are_alike=True))
+        if len(self.kept) < count:
+            raise TikmixError(self._shortfall(count, are_alike=False))
+
+    def _sift(self, draw_NK: FloatArray, count: int) -> None:
+        below_NK = (draw_NK < self._low_K) & self.free_K
+        above_NK = (draw_NK > self._high_K) & self.free_K
+        inside_N = ~(below_NK | above_NK).any(axis=1)
+        self._drawn += len(draw_NK)
+        self._accepted += int(inside_N.sum())
+        self._below_K += below_NK.sum(axis=0)
+        self._above_K += above_NK.sum(axis=0)
+        for weights_K in draw_NK[inside_N]:
+            if len(self.kept) >= count:
+                return
+            rounded_K = round_to_simplex(weights_K, _DECIMALS)
+            if np.abs(np.stack(self.kept) - rounded_K).sum(axis=1).min() > _APART:
+                self.kept.append(rounded_K)
+
+    def _shortfall(self, count: int, *, are_alike: bool) -> str:
+        """Say how many candidates there are, which domain rejects most draws, and what would give it room."""
+        found = f"Only {len(self.kept)} of {count} candidates were found in {self._drawn} draws:"
+        if are_alike:
+            return f"{found} the others hardly differ from these. {self._causes} {self._widen}"
+        rejected_K = np.maximum(self._below_K, self._above_K)
+        k = int(rejected_K.argmax())
+        share = rejected_K[k] / self._drawn
+        side = 0 if self._below_K[k] > self._above_K[k] else 1
+        limit = (self._bounds.lower, self._bounds.upper)[side][k]
+        weight = float(self._box[side][k])
+        parameter = limit.parameter if limit.parameter and limit.weight == weight else self._parameters[side]
+        return (
+            f"{found} the domain '{self._bounds.domains[k]}', which rejects most, is {('below', 'above')[side]} "
+            f"{weight:.4g} in {share:.0%} of them. {self._causes} {('Lower', 'Raise')[side]} {parameter} to give it "
+            "room, or ask for fewer sweep.candidates."
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Say if the candidates hardly differ, and what to widen."""
+        distance = float(np.abs(np.stack(self.kept) - self._centre_K).sum(axis=1).mean())
+        if distance >= _ALIKE:
+            return ()
+        return (
+            f"The candidates hardly differ: their weights are off the centre's by {distance:.2g} in total on average, "
+            f"so their responses hardly differ either. {self._causes} {self._widen}",
+        )

@@ -1,0 +1,132 @@
+"""What surrogates are fitted on: the measured responses, one target each, or the objective that they make together.
+
+Axes: N candidates, K domains, T targets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.normaliser import normaliser
+from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
+from tikmix_pipeline.mixture.sweep.goal import AGGREGATE, Goal
+from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
+from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.parameters.sweep import SweepParameters
+
+REFERENCE = "reference"
+"""The run of the mixture that no target may do worse than; measured beside the candidates, it is none of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Modelled:
+    """A sweep's responses and what is made of them.
+
+    Attributes:
+        measured: every run with its responses.
+        scale: the gains that responses are.
+        goal: the objective as a function of gains.
+        influence_TK: S of the same targets; None for tables.
+        is_aggregate: whether the objective is fitted, instead of every target.
+    """
+
+    measured: Responses
+    scale: Scale
+    goal: Goal
+    influence_TK: FloatArray | None
+    is_aggregate: bool
+
+    @classmethod
+    def of(
+        cls,
+        measured: Responses,
+        *,
+        influence_TK: FloatArray | None,
+        sweep: SweepParameters,
+        parameters: OptimizeParameters,
+    ) -> "Modelled":
+        """Return the responses with the scale that suits their kind.
+
+        Args:
+            measured: every run that came through.
+            influence_TK: S that D decided on, over the same targets and domains; None for tables.
+            sweep: kind of response, target and objective.
+            parameters: α, β and γ.
+        """
+        own = [n for n, run in enumerate(measured.runs) if influence_TK is None or run != REFERENCE]
+        candidates = measured.take(own)
+        scale = _scale(candidates, influence_TK, sweep)
+        goal = Goal.of(candidates, scale, sweep, parameters)
+        return cls(measured, scale, goal, influence_TK, sweep.target == AGGREGATE)
+
+    @property
+    def responses(self) -> Responses:
+        """What surrogates are fitted on."""
+        return self.aggregated(self.measured)
+
+    @property
+    def additive_influence(self) -> FloatArray | None:
+        """The influence that predicts the same targets additively; of the objective, the part that is linear."""
+        if self.influence_TK is None or not self.is_aggregate:
+            return self.influence_TK
+        normalised_TK: FloatArray = self.influence_TK / normaliser(self.influence_TK)[:, None]
+        summed_1K: FloatArray = normalised_TK[self.goal.counts_T].sum(axis=0, keepdims=True)
+        return summed_1K
+
+    @property
+    def reference_response(self) -> FloatArray | None:
+        """The measured responses of the reference, where it was measured and targets are fitted by themselves."""
+        if self.influence_TK is None or self.is_aggregate or REFERENCE not in self.measured.runs:
+            return None
+        reference_T: FloatArray = self.measured.response_NT[self.measured.runs.index(REFERENCE)]
+        return reference_T
+
+    def aggregated(self, responses: Responses) -> Responses:
+        """Return other runs' responses as surrogates are fitted on them."""
+        if not self.is_aggregate:
+            return responses
+        objective_N1 = self.goal.aggregate(self.scale.gains(responses.response_NT))[:, None]
+        return Responses(responses.runs, responses.domains, (AGGREGATE,), responses.weights_NK, objective_N1)
+
+
+def _scale(candidates: Responses, influence_TK: FloatArray | None, sweep: SweepParameters) -> Scale:
+    if influence_TK is None:
+        return Scale.of_range(candidates.response_NT)
+    normaliser_T = normaliser(influence_TK)
+    if sweep.response == "influence":
+        return Scale.of_normaliser(normaliser_T)
+    direct_NT = candidates.weights_NK @ (influence_TK / normaliser_T[:, None]).T
+    return Scale.like_direct(candidates.response_NT, direct_NT)
+
+
+def covered_box(responses: Responses, bounds: Bounds) -> tuple[FloatArray, FloatArray]:
+    """Return the smallest and the largest weight of each domain in any run, inside the bounds.
+
+    Raises:
+        TikmixError: no mixture is both inside the bounds and inside what the runs cover.
+    """
+    least_K, most_K = bounds.box()
+    low_K = np.maximum(responses.weights_NK.min(axis=0), least_K)
+    high_K = np.minimum(responses.weights_NK.max(axis=0), most_K)
+    if (low_K > high_K).any() or low_K.sum() > 1 or high_K.sum() < 1:
+        raise TikmixError(
+            "No mixture is inside both optimize.bounds (min_weight, max_weight) and what the runs of the tables cover. "
+            "Loosen the bounds: nothing is known of mixtures beyond the runs."
+        )
+    return low_K, high_K
+
+
+def table_prior(prior: str | Mapping[str, float], responses: Responses) -> FloatArray | None:
+    """Return what a table's mixtures are compared with; None for `proportional`, as nothing is known of the text.
+
+    Raises:
+        TikmixError: the given weights are no mixture of the table's domains.
+    """
+    if prior == "proportional":
+        return None
+    if isinstance(prior, str):
+        return np.full(len(responses.domains), 1 / len(responses.domains))
+    return check_mixture(prior, responses.domains, "tikmix.prior")

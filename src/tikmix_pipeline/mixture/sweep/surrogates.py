@@ -1,0 +1,191 @@
+"""The surrogates behind one interface: `fit(weights_NK, response_NT)`, `predict(weights_MK)` -> (M, T).
+
+    linear     ordinary least squares on w
+    ridge      ridge regression on [w, ln(w + ε)], standardised
+    xgboost    boosted regression trees on w
+    gp         a Gaussian process on powers of w (`gaussian_process`)
+
+A target has a model of its own. What a model has to choose (ε and the penalty; the depth and the number of trees; the
+length-scales) it chooses within the rows that it is fitted on: so a cross-validation around `fit` is a nested one. All
+run in one thread: threads of theirs beside other processes take many times longer. The same rows in the same order and
+the same seed give the same predictions; another order deals other folds.
+
+Axes: N rows, M other rows, K domains, T targets, F folds.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.model_selection import KFold
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.preprocessing import StandardScaler
+
+from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
+from tikmix_pipeline.mixture.sweep.responses import varies
+from tikmix_pipeline.parameters.sweep import SurrogateKind
+
+_EPSILONS = (1e-4, 1e-3, 1e-2, 1e-1)
+_PENALTIES = np.logspace(-4, 3, 15)
+
+_DEPTHS = (2, 4)
+_TREES = 400
+_STEP = 20
+"""The number of trees is a multiple of this."""
+_PATIENCE = 40
+"""No more trees are tried once so many have brought no better score on the held-out rows of all folds together."""
+_TREE_SETTINGS = {"learning_rate": 0.1, "subsample": 0.8, "max_bin": 32, "tree_method": "hist"}
+
+_PERMUTATIONS = 5
+
+
+def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
+    """Return a scikit-learn regressor of several targets, not yet fitted.
+
+    Args:
+        kind: which one.
+        folds: of the inner cross-validation, where a surrogate has one (`xgboost`; `ridge` leaves out one row at a
+            time, `gp` goes by the evidence).
+        seed: of whatever is drawn.
+    """
+    if kind == "linear":
+        return LinearRegression()
+    if kind == "ridge":
+        return MultiOutputRegressor(LogRidge())
+    if kind == "gp":
+        return MultiOutputRegressor(MixtureGaussianProcess())
+    return MultiOutputRegressor(BoostedTrees(folds=folds, seed=seed))
+
+
+class LogRidge(RegressorMixin, BaseEstimator):
+    """Ridge regression of one response on `[w, ln(w + ε)]`; ε and the penalty have the least leave-one-out error."""
+
+    def fit(self, X: FloatArray, y: FloatArray) -> "LogRidge":
+        """Fit mixtures (N, K) and responses (N,)."""
+        best = -np.inf
+        for epsilon in _EPSILONS:
+            features_NF = _with_logarithms(X, epsilon)
+            scaler = StandardScaler().fit(features_NF)
+            ridge = RidgeCV(_PENALTIES).fit(scaler.transform(features_NF), y)
+            if ridge.best_score_ > best:
+                best, self.epsilon_, self.scaler_, self.ridge_ = ridge.best_score_, epsilon, scaler, ridge
+        self.n_features_in_ = np.shape(X)[1]
+        return self
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        """Return the predicted response (M,) of mixtures (M, K)."""
+        response_M: FloatArray = self.ridge_.predict(self.scaler_.transform(_with_logarithms(X, self.epsilon_)))
+        return response_M
+
+
+def _with_logarithms(weights_NK: FloatArray, epsilon: float) -> FloatArray:
+    return np.concatenate([weights_NK, np.log(np.asarray(weights_NK) + epsilon)], axis=1)
+
+
+class BoostedTrees(RegressorMixin, BaseEstimator):
+    """XGBoost of one response; depth and number of trees have the least error in a cross-validation within the rows.
+
+    The folds grow together, so that none stops at the number of trees that suits itself. The response is
+    standardised first: XGBoost counts in single precision, and influence can be very small.
+    """
+
+    def __init__(self, *, folds: int = 5, seed: int = 0) -> None:
+        self.folds = folds
+        self.seed = seed
+
+    def fit(self, X: FloatArray, y: FloatArray) -> "BoostedTrees":
+        """Fit mixtures (N, K) and responses (N,)."""
+        from xgboost import XGBRegressor
+
+        response_N = np.asarray(y, dtype=np.float64)
+        self.n_features_in_ = np.shape(X)[1]
+        self.mean_, self.deviation_ = float(response_N.mean()), float(response_N.std())
+        self.model_ = None
+        if varies(response_N[:, None])[0]:
+            z_N = (response_N - self.mean_) / self.deviation_
+            self.depth_, self.trees_ = self._choose(np.asarray(X), z_N)
+            self.model_ = XGBRegressor(
+                n_estimators=self.trees_,
+                max_depth=self.depth_,
+                base_score=0.0,
+                random_state=self.seed,
+                n_jobs=1,
+                **_TREE_SETTINGS,
+            ).fit(X, z_N)
+        return self
+
+    def predict(self, X: FloatArray) -> FloatArray:
+        """Return the predicted response (M,) of mixtures (M, K)."""
+        if self.model_ is None:
+            return np.full(len(X), self.mean_)
+        return np.asarray(self.model_.predict(X), dtype=np.float64) * self.deviation_ + self.mean_
+
+    def _choose(self, weights_NK: FloatArray, z_N: FloatArray) -> tuple[int, int]:
+        """Return depth and number of trees."""
+        splits = KFold(min(self.folds, len(z_N)), shuffle=True, random_state=self.seed)
+        folds = [*splits.split(weights_NK)]
+        _, trees, depth = min((*self._fewest_errors(depth, weights_NK, z_N, folds), depth) for depth in _DEPTHS)
+        return depth, trees
+
+    def _fewest_errors(
+        self, depth: int, weights_NK: FloatArray, z_N: FloatArray, folds: Sequence[tuple[Any, Any]]
+    ) -> tuple[float, int]:
+        """Return the least mean squared error over folds and the number of trees that it takes."""
+        from xgboost import Booster, DMatrix, QuantileDMatrix
+
+        settings = {**_TREE_SETTINGS, "nthread": 1, "max_depth": depth, "base_score": 0.0, "seed": self.seed}
+        boosters = []
+        for fitted, held_out in folds:
+            data = QuantileDMatrix(weights_NK[fitted], z_N[fitted], max_bin=_TREE_SETTINGS["max_bin"], nthread=1)
+            held_out_data = DMatrix(weights_NK[held_out], nthread=1)
+            boosters.append((Booster(settings, [data, held_out_data]), data, held_out_data, z_N[held_out]))
+        best = (np.inf, 0)
+        for trees in range(_STEP, _TREES + 1, _STEP):
+            total = 0.0
+            for booster, data, held_out_data, measured_M in boosters:
+                for tree in range(trees - _STEP, trees):
+                    booster.update(data, tree)
+                total += float(np.square(booster.predict(held_out_data) - measured_M).sum())
+            best = min(best, (total / len(z_N), trees))
+            if trees - best[1] >= _PATIENCE:
+                break
+        return best
+
+
+def importance(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray, *, seed: int) -> FloatArray:
+    """Return how much of each prediction hangs on each domain.
+
+    That is the growth of the root mean squared error when the domain's weights change places between rows, over the
+    standard deviation of the target, on average over five permutations. (Permuted rows no longer sum to 1; the
+    surrogates do not mind.)
+
+    Args:
+        surrogate: fitted.
+        weights_NK: the mixtures.
+        response_NT: their responses.
+        seed: of the permutations.
+
+    Returns:
+        (T, K); nan for a target that is the same in all rows.
+    """
+    generator = np.random.default_rng(seed)
+    varies_T = varies(response_NT)
+    spread_T = np.where(varies_T, response_NT.std(axis=0), np.nan)
+    error_T = _errors(surrogate, weights_NK, response_NT)
+    growth_TK = np.zeros((response_NT.shape[1], weights_NK.shape[1]))
+    for _ in range(_PERMUTATIONS):
+        order = generator.permutation(len(weights_NK))
+        for k in range(weights_NK.shape[1]):
+            permuted_NK = weights_NK.copy()
+            permuted_NK[:, k] = weights_NK[order, k]
+            growth_TK[:, k] += _errors(surrogate, permuted_NK, response_NT) - error_T
+    importance_TK: FloatArray = growth_TK / _PERMUTATIONS / spread_T[:, None]
+    return importance_TK
+
+
+def _errors(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray) -> FloatArray:
+    root_T: FloatArray = np.sqrt(np.square(surrogate.predict(weights_NK) - response_NT).mean(axis=0))
+    return root_T

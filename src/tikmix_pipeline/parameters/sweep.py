@@ -1,0 +1,121 @@
+"""`sweep`: TiKMiX-M, from candidate mixtures and a measured response of each to a mixture."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.training import TrainParameters
+
+Response = Literal["influence", "lookahead", "table"]
+SurrogateKind = Literal["xgboost", "ridge", "gp", "linear"]
+
+SURROGATE_KINDS: tuple[SurrogateKind, ...] = ("xgboost", "ridge", "gp", "linear")
+
+
+class TableParameters(ParameterGroup):
+    """A user's own mixtures and scores, as CSV files of Olmix or RegMix; paths are relative to the project."""
+
+    ratios: str | None = None
+    """One row per run: its id and the share of each domain."""
+    metrics: str | None = None
+    """One row per run: its id and a loss per target; lower is better."""
+    test_ratios: str | None = None
+    """Runs that no surrogate is fitted on; with them, the verdict is theirs."""
+    test_metrics: str | None = None
+    domain_prefix: str = ""
+    """Cut from the names of the domains, e.g. `train_the_pile_`."""
+    metric_prefix: str = ""
+    """Cut from the names of the targets, e.g. `metric/the_pile_`."""
+    metric_suffix: str = ""
+    """Cut from their ends, e.g. `_val_loss`."""
+
+
+class SearchParameters(ParameterGroup):
+    """Algorithm 1 of the paper: Dirichlet draws around the best mixture, from wide to narrow."""
+
+    rounds: PositiveInt = 20
+    samples: PositiveInt = 4_096
+    """Draws per round."""
+    top: PositiveInt = 32
+    """Of these, the best, whose mean is the next centre."""
+    coarse: PositiveFloat = 50.0
+    """Concentration of the first round: a Dirichlet with `α = concentration · w` has a standard deviation of
+    `√(w (1 - w) / (concentration + 1))` per domain."""
+    fine: PositiveFloat = 5_000.0
+    """Concentration of the last round."""
+
+    @model_validator(mode="after")
+    def _require_order(self) -> "SearchParameters":
+        if self.fine < self.coarse:
+            raise ValueError(f"fine ({self.fine:g}) is below coarse ({self.coarse:g}): the search goes to the finer")
+        if self.top > self.samples:
+            raise ValueError(f"top ({self.top}) is more than samples ({self.samples}): lower the first")
+        return self
+
+
+class SweepParameters(ParameterGroup):
+    """TiKMiX-M: a regression surrogate of measured responses, searched for the best mixture."""
+
+    response: Response = "influence"
+    """`influence` is the paper's: Group Influence of a sample of tokens drawn by the candidate, from parts that are
+    measured already. `lookahead` trains a short branch under every candidate. `table` reads CSV files."""
+    candidates: Annotated[int, Field(ge=8)] = 256
+    design: Literal["latin_hypercube", "dirichlet"] = "latin_hypercube"
+    """Around TiKMiX-D's mixture, or around the prior as RegMix does."""
+    low: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Latin hypercube: the smallest share of a domain, over its share in D's mixture."""
+    high: Annotated[float, Field(ge=1)] = 2.0
+    """Latin hypercube: the largest."""
+    min_strength: PositiveFloat = 0.1
+    """Dirichlet: the smallest of the strengths `s` in `α = s · K · prior`, spaced evenly in their logarithm."""
+    max_strength: PositiveFloat = 5.0
+    """Dirichlet: the largest."""
+    max_ratio: Annotated[float, Field(gt=1)] = 15.0
+    """Dirichlet: no share is more than this times the prior's."""
+    tokens: PositiveInt | None = None
+    """Response `influence`: tokens of a candidate's sample; `null` takes all that influence was measured on."""
+    exact: NonNegativeInt = 0
+    """Response `influence`: candidates that are also measured on tokens of their own, to show that both agree."""
+    branch_tokens: PositiveInt = 81_920
+    """Response `lookahead`: training tokens of a branch, rounded up to whole steps."""
+    anneal: bool = True
+    """Response `lookahead`: let a branch's learning rate fall to zero, as any model's would before it is judged."""
+    items: PositiveInt | None = 400
+    """Response `lookahead`: items per task that a branch is scored on; `null` takes all of the query half."""
+    workers: PositiveInt | Literal["auto"] = "auto"
+    """Response `lookahead`: branches at a time, each in one thread: `auto` is one per core, and one on a GPU."""
+    table: TableParameters = TableParameters()
+    surrogate: SurrogateKind = "xgboost"
+    """What is searched."""
+    compared: Annotated[list[SurrogateKind], Field(min_length=1)] = Field(default_factory=lambda: [*SURROGATE_KINDS])
+    """Surrogates whose quality is reported; the one that is searched is always among them."""
+    target: Literal["each", "aggregate"] = "each"
+    """A model per task, or one of the objective itself."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Of the cross-validations, the outer one for quality and the inner one for hyper-parameters."""
+    objective: Literal["direct", "sum"] = "direct"
+    """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains."""
+    require_better: bool = True
+    """Keep D's mixture if the surrogate predicts no better than the additive influence `S w`."""
+    search: SearchParameters = SearchParameters()
+
+    @property
+    def all_compared(self) -> list[SurrogateKind]:
+        """Surrogates to judge, in the order of the registry."""
+        return [kind for kind in SURROGATE_KINDS if kind in {*self.compared, self.surrogate}]
+
+    def steps(self, train: TrainParameters) -> int:
+        """Return the optimiser steps of a branch."""
+        return -(-self.branch_tokens // train.tokens_per_step)
+
+    @model_validator(mode="after")
+    def _require_tables(self) -> "SweepParameters":
+        table = self.table
+        if self.response == "table" and not (table.ratios and table.metrics):
+            raise ValueError("response=table needs table.ratios and table.metrics, the paths of two CSV files")
+        if (table.test_ratios is None) != (table.test_metrics is None):
+            raise ValueError("table.test_ratios and table.test_metrics go together: give both or neither")
+        if self.min_strength > self.max_strength:
+            raise ValueError(f"min_strength ({self.min_strength:g}) is above max_strength ({self.max_strength:g})")
+        return self

@@ -1,0 +1,327 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.direct import solve_direct
+from tikmix_pipeline.mixture.objective import Objective
+from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
+from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube
+from tikmix_pipeline.mixture.sweep.goal import Goal
+from tikmix_pipeline.mixture.sweep.modelled import REFERENCE, Modelled
+from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
+from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
+from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
+
+DOMAINS = ("books", "code", "maths", "web")
+TASKS = ("facts", "proofs", "sums")
+INFLUENCE = np.array([[1.0, 0.2, 0.1, 0.5], [0.1, 0.4, 1.0, 0.2], [0.3, 0.9, 0.6, 0.1]])
+PRIOR = np.array([0.3, 0.2, 0.1, 0.4])
+WHOLE = (np.zeros(4), np.ones(4))
+
+
+def additive(weights_NK):
+    return -weights_NK @ INFLUENCE.T
+
+
+def interacting(weights_NK):
+    """Diminishing returns of every task's own domain, help between pairs of them, and harm by a third."""
+    books, code, maths, web = weights_NK.T
+    return np.stack(
+        [
+            -np.log(0.05 + books) - 3 * books * web + code,
+            -np.log(0.05 + maths) - 4 * maths * code + 0.5 * web,
+            -np.log(0.10 + code) - 2 * code * books + books**2,
+        ],
+        axis=1,
+    )
+
+
+def bounds_of(parameters, caps=None):
+    supplies = {name: Supply((caps or {}).get(name, math.inf) * 1000) for name in DOMAINS}
+    return mixture_bounds(parameters, supplies, 1000)
+
+
+def measured(response_of, weights_NK, noise=0.0):
+    response_NT = response_of(weights_NK)
+    response_NT = response_NT + noise * response_NT.std(axis=0) * np.random.default_rng(5).normal(
+        size=response_NT.shape
+    )
+    runs = tuple(f"{n:03d}" for n in range(len(weights_NK)))
+    return Responses(runs, DOMAINS, TASKS, weights_NK, response_NT)
+
+
+def candidates(parameters, count=128):
+    return dirichlet(
+        PRIOR,
+        count=count,
+        min_strength=0.3,
+        max_strength=5,
+        max_ratio=15,
+        bounds=bounds_of(parameters),
+        seed=0,
+    )
+
+
+def grid_of(box, steps=50):
+    """All mixtures of four domains on a fine mesh, inside the box."""
+    axes = np.indices((steps + 1,) * 3).reshape(3, -1).T
+    axes = axes[axes.sum(axis=1) <= steps]
+    grid = np.column_stack([axes, steps - axes.sum(axis=1)]) / steps
+    return grid[np.all((grid >= box[0] - 1e-12) & (grid <= box[1] + 1e-12), axis=1)]
+
+
+def true_objective(response_of, scale, weights_NK, objective="direct"):
+    """The paper's formula, written out anew."""
+    gains = (scale.offset_T - response_of(weights_NK)) / scale.scale_T
+    if objective == "sum":
+        return -gains.sum(axis=1)
+    entropies = -np.where(weights_NK > 0, weights_NK * np.log(np.where(weights_NK > 0, weights_NK, 1)), 0).sum(axis=1)
+    return gains.std(axis=1) - gains.sum(axis=1) - entropies
+
+
+def decide(response_of=additive, *, predict=None, direct=None, box=WHOLE, responses=None, scale=None, **options):
+    parameters = options.pop("parameters", OptimizeParameters())
+    sweep = options.pop("sweep", SweepParameters(response="lookahead"))
+    weights_NK = candidates(parameters).weights_NK
+    responses = responses or measured(response_of, weights_NK)
+    scale = scale or Scale.of_range(response_of(weights_NK))
+    goal = Goal.of(responses, scale, sweep, parameters)
+    return solve_surrogate(
+        predict or response_of,
+        modelled=Modelled(responses, scale, goal, options.pop("influence", None), sweep.target == "aggregate"),
+        direct=direct,
+        box=box,
+        parameters=parameters,
+        sweep=sweep,
+        seed=0,
+        **options,
+    )
+
+
+def direct_decision(parameters=None):
+    parameters = parameters or OptimizeParameters()
+    return solve_direct(INFLUENCE, PRIOR, bounds_of(parameters), parameters, domains=DOMAINS, tasks=TASKS)
+
+
+@pytest.mark.parametrize("objective", ["direct", "sum"])
+@pytest.mark.parametrize("response_of", [additive, interacting])
+def test_search_comes_within_a_hundredth_of_the_best_of_a_fine_grid(response_of, objective):
+    parameters = OptimizeParameters(pareto=False)
+    scale = Scale.of_range(response_of(candidates(parameters).weights_NK))
+    decision = decide(
+        response_of,
+        parameters=parameters,
+        sweep=SweepParameters(response="lookahead", objective=objective),
+        scale=scale,
+    )
+    best = true_objective(response_of, scale, grid_of(WHOLE), objective).min()
+    assert decision.objective <= best + 0.01 * abs(best)
+    assert decision.objective == pytest.approx(
+        true_objective(response_of, scale, decision.weights_K[None], objective)[0], abs=1e-9
+    )
+
+
+@pytest.mark.parametrize(("response_of", "noise"), [(additive, 0.05), (interacting, 0.0), (interacting, 0.05)])
+def test_a_fitted_surrogate_leads_within_a_hundredth_of_the_true_optimum(response_of, noise):
+    parameters = OptimizeParameters(pareto=False)
+    responses = measured(response_of, candidates(parameters).weights_NK, noise)
+    surrogate = build_surrogate("gp", folds=3, seed=0).fit(responses.weights_NK, responses.response_NT)
+    scale = Scale.of_range(response_of(responses.weights_NK))
+    decision = decide(response_of, predict=surrogate.predict, responses=responses, scale=scale, parameters=parameters)
+    best = true_objective(response_of, scale, grid_of(WHOLE)).min()
+    found = true_objective(response_of, scale, decision.weights_K[None])[0]
+    assert found <= best + 0.01 * abs(best)
+
+
+def test_on_additive_responses_the_surrogate_decides_as_direct_does():
+    direct = direct_decision()
+    decision = decide(direct=direct.to_dict(), scale=Scale.of_normaliser(direct.normaliser_T), influence=INFLUENCE)
+    assert decision.objective == pytest.approx(direct.objective, abs=1e-3)
+    assert decision.weights_K == pytest.approx(direct.weights_K, abs=0.02)
+    assert decision.expected_gain_T == pytest.approx(decision.additive_gain_T)
+    assert decision.direct_objective == pytest.approx(direct.objective)
+
+
+def test_the_objective_is_that_of_direct_for_the_same_gains():
+    rng = np.random.default_rng(0)
+    weights_NK = rng.dirichlet(np.ones(4), size=10)
+    parameters = OptimizeParameters(uniformity=0.7, gain=1.3, entropy=0.4)
+    goal = Goal("direct", parameters, np.ones(3, dtype=bool))
+    of_direct = Objective(INFLUENCE, 0.7, 1.3, 0.4)
+    values = goal.aggregate(weights_NK @ INFLUENCE.T) + goal.entropy(weights_NK)
+    assert values == pytest.approx([of_direct.value(weights_K) for weights_K in weights_NK])
+
+
+def test_no_target_is_predicted_to_do_worse_than_under_the_prior():
+    decision = decide(interacting, direct=direct_decision().to_dict())
+    assert decision.kept == "surrogate"
+    assert np.all(interacting(decision.weights_K[None]) <= interacting(PRIOR[None]) + 1e-8)
+    free = decide(interacting, direct=direct_decision().to_dict(), parameters=OptimizeParameters(pareto=False))
+    assert free.objective <= decision.objective + 1e-6
+    scale = Scale.of_range(interacting(candidates(OptimizeParameters()).weights_NK))
+    grid = grid_of(WHOLE)
+    grid = grid[np.all(interacting(grid) <= interacting(PRIOR[None]), axis=1)]
+    best = true_objective(interacting, scale, grid).min()
+    assert decision.objective <= best + 0.01 * abs(best)
+
+
+def test_a_measured_reference_is_what_no_target_may_do_worse_than():
+    """It was measured to do worse than predicted, so that more mixtures are allowed."""
+    responses = measured(interacting, candidates(OptimizeParameters()).weights_NK)
+    reference_T = interacting(PRIOR[None])[0] + 0.05
+    with_reference = Responses(
+        (*responses.runs, REFERENCE),
+        DOMAINS,
+        TASKS,
+        np.vstack([responses.weights_NK, PRIOR]),
+        np.vstack([responses.response_NT, reference_T]),
+    )
+    direct = direct_decision().to_dict()
+    measured_too = decide(interacting, direct=direct, responses=with_reference)
+    predicted = decide(interacting, direct=direct, responses=responses)
+    assert measured_too.objective < predicted.objective
+    assert np.all(measured_too.expected_gain_T >= -1e-8)
+    assert measured_too.expected_gain_T == pytest.approx(reference_T - interacting(measured_too.weights_K[None])[0])
+
+
+def test_of_influence_the_prior_is_known_though_no_candidate_is_near_it():
+    direct = direct_decision()
+    design = latin_hypercube(
+        direct.weights_K, count=16, low=0.95, high=1.05, bounds=bounds_of(OptimizeParameters()), seed=0
+    )
+    decision = decide(
+        predict=lambda weights_NK: additive(np.clip(weights_NK, *design.box)),
+        direct=direct.to_dict(),
+        scale=Scale.of_normaliser(direct.normaliser_T),
+        influence=INFLUENCE,
+        box=design.box,
+        sweep=SweepParameters(),
+    )
+    assert decision.expected_gain_T == pytest.approx(decision.additive_gain_T)
+    assert not any("extrapolated" in note for note in decision.notes)
+
+
+def test_where_every_searched_mixture_harms_a_target_direct_is_kept():
+    """All around D's mixture the prior's facts are out of reach."""
+    parameters = OptimizeParameters(pareto=False)
+    direct = direct_decision(parameters)
+    design = latin_hypercube(direct.weights_K, count=16, low=0.9, high=1.1, bounds=bounds_of(parameters), seed=0)
+
+    def predict(weights_NK):
+        return np.where(np.all(weights_NK == PRIOR, axis=1), -9.0, additive(weights_NK).T).T
+
+    decision = decide(predict=predict, direct=direct.to_dict(), box=design.box)
+    assert decision.kept == "direct"
+    assert np.array_equal(decision.weights_K, direct.weights_K)
+    assert any("No mixture that was searched" in note and "D's mixture is kept" in note for note in decision.notes)
+
+
+def test_direct_is_kept_for_a_reason_and_what_was_searched_is_reported():
+    direct = direct_decision()
+    decision = decide(interacting, direct=direct.to_dict(), keep_direct="The surrogate predicts no better.")
+    report = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    assert report["kept"] == "direct"
+    assert report["weights"] == direct.to_dict()["weights"] == report["direct_weights"]
+    assert report["searched_weights"] != report["weights"]
+    assert report["searched_objective"] < report["direct_objective"] == report["objective"]
+    assert report["notes"][0] == "The surrogate predicts no better."
+
+
+def test_without_direct_the_search_starts_from_the_best_measured_mixture():
+    decision = decide(interacting)
+    report = decision.to_dict()
+    assert report["direct_weights"] is None
+    assert report["kept"] == "surrogate"
+    measured_NK = candidates(OptimizeParameters()).weights_NK
+    scale = Scale.of_range(interacting(measured_NK))
+    values = true_objective(interacting, scale, measured_NK)
+    assert decision.search.trace[0]["best"] == pytest.approx(values.min())
+
+
+def test_without_direct_a_given_prior_holds_the_search_back_and_no_prior_does_not():
+    held, free = decide(interacting, prior_K=PRIOR), decide(interacting)
+    assert np.array_equal(held.prior_K, PRIOR)
+    assert np.all(held.expected_gain_T >= -1e-8)
+    assert free.prior_K == pytest.approx(candidates(OptimizeParameters()).weights_NK.mean(axis=0))
+    assert free.objective == pytest.approx(decide(interacting, parameters=OptimizeParameters(pareto=False)).objective)
+    assert any("There is no prior" in note for note in free.notes)
+
+
+def test_a_search_that_finds_nothing_better_says_so():
+    still = decide(
+        lambda weights_NK: np.zeros((len(weights_NK), 3)), sweep=SweepParameters(response="lookahead", objective="sum")
+    )
+    assert any("found no mixture that is predicted to be better" in note for note in still.notes)
+
+
+def test_mixtures_stay_in_the_box_of_the_candidates():
+    direct = direct_decision()
+    design = latin_hypercube(
+        direct.weights_K, count=64, low=0.5, high=2, bounds=bounds_of(OptimizeParameters()), seed=0
+    )
+    decision = decide(interacting, direct=direct.to_dict(), box=design.box)
+    for weights_K in (decision.weights_K, *decision.search.centres_RK):
+        assert np.all((weights_K >= design.box[0] - 1e-12) & (weights_K <= design.box[1] + 1e-12))
+        assert weights_K.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_the_edge_of_the_box_and_a_prior_outside_it_are_said():
+    box = np.array([0.25, 0.2, 0.2, 0.0]), np.array([0.4, 0.4, 0.4, 0.3])
+    decision = decide(sweep=SweepParameters(response="lookahead", objective="sum"), prior_K=PRIOR, box=box)
+    notes = " ".join(decision.notes)
+    assert "The prior is outside what the candidates cover on 'maths', 'web'" in notes
+    assert "at the edge of what the candidates cover on" in notes
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_one_model_of_the_objective_decides_without_the_targets(shape):
+    parameters = OptimizeParameters(pareto=False)
+    responses = measured(interacting, candidates(parameters).weights_NK)
+    scale = Scale.of_range(responses.response_NT)
+    goal = Goal.of(responses, scale, SweepParameters(), parameters)
+    each = decide(interacting, parameters=parameters)
+    decision = decide(
+        predict=lambda weights_NK: goal.aggregate(scale.gains(interacting(weights_NK))).reshape(shape),
+        responses=responses,
+        scale=scale,
+        sweep=SweepParameters(response="lookahead", target="aggregate"),
+        prior_K=PRIOR,
+    )
+    assert decision.objective == pytest.approx(each.objective, abs=1e-3)
+    report = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    assert list(report["expected_gain"]) == ["aggregate"]
+    assert report["expected_gain"]["aggregate"] > 0
+    assert any("optimize.pareto holds nothing back" in note for note in report["notes"])
+
+
+def test_a_target_that_nothing_changes_is_left_out():
+    def still(weights_NK):
+        return np.column_stack([interacting(weights_NK)[:, :2], np.full(len(weights_NK), 4.2)])
+
+    decision = decide(still, parameters=OptimizeParameters(pareto=False))
+    assert "Nothing tells the candidates apart on 'sums'" in " ".join(decision.notes)
+    assert decision.normalised_gain_T[2] == 0
+    gains_T = decision.normalised_gain_T[:2]
+    assert decision.terms["std"] == pytest.approx(gains_T.std())
+
+
+def test_a_target_without_influence_is_left_out_as_direct_does():
+    influence = np.vstack([INFLUENCE[:2], np.zeros(4)])
+    responses = measured(lambda weights_NK: -weights_NK @ influence.T, candidates(OptimizeParameters()).weights_NK)
+    goal = Goal.of(responses, Scale.of_normaliser(np.ones(3)), SweepParameters(), OptimizeParameters())
+    assert goal.counts_T.tolist() == [True, True, False]
+
+
+def test_decisions_of_other_domains_are_refused():
+    direct = direct_decision().to_dict()
+    direct["weights"] = {"books": 1.0}
+    with pytest.raises(ValueError, match="D's decision is over 'books'"):
+        decide(direct=direct)
+
+
+def test_the_decision_is_the_same_every_time():
+    first, again = (decide(interacting, direct=direct_decision().to_dict()) for _ in range(2))
+    assert first.to_dict() == again.to_dict()

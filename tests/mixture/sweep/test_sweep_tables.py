@@ -1,0 +1,227 @@
+import logging
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.sweep.responses import Responses
+from tikmix_pipeline.mixture.sweep.tables import (
+    matching_domains,
+    metrics_frame,
+    ratios_frame,
+    read_responses,
+    responses_of,
+)
+
+RATIOS = "run,books,code\nr1,0.25,0.75\nr2,0.5,0.5\nr3,1,0\n"
+METRICS = "run,facts,sums\nr3,3.0,30\nr1,1.0,10\nr2,2.0,20\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def write_and_read(ratios=RATIOS, metrics=METRICS, **names):
+        for name, text in (("ratios.csv", ratios), ("metrics.csv", metrics)):
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        return read_responses(tmp_path / "ratios.csv", tmp_path / "metrics.csv", **names)
+
+    return write_and_read
+
+
+@pytest.fixture
+def refusal(read):
+    def refuse(*tables, **names):
+        with pytest.raises(TikmixError) as caught:
+            read(*tables, **names)
+        return str(caught.value)
+
+    return refuse
+
+
+def test_runs_are_joined_on_their_id_in_the_order_of_the_ratios(read):
+    responses = read()
+    assert responses.runs == ("r1", "r2", "r3")
+    assert responses.domains == ("books", "code")
+    assert responses.targets == ("facts", "sums")
+    assert responses.response_NT.tolist() == [[1, 10], [2, 20], [3, 30]]
+    assert responses.weights_NK.tolist() == [[0.25, 0.75], [0.5, 0.5], [1, 0]]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 12), st.integers(1, 6))
+@settings(deadline=None, max_examples=25)
+def test_what_is_written_is_read_back_to_the_last_bit(tmp_path_factory, seed, rows, domains, targets):
+    rng = np.random.default_rng(seed)
+    written = Responses(
+        runs=tuple(f"{n:04d}" for n in rng.permutation(rows)),
+        domains=tuple(f"domain {k}" for k in range(domains)),
+        targets=tuple(f"target, {t}" for t in range(targets)),
+        weights_NK=rng.dirichlet(np.full(domains, 0.3), size=rows),
+        response_NT=rng.normal(size=(rows, targets)) * 10.0 ** rng.integers(-9, 9),
+    )
+    folder = tmp_path_factory.mktemp("tables")
+    ratios_frame(written).to_csv(folder / "ratios.csv", index=False)
+    metrics_frame(written).to_csv(folder / "metrics.csv", index=False)
+    back = read_responses(folder / "ratios.csv", folder / "metrics.csv")
+    assert (back.runs, back.domains, back.targets) == (written.runs, written.domains, written.targets)
+    assert np.array_equal(back.weights_NK, written.weights_NK)
+    assert np.array_equal(back.response_NT, written.response_NT)
+
+
+def test_frames_are_joined_on_the_run_and_runs_that_failed_are_left_out(read):
+    responses = read()
+    ratios, metrics = ratios_frame(responses), metrics_frame(responses)
+    back = responses_of(ratios, metrics.iloc[::-1])
+    assert back.runs == responses.runs
+    assert np.array_equal(back.response_NT, responses.response_NT)
+    metrics.loc[1, "sums"] = np.nan
+    assert responses_of(ratios, metrics.iloc[:2]).runs == ("r1",)
+    with pytest.raises(TikmixError, match="None of the sweep's 3 candidates has a measured response"):
+        responses_of(ratios, metrics.iloc[1:2])
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("run,name,index,Unnamed: 0,books,code", ["r1,swarm-1,7,0,0.25,0.75", "r2,swarm-2,8,1,0.5,0.5"]),
+        (",run,books,code", ["0,r1,0.25,0.75", "1,r2,0.5,0.5"]),
+        ("run_id,books,code", ["r1,0.25,0.75", "r2,0.5,0.5"]),
+        ("books,index,code", ["0.25,r1,0.75", "0.5,r2,0.5"]),
+        ("run,run_id,books,code", ["r1,x,0.25,0.75", "r2,y,0.5,0.5"]),
+    ],
+)
+def test_id_columns_and_columns_that_say_nothing_are_told_from_domains(read, header, rows):
+    responses = read("\n".join([header, *rows]))
+    assert responses.runs == ("r1", "r2")
+    assert responses.domains == ("books", "code")
+
+
+def test_an_id_column_that_both_files_have_is_the_one_to_join_on(read):
+    responses = read("run,index,books,code\nx,r1,0.25,0.75\ny,r2,0.5,0.5\n", METRICS.replace("run", "index"))
+    assert responses.runs == ("r1", "r2")
+
+
+def test_prefixes_and_suffixes_are_cut_from_names(read):
+    responses = read(
+        RATIOS.replace("books", "train_books").replace("code", "train_code"),
+        METRICS.replace("facts", "metric/facts_loss").replace("sums", "metric/sums_loss"),
+        domain_prefix="train_",
+        metric_prefix="metric/",
+        metric_suffix="_loss",
+    )
+    assert responses.domains == ("books", "code")
+    assert responses.targets == ("facts", "sums")
+
+
+@pytest.mark.parametrize("weights", ["0.251,0.752", "0.2475,0.7475", "0.2525,0.7525"])
+def test_weights_off_by_rounding_are_renormalised(read, weights):
+    responses = read(RATIOS.replace("0.25,0.75", weights))
+    assert responses.weights_NK.sum(axis=1) == pytest.approx(1, abs=1e-15)
+    first, second = map(float, weights.split(","))
+    assert responses.weights_NK[0, 0] / responses.weights_NK[0, 1] == pytest.approx(first / second)
+
+
+@pytest.mark.parametrize("weights", ["0.25,0.7", "25,75", "0.2,0.7949", "0,0"])
+def test_weights_that_do_not_sum_to_one_are_refused_with_their_line(refusal, weights):
+    message = refusal(RATIOS.replace("0.5,0.5", weights))
+    assert re.search(r"ratios\.csv, line 3: the weights of the run 'r2' sum to", message)
+
+
+@pytest.mark.parametrize("cell", ["-0.1", "nan", "", "inf", "much", "0,5"])
+def test_a_weight_that_is_none_is_refused_with_line_and_column(refusal, cell):
+    quoted = f'"{cell}"' if "," in cell else cell
+    message = refusal(RATIOS.replace("0.5,0.5", f"0.5,{quoted}"))
+    assert f"ratios.csv, line 3, column 'code': expected a weight from 0 to 1, found '{cell}'" in message
+
+
+def test_a_score_that_is_no_number_is_refused_with_line_and_column(refusal):
+    assert "metrics.csv, line 4, column 'sums': expected a number" in refusal(metrics=METRICS.replace("20", "1.2.3"))
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "NaN", "inf", "NA"])
+def test_a_run_without_all_scores_is_left_out_with_a_warning_that_names_it(read, caplog, cell):
+    with caplog.at_level(logging.WARNING):
+        responses = read(metrics=METRICS.replace("20", cell))
+    assert responses.runs == ("r1", "r3")
+    assert "1 of 3 runs are left out" in caplog.text
+    assert "'r2'" in caplog.text
+
+
+def test_runs_of_one_file_alone_are_left_out_and_counted(read, caplog):
+    with caplog.at_level(logging.WARNING):
+        responses = read(RATIOS + "r4,0,1\nr5,0,1\n", METRICS + "r6,1,1\n")
+    assert responses.runs == ("r1", "r2", "r3")
+    assert "ratios.csv: 2 of 5 runs are left out" in caplog.text
+    assert "metrics.csv: 1 of 4 runs are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ratios", "metrics", "expected"),
+    [
+        ("", METRICS, r"ratios\.csv has no rows"),
+        ("run,books,code\n", METRICS, r"ratios\.csv has no rows"),
+        (RATIOS, "\n\n", r"metrics\.csv has no rows"),
+        ("id,books\n1,1\n", METRICS, r"ratios\.csv has no column of run ids: expected one of 'run', 'run_id', 'index'"),
+        (RATIOS, METRICS.replace("run", "seed"), r"metrics\.csv has no column of run ids"),
+        ("run\nr1\n", METRICS, r"ratios\.csv has no columns beside 'run'"),
+        (RATIOS.replace("code", "books"), METRICS, r"ratios\.csv has the column 'books' twice"),
+        (RATIOS + "r1,0,1\n", METRICS, r"ratios\.csv, line 5: the id 'r1' in the column 'run' is that of line 2 too"),
+        (RATIOS + ",0,1\n", METRICS, r"ratios\.csv, line 5: the run has no id in the column 'run'"),
+        (RATIOS + "r4,0\n", METRICS, r"ratios\.csv, line 5: 2 cells, but the header has 3"),
+        (RATIOS, "run,facts\nx,1\ny,2\n", r"No run is in both files: .*'r1', 'r2', 'r3', .*'x', 'y'"),
+        (RATIOS, "run,facts\nr1,\nr2,nan\n", r"metrics\.csv: every run lacks a score.* line 2"),
+    ],
+)
+def test_a_table_at_fault_is_refused_by_name(refusal, ratios, metrics, expected):
+    assert re.search(expected, refusal(ratios, metrics))
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(TikmixError, match=r"There is no file .*nowhere\.csv"):
+        read_responses(tmp_path / "nowhere.csv", tmp_path / "nowhere.csv")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path, read):
+    read()
+    (tmp_path / "ratios.csv").write_bytes(b"PAR1\xff\xfe\x00")
+    with pytest.raises(TikmixError, match=r"ratios\.csv is not a CSV file in UTF-8"):
+        read_responses(tmp_path / "ratios.csv", tmp_path / "metrics.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"domain_prefix": "train_"}, r"ratios\.csv, column 'books': sweep\.table\.domain_prefix = 'train_'"),
+        ({"domain_prefix": "books"}, r"ratios\.csv, column 'books': sweep\.table\.domain_prefix"),
+        ({"metric_prefix": "f"}, r"metrics\.csv, column 'sums': sweep\.table\.metric_prefix"),
+        ({"metric_suffix": "ts"}, r"metrics\.csv, column 'sums': sweep\.table\.metric_suffix"),
+    ],
+)
+def test_a_prefix_that_does_not_fit_is_refused_with_file_and_column(refusal, names, expected):
+    assert re.search(expected, refusal(**names))
+
+
+@pytest.mark.parametrize(
+    ("domains", "targets", "pairs"),
+    [
+        (["books", "code"], ["books", "sums"], {"books": "books"}),
+        (
+            ["train_the_pile_arxiv", "train_the_pile_pile_cc", "train_the_pile_europarl"],
+            ["metric/the_pile_pile_cc_val_loss", "metric/the_pile_arxiv_val_loss"],
+            {
+                "metric/the_pile_pile_cc_val_loss": "train_the_pile_pile_cc",
+                "metric/the_pile_arxiv_val_loss": "train_the_pile_arxiv",
+            },
+        ),
+        (
+            ["pubmed_abstracts", "pubmed_central", "web"],
+            ["loss/pubmed_abstracts", "loss/pubmed_central"],
+            {"loss/pubmed_abstracts": "pubmed_abstracts", "loss/pubmed_central": "pubmed_central"},
+        ),
+        (["archive", "arxiv"], ["arxiv loss"], {"arxiv loss": "arxiv"}),
+        (["books", "code"], ["facts", "sums"], {}),
+    ],
+)
+def test_targets_are_matched_with_the_domain_of_their_name(domains, targets, pairs):
+    assert matching_domains(domains, targets) == pairs
