@@ -19,10 +19,10 @@ from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import unlimited_bounds
 from tikmix_pipeline.mixture.simplex import check_mixture
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.stages import expected_recipes
+from tikmix_pipeline.pipelines.stages import expected_recipes, recipes_of_tables
 from tikmix_pipeline.run_context import load_run_context, run_context, set_run_context
 
 _LOG = logging.getLogger(__name__)
@@ -47,13 +47,17 @@ class ProvenanceHooks:
         """Lock the experiment, hand out recipes and refuse stale or missing inputs."""
         self._made.clear()
         context = run_context()
-        check_before_compute(context.parameters, context.root)
+        of_tables = any(node.short_name == "read_tables" for node in pipeline.nodes)
+        if of_tables:
+            check_tables(context.parameters, context.root)
+        else:
+            check_before_compute(context.parameters, context.root)
         if any(node.short_name == "train_branches" for node in pipeline.nodes):
             check_candidates(context.parameters)
         experiment = context.parameters.experiment
         outputs = context.root / "data" / "07_model_output"
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
-        recipes = expected_recipes(context)
+        recipes = recipes_of_tables(context) if of_tables else expected_recipes(context)
         for name in pipeline.datasets():
             _give_recipe(catalog.get(name, fallback_to_runtime_pattern=True), name, recipes)
         for name in sorted(pipeline.inputs()):
@@ -124,8 +128,7 @@ def check_before_compute(parameters: RunParameters, root: Path) -> None:
     domains = list(parameters.corpus.domains)
     if isinstance(parameters.tikmix.prior, Mapping):
         check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
-    supplies = {domain: Supply(math.inf) for domain in domains}
-    mixture_bounds(parameters.optimize, supplies, parameters.train.tokens_per_chunk)
+    unlimited_bounds(parameters.optimize, domains)
     Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
     _check_folders(parameters, root)
     _check_measurement(parameters)
@@ -169,6 +172,20 @@ def _check_measurement(parameters: RunParameters) -> None:
             f"influence.items_per_task ({influence.items_per_task}) is fewer than influence.micro_batches "
             f"({influence.micro_batches}). Raise the first or lower the second."
         )
+
+
+def check_tables(parameters: RunParameters, root: Path) -> None:
+    """Refuse a sweep over tables that are not there.
+
+    Raises:
+        TikmixError: naming the parameter and the file.
+    """
+    for name, path in parameters.sweep.table.model_dump().items():
+        if path and name.endswith(("ratios", "metrics")) and not (root / path).is_file():
+            raise TikmixError(
+                f"sweep.table.{name}: there is no file {root / path}. Give the path of a CSV file, relative to the "
+                "project or absolute."
+            )
 
 
 def check_candidates(parameters: RunParameters) -> None:
@@ -222,6 +239,14 @@ _STAGE_OF = {
     "predict_effects": "validate",
     "compare_with_branches": "validate",
     "optimize_mixture": "optimize",
+    "draw_candidates": "sweep",
+    "sample_influence": "sweep",
+    "measure_own_tokens": "sweep",
+    "train_candidates": "sweep",
+    "read_tables": "sweep",
+    "judge_surrogates": "sweep",
+    "fit_surrogate": "sweep",
+    "search_mixture": "sweep",
     "record_mixture": "reweight",
     "prepare_text": "corpus",
     "tokenize_corpus": "corpus",

@@ -1,6 +1,6 @@
 """The only code that knows paths and formats; every artifact stands beside the recipe that made it."""
 
-from tikmix_pipeline.datasets.artifacts import FigureDataset, FolderDataset, JsonDataset, TableDataset
+from tikmix_pipeline.datasets.artifacts import CsvDataset, FigureDataset, FolderDataset, JsonDataset, TableDataset
 from tikmix_pipeline.datasets.mixtures import MixtureRowsDataset
 from tikmix_pipeline.datasets.paths import (
     FolderPathDataset,
@@ -12,6 +12,7 @@ from tikmix_pipeline.datasets.paths import (
 from tikmix_pipeline.datasets.rounds import RoundRowsDataset
 
 __all__ = [
+    "CsvDataset",
     "FigureDataset",
     "FolderDataset",
     "FolderPathDataset",

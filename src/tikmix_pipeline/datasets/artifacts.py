@@ -107,6 +107,21 @@ class TableDataset(Artifact):
             data.to_parquet(temporary, index=False)
 
 
+class CsvDataset(Artifact):
+    """A pandas table as CSV, for other tools to read; its first column stays text."""
+
+    def read(self) -> "pd.DataFrame":
+        """Read the table."""
+        import pandas as pd
+
+        return pd.read_csv(self._filepath, dtype={0: str})
+
+    def write(self, data: "pd.DataFrame") -> None:
+        """Write the table; numbers as they are, to the last bit."""
+        with replacing(self._filepath) as temporary:
+            data.to_csv(temporary, index=False)
+
+
 class FigureDataset(Artifact):
     """A matplotlib figure as PNG; loading gives the path, for whoever shows it."""
 

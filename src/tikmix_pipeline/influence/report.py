@@ -1,6 +1,6 @@
 """A measurement as a table and as an account of how it was made.
 
-Axes: T tasks, K domains.
+Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
 
 import dataclasses
@@ -24,6 +24,23 @@ def influence_rows(found: GroupInfluence) -> dict[str, Any]:
         "stderr": found.stderr_TK.ravel(),
         "effect": found.effect_TK.ravel(),
         "effect_stderr": found.effect_stderr_TK.ravel(),
+    }
+
+
+def part_rows(found: GroupInfluence) -> dict[str, Any]:
+    """Return the columns of a table with one row per task, domain and part of the domain.
+
+    `influence` is that of the part's own tokens: the mean over a domain's parts, by `tokens`, is the domain's.
+    """
+    task_share_TM = found.task_tokens_TM / found.task_tokens_TM.sum(axis=1, keepdims=True)
+    influence_TKL = np.einsum("tmkl,tm->tkl", found.products_TMKL, task_share_TM)
+    tasks, domains, parts = influence_TKL.shape
+    return {
+        "task": np.repeat(found.tasks, domains * parts),
+        "domain": np.tile(np.repeat(found.domains, parts), tasks),
+        "part": np.tile(np.arange(parts), tasks * domains),
+        "tokens": np.tile(found.domain_tokens_KL.ravel(), tasks),
+        "influence": influence_TKL.ravel(),
     }
 
 

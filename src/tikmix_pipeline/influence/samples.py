@@ -120,6 +120,25 @@ class MeasuredText:
             first = last
             yield last * self.domain_context, parts
 
+    def drawn_by(self, mixture: Mapping[str, float], tokens: int, *, seed: int) -> list[TokenBatch]:
+        """Draw a sample of tokens by a mixture, from the text after that of `domain_parts`.
+
+        Args:
+            mixture: share of each domain in the sample, to the nearest sequence.
+            tokens: size of the sample, rounded up to whole sequences.
+            seed: decides which sequences are drawn, out of twice as many of a domain as an equal share is.
+        """
+        most = self.parameters.max_tokens if self.parameters.tokens == "auto" else self.parameters.tokens
+        measured, size = ceil(most / self.domain_context), ceil(tokens / self.domain_context)
+        generator = np.random.default_rng(seed)
+        batches: list[TokenBatch] = []
+        for domain, share in mixture.items():
+            count = round(share * size)
+            pool = max(count, ceil(2 * size / len(mixture)))
+            chosen = generator.permutation(pool)[:count]
+            batches += self._batches(self._upcoming(domain, measured + pool)[measured:][chosen])
+        return batches
+
     def _domain_samples(self, windows: int) -> Samples:
         return {domain: self._batches(self._upcoming(domain, windows)) for domain in self.shards.domains}
 

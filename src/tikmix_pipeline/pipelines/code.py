@@ -6,6 +6,7 @@ count. Parameters count by their values, and Kedro's wiring not at all.
 """
 
 import ast
+import contextlib
 import hashlib
 import importlib.metadata
 import inspect
@@ -17,9 +18,15 @@ from typing import Any
 
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
-_FOLLOWED = ("corpus", "influence", "lm", "mixture", "pipelines.figures")
-_LIBRARIES = frozenset({"numpy", "rensa", "scipy", "tokenizers", "torch", "transformers"})
+_FOLLOWED = (
+    *("corpus", "influence", "lm", "mixture"),
+    *("pipelines.branches", "pipelines.decisions", "pipelines.figures"),
+    *("pipelines.measuring", "pipelines.sweep_figures"),
+)
+_LIBRARIES = frozenset({"numpy", "rensa", "scipy", "sklearn", "tokenizers", "torch", "transformers", "xgboost"})
 """Libraries whose version may change the bits of a result."""
+_DISTRIBUTIONS = {"sklearn": ("scikit-learn",), "xgboost": ("xgboost-cpu", "xgboost")}
+"""What they are installed as where that is another name; the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,16 @@ def code_of(function: Callable[..., Any]) -> Code:
     digest = hashlib.sha256("".join(ast.dump(definition) for definition in definitions).encode())
     for module in sorted(found):
         digest.update(_digest(module).encode())
-    versions = {name: importlib.metadata.version(name) for name in sorted(libraries)}
+    versions = {name: _version(name) for name in sorted(libraries)}
     return Code(digest.hexdigest(), tuple(sorted(found)), versions)
+
+
+def _version(library: str) -> str:
+    *others, last = _DISTRIBUTIONS.get(library, (library,))
+    for name in others:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return importlib.metadata.version(last)
 
 
 def _reached_definitions(function: Callable[..., Any]) -> list[ast.AST]:

@@ -38,13 +38,17 @@ def _is_done(context: RunContext, name: str, recipe: Recipe) -> bool:
 
 @lru_cache(maxsize=1)
 def expected_recipes(context: RunContext) -> Mapping[str, Recipe]:
-    """Return the recipe of every artifact of the loop and of its validation under the current parameters."""
+    """Return the recipe of every artifact of the loop, its validation and its sweep under the current parameters."""
     from tikmix_pipeline.pipelines.recipes import recipes_of
+    from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
     from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline, unrolled
     from tikmix_pipeline.pipelines.validate.pipeline import validation_of_round
 
     def recipes_with(loop: Pipeline, rounds: int) -> dict[str, Recipe]:
         beside = [validation_of_round(number) for number in range(rounds)]
+        # where the surrogate decides, the loop has the sweep
+        if context.parameters.sweep.response != "table" and context.parameters.tikmix.strategy != "surrogate":
+            beside += [sweep_of_round(number) for number in range(rounds)]
         return recipes_of(Pipeline([loop, *beside]), context.parameters, context.root)
 
     recipes = recipes_with(create_pipeline(), context.parameters.tikmix.rounds)
@@ -52,6 +56,14 @@ def expected_recipes(context: RunContext) -> Mapping[str, Recipe]:
         # a stage beyond the loop; the loop's own recipes stay as they are
         recipes = recipes_with(unrolled(context.rounds), context.rounds) | recipes
     return recipes
+
+
+def recipes_of_tables(context: RunContext) -> Mapping[str, Recipe]:
+    """Return the recipe of every artifact of a sweep over a user's tables, which needs nothing of the loop."""
+    from tikmix_pipeline.pipelines.recipes import recipes_of
+    from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_tables
+
+    return recipes_of(sweep_of_tables(), context.parameters, context.root)
 
 
 def artifact_path(context: RunContext, name: str) -> Path:

@@ -12,9 +12,27 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.samples import MeasuredText
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
+    from tikmix_pipeline.mixture.bounds import Bounds
+    from tikmix_pipeline.mixture.sweep.modelled import Modelled
 
     Table = pd.DataFrame
 else:
-    Checkpoint = Factors = Figure = GradientStore = MeasuredText = PreparedText = Table = TokenShards = Any
+    Bounds = Checkpoint = Factors = Figure = GradientStore = MeasuredText = Modelled = PreparedText = Any
+    Table = TokenShards = Any
 
-__all__ = ["Checkpoint", "Factors", "Figure", "GradientStore", "MeasuredText", "PreparedText", "Table", "TokenShards"]
+Surrogate = Any
+"""An estimator of scikit-learn's kind: `fit(weights_NK, response_NT)` and `predict(weights_NK)`."""
+
+__all__ = [
+    "Bounds",
+    "Checkpoint",
+    "Factors",
+    "Figure",
+    "GradientStore",
+    "MeasuredText",
+    "Modelled",
+    "PreparedText",
+    "Surrogate",
+    "Table",
+    "TokenShards",
+]

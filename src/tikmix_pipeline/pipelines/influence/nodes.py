@@ -13,7 +13,7 @@ from tikmix_pipeline.parameters import (
     RunParameters,
     TrainParameters,
 )
-from tikmix_pipeline.pipelines.code import code_of
+from tikmix_pipeline.pipelines.measuring import curvature_at, measuring_code
 from tikmix_pipeline.pipelines.steps import nothing, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, MeasuredText, Table, TokenShards
 
@@ -117,7 +117,7 @@ def collect_part_gradients(
         text.model,
         {"task": text.target_parts(), "domain": text.domain_parts()},
         GradientStore(work.begin()),
-        key=measurement_key(text.model, _measuring_code(model)),
+        key=measurement_key(text.model, measuring_code(model)),
     )
     return _written_already
 
@@ -148,9 +148,9 @@ def collect_gradients_until_stable(
         text.model,
         targets,
         text.growing_domain_parts(),
-        _curvature(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, mixture["round"])),
+        curvature_at(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, mixture["round"])),
         GradientStore(work.begin()),
-        key=measurement_key(text.model, _measuring_code(model)),
+        key=measurement_key(text.model, measuring_code(model)),
         implied_mixture=_implied_mixture(checkpoint, prior, corpus, train, optimize, list(targets)),
         parameters=influence,
     )
@@ -178,40 +178,6 @@ def _text(
     )
 
 
-def _measuring_code(model: ModelParameters) -> str:
-    """Return what a part's gradient depends on besides weights and text: its code, the libraries and the kernel."""
-    code = code_of(_measure_a_part)
-    return f"{code.digest} {sorted(code.libraries.items())} {model.attention}"
-
-
-def _measure_a_part() -> Any:
-    """Stand for what a part's gradient depends on besides the model and the text; never called, only read."""
-    from tikmix_pipeline.influence.gradients import mean_gradient
-    from tikmix_pipeline.lm.model import load_model
-
-    return mean_gradient, load_model
-
-
-def _curvature(
-    checkpoint: Checkpoint,
-    model: Any,
-    train: TrainParameters,
-    influence: InfluenceParameters,
-    factors: Factors | None,
-    horizon: float,
-) -> Any:
-    from tikmix_pipeline.influence.curvature.build import build_curvature
-
-    return build_curvature(
-        influence,
-        model,
-        factors=factors,
-        optimizer_state=checkpoint.optimizer_tensors() if influence.needs_optimizer else {},
-        train=train,
-        horizon=horizon,
-    )
-
-
 def _implied_mixture(
     checkpoint: Checkpoint,
     prior: Mapping[str, Any],
@@ -224,14 +190,12 @@ def _implied_mixture(
 
     Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still.
     """
-    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
     from tikmix_pipeline.mixture.direct import solve_direct
     from tikmix_pipeline.mixture.simplex import check_mixture
+    from tikmix_pipeline.pipelines.decisions import coming_bounds
 
     domains = list(corpus.domains)
-    read = checkpoint.tokens_read()
-    supplies = {domain: Supply(corpus.tokens(domain), read.get(domain, 0)) for domain in domains}
-    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
+    bounds = coming_bounds(checkpoint, corpus, optimize, train)
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
 
     def implied(influence_TK: Any) -> Any:
@@ -250,10 +214,10 @@ def compute_influence(
     influence: InfluenceParameters,
     rounds: int,
     factors: Factors | None = None,
-) -> tuple[Table, dict[str, Any]]:
-    """Compute how much more of each domain would help each task; no pass through the model."""
+) -> tuple[Table, Table, dict[str, Any]]:
+    """Compute how much more of each domain, and each part of it, would help each task; no pass through the model."""
     from tikmix_pipeline.influence.group import group_influence
-    from tikmix_pipeline.influence.report import influence_rows, measurement_report
+    from tikmix_pipeline.influence.report import influence_rows, measurement_report, part_rows
     from tikmix_pipeline.lm.model import resolve_device
 
     device = resolve_device(influence.device)
@@ -261,14 +225,14 @@ def compute_influence(
     horizon = _horizon(train, rounds, mixture["round"])
     found = group_influence(
         gradients,
-        _curvature(checkpoint, network, train, influence, factors, horizon),
+        curvature_at(checkpoint, network, train, influence, factors, horizon),
         reference=mixture["weights"],
         calibration=influence.calibration,
         memory_megabytes=influence.memory_megabytes,
         device=device,
     )
     report = measurement_report(found, influence, horizon=horizon, stopping=gradients.notes)
-    return _as_table(influence_rows(found)), report
+    return _as_table(influence_rows(found)), _as_table(part_rows(found)), report
 
 
 def _as_table(columns: Mapping[str, Any]) -> Table:

@@ -1,6 +1,6 @@
 """Wiring of the `influence` pipeline.
 
-    checkpoint ─┬─> fit_factors ───────┬─> compute_influence ─> influence, measurement
+    checkpoint ─┬─> fit_factors ───────┬─> compute_influence ─> influence, part_influence, measurement
                 └─> collect_gradients ─┘
 
 With `influence.tokens=auto` the factors go to `collect_gradients` too, which asks what its gradients imply. A curvature
@@ -50,7 +50,7 @@ def influence_of_round(number: int) -> Pipeline:
                     "params:tikmix.rounds",
                     *factors,
                 ],
-                [of_round(number, "influence"), of_round(number, "measurement")],
+                [of_round(number, name) for name in ("influence", "part_influence", "measurement")],
                 name="compute_influence",
                 namespace=f"round_{number}",
             ),

@@ -32,29 +32,16 @@ def decide(
     *influences: Table,
 ) -> dict[str, Any]:
     """Decide the mixture of the next round."""
-    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
     from tikmix_pipeline.mixture.direct import solve_direct
-    from tikmix_pipeline.mixture.memory import remember
     from tikmix_pipeline.mixture.report import summary_lines
     from tikmix_pipeline.mixture.simplex import check_mixture
+    from tikmix_pipeline.pipelines.decisions import coming_bounds, remembered
 
     domains = list(corpus.domains)
-    matrices = [influence_matrix(table, domains) for table in influences]
-    tasks, influence_TK = matrices[-1][0], matrices[-1][1]
-    if tikmix.memory == "mean":
-        influence_TK = remember([matrix for _, matrix in matrices])
-    read = checkpoint.tokens_read()
-    supplies = {domain: Supply(corpus.tokens(domain), read[domain]) for domain in domains}
-    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
+    tasks, influence_TK = remembered(influences, domains, tikmix)
+    bounds = coming_bounds(checkpoint, corpus, optimize, train)
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
     decision = solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks)
-    _LOG.info("The mixture of round %d\n%s", len(influences), "\n".join(summary_lines(decision)))
-    return {"strategy": tikmix.strategy, "round": len(influences), **decision.to_dict()}
-
-
-def influence_matrix(table: Table, domains: list[str]) -> tuple[list[str], Any]:
-    """Turn a table of `task, domain, influence` into task names and a (T, K) matrix."""
-    import pandas as pd
-
-    wide = table.pivot(index="task", columns="domain", values="influence").loc[pd.unique(table["task"]), domains]
-    return list(wide.index), wide.to_numpy(dtype="float64")
+    _LOG.info("TiKMiX-D for round %d\n%s", len(influences), "\n".join(summary_lines(decision)))
+    strategy = "prior" if tikmix.strategy == "prior" else "direct"
+    return {"strategy": strategy, "round": len(influences), **decision.to_dict()}

@@ -81,6 +81,8 @@ def record_decision(
     )
     if not kept:
         record |= {"expected_gain": decision["expected_gain"], "binding": decision["binding"]}
+    if tikmix.strategy == "surrogate":
+        record |= {"direct_weights": decision["direct_weights"], "kept": decision["kept"]}
     return record, _as_rows(record)
 
 

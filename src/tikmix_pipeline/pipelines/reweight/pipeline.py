@@ -7,6 +7,7 @@ from kedro.pipeline import Node, Pipeline
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.reweight.nodes import record_decision
 from tikmix_pipeline.pipelines.stages import stage_round
+from tikmix_pipeline.run_context import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -21,7 +22,7 @@ def record_of_round(number: int) -> Pipeline:
             Node(
                 record_decision,
                 [
-                    of_round(number, "decision"),
+                    chosen_decision(number),
                     of_round(number, "checkpoint"),
                     of_round(0, "mixture"),
                     "corpus",
@@ -35,3 +36,9 @@ def record_of_round(number: int) -> Pipeline:
             )
         ]
     )
+
+
+def chosen_decision(number: int) -> str:
+    """Return whose decision at the end of round `number` counts: TiKMiX-M's where that is the strategy, else D's."""
+    surrogate = run_context().parameters.tikmix.strategy == "surrogate"
+    return of_round(number, "sweep_decision" if surrogate else "decision")

@@ -8,7 +8,8 @@ from tikmix_pipeline.pipelines.corpus import create_pipeline as create_corpus
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
-from tikmix_pipeline.pipelines.reweight.pipeline import record_of_round
+from tikmix_pipeline.pipelines.reweight.pipeline import chosen_decision, record_of_round
+from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.pipelines.tikmix.nodes import draw_run, summarise
 from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate_fully
 from tikmix_pipeline.pipelines.train_chunk.pipeline import training_of_round
@@ -23,12 +24,11 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 def unrolled(rounds: int) -> Pipeline:
     """Return the corpus and so many rounds, without the ending: what every single stage is a part of."""
+    stages = [training_of_round, influence_of_round, decision_of_round]
+    if run_context().parameters.tikmix.strategy == "surrogate":
+        stages.append(sweep_of_round)
     # one flat list: adding pipelines up one by one takes time quadratic in the rounds
-    parts = [
-        part(number)
-        for number in range(rounds)
-        for part in (training_of_round, influence_of_round, decision_of_round, record_of_round)
-    ]
+    parts = [part(number) for number in range(rounds) for part in (*stages, record_of_round)]
     return Pipeline([create_corpus(), *parts])
 
 
@@ -46,7 +46,7 @@ def _ending(rounds: int) -> Pipeline:
             ),
             Node(
                 summarise,
-                ["final_evaluation", of_round(last, "decision"), *mixtures, *evaluations],
+                ["final_evaluation", chosen_decision(last), *mixtures, *evaluations],
                 "summary",
                 name="summarise",
             ),

@@ -13,7 +13,7 @@ from tikmix_pipeline.parameters import (
     ValidateParameters,
 )
 from tikmix_pipeline.parameters.measurement import Curvature
-from tikmix_pipeline.pipelines.code import code_of
+from tikmix_pipeline.pipelines.branches import NOT_OF_A_BRANCH, branch_code, branch_rates, branch_schedule
 from tikmix_pipeline.pipelines.steps import Relevant, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, Table, TokenShards
 
@@ -31,7 +31,7 @@ def _relevant_to_branches(parameters: RunParameters, round_number: int, root: Pa
     rates = _branch_rates(parameters.train, parameters.validation, parameters.tikmix.rounds, round_number)
     heldout = _OF_HELDOUT if parameters.influence.targets != "tasks" else set()
     return {
-        "train": parameters.train.model_dump(mode="json", exclude=_NOT_OF_TRAINING) | {"rates": rates},
+        "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH) | {"rates": rates},
         "model": parameters.model.model_dump(mode="json", include={"attention"}),
         "influence": parameters.influence.model_dump(mode="json", include=_OF_TARGETS | heldout),
         "validate": parameters.validation.model_dump(mode="json", include=_OF_BRANCHES),
@@ -79,22 +79,7 @@ def _relevant_to_drawing(parameters: RunParameters, round_number: int, root: Pat
 
 
 def _branch_rates(train: TrainParameters, validate: ValidateParameters, rounds: int, number: int) -> dict[str, float]:
-    """Return first and last learning rate of a branch, and their sum over its steps: its horizon."""
-    schedule = _schedule(train, validate, rounds, number)
-    first = (number + 1) * schedule.chunk_steps
-    last = first + validate.steps(train) - 1
-    ends = {"first": schedule.factor(first), "last": schedule.factor(last), "sum": schedule.rate_sum(first, last + 1)}
-    return {name: train.learning_rate * factor for name, factor in ends.items()}
-
-
-def _schedule(train: TrainParameters, validate: ValidateParameters, rounds: int, number: int) -> Any:
-    """Return the schedule in which a round follows round `number`, as it would were one more to come."""
-    from tikmix_pipeline.lm.schedule import Schedule
-
-    schedule = Schedule.of(train, max(rounds, number + 2))
-    if not validate.anneal:
-        return schedule
-    return schedule.annealed((number + 1) * schedule.chunk_steps, validate.steps(train))
+    return branch_rates(train, steps=validate.steps(train), anneal=validate.anneal, rounds=rounds, number=number)
 
 
 @step(_relevant_to_branches)
@@ -123,7 +108,7 @@ def train_branches(
         steps=steps,
         model=model,
         train=train,
-        schedule=_schedule(train, validate, rounds, mixture["round"]),
+        schedule=branch_schedule(train, steps=steps, anneal=validate.anneal, rounds=rounds, number=mixture["round"]),
         seed=seed,
         reach=windows_in_reach(mixtures.values(), steps=steps, batch_size=train.batch_size),
     )
@@ -132,22 +117,10 @@ def train_branches(
         [Branch(name, w, replicate) for replicate in range(validate.replicates) for name, w in mixtures.items()],
         scored_texts(corpus, influence, items=validate.items, context=train.context),
         folder=work.begin(),
-        key=_training_code(),
+        key=branch_code(),
         workers=validate.workers,
     )
     return _as_table(loss_rows(results))
-
-
-def _training_code() -> str:
-    """Return the digest of all code that a branch and its scores depend on, and of the libraries it runs on."""
-    code = code_of(_train_a_branch)
-    return f"{code.digest} {sorted(code.libraries.items())}"
-
-
-def _train_a_branch() -> Any:
-    from tikmix_pipeline.lm.branch_pool import train_and_score
-
-    return train_and_score
 
 
 def _fit(

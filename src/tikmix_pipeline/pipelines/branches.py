@@ -1,0 +1,51 @@
+"""What every node that trains branches needs: their learning rates, and the code that they depend on."""
+
+from typing import Any
+
+from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.pipelines.code import code_of
+
+
+def branch_schedule(train: TrainParameters, *, steps: int, anneal: bool, rounds: int, number: int) -> Any:
+    """Return the schedule in which a round follows round `number`, as it would were one more to come.
+
+    Args:
+        train: the run's.
+        steps: optimiser steps of a branch.
+        anneal: let the rate fall to zero over these steps.
+        rounds: of the run.
+        number: the round that branches start from the end of.
+    """
+    from tikmix_pipeline.lm.schedule import Schedule
+
+    schedule = Schedule.of(train, max(rounds, number + 2))
+    return schedule.annealed((number + 1) * schedule.chunk_steps, steps) if anneal else schedule
+
+
+def branch_rates(train: TrainParameters, *, steps: int, anneal: bool, rounds: int, number: int) -> dict[str, float]:
+    """Return first and last learning rate of a branch, and their sum over its steps: its horizon."""
+    schedule = branch_schedule(train, steps=steps, anneal=anneal, rounds=rounds, number=number)
+    first = (number + 1) * schedule.chunk_steps
+    last = first + steps - 1
+    ends = {"first": schedule.factor(first), "last": schedule.factor(last), "sum": schedule.rate_sum(first, last + 1)}
+    return {name: train.learning_rate * factor for name, factor in ends.items()}
+
+
+NOT_OF_A_BRANCH = {
+    *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # its rates stand for these
+    *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
+}
+"""Parameters of training that do not matter to a branch."""
+
+
+def branch_code() -> str:
+    """Return the digest of all code that a branch and its scores depend on, and of the libraries it runs on."""
+    code = code_of(_train_a_branch)
+    return f"{code.digest} {sorted(code.libraries.items())}"
+
+
+def _train_a_branch() -> Any:
+    """Stand for what a branch depends on; never called, only read."""
+    from tikmix_pipeline.lm.branch_pool import train_and_score
+
+    return train_and_score

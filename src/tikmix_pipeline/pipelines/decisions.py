@@ -1,0 +1,35 @@
+"""What the nodes that decide have in common: the bounds of the coming chunk, and the influence decided on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters, TrainParameters
+from tikmix_pipeline.pipelines.types import Bounds, Checkpoint, Table, TokenShards
+
+
+def coming_bounds(
+    checkpoint: Checkpoint, corpus: TokenShards, optimize: OptimizeParameters, train: TrainParameters
+) -> Bounds:
+    """Return the bounds on each domain's share of the chunk that follows a checkpoint."""
+    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+
+    read = checkpoint.tokens_read()
+    supplies = {domain: Supply(corpus.tokens(domain), read.get(domain, 0)) for domain in corpus.domains}
+    return mixture_bounds(optimize, supplies, train.tokens_per_chunk)
+
+
+def remembered(tables: Sequence[Table], domains: Sequence[str], tikmix: TikmixParameters) -> tuple[list[str], Any]:
+    """Return the tasks and the influence (T, K) that a decision rests on, from the tables of the rounds so far."""
+    from tikmix_pipeline.mixture.memory import remember
+
+    matrices = [influence_matrix(table, domains) for table in tables]
+    tasks, influence_TK = matrices[-1]
+    return tasks, remember([matrix for _, matrix in matrices]) if tikmix.memory == "mean" else influence_TK
+
+
+def influence_matrix(table: Table, domains: Sequence[str]) -> tuple[list[str], Any]:
+    """Turn a table of `task, domain, influence` into task names and a (T, K) matrix."""
+    import pandas as pd
+
+    wide = table.pivot(index="task", columns="domain", values="influence").loc[pd.unique(table["task"]), [*domains]]
+    return list(wide.index), wide.to_numpy(dtype="float64")
