@@ -13,6 +13,7 @@ the same seed give the same predictions; another order deals other folds.
 Axes: N rows, M other rows, K domains, T targets, F folds.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.preprocessing import StandardScaler
 
 from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.evidence import Warp
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
 from tikmix_pipeline.mixture.sweep.responses import varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
@@ -32,12 +34,16 @@ _EPSILONS = (1e-4, 1e-3, 1e-2, 1e-1)
 _PENALTIES = np.logspace(-4, 3, 15)
 
 _DEPTHS = (2, 4)
-_TREES = 400
+_TREES = 300
+_REPETITIONS = 3
+"""The prediction is the mean of so many fits, which differ in the rows that each tree sees."""
+_LOG_OFFSET = math.log(0.1)
+"""The response is fitted as its logarithm above a floor a tenth of the range below its least value (`evidence`)."""
 _STEP = 20
 """The number of trees is a multiple of this."""
 _PATIENCE = 40
 """No more trees are tried once so many have brought no better score on the held-out rows of all folds together."""
-_TREE_SETTINGS = {"learning_rate": 0.1, "subsample": 0.8, "max_bin": 32, "tree_method": "hist"}
+_TREE_SETTINGS = {"learning_rate": 0.15, "subsample": 0.8, "max_bin": 64, "tree_method": "hist"}
 
 _PERMUTATIONS = 5
 
@@ -60,6 +66,9 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
     return MultiOutputRegressor(BoostedTrees(folds=folds, seed=seed))
 
 
+DOF=3.
+def excess_noise(r,dof):
+    d=np.median(np.abs(r))/.6745; h=(dof+(r/d)**2)/(dof+1); return h/np.exp(np.log(h).mean())
 class LogRidge(RegressorMixin, BaseEstimator):
     """Ridge regression of one response on `[w, ln(w + ε)]`; ε and the penalty have the least leave-one-out error."""
 
@@ -100,40 +109,43 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
         """Fit mixtures (N, K) and responses (N,)."""
         from xgboost import XGBRegressor
 
-        response_N = np.asarray(y, dtype=np.float64)
+        self.response_ = np.asarray(y, dtype=np.float64)
         self.n_features_in_ = np.shape(X)[1]
-        self.mean_, self.deviation_ = float(response_N.mean()), float(response_N.std())
-        self.model_ = None
-        if varies(response_N[:, None])[0]:
-            z_N = (response_N - self.mean_) / self.deviation_
-            self.depth_, self.trees_ = self._choose(np.asarray(X), z_N)
-            self.model_ = XGBRegressor(
-                n_estimators=self.trees_,
-                max_depth=self.depth_,
-                base_score=0.0,
-                random_state=self.seed,
-                n_jobs=1,
-                **_TREE_SETTINGS,
-            ).fit(X, z_N)
+        self.models_ = []
+        if varies(self.response_[:, None])[0]:
+            z_N = Warp.of(self.response_, _LOG_OFFSET).forward(self.response_)
+            self.depth_, self.trees_, errors_N = self._choose(np.asarray(X), z_N)
+            for repetition in range(_REPETITIONS):
+                model = XGBRegressor(
+                    n_estimators=self.trees_,
+                    max_depth=self.depth_,
+                    base_score=0.0,
+                    random_state=self.seed * _REPETITIONS + repetition,
+                    n_jobs=1,
+                    **_TREE_SETTINGS,
+                )
+                self.models_.append(model.fit(X, z_N, sample_weight=1 / excess_noise(errors_N, DOF)))
         return self
 
     def predict(self, X: FloatArray) -> FloatArray:
         """Return the predicted response (M,) of mixtures (M, K)."""
-        if self.model_ is None:
-            return np.full(len(X), self.mean_)
-        return np.asarray(self.model_.predict(X), dtype=np.float64) * self.deviation_ + self.mean_
+        if not self.models_:
+            return np.full(len(X), self.response_.mean())
+        z_M = np.mean([model.predict(X) for model in self.models_], axis=0, dtype=np.float64)
+        return Warp.of(self.response_, _LOG_OFFSET).backward(z_M)
 
-    def _choose(self, weights_NK: FloatArray, z_N: FloatArray) -> tuple[int, int]:
-        """Return depth and number of trees."""
+    def _choose(self, weights_NK: FloatArray, z_N: FloatArray) -> tuple[int, int, FloatArray]:
+        """Return depth, number of trees, and the errors (N,) that they make on rows held out."""
         splits = KFold(min(self.folds, len(z_N)), shuffle=True, random_state=self.seed)
         folds = [*splits.split(weights_NK)]
-        _, trees, depth = min((*self._fewest_errors(depth, weights_NK, z_N, folds), depth) for depth in _DEPTHS)
-        return depth, trees
+        found = {depth: self._fewest_errors(depth, weights_NK, z_N, folds) for depth in _DEPTHS}
+        depth = min(found, key=lambda depth: float(np.abs(found[depth][1]).mean()))
+        return depth, *found[depth]
 
     def _fewest_errors(
         self, depth: int, weights_NK: FloatArray, z_N: FloatArray, folds: Sequence[tuple[Any, Any]]
-    ) -> tuple[float, int]:
-        """Return the least mean squared error over folds and the number of trees that it takes."""
+    ) -> tuple[int, FloatArray]:
+        """Return the number of trees with the least mean absolute error on held-out rows, and these errors (N,)."""
         from xgboost import Booster, DMatrix, QuantileDMatrix
 
         settings = {**_TREE_SETTINGS, "nthread": 1, "max_depth": depth, "base_score": 0.0, "seed": self.seed}
@@ -141,18 +153,19 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
         for fitted, held_out in folds:
             data = QuantileDMatrix(weights_NK[fitted], z_N[fitted], max_bin=_TREE_SETTINGS["max_bin"], nthread=1)
             held_out_data = DMatrix(weights_NK[held_out], nthread=1)
-            boosters.append((Booster(settings, [data, held_out_data]), data, held_out_data, z_N[held_out]))
-        best = (np.inf, 0)
+            boosters.append((Booster(settings, [data, held_out_data]), data, held_out_data, held_out))
+        best, fewest = 0, np.full_like(z_N, np.inf)
         for trees in range(_STEP, _TREES + 1, _STEP):
-            total = 0.0
-            for booster, data, held_out_data, measured_M in boosters:
+            errors_N = z_N.copy()
+            for booster, data, held_out_data, held_out in boosters:
                 for tree in range(trees - _STEP, trees):
                     booster.update(data, tree)
-                total += float(np.square(booster.predict(held_out_data) - measured_M).sum())
-            best = min(best, (total / len(z_N), trees))
-            if trees - best[1] >= _PATIENCE:
+                errors_N[held_out] -= booster.predict(held_out_data)
+            if np.abs(errors_N).mean() < np.abs(fewest).mean():
+                best, fewest = trees, errors_N
+            if trees - best >= _PATIENCE:
                 break
-        return best
+        return best, fewest
 
 
 def importance(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray, *, seed: int) -> FloatArray:
