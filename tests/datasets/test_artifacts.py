@@ -5,7 +5,7 @@ import pytest
 from kedro.io import DatasetError
 from matplotlib.figure import Figure
 
-from tikmix_pipeline.datasets import FigureDataset, FolderDataset, JsonDataset, TableDataset
+from tikmix_pipeline.datasets import CsvDataset, FigureDataset, FolderDataset, JsonDataset, TableDataset
 from tikmix_pipeline.datasets.recipes import Recipe, read_recipe, recipe_path
 from tikmix_pipeline.files import replacing
 
@@ -27,6 +27,14 @@ def test_table_round_trips_bit_by_bit(tmp_path: Path) -> None:
     table = pd.DataFrame({"task": ["piqa"], "influence": [0.1 + 0.2]})
     dataset = TableDataset(filepath=str(tmp_path / "influence.parquet"))
     dataset.save(table)
+    pd.testing.assert_frame_equal(dataset.load(), table, check_exact=True)
+
+
+def test_table_for_other_tools_keeps_every_bit_and_the_zeros_of_its_ids(tmp_path: Path) -> None:
+    table = pd.DataFrame({"run": ["0001", "0002"], "code": [0.1 + 0.2, 1 / 3]})
+    dataset = CsvDataset(filepath=str(tmp_path / "ratios.csv"))
+    dataset.save(table)
+    assert dataset.path.read_text().splitlines()[0] == "run,code"
     pd.testing.assert_frame_equal(dataset.load(), table, check_exact=True)
 
 

@@ -91,3 +91,22 @@ def test_short_sequences_are_the_beginnings_of_as_many_more_windows(token_shards
 def test_no_sequence_is_longer_than_those_of_training(token_shards):
     for context in (None, CONTEXT, 4 * CONTEXT):
         assert measured_text(token_shards, context=context).domain_context == CONTEXT
+
+
+def test_a_candidate_s_tokens_are_its_mixture_and_none_that_the_domains_are_measured_on(token_shards):
+    text = measured_text(token_shards, tokens=64)
+    first, second, third = token_shards.domains
+    drawn = rows(text.drawn_by({first: 0.5, second: 0.5, third: 0.0}, 4 * CONTEXT, seed=0))
+    assert len(drawn) == 4
+    for domain, count in {first: 2, second: 2, third: 0}.items():
+        upcoming = text.stream.upcoming(domain, 10).tolist()
+        assert sum(row in upcoming[2:] for row in drawn) == count
+        assert not any(row in upcoming[:2] for row in drawn)
+
+
+def test_two_candidates_draw_other_tokens_of_the_same_mixture(token_shards):
+    text, even = measured_text(token_shards, tokens=64), dict.fromkeys(token_shards.domains, 1 / 3)
+    one, same, other = (rows(text.drawn_by(even, 6 * CONTEXT, seed=seed)) for seed in (0, 0, 1))
+    assert one == same
+    assert one != other
+    assert len(one) == len(other) == 6

@@ -1,9 +1,12 @@
 """The code a step runs is found by reading it."""
 
+from tikmix_pipeline.pipelines import branches, measuring
 from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.corpus import nodes as corpus
 from tikmix_pipeline.pipelines.influence import nodes as influence
 from tikmix_pipeline.pipelines.optimize import nodes as optimize
+from tikmix_pipeline.pipelines.sweep.nodes import fit_surrogate
+from tikmix_pipeline.pipelines.sweep.responses import sample_influence, train_candidates
 from tikmix_pipeline.pipelines.train_chunk import nodes as train_chunk
 from tikmix_pipeline.pipelines.validate import nodes as validate
 
@@ -33,13 +36,19 @@ def test_stages_of_the_measurement_depend_on_what_they_run_and_no_more() -> None
     assert not fitted & {"influence.store", "influence.products", "mixture.direct"}
 
 
+def test_what_is_imported_above_a_step_is_found_like_what_it_imports_itself() -> None:
+    assert "pipelines.measuring" in code_of(influence.compute_influence).modules
+    assert "influence.curvature.build" in code_of(influence.compute_influence).modules
+    assert "pipelines.branches" in code_of(validate.train_branches).modules
+
+
 def test_growing_measurement_depends_on_the_decision_too() -> None:
     reached = set(code_of(influence.collect_gradients_until_stable).modules)
     assert {"influence.stopping", "influence.products", "influence.curvature.build", "mixture.direct"} <= reached
 
 
 def test_a_part_s_gradient_depends_on_neither_curvature_nor_sampling() -> None:
-    reached = set(code_of(influence._measure_a_part).modules)
+    reached = set(code_of(measuring._measure_a_part).modules)
     assert {"influence.gradients", "lm.loss", "lm.model"} <= reached
     assert not reached & {"influence.samples", "influence.products", "influence.curvature.kfac"}
 
@@ -54,10 +63,10 @@ def test_libraries_that_may_change_the_bits_are_part_of_it() -> None:
 
 
 def test_branches_do_not_depend_on_the_curvatures_that_are_held_against_them() -> None:
-    branches = set(code_of(validate.train_branches).modules)
-    assert {"lm.branch", "lm.branch_pool", "lm.evaluation", "influence.counterfactual"} <= branches
-    assert not branches & {"influence.curvature.build", "influence.products", "influence.agreement"}
-    alone = set(code_of(validate._train_a_branch).modules)
+    trained = set(code_of(validate.train_branches).modules)
+    assert {"lm.branch", "lm.branch_pool", "lm.evaluation", "influence.counterfactual"} <= trained
+    assert not trained & {"influence.curvature.build", "influence.products", "influence.agreement"}
+    alone = set(code_of(branches._train_a_branch).modules)
     assert {"lm.branch", "lm.trainer", "lm.evaluation", "corpus.stream"} <= alone
     assert not {module for module in alone if module.startswith("influence")}
 
@@ -65,3 +74,19 @@ def test_branches_do_not_depend_on_the_curvatures_that_are_held_against_them() -
 def test_every_kind_of_factors_depends_on_the_fit() -> None:
     for fit in (validate.fit_diagonal, validate.fit_kfac, validate.fit_ekfac):
         assert {"influence.curvature.fit", "influence.samples"} <= set(code_of(fit).modules)
+
+
+def test_responses_of_a_sweep_depend_on_no_surrogate() -> None:
+    for node in (sample_influence, train_candidates):
+        modules = code_of(node).modules
+        assert "mixture.sweep.surrogates" not in modules
+        assert "mixture.sweep.search" not in modules
+    assert "lm.branch_pool" in code_of(train_candidates).modules
+    assert "mixture.sweep.sampled" in code_of(sample_influence).modules
+
+
+def test_a_fitted_surrogate_depends_on_its_libraries_but_not_on_the_search() -> None:
+    code = code_of(fit_surrogate)
+    assert {"sklearn", "xgboost"} <= set(code.libraries)
+    assert "mixture.sweep.gaussian_process" in code.modules
+    assert "mixture.sweep.search" not in code.modules

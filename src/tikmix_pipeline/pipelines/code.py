@@ -1,6 +1,6 @@
 """Which code a step runs: found by reading it, so that none can be forgotten.
 
-A node function imports the rooms it uses in its body. From there imports are followed through the science rooms. The
+A node function imports the rooms it uses, in its body or above it. From there imports are followed through the science rooms. The
 hash covers the function, what it calls in its own file, and every module found; comments, docstrings and layout do not
 count. Parameters count by their values, and Kedro's wiring not at all.
 """
@@ -82,6 +82,8 @@ def _reached_definitions(function: Callable[..., Any]) -> list[ast.AST]:
             by_name[node.name] = node
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             by_name[node.targets[0].id] = node
+        elif isinstance(node, ast.ImportFrom):
+            by_name |= {a.asname or a.name: ast.ImportFrom(node.module, [a], node.level) for a in node.names}
     reached: dict[str, ast.AST] = {}
     queue = [function.__name__]
     while queue:
