@@ -107,7 +107,7 @@ def sweep_table(decision: Mapping[str, Any], quality: Sequence[Mapping[str, Any]
     """
     title = "Expected fall of the response, against the prior"
     gains = [[target, f"{gain:+.3g}"] for target, gain in decision["expected_gain"].items()]
-    number = decision["round"]
+    number = decision["round"] - 1
     blocks = [
         _three_mixtures(decision),
         _block([title, ""], gains),

@@ -1,8 +1,8 @@
 """Which code a step runs: found by reading it, so that none can be forgotten.
 
-A node function imports the rooms it uses, in its body or above it. From there imports are followed through the science rooms. The
-hash covers the function, what it calls in its own file, and every module found; comments, docstrings and layout do not
-count. Parameters count by their values, and Kedro's wiring not at all.
+A node function imports the rooms it uses, in its body or above it. From there imports are followed through the science
+rooms. The hash covers the function, what it calls in its own file, and every module found; comments, docstrings and
+layout do not count. Parameters count by their values, and Kedro's wiring not at all.
 """
 
 import ast

@@ -1,15 +1,16 @@
 """How well a Gaussian process with given hyper-parameters explains measured responses, and the slope of that.
 
-    z = (ln(y − min y + e^δ · range y) − m) / s                 responses, levelled and standardised by m and s
+    z = (ln((y − min y) / range y + e^δ) − m) / s               responses, levelled and standardised by m and s
     k(w, w') = σ² M(r) + Σ_k v_k (w_k w'_k)^q + 1
     M(r) = (1 + √5 r + 5 r² / 3) exp(−√5 r), r² = Σ_k (w_k^p − w'_k^p)² / ℓ_k²        Matérn 5/2
     C = k(W, W) + τ² diag(u)                                    u_n: how much noisier row n is than the others
-    −ln p(y) = ½ zᵀ C⁻¹ z + ½ ln |C| + Σ_n (ln(y_n − min y + e^δ · range y) + ln s) + constant
+    −ln p(y) = ½ zᵀ C⁻¹ z + ½ ln |C| + Σ_n (ln((y_n − min y) / range y + e^δ) + ln s) + constant
 
 (Rasmussen and Williams 2006, sections 2.3 and 5.4; the last sum is the Jacobian of the warp, Snelson et al. 2004.) A
 loss falls towards a floor and varies most where it is high: the logarithm above a learned floor levels that, and a
 large δ leaves the response as it is. A small power goes by the proportion of two weights, as a logarithm would that
-does not mind a zero; 1 goes by their difference. A weak normal prior on each logarithm keeps what the rows say nothing about near its start.
+does not mind a zero; 1 goes by their difference. A weak normal prior on each logarithm keeps what the rows say nothing
+about near its start.
 
 The slope is `½ tr((C⁻¹ − a aᵀ) ∂C)`, `a = C⁻¹ z`, taken by matrix products only: O(N³ + N² K) time, O(N²) memory.
 
@@ -48,10 +49,7 @@ class Prior:
         """Return priors on the scale of the rows: of a domain whose weight never changes, that of any other."""
         spread_K = np.sqrt(weights_NK).std(axis=0)
         varies_K = spread_K > 1e-9
-        if varies_K.any():
-            spread_K = np.where(varies_K, spread_K, spread_K[varies_K].mean())
-        else:
-            spread_K = np.ones_like(spread_K)
+        spread_K = np.where(varies_K, spread_K, spread_K[varies_K].mean() if varies_K.any() else 1.0)
         domains = len(spread_K)
         length_K, slope_K = np.log(spread_K * np.sqrt(domains)), np.log(0.05 / spread_K**2)
         return cls(
@@ -68,36 +66,50 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """The map from responses to z."""
+    """The map from responses to z.
 
-    floor: float
+    Attributes:
+        least: the least response.
+        unit: the range of the responses.
+        offset: e^δ, how far below the least response the floor is, in units.
+        mean: of the logarithms of the responses above the floor, in units.
+        deviation: their standard deviation.
+    """
+
+    least: float
+    unit: float
+    offset: float
     mean: float
     deviation: float
 
     @classmethod
     def of(cls, response_N: FloatArray, log_offset: float) -> "Warp":
-        """Return the warp with the floor `e^δ` ranges below the least response."""
-        floor = float(response_N.min() - np.exp(log_offset) * np.ptp(response_N))
-        log_N = np.log(response_N - floor)
-        return cls(floor, float(log_N.mean()), float(log_N.std()))
+        """Return the warp of these responses, which are not all the same, with the offset `e^δ`."""
+        least, unit, offset = float(response_N.min()), float(np.ptp(response_N)), float(np.exp(log_offset))
+        log_N = np.log((response_N - least) / unit + offset)
+        return cls(least, unit, offset, float(log_N.mean()), float(log_N.std()))
 
     def forward(self, response_N: FloatArray) -> FloatArray:
         """Return z."""
-        z_N: FloatArray = (np.log(response_N - self.floor) - self.mean) / self.deviation
+        z_N: FloatArray = (np.log(self._height(response_N)) - self.mean) / self.deviation
         return z_N
 
     def backward(self, z_M: FloatArray) -> FloatArray:
         """Return the responses that z stands for: of a predicted mean, the median of the response."""
-        response_M: FloatArray = np.exp(z_M * self.deviation + self.mean) + self.floor
+        response_M: FloatArray = (np.exp(z_M * self.deviation + self.mean) - self.offset) * self.unit + self.least
         return response_M
 
-    def slopes(self, response_N: FloatArray, log_offset: float) -> tuple[FloatArray, float]:
+    def slopes(self, response_N: FloatArray) -> tuple[FloatArray, float]:
         """Return `∂z/∂δ` and the derivative of the Jacobian's term."""
-        log_N = np.log(response_N - self.floor)
-        slope_N = np.exp(log_offset) * np.ptp(response_N) / (response_N - self.floor)
-        deviation_slope = float(((log_N - self.mean) * slope_N).mean() / self.deviation)
+        height_N = self._height(response_N)
+        slope_N = self.offset / height_N
+        deviation_slope = float(((np.log(height_N) - self.mean) * slope_N).mean() / self.deviation)
         z_slope_N = (slope_N - slope_N.mean() - self.forward(response_N) * deviation_slope) / self.deviation
-        return z_slope_N, float(slope_N.sum() + len(log_N) * deviation_slope / self.deviation)
+        return z_slope_N, float(slope_N.sum() + len(height_N) * deviation_slope / self.deviation)
+
+    def _height(self, response_N: FloatArray) -> FloatArray:
+        height_N: FloatArray = (response_N - self.least) / self.unit + self.offset
+        return height_N
 
 
 class Kernel:
@@ -165,7 +177,7 @@ def negative_log_posterior(
     scaled_slope_NK = 4 * (matern_slope_NN.sum(axis=1)[:, None] * scaled_NK - matern_slope_NN @ scaled_NK)
     powers_slope_NK = 2 * (pull_NN @ powers_NK) * kernel.slope_K
     logs_NK = np.log(np.maximum(weights_NK, np.finfo(np.float64).tiny))
-    z_slope_N, jacobian_slope = warp.slopes(response_N, theta_H[-1])
+    z_slope_N, jacobian_slope = warp.slopes(response_N)
     gradient_H = np.concatenate(
         [
             -(scaled_slope_NK * scaled_NK).sum(axis=0),

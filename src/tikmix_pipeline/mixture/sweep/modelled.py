@@ -79,7 +79,7 @@ class Modelled:
     @property
     def reference_response(self) -> FloatArray | None:
         """The measured responses of the reference, where it was measured and targets are fitted by themselves."""
-        if self.influence_TK is None or self.is_aggregate or REFERENCE not in self.measured.runs:
+        if self.is_aggregate or REFERENCE not in self.measured.runs:
             return None
         reference_T: FloatArray = self.measured.response_NT[self.measured.runs.index(REFERENCE)]
         return reference_T

@@ -28,6 +28,7 @@ from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.evidence import Warp
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
 from tikmix_pipeline.mixture.sweep.responses import varies
+from tikmix_pipeline.mixture.sweep.robust import excess_noise
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
 _EPSILONS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -66,10 +67,7 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
     return MultiOutputRegressor(BoostedTrees(folds=folds, seed=seed))
 
 
-DOF=3.
-def excess_noise(r,dof):
-    d=np.median(np.abs(r))/.6745; h=(dof+(r/d)**2)/(dof+1); return h/np.exp(np.log(h).mean())
-class LogRidge(RegressorMixin, BaseEstimator):
+class LogRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Ridge regression of one response on `[w, ln(w + ε)]`; ε and the penalty have the least leave-one-out error."""
 
     def fit(self, X: FloatArray, y: FloatArray) -> "LogRidge":
@@ -94,11 +92,12 @@ def _with_logarithms(weights_NK: FloatArray, epsilon: float) -> FloatArray:
     return np.concatenate([weights_NK, np.log(np.asarray(weights_NK) + epsilon)], axis=1)
 
 
-class BoostedTrees(RegressorMixin, BaseEstimator):
+class BoostedTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """XGBoost of one response; depth and number of trees have the least error in a cross-validation within the rows.
 
-    The folds grow together, so that none stops at the number of trees that suits itself. The response is
-    standardised first: XGBoost counts in single precision, and influence can be very small.
+    The folds grow together, so that none stops at the number of trees that suits itself. Their errors on held-out rows
+    also say which rows are outliers, and the final fits give these less weight (`robust`). The response is levelled
+    and standardised first (`evidence.Warp`): XGBoost counts in single precision, and influence can be very small.
     """
 
     def __init__(self, *, folds: int = 5, seed: int = 0) -> None:
@@ -124,14 +123,14 @@ class BoostedTrees(RegressorMixin, BaseEstimator):
                     n_jobs=1,
                     **_TREE_SETTINGS,
                 )
-                self.models_.append(model.fit(X, z_N, sample_weight=1 / excess_noise(errors_N, DOF)))
+                self.models_.append(model.fit(X, z_N, sample_weight=1 / excess_noise(errors_N)))
         return self
 
     def predict(self, X: FloatArray) -> FloatArray:
         """Return the predicted response (M,) of mixtures (M, K)."""
         if not self.models_:
             return np.full(len(X), self.response_.mean())
-        z_M = np.mean([model.predict(X) for model in self.models_], axis=0, dtype=np.float64)
+        z_M: FloatArray = np.stack([model.predict(X) for model in self.models_]).mean(axis=0, dtype=np.float64)
         return Warp.of(self.response_, _LOG_OFFSET).backward(z_M)
 
     def _choose(self, weights_NK: FloatArray, z_N: FloatArray) -> tuple[int, int, FloatArray]:

@@ -166,10 +166,11 @@ def sample_influence(
 
 def _by_part(table: Table, tasks: Sequence[str], domains: Sequence[str]) -> tuple[Any, Any]:
     """Return the influence (T, K, L) of every part of a table, and the tokens (K, L) of each."""
-    by_name = table.set_index(["task", "domain", "part"]).sort_index()
+    wide = table.set_index(["task", "domain", "part"]).unstack("part")
+    rows = wide.loc[[(task, domain) for task in tasks for domain in domains]]
     shape = len(tasks), len(domains), -1
-    rows = by_name.loc[[(task, domain) for task in tasks for domain in domains]]
-    return rows["influence"].to_numpy().reshape(shape), rows["tokens"].to_numpy(dtype=float).reshape(shape)[0]
+    influence_TKL, tokens_TKL = (rows[name].to_numpy(dtype=float).reshape(shape) for name in ("influence", "tokens"))
+    return influence_TKL, tokens_TKL[0]
 
 
 @step(_relevant_to_own_tokens)

@@ -1,0 +1,262 @@
+"""How well surrogates predict responses that they have not seen, beside the naive rules.
+
+    Spearman    rank correlation of predicted and measured, with the middle 95 % of a bootstrap over rows
+    R²          1 − Σ (measured − predicted)² / Σ (measured − mean)²
+    coverage    share of the measured inside `predicted ± q`, where q is the ⌈0.9 (n + 1)⌉-th smallest of n absolute
+                residuals on held-out rows, none of them of the row's own fold: 0.9 if the interval is calibrated
+
+A row is predicted by a model that has not seen it: of a cross-validation, within which the model chooses its own
+hyper-parameters; or, where there are test rows, of one fitted on all the others. A side that is constant is ranked by
+nothing: all its numbers are nan, "undefined" to a reader, and they are in no mean.
+
+The naive rules rank, in no unit of the response: of them there is Spearman only.
+
+Axes: N rows, T targets, K domains, B resamples.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, naive_predictions
+from tikmix_pipeline.mixture.sweep.responses import Responses, varies
+from tikmix_pipeline.parameters.sweep import SurrogateKind
+from tikmix_pipeline.progress import progress_bar
+
+CROSS_VALIDATION = "cross-validation"
+TEST = "test"
+
+_NOMINAL = 0.9
+_RESAMPLES = 1000
+_MIDDLE = (2.5, 97.5)
+
+Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """What `judge` found.
+
+    Attributes:
+        rows: one per surrogate or rule and target: `surrogate, target, n, spearman, spearman_low, spearman_high, r2,
+            coverage, naive, verdict`; n counts the rows that the surrogates had to learn from.
+        predictions: of each surrogate, for the judged rows (N, T).
+        judged: the rows that were predicted.
+        aggregates: by surrogate or rule, Spearman of the mean over targets; nan where a target is undefined.
+    """
+
+    rows: list[dict[str, Any]]
+    predictions: dict[str, FloatArray]
+    judged: Responses
+    aggregates: dict[str, float]
+
+    def prediction_rows(self, judged: Responses | None = None) -> list[dict[str, Any]]:
+        """Return a row per surrogate, target and judged run: `run, surrogate, target, measured, predicted, n`."""
+        judged = judged or self.judged
+        learned_from = self.rows[0]["n"]
+        return [
+            {
+                "run": run,
+                "surrogate": kind,
+                "target": target,
+                "measured": float(judged.response_NT[n, t]),
+                "predicted": float(predicted_NT[n, t]),
+                "n": learned_from,
+            }
+            for kind, predicted_NT in self.predictions.items()
+            for t, target in enumerate(judged.targets)
+            for n, run in enumerate(judged.runs)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Predicted:
+    """Predictions of the judged rows, which of their columns are more than a constant, and their intervals' q."""
+
+    prediction_NT: FloatArray
+    defined_T: npt.NDArray[np.bool_]
+    half_width_NT: FloatArray
+
+
+def judge(
+    responses: Responses,
+    kinds: Sequence[SurrogateKind],
+    *,
+    folds: int,
+    seed: int,
+    influence_TK: FloatArray | None = None,
+    matches: Mapping[str, str],
+    test: Responses | None = None,
+) -> Quality:
+    """Judge surrogates and naive rules on rows that none of them has seen.
+
+    Args:
+        responses: the rows to learn from.
+        kinds: the surrogates.
+        folds: of the outer cross-validation and of the inner one.
+        seed: of the folds, the surrogates and the bootstrap.
+        influence_TK: S, if it was measured.
+        matches: target -> the domain of the same kind, where there is one.
+        test: rows to be judged on instead; then the cross-validation only gives the intervals.
+    """
+    from sklearn.model_selection import KFold
+
+    splitter = KFold(min(folds, len(responses)), shuffle=True, random_state=seed)
+    splits: list[Fold] = [*splitter.split(responses.weights_NK)]
+    judged = responses if test is None else test
+    fits = len(kinds) * (len(splits) + (test is not None))
+    # threads of the linear algebra gain nothing at this size, and lose much beside other processes
+    with threadpool_limits(1), progress_bar("Judging surrogates", fits, "fit") as bar:
+        found: dict[str, _Predicted] = {kind: _predict(kind, responses, test, splits, seed, bar) for kind in kinds}
+    naive = naive_predictions(judged, matches, influence_TK)
+    nothing_NT = np.full_like(judged.response_NT, np.nan)
+    everything = found | {rule: _Predicted(p_NT, varies(p_NT), nothing_NT) for rule, p_NT in naive.items()}
+    about: dict[str, Any] = {"n": len(responses), "verdict": CROSS_VALIDATION if test is None else TEST}
+    rows = [
+        {"surrogate": name, "target": judged.targets[t], **figures, **about, "naive": name in naive}
+        for name, predicted in everything.items()
+        for t, figures in enumerate(_figures(predicted, judged.response_NT, name in naive, seed))
+    ]
+    return Quality(
+        rows,
+        {kind: predicted.prediction_NT for kind, predicted in found.items()},
+        judged,
+        {name: _aggregate(predicted, judged.response_NT) for name, predicted in everything.items()},
+    )
+
+
+def summary(quality: Quality) -> list[dict[str, Any]]:
+    """Return a row per surrogate or rule: `surrogate, naive, n, verdict, spearman, r2, undefined, aggregate_spearman`.
+
+    Spearman and R² are means over the targets where they are defined; `undefined` counts the others.
+    """
+    return [
+        {
+            **{key: rows[0][key] for key in ("surrogate", "naive", "n", "verdict")},
+            "spearman": _mean_of_defined(row["spearman"] for row in rows),
+            "r2": _mean_of_defined(row["r2"] for row in rows),
+            "undefined": sum(math.isnan(row["spearman"]) for row in rows),
+            "aggregate_spearman": aggregate,
+        }
+        for name, aggregate in quality.aggregates.items()
+        for rows in [[row for row in quality.rows if row["surrogate"] == name]]
+    ]
+
+
+def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[bool, str]:
+    """Say whether a surrogate ranks mixtures better than `−S w` does, and by how much, in a sentence.
+
+    Compared are the means of Spearman over the targets where both are defined. Where influence was not measured, or
+    ranks nothing, there is nothing to be better than.
+
+    Args:
+        rows: of a `Quality`.
+        kind: the surrogate.
+    """
+    surrogate, additive = (
+        {row["target"]: row["spearman"] for row in rows if row["surrogate"] == name}
+        for name in (kind, ADDITIVE_INFLUENCE)
+    )
+    ranked = [target for target, spearman in additive.items() if not math.isnan(spearman)]
+    if not ranked:
+        return True, f"There is no additive influence to compare the surrogate '{kind}' with."
+    both = [target for target in ranked if not math.isnan(surrogate[target])]
+    if not both:
+        return False, f"The surrogate '{kind}' predicts the same for all mixtures, which additive influence does not."
+    ours, theirs = (sum(figures[target] for target in both) / len(both) for figures in (surrogate, additive))
+    verdict = "better than" if ours > theirs else "no better than"
+    return ours > theirs, (
+        f"The surrogate '{kind}' predicts {verdict} additive influence: mean Spearman over {len(both)} "
+        f"target{'s' * (len(both) > 1)} {ours:.3f} against {theirs:.3f}."
+    )
+
+
+def _predict(
+    kind: SurrogateKind, responses: Responses, test: Responses | None, splits: Sequence[Fold], seed: int, bar: Any
+) -> _Predicted:
+    from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
+
+    def fitted(rows: Responses) -> Any:
+        surrogate = build_surrogate(kind, folds=len(splits), seed=seed).fit(rows.weights_NK, rows.response_NT)
+        bar.update()
+        return surrogate
+
+    held_out_NT = np.empty_like(responses.response_NT)
+    defined_T = np.zeros(len(responses.targets), dtype=np.bool_)
+    for learn, held_out in splits:
+        held_out_NT[held_out] = fitted(responses.take(learn)).predict(responses.weights_NK[held_out])
+        # the constants of several folds differ, and would rank their rows by nothing but the fold
+        defined_T |= varies(held_out_NT[held_out])
+    residual_NT = np.abs(held_out_NT - responses.response_NT)
+    if test is not None:
+        prediction_NT = fitted(responses).predict(test.weights_NK)
+        half_width_NT = np.broadcast_to(_conformal(residual_NT), prediction_NT.shape)
+        return _Predicted(prediction_NT, varies(prediction_NT), half_width_NT)
+    half_width_NT = np.empty_like(held_out_NT)
+    for learn, held_out in splits:
+        half_width_NT[held_out] = _conformal(residual_NT[learn])
+    return _Predicted(held_out_NT, defined_T, half_width_NT)
+
+
+def _conformal(residual_NT: FloatArray) -> FloatArray:
+    """Return q of absolute residuals, by target; infinite if there are too few of them for the level."""
+    rank = math.ceil(_NOMINAL * (len(residual_NT) + 1))
+    if rank > len(residual_NT):
+        return np.full(residual_NT.shape[1], np.inf)
+    half_width_T: FloatArray = np.sort(residual_NT, axis=0)[rank - 1]
+    return half_width_T
+
+
+def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, seed: int) -> Iterator[dict[str, float]]:
+    """Yield the numbers of each target."""
+    defined_T = predicted.defined_T & varies(measured_NT)
+    for t in range(measured_NT.shape[1]):
+        measured_N, prediction_N = measured_NT[:, t], predicted.prediction_NT[:, t]
+        figures = dict.fromkeys(("spearman", "spearman_low", "spearman_high", "r2", "coverage"), math.nan)
+        if defined_T[t]:
+            figures |= _spearman_with_interval(prediction_N, measured_N, seed)
+            if not is_naive:
+                error_N = measured_N - prediction_N
+                figures["r2"] = float(1 - np.square(error_N).mean() / measured_N.var())
+                figures["coverage"] = float((np.abs(error_N) <= predicted.half_width_NT[:, t]).mean())
+        yield figures
+
+
+def _spearman_with_interval(prediction_N: FloatArray, measured_N: FloatArray, seed: int) -> dict[str, float]:
+    """Return Spearman and its bootstrap interval; a resample keeps the ranks that its rows have among all."""
+    from scipy.stats import rankdata
+
+    ranks_2N = np.stack([rankdata(prediction_N), rankdata(measured_N)])
+    ranks_2N -= ranks_2N.mean(axis=1, keepdims=True)
+    rows = len(measured_N)
+    shares_BN = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=_RESAMPLES) / rows
+    means_2B = ranks_2N @ shares_BN.T
+    squares_2B = np.square(ranks_2N) @ shares_BN.T - np.square(means_2B)
+    products_B = shares_BN @ ranks_2N.prod(axis=0) - means_2B.prod(axis=0)
+    scales_B = np.sqrt(np.maximum(squares_2B, 0).prod(axis=0))
+    # a small resample may hold one row only, time and again
+    correlations_B = products_B[scales_B > 0] / scales_B[scales_B > 0]
+    low, high = np.percentile(correlations_B, _MIDDLE)
+    return {"spearman": float(np.corrcoef(ranks_2N)[0, 1]), "spearman_low": float(low), "spearman_high": float(high)}
+
+
+def _aggregate(predicted: _Predicted, measured_NT: FloatArray) -> float:
+    """Return Spearman of the mean over targets."""
+    from scipy.stats import spearmanr
+
+    prediction_N, measured_N = predicted.prediction_NT.mean(axis=1), measured_NT.mean(axis=1)
+    sides_N2 = np.stack([prediction_N, measured_N], axis=1)
+    if not predicted.defined_T.all() or not varies(sides_N2).all():
+        return math.nan
+    return float(spearmanr(prediction_N, measured_N).statistic)
+
+
+def _mean_of_defined(values: Iterator[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan

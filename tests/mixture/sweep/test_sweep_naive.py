@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from tikmix_pipeline.mixture.sweep.naive import naive_predictions
+from tikmix_pipeline.mixture.sweep.responses import Responses
+
+WEIGHTS = np.array([[0.5, 0.5, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.0, 0.2, 0.8]])
+
+
+@pytest.fixture
+def responses():
+    return Responses(("0", "1", "2"), ("books", "code", "web"), ("code", "facts"), WEIGHTS, np.zeros((3, 2)))
+
+
+def test_the_even_mixture_is_the_best_by_its_rule(responses):
+    distance_NT = naive_predictions(responses, {}, None)["uniform distance"]
+    assert distance_NT == pytest.approx(np.array([[2 / 3] * 2, [0] * 2, [14 / 15] * 2]))
+
+
+def test_more_of_the_matching_domain_is_a_lower_loss_and_no_match_is_undefined(responses):
+    matching_NT = naive_predictions(responses, {"code": "code"}, None)["matching domain"]
+    assert matching_NT[:, 0] == pytest.approx(-np.log(WEIGHTS[:, 1] + 1e-3))
+    assert np.isnan(matching_NT[:, 1]).all()
+
+
+def test_influence_adds_up_over_domains_and_lowers_the_loss(responses):
+    influence_TK = np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 0.0]])
+    additive_NT = naive_predictions(responses, {}, influence_TK)["additive influence"]
+    assert additive_NT[0] == pytest.approx([-1.5, 0.5])
+
+
+def test_without_influence_there_is_no_rule_of_it(responses):
+    assert [*naive_predictions(responses, {}, None)] == ["uniform distance", "matching domain"]

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_predict
+
+from tikmix_pipeline.mixture.sweep.surrogates import BoostedTrees, LogRidge, build_surrogate, importance
+from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS
+
+
+def surface(weights_NK):
+    return np.stack([-np.log(0.02 + weights_NK[:, 0]), weights_NK[:, 1] - 2 * weights_NK[:, 2]], axis=1)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return np.random.default_rng(0).dirichlet(np.ones(5), size=80)
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    return np.random.default_rng(1).dirichlet(np.ones(5), size=200)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("linear", 0.9), ("ridge", 0.99), ("xgboost", 0.9), ("gp", 0.99)])
+def test_each_surrogate_predicts_all_targets_of_unseen_mixtures(kind, least, rows, unseen):
+    predicted_NT = build_surrogate(kind, folds=3, seed=0).fit(rows, surface(rows)).predict(unseen)
+    assert predicted_NT.shape == (200, 2)
+    assert min(spearmanr(predicted_NT[:, t], surface(unseen)[:, t]).statistic for t in range(2)) > least
+
+
+@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+def test_one_target_gives_one_column(kind, rows, unseen):
+    assert build_surrogate(kind, folds=3, seed=0).fit(rows, surface(rows)[:, :1]).predict(unseen).shape == (200, 1)
+
+
+@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+def test_same_rows_and_seed_give_the_same_bits(kind, rows, unseen):
+    first, again = (build_surrogate(kind, folds=3, seed=7).fit(rows, surface(rows)).predict(unseen) for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+def test_a_constant_target_is_predicted_as_that_constant(kind, rows, unseen):
+    response_NT = np.stack([surface(rows)[:, 0], np.full(len(rows), 3.0)], axis=1)
+    predicted_NT = build_surrogate(kind, folds=3, seed=0).fit(rows, response_NT).predict(unseen)
+    assert predicted_NT[:, 1] == pytest.approx(np.full(len(unseen), 3.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+def test_the_unit_of_the_response_does_not_matter(kind, rows, unseen):
+    """Influence can be 1e-9 and less, which is lost in single precision beside a mean of 1."""
+    usual, small = (
+        build_surrogate(kind, folds=3, seed=0).fit(rows, unit * surface(rows)).predict(unseen) / unit
+        for unit in (1.0, 2.0**-30)
+    )
+    assert small == pytest.approx(usual, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+def test_scikit_learn_clones_and_cross_validates_it(kind, rows):
+    surrogate = clone(build_surrogate(kind, folds=2, seed=0))
+    assert cross_val_predict(surrogate, rows[:24], surface(rows[:24]), cv=2).shape == (24, 2)
+
+
+def test_hyper_parameters_are_chosen_within_the_rows_of_the_fit(rows, unseen, monkeypatch):
+    """A row that is not fitted on may change nothing, so a cross-validation around `fit` is a nested one."""
+    seen = []
+    choose = BoostedTrees._choose
+    monkeypatch.setattr(BoostedTrees, "_choose", lambda self, X, z: (seen.append(X), choose(self, X, z))[1])
+    trees = build_surrogate("xgboost", folds=3, seed=0)
+    cross_val_predict(trees, rows, surface(rows)[:, :1], cv=2)
+    assert [len(weights_NK) for weights_NK in seen] == [40, 40]
+    assert not {*map(tuple, seen[0])} & {*map(tuple, seen[1])}
+
+
+def test_noise_gets_fewer_trees_than_a_surface(rows):
+    noise_N = np.random.default_rng(2).normal(size=len(rows))
+    of_noise, of_surface = (BoostedTrees(folds=3).fit(rows, y) for y in (noise_N, surface(rows)[:, 0]))
+    assert of_noise.trees_ < of_surface.trees_
+
+
+def test_an_outlier_moves_the_trees_little(rows, unseen):
+    response_N = surface(rows)[:, 1].copy()
+    clean = BoostedTrees(folds=5).fit(rows, response_N).predict(unseen)
+    response_N[:4] += 10.0
+    bent = BoostedTrees(folds=5).fit(rows, response_N).predict(unseen)
+    assert spearmanr(bent, clean).statistic > 0.9
+
+
+def test_the_ridge_takes_logarithms_near_zero_where_they_fit(rows):
+    sharp = LogRidge().fit(rows, -np.log(1e-3 + rows[:, 0]))
+    assert sharp.epsilon_ == 1e-3
+
+
+def test_importance_is_of_the_domains_that_matter(rows):
+    response_NT = np.stack([surface(rows)[:, 1], np.ones(len(rows))], axis=1)
+    surrogate = build_surrogate("linear", folds=2, seed=0).fit(rows, response_NT)
+    importance_TK = importance(surrogate, rows, response_NT, seed=0)
+    assert importance_TK.shape == (2, 5)
+    assert importance_TK[0].argmax() == 2
+    assert np.isnan(importance_TK[1]).all()
