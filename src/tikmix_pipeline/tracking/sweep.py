@@ -5,6 +5,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.mixture.sweep.persist import TRUSTED_TYPES
 from tikmix_pipeline.tracking.metrics import Metrics, in_a_metric
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ _RUN = "run"
 _MIXTURE = "mixture/"
 _RESPONSE = "response/"
 _LOADED_WITH = {"numpy", "scikit-learn", "scipy", "skops", "tikmix-pipeline", "xgboost", "xgboost-cpu"}
-_OWN = ("numpy.", "scipy.", "sklearn.", "tikmix_pipeline.", "xgboost.")
 _EXAMPLE_ROWS = 2
 
 
@@ -78,20 +78,12 @@ def write_model(estimator: Any, ratios: "pd.DataFrame", metrics: "pd.DataFrame",
         str(folder),
         mlflow_model=Model(model_uuid=entry.model_id, model_id=entry.model_id, run_id=entry.source_run_id),
         serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_SKOPS,
-        skops_trusted_types=_trusted_types(estimator),
+        skops_trusted_types=list(TRUSTED_TYPES),
         signature=infer_signature(example, estimator.predict(example)),
         input_example=example,
         metadata={"domains": domains, "targets": [name for name in metrics.columns if name != _RUN]},
         pip_requirements=_requirements(),  # else MLflow finds them by loading the model in another process
     )
-
-
-def _trusted_types(estimator: Any) -> list[str]:
-    """Return the types that skops asks about and a surrogate may be made of; any other is refused."""
-    import skops.io
-
-    found = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
-    return [name for name in found if name.startswith(_OWN)]
 
 
 def _requirements() -> list[str]:

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, naive_predictions
@@ -111,8 +110,7 @@ def judge(
     splits: list[Fold] = [*splitter.split(responses.weights_NK)]
     judged = responses if test is None else test
     fits = len(kinds) * (len(splits) + (test is not None))
-    # threads of the linear algebra gain nothing at this size, and lose much beside other processes
-    with threadpool_limits(1), progress_bar("Judging surrogates", fits, "fit") as bar:
+    with progress_bar("Judging surrogates", fits, "fit") as bar:
         found: dict[str, _Predicted] = {kind: _predict(kind, responses, test, splits, seed, bar) for kind in kinds}
     naive = naive_predictions(judged, matches, influence_TK)
     nothing_NT = np.full_like(judged.response_NT, np.nan)
@@ -180,10 +178,10 @@ def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[
 def _predict(
     kind: SurrogateKind, responses: Responses, test: Responses | None, splits: Sequence[Fold], seed: int, bar: Any
 ) -> _Predicted:
-    from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
+    from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
 
     def fitted(rows: Responses) -> Any:
-        surrogate = build_surrogate(kind, folds=len(splits), seed=seed).fit(rows.weights_NK, rows.response_NT)
+        surrogate = fitted_surrogate(kind, rows, folds=len(splits), seed=seed)
         bar.update()
         return surrogate
 

@@ -23,11 +23,12 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.evidence import Warp
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
-from tikmix_pipeline.mixture.sweep.responses import varies
+from tikmix_pipeline.mixture.sweep.responses import Responses, varies
 from tikmix_pipeline.mixture.sweep.robust import excess_noise
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
@@ -65,6 +66,15 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
     if kind == "gp":
         return MultiOutputRegressor(MixtureGaussianProcess())
     return MultiOutputRegressor(BoostedTrees(folds=folds, seed=seed))
+
+
+def fitted_surrogate(kind: SurrogateKind, responses: Responses, *, folds: int, seed: int) -> Any:
+    """Return a surrogate fitted on all rows; the arguments are those of `build_surrogate`.
+
+    One thread: more of the linear algebra's gain nothing at this size, and lose much beside other processes.
+    """
+    with threadpool_limits(1):
+        return build_surrogate(kind, folds=folds, seed=seed).fit(responses.weights_NK, responses.response_NT)
 
 
 class LogRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]

@@ -106,11 +106,10 @@ def fit_surrogate(
     import pandas as pd
 
     from tikmix_pipeline.mixture.sweep.persist import save_surrogate
-    from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate, importance
+    from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate, importance
 
     responses = _modelled(ratios, metrics, optimize, sweep, tikmix, influences).responses
-    surrogate = build_surrogate(sweep.surrogate, folds=sweep.folds, seed=seed)
-    surrogate.fit(responses.weights_NK, responses.response_NT)
+    surrogate = fitted_surrogate(sweep.surrogate, responses, folds=sweep.folds, seed=seed)
     importance_TK = importance(surrogate, responses.weights_NK, responses.response_NT, seed=seed)
     rows = [
         {"target": target, "domain": domain, "importance": float(importance_TK[t, k])}
