@@ -3,7 +3,8 @@
 RegMix's public table: learning curves on subsets of the 512 mixtures, judged on the 256 others, beside LightGBM with
 RegMix's settings but its stop on the test rows. "mean of 13" is the mean Spearman over the losses, "mean13" that of one
 model of their mean. Then a sweep of the paper's size, 26 domains and 256 candidates with 9 targets, on a made response:
-seconds of the candidates, of the judgement of all four surrogates, and of fit and search. All in one thread.
+seconds of the candidates, of the judgement of all four surrogates, and of fit, importance and search.
+All in one thread.
 
     make bench NAME=surrogates
     python benchmarks/surrogates.py --tables ../shared/regmix --sizes 64 512 --subsets 1
@@ -30,7 +31,7 @@ from tikmix_pipeline.mixture.sweep.design import latin_hypercube
 from tikmix_pipeline.mixture.sweep.modelled import Modelled
 from tikmix_pipeline.mixture.sweep.quality import judge
 from tikmix_pipeline.mixture.sweep.responses import Responses, varies
-from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
+from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate, importance
 from tikmix_pipeline.mixture.sweep.tables import read_responses
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS
@@ -144,6 +145,7 @@ def paper_size() -> dict[str, float]:
     for kind in SURROGATE_KINDS:
         with timed(figures, f"fit_and_search_{kind}_seconds"):
             surrogate = build_surrogate(kind, folds=FOLDS, seed=0).fit(responses.weights_NK, responses.response_NT)
+            importance(surrogate, responses.weights_NK, responses.response_NT, seed=0)
             solve_surrogate(
                 surrogate.predict,
                 modelled=modelled,

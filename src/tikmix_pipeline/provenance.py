@@ -47,17 +47,22 @@ class ProvenanceHooks:
         """Lock the experiment, hand out recipes and refuse stale or missing inputs."""
         self._made.clear()
         context = run_context()
-        of_tables = any(node.short_name == "read_tables" for node in pipeline.nodes)
+        stages = {_STAGE_OF.get(node.short_name) for node in pipeline.nodes}
+        of_tables = context.parameters.sweep.response == "table" and "sweep" in stages
+        of_tables_alone = of_tables and stages == {"sweep"}
         if of_tables:
             check_tables(context.parameters, context.root)
-        else:
+        if not of_tables_alone:
             check_before_compute(context.parameters, context.root)
         if any(node.short_name == "train_branches" for node in pipeline.nodes):
             check_candidates(context.parameters)
         experiment = context.parameters.experiment
         outputs = context.root / "data" / "07_model_output"
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
-        recipes = recipes_of_tables(context) if of_tables else expected_recipes(context)
+        recipes = {
+            **({} if of_tables_alone else expected_recipes(context)),
+            **(recipes_of_tables(context) if of_tables else {}),
+        }
         for name in pipeline.datasets():
             _give_recipe(catalog.get(name, fallback_to_runtime_pattern=True), name, recipes)
         for name in sorted(pipeline.inputs()):
@@ -247,6 +252,7 @@ _STAGE_OF = {
     "judge_surrogates": "sweep",
     "fit_surrogate": "sweep",
     "search_mixture": "sweep",
+    "draw_sweep": "sweep",
     "record_mixture": "reweight",
     "prepare_text": "corpus",
     "tokenize_corpus": "corpus",

@@ -112,8 +112,8 @@ def sweep_table(decision: Mapping[str, Any], quality: Sequence[Mapping[str, Any]
         _three_mixtures(decision),
         _block([title, ""], gains),
         _surrogates(quality),
-        "Means over targets. Coverage: how often an interval meant for 90 % holds what was measured. Undefined:\n"
-        "targets of which one side is constant; they are in no mean.",
+        'Means over targets; "of the mean" is Spearman of the mean of all targets. Coverage: how often an interval\n'
+        "meant for 90 % holds what was measured. Undefined: targets of which one side is constant, in no mean.",
         "\n".join([*_decided(decision), *decision["notes"]]),
         f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: data/08_reporting/{experiment}/\n"
         "Compare runs in MLflow: make ui",
@@ -137,10 +137,11 @@ def _surrogates(quality: Sequence[Mapping[str, Any]]) -> str:
         undefined = sum(math.isnan(row["spearman"]) for row in rows)
         means = {of: _mean_of_defined([row[of] for row in rows]) for of in ("spearman", "r2", "coverage")}
         label = f"{name} (naive rule)" if rows[0]["naive"] else name
-        figures = _figure(means["spearman"], 3), _figure(means["r2"], 3), _figure(means["coverage"])
-        body.append([label, *figures, str(undefined or "")])
+        ranked = _figure(means["spearman"], 3), _figure(rows[0]["aggregate_spearman"], 3)
+        body.append([label, *ranked, _figure(means["r2"], 3), _figure(means["coverage"]), str(undefined or "")])
     first = quality[0]
-    return _block([f"Surrogate, {first['verdict']}, n = {first['n']}", "Spearman", "R²", "coverage", "undefined"], body)
+    title = f"Surrogate, {first['verdict']}, n = {first['n']}"
+    return _block([title, "Spearman", "of the mean", "R²", "coverage", "undefined"], body)
 
 
 def _mean_of_defined(values: Sequence[float]) -> float:
@@ -171,9 +172,18 @@ def _gain(summary: Mapping[str, Any], task: str) -> str:
 
 
 def _remarks(summary: Mapping[str, Any]) -> list[str]:
+    expected = {
+        "lookahead": "what the surrogate predicts\nthe next mixture to lower the task's loss by against the prior, in nats "
+        "per token after a short branch of training.",
+        "influence": "what the surrogate predicts\nthe next mixture to gain over the prior, in units of influence.",
+    }
+    first_order = (
+        "the first-order gain of the next\nmixture over the prior, in units of influence: how much faster the task's "
+        "loss falls."
+    )
     lines = [
-        "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is the first-order gain of the "
-        "next\nmixture over the prior, in units of influence: how much faster the task's loss falls.",
+        "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is "
+        + expected.get(str(summary.get("response")), first_order),
         *(f"{name}: {how}" for name, how in summary["held"].items()),
         *summary["notes"],
     ]

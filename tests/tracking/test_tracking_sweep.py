@@ -34,11 +34,13 @@ def frames(count: int = 24) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def quality() -> pd.DataFrame:
     rows = [
-        ("xgboost", "quiz", 0.75, 0.5),
-        ("xgboost", "heldout/code", float("nan"), float("nan")),
-        ("uniform distance", "quiz", 0.25, float("nan")),
+        ("xgboost", "quiz", 0.75, 0.5, float("nan")),
+        ("xgboost", "heldout/code", float("nan"), float("nan"), float("nan")),
+        ("uniform distance", "quiz", 0.25, float("nan"), 0.125),
     ]
-    return pd.DataFrame(rows, columns=["surrogate", "target", "spearman", "r2"]).assign(round=1, naive=False)
+    return pd.DataFrame(rows, columns=["surrogate", "target", "spearman", "r2", "aggregate_spearman"]).assign(
+        round=1, naive=False
+    )
 
 
 def fitted(estimator: Any) -> Any:
@@ -141,6 +143,7 @@ def test_quality_is_logged_where_it_is_defined(store: Store) -> None:
         "sweep/xgboost/undefined": 1,
         "sweep/uniform-distance/quiz/spearman": 0.25,
         "sweep/uniform-distance/mean_spearman": 0.25,
+        "sweep/uniform-distance/aggregate_spearman": 0.125,
         "sweep/uniform-distance/undefined": 0,
     }
     assert logged.items() <= store.named("mine round 1").data.metrics.items()

@@ -13,7 +13,7 @@ import numpy as np
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.corpus.tasks import HALVES, TaskItems, item_batches
+from tikmix_pipeline.corpus.tasks import HALVES, Half, TaskItems, item_batches
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.samples import target_samples
 from tikmix_pipeline.influence.standard_error import Floats
@@ -41,37 +41,43 @@ def counterfactual_mixtures(weights: Mapping[str, float], step: float) -> dict[s
 
 
 def scored_texts(
-    shards: TokenShards, influence: InfluenceParameters, *, items: int | None, context: int
+    shards: TokenShards,
+    influence: InfluenceParameters,
+    *,
+    items: int | None,
+    context: int,
+    halves: Sequence[Half] = HALVES,
 ) -> dict[str, list[TokenBatch]]:
-    """Return what branches are scored on, as `<half>/<target>`, in both halves of all targets of influence.
+    """Return what branches are scored on, as `<half>/<target>`, in halves of all targets of influence.
 
     The two halves of a held-out slice are the windows that influence is measured on, and those after them.
 
     Args:
         shards: the corpus.
         influence: names the targets and what of an item is scored.
-        items: at most so many items of a half, or windows after the measured ones; `None` takes all.
+        items: at most so many items or windows of a half; `None` takes all.
         context: tokens per sequence.
+        halves: which of the two.
 
     Raises:
-        TikmixError: a held-out slice has no windows but those that influence is measured on.
+        TikmixError: the evaluation half is asked for, and a held-out slice has no windows but the measured ones.
     """
     texts: dict[str, list[TokenBatch]] = {}
     if influence.targets in ("tasks", "all"):
         tasks = TaskItems.open(shards.tasks_file)
         for task in tasks.tasks:
-            for half in HALVES:
+            for half in halves:
                 chosen = tasks.items(task, half, items)
                 texts[f"{half}/{task}"] = item_batches(
                     chosen, context=context, batch_size=_BATCH_SIZE, loss=influence.task_loss, pad_id=0
                 )
     if influence.targets in ("heldout", "all"):
-        texts |= _heldout_texts(shards, influence, items, context)
+        texts |= _heldout_texts(shards, influence, items, context, halves)
     return texts
 
 
 def _heldout_texts(
-    shards: TokenShards, influence: InfluenceParameters, items: int | None, context: int
+    shards: TokenShards, influence: InfluenceParameters, items: int | None, context: int, halves: Sequence[Half]
 ) -> dict[str, list[TokenBatch]]:
     texts: dict[str, list[TokenBatch]] = {}
     heldout = influence.model_copy(update={"targets": "heldout"})
@@ -79,16 +85,16 @@ def _heldout_texts(
     for domain, (name, batches) in zip(shards.domains, measured.items(), strict=True):
         windows = shards.windows(domain, context, "heldout")
         known = sum(len(batch) for batch in batches)
-        rest = np.arange(known, len(windows))[:items]
-        if not len(rest):
+        chosen = {"query": np.arange(known)[:items], "evaluation": np.arange(known, len(windows))[:items]}
+        if "evaluation" in halves and not len(chosen["evaluation"]):
             raise TikmixError(
                 f"Influence is measured on the whole held-out slice of '{domain}', so nothing is left to judge its "
                 "predictions by. Lower influence.tokens, or raise corpus.heldout_max_kilobytes."
             )
-        for half, chosen in (("query", np.arange(known)), ("evaluation", rest)):
+        for half in halves:
             texts[f"{half}/{name}"] = [
-                TokenBatch.of_windows(windows.take(chosen[start : start + _BATCH_SIZE]))
-                for start in range(0, len(chosen), _BATCH_SIZE)
+                TokenBatch.of_windows(windows.take(chosen[half][start : start + _BATCH_SIZE]))
+                for start in range(0, len(chosen[half]), _BATCH_SIZE)
             ]
     return texts
 

@@ -35,14 +35,12 @@ from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
 from tikmix_pipeline.lm.workers import Died, each_in_a_process
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
 
 _LOG = logging.getLogger(__name__)
 
-_NOT_OF_A_BRANCH = {
-    *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # its rates stand for these
-    *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
-}
+_AGAIN = " To try it again, lower `workers` and delete the table of losses that this stage writes."
 
 Texts = Mapping[str, Sequence[TokenBatch]]
 
@@ -100,7 +98,7 @@ class BranchSetting:
             "corpus": TokenShards.open(self.shards, verify=False).manifest_digest,
             "steps": self.steps,
             "model": self.model.model_dump(mode="json", include={"attention"}),
-            "train": self.train.model_dump(mode="json", exclude=_NOT_OF_A_BRANCH),
+            "train": self.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH),
             "rates": [self.schedule.factor(step) for step in range(first, first + self.steps)],
             "seed": self.seed,
         }
@@ -148,7 +146,8 @@ def run_branches(
     for result in results.values():
         if result.failure is not None:
             name, replicate = result.branch.name, result.branch.replicate
-            _LOG.warning("Branch %s of replicate %d is left out. %s", name, replicate, result.failure.reason)
+            again = _AGAIN if result.failure.kind == "memory" else ""
+            _LOG.warning("Branch %s of replicate %d is left out. %s%s", name, replicate, result.failure.reason, again)
     if all(result.failure is not None for result in results.values()):
         raise TikmixError("No branch came through: the warnings above say why, one by one.")
     return [results[number] for number in range(len(branches))]

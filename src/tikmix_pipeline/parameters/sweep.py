@@ -14,7 +14,8 @@ SURROGATE_KINDS: tuple[SurrogateKind, ...] = ("xgboost", "ridge", "gp", "linear"
 
 
 class TableParameters(ParameterGroup):
-    """A user's own mixtures and scores, as CSV files of Olmix or RegMix; paths are relative to the project."""
+    """A user's own mixtures and scores, as CSV files of Olmix or RegMix; paths are absolute, or relative to the
+    project."""
 
     ratios: str | None = None
     """One row per run: its id and the share of each domain."""
@@ -60,7 +61,8 @@ class SweepParameters(ParameterGroup):
     response: Response = "influence"
     """`influence` is the paper's: Group Influence of a sample of tokens drawn by the candidate, from parts that are
     measured already. `lookahead` trains a short branch under every candidate. `table` reads CSV files."""
-    candidates: Annotated[int, Field(ge=8)] = 256
+    candidates: Annotated[int, Field(ge=12)] = 256
+    """At least 8 of them have to come through."""
     design: Literal["latin_hypercube", "dirichlet"] = "latin_hypercube"
     """Around TiKMiX-D's mixture, or around the prior as RegMix does."""
     low: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -93,7 +95,8 @@ class SweepParameters(ParameterGroup):
     target: Literal["each", "aggregate"] = "each"
     """A model per task, or one of the objective itself."""
     folds: Annotated[int, Field(ge=2)] = 5
-    """Of the cross-validations, the outer one for quality and the inner one for hyper-parameters."""
+    """Of the cross-validations, the outer one for quality and the inner one for hyper-parameters; fewer where there are
+    not two rows for each."""
     objective: Literal["direct", "sum"] = "direct"
     """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains."""
     require_better: bool = True
@@ -116,6 +119,8 @@ class SweepParameters(ParameterGroup):
             raise ValueError("response=table needs table.ratios and table.metrics, the paths of two CSV files")
         if (table.test_ratios is None) != (table.test_metrics is None):
             raise ValueError("table.test_ratios and table.test_metrics go together: give both or neither")
+        if self.exact > self.candidates:
+            raise ValueError(f"exact ({self.exact}) is more than candidates ({self.candidates}): lower the first")
         if self.min_strength > self.max_strength:
             raise ValueError(f"min_strength ({self.min_strength:g}) is above max_strength ({self.max_strength:g})")
         return self

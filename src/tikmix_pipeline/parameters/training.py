@@ -8,6 +8,12 @@ from tikmix_pipeline.parameters.base import ParameterGroup
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
+NOT_OF_A_BRANCH = {
+    *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # its rates stand for these
+    *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
+}
+"""Parameters of `train` that do not matter to a branch."""
+
 
 class ModelParameters(ParameterGroup):
     """A built-in size, or the user's own checkpoint."""

@@ -31,13 +31,6 @@ def branch_rates(train: TrainParameters, *, steps: int, anneal: bool, rounds: in
     return {name: train.learning_rate * factor for name, factor in ends.items()}
 
 
-NOT_OF_A_BRANCH = {
-    *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # its rates stand for these
-    *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
-}
-"""Parameters of training that do not matter to a branch."""
-
-
 def branch_code() -> str:
     """Return the digest of all code that a branch and its scores depend on, and of the libraries it runs on."""
     code = code_of(_train_a_branch)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 _NAMED_DOMAINS = 12
 """In the search's figure, so many domains have a colour; the others are one."""
 
+_LONG_NAME = 24
+"""Letters of a target's name from which on it needs a smaller type to fit over its panel."""
+
 
 def predicted_over_measured(predictions: Table, quality: Table, surrogate: str) -> Figure:
     """Draw a surrogate's predictions of rows it was not fitted on over what was measured, a panel per target.
@@ -34,7 +37,7 @@ def predicted_over_measured(predictions: Table, quality: Table, surrogate: str) 
         _scatter(axes, points[points["target"] == target])
         spearman = rows["spearman"].get(target, math.nan)
         figures = "undefined" if math.isnan(spearman) else f"{spearman:.3f}"
-        axes.set_title(f"{target}\nSpearman {figures}", fontsize=9)
+        axes.set_title(f"{target}\nSpearman {figures}", fontsize=9 if len(target) <= _LONG_NAME else 7)
     for axes in panels[len(targets) :]:
         axes.set_axis_off()
     figure.supxlabel("measured response")

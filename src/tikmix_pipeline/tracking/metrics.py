@@ -74,6 +74,7 @@ def _of_sweep_quality(table: Any, number: int) -> Metrics:
         for row in rows.to_dict("records"):
             metrics += [(f"{name}/{in_a_metric(row['target'])}/{of}", row[of], number) for of in ("spearman", "r2")]
         metrics.append((f"{name}/mean_spearman", float(rows["spearman"].mean()), number))
+        metrics.append((f"{name}/aggregate_spearman", float(rows["aggregate_spearman"].iloc[0]), number))
         metrics.append((f"{name}/undefined", int(rows["spearman"].isna().sum()), number))
     return [entry for entry in metrics if not math.isnan(entry[1])]
 

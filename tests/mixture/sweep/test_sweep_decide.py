@@ -170,7 +170,7 @@ def test_no_target_is_predicted_to_do_worse_than_under_the_prior():
 
 def test_a_measured_reference_is_what_no_target_may_do_worse_than():
     """It was measured to do worse than predicted, so that more mixtures are allowed."""
-    responses = measured(interacting, candidates(OptimizeParameters()).weights_NK)
+    responses = measured(interacting, candidates(OptimizeParameters()).weights_NK[1:])
     reference_T = interacting(PRIOR[None])[0] + 0.05
     with_reference = Responses(
         (*responses.runs, REFERENCE),
@@ -180,11 +180,40 @@ def test_a_measured_reference_is_what_no_target_may_do_worse_than():
         np.vstack([responses.response_NT, reference_T]),
     )
     direct = direct_decision().to_dict()
-    measured_too = decide(interacting, direct=direct, responses=with_reference)
-    predicted = decide(interacting, direct=direct, responses=responses)
+    measured_too = decide(interacting, direct=direct, responses=with_reference, influence=INFLUENCE)
+    predicted = decide(interacting, direct=direct, responses=responses, influence=INFLUENCE)
     assert measured_too.objective < predicted.objective
     assert np.all(measured_too.expected_gain_T >= -1e-8)
     assert measured_too.expected_gain_T == pytest.approx(reference_T - interacting(measured_too.weights_K[None])[0])
+
+
+def renamed(responses, runs, response_NT):
+    return Responses(runs, DOMAINS, TASKS, responses.weights_NK, response_NT)
+
+
+@pytest.mark.parametrize("name", [REFERENCE, "c0000"])
+def test_the_response_of_a_mixture_is_that_of_its_own_row_whatever_the_name(name):
+    """The first candidate is the prior; the last is another mixture."""
+    responses = measured(interacting, candidates(OptimizeParameters()).weights_NK)
+    assert np.array_equal(responses.weights_NK[0], PRIOR)
+    response_NT = responses.response_NT.copy()
+    response_NT[0] += 0.05
+    runs = (name, *responses.runs[1:-1], "c0000" if name == REFERENCE else REFERENCE)
+    direct = direct_decision().to_dict()
+    decision = decide(interacting, direct=direct, responses=renamed(responses, runs, response_NT), influence=INFLUENCE)
+    expected_T = response_NT[0] - interacting(decision.weights_K[None])[0]
+    assert decision.expected_gain_T == pytest.approx(expected_T)
+
+
+def test_a_run_of_a_table_called_reference_is_a_run_like_others():
+    responses = measured(interacting, candidates(OptimizeParameters()).weights_NK)
+    runs = (*responses.runs[:-1], REFERENCE)
+    named, plain = (
+        decide(interacting, responses=one, prior_K=PRIOR)
+        for one in (renamed(responses, runs, responses.response_NT), responses)
+    )
+    assert named.to_dict() == plain.to_dict()
+    assert named.expected_gain_T == pytest.approx(interacting(PRIOR[None])[0] - interacting(named.weights_K[None])[0])
 
 
 def test_of_influence_the_prior_is_known_though_no_candidate_is_near_it():
@@ -204,19 +233,69 @@ def test_of_influence_the_prior_is_known_though_no_candidate_is_near_it():
     assert not any("extrapolated" in note for note in decision.notes)
 
 
-def test_where_every_searched_mixture_harms_a_target_direct_is_kept():
+def test_where_the_prior_is_out_of_reach_no_target_does_worse_than_under_direct():
     """All around D's mixture the prior's facts are out of reach."""
-    parameters = OptimizeParameters(pareto=False)
-    direct = direct_decision(parameters)
-    design = latin_hypercube(direct.weights_K, count=16, low=0.9, high=1.1, bounds=bounds_of(parameters), seed=0)
+    direct = direct_decision(OptimizeParameters(pareto=False))
+    design = latin_hypercube(
+        direct.weights_K, count=16, low=0.5, high=2.0, bounds=bounds_of(OptimizeParameters()), seed=0
+    )
 
     def predict(weights_NK):
-        return np.where(np.all(weights_NK == PRIOR, axis=1), -9.0, additive(weights_NK).T).T
+        return np.where(np.all(weights_NK == PRIOR, axis=1), -9.0, interacting(weights_NK).T).T
 
     decision = decide(predict=predict, direct=direct.to_dict(), box=design.box)
+    assert np.all(predict(decision.weights_K[None]) <= predict(direct.weights_K[None]) + 1e-8)
+    assert decision.kept == "surrogate"
+    assert decision.searched_objective < decision.direct_objective
+    note = next(note for note in decision.notes if "No mixture that was searched" in note)
+    assert "sweep.high" in note
+
+
+def test_direct_is_kept_if_no_candidate_is_predicted_to_be_better():
+    """D's mixture is the best of all, but the box around the prior does not reach it."""
+    parameters = OptimizeParameters(pareto=False)
+    direct = direct_decision(parameters)
+    box = np.maximum(PRIOR - 0.05, 0), PRIOR + 0.05
+    decision = decide(
+        direct=direct.to_dict(),
+        parameters=parameters,
+        scale=Scale.of_normaliser(direct.normaliser_T),
+        influence=INFLUENCE,
+        box=box,
+    )
+    assert decision.searched_objective > decision.direct_objective
     assert decision.kept == "direct"
     assert np.array_equal(decision.weights_K, direct.weights_K)
-    assert any("No mixture that was searched" in note and "D's mixture is kept" in note for note in decision.notes)
+    notes = " ".join(decision.notes)
+    assert "No mixture that was searched is predicted to be better than D's" in notes
+    assert "D's mixture is outside what the candidates cover on" in notes
+
+
+def test_a_search_that_stays_with_direct_keeps_it():
+    """Nothing but D's mixture is in the box."""
+    direct = direct_decision()
+    decision = decide(
+        interacting,
+        direct=direct.to_dict(),
+        box=(direct.weights_K, direct.weights_K),
+        parameters=OptimizeParameters(pareto=False),
+    )
+    assert decision.searched_objective == decision.direct_objective
+    assert decision.kept == "direct"
+    assert "No mixture that was searched" in " ".join(decision.notes)
+
+
+def test_a_mixture_of_direct_that_is_predicted_to_harm_a_target_is_not_what_a_search_has_to_beat():
+    """Nothing has a higher sum of gains than maths alone, but the facts suffer from it."""
+    by_domain = dict(zip(DOMAINS, PRIOR.tolist(), strict=True))
+    decision = decide(
+        direct={"prior": by_domain, "reference": by_domain, "weights": dict.fromkeys(DOMAINS, 0.0) | {"maths": 1.0}},
+        scale=Scale.of_normaliser(np.ones(3)),
+        sweep=SweepParameters(response="lookahead", objective="sum"),
+    )
+    assert decision.searched_objective > decision.direct_objective
+    assert decision.kept == "surrogate"
+    assert np.all(decision.expected_gain_T >= -1e-8)
 
 
 def test_direct_is_kept_for_a_reason_and_what_was_searched_is_reported():

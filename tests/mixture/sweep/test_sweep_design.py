@@ -139,7 +139,10 @@ def test_the_candidates_of_the_paper_take_less_than_five_seconds():
     ("design", "expected"),
     [
         ({"low": 1.0, "high": 1.0}, r"Of 4 domains, 0 have room to vary.*sweep\.low = 1 to sweep\.high = 1.*Lower"),
-        ({"centre": [1.0, 0.0]}, r"Of 2 domains, 1 have room to vary"),
+        (
+            {"centre": [1.0, 0.0]},
+            r"Of 2 domains, 1 has room to vary.*gives no weight to 'domain1', and multiples of zero",
+        ),
         ({"low": 0.99999, "high": 1.00001}, r"the others hardly differ from these.*Lower sweep\.low"),
         ({"centre": np.full(26, 1 / 26), "low": 0.95, "high": 50.0}, r"is below 0\.03654 in .*Lower sweep\.low to"),
         (
@@ -155,6 +158,38 @@ def test_the_candidates_of_the_paper_take_less_than_five_seconds():
 def test_intervals_that_are_too_tight_are_refused_with_what_to_widen(design, expected):
     with pytest.raises(TikmixError, match=expected):
         around(**design)
+
+
+def refusal(draw, *arguments, **keywords):
+    with pytest.raises(TikmixError) as caught:
+        draw(*arguments, **keywords)
+    return str(caught.value)
+
+
+def test_a_corner_of_direct_names_the_domains_without_weight_and_what_does_help():
+    said = refusal(around, [0.0, 1.0, 0.0])
+    assert "D's mixture gives no weight to 'domain0', 'domain2'" in said
+    assert all(name in said for name in ("sweep.design to dirichlet", "optimize.min_weight", "optimize.entropy"))
+    assert "Lower sweep.low" not in said, "it would not help"
+
+
+def test_a_corner_of_the_prior_names_the_domains_without_weight_and_what_does_help():
+    said = refusal(by_dirichlet, [0.0, 1.0, 0.0])
+    assert "The prior gives no weight to 'domain0', 'domain2'" in said
+    assert all(name in said for name in ("set tikmix.prior", "sweep.max_ratio so that"))
+    assert "sweep.design" not in said
+
+
+def test_where_two_domains_have_weight_wider_intervals_are_the_first_thing_to_try():
+    said = refusal(around, [0.6, 0.4, 0.0], low=1.0, high=1.0)
+    assert "Lower sweep.low, raise sweep.high" in said
+    assert "no weight to 'domain2'" in said
+
+
+def test_a_domain_that_the_bounds_leave_out_is_no_fault_of_the_mixture():
+    said = refusal(around, [1.0, 0.0], bounds_of(2, bounds={"domain1": {"max": 0.0}}))
+    assert "no weight" not in said
+    assert "optimize.bounds" in said
 
 
 def test_caps_too_tight_for_dirichlet_draws_are_refused_with_the_domain():

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_predict
 
-from tikmix_pipeline.mixture.sweep.quality import better_than_additive, judge, summary
+from tikmix_pipeline.mixture.sweep.quality import better_than_additive, judge
 from tikmix_pipeline.mixture.sweep.responses import Responses
 
 INFLUENCE = np.array([[1.0, 0.0, -1.0, 0.5], [0.0, 2.0, 0.0, 1.0]])
@@ -19,6 +19,10 @@ def table(rows, seed, noise=0.05):
     response_NT = -weights_NK @ INFLUENCE.T + noise * generator.normal(size=(rows, 2))
     runs = tuple(str(n) for n in range(rows))
     return Responses(runs, ("books", "code", "maths", "web"), ("maths", "facts"), weights_NK, response_NT)
+
+
+def additive(responses):
+    return -responses.weights_NK @ INFLUENCE.T
 
 
 def with_targets(responses, response_NT):
@@ -36,7 +40,7 @@ def responses():
 
 @pytest.fixture(scope="module")
 def quality(responses):
-    return judge(responses, ["ridge", "linear"], folds=4, seed=0, influence_TK=INFLUENCE, matches=MATCHES)
+    return judge(responses, ["ridge", "linear"], folds=4, seed=0, additive_NT=additive(responses), matches=MATCHES)
 
 
 def test_predictions_are_those_of_a_cross_validation(quality, responses):
@@ -84,16 +88,13 @@ def test_a_target_without_a_matching_domain_is_undefined_by_that_rule_only(quali
     assert not math.isnan(rows_of(quality, "linear")["facts"]["spearman"])
 
 
-def test_a_constant_target_is_undefined_and_counted_as_that(responses):
+def test_a_constant_target_is_undefined(responses):
     response_NT = responses.response_NT * [1.0, 0.0]
     quality = judge(with_targets(responses, response_NT), ["linear", "gp"], folds=3, seed=0, matches={})
     for kind in ("linear", "gp"):
         row = rows_of(quality, kind)["facts"]
         assert all(math.isnan(row[name]) for name in ("spearman", "spearman_low", "spearman_high", "r2", "coverage"))
-    ridge = summary(quality)[0]
-    assert ridge["undefined"] == 1
-    assert ridge["spearman"] == rows_of(quality, "linear")["maths"]["spearman"]
-    assert math.isnan(ridge["aggregate_spearman"])
+        assert not math.isnan(rows_of(quality, kind)["maths"]["spearman"])
 
 
 def test_constants_that_differ_from_fold_to_fold_are_undefined(responses, monkeypatch):
@@ -103,7 +104,7 @@ def test_constants_that_differ_from_fold_to_fold_are_undefined(responses, monkey
     from tikmix_pipeline.mixture.sweep import surrogates
 
     monkeypatch.setattr(surrogates, "build_surrogate", lambda *_, **__: DummyRegressor())
-    quality = judge(responses, ["linear"], folds=4, seed=0, influence_TK=INFLUENCE, matches={})
+    quality = judge(responses, ["linear"], folds=4, seed=0, additive_NT=additive(responses), matches={})
     assert all(math.isnan(row["spearman"]) for row in rows_of(quality, "linear").values())
     is_better, sentence = better_than_additive(quality.rows, "linear")
     assert not is_better
@@ -112,7 +113,7 @@ def test_constants_that_differ_from_fold_to_fold_are_undefined(responses, monkey
 
 def test_test_rows_are_judged_by_a_fit_on_all_others(responses):
     unseen = table(50, seed=1)
-    quality = judge(responses, ["linear"], folds=4, seed=0, influence_TK=INFLUENCE, matches=MATCHES, test=unseen)
+    quality = judge(responses, ["linear"], folds=4, seed=0, additive_NT=additive(unseen), matches=MATCHES, test=unseen)
     fitted = LinearRegression().fit(responses.weights_NK, responses.response_NT)
     assert quality.predictions["linear"] == pytest.approx(fitted.predict(unseen.weights_NK))
     assert {(row["n"], row["verdict"]) for row in quality.rows} == {(80, "test")}
@@ -120,7 +121,7 @@ def test_test_rows_are_judged_by_a_fit_on_all_others(responses):
 
 
 def test_prediction_rows_name_run_surrogate_and_target(quality, responses):
-    rows = quality.prediction_rows(responses)
+    rows = quality.prediction_rows()
     assert len(rows) == 80 * 2 * 2
     assert rows[81] == {
         "run": "1",
@@ -134,8 +135,33 @@ def test_prediction_rows_name_run_surrogate_and_target(quality, responses):
 
 def test_the_aggregate_is_the_rank_of_the_mean_over_targets(quality, responses):
     predicted_N, measured_N = quality.predictions["linear"].mean(axis=1), responses.response_NT.mean(axis=1)
-    linear = next(row for row in summary(quality) if row["surrogate"] == "linear")
-    assert linear["aggregate_spearman"] == pytest.approx(spearmanr(predicted_N, measured_N).statistic)
+    expected = spearmanr(predicted_N, measured_N).statistic
+    for row in rows_of(quality, "linear").values():
+        assert row["aggregate_spearman"] == pytest.approx(expected)
+
+
+def test_where_a_target_is_undefined_so_is_the_aggregate(quality, responses):
+    assert all(math.isnan(row["aggregate_spearman"]) for row in rows_of(quality, "matching domain").values())
+    still = with_targets(responses, responses.response_NT * [1.0, 0.0])
+    rows = judge(still, ["linear"], folds=3, seed=0, additive_NT=additive(responses), matches={}).rows
+    assert all(math.isnan(row["aggregate_spearman"]) for row in rows)
+
+
+def test_every_fold_has_two_rows_where_there_are_enough(monkeypatch):
+    from tikmix_pipeline.mixture.sweep import surrogates
+
+    fitted, inner = [], []
+    fit = surrogates.fitted_surrogate
+
+    def noting(kind, rows, *, folds, seed):
+        fitted.append(len(rows))
+        inner.append(folds)
+        return fit(kind, rows, folds=folds, seed=seed)
+
+    monkeypatch.setattr(surrogates, "fitted_surrogate", noting)
+    judge(table(9, seed=0), ["linear"], folds=8, seed=0, matches={})
+    assert sorted(fitted) == [6, 7, 7, 7]
+    assert set(inner) == {4}
 
 
 def test_noise_on_an_additive_response_is_not_better_than_additive(quality):
@@ -146,7 +172,7 @@ def test_noise_on_an_additive_response_is_not_better_than_additive(quality):
 def test_an_interaction_is_better_than_additive(responses):
     product_N = responses.weights_NK[:, 0] * responses.weights_NK[:, 1]
     interacting = with_targets(responses, responses.response_NT + 8 * product_N[:, None])
-    quality = judge(interacting, ["gp"], folds=4, seed=0, influence_TK=INFLUENCE, matches={})
+    quality = judge(interacting, ["gp"], folds=4, seed=0, additive_NT=additive(responses), matches={})
     is_better, sentence = better_than_additive(quality.rows, "gp")
     assert is_better
     assert "'gp' predicts better than additive influence: mean Spearman over 2 targets" in sentence
@@ -158,5 +184,11 @@ def test_without_influence_there_is_nothing_to_be_better_than(responses):
 
 
 def test_same_seed_gives_the_same_numbers(quality, responses):
-    again = judge(responses, ["ridge", "linear"], folds=4, seed=0, influence_TK=INFLUENCE, matches=MATCHES)
+    again = judge(responses, ["ridge", "linear"], folds=4, seed=0, additive_NT=additive(responses), matches=MATCHES)
     assert repr(again.rows) == repr(quality.rows)
+
+
+def test_prediction_rows_of_a_test_are_of_its_runs(responses):
+    unseen = table(3, seed=1)
+    rows = judge(responses, ["linear"], folds=2, seed=0, matches={}, test=unseen).prediction_rows()
+    assert [row["measured"] for row in rows] == unseen.response_NT.T.ravel().tolist()

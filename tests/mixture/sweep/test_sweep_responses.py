@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
+from tikmix_pipeline.mixture.sweep.responses import Responses, Scale, fold_count
 
 RNG = np.random.default_rng(0)
 
@@ -65,3 +65,10 @@ def test_over_the_range_the_best_gains_one_and_the_worst_nothing():
     assert gains_NT.max(axis=0) == pytest.approx(1)
     assert gains_NT.min(axis=0) == pytest.approx(0)
     assert gains_NT[:, 0].argmax() == response_NT[:, 0].argmin()
+
+
+@pytest.mark.parametrize(
+    ("folds", "rows", "count"), [(5, 80, 5), (5, 9, 4), (5, 8, 4), (4, 8, 4), (5, 3, 2), (2, 8, 2)]
+)
+def test_folds_have_two_rows_each_where_there_are_enough(folds, rows, count):
+    assert fold_count(folds, rows) == count

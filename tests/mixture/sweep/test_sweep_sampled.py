@@ -58,3 +58,36 @@ def test_correlation_is_that_of_numpy_averaged_over_tasks():
     expected = np.mean([np.corrcoef(ADDITIVE[:, t], noisy[:, t])[0, 1] for t in range(T)])
     assert mean_correlation(ADDITIVE, noisy) == pytest.approx(expected)
     assert np.isnan(mean_correlation(ADDITIVE, np.ones_like(ADDITIVE)))
+
+
+UNEQUAL = np.array([100.0, 100.0, 200.0, 400.0]) * np.ones((K, 1))
+
+
+def test_parts_of_unequal_size_count_by_their_tokens():
+    """As of `influence.tokens: auto`, which measures 1, 1, 2, 4, ... windows."""
+    by_tokens = WEIGHTS @ (INFLUENCE * UNEQUAL / UNEQUAL[0].sum()).sum(axis=2).T
+    draws = np.stack(
+        [
+            sampled_influence(WEIGHTS, [INFLUENCE], [UNEQUAL], tokens=None, factors_RT=np.ones((1, T)), seed=seed)
+            for seed in range(400)
+        ]
+    )
+    error = draws.std(axis=0) / np.sqrt(len(draws))
+    assert np.all(np.abs(draws.mean(axis=0) - by_tokens) < 5 * error)
+    assert np.abs(by_tokens - ADDITIVE).max() > 5 * error.max(), "the plain mean of the parts is something else"
+
+
+def test_a_sample_of_unequal_parts_varies_as_so_many_independent_tokens():
+    """The oracle: the influence of a part is the mean of its tokens, and so is the sample's of its own."""
+    generator = np.random.default_rng(3)
+    tokens, size = np.array([[100.0, 100.0, 200.0, 400.0]]), 800
+    found, expected = [], 1 / np.sqrt(size)
+    for seed in range(2000):
+        influence = generator.normal(size=(1, 1, 4)) / np.sqrt(tokens)
+        mean = (influence[0, 0] * tokens[0]).sum() / tokens.sum()
+        whole = np.ones((1, 1))
+        found.append(
+            sampled_influence(whole, [influence], [tokens], tokens=size, factors_RT=whole, seed=seed)[0, 0] - mean
+        )
+    # four parts, around their own mean: a little less than as many tokens drawn anew
+    assert np.std(found) == pytest.approx(expected * np.sqrt(3 / 4), rel=0.1)

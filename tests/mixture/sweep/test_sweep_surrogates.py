@@ -74,6 +74,15 @@ def test_hyper_parameters_are_chosen_within_the_rows_of_the_fit(rows, unseen, mo
     assert not {*map(tuple, seen[0])} & {*map(tuple, seen[1])}
 
 
+def test_inner_folds_have_two_rows_each_where_there_are_enough(rows, monkeypatch):
+    dealt = []
+    monkeypatch.setattr(
+        BoostedTrees, "_fewest_errors", lambda self, depth, X, z, folds: (dealt.append(folds), (20, np.ones(len(z))))[1]
+    )
+    BoostedTrees(folds=5).fit(rows[:7], surface(rows[:7])[:, 0])
+    assert [len(held_out) for _, held_out in dealt[0]] == [3, 2, 2]
+
+
 def test_noise_gets_fewer_trees_than_a_surface(rows):
     noise_N = np.random.default_rng(2).normal(size=len(rows))
     of_noise, of_surface = (BoostedTrees(folds=3).fit(rows, y) for y in (noise_N, surface(rows)[:, 0]))

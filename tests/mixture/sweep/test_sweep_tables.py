@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.mixture.sweep.tables import (
+    aligned,
     matching_domains,
     metrics_frame,
     ratios_frame,
@@ -77,6 +78,8 @@ def test_frames_are_joined_on_the_run_and_runs_that_failed_are_left_out(read):
     assert np.array_equal(back.response_NT, responses.response_NT)
     metrics.loc[1, "sums"] = np.nan
     assert responses_of(ratios, metrics.iloc[:2]).runs == ("r1",)
+    metrics.loc[1, "sums"] = np.inf
+    assert responses_of(ratios, metrics).runs == ("r1", "r3")
     with pytest.raises(TikmixError, match="None of the sweep's 3 candidates has a measured response"):
         responses_of(ratios, metrics.iloc[1:2])
 
@@ -225,3 +228,36 @@ def test_a_prefix_that_does_not_fit_is_refused_with_file_and_column(refusal, nam
 )
 def test_targets_are_matched_with_the_domain_of_their_name(domains, targets, pairs):
     assert matching_domains(domains, targets) == pairs
+
+
+def test_a_test_is_put_in_the_order_of_the_columns_to_learn_from(read):
+    learn = read()
+    shuffled = read("code,run,books\n0.75,t1,0.25\n0,t2,1\n", "run,sums,facts\nt1,10,1\nt2,20,2\n")
+    test = aligned(shuffled, learn, "tables")
+    assert (test.runs, test.domains, test.targets) == (("t1", "t2"), learn.domains, learn.targets)
+    assert test.weights_NK.tolist() == [[0.25, 0.75], [1, 0]]
+    assert test.response_NT.tolist() == [[1, 10], [2, 20]]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "metrics", "expected"),
+    [
+        (
+            RATIOS.replace("code", "train_code"),
+            METRICS,
+            r"^tables: the domains of sweep\.table\.test_ratios are not those of sweep\.table\.ratios: "
+            r"it lacks 'code' and has besides 'train_code'\. .*sweep\.table\.domain_prefix is cut",
+        ),
+        (
+            RATIOS,
+            "run,facts\nr1,1\n",
+            r"the targets of sweep\.table\.test_metrics .*: it lacks 'sums'\. .*sweep\.table\.metric_prefix and "
+            r"sweep\.table\.metric_suffix are cut",
+        ),
+        (RATIOS, "run,facts,sums,odd\nr1,1,2,3\n", r"sweep\.table\.test_metrics .*: it has besides 'odd'\. "),
+    ],
+)
+def test_a_test_of_other_columns_is_refused_with_the_side_and_the_names(read, ratios, metrics, expected):
+    learn = read()
+    with pytest.raises(TikmixError, match=expected):
+        aligned(read(ratios, metrics), learn, "tables")

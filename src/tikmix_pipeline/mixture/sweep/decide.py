@@ -1,11 +1,13 @@
 """TiKMiX-M: the mixture that a surrogate of measured responses says is best.
 
     minimise    F(w) = α·std(P̂(w)) − β·Σ_t P̂_t(w) − γ·H(w)       (`sweep.objective: sum`: −Σ_t P̂_t(w))
-    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  P̂(w) ≥ P̂(w_prior) task by task
+    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  P̂(w) ≥ P̂(w_reference) task by task
 
-where P̂ is predicted by the surrogate, and the box is the one that the candidates were drawn from. This is D's problem
-with `Ŝ w` replaced; what is not convex any more is searched instead of solved. If the surrogate predicts no better
-than D, or no mixture that was searched keeps the constraint, D's mixture stays.
+where P̂ is predicted by the surrogate, w_reference is the prior, moved inside the bounds, and the box is the one that
+the candidates were drawn from. This is D's problem with `Ŝ w` replaced; what is not convex any more is searched instead
+of solved. Where no mixture that was searched keeps the constraint, D's own does not either: then a task may do no worse
+than the lower of what is predicted for the prior and for D's. D's mixture stays if the surrogate ranks mixtures no
+better than D does, or if none is predicted to be better than D's.
 
 Axes: N mixtures, K domains, T targets.
 """
@@ -34,7 +36,7 @@ _TOLERANCE = 1e-9
 
 _EDGE = 1e-6
 _BEYOND = 1e-3
-"""A prior that is further outside the box than this is predicted by extrapolation."""
+"""A mixture that is further outside the box than this is predicted by extrapolation."""
 
 
 def solve_surrogate(
@@ -67,13 +69,20 @@ def solve_surrogate(
     """
     problem = _Problem(predict, modelled, is_known=sweep.response == "influence")
     anchors = _Anchors.of(direct, prior_K, modelled.measured, box)
-    found = _search(problem, anchors, box, parameters, sweep, seed)
-    has_direct = anchors.direct_K is not None
-    is_kept = has_direct and (keep_direct is not None or found.excess > 0)
+    least_gain_T = _least_gains(problem, anchors, parameters)
+    found = _search(problem, anchors, box, least_gain_T, sweep, seed)
+    out_of_reach_T = None
+    if found.excess > 0 and least_gain_T is not None and anchors.direct_K is not None:
+        direct_gain_T = problem.gains(anchors.direct_K[None])[0]
+        out_of_reach_T, least_gain_T = direct_gain_T < least_gain_T, np.minimum(direct_gain_T, least_gain_T)
+        found = _search(problem, anchors, box, least_gain_T, sweep, seed)
+    is_no_better = _is_no_better(problem, anchors.direct_K, found, least_gain_T)
+    is_kept = anchors.direct_K is not None and (keep_direct is not None or found.excess > 0 or is_no_better)
     notes = (
         *([keep_direct] if keep_direct is not None else []),
-        *_constraint_notes(problem, anchors, found, parameters),
-        *_box_notes(problem, anchors.prior_K, found.weights_K, box),
+        *_reach_notes(modelled, out_of_reach_T),
+        *_constraint_notes(problem, anchors, found, parameters, is_no_better=is_no_better),
+        *_box_notes(problem, anchors, found.weights_K, box),
         *_target_notes(modelled),
     )
     return _decision(problem, anchors, found, is_kept=is_kept, notes=notes)
@@ -106,21 +115,24 @@ class _Anchors:
         return cls(known_K, project(known_K[None], box)[0], None, has_prior=prior_K is not None)
 
 
+def _least_gains(problem: "_Problem", anchors: _Anchors, parameters: OptimizeParameters) -> FloatArray | None:
+    """Return what every target has to gain, P̂ of the reference; None where nothing is held back."""
+    is_constrained = parameters.pareto and anchors.has_prior and not problem.modelled.is_aggregate
+    return problem.gains_of(problem.baseline(anchors.reference_K)) if is_constrained else None
+
+
 def _search(
     problem: "_Problem",
     anchors: _Anchors,
     box: tuple[FloatArray, FloatArray],
-    parameters: OptimizeParameters,
+    least_gain_T: FloatArray | None,
     sweep: SweepParameters,
     seed: int,
 ) -> SearchResult:
     """Search from D's mixture, else from the measured ones; and from the reference, which harms no target."""
-    reference_1K = anchors.reference_K[None]
-    is_constrained = parameters.pareto and anchors.has_prior and not problem.modelled.is_aggregate
-    least_gain_T = problem.gains_of(problem.baseline(anchors.reference_K)) if is_constrained else None
     starts_SK = problem.modelled.measured.weights_NK if anchors.direct_K is None else anchors.direct_K[None]
     if _beyond(anchors.reference_K, box).max() <= _EDGE:
-        starts_SK = np.concatenate([starts_SK, reference_1K])
+        starts_SK = np.concatenate([starts_SK, anchors.reference_K[None]])
     return search(
         lambda weights_NK: problem.evaluate(weights_NK, least_gain_T),
         starts_SK,
@@ -128,6 +140,19 @@ def _search(
         parameters=sweep.search,
         seed=seed,
     )
+
+
+def _is_no_better(
+    problem: "_Problem", direct_K: FloatArray | None, found: SearchResult, least_gain_T: FloatArray | None
+) -> bool:
+    """Say whether D's mixture, where it harms no target either, is predicted to be as good as the best of the search.
+
+    The search starts from it, but moves it inside the box of the candidates first.
+    """
+    if direct_K is None or found.excess > 0:
+        return False
+    value_1, excess_1 = problem.evaluate(direct_K[None], least_gain_T)
+    return bool(excess_1[0] <= 0 and found.value >= value_1[0] - _TOLERANCE)
 
 
 def _decision(
@@ -170,16 +195,20 @@ class _Problem:
         return self.predict(weights_NK).reshape(len(weights_NK), -1)
 
     def known(self, weights_K: FloatArray) -> FloatArray | None:
-        """Return the responses of a mixture that needs no surrogate: of influence any, else the measured reference."""
+        """Return the responses of a mixture that needs no surrogate: of influence any, of branches one that was run.
+
+        A user's tables have no reference: of any mixture of theirs the surrogate is asked, as of all others.
+        """
         modelled = self.modelled
-        if modelled.is_aggregate:
+        if modelled.is_aggregate or modelled.influence_TK is None:
             return None
-        if self.is_known and modelled.influence_TK is not None:
+        if self.is_known:
             known_T: FloatArray = -modelled.influence_TK @ weights_K
             return known_T
-        is_same_N = np.abs(modelled.measured.weights_NK - weights_K).max(axis=1) <= _EDGE
-        is_reference = modelled.reference_response is not None and is_same_N.any()
-        return modelled.reference_response if is_reference else None
+        apart_N = np.abs(modelled.measured.weights_NK - weights_K).max(axis=1)
+        nearest = int(apart_N.argmin())
+        measured_T: FloatArray = modelled.measured.response_NT[nearest]
+        return measured_T if apart_N[nearest] <= _EDGE else None
 
     def baseline(self, weights_K: FloatArray) -> FloatArray:
         """Return a mixture's responses to compare others with, predicted if they are not known."""
@@ -235,7 +264,7 @@ def _beyond(weights_K: FloatArray, box: tuple[FloatArray, FloatArray]) -> FloatA
 
 
 def _constraint_notes(
-    problem: _Problem, anchors: _Anchors, found: SearchResult, parameters: OptimizeParameters
+    problem: _Problem, anchors: _Anchors, found: SearchResult, parameters: OptimizeParameters, *, is_no_better: bool
 ) -> Iterator[str]:
     if not anchors.has_prior:
         yield "There is no prior: gains are over the mean of the measured mixtures, and no Pareto constraint holds."
@@ -248,20 +277,39 @@ def _constraint_notes(
             f"{found.excess:.2g} in normalised gain, so {kept}. Widen the sweep (sweep.low, sweep.high, "
             "sweep.max_ratio), or set optimize.pareto to false."
         )
+    elif is_no_better and anchors.direct_K is not None:
+        yield (
+            "No mixture that was searched is predicted to be better than D's (objective "
+            f"{found.value:.4g} against {problem.objective(anchors.direct_K):.4g}), so D's mixture is kept."
+        )
     elif found.value >= found.trace[0]["best"]:
         yield "The search found no mixture that is predicted to be better than the one it started from."
 
 
+def _reach_notes(modelled: Modelled, out_of_reach_T: npt.NDArray[np.bool_] | None) -> Iterator[str]:
+    if out_of_reach_T is not None and out_of_reach_T.any():
+        yield (
+            "No mixture that was searched is predicted to do as well as the prior on every target. On "
+            f"{_named(modelled.measured.targets, out_of_reach_T)} D's mixture does worse too, and none may do worse "
+            "than that. Widen the sweep (sweep.low, sweep.high, sweep.max_ratio) to look for one."
+        )
+
+
 def _box_notes(
-    problem: _Problem, prior_K: FloatArray, weights_K: FloatArray, box: tuple[FloatArray, FloatArray]
+    problem: _Problem, anchors: _Anchors, weights_K: FloatArray, box: tuple[FloatArray, FloatArray]
 ) -> Iterator[str]:
     low_K, high_K = box
     domains = problem.modelled.measured.domains
-    beyond_K = _beyond(prior_K, box) > _BEYOND
-    if beyond_K.any() and problem.known(prior_K) is None:
+    beyond_K = _beyond(anchors.prior_K, box) > _BEYOND
+    if beyond_K.any() and problem.known(anchors.prior_K) is None:
         yield (
             f"The prior is outside what the candidates cover on {_named(domains, beyond_K)}: what is "
             "predicted for it, and so the gain over it, is extrapolated."
+        )
+    if anchors.direct_K is not None and (direct_beyond_K := _beyond(anchors.direct_K, box) > _BEYOND).any():
+        yield (
+            f"D's mixture is outside what the candidates cover on {_named(domains, direct_beyond_K)}: what is "
+            "predicted for it, which the searched mixture is weighed against, is extrapolated."
         )
     at_low_K, at_high_K = (weights_K - low_K <= _EDGE) & (low_K > 0), (high_K - weights_K <= _EDGE) & (high_K < 1)
     at_edge_K = (at_low_K | at_high_K) & (high_K - low_K > _EDGE)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.simplex import FloatArray, round_to_simplex
+from tikmix_pipeline.mixture.simplex import FloatArray, quoted, round_to_simplex
 
 _DECIMALS = 6
 _ROUNDED = 1e-6
@@ -79,8 +79,16 @@ def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float
     centre_K = bounds.project(centre_K)
     least_K, most_K = bounds.box()
     box = np.maximum(low * centre_K, least_K), np.minimum(high * centre_K, most_K)
-    causes = f"The intervals are sweep.low = {low:g} to sweep.high = {high:g} times D's mixture, within its bounds."
-    pool = _Pool(centre_K, box, bounds, causes, ("sweep.low", "sweep.high"))
+    advice = _Advice(
+        causes=f"The intervals are sweep.low = {low:g} to sweep.high = {high:g} times D's mixture, within its bounds.",
+        parameters=("sweep.low", "sweep.high"),
+        centre="D's mixture",
+        corner=(
+            "set sweep.design to dirichlet, which draws around the prior instead, or have D leave no domain out, by "
+            "optimize.min_weight or a larger optimize.entropy"
+        ),
+    )
+    pool = _Pool(centre_K, box, bounds, advice)
     rng = np.random.default_rng(seed)
     sampler = qmc.LatinHypercube(int(pool.free_K.sum()), rng=rng)
 
@@ -121,11 +129,19 @@ def dirichlet(
     prior_K = bounds.project(prior_K)
     least_K, most_K = bounds.box()
     box = least_K, np.minimum(max_ratio * prior_K, most_K)
-    causes = (
-        f"The draws have strengths from sweep.min_strength = {min_strength:g} to sweep.max_strength = "
-        f"{max_strength:g}, no share above sweep.max_ratio = {max_ratio:g} times the prior's, and the bounds hold."
+    advice = _Advice(
+        causes=(
+            f"The draws have strengths from sweep.min_strength = {min_strength:g} to sweep.max_strength = "
+            f"{max_strength:g}, no share above sweep.max_ratio = {max_ratio:g} times the prior's, and the bounds hold."
+        ),
+        parameters=("optimize.min_weight", "sweep.max_ratio"),
+        centre="The prior",
+        corner=(
+            "set tikmix.prior to a mixture that has some of them, and sweep.max_ratio so that they may take a "
+            "noticeable share"
+        ),
     )
-    pool = _Pool(prior_K, box, bounds, causes, ("optimize.min_weight", "sweep.max_ratio"))
+    pool = _Pool(prior_K, box, bounds, advice)
     rng = np.random.default_rng(seed)
     strengths = np.geomspace(min_strength, max_strength, _STRENGTHS) * len(prior_K)
     prior_F = prior_K[pool.free_K]
@@ -139,16 +155,28 @@ def dirichlet(
     return Design(np.stack(pool.kept), pool.acceptance, pool.notes(), box)
 
 
+@dataclass(frozen=True)
+class _Advice:
+    """What a complaint says of a design.
+
+    Attributes:
+        causes: what makes the box as narrow as it is, in a sentence.
+        parameters: those of the sweep that set its lower and its upper side.
+        centre: what the first candidate is called.
+        corner: what to do where that leaves domains out.
+    """
+
+    causes: str
+    parameters: tuple[str, str]
+    centre: str
+    corner: str
+
+
 class _Pool:
     """Candidates kept so far, and the draws that were not. Axis F: the domains that are free to vary."""
 
     def __init__(
-        self,
-        centre_K: FloatArray,
-        box: tuple[FloatArray, FloatArray],
-        bounds: Bounds,
-        causes: str,
-        parameters: tuple[str, str],
+        self, centre_K: FloatArray, box: tuple[FloatArray, FloatArray], bounds: Bounds, advice: _Advice
     ) -> None:
         """Begin with the centre.
 
@@ -156,13 +184,12 @@ class _Pool:
             centre_K: the first candidate.
             box: the smallest and the largest weights.
             bounds: the part of the box that is not the sweep's own.
-            causes: what makes the box as narrow as it is, in a sentence.
-            parameters: those of the sweep that set its lower and its upper side.
+            advice: what to say where the box is too narrow.
         """
         self.kept = [centre_K]
         self.free_K = box[1] - box[0] > _HELD
         self._centre_K, self._box, self._bounds = centre_K, box, bounds
-        self._causes, self._parameters = causes, parameters
+        self._advice = advice
         # a cap is a cap: what rounding may add has to fit in too
         self._low_K = np.where(box[0] > 0, box[0] + _ROUNDED, 0)
         self._high_K = np.where(box[1] < 1, box[1] - _ROUNDED, 1)
@@ -170,15 +197,25 @@ class _Pool:
         self._below_K = np.zeros(len(centre_K), dtype=np.int64)
         self._above_K = np.zeros(len(centre_K), dtype=np.int64)
         if self.free_K.sum() < 2:
+            free = int(self.free_K.sum())
             raise TikmixError(
-                f"Of {len(centre_K)} domains, {self.free_K.sum()} have room to vary, and at least two must. {causes} "
-                f"{self._widen}"
+                f"Of {len(centre_K)} domains, {free} {'has' if free == 1 else 'have'} room to vary, and at least two "
+                f"must. {advice.causes} {self._widen}"
             )
 
     @property
     def _widen(self) -> str:
-        low, high = self._parameters
-        return f"Lower {low}, raise {high}, or give the domains more room (optimize.max_epochs, optimize.bounds)."
+        """Say how to give domains room; multiples of no weight are none, so to widen their intervals is no help."""
+        low, high = self._advice.parameters
+        widen = f"Lower {low}, raise {high}, or give the domains more room (optimize.max_epochs, optimize.bounds)."
+        without_K = ~self.free_K & (self._centre_K <= _HELD) & (self._bounds.box()[1] > _HELD)
+        if not without_K.any():
+            return widen
+        names = quoted([name for name, is_without in zip(self._bounds.domains, without_K, strict=True) if is_without])
+        corner = (
+            f"{self._advice.centre} gives no weight to {names}, and multiples of zero stay zero: {self._advice.corner}."
+        )
+        return corner if (self._centre_K > _HELD).sum() < 2 else f"{widen} {corner}"
 
     @property
     def acceptance(self) -> float:
@@ -228,18 +265,18 @@ class _Pool:
         """Say how many candidates there are, which domain rejects most draws, and what would give it room."""
         found = f"Only {len(self.kept)} of {count} candidates were found in {self._drawn} draws:"
         if are_alike:
-            return f"{found} the others hardly differ from these. {self._causes} {self._widen}"
+            return f"{found} the others hardly differ from these. {self._advice.causes} {self._widen}"
         rejected_K = np.maximum(self._below_K, self._above_K)
         k = int(rejected_K.argmax())
         share = rejected_K[k] / self._drawn
         side = 0 if self._below_K[k] > self._above_K[k] else 1
         limit = (self._bounds.lower, self._bounds.upper)[side][k]
         weight = float(self._box[side][k])
-        parameter = limit.parameter if limit.parameter and limit.weight == weight else self._parameters[side]
+        parameter = limit.parameter if limit.parameter and limit.weight == weight else self._advice.parameters[side]
         return (
             f"{found} the domain '{self._bounds.domains[k]}', which rejects most, is {('below', 'above')[side]} "
-            f"{weight:.4g} in {share:.0%} of them. {self._causes} {('Lower', 'Raise')[side]} {parameter} to give it "
-            "room, or ask for fewer sweep.candidates."
+            f"{weight:.4g} in {share:.0%} of them. {self._advice.causes} {('Lower', 'Raise')[side]} {parameter} to "
+            "give it room, or ask for fewer sweep.candidates."
         )
 
     def notes(self) -> tuple[str, ...]:
@@ -249,5 +286,5 @@ class _Pool:
             return ()
         return (
             f"The candidates hardly differ: their weights are off the centre's by {distance:.2g} in total on average, "
-            f"so their responses hardly differ either. {self._causes} {self._widen}",
+            f"so their responses hardly differ either. {self._advice.causes} {self._widen}",
         )

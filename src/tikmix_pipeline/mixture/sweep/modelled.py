@@ -18,7 +18,11 @@ from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.parameters.sweep import SweepParameters
 
 REFERENCE = "reference"
-"""The run of the mixture that no target may do worse than; measured beside the candidates, it is none of them."""
+"""The run of the mixture that no target may do worse than; measured beside the candidates, it is none of them. Only a
+sweep around D has one: a user's table may name a run as it likes."""
+
+_FEWEST = 8
+"""Fewer runs than `sweep.candidates` may be are too few to fit and to judge."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +59,13 @@ class Modelled:
             influence_TK: S that D decided on, over the same targets and domains; None for tables.
             sweep: kind of response, target and objective.
             parameters: α, β and γ.
+
+        Raises:
+            TikmixError: too few runs came through.
         """
         own = [n for n, run in enumerate(measured.runs) if influence_TK is None or run != REFERENCE]
+        if len(own) < _FEWEST:
+            raise TikmixError(_too_few(len(own), is_table=influence_TK is None))
         candidates = measured.take(own)
         scale = _scale(candidates, influence_TK, sweep)
         goal = Goal.of(candidates, scale, sweep, parameters)
@@ -67,22 +76,18 @@ class Modelled:
         """What surrogates are fitted on."""
         return self.aggregated(self.measured)
 
-    @property
-    def additive_influence(self) -> FloatArray | None:
-        """The influence that predicts the same targets additively; of the objective, the part that is linear."""
-        if self.influence_TK is None or not self.is_aggregate:
-            return self.influence_TK
-        normalised_TK: FloatArray = self.influence_TK / normaliser(self.influence_TK)[:, None]
-        summed_1K: FloatArray = normalised_TK[self.goal.counts_T].sum(axis=0, keepdims=True)
-        return summed_1K
+    def additive(self, responses: Responses) -> FloatArray | None:
+        """Return what `S w` predicts of these runs: every target, or the objective that D's gains `Ŝ w` make.
 
-    @property
-    def reference_response(self) -> FloatArray | None:
-        """The measured responses of the reference, where it was measured and targets are fitted by themselves."""
-        if self.is_aggregate or REFERENCE not in self.measured.runs:
+        Returns:
+            As many columns as `responses` has when aggregated, lower is better; None without influence.
+        """
+        if self.influence_TK is None:
             return None
-        reference_T: FloatArray = self.measured.response_NT[self.measured.runs.index(REFERENCE)]
-        return reference_T
+        gain_NT: FloatArray = responses.weights_NK @ self.influence_TK.T
+        if not self.is_aggregate:
+            return -gain_NT
+        return self.goal.aggregate(gain_NT / normaliser(self.influence_TK))[:, None]
 
     def aggregated(self, responses: Responses) -> Responses:
         """Return other runs' responses as surrogates are fitted on them."""
@@ -90,6 +95,19 @@ class Modelled:
             return responses
         objective_N1 = self.goal.aggregate(self.scale.gains(responses.response_NT))[:, None]
         return Responses(responses.runs, responses.domains, (AGGREGATE,), responses.weights_NK, objective_N1)
+
+
+def _too_few(count: int, *, is_table: bool) -> str:
+    found = f"{count} run{' has a response' if count == 1 else 's have responses'}, and a surrogate needs {_FEWEST}."
+    if is_table:
+        return (
+            f"{found} A warning above says which rows of sweep.table were left out and why. Give the tables more rows, "
+            "or mend the cells that are missing."
+        )
+    return (
+        f"{found} The warnings above say which branches failed and why. Mend that, or raise sweep.candidates, and run "
+        "sweep again."
+    )
 
 
 def _scale(candidates: Responses, influence_TK: FloatArray | None, sweep: SweepParameters) -> Scale:

@@ -2,7 +2,7 @@
 
     uniform distance    ||w − 1/K||₁: the more even, the better
     matching domain     −ln(w_match + 1e-3): the more of the domain with the target's own name, the better
-    additive influence  −S w: each domain helps by what influence says, whatever the others do
+    additive influence  −S w: each domain helps by what influence says, whatever the others do (`Modelled.additive`)
 
 Axes: N mixtures, K domains, T targets.
 """
@@ -22,14 +22,14 @@ _EPSILON = 1e-3
 
 
 def naive_predictions(
-    responses: Responses, matches: Mapping[str, str], influence_TK: FloatArray | None
+    responses: Responses, matches: Mapping[str, str], additive_NT: FloatArray | None
 ) -> dict[str, FloatArray]:
     """Return what each rule predicts, (N, T); nan where it says nothing of a target.
 
     Args:
         responses: the mixtures, and the targets of axis T.
         matches: target -> domain, where one matches.
-        influence_TK: S; without it, there is no rule of it.
+        additive_NT: what additive influence predicts of these mixtures; without it, there is no such rule.
     """
     weights_NK = responses.weights_NK
     shape = responses.response_NT.shape
@@ -39,6 +39,6 @@ def naive_predictions(
         if target in matches:
             matching_NT[:, t] = -np.log(weights_NK[:, responses.domains.index(matches[target])] + _EPSILON)
     predictions = {UNIFORM_DISTANCE: np.repeat(distance_N[:, None], shape[1], axis=1), MATCHING_DOMAIN: matching_NT}
-    if influence_TK is not None:
-        predictions[ADDITIVE_INFLUENCE] = -weights_NK @ influence_TK.T
+    if additive_NT is not None:
+        predictions[ADDITIVE_INFLUENCE] = additive_NT
     return predictions

@@ -4,6 +4,7 @@
     R²          1 − Σ (measured − predicted)² / Σ (measured − mean)²
     coverage    share of the measured inside `predicted ± q`, where q is the ⌈0.9 (n + 1)⌉-th smallest of n absolute
                 residuals on held-out rows, none of them of the row's own fold: 0.9 if the interval is calibrated
+    aggregate   Spearman of the mean over the targets, predicted and measured; nan if a target is undefined
 
 A row is predicted by a model that has not seen it: of a cross-validation, within which the model chooses its own
 hyper-parameters; or, where there are test rows, of one fitted on all the others. A side that is constant is ranked by
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, naive_predictions
-from tikmix_pipeline.mixture.sweep.responses import Responses, varies
+from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 from tikmix_pipeline.progress import progress_bar
 
@@ -44,20 +45,19 @@ class Quality:
 
     Attributes:
         rows: one per surrogate or rule and target: `surrogate, target, n, spearman, spearman_low, spearman_high, r2,
-            coverage, naive, verdict`; n counts the rows that the surrogates had to learn from.
+            coverage, aggregate_spearman, naive, verdict`; n counts the rows that the surrogates had to learn from, and
+            `aggregate_spearman` is the same for all targets.
         predictions: of each surrogate, for the judged rows (N, T).
         judged: the rows that were predicted.
-        aggregates: by surrogate or rule, Spearman of the mean over targets; nan where a target is undefined.
     """
 
     rows: list[dict[str, Any]]
     predictions: dict[str, FloatArray]
     judged: Responses
-    aggregates: dict[str, float]
 
-    def prediction_rows(self, judged: Responses | None = None) -> list[dict[str, Any]]:
+    def prediction_rows(self) -> list[dict[str, Any]]:
         """Return a row per surrogate, target and judged run: `run, surrogate, target, measured, predicted, n`."""
-        judged = judged or self.judged
+        judged = self.judged
         learned_from = self.rows[0]["n"]
         return [
             {
@@ -89,7 +89,7 @@ def judge(
     *,
     folds: int,
     seed: int,
-    influence_TK: FloatArray | None = None,
+    additive_NT: FloatArray | None = None,
     matches: Mapping[str, str],
     test: Responses | None = None,
 ) -> Quality:
@@ -98,21 +98,21 @@ def judge(
     Args:
         responses: the rows to learn from.
         kinds: the surrogates.
-        folds: of the outer cross-validation and of the inner one.
+        folds: of the outer cross-validation and of the inner one; fewer where there are not two rows for each.
         seed: of the folds, the surrogates and the bootstrap.
-        influence_TK: S, if it was measured.
+        additive_NT: what additive influence predicts of the judged rows, if it was measured (`Modelled.additive`).
         matches: target -> the domain of the same kind, where there is one.
         test: rows to be judged on instead; then the cross-validation only gives the intervals.
     """
     from sklearn.model_selection import KFold
 
-    splitter = KFold(min(folds, len(responses)), shuffle=True, random_state=seed)
+    splitter = KFold(fold_count(folds, len(responses)), shuffle=True, random_state=seed)
     splits: list[Fold] = [*splitter.split(responses.weights_NK)]
     judged = responses if test is None else test
     fits = len(kinds) * (len(splits) + (test is not None))
     with progress_bar("Judging surrogates", fits, "fit") as bar:
         found: dict[str, _Predicted] = {kind: _predict(kind, responses, test, splits, seed, bar) for kind in kinds}
-    naive = naive_predictions(judged, matches, influence_TK)
+    naive = naive_predictions(judged, matches, additive_NT)
     nothing_NT = np.full_like(judged.response_NT, np.nan)
     everything = found | {rule: _Predicted(p_NT, varies(p_NT), nothing_NT) for rule, p_NT in naive.items()}
     about: dict[str, Any] = {"n": len(responses), "verdict": CROSS_VALIDATION if test is None else TEST}
@@ -121,30 +121,7 @@ def judge(
         for name, predicted in everything.items()
         for t, figures in enumerate(_figures(predicted, judged.response_NT, name in naive, seed))
     ]
-    return Quality(
-        rows,
-        {kind: predicted.prediction_NT for kind, predicted in found.items()},
-        judged,
-        {name: _aggregate(predicted, judged.response_NT) for name, predicted in everything.items()},
-    )
-
-
-def summary(quality: Quality) -> list[dict[str, Any]]:
-    """Return a row per surrogate or rule: `surrogate, naive, n, verdict, spearman, r2, undefined, aggregate_spearman`.
-
-    Spearman and R² are means over the targets where they are defined; `undefined` counts the others.
-    """
-    return [
-        {
-            **{key: rows[0][key] for key in ("surrogate", "naive", "n", "verdict")},
-            "spearman": _mean_of_defined(row["spearman"] for row in rows),
-            "r2": _mean_of_defined(row["r2"] for row in rows),
-            "undefined": sum(math.isnan(row["spearman"]) for row in rows),
-            "aggregate_spearman": aggregate,
-        }
-        for name, aggregate in quality.aggregates.items()
-        for rows in [[row for row in quality.rows if row["surrogate"] == name]]
-    ]
+    return Quality(rows, {kind: predicted.prediction_NT for kind, predicted in found.items()}, judged)
 
 
 def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[bool, str]:
@@ -212,8 +189,9 @@ def _conformal(residual_NT: FloatArray) -> FloatArray:
 
 
 def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, seed: int) -> Iterator[dict[str, float]]:
-    """Yield the numbers of each target."""
+    """Yield the numbers of each target, and that of all together."""
     defined_T = predicted.defined_T & varies(measured_NT)
+    aggregate = _aggregate(predicted.prediction_NT, measured_NT) if defined_T.all() else math.nan
     for t in range(measured_NT.shape[1]):
         measured_N, prediction_N = measured_NT[:, t], predicted.prediction_NT[:, t]
         figures = dict.fromkeys(("spearman", "spearman_low", "spearman_high", "r2", "coverage"), math.nan)
@@ -223,7 +201,7 @@ def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, see
                 error_N = measured_N - prediction_N
                 figures["r2"] = float(1 - np.square(error_N).mean() / measured_N.var())
                 figures["coverage"] = float((np.abs(error_N) <= predicted.half_width_NT[:, t]).mean())
-        yield figures
+        yield {**figures, "aggregate_spearman": aggregate}
 
 
 def _spearman_with_interval(prediction_N: FloatArray, measured_N: FloatArray, seed: int) -> dict[str, float]:
@@ -244,17 +222,9 @@ def _spearman_with_interval(prediction_N: FloatArray, measured_N: FloatArray, se
     return {"spearman": float(np.corrcoef(ranks_2N)[0, 1]), "spearman_low": float(low), "spearman_high": float(high)}
 
 
-def _aggregate(predicted: _Predicted, measured_NT: FloatArray) -> float:
-    """Return Spearman of the mean over targets."""
+def _aggregate(prediction_NT: FloatArray, measured_NT: FloatArray) -> float:
+    """Return Spearman of the mean over targets; nan where they cancel out."""
     from scipy.stats import spearmanr
 
-    prediction_N, measured_N = predicted.prediction_NT.mean(axis=1), measured_NT.mean(axis=1)
-    sides_N2 = np.stack([prediction_N, measured_N], axis=1)
-    if not predicted.defined_T.all() or not varies(sides_N2).all():
-        return math.nan
-    return float(spearmanr(prediction_N, measured_N).statistic)
-
-
-def _mean_of_defined(values: Iterator[float]) -> float:
-    defined = [value for value in values if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan
+    sides_N2 = np.stack([prediction_NT.mean(axis=1), measured_NT.mean(axis=1)], axis=1)
+    return float(spearmanr(*sides_N2.T).statistic) if varies(sides_N2).all() else math.nan

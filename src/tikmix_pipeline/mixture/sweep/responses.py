@@ -119,6 +119,11 @@ class Scale:
         return cls(worst_T, np.where(varies(response_NT), worst_T - response_NT.min(axis=0), np.inf))
 
 
+def fold_count(folds: int, rows: int) -> int:
+    """Return how many folds so many rows are dealt into: at most `folds`, with two rows in each where that can be."""
+    return max(2, min(folds, rows // 2))
+
+
 def varies(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
     """Say which columns are not constant."""
     varies_T: npt.NDArray[np.bool_] = np.ptp(values_NT, axis=0) > _STILL * np.abs(values_NT).max(axis=0)

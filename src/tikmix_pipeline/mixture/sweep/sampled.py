@@ -7,6 +7,10 @@ replacement, as these tokens fill, the last one by a fraction; the influence of 
 
 and costs no pass through the model. Up to the noise of the draw that is `S w`: linear in w.
 
+Parts may differ in size (`influence.tokens: auto` doubles them). A part is as likely to be drawn as any of its tokens
+is, so that the mean of the draws is the influence of the domain's tokens all together. Parts of the mean size are
+counted: were tokens independent, a part of τ tokens would vary as 1/τ, and so many draws as much as so many tokens.
+
 Axes: N candidates, R rounds, T tasks, K domains, L parts of a domain.
 """
 
@@ -41,16 +45,17 @@ def sampled_influence(
     for influence_TKL, tokens_KL, factor_T in zip(parts, part_tokens, factors_RT, strict=True):
         size = tokens if tokens is not None else int(tokens_KL.sum())
         for k, weight_N in enumerate(weights_NK.T):
-            share_NL = _draws(weight_N * size / tokens_KL[k].mean(), tokens_KL.shape[1], generator)
+            share_NL = _draws(weight_N * size / tokens_KL[k].mean(), tokens_KL[k], generator)
             total_NT += factor_T * weight_N[:, None] * (share_NL @ influence_TKL[:, k].T)
     return total_NT / len(parts)
 
 
-def _draws(parts_N: FloatArray, count: int, generator: np.random.Generator) -> FloatArray:
-    """Draw so many of `count` parts for each candidate; return the share (N, L) of each part in what was drawn."""
+def _draws(parts_N: FloatArray, tokens_L: FloatArray, generator: np.random.Generator) -> FloatArray:
+    """Draw so many parts of these sizes for each candidate; return the share (N, L) of each in what was drawn."""
     whole_N = np.floor(parts_N).astype(np.int64)
-    drawn_NL = generator.multinomial(whole_N, np.full(count, 1 / count)).astype(np.float64)
-    last_N = generator.integers(count, size=len(parts_N))
+    likely_L = tokens_L / tokens_L.sum()
+    drawn_NL = generator.multinomial(whole_N, likely_L).astype(np.float64)
+    last_N = generator.choice(len(likely_L), size=len(parts_N), p=likely_L)
     # a sample of next to nothing of a domain still has the influence of some part, and weighs next to nothing
     drawn_NL[np.arange(len(parts_N)), last_N] += np.maximum(parts_N - whole_N, 1e-9)
     share_NL: FloatArray = drawn_NL / drawn_NL.sum(axis=1, keepdims=True)

@@ -6,9 +6,9 @@
     gp         a Gaussian process on powers of w (`gaussian_process`)
 
 A target has a model of its own. What a model has to choose (ε and the penalty; the depth and the number of trees; the
-length-scales) it chooses within the rows that it is fitted on: so a cross-validation around `fit` is a nested one. All
-run in one thread: threads of theirs beside other processes take many times longer. The same rows in the same order and
-the same seed give the same predictions; another order deals other folds.
+length-scales) it chooses within the rows that it is fitted on: so a cross-validation around `fit` is a nested one. The
+same rows in the same order and the same seed give the same predictions; another order deals other folds.
+`fitted_surrogate` fits in one thread; predictions take those that the linear algebra is given.
 
 Axes: N rows, M other rows, K domains, T targets, F folds.
 """
@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.evidence import Warp
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
-from tikmix_pipeline.mixture.sweep.responses import Responses, varies
+from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.mixture.sweep.robust import excess_noise
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
@@ -145,7 +145,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _choose(self, weights_NK: FloatArray, z_N: FloatArray) -> tuple[int, int, FloatArray]:
         """Return depth, number of trees, and the errors (N,) that they make on rows held out."""
-        splits = KFold(min(self.folds, len(z_N)), shuffle=True, random_state=self.seed)
+        splits = KFold(fold_count(self.folds, len(z_N)), shuffle=True, random_state=self.seed)
         folds = [*splits.split(weights_NK)]
         found = {depth: self._fewest_errors(depth, weights_NK, z_N, folds) for depth in _DEPTHS}
         depth = min(found, key=lambda depth: float(np.abs(found[depth][1]).mean()))

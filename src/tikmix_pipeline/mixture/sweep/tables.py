@@ -112,7 +112,8 @@ def responses_of(ratios: "pd.DataFrame", metrics: "pd.DataFrame") -> Responses:
         TikmixError: no run is left.
     """
     domains, targets = tuple(ratios.columns.drop("run")), tuple(metrics.columns.drop("run"))
-    scores = metrics.assign(run=metrics["run"].astype(str)).set_index("run").dropna()
+    scores = metrics.assign(run=metrics["run"].astype(str)).set_index("run")
+    scores = scores[np.isfinite(scores.to_numpy(dtype=np.float64)).all(axis=1)]
     runs = ratios["run"].astype(str)
     is_measured = runs.isin(scores.index).to_numpy()
     kept = tuple(runs[is_measured])
@@ -128,6 +129,22 @@ def responses_of(ratios: "pd.DataFrame", metrics: "pd.DataFrame") -> Responses:
         weights_NK=ratios.loc[is_measured, list(domains)].to_numpy(dtype=np.float64),
         response_NT=scores.loc[list(kept), list(targets)].to_numpy(dtype=np.float64),
     )
+
+
+def aligned(test: Responses, to: Responses, source: str) -> Responses:
+    """Return test runs with their domains and targets in the order of those to learn from, matched by name.
+
+    Args:
+        test: runs that no surrogate is fitted on.
+        to: the runs to learn from.
+        source: what the test was read from, for the complaint.
+
+    Raises:
+        TikmixError: the test lacks a domain or a target, or has one more.
+    """
+    domains = _places(test.domains, to.domains, source, "ratios", "domain", ["domain_prefix"])
+    targets = _places(test.targets, to.targets, source, "metrics", "target", ["metric_prefix", "metric_suffix"])
+    return Responses(test.runs, to.domains, to.targets, test.weights_NK[:, domains], test.response_NT[:, targets])
 
 
 def matching_domains(domains: Sequence[str], targets: Sequence[str]) -> dict[str, str]:
@@ -296,6 +313,23 @@ def _normalised(weights_NK: FloatArray, mixtures: _Table, runs: list[str]) -> Fl
         )
     exact_N = np.abs(sum_N - 1) <= _EXACT
     return weights_NK / np.where(exact_N, 1.0, sum_N)[:, None]
+
+
+def _places(
+    found: Sequence[str], expected: Sequence[str], source: str, side: str, noun: str, cut: Sequence[str]
+) -> list[int]:
+    """Return where each expected name is among the found ones, which have to be the same but for their order."""
+    missing = [name for name in expected if name not in set(found)]
+    extra = [name for name in found if name not in set(expected)]
+    if missing or extra:
+        faults = [f"{fault} {_some(names)}" for fault, names in (("lacks", missing), ("has besides", extra)) if names]
+        raise TikmixError(
+            f"{source}: the {noun}s of sweep.table.test_{side} are not those of sweep.table.{side}: it "
+            f"{' and '.join(faults)}. Give both files the same {noun}s, in any order; "
+            f"{' and '.join(f'sweep.table.{name}' for name in cut)} {'is' if len(cut) == 1 else 'are'} cut from the "
+            "names in both."
+        )
+    return [found.index(name) for name in expected]
 
 
 def _some(runs: Sequence[str]) -> str:

@@ -82,12 +82,12 @@ def _judged(
         sweep.all_compared,
         folds=sweep.folds,
         seed=seed,
-        influence_TK=modelled.additive_influence,
+        additive_NT=modelled.additive(modelled.measured) if test is None else None,
         matches=matching_domains(responses.domains, responses.targets),
         test=test,
     )
     rows = pd.DataFrame([{"round": number, **row} for row in found.rows])
-    return rows, rows, pd.DataFrame(found.prediction_rows(test or responses))
+    return rows, rows, pd.DataFrame(found.prediction_rows())
 
 
 @step(_relevant(_OF_FIT))
@@ -155,7 +155,7 @@ def search_mixture(
         seed=seed,
         keep_direct=None if is_better or not sweep.require_better else reason,
     )
-    return _decided(found, direct["round"])
+    return _decided(found, sweep, direct["round"])
 
 
 @step(_relevant(_OF_SEARCH))
@@ -184,13 +184,18 @@ def search_tables(
         sweep=sweep,
         seed=seed,
     )
-    return _decided(found, 1)
+    return _decided(found, sweep, 1)
 
 
-def _decided(found: Any, round_number: int) -> tuple[dict[str, Any], Table]:
+def _decided(found: Any, sweep: SweepParameters, round_number: int) -> tuple[dict[str, Any], Table]:
     import pandas as pd
 
-    decision = {"strategy": "surrogate", "round": round_number, **found.to_dict()}
+    decision = {
+        "strategy": "surrogate",
+        "response": sweep.response,
+        "round": round_number,
+        **found.to_dict(),
+    }
     for note in found.notes:
         _LOG.info("%s", note)
     return decision, pd.DataFrame(found.search.rows(found.domains))

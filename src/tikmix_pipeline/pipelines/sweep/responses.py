@@ -15,7 +15,8 @@ from tikmix_pipeline.parameters import (
     TikmixParameters,
     TrainParameters,
 )
-from tikmix_pipeline.pipelines.branches import NOT_OF_A_BRANCH, branch_code, branch_rates, branch_schedule
+from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
+from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch_schedule
 from tikmix_pipeline.pipelines.measuring import curvature_at, measuring_code
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Table, TokenShards
@@ -24,6 +25,8 @@ _LOG = logging.getLogger(__name__)
 
 _OF_DESIGN = {"candidates", "design", "low", "high", "min_strength", "max_strength", "max_ratio", "response"}
 _OF_BRANCHES = {"branch_tokens", "anneal", "items"}
+_OF_TARGETS = {"targets", "task_loss"}
+_OF_HELDOUT = {"tokens", "items_per_task", "micro_batches"}
 _OF_GRADIENTS = {"tokens", "max_tokens", "context", "items_per_task", "task_loss", "targets", "micro_batches"}
 _OF_CURVATURE = {"inverse", "damping", "damping_unit"}
 
@@ -65,10 +68,11 @@ def _relevant_to_own_tokens(parameters: RunParameters, round_number: int, root: 
 def _relevant_to_branches(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del root
     rates = _rates(parameters.train, parameters.sweep, parameters.tikmix.rounds, round_number)
+    heldout = _OF_HELDOUT if parameters.influence.targets != "tasks" else set()
     return {
         "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH) | {"rates": rates},
         "model": parameters.model.model_dump(mode="json", include={"attention"}),
-        "influence": parameters.influence.model_dump(mode="json", include={"targets", "task_loss"}),
+        "influence": parameters.influence.model_dump(mode="json", include=_OF_TARGETS | heldout),
         "sweep": parameters.sweep.model_dump(mode="json", include=_OF_BRANCHES),
         "seed": parameters.seed,
     }
@@ -123,9 +127,10 @@ def draw_candidates(
     for note in design.notes:
         _LOG.warning("%s", note)
     rows = {f"c{number:04d}": weights_K for number, weights_K in enumerate(design.weights_NK.tolist())}
-    if sweep.response == "lookahead":
+    reference = [decision["reference"][domain] for domain in domains]
+    if sweep.response == "lookahead" and reference not in rows.values():
         # influence is known of any mixture; what a branch under the prior would do is measured as well
-        rows[REFERENCE] = list(decision["reference"].values())
+        rows[REFERENCE] = reference
     low_K, high_K = design.box
     box = {
         "low": dict(zip(domains, low_K.tolist(), strict=True)),
@@ -221,21 +226,28 @@ def measure_own_tokens(
         memory_megabytes=influence.memory_megabytes,
         device=resolve_device(influence.device),
     )
-    return _beside_parts(found, chosen, parts, sweep, seed)
+    return _beside_parts(found, chosen, ratios, parts, sweep, seed)
 
 
-def _beside_parts(found: Any, chosen: Table, parts: Table, sweep: SweepParameters, seed: int) -> Table:
+def _beside_parts(found: Any, chosen: Table, ratios: Table, parts: Table, sweep: SweepParameters, seed: int) -> Table:
     """Tabulate the exact influence of candidates beside that of sampled parts, and the additive `S w`."""
     import numpy as np
     import pandas as pd
 
     from tikmix_pipeline.mixture.sweep.sampled import mean_correlation, sampled_influence
 
-    weights_NK = chosen.to_numpy()
-    S_TKL, tokens_KL = _by_part(parts, found.tasks, list(chosen.columns))
-    unit_RT = np.ones((1, len(found.tasks)))
-    sampled_NT = sampled_influence(weights_NK, [S_TKL], [tokens_KL], tokens=sweep.tokens, factors_RT=unit_RT, seed=seed)
-    additive_NT = weights_NK @ (np.einsum("tkl,kl->tk", S_TKL, tokens_KL) / tokens_KL.sum(axis=1)).T
+    domains = list(chosen.columns)
+    S_TKL, tokens_KL = _by_part(parts, found.tasks, domains)
+    # all candidates are drawn for, so that these few have the draws that they have in `metrics`
+    sampled_NT = sampled_influence(
+        ratios[domains].to_numpy(),
+        [S_TKL],
+        [tokens_KL],
+        tokens=sweep.tokens,
+        factors_RT=np.ones((1, len(found.tasks))),
+        seed=seed,
+    )[: len(chosen)]
+    additive_NT = chosen.to_numpy() @ (np.einsum("tkl,kl->tk", S_TKL, tokens_KL) / tokens_KL.sum(axis=1)).T
     exact_NT = found.influence_TK.T
     _LOG.info(
         "Influence of %d candidates measured on tokens of their own: correlation over candidates, mean of tasks, %.2f "
@@ -284,26 +296,28 @@ def train_candidates(
         schedule=branch_schedule(train, steps=steps, anneal=sweep.anneal, rounds=rounds, number=mixture["round"]),
         seed=seed,
     )
-    texts = scored_texts(corpus, influence, items=sweep.items, context=train.context)
+    texts = scored_texts(corpus, influence, items=sweep.items, context=train.context, halves=("query",))
     results = run_branches(
         setting,
         [Branch(str(run), weights) for run, weights in ratios.set_index("run").to_dict("index").items()],
-        {name: batches for name, batches in texts.items() if name.startswith("query/")},
+        texts,
         folder=work.begin(),
         key=branch_code(),
         workers=sweep.workers,
     )
-    targets = [name.removeprefix("query/") for name in next(one.losses for one in results if one.losses)]
+    # by name: losses that were read back stand in another order than those of a new branch
     losses = {
-        one.branch.name: [loss.nats / loss.tokens for loss in one.losses.values()] for one in results if one.losses
+        one.branch.name: [one.losses[name].nats / one.losses[name].tokens for name in texts]
+        for one in results
+        if one.losses
     }
-    return _frame(losses, targets)
+    return _frame(losses, [name.removeprefix("query/") for name in texts])
 
 
 @step(_relevant_to_tables)
 def read_tables(root: Path, sweep: SweepParameters) -> tuple[Table, ...]:
     """Read a user's mixtures and scores, and those of the test if there are any."""
-    from tikmix_pipeline.mixture.sweep.tables import metrics_frame, ratios_frame, read_responses
+    from tikmix_pipeline.mixture.sweep.tables import aligned, metrics_frame, ratios_frame, read_responses
 
     table = sweep.table
     affixes = {
@@ -315,6 +329,7 @@ def read_tables(root: Path, sweep: SweepParameters) -> tuple[Table, ...]:
     found = [
         read_responses(root / ratios, root / metrics, **affixes) for ratios, metrics in pairs if ratios and metrics
     ]
+    found[1:] = [aligned(test, found[0], "sweep.table") for test in found[1:]]
     return tuple(frame for one in found for frame in (ratios_frame(one), metrics_frame(one)))
 
 

@@ -26,6 +26,7 @@ def summarise(final: Table, decision: Mapping[str, Any], *rounds: Any) -> dict[s
         "mixtures": list(mixtures),
         "bits_per_byte": [_scores(table) for table in evaluations],
         "final_bits_per_byte": _scores(final),
+        "response": decision.get("response"),
         "expected_gain": decision["expected_gain"] if used else {},
         "notes": decision["notes"] if used else [],
         "held": {b["name"]: in_words(Binding(**b)) for b in decision["binding"]} if used else {},

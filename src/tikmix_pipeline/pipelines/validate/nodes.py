@@ -13,7 +13,8 @@ from tikmix_pipeline.parameters import (
     ValidateParameters,
 )
 from tikmix_pipeline.parameters.measurement import Curvature
-from tikmix_pipeline.pipelines.branches import NOT_OF_A_BRANCH, branch_code, branch_rates, branch_schedule
+from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
+from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch_schedule
 from tikmix_pipeline.pipelines.steps import Relevant, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, Table, TokenShards
 
