@@ -173,8 +173,8 @@ def _gain(summary: Mapping[str, Any], task: str) -> str:
 
 def _remarks(summary: Mapping[str, Any]) -> list[str]:
     expected = {
-        "lookahead": "what the surrogate predicts\nthe next mixture to lower the task's loss by against the prior, in nats "
-        "per token after a short branch of training.",
+        "lookahead": "what the surrogate predicts\nthe next mixture to lower the task's loss by against the prior, in "
+        "nats per token after a short branch of training.",
         "influence": "what the surrogate predicts\nthe next mixture to gain over the prior, in units of influence.",
     }
     first_order = (

@@ -238,7 +238,7 @@ def test_prior_is_not_trained_twice_where_it_is_a_candidate(project: Path, train
 
 def test_sweep_follows_a_measurement_that_found_its_own_size(project: Path) -> None:
     """Its parts are of unequal sizes."""
-    auto = {"tokens": "auto", "max_tokens": 1024}
+    auto = {"tokens": "auto", "max_tokens": 1024, "micro_batches": 2, "stable_within": 1e-6}
     for stage in ("influence", "optimize"):
         run_in(project, stage, influence=auto, round=0)
     run_in(project, "sweep", influence=auto, round=0, sweep=FEW)
