@@ -234,6 +234,7 @@ def test_sweep_ends_with_its_table(alone: Path, capsys: pytest.CaptureFixture[st
     decision |= {"direct_objective": -1.0, "searched_objective": -0.5, "expected_gain": {"quiz": 0.0}}
     decision |= {name: {"code": 1.0} for name in ("weights", "prior", "direct_weights", "searched_weights")}
     row = {"surrogate": "gp", "target": "quiz", "n": 8, "spearman": 0.5, "r2": 0.25, "coverage": 0.75}
+    row["aggregate_spearman"] = 0.5
     content = {
         "round_0_sweep_decision": decision,
         "round_0_sweep_quality": pd.DataFrame([row | {"naive": False, "verdict": "cross-validation"}]),
