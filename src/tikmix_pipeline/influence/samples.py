@@ -126,17 +126,16 @@ class MeasuredText:
         Args:
             mixture: share of each domain in the sample, to the nearest sequence.
             tokens: size of the sample, rounded up to whole sequences.
-            seed: decides which sequences are drawn, out of twice as many of a domain as an equal share is.
+            seed: decides which sequences are drawn, of each domain out of twice as many as the whole sample has: two
+                samples share no more text than by chance, even of a domain that is most of both.
         """
         most = self.parameters.max_tokens if self.parameters.tokens == "auto" else self.parameters.tokens
         measured, size = ceil(most / self.domain_context), ceil(tokens / self.domain_context)
         generator = np.random.default_rng(seed)
         batches: list[TokenBatch] = []
         for domain, share in mixture.items():
-            count = round(share * size)
-            pool = max(count, ceil(2 * size / len(mixture)))
-            chosen = generator.permutation(pool)[:count]
-            batches += self._batches(self._upcoming(domain, measured + pool)[measured:][chosen])
+            chosen = generator.permutation(2 * size)[: round(share * size)]
+            batches += self._batches(self._upcoming(domain, measured + 2 * size)[measured:][chosen])
         return batches
 
     def _domain_samples(self, windows: int) -> Samples:

@@ -250,11 +250,13 @@ def _beside_parts(found: Any, chosen: Table, ratios: Table, parts: Table, sweep:
     additive_NT = chosen.to_numpy() @ (np.einsum("tkl,kl->tk", S_TKL, tokens_KL) / tokens_KL.sum(axis=1)).T
     exact_NT = found.influence_TK.T
     _LOG.info(
-        "Influence of %d candidates measured on tokens of their own: correlation over candidates, mean of tasks, %.2f "
-        "with their sampled parts and %.2f with the additive S w",
+        "Influence of %d candidates on tokens of their own: %.2f times that of their sampled parts, and off the "
+        "additive S w by %.2f times as much as that is; correlation over candidates with S w: %.2f, that of the parts %.2f",
         len(chosen),
-        mean_correlation(exact_NT, sampled_NT),
+        (exact_NT.mean(axis=0) / sampled_NT.mean(axis=0)).mean(),
+        ((exact_NT - additive_NT).std(axis=0) / (sampled_NT - additive_NT).std(axis=0)).mean(),
         mean_correlation(exact_NT, additive_NT),
+        mean_correlation(sampled_NT, additive_NT),
     )
     return pd.DataFrame(
         {
