@@ -250,8 +250,8 @@ def _beside_parts(found: Any, chosen: Table, ratios: Table, parts: Table, sweep:
     additive_NT = chosen.to_numpy() @ (np.einsum("tkl,kl->tk", S_TKL, tokens_KL) / tokens_KL.sum(axis=1)).T
     exact_NT = found.influence_TK.T
     _LOG.info(
-        "Influence of %d candidates on tokens of their own: %.2f times that of their sampled parts; off the additive S w "
-        "by %.2f times as much as these are; correlation over candidates with S w %.2f, that of the parts %.2f",
+        "Influence of %d candidates on tokens of their own: %.2f times that of their sampled parts; off the additive "
+        "S w by %.2f times as much as these are; correlation over candidates with S w %.2f, that of the parts %.2f",
         len(chosen),
         (exact_NT.mean(axis=0) / sampled_NT.mean(axis=0)).mean(),
         ((exact_NT - additive_NT).std(axis=0) / (sampled_NT - additive_NT).std(axis=0)).mean(),
