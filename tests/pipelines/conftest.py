@@ -1,5 +1,6 @@
 """A small project on disk, with text of its own, to run real sessions in."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -12,8 +13,9 @@ import yaml
 from kedro.framework.project import configure_project
 from kedro.framework.startup import bootstrap_project
 
+from tikmix_pipeline.lm import branch_pool
 from tikmix_pipeline.run_context import set_run_context
-from tikmix_pipeline.session import TikmixSession
+from tikmix_pipeline.session import TikmixSession, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -91,6 +93,22 @@ def run_in(project: Path, *pipelines: str, **runtime_params: Any) -> dict[str, A
     bootstrap_project(project)
     with TikmixSession.create(project_path=project, env="tiny", runtime_params=runtime_params) as session:
         return session.run(pipeline_names=list(pipelines) or ["__default__"])
+
+
+@contextlib.contextmanager
+def interrupted_at(count: int, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Interrupt the run inside once so many branches have begun; `trained` is where they are noted."""
+    train = branch_pool.train_branch
+
+    def interrupted(*arguments: Any, **keywords: Any) -> Any:
+        if len(trained) == count:
+            raise KeyboardInterrupt
+        return train(*arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(branch_pool, "train_branch", interrupted)
+        with pytest.raises(UserError, match="Interrupted"):
+            yield
 
 
 @pytest.fixture(autouse=True)

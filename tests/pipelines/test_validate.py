@@ -8,7 +8,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from tests.pipelines.conftest import run_in
+from tests.pipelines.conftest import interrupted_at, run_in
 from tests.pipelines.test_tikmix import made_when, outputs
 from tests.pipelines.test_tracking import runs_of
 from tikmix_pipeline.influence.effect import MOVED_SHARE
@@ -140,17 +140,8 @@ def test_one_more_replicate_trains_itself_alone(validated: Path, trained: list[s
 
 
 def test_interrupted_branches_are_kept(validated: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    train = branch_pool.train_branch
-
-    def interrupted(*arguments: Any, **keywords: Any) -> Any:
-        if len(trained) == 3:
-            raise KeyboardInterrupt
-        return train(*arguments, **keywords)
-
-    monkeypatch.setattr(branch_pool, "train_branch", interrupted)
-    with pytest.raises(UserError, match="Interrupted"):
+    with interrupted_at(3, trained, monkeypatch):
         validate(validated, step=0.5)
-    monkeypatch.setattr(branch_pool, "train_branch", train)
     assert trained == ["+code 0", "+prose 0", "+verse 0"], "the first baseline is that of the other step"
     trained.clear()
     validate(validated, step=0.5)
