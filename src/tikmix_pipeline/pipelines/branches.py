@@ -1,8 +1,10 @@
-"""What every node that trains branches needs: their learning rates, and the code that they depend on."""
+"""What every node that trains branches needs: their learning rates, and what they depend on."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.parameters import RunParameters, TrainParameters
+from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
 from tikmix_pipeline.pipelines.code import code_of
 
 
@@ -29,6 +31,21 @@ def branch_rates(train: TrainParameters, *, steps: int, anneal: bool, rounds: in
     last = first + steps - 1
     ends = {"first": schedule.factor(first), "last": schedule.factor(last), "sum": schedule.rate_sum(first, last + 1)}
     return {name: train.learning_rate * factor for name, factor in ends.items()}
+
+
+_OF_TARGETS = {"targets", "task_loss"}
+_OF_HELDOUT = {"tokens", "items_per_task", "micro_batches"}
+
+
+def relevant_to_branches(parameters: RunParameters, rates: Mapping[str, float]) -> dict[str, Any]:
+    """Return the values that change branches and their scores, but for those of the pipeline that trains them."""
+    heldout = _OF_HELDOUT if parameters.influence.targets != "tasks" else set()
+    return {
+        "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH) | {"rates": rates},
+        "model": parameters.model.model_dump(mode="json", include={"attention"}),
+        "influence": parameters.influence.model_dump(mode="json", include=_OF_TARGETS | heldout),
+        "seed": parameters.seed,
+    }
 
 
 def branch_code() -> str:

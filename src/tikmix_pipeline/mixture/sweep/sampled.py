@@ -62,6 +62,12 @@ def _draws(parts_N: FloatArray, tokens_L: FloatArray, generator: np.random.Gener
     return share_NL
 
 
+def whole_influence(influence_TKL: FloatArray, tokens_KL: FloatArray) -> FloatArray:
+    """Return the influence (T, K) of whole domains: the mean of their parts by tokens."""
+    influence_TK: FloatArray = np.einsum("tkl,kl->tk", influence_TKL, tokens_KL) / tokens_KL.sum(axis=1)
+    return influence_TK
+
+
 def mean_correlation(one_NT: FloatArray, other_NT: FloatArray) -> float:
     """Return the Pearson correlation over candidates, averaged over tasks; nan where one of them does not vary."""
     centred = [values_NT - values_NT.mean(axis=0) for values_NT in (one_NT, other_NT)]

@@ -15,8 +15,7 @@ from tikmix_pipeline.parameters import (
     TikmixParameters,
     TrainParameters,
 )
-from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
-from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch_schedule
+from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch_schedule, relevant_to_branches
 from tikmix_pipeline.pipelines.measuring import curvature_at, measuring_code
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Table, TokenShards
@@ -25,8 +24,6 @@ _LOG = logging.getLogger(__name__)
 
 _OF_DESIGN = {"candidates", "design", "low", "high", "min_strength", "max_strength", "max_ratio", "response"}
 _OF_BRANCHES = {"branch_tokens", "anneal", "items"}
-_OF_TARGETS = {"targets", "task_loss"}
-_OF_HELDOUT = {"tokens", "items_per_task", "micro_batches"}
 _OF_GRADIENTS = {"tokens", "max_tokens", "context", "items_per_task", "task_loss", "targets", "micro_batches"}
 _OF_CURVATURE = {"inverse", "damping", "damping_unit"}
 
@@ -67,15 +64,10 @@ def _relevant_to_own_tokens(parameters: RunParameters, round_number: int, root: 
 
 def _relevant_to_branches(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del root
-    rates = _rates(parameters.train, parameters.sweep, parameters.tikmix.rounds, round_number)
-    heldout = _OF_HELDOUT if parameters.influence.targets != "tasks" else set()
-    return {
-        "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH) | {"rates": rates},
-        "model": parameters.model.model_dump(mode="json", include={"attention"}),
-        "influence": parameters.influence.model_dump(mode="json", include=_OF_TARGETS | heldout),
-        "sweep": parameters.sweep.model_dump(mode="json", include=_OF_BRANCHES),
-        "seed": parameters.seed,
-    }
+    train, sweep, rounds = parameters.train, parameters.sweep, parameters.tikmix.rounds
+    rates = branch_rates(train, steps=sweep.steps(train), anneal=sweep.anneal, rounds=rounds, number=round_number)
+    own = parameters.sweep.model_dump(mode="json", include=_OF_BRANCHES)
+    return relevant_to_branches(parameters, rates) | {"sweep": own}
 
 
 def _relevant_to_tables(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -85,10 +77,6 @@ def _relevant_to_tables(parameters: RunParameters, round_number: int, root: Path
     table = parameters.sweep.table.model_dump(mode="json")
     files = [root / path for key, path in table.items() if path and key.endswith(("ratios", "metrics"))]
     return {"table": table, "files": [sha256_of_file(file) if file.is_file() else None for file in files]}
-
-
-def _rates(train: TrainParameters, sweep: SweepParameters, rounds: int, number: int) -> dict[str, float]:
-    return branch_rates(train, steps=sweep.steps(train), anneal=sweep.anneal, rounds=rounds, number=number)
 
 
 @step(_relevant_to_candidates)
@@ -148,22 +136,19 @@ def sample_influence(
     Args:
         parts: of the rounds so far: `part_influence`.
     """
-    import numpy as np
-
     from tikmix_pipeline.mixture.memory import in_todays_units
-    from tikmix_pipeline.mixture.sweep.sampled import sampled_influence
+    from tikmix_pipeline.mixture.sweep.sampled import sampled_influence, whole_influence
 
     domains = list(ratios.columns[1:])
     tables = parts if tikmix.memory == "mean" else parts[-1:]
     tasks = list(dict.fromkeys(parts[-1]["task"]))
     found = [_by_part(table, tasks, domains) for table in tables]
-    whole = [np.einsum("tkl,kl->tk", S_TKL, tokens_KL) / tokens_KL.sum(axis=1) for S_TKL, tokens_KL in found]
     total_NT = sampled_influence(
         ratios[domains].to_numpy(),
         [S_TKL for S_TKL, _ in found],
         [tokens_KL for _, tokens_KL in found],
         tokens=sweep.tokens,
-        factors_RT=in_todays_units(whole),
+        factors_RT=in_todays_units([whole_influence(*one) for one in found]),
         seed=seed,
     )
     return _frame(dict(zip(ratios["run"], (-total_NT).tolist(), strict=True)), tasks)
@@ -234,7 +219,7 @@ def _beside_parts(found: Any, chosen: Table, ratios: Table, parts: Table, sweep:
     import numpy as np
     import pandas as pd
 
-    from tikmix_pipeline.mixture.sweep.sampled import mean_correlation, sampled_influence
+    from tikmix_pipeline.mixture.sweep.sampled import mean_correlation, sampled_influence, whole_influence
 
     domains = list(chosen.columns)
     S_TKL, tokens_KL = _by_part(parts, found.tasks, domains)
@@ -247,7 +232,7 @@ def _beside_parts(found: Any, chosen: Table, ratios: Table, parts: Table, sweep:
         factors_RT=np.ones((1, len(found.tasks))),
         seed=seed,
     )[: len(chosen)]
-    additive_NT = chosen.to_numpy() @ (np.einsum("tkl,kl->tk", S_TKL, tokens_KL) / tokens_KL.sum(axis=1)).T
+    additive_NT = chosen.to_numpy() @ whole_influence(S_TKL, tokens_KL).T
     exact_NT = found.influence_TK.T
     _LOG.info(
         "Influence of %d candidates on tokens of their own: %.2f times that of their sampled parts; off the additive "

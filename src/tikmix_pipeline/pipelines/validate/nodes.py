@@ -13,31 +13,18 @@ from tikmix_pipeline.parameters import (
     ValidateParameters,
 )
 from tikmix_pipeline.parameters.measurement import Curvature
-from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
-from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch_schedule
+from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch_schedule, relevant_to_branches
 from tikmix_pipeline.pipelines.steps import Relevant, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, Table, TokenShards
 
 _OF_BRANCHES = {"step", "tokens", "anneal", "replicates", "items"}
-_NOT_OF_TRAINING = {
-    *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # their rates stand for these
-    *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
-}
-_OF_TARGETS = {"targets", "task_loss"}
-_OF_HELDOUT = {"tokens", "items_per_task", "micro_batches"}
 
 
 def _relevant_to_branches(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del root
     rates = _branch_rates(parameters.train, parameters.validation, parameters.tikmix.rounds, round_number)
-    heldout = _OF_HELDOUT if parameters.influence.targets != "tasks" else set()
-    return {
-        "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH) | {"rates": rates},
-        "model": parameters.model.model_dump(mode="json", include={"attention"}),
-        "influence": parameters.influence.model_dump(mode="json", include=_OF_TARGETS | heldout),
-        "validate": parameters.validation.model_dump(mode="json", include=_OF_BRANCHES),
-        "seed": parameters.seed,
-    }
+    own = parameters.validation.model_dump(mode="json", include=_OF_BRANCHES)
+    return relevant_to_branches(parameters, rates) | {"validate": own}
 
 
 def _relevant_to_factors(kind: Curvature) -> Relevant:
