@@ -1,0 +1,1 @@
+"""What other methods would train on: UniMax, n-gram likelihood, DoReMi, RegMix."""
