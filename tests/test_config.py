@@ -50,3 +50,15 @@ def test_override_of_an_own_domain_keeps_the_rest_of_it(tmp_path: Path) -> None:
 
 def test_environment_without_parameters_is_the_base(tmp_path: Path) -> None:
     assert loader(tmp_path, None)["parameters"]["corpus"]["tasks"] == {"piqa": {}}
+
+
+def test_a_domain_set_to_null_is_left_out(tmp_path: Path) -> None:
+    found = loader(tmp_path, None, corpus={"domains": {"web": None}})["parameters"]["corpus"]
+    assert found["domains"] == {"code": {"max_megabytes": 4}}
+
+
+def test_an_own_domain_set_to_null_is_left_out(tmp_path: Path) -> None:
+    own = {"corpus": {"domains": {"books": {"max_megabytes": 1}, "news": {}}, "tasks": {"quiz": {}, "piqa": {}}}}
+    overrides = {"corpus": {"domains": {"news": None}, "tasks": {"piqa": None}}}
+    found = loader(tmp_path, own, **overrides)["parameters"]["corpus"]
+    assert found == {"domains": {"books": {"max_megabytes": 1}}, "tasks": {"quiz": {}}}

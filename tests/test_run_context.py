@@ -1,10 +1,21 @@
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.run_context import check_parameters
+from tikmix_pipeline.run_context import (
+    RunContext,
+    as_current,
+    beside,
+    check_parameters,
+    folder_name,
+    merged_parameters,
+    run_context,
+    set_run_context,
+)
 
 
 def values(**groups: Any) -> dict[str, Any]:
@@ -66,3 +77,115 @@ def test_negative_weight_of_the_prior_is_refused() -> None:
 def test_experiment_that_would_leave_its_folder_is_refused() -> None:
     with pytest.raises(TikmixError, match="experiment"):
         check_parameters(values(experiment="../elsewhere"))
+
+
+class Loader(Mapping[str, Any]):
+    """Resolves a catalog of one entry, and counts how often it is asked to."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked += 1
+        return {"scores": {"filepath": f"data/{folder_name('experiment')}/scores"}}
+
+    def __iter__(self) -> Any:
+        return iter(["catalog"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def context_of(**groups: Any) -> RunContext:
+    return RunContext(check_parameters(values(**groups)), {}, Path("root"), loader=Loader())
+
+
+def test_run_beside_another_has_its_own_folders_and_leaves_those_of_the_other() -> None:
+    context, before = context_of(), folder_name("experiment")
+    found = beside(context, check_parameters(values(experiment="other", seed=3)))
+    assert found.catalog["scores"]["filepath"] == "data/other/scores"
+    assert (found.parameters.seed, found.root) == (3, context.root)
+    assert folder_name("experiment") == before
+
+
+def test_folders_of_a_run_beside_another_are_resolved_once() -> None:
+    context = context_of()
+    first, second = (beside(context, check_parameters(values(experiment="other", seed=seed))) for seed in (0, 1))
+    assert first.catalog is second.catalog
+    assert first.parameters.seed != second.parameters.seed
+    assert isinstance(context.loader, Loader)
+    assert context.loader.asked == 1
+
+
+def test_another_run_is_the_current_one_only_inside() -> None:
+    ours, other = context_of(), context_of(seed=5)
+    set_run_context(ours)
+    try:
+        with as_current(other):
+            assert run_context() is other
+        assert run_context() is ours
+        with pytest.raises(KeyError), as_current(other):
+            raise KeyError
+        assert run_context() is ours
+    finally:
+        set_run_context(None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "merged"),
+    [
+        ({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}, {"a": {"b": 1, "c": 3}}),
+        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
+        ({"prior": "uniform"}, {"prior": {"code": 1.0}}, {"prior": {"code": 1.0}}),
+        ({"prior": {"code": 1.0}}, {"prior": "uniform"}, {"prior": "uniform"}),
+        ({"a": 1}, {"a": None}, {"a": None}),
+        ({"a": {}}, {}, {"a": {}}),
+    ],
+)
+def test_what_is_set_last_holds_and_all_else_stays(old: Any, new: Any, merged: Any) -> None:
+    before = repr((old, new))
+    assert merged_parameters(old, new) == merged
+    assert repr((old, new)) == before
+
+
+def comparison(**compare: Any) -> Any:
+    return check_parameters(values(compare=compare)).compare
+
+
+DEFINED = {name: {"tikmix.strategy": "direct"} for name in ("proportional", "b", "a")}
+
+
+def test_arms_and_tasks_are_named_on_the_command_line_with_a_plus() -> None:
+    found = comparison(definitions=DEFINED, arms="a+proportional", out_of_domain="piqa+siqa", seeds=2)
+    assert found.chosen == ["proportional", "a"], "in the order of their definitions"
+    assert found.out_of_domain == ["piqa", "siqa"]
+    assert found.seeds == [0, 1]
+    assert comparison(definitions=DEFINED).chosen == ["proportional", "b", "a"]
+
+
+def test_last_two_fifths_of_the_tasks_judge_unless_told_otherwise() -> None:
+    assert comparison().judging_only(list("abcde")) == ["d", "e"]
+    assert comparison().judging_only(list("abcdefgh")) == ["f", "g", "h"]
+    assert comparison().judging_only(list("ab")) == []
+    assert comparison(out_of_domain=["a"]).judging_only(list("abcde")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("compare", "message"),
+    [
+        ({"definitions": DEFINED, "arms": "a+c"}, "c has no definition; there are proportional, b, a"),
+        ({"definitions": {"start": {}}}, "'start' is the name of the round that all arms share"),
+        ({"definitions": {"Wild Arm": {}}}, "compare.definitions"),
+        ({"definitions": {}}, "compare.definitions"),
+        ({"seeds": [1, 1]}, "a seed is given twice"),
+        ({"seeds": 0}, "compare.seeds"),
+        ({"seeds": [-1]}, "compare.seeds"),
+        ({"seeds": True}, "compare.seeds"),
+        ({"workers": 0}, "compare.workers"),
+        ({"arm": "a"}, "Did you mean 'compare.arms'?"),
+    ],
+)
+def test_wrong_comparison_is_refused(compare: dict[str, Any], message: str) -> None:
+    with pytest.raises(TikmixError) as error:
+        comparison(**compare)
+    assert message in str(error.value)

@@ -1,4 +1,7 @@
-"""How environments combine: a project's own domains and tasks take the place of the default ones."""
+"""How environments combine: a project's own domains and tasks take the place of the default ones.
+
+A domain or task that is set to null is left out, for those who lack what it needs: `--params corpus.domains.mail=null`.
+"""
 
 from typing import Any
 
@@ -24,6 +27,8 @@ class TikmixConfigLoader(OmegaConfigLoader):
                 if name in own:
                     taken = OmegaConf.merge(own[name], given.get(name) or {})
                     merged["corpus"][name] = OmegaConf.to_container(taken)
+                if isinstance(found := merged.get("corpus", {}).get(name), dict):
+                    merged["corpus"][name] = {key: value for key, value in found.items() if value is not None}
         return merged
 
     def _of_environment(self) -> dict[str, Any]:

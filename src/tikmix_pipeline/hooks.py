@@ -18,7 +18,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from tikmix_pipeline.run_context import run_context
-from tikmix_pipeline.summary import summary_table, sweep_table, validation_table
+from tikmix_pipeline.summary import comparison_text, summary_table, sweep_table, validation_table
 from tikmix_pipeline.tracking.metrics import Metrics
 from tikmix_pipeline.tracking.names import is_logged, split_name
 from tikmix_pipeline.tracking.tracker import Tracker
@@ -42,6 +42,8 @@ class TrackingHooks:
             self._tracker = Tracker(run_context(), run_params)
             self._catalog = catalog
             self._track(lambda tracker: tracker.log_parameters(run_context()))
+            if any(node.short_name == "run_arms" for node in pipeline.nodes):
+                self._track(lambda tracker: tracker.adopt())
             for name in sorted(pipeline.all_outputs()):
                 if is_logged(name) and catalog.exists(name):
                     self._log(name)
@@ -122,13 +124,15 @@ def _final_table(pipeline: Pipeline, catalog: Any) -> str | None:
     """Return what a whole run, a validation or a sweep has to say at its end."""
     experiment = run_context().parameters.experiment
     outputs = sorted(pipeline.all_outputs())
+    if "comparison_table" in outputs:
+        return comparison_text(catalog.load("comparison_table"), experiment)
     if "summary" in outputs:
         return summary_table(catalog.load("summary"), experiment)
     for name in reversed(outputs):
         number, kind = split_name(name)
         if kind == "validation":
             return validation_table(catalog.load(name).to_dict("records"), experiment)
-        if kind == "sweep_decision":
+        if kind == "sweep_decision" and f"round_{number}_sweep_quality" in outputs:
             quality = catalog.load(f"round_{number}_sweep_quality").to_dict("records")
             return sweep_table(catalog.load(name), quality, experiment)
     return None

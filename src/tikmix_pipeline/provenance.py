@@ -20,10 +20,10 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
-from tikmix_pipeline.mixture.simplex import check_mixture
+from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.stages import expected_recipes, recipes_of_tables
-from tikmix_pipeline.run_context import load_run_context, run_context, set_run_context
+from tikmix_pipeline.pipelines.stages import expected_recipes, recipes_of_comparison, recipes_of_tables
+from tikmix_pipeline.run_context import RunContext, load_run_context, run_context, set_run_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,7 +59,11 @@ class ProvenanceHooks:
         experiment = context.parameters.experiment
         outputs = context.root / "data" / "07_model_output"
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
+        arms = any(node.short_name == "run_arms" for node in pipeline.nodes)
+        if arms:
+            check_arms(context)
         recipes = {
+            **(recipes_of_comparison(context) if arms else {}),
             **({} if of_tables_alone else expected_recipes(context)),
             **(recipes_of_tables(context) if of_tables else {}),
         }
@@ -134,6 +138,10 @@ def check_before_compute(parameters: RunParameters, root: Path) -> None:
     if isinstance(parameters.tikmix.prior, Mapping):
         check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
     unlimited_bounds(parameters.optimize, domains)
+    for task in parameters.influence.tasks or ():
+        if task not in parameters.corpus.tasks:
+            known = nearest_name(task, parameters.corpus.tasks)
+            raise TikmixError(f"influence.tasks names the task '{task}', which is not there.{known}")
     Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
     _check_folders(parameters, root)
     _check_measurement(parameters)
@@ -193,6 +201,26 @@ def check_tables(parameters: RunParameters, root: Path) -> None:
             )
 
 
+def check_arms(context: RunContext) -> None:
+    """Refuse a comparison of which an arm could not run.
+
+    Raises:
+        TikmixError: naming the arm, and what is wrong with its parameters.
+    """
+    from tikmix_pipeline.pipelines.compare.arms import arms_of, context_of
+
+    if context.parameters.compare.harness.enabled:
+        from tikmix_pipeline.lm.harness import require_harness
+
+        require_harness()
+    for arm in arms_of(context.parameters):
+        parameters = context_of(arm).parameters
+        try:
+            check_before_compute(parameters, context.root)
+        except TikmixError as error:
+            raise TikmixError(f"compare.definitions.{arm.name}: {error}") from None
+
+
 def check_candidates(parameters: RunParameters) -> None:
     """Refuse candidates of `validate` that the training cannot serve.
 
@@ -234,6 +262,7 @@ def _require_fresh(name: str, dataset: Any, recipes: Mapping[str, Recipe]) -> No
 _STAGE_OF = {
     "train_chunk": "train_chunk",
     "evaluate": "train_chunk",
+    "rebalance": "influence",
     "fit_factors": "influence",
     "collect_gradients": "influence",
     "compute_influence": "influence",
@@ -252,8 +281,15 @@ _STAGE_OF = {
     "judge_surrogates": "sweep",
     "fit_surrogate": "sweep",
     "search_mixture": "sweep",
+    "choose_measured": "sweep",
     "draw_sweep": "sweep",
+    "decide_baseline": "optimize",
+    "run_arms": "compare",
+    "tabulate_comparison": "compare",
+    "draw_comparison": "compare",
+    "score_by_harness": "compare",
     "record_mixture": "reweight",
+    "keep_mixture": "reweight",
     "prepare_text": "corpus",
     "tokenize_corpus": "corpus",
 }

@@ -5,9 +5,11 @@ parameters. A hook stores them here before Kedro asks for the pipelines; where t
 `kedro registry`, notebooks) the project's own configuration is read.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,17 @@ class RunContext:
         parameters: all parameters, typed.
         catalog: the catalog's configuration, as Kedro resolved it.
         root: the project's folder, which relative paths start from.
+        environment: whose configuration was read; None for the default one.
+        overrides: what the command line set, nested like the parameters.
+        loader: of the configuration that all this comes from.
     """
 
     parameters: RunParameters
     catalog: Mapping[str, Any]
     root: Path
+    environment: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    loader: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rounds(self) -> int:
@@ -57,7 +65,8 @@ def load_run_context(loader: Mapping[str, Any], root: Path) -> RunContext:
     """
     parameters = check_parameters(loader["parameters"])
     _folders.update(experiment=parameters.experiment, corpus=parameters.corpus.name)
-    return RunContext(parameters, loader["catalog"], root)
+    environment, overrides = getattr(loader, "env", None), getattr(loader, "runtime_params", None)
+    return RunContext(parameters, loader["catalog"], root, environment, overrides or {}, loader)
 
 
 def set_run_context(context: RunContext | None) -> None:
@@ -69,6 +78,43 @@ def set_run_context(context: RunContext | None) -> None:
 def run_context() -> RunContext:
     """Return the current run's context, or one from the project's configuration when nothing runs."""
     return _current or _context_of_project()
+
+
+def beside(context: RunContext, parameters: RunParameters) -> RunContext:
+    """Return the context of another experiment of the same project and corpus."""
+    return replace(context, parameters=parameters, catalog=_catalog_beside(context, parameters.experiment))
+
+
+@lru_cache(maxsize=256)  # a comparison asks for those of all its arms many times, and resolving one takes 0.1 s
+def _catalog_beside(context: RunContext, experiment: str) -> Mapping[str, Any]:
+    kept = dict(_folders)
+    _folders.update(experiment=experiment)
+    try:
+        catalog: Mapping[str, Any] = context.loader["catalog"]
+    finally:
+        _folders.update(kept)
+    return catalog
+
+
+@contextmanager
+def as_current(context: RunContext) -> Iterator[None]:
+    """Build pipelines, inside, as a run with other parameters would."""
+    before = _current
+    set_run_context(context)
+    try:
+        yield
+    finally:
+        set_run_context(before)
+
+
+def merged_parameters(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with those of `overrides` in the place of theirs."""
+    merged = dict(values)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merged_parameters(old, value) if both else value  # type: ignore[arg-type]
+    return merged
 
 
 def _context_of_project() -> RunContext:

@@ -97,6 +97,12 @@ def _advice(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Best: {best['curvature']}. Set --params {chosen}{groups}{scale}"
 
 
+def comparison_text(table: str, experiment: str) -> str:
+    """Return a comparison's table with where to find the rest."""
+    places = f"Tables: data/08_reporting/{experiment}/compare*.parquet; figures and logs of the arms beside them"
+    return f"\n{table.strip()}\n\n{places}\nCompare runs in MLflow: make ui"
+
+
 def sweep_table(decision: Mapping[str, Any], quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
     """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tikmix_pipeline.corpus.documents import Document
 from tikmix_pipeline.parameters import CorpusParameters
-from tikmix_pipeline.parameters.corpus import PackageSource
+from tikmix_pipeline.parameters.corpus import DebianSource, NpmSource, PackageSource
 
 WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "en", "iro", "ul", "ost", "ima", "eck")]
 
@@ -42,6 +42,16 @@ def write_wheel(path: Path, members: dict[str, bytes]) -> str:
 def package_source(sha256: str, **changes: Any) -> PackageSource:
     values = {"kind": "package", "package": "tiny-text", "version": "1.0", "sha256": sha256, "members": "tiny/*.txt"}
     return PackageSource.model_validate(values | changes)
+
+
+def npm_source(sha256: str, **changes: Any) -> NpmSource:
+    values = {"kind": "npm", "package": "tiny-text", "version": "1.0.0", "sha256": sha256, "members": "package/*.txt"}
+    return NpmSource.model_validate(values | changes)
+
+
+def debian_source(sha256: str, **changes: Any) -> DebianSource:
+    values = {"kind": "debian", "package": "tiny-text", "version": "1:1.0-2", "sha256": sha256, "members": "usr/*.txt"}
+    return DebianSource.model_validate(values | changes)
 
 
 def corpus_in(folder: Path, **changes: Any) -> CorpusParameters:

@@ -8,13 +8,14 @@ from corpus_examples import corpus_in, package_source, random_text, write_jsonl,
 from pydantic import ValidationError
 
 from tikmix_pipeline import run_context
-from tikmix_pipeline.corpus import build, ngrams
+from tikmix_pipeline.corpus import build, fetch, ngrams
 from tikmix_pipeline.corpus.build import build_tokenizer, check_parameters, prepare_text
 from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import CorpusParameters
 
 BASE_PARAMETERS = Path(__file__).parents[2] / "conf" / "base" / "parameters_corpus.yml"
+EXTENDED_PARAMETERS = Path(__file__).parents[2] / "conf" / "extended" / "parameters.yml"
 
 
 def prepare(root: Path, **changes: Any) -> PreparedText:
@@ -225,6 +226,37 @@ def test_the_default_corpus_is_valid_and_pinned(tmp_path: Path):
     check_parameters(parameters, tmp_path)
     assert len(parameters.domains) == 7
     assert len(parameters.tasks) == 5
+
+
+def test_the_extended_corpus_is_valid_and_pinned_and_large_without_debian(tmp_path: Path):
+    parameters = CorpusParameters.model_validate(yaml.safe_load(EXTENDED_PARAMETERS.read_text())["corpus"])
+    check_parameters(parameters, tmp_path)
+    needs = {name: {source.kind for source in domain.sources} for name, domain in parameters.domains.items()}
+    assert len([name for name, kinds in needs.items() if "debian" not in kinds]) == 12
+    assert len(needs) == 18
+
+
+def test_the_extended_corpus_keeps_the_default_one_s_domains_and_tasks():
+    base, extended = (
+        CorpusParameters.model_validate(yaml.safe_load(path.read_text())["corpus"])
+        for path in (BASE_PARAMETERS, EXTENDED_PARAMETERS)
+    )
+    assert {name: extended.domains[name] for name in base.domains} == base.domains
+    assert {name: extended.tasks[name] for name in base.tasks} == base.tasks
+
+
+def test_a_missing_client_is_told_before_anything_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fetched: list[str] = []
+    monkeypatch.setattr(build, "fetch_package", lambda source, _: fetched.append(source.package))
+    monkeypatch.setattr(fetch, "has_client", lambda source: source.kind != "debian")
+    pinned = {"sha256": "0" * 64, "members": "*"}
+    domains = {
+        "one": domain(kind="package", package="tiny", version="1", **pinned),
+        "two": domain(kind="debian", package="tiny", version="1", **pinned),
+    }
+    with pytest.raises(TikmixError, match=r"apt-get not found .*corpus.domains.two .*corpus.domains.two=null"):
+        prepare(tmp_path, domains=domains)
+    assert fetched == []
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "Tokenizer", "manifest.json", "tasks.parquet"])

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import zstandard
-from corpus_examples import corpus_in, package_source, write_jsonl, write_wheel
+from archive_examples import write_debian_package, write_tarball
+from corpus_examples import corpus_in, debian_source, npm_source, package_source, write_jsonl, write_wheel
 
 from tikmix_pipeline.corpus.sources import read_records, read_source, source_signatures
 from tikmix_pipeline.errors import TikmixError
@@ -148,6 +149,26 @@ def test_a_package_is_read_from_the_archive(tmp_path: Path):
     assert read(package_source(sha256), tmp_path) == ["alpha\n", "beta\n"]
     assert records(package_source(sha256, members="*.jsonl"), tmp_path) == [{"question": "?"}]
     assert not (tmp_path / "tiny").exists()
+
+
+def test_npm_and_debian_packages_are_read_like_wheels(tmp_path: Path):
+    members = {"b.txt": b"beta", "a.txt": b"alpha", "deep/c.txt": b"gamma", "rows.jsonl": b'{"question": "?"}\n'}
+    tarball, debian_package = (
+        {f"{root}/{name}": content for name, content in members.items()} for root in ("package", "./usr")
+    )
+    downloads = tmp_path / "downloads"
+    npm = npm_source(write_tarball(downloads / "tiny-text-1.0.0.tgz", tarball), exclude=["*/deep/*"])
+    debian = debian_source(write_debian_package(downloads / "tiny-text_1%3a1.0-2_all.deb", debian_package))
+    assert read(npm, tmp_path) == ["alpha\n", "beta\n"]
+    assert read(debian, tmp_path) == ["alpha\n", "beta\n", "gamma\n"]
+    for source in (npm, debian):
+        assert records(source.model_copy(update={"members": "*.jsonl"}), tmp_path) == [{"question": "?"}]
+
+
+def test_an_archive_without_text_is_told_by_package_version_and_members(tmp_path: Path):
+    sha256 = write_tarball(tmp_path / "downloads" / "tiny-text-1.0.0.tgz", {"package/a.txt": b"\n"})
+    with pytest.raises(TikmixError, match=r"tiny-text@1\.0\.0!package/\*\.txt holds no text"):
+        read(npm_source(sha256), tmp_path)
 
 
 def test_the_standard_library_gives_its_own_modules_and_no_tests(tmp_path: Path):

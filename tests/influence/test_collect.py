@@ -10,7 +10,9 @@ from influence_oracle import random_batches, tiny_model
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence import collect
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
+from tikmix_pipeline.influence.gradients import mean_gradient
 from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm.cost import NO_COST, Cost, counting, tokens_read
 
 
 class Watched:
@@ -114,6 +116,34 @@ def test_damaged_part_is_measured_again(tmp_path, watched, damage):
     watched.measured.clear()
     collected(tmp_path)
     assert watched.measured == ["task 'boolq'"]
+    assert contents(tmp_path) == before
+
+
+def cost_of(sets) -> Cost:
+    """Count every pass."""
+    batches = [batch for by_name in sets.values() for parts in by_name.values() for part in parts for batch in part]
+    with counting() as counter:
+        mean_gradient(tiny_model("llama"), batches, of="all")
+    return Cost(sum(map(tokens_read, batches)), counter.flops)
+
+
+def test_cost_is_that_of_the_parts_of_the_measurement_whenever_they_were_measured(tmp_path, watched):
+    assert collected(tmp_path).cost == cost_of(dealt())
+    fewer = dealt(domains={"web": DOMAINS["web"]}, tasks={"arc": TASKS["arc"]})
+    watched.stop_after = 0
+    assert collected(tmp_path, sets=fewer).cost == cost_of(fewer) != NO_COST
+
+
+def test_part_that_does_not_say_what_it_cost_is_measured_again(tmp_path, watched):
+    store = collected(tmp_path)
+    before = contents(tmp_path)
+    path = store.path("domain", "web", 1)
+    path.write_bytes(path.read_bytes().replace(b'\\"cost\\"', b'\\"none\\"'))
+    with pytest.raises(TikmixError, match="is not the gradient that was collected"):
+        _ = GradientStore(tmp_path).cost
+    watched.measured.clear()
+    collected(tmp_path)
+    assert watched.measured == ["domain 'web'"]
     assert contents(tmp_path) == before
 
 

@@ -12,6 +12,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.gradients import mean_gradient
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence, measure_group_influence
+from tikmix_pipeline.lm.cost import Cost
 from tikmix_pipeline.lm.loss import summed_loss
 
 FUNCTIONS = {
@@ -232,6 +233,25 @@ def test_error_shrinks_with_more_data_of_both_sides():
         return float(measured.stderr_TK[0, 0])
 
     assert error(256) < 0.5 * error(16)
+
+
+def test_cost_of_the_products_is_what_pen_and_paper_say():
+    """6 task parts and 4 domain parts; each task part is turned into the eigenbasis of every block and back."""
+    model = tiny_model("llama")
+    plain, fitted = curvature_of(model, "identity"), curvature_of(model, "kfac")
+    products = 2 * 6 * 4 * sum(parameter.numel() for parameter in model.parameters())
+    assert measure(model, plain).cost == Cost(flops=products)
+    rotations = sum(
+        2 * 2 * 6 * block.size * len(vectors)
+        for block in fitted.blocks
+        for vectors in (block.rows_oo, block.columns_ii)
+        if vectors is not None
+    )
+    assert measure(model, fitted).cost == Cost(flops=products + rotations)
+    # q, k and v share what they read, and so do gate and up
+    outputs, inputs, vocabulary = (8, 4, 4, 8, 12, 12, 8), (8, 8, 8, 12), (8, 8)
+    assert fitted.cost == Cost(flops=9 * sum(size**3 for size in (*outputs, *inputs, *vocabulary)))
+    assert plain.cost == Cost()
 
 
 def test_model_is_left_as_it_was():

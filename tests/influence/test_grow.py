@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.samples import Parts
 from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping
 from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.influence.tensor_file import TensorFile
+from tikmix_pipeline.lm.cost import NO_COST, Cost
 from tikmix_pipeline.parameters import InfluenceParameters
 
 
@@ -62,6 +65,21 @@ def test_unstable_mixture_lets_it_grow_to_the_end_and_later_runs_measure_nothing
     monkeypatch.setattr(collect, "mean_gradient", None)
     assert grow(tmp_path, indifferent).reason == "stable"
     assert grow(tmp_path, erratic).reason == "cap"
+
+
+def test_products_of_every_size_are_part_of_the_cost(tmp_path):
+    """3 tasks in 4 parts meet 2 domains in 4, 8 and 12 parts, over all parameters."""
+    grow(tmp_path, erratic)
+    store = GradientStore(tmp_path)
+    collected = sum((Cost(**part) for part in part_costs(store)), NO_COST)
+    parameters = sum(parameter.numel() for parameter in tiny_model("llama").parameters())
+    assert store.cost.tokens == collected.tokens
+    assert store.cost.flops - collected.flops == 2 * parameters * 12 * (8 + 16 + 24)
+
+
+def part_costs(store: GradientStore) -> list[dict]:
+    files = sorted(store.folder.glob("*/*.safetensors"))
+    return [json.loads(TensorFile.open(file).metadata["part"])["cost"] for file in files]
 
 
 def test_killed_growth_goes_on_where_it_was(tmp_path, monkeypatch):

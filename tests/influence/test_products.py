@@ -98,6 +98,7 @@ from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Filter
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.products import part_products
 from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm.cost import NO_COST
 
 def status(key):
     return next(int(row.split()[1]) for row in open("/proc/self/status") if row.startswith(key)) / 1000
@@ -109,7 +110,7 @@ for side, names in sets.items():
     for name in names:
         for part in range(4):
             mean = MeanGradient({key: torch.randn(shape) for key, shape in shapes.items()}, 1.0, 1)
-            store.write(side, name, part, mean, key="", identity="")
+            store.write(side, name, part, mean, key="", identity="", cost=NO_COST)
 store.finish({side: {name: [""] * 4 for name in names} for side, names in sets.items()}, {})
 function = Filter(FUNCTIONS["horizon"], 0.1)
 blocks = [

@@ -22,11 +22,30 @@ def test_value_is_the_papers_formula():
     assert objective.terms(weights) == pytest.approx({"std": np.std(gains), "gain": sum(gains), "entropy": entropy})
 
 
+def test_an_anchor_turns_the_entropy_into_the_distance_from_it():
+    anchor, weights = np.array([0.1, 0.9]), np.array([0.25, 0.75])
+    objective = Objective(np.zeros((1, 2)), uniformity=0.0, gain=0.0, entropy=2.0, anchor_K=anchor)
+    assert objective.value(weights) == pytest.approx(2 * (weights * np.log(weights / anchor)).sum())
+    assert objective.value(anchor) == pytest.approx(0, abs=1e-15)
+
+
+@given(SEEDS)
+@settings(deadline=None)
+def test_a_uniform_anchor_differs_from_the_papers_entropy_by_a_constant(seed):
+    rng = np.random.default_rng(seed)
+    plain = random_objective(rng)
+    anchored = Objective(plain.normalised_TK, 1.0, 1.0, 1.0, anchor_K=np.full(5, 0.2))
+    here, there = rng.dirichlet(np.ones(5), size=2)
+    difference = plain.value(here) - plain.value(there)
+    assert anchored.value(here) - anchored.value(there) == pytest.approx(difference, abs=1e-12)
+    np.testing.assert_allclose(anchored.gradient(here) - plain.gradient(here), np.full(5, np.log(5)))
+
+
 @given(SEEDS)
 @settings(deadline=None)
 def test_gradient_is_the_slope_of_the_value(seed):
     rng = np.random.default_rng(seed)
-    objective = random_objective(rng)
+    objective = random_objective(rng, anchor_K=rng.dirichlet(np.full(5, 3.0)))
     weights = rng.dirichlet(np.full(5, 3.0)) * 0.9 + 0.02
     direction = rng.normal(size=5) * 1e-6
     rise = objective.value(weights + direction, KINK) - objective.value(weights - direction, KINK)
@@ -42,7 +61,7 @@ def test_gradient_is_finite_where_all_tasks_gain_alike_and_where_weights_are_zer
 @settings(deadline=None)
 def test_lower_bound_holds_for_any_prices_on_any_feasible_mixture(seed, entropy):
     rng = np.random.default_rng(seed)
-    objective = random_objective(rng, entropy=entropy)
+    objective = random_objective(rng, entropy=entropy, anchor_K=rng.dirichlet(np.full(5, 3.0)))
     some, feasible = rng.dirichlet(np.ones(5), size=2)
     slack = rng.uniform(0, 0.1, size=4)
     bound = objective.lower_bound(

@@ -59,7 +59,13 @@ PARAMETERS: dict[str, Any] = {
         "evaluation_windows": 4,
         "save_every_steps": 2,
     },
-    "influence": {"tokens": 256, "items_per_task": 8, "factor_tokens": 256, "micro_batches": 4},
+    "influence": {
+        "tokens": 256,
+        "items_per_task": 8,
+        "factor_tokens": 256,
+        "micro_batches": 4,
+        "rebalance_tokens": 256,
+    },
     "tikmix": {"rounds": 2},
     "corpus": {
         "name": "tiny",

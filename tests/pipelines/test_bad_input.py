@@ -40,6 +40,10 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
         ({"influence": {"tokens": 64}}, "fewer than influence.micro_batches"),
         ({"influence": {"tokens": "auto", "max_tokens": 64}}, "influence.max_tokens (64) is 2 sequences"),
         ({"influence": {"items_per_task": 2}}, "fewer than influence.micro_batches"),
+        (
+            {"influence": {"tasks": ["quiz", "ridle"]}},
+            "influence.tasks names the task 'ridle', which is not there. Did you mean 'riddle'?",
+        ),
         ({"train": {"device": "cuda:77"}}, "Device 'cuda:77' cannot be used"),
     ],
 )

@@ -1,5 +1,8 @@
 """The code a step runs is found by reading it."""
 
+from pathlib import Path
+
+from tikmix_pipeline.corpus import readers as reader_files
 from tikmix_pipeline.pipelines import branches, measuring
 from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.corpus import nodes as corpus
@@ -18,7 +21,20 @@ def test_training_depends_on_trainer_stream_and_what_these_import() -> None:
 
 def test_training_does_not_depend_on_how_text_was_read_or_is_scored() -> None:
     reached = set(code_of(train_chunk.train_one_chunk).modules)
-    assert not reached & {"corpus.build", "corpus.readers", "lm.evaluation", "influence.group", "mixture.direct"}
+    assert not reached & {"corpus.build", "corpus.sources", "lm.evaluation", "influence.group", "mixture.direct"}
+
+
+def test_scoring_does_not_depend_on_how_text_was_read() -> None:
+    reached = set(code_of(train_chunk.evaluate).modules)
+    assert "corpus.tasks" in reached
+    assert not reached & {"corpus.build", "corpus.sources", "corpus.readers.registry"}
+
+
+def test_preparing_text_depends_on_archives_clients_and_every_reader() -> None:
+    reached = set(code_of(corpus.prepare).modules)
+    readers = {f"corpus.readers.{path.stem}" for path in Path(reader_files.__file__).parent.glob("[a-z]*.py")}
+    assert len(readers) > 10
+    assert {"corpus.archives", "corpus.clients", "corpus.fetch", "corpus.records", "corpus.text"} | readers <= reached
 
 
 def test_preparing_text_depends_on_parsing_and_splitting_of_items() -> None:

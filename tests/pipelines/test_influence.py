@@ -73,6 +73,14 @@ def test_more_targets_measure_only_these_and_fewer_measure_nothing(project: Path
     assert measure_again(project, targets="heldout") == ({"gradients", *OUTPUTS}, set())
 
 
+def test_only_the_named_tasks_guide_and_nothing_is_measured_for_fewer(project: Path) -> None:
+    assert measure_again(project, tasks=["riddle"]) == ({"gradients", *OUTPUTS}, set())
+    assert set(pd.read_parquet(round_folder(project) / "influence.parquet")["task"]) == {"riddle"}
+    run_in(project, "optimize", round=0, influence={"tasks": ["riddle"]})
+    decision = json.loads((round_folder(project) / "decision.json").read_text())
+    assert set(decision["expected_gain"]) == {"riddle"}
+
+
 def test_other_amount_of_text_measures_domains_alone(project: Path) -> None:
     artifacts, parts = measure_again(project, tokens=512)
     assert artifacts == {"gradients", *OUTPUTS}
@@ -93,7 +101,8 @@ def test_killed_measurement_goes_on_at_the_part_it_was_killed_in(
         return measure(*args, of=of, **kwargs)
 
     folder = round_folder(project)
-    names = ("influence.parquet", "gradients/domain-verse/0003.safetensors", "gradients/gradients.json")
+    gradients = ("gradients/domain-verse/0003.safetensors", "gradients/gradients.json")
+    names = ("influence.parquet", "measurement.json", *gradients)
     before = [(folder / name).read_bytes() for name in names]
     for path in folder.glob("gradients/*/*"):
         path.unlink()
@@ -164,6 +173,29 @@ def test_measurement_says_how_it_was_made_and_how_far_it_holds(finished_project:
     assert report["stopping"] is None
 
 
+def test_measurement_says_what_it_cost_part_by_part(finished_project: Path) -> None:
+    folder = round_folder(finished_project)
+    report = json.loads((folder / "measurement.json").read_text())
+    cost, parts = report["cost"], report["cost"]["parts"]
+    assert {unit: sum(part[unit] for part in parts.values()) for unit in ("tokens", "flops")} == {
+        "tokens": cost["tokens"],
+        "flops": cost["flops"],
+    }
+    assert parts["factors"] == json.loads((folder / "factors" / "factors.json").read_text())["cost"]
+    answers = sum(report["task_tokens"].values())
+    assert parts["gradients"]["tokens"] > 3 * 256 + answers, "questions are read too"
+    assert parts["matrix"]["tokens"] == 0 < parts["matrix"]["flops"] < parts["gradients"]["flops"]
+
+
+def test_curvature_without_a_fit_has_nothing_to_pay_for_it(project: Path) -> None:
+    before = json.loads((round_folder(project) / "measurement.json").read_text())["cost"]["parts"]
+    measure_again(project, curvature="identity")
+    after = json.loads((round_folder(project) / "measurement.json").read_text())["cost"]["parts"]
+    assert after["factors"] == {"tokens": 0, "flops": 0.0}
+    assert after["gradients"] == before["gradients"], "what was measured before counts as if it were now"
+    assert 0 < after["matrix"]["flops"] < before["matrix"]["flops"]
+
+
 def test_effects_against_the_round_s_mixture_sum_to_zero(finished_project: Path) -> None:
     table = pd.read_parquet(round_folder(finished_project) / "influence.parquet")
     weights = json.loads((round_folder(finished_project) / "mixture.json").read_text())["weights"]
@@ -181,6 +213,8 @@ def test_effects_and_stability_are_metrics_and_large_files_are_not_logged(finish
     history = client.get_metric_history(parent.info.run_id, "effect/quiz/code")
     assert [metric.step for metric in history] == [0, 1]
     assert {"rank_stability/quiz", "rank_stability/riddle"} <= parent.data.metrics.keys()
+    cost = json.loads((round_folder(finished_project).parent / "round_1" / "measurement.json").read_text())["cost"]
+    assert [parent.data.metrics[f"cost/{unit}"] for unit in ("tokens", "flops")] == [cost["tokens"], cost["flops"]]
     assert not list((finished_project / "mlartifacts").rglob("*.safetensors"))
 
 

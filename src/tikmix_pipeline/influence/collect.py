@@ -1,7 +1,8 @@
 """Part gradients measured into a store: every part once, whatever happens in between.
 
 A part that is there under its identity is not measured again. A kill therefore loses at most one part, another set of
-tasks or another domain costs only its own passes, and nothing of another checkpoint or setting is ever taken.
+tasks or another domain costs only its own passes, and nothing of another checkpoint or setting is ever taken. What each
+part cost is written down with it: a measurement that was killed and resumed has the cost of one that was not.
 
 Cost: one backward pass over every missing sequence. Memory: two copies of the trainable parameters.
 """
@@ -16,8 +17,9 @@ from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.files import require_space
-from tikmix_pipeline.influence.gradients import mean_gradient, sum_dtype, trainable_parameters
+from tikmix_pipeline.influence.gradients import evaluation_mode, mean_gradient, sum_dtype, trainable_parameters
 from tikmix_pipeline.influence.store import GradientStore, Sets, Side, part_identity
+from tikmix_pipeline.lm.cost import NO_COST, Cost, SequenceFlops
 from tikmix_pipeline.progress import progress_bar
 
 
@@ -47,7 +49,13 @@ def measurement_key(model: nn.Module, code: str) -> str:
 
 
 def collect_gradients(
-    model: nn.Module, sets: Sets, store: GradientStore, *, key: str, notes: Mapping[str, Any] | None = None
+    model: nn.Module,
+    sets: Sets,
+    store: GradientStore,
+    *,
+    key: str,
+    notes: Mapping[str, Any] | None = None,
+    choosing: Cost = NO_COST,
 ) -> None:
     """Measure the mean gradient of every part that the store lacks, tasks first.
 
@@ -57,6 +65,7 @@ def collect_gradients(
         store: where the parts are, and go.
         key: names the checkpoint and the code (`measurement_key`).
         notes: JSON-able values that are kept with the measurement.
+        choosing: what was spent on finding out how many parts are enough.
 
     Raises:
         TikmixError: the disk cannot hold the missing parts, or a gradient is not finite.
@@ -67,14 +76,15 @@ def collect_gradients(
     _require_space(model, store, len(missing))
     total = sum(batch.loss_tokens for part in missing for batch in part.batches)
     if missing:
+        flops = _flops_by_length(model, parts)
         with progress_bar(f"Gradients of {len(missing)} parts", total, "tok") as bar:
             for side, name, number, batches, identity in missing:
                 mean = mean_gradient(model, batches, of=f"{side} '{name}'", advance=bar.update)
-                store.write(side, name, number, mean, key=key, identity=identity)
+                store.write(side, name, number, mean, key=key, identity=identity, cost=flops.cost(batches))
     identities: dict[Side, dict[str, list[str]]] = {"task": {}, "domain": {}}
     for part in parts:
         identities[part.side].setdefault(part.name, []).append(part.identity)
-    store.finish(identities, notes or {})
+    store.finish(identities, notes or {}, choosing)
 
 
 def _parts(model: nn.Module, sets: Sets, key: str) -> Iterator[_Part]:
@@ -84,6 +94,14 @@ def _parts(model: nn.Module, sets: Sets, key: str) -> Iterator[_Part]:
         for name, parts in sets.get(side, {}).items():
             for number, batches in enumerate(parts):
                 yield _Part(side, name, number, batches, part_identity(batches, key, precision))
+
+
+def _flops_by_length(model: nn.Module, parts: Sequence[_Part]) -> SequenceFlops:
+    """Count what a gradient takes, on the model itself; to count every part would slow a small model down."""
+    # of all parts and not of the missing ones, so that every run counts the same
+    longest = max(batch.tokens_BS.shape[1] for part in parts for batch in part.batches) - 1
+    with evaluation_mode(model):
+        return SequenceFlops.of(model, longest, training=True)
 
 
 def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None:

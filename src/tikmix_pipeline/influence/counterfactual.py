@@ -65,7 +65,7 @@ def scored_texts(
     texts: dict[str, list[TokenBatch]] = {}
     if influence.targets in ("tasks", "all"):
         tasks = TaskItems.open(shards.tasks_file)
-        for task in tasks.tasks:
+        for task in influence.deciding(tasks.tasks):
             for half in halves:
                 chosen = tasks.items(task, half, items)
                 texts[f"{half}/{task}"] = item_batches(

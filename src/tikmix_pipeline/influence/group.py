@@ -31,6 +31,7 @@ from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.products import part_products
 from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_with_error
 from tikmix_pipeline.influence.store import GradientStore, Side
+from tikmix_pipeline.lm.cost import Cost, counting
 from tikmix_pipeline.lm.loss import device_of
 
 _MEMORY_MEGABYTES = 1_000.0
@@ -54,6 +55,7 @@ class GroupInfluence:
         task_loss_T: mean loss at the checkpoint, nats per loss-carrying token.
         domain_loss_K: mean loss at the checkpoint, nats per loss-carrying token.
         curvature: what C was and how it was damped.
+        cost: of the products, without that of the curvature and of the gradients.
     """
 
     tasks: tuple[str, ...]
@@ -68,6 +70,7 @@ class GroupInfluence:
     task_loss_T: Floats
     domain_loss_K: Floats
     curvature: CurvatureReport
+    cost: Cost
 
 
 def group_influence(
@@ -96,9 +99,10 @@ def group_influence(
     reference_K = _reference(reference, domains)
     task_tokens_TM, task_loss_T = _figures(store, "task", tasks)
     domain_tokens_KL, domain_loss_K = _figures(store, "domain", domains)
-    products_TMKL = part_products(
-        store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=torch.device(device)
-    )
+    with counting() as counter:
+        products_TMKL = part_products(
+            store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=torch.device(device)
+        )
     table = products_TMKL, task_tokens_TM, domain_tokens_KL
     influence_TK, stderr_TK = influence_with_error(*table)
     effect_TK, effect_stderr_TK = effect_with_error(*table, reference_K, calibration=calibration)
@@ -115,6 +119,7 @@ def group_influence(
         task_loss_T=task_loss_T,
         domain_loss_K=domain_loss_K,
         curvature=curvature.report,
+        cost=Cost(flops=counter.flops),
     )
 
 

@@ -13,6 +13,7 @@ from tikmix_pipeline.influence.group import group_influence
 from tikmix_pipeline.influence.samples import Parts
 from tikmix_pipeline.influence.stopping import ImpliedMixture, PartTable, Stopping, measure_until_stable
 from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm.cost import NO_COST
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters import InfluenceParameters
 
@@ -28,7 +29,7 @@ def collect_until_stable(
     implied_mixture: ImpliedMixture,
     parameters: InfluenceParameters,
 ) -> Stopping:
-    """Measure growing parts of every domain; the store's notes say when and why it stopped.
+    """Measure growing parts of every domain; the store says when and why it stopped, and what finding that out took.
 
     Args:
         model: the checkpoint, on the device to work on.
@@ -44,6 +45,7 @@ def collect_until_stable(
         TikmixError: as `collect_gradients` and `group_influence`.
     """
     measured: Parts = {}
+    choosing = [curvature.cost]
 
     def tables() -> Iterator[tuple[int, PartTable]]:
         for tokens, parts in growths:
@@ -52,9 +54,17 @@ def collect_until_stable(
             found = group_influence(
                 store, curvature, memory_megabytes=parameters.memory_megabytes, device=device_of(model)
             )
+            choosing.append(found.cost)
             yield tokens, (found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
 
     stopping = measure_until_stable(tables(), implied_mixture, stable_within=parameters.stable_within)
     # measures nothing: it writes down which parts count, and why no more
-    collect_gradients(model, {"task": targets, "domain": measured}, store, key=key, notes=stopping.to_dict())
+    collect_gradients(
+        model,
+        {"task": targets, "domain": measured},
+        store,
+        key=key,
+        notes=stopping.to_dict(),
+        choosing=sum(choosing, NO_COST),
+    )
     return stopping

@@ -12,6 +12,7 @@ import numpy as np
 
 from tikmix_pipeline.influence.group import GroupInfluence
 from tikmix_pipeline.influence.stability import mean_of_defined, rank_stability
+from tikmix_pipeline.lm.cost import Cost, cost_report
 from tikmix_pipeline.parameters import InfluenceParameters
 
 
@@ -45,7 +46,12 @@ def part_rows(found: GroupInfluence) -> dict[str, Any]:
 
 
 def measurement_report(
-    found: GroupInfluence, parameters: InfluenceParameters, *, horizon: float, stopping: Mapping[str, Any]
+    found: GroupInfluence,
+    parameters: InfluenceParameters,
+    *,
+    horizon: float,
+    stopping: Mapping[str, Any],
+    cost: Mapping[str, Cost],
 ) -> dict[str, Any]:
     """Return what was measured on what, and how far it can be trusted, as plain values for JSON.
 
@@ -54,6 +60,7 @@ def measurement_report(
         parameters: how it was made.
         horizon: sum of the learning rates of the coming chunk.
         stopping: why `influence.tokens=auto` stopped, empty for a fixed amount.
+        cost: of the parts of the work, by name.
     """
     stability_T = rank_stability(found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
     lambdas = [block.damping for block in found.curvature.blocks]
@@ -72,6 +79,7 @@ def measurement_report(
         "domain_loss": _named(found.domains, found.domain_loss_K),
         "task_tokens": _named(found.tasks, found.task_tokens_TM.sum(axis=1)),
         "domain_tokens": _named(found.domains, found.domain_tokens_KL.sum(axis=1)),
+        "cost": cost_report(**cost),
     }
 
 

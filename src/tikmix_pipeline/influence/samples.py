@@ -187,7 +187,7 @@ def _query_items(tasks: TaskItems, parameters: InfluenceParameters, *, context: 
             loss=parameters.task_loss,
             pad_id=0,
         )
-        for task in tasks.tasks
+        for task in parameters.deciding(tasks.tasks)
     }
 
 

@@ -1,7 +1,7 @@
 """Part gradients on disk, so that another curvature, damping or mixture needs no backward pass.
 
     gradients.json                     which parts belong to the measurement, in order
-    <side>-<set>/<part>.safetensors    one mean gradient, with its loss and the identity of what it was measured on
+    <side>-<set>/<part>.safetensors    one mean gradient, with its loss, its cost and the identity of what it is of
 
 A part counts only under its identity: a hash of the checkpoint, the code, the precision, and the part's tokens and loss
 mask. What is left of another checkpoint is removed; parts of this one that the present sets do not name are kept, since
@@ -28,6 +28,7 @@ from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.parts import sequences
 from tikmix_pipeline.influence.tensor_file import TensorFile
+from tikmix_pipeline.lm.cost import NO_COST, Cost
 
 Side = Literal["task", "domain"]
 
@@ -98,6 +99,13 @@ class GradientStore:
         """What the collection wrote about itself."""
         return self._read().notes
 
+    @property
+    def cost(self) -> Cost:
+        """What its parts took, each once whenever it was measured, and what was spent on choosing their number."""
+        collected = self._read()
+        parts = (_description(file)["cost"] for files in collected.sets.values() for file in files)
+        return sum((Cost(**part) for part in parts), collected.choosing)
+
     def rows(
         self,
         side: Side,
@@ -135,14 +143,22 @@ class GradientStore:
 
     def holds(self, side: Side, name: str, part: int, identity: str) -> bool:
         """Tell whether a part is there, whole and of this identity."""
-        return _described(self.path(side, name, part)).get("identity") == identity
+        return _is_of(_described(self.path(side, name, part)), identity)
 
-    def write(self, side: Side, name: str, part: int, mean: MeanGradient, *, key: str, identity: str) -> None:
+    def write(
+        self, side: Side, name: str, part: int, mean: MeanGradient, *, key: str, identity: str, cost: Cost
+    ) -> None:
         """Write one part, whole or not at all."""
         from safetensors.torch import save_file
 
         path = self.path(side, name, part)
-        description = {"key": key, "identity": identity, "loss": mean.loss, "loss_tokens": mean.loss_tokens}
+        description = {
+            "key": key,
+            "identity": identity,
+            "loss": mean.loss,
+            "loss_tokens": mean.loss_tokens,
+            "cost": cost.to_dict(),
+        }
         tensors = {parameter: values.cpu().contiguous() for parameter, values in mean.gradient.items()}
         with replacing(path) as temporary:
             # one entry: safetensors writes several in any order, and equal parts should be equal bytes
@@ -161,14 +177,28 @@ class GradientStore:
                 if not any(folder.iterdir()):
                     folder.rmdir()
 
-    def finish(self, identities: Mapping[Side, Mapping[str, Sequence[str]]], notes: Mapping[str, Any]) -> None:
-        """Record which parts the measurement is made of, once all of them are there."""
+    def finish(
+        self,
+        identities: Mapping[Side, Mapping[str, Sequence[str]]],
+        notes: Mapping[str, Any],
+        choosing: Cost = NO_COST,
+    ) -> None:
+        """Record which parts the measurement is made of, once all of them are there.
+
+        Args:
+            identities: of the parts, by side and set.
+            notes: JSON-able values that are kept with the measurement.
+            choosing: what was spent on finding out how many parts are enough.
+        """
         sets = [
             {"side": side, "name": name, "parts": list(parts)}
             for side, by_name in identities.items()
             for name, parts in by_name.items()
         ]
-        write_json(self.folder / _INDEX, {"version": 1, "sets": sets, "notes": dict(notes)})
+        write_json(
+            self.folder / _INDEX,
+            {"version": 2, "sets": sets, "notes": dict(notes), "choosing": choosing.to_dict()},
+        )
         self._collected = None
 
     def path(self, side: Side, name: str, part: int) -> Path:
@@ -188,12 +218,12 @@ class GradientStore:
                 ]
                 for entry in found["sets"]
             }
-            self._collected = _Collected(sets, found["notes"])
+            self._collected = _Collected(sets, found["notes"], Cost(**found["choosing"]))
         return self._collected
 
     def _part(self, side: Side, name: str, part: int, identity: str) -> TensorFile:
         file = TensorFile.open(self.path(side, name, part))
-        if _description(file).get("identity") != identity:
+        if not _is_of(_description(file), identity):
             raise TikmixError(
                 f"{file.path} is not the gradient that was collected: it is of another checkpoint, text or setting. "
                 "Collect the gradients again."
@@ -218,6 +248,7 @@ class _Collected:
 
     sets: Mapping[tuple[str, str], list[TensorFile]]
     notes: Mapping[str, Any]
+    choosing: Cost
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -226,6 +257,11 @@ def _described(path: Path) -> dict[str, Any]:
         return _description(TensorFile.open(path))
     except TikmixError:
         return {}
+
+
+def _is_of(description: Mapping[str, Any], identity: str) -> bool:
+    # a part of a version that did not count what parts cost is of no use to a sum
+    return description.get("identity") == identity and "cost" in description
 
 
 def _description(file: TensorFile) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_state
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.trainer import train_steps
+from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
 
 if TYPE_CHECKING:
@@ -59,13 +59,42 @@ def train_branch(
         TikmixError: the checkpoint fits neither shards nor parameters, or the mixture is none of their domains.
         DivergedError: the loss or its gradient is no longer finite.
     """
+    return branch_state(
+        checkpoint,
+        shards,
+        mixture,
+        steps=steps,
+        replicate=replicate,
+        reach=reach,
+        model=model,
+        train=train,
+        schedule=schedule,
+        seed=seed,
+    ).model
+
+
+def branch_state(
+    checkpoint: Checkpoint,
+    shards: TokenShards,
+    mixture: Mapping[str, float],
+    *,
+    steps: int,
+    replicate: int = 0,
+    reach: Mapping[str, int] | None = None,
+    model: ModelParameters,
+    train: TrainParameters,
+    schedule: Schedule,
+    seed: int,
+    description: str = "Training",
+) -> TrainingState:
+    """Train as `train_branch` does, and return all that is needed to go on."""
     checkpoint.require_tokenizer(shards.tokenizer_digest)
     state = restore_state(checkpoint, shards, mixture, model=model, train=train, seed=seed)
     windows = reach if reach is not None else dict.fromkeys(shards.domains, steps * train.batch_size)
     state.stream.skip({domain: replicate * count for domain, count in windows.items()})
     state.stream.set_weights(mixture)
-    train_steps(state, train, schedule, last_step=state.step + steps)
-    return state.model
+    train_steps(state, train, schedule, last_step=state.step + steps, description=description)
+    return state
 
 
 def windows_in_reach(mixtures: Iterable[Mapping[str, float]], *, steps: int, batch_size: int) -> dict[str, int]:

@@ -1,26 +1,39 @@
 """What a computation costs: the tokens that pass through a model, and floating-point operations.
 
-Operations are counted by PyTorch as they are dispatched (matrix products and attention; what is elementwise is left
-out, as in every published figure), plus symmetric eigendecompositions, which PyTorch does not count. Training costs the
-same for every token, so that one pass over a model without storage is enough to know it.
+Operations are counted as PyTorch dispatches them: matrix products and attention, as in every published figure, and
+symmetric eigendecompositions, which PyTorch does not count. What is elementwise is left out, and so is what a fused
+attention does again on its way back: the count is the same for every kernel and on every device. Attention counts in
+full, also where a causal kernel skips half of it.
 
-Axes: B sequences, S positions.
+Counting takes some 10 µs per operation, which a small model would notice. So what is done many times is counted once
+per shape of a batch (`ShapeCounter`), or for sequences of two lengths (`SequenceFlops`): a transformer's operations are
+a linear and a quadratic term in the length, and those of a batch are those of its sequences.
+
+Axes: B sequences, S tokens of a sequence, P = S - 1 positions that pass through the model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.lm.loss import device_of, next_token_logits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _EIGENDECOMPOSITION = 9
 """Operations of a symmetric eigendecomposition with vectors, in units of n³ (Golub and Van Loan, 8.3)."""
+
+_ATTENTION = ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
 
 
 @dataclass(frozen=True)
@@ -33,31 +46,180 @@ class Cost:
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.tokens + other.tokens, self.flops + other.flops)
 
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(self.tokens * times, self.flops * times)
+
     def to_dict(self) -> dict[str, float]:
         """Return plain values for JSON."""
         return asdict(self)
 
 
+NO_COST = Cost()
+
+
+def cost_report(**parts: Cost) -> dict[str, Any]:
+    """Return the sum of the parts, and each of them, as plain values for JSON."""
+    total = sum(parts.values(), NO_COST)
+    return {**total.to_dict(), "parts": {name: part.to_dict() for name, part in parts.items()}}
+
+
+def tokens_read(batch: TokenBatch) -> int:
+    """Return the tokens that pass through the model for a batch: padding, and what predicts nothing, left out."""
+    length = batch.loss_BS.shape[1]
+    last_B = length - 1 - batch.loss_BS[:, ::-1].argmax(axis=1)
+    return int(last_B[batch.loss_BS.any(axis=1)].sum())
+
+
 class Counter:
-    """The operations that were executed inside a `counting` block; complete once the block has ended."""
+    """The operations that were executed inside a `counting` block, so far."""
 
     flops: float = 0.0
 
 
 @contextmanager
 def counting() -> Iterator[Counter]:
-    """Count the operations of the block."""
+    """Count the operations of the block; those of a block inside it too."""
     counter = Counter()
-    mode = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._linalg_eigh: _eigendecomposition})
-    try:
-        with mode:
-            yield counter
-    finally:
-        counter.flops = float(mode.get_total_flops())
+    with _Counting(counter):
+        yield counter
 
 
-def _eigendecomposition(shape: tuple[int, ...], *_: Any, **__: Any) -> int:
-    return torch.Size(shape[:-2]).numel() * _EIGENDECOMPOSITION * shape[-1] ** 3
+class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    supports_higher_order_operators = True
+
+    def __init__(self, counter: Counter) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._counter = counter
+        self._formulas = _formulas()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        del types
+        out = func(*args, **(kwargs or {}))
+        formula = self._formulas.get(getattr(func, "_overloadpacket", None))
+        if formula is not None:
+            self._counter.flops += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+@lru_cache(maxsize=1)
+def _formulas() -> Mapping[Any, Callable[..., float]]:
+    """Return the operations of every operator that counts, from its arguments."""
+    aten = torch.ops.aten
+    formulas: dict[Any, Callable[..., float]] = {**flop_registry, aten._linalg_eigh: _eigendecomposition}
+    # as in the registry, which takes several times as long over the shapes
+    formulas |= {aten.mm: _product, aten.bmm: _product, aten.addmm: _added_product, aten.baddbmm: _added_product}
+    for kernel in _ATTENTION:
+        formulas[getattr(aten, f"_scaled_dot_product_{kernel}")] = _attention
+        formulas[getattr(aten, f"_scaled_dot_product_{kernel}_backward")] = _attention_backward
+    return formulas
+
+
+def _product(left: Tensor, _right: Tensor, *_: Any, out_val: Tensor, **__: Any) -> float:
+    return 2 * out_val.numel() * left.shape[-1]
+
+
+def _added_product(_added: Tensor, left: Tensor, _right: Tensor, *_: Any, out_val: Tensor, **__: Any) -> float:
+    return 2 * out_val.numel() * left.shape[-1]
+
+
+def _eigendecomposition(matrices: Tensor, *_: Any, **__: Any) -> float:
+    return matrices.shape[:-2].numel() * _EIGENDECOMPOSITION * matrices.shape[-1] ** 3
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> float:
+    return float(sdpa_flop_count(query.shape, key.shape, value.shape))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(_gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> float:
+    return 2 * _attention(query, key, value)
+
+
+@dataclass
+class ShapeCounter:
+    """Operations of passes over batches, counted for the first batch of a shape and taken from there for the rest.
+
+    Attributes:
+        cost: of all batches so far.
+        flops_by_shape: of one batch, by its sequences, tokens and loss-carrying tokens.
+    """
+
+    cost: Cost = NO_COST
+    flops_by_shape: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def batch(self, batch: TokenBatch) -> Iterator[None]:
+        """Add the cost of what the block does with a batch."""
+        shape = "x".join(map(str, (*batch.tokens_BS.shape, batch.loss_tokens)))
+        if shape in self.flops_by_shape:
+            yield
+        else:
+            with counting() as counter:
+                yield
+            self.flops_by_shape[shape] = counter.flops
+        self.cost += Cost(tokens_read(batch), self.flops_by_shape[shape])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, for `of_dict` to go on from."""
+        return {"cost": self.cost.to_dict(), "flops_by_shape": self.flops_by_shape}
+
+    @classmethod
+    def of_dict(cls, content: Mapping[str, Any]) -> "ShapeCounter":
+        """Read what `to_dict` returned."""
+        return cls(Cost(**content["cost"]), dict(content["flops_by_shape"]))
+
+
+@dataclass(frozen=True)
+class SequenceFlops:
+    """Operations of passes over sequences, by their length.
+
+    Attributes:
+        per_token: of a token, whatever the sequence.
+        per_pair: of a token with each of the sequence's.
+    """
+
+    per_token: Fraction
+    per_pair: Fraction
+
+    @classmethod
+    def of(cls, model: nn.Module, longest: int, *, training: bool) -> "SequenceFlops":
+        """Count one sequence of `longest` positions and one of half as many.
+
+        Args:
+            model: a causal language model in evaluation mode, on the device to work on; left as it was.
+            longest: positions.
+            training: count a pass forward and one back to all trainable parameters, instead of one forward.
+        """
+        shorter = max(1, longest // 2)
+        short, long = (Fraction(_count_sequence(model, length, training), length) for length in (shorter, longest))
+        per_pair = (long - short) / (longest - shorter) if longest > shorter else Fraction(0)
+        return cls(long - per_pair * longest, per_pair)
+
+    def cost(self, batches: Iterable[TokenBatch]) -> Cost:
+        """Return the cost of a pass over each batch; operations are those of the padding too."""
+        return sum((self._of_batch(batch) for batch in batches), NO_COST)
+
+    def of_windows(self, windows: int, context: int) -> Cost:
+        """Return the cost of a pass over so many sequences of `context` positions."""
+        return Cost(windows * context, self._flops(windows, context))
+
+    def _of_batch(self, batch: TokenBatch) -> Cost:
+        sequences, length = batch.tokens_BS.shape
+        return Cost(tokens_read(batch), self._flops(sequences, length - 1))
+
+    def _flops(self, sequences: int, positions: int) -> float:
+        return float(round(sequences * positions * (self.per_token + self.per_pair * positions)))
+
+
+def _count_sequence(model: nn.Module, positions: int, training: bool) -> int:
+    tokens_BS = torch.zeros(1, positions + 1, dtype=torch.long, device=device_of(model))
+    with counting() as counter, torch.set_grad_enabled(training):
+        logits_BPV = next_token_logits(model, tokens_BS)
+        if training:
+            trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            torch.autograd.grad(logits_BPV.sum(), trainable, allow_unused=True)
+    return int(counter.flops)
 
 
 def training_cost(config: "PretrainedConfig", *, context: int, tokens: int) -> Cost:

@@ -1,8 +1,10 @@
 """Bounds on each domain's weight, from the user and from how much text there is.
 
 A domain may not be read more than `optimize.max_epochs` times by the end of the coming chunk of C tokens:
-`w_j · C + consumed_j ≤ max_epochs · available_j`. Every bound remembers where it comes from, so that a report can say
-what to change, and bounds that no mixture satisfies are refused with the parameters that clash.
+`w_j · C + consumed_j ≤ max_epochs · available_j`. Nor may its weight move further than `optimize.max_change` from the
+mixture in force: influence is local, and says little of mixtures far away. Every bound remembers where it comes from,
+so that a report can say what to change, and bounds that no mixture satisfies are refused with the parameters that
+clash.
 
 Axes: K domains.
 """
@@ -40,12 +42,12 @@ class Limit:
 
     Attributes:
         weight: the bound.
-        reason: `simplex` (a weight is from 0 to 1), `user` or `repetition`.
+        reason: `simplex` (a weight is from 0 to 1), `user`, `repetition` or `change`.
         parameter: the parameter that sets it; empty for the simplex.
     """
 
     weight: float
-    reason: Literal["simplex", "user", "repetition"] = "simplex"
+    reason: Literal["simplex", "user", "repetition", "change"] = "simplex"
     parameter: str = ""
 
     def __str__(self) -> str:
@@ -112,6 +114,34 @@ def mixture_bounds(parameters: OptimizeParameters, supplies: Mapping[str, Supply
     _refuse_too_high(bounds)
     _refuse_too_low(bounds, parameters, supplies, chunk_tokens)
     return bounds
+
+
+def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float) -> Bounds:
+    """Return the bounds narrowed to weights that differ from the mixture in force by at most `max_change`.
+
+    What the other bounds ask for goes first: where they have moved away from the mixture in force, the distance is
+    taken from the nearest mixture inside them. So there is always a mixture left.
+
+    Args:
+        bounds: of the coming chunk.
+        current: the weights in force, by domain.
+        max_change: δ of `|w_j − current_j| ≤ δ`.
+    """
+    current_K = bounds.project(np.array([current[domain] for domain in bounds.domains]))
+
+    def nearer(limit: Limit, reach: float, tighter: bool) -> Limit:
+        return Limit(reach, "change", "optimize.max_change") if tighter else limit
+
+    reaches = [(weight - max_change, weight + max_change) for weight in current_K.tolist()]
+    return Bounds(
+        domains=bounds.domains,
+        lower=tuple(
+            nearer(limit, low, low > limit.weight) for limit, (low, _) in zip(bounds.lower, reaches, strict=True)
+        ),
+        upper=tuple(
+            nearer(limit, high, high < limit.weight) for limit, (_, high) in zip(bounds.upper, reaches, strict=True)
+        ),
+    )
 
 
 def unlimited_bounds(parameters: OptimizeParameters, domains: Iterable[str]) -> Bounds:

@@ -46,6 +46,7 @@ class Decision:
         optimality_gap: no mixture within the constraints has an objective lower by more than this.
         binding: the constraints that hold the mixture back, dearest first.
         notes: what a reader should know, in sentences.
+        anchor_K: the mixture that the entropy is relative to; None for the uniform one.
     """
 
     domains: tuple[str, ...]
@@ -61,6 +62,7 @@ class Decision:
     optimality_gap: float
     binding: tuple[Binding, ...]
     notes: tuple[str, ...]
+    anchor_K: FloatArray | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain types that JSON can hold."""
@@ -83,4 +85,5 @@ class Decision:
             "optimality_gap": self.optimality_gap,
             "binding": [vars(binding).copy() for binding in self.binding],
             "notes": list(self.notes),
+            "anchor": None if self.anchor_K is None else by_domain(self.anchor_K),
         }

@@ -24,6 +24,9 @@ from tikmix_pipeline.parameters.decision import OptimizeParameters
 _VISIBLE = 1e-6
 """A constraint binds if it has no more room than this and loosening it would pay by more than this per unit."""
 
+_LEAST_ANCHOR = 0.01
+"""The share of the uniform mixture in any anchor."""
+
 _WORTH_SAYING = 1e-3
 """The share of the objective that may be left to gain without a note."""
 
@@ -36,6 +39,7 @@ def solve_direct(
     *,
     domains: Sequence[str],
     tasks: Sequence[str],
+    current_K: FloatArray | None = None,
 ) -> Decision:
     """Return the best mixture for an influence matrix, and why it is the best.
 
@@ -48,6 +52,7 @@ def solve_direct(
         parameters: α, β, γ and whether the Pareto constraint holds.
         domains: names of axis K.
         tasks: names of axis T.
+        current_K: the mixture in force, where `optimize.anchor` asks for it; None stands for the prior.
 
     Raises:
         TikmixError: an influence is not a finite number.
@@ -58,8 +63,13 @@ def solve_direct(
         raise ValueError(f"influence is over the domains {tuple(domains)}, the bounds are over {bounds.domains}")
     normaliser_T = normaliser(influence_TK)
     counting = np.flatnonzero(influence_TK.any(axis=1)).tolist()
+    anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
     objective = Objective(
-        (influence_TK / normaliser_T[:, None])[counting], parameters.uniformity, parameters.gain, parameters.entropy
+        (influence_TK / normaliser_T[:, None])[counting],
+        parameters.uniformity,
+        parameters.gain,
+        parameters.entropy,
+        anchor_K,
     )
     reference_K = bounds.project(prior_K)
     solution = minimise(objective, bounds, reference_K, pareto=parameters.pareto)
@@ -80,8 +90,15 @@ def solve_direct(
         terms=objective.terms(solution.weights_K),
         optimality_gap=solution.gap,
         binding=tuple(sorted(binding, key=lambda constraint: -constraint.price)),
+        anchor_K=anchor_K,
         notes=(*normaliser_notes(influence_TK, tasks), *_notes(solution, bounds, prior_K, reference_K)),
     )
+
+
+def _anchor(weights_K: FloatArray) -> FloatArray:
+    """Return a mixture to be anchored to: a little of every domain, so that one that was left out may come back."""
+    floor = _LEAST_ANCHOR / len(weights_K)
+    return (1 - _LEAST_ANCHOR) * weights_K + floor
 
 
 def _binding_bounds(solution: Solution, objective: Objective, bounds: Bounds) -> Iterator[Binding]:

@@ -16,17 +16,20 @@ from tikmix_pipeline.mixture.normaliser import magnitude
 from tikmix_pipeline.mixture.simplex import FloatArray
 
 
-def remember(influences: Sequence[FloatArray]) -> FloatArray:
+def remember(influences: Sequence[FloatArray], stderrs: Sequence[FloatArray] | None = None) -> FloatArray:
     """Return the running mean of the task-normalised influence, in the units of the last round.
 
-    `S̄[t, j] = m_R,t · (1/R) Σ_r S_r[t, j] / m_r,t` with `m_r,t = max_k |S_r[t, k]|`. Gradients shrink as training goes
-    on, so every round's rows are first brought to [−1, 1], where each has the same say. (By the largest *absolute*
-    influence: the paper's `max_k S` may be next to nothing in one round, whose noise would then drown the others.)
-    Multiplying by the last round's magnitude gives expected gains in today's units; the decision itself does not
-    depend on the scale of a row.
+    `S̄[t, j] = m_R,t · Σ_r p_r,t S_r[t, j] / m_r,t` with `m_r,t = max_k |S_r[t, k]|`. All rounds have the same say,
+    `p_r,t = 1/R`, or as much as they are certain: `p_r,t ∝ m_r,t² / mean_j stderr_r[t, j]²`. Gradients shrink as
+    training goes on, so every round's rows are first brought to [−1, 1]. (By the largest *absolute* influence: the
+    paper's `max_k S` may be next to nothing in one round, whose noise would then drown the others.) Multiplying by the
+    last round's magnitude gives expected gains in today's units; the decision itself does not depend on the scale of a
+    row.
 
     Args:
         influences: S of each round, oldest first, all over the same tasks and domains.
+        stderrs: the standard errors of each, to weigh the rounds by; where a task of any round has none, its rounds
+            have the same say.
 
     Returns:
         (T, K); after one round, that round's influence itself.
@@ -35,8 +38,15 @@ def remember(influences: Sequence[FloatArray]) -> FloatArray:
         TikmixError: the rounds differ in their numbers of tasks or domains.
     """
     factors_RT = in_todays_units(influences)
-    mean_TK: FloatArray = (np.stack(influences) * factors_RT[:, :, None]).mean(axis=0)
-    return mean_TK
+    rows_RTK = np.stack(influences) * factors_RT[:, :, None]
+    if stderrs is None:
+        mean_TK: FloatArray = rows_RTK.mean(axis=0)
+        return mean_TK
+    variance_RT = (np.square(np.stack(stderrs)).mean(axis=2)) * factors_RT**2
+    certain_T = (np.isfinite(variance_RT) & (variance_RT > 0)).all(axis=0)
+    precision_RT = 1 / np.where(certain_T, variance_RT, 1.0)
+    weighted_TK: FloatArray = np.einsum("rt,rtk->tk", precision_RT / precision_RT.sum(axis=0), rows_RTK)
+    return weighted_TK
 
 
 def in_todays_units(influences: Sequence[FloatArray]) -> FloatArray:

@@ -1,8 +1,9 @@
 """The objective of TiKMiX-D, its gradient, and a bound on how much better any mixture could be.
 
-`F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·H(w)` with `P̂ = Ŝ w`. It is convex: the standard deviation of an affine function is,
-the gain is linear, and the entropy is concave. So there is one best value, and the multipliers of a solution prove how
-near it comes (`lower_bound`).
+`F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·(H(w) + w·ln q)` with `P̂ = Ŝ w`. The last term is `γ·KL(w ‖ q)`, the distance from an
+anchor q; for the uniform one it is the paper's entropy, and the constant `w·ln q` is left out. F is convex: the
+standard deviation of an affine function is, the gain is linear, and the entropy is concave. So there is one best value,
+and the multipliers of a solution prove how near it comes (`lower_bound`).
 
 Axes: T tasks, K domains.
 """
@@ -29,21 +30,27 @@ class Objective:
         uniformity: α.
         gain: β.
         entropy: γ.
+        anchor_K: q, positive; None for the uniform mixture.
     """
 
     normalised_TK: FloatArray
     uniformity: float
     gain: float
     entropy: float
+    anchor_K: FloatArray | None = None
 
     def terms(self, weights_K: FloatArray) -> dict[str, float]:
-        """Return `std(P̂)` over tasks, `ΣP̂` and `H(w)`, each without its weight."""
+        """Return `std(P̂)` over tasks, `ΣP̂` and `H(w) + w·ln q`, each without its weight."""
         gains_T = self.normalised_TK @ weights_K
         return {
             "std": float(gains_T.std()) if gains_T.size else 0.0,
             "gain": float(gains_T.sum()),
-            "entropy": entropy(weights_K),
+            "entropy": entropy(weights_K) + self._pull(weights_K),
         }
+
+    def _pull(self, weights_K: FloatArray) -> float:
+        """Return `w·ln q`, what is linear in the distance from the anchor."""
+        return 0.0 if self.anchor_K is None else float(weights_K @ np.log(self.anchor_K))
 
     def value(self, weights_K: FloatArray, kink: float = 0.0) -> float:
         """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std."""
@@ -56,16 +63,17 @@ class Objective:
         return self._slope(weights_K) + self.entropy * (np.log(np.maximum(weights_K, _EMPTY)) + 1)
 
     def _slope(self, weights_K: FloatArray) -> FloatArray:
-        """Return `c(w) = α Ŝᵀ(P̂ − mean P̂) / (T √(std² + KINK²)) − β Ŝᵀ1`, the gradient but for the entropy's.
+        """Return `c(w) = α Ŝᵀ(P̂ − mean P̂) / (T √(std² + KINK²)) − β Ŝᵀ1 − γ ln q`, the gradient but for the entropy's.
 
-        As std is convex and homogeneous, `α·std(Ŝ v) − β·Σ(Ŝ v) ≥ c(w)·v` for every mixture v.
+        As std is convex and homogeneous, `α·std(Ŝ v) − β·Σ(Ŝ v) − γ v·ln q ≥ c(w)·v` for every mixture v.
         """
+        anchored_K = np.zeros_like(weights_K) if self.anchor_K is None else self.entropy * np.log(self.anchor_K)
         gains_T = self.normalised_TK @ weights_K
         if not gains_T.size:
-            return np.zeros_like(weights_K)
+            return -anchored_K
         pull_T = self.uniformity * (gains_T - gains_T.mean()) / (len(gains_T) * np.hypot(gains_T.std(), KINK))
         slope_K: FloatArray = self.normalised_TK.T @ (pull_T - self.gain)
-        return slope_K
+        return slope_K - anchored_K
 
     def lower_bound(
         self,

@@ -5,6 +5,8 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, NonNegativeInt, model_validator
 
 from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.baselines import BaselineParameters
+from tikmix_pipeline.parameters.comparison import CompareParameters
 from tikmix_pipeline.parameters.corpus import CorpusParameters
 from tikmix_pipeline.parameters.decision import OptimizeParameters, ReweightParameters, TikmixParameters
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
@@ -32,6 +34,8 @@ class RunParameters(ParameterGroup):
     sweep: SweepParameters = SweepParameters()
     reweight: ReweightParameters = ReweightParameters()
     tikmix: TikmixParameters = TikmixParameters()
+    baselines: BaselineParameters = BaselineParameters()
+    compare: CompareParameters = CompareParameters()
     # the group is called `validate`, which is a method of every pydantic model
     validation: ValidateParameters = Field(default=ValidateParameters(), alias="validate")
 
@@ -45,6 +49,8 @@ class RunParameters(ParameterGroup):
 
 
 __all__ = [
+    "BaselineParameters",
+    "CompareParameters",
     "CorpusParameters",
     "InfluenceParameters",
     "ModelParameters",

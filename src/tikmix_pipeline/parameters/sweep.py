@@ -101,6 +101,9 @@ class SweepParameters(ParameterGroup):
     """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains."""
     require_better: bool = True
     """Keep D's mixture if the surrogate predicts no better than the additive influence `S w`."""
+    choose: Literal["predicted", "measured"] = "predicted"
+    """`predicted` is the mixture that the surrogate finds; `measured` the candidate whose mean response over the
+    targets was the best, with no surrogate's word in it."""
     search: SearchParameters = SearchParameters()
 
     @property
@@ -117,6 +120,8 @@ class SweepParameters(ParameterGroup):
         table = self.table
         if self.response == "table" and not (table.ratios and table.metrics):
             raise ValueError("response=table needs table.ratios and table.metrics, the paths of two CSV files")
+        if self.choose == "measured" and self.response != "lookahead":
+            raise ValueError("choose=measured takes the best of mixtures that were trained on: set response=lookahead")
         if (table.test_ratios is None) != (table.test_metrics is None):
             raise ValueError("table.test_ratios and table.test_metrics go together: give both or neither")
         if self.exact > self.candidates:

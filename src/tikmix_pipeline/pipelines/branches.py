@@ -33,7 +33,7 @@ def branch_rates(train: TrainParameters, *, steps: int, anneal: bool, rounds: in
     return {name: train.learning_rate * factor for name, factor in ends.items()}
 
 
-_OF_TARGETS = {"targets", "task_loss"}
+_OF_TARGETS = {"targets", "tasks", "task_loss"}
 _OF_HELDOUT = {"tokens", "items_per_task", "micro_batches"}
 
 

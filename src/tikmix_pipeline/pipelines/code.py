@@ -19,7 +19,7 @@ from typing import Any
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
-    *("corpus", "influence", "lm", "mixture"),
+    *("baselines", "corpus", "influence", "lm", "mixture"),
     *("pipelines.branches", "pipelines.decisions", "pipelines.figures"),
     *("pipelines.measuring", "pipelines.sweep_figures"),
 )

@@ -11,11 +11,15 @@ def coming_bounds(
     checkpoint: Checkpoint, corpus: TokenShards, optimize: OptimizeParameters, train: TrainParameters
 ) -> Bounds:
     """Return the bounds on each domain's share of the chunk that follows a checkpoint."""
-    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds, within_reach
 
     read = checkpoint.tokens_read()
     supplies = {domain: Supply(corpus.tokens(domain), read.get(domain, 0)) for domain in corpus.domains}
-    return mixture_bounds(optimize, supplies, train.tokens_per_chunk)
+    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
+    current = checkpoint.mixture()
+    if optimize.max_change is None or current is None:
+        return bounds
+    return within_reach(bounds, current, optimize.max_change)
 
 
 def remembered(tables: Sequence[Table], domains: Sequence[str], tikmix: TikmixParameters) -> tuple[list[str], Any]:
@@ -24,12 +28,15 @@ def remembered(tables: Sequence[Table], domains: Sequence[str], tikmix: TikmixPa
 
     matrices = [influence_matrix(table, domains) for table in tables]
     tasks, influence_TK = matrices[-1]
-    return tasks, remember([matrix for _, matrix in matrices]) if tikmix.memory == "mean" else influence_TK
+    if tikmix.memory == "none":
+        return tasks, influence_TK
+    errors = [influence_matrix(table, domains, "stderr")[1] for table in tables]
+    return tasks, remember([matrix for _, matrix in matrices], errors if tikmix.memory == "precision" else None)
 
 
-def influence_matrix(table: Table, domains: Sequence[str]) -> tuple[list[str], Any]:
-    """Turn a table of `task, domain, influence` into task names and a (T, K) matrix."""
+def influence_matrix(table: Table, domains: Sequence[str], values: str = "influence") -> tuple[list[str], Any]:
+    """Turn a table of `task, domain, influence, stderr` into task names and a (T, K) matrix of one of the last two."""
     import pandas as pd
 
-    wide = table.pivot(index="task", columns="domain", values="influence").loc[pd.unique(table["task"]), [*domains]]
+    wide = table.pivot(index="task", columns="domain", values=values).loc[pd.unique(table["task"]), [*domains]]
     return list(wide.index), wide.to_numpy(dtype="float64")

@@ -40,6 +40,8 @@ def _is_done(context: RunContext, name: str, recipe: Recipe) -> bool:
 @lru_cache(maxsize=1)
 def expected_recipes(context: RunContext) -> Mapping[str, Recipe]:
     """Return the recipe of every artifact of the loop, its validation and its sweep under the current parameters."""
+    from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
+    from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
     from tikmix_pipeline.pipelines.recipes import recipes_of
     from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
     from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline, unrolled
@@ -47,10 +49,13 @@ def expected_recipes(context: RunContext) -> Mapping[str, Recipe]:
 
     def recipes_with(loop: Pipeline, rounds: int) -> dict[str, Recipe]:
         beside = [validation_of_round(number) for number in range(rounds)]
-        # where the surrogate decides, the loop has the sweep
-        if context.parameters.sweep.response != "table" and context.parameters.tikmix.strategy != "surrogate":
+        beside += [part(number) for number in range(rounds) for part in (influence_of_round, decision_of_round)]
+        if context.parameters.sweep.response != "table":
             beside += [sweep_of_round(number) for number in range(rounds)]
-        return recipes_of(Pipeline([loop, *beside]), context.parameters, context.root)
+        # what the strategy needs of these is in the loop already
+        within = {node.name for node in loop.nodes}
+        apart = [node for part in beside for node in part.nodes if node.name not in within]
+        return recipes_of(Pipeline([*loop.nodes, *apart]), context.parameters, context.root)
 
     recipes = recipes_with(create_pipeline(), context.parameters.tikmix.rounds)
     if context.rounds > context.parameters.tikmix.rounds:
@@ -65,6 +70,14 @@ def recipes_of_tables(context: RunContext) -> Mapping[str, Recipe]:
     from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_tables
 
     return recipes_of(sweep_of_tables(), context.parameters, context.root)
+
+
+def recipes_of_comparison(context: RunContext) -> Mapping[str, Recipe]:
+    """Return the recipe of every artifact of a comparison, which follows from the recipes of its arms."""
+    from tikmix_pipeline.pipelines.compare.pipeline import create_pipeline
+    from tikmix_pipeline.pipelines.recipes import recipes_of
+
+    return recipes_of(create_pipeline(), context.parameters, context.root)
 
 
 def artifact_path(context: RunContext, name: str) -> Path:

@@ -53,7 +53,16 @@ def _of_influence(table: Any, number: int) -> Metrics:
 
 def _of_measurement(report: Mapping[str, Any], number: int) -> Metrics:
     stability = report["rank_stability"]["tasks"]
-    return [(f"rank_stability/{task}", value, number) for task, value in stability.items() if value is not None]
+    ranked = [(f"rank_stability/{task}", value, number) for task, value in stability.items() if value is not None]
+    return [*ranked, *_of_cost(report["cost"], "cost", number)]
+
+
+def _of_sweep_cost(report: Mapping[str, Any], number: int) -> Metrics:
+    return _of_cost(report["cost"], "cost/sweep", number)
+
+
+def _of_cost(cost: Mapping[str, Any], prefix: str, number: int) -> Metrics:
+    return [(f"{prefix}/{unit}", cost[unit], number) for unit in ("tokens", "flops")]
 
 
 def _of_validation(table: Any, number: int) -> Metrics:
@@ -91,6 +100,7 @@ METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "measurement": _of_measurement,
     "mixture": _of_mixture,
     "validation": _of_validation,
+    "sweep_cost": _of_sweep_cost,
     "sweep_quality": _of_sweep_quality,
 }
 """How a dataset of that kind, of a given round, becomes metrics."""

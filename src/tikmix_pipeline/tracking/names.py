@@ -7,13 +7,18 @@ TABLES = {
     *("evaluation", "final_evaluation", "influence", "mixture_rows", "branch_losses", "predictions", "validation"),
     *("sweep_quality", "sweep_predictions", "sweep_importance", "sweep_trace", "sweep_exact"),
 }
-DOCUMENTS = {"decision", "measurement", "summary", "sweep_decision", "sweep_design"}
+COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
+DOCUMENTS = {"decision", "baseline", "measurement", "summary", "sweep_cost", "sweep_decision", "sweep_design"}
 SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}
 _FIGURES = {
     *("influence_figure", "validation_figure", "candidates_figure"),
     *("surrogate_figure", "importance_figure", "search_figure"),
 }
-_LOGGED_ONCE = {"corpus", "final_evaluation", "summary", "mixture_figure", "bits_per_byte_figure"}
+_LOGGED_ONCE = {
+    *("corpus", "final_evaluation", "summary", "mixture_figure", "bits_per_byte_figure"),
+    *COMPARISONS,
+    *(f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")),
+}
 _LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *_FIGURES} - _LOGGED_ONCE
 
 

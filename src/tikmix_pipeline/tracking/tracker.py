@@ -11,11 +11,14 @@ from tikmix_pipeline.datasets.recipes import flatten
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run_context import RunContext
 from tikmix_pipeline.tracking.metrics import METRICS, Metrics
-from tikmix_pipeline.tracking.names import DOCUMENTS, SWEEP_PARTS, TABLES, split_name
+from tikmix_pipeline.tracking.names import COMPARISONS, DOCUMENTS, SWEEP_PARTS, TABLES, split_name
 from tikmix_pipeline.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.tracking.tags import run_tags
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+PARENT_RUN = "TIKMIX_PARENT_RUN"
+"""The variable of the environment that tells an arm of a comparison whose child its run is."""
 
 _EXPERIMENT = "tikmix"
 _PARAMETER_LENGTH = 6000
@@ -44,7 +47,8 @@ class Tracker:
         try:
             self._client = mlflow.MlflowClient(elsewhere or f"sqlite:///{root.as_posix()}/mlflow.db")
             self._experiment_id = self._find_experiment(None if elsewhere else (root / "mlartifacts").as_uri())
-            self._run_id = self._create_run(self._name, {})
+            parent = os.environ.get(PARENT_RUN)
+            self._run_id = self._create_run(self._name, {"mlflow.parentRunId": parent} if parent else {})
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise TikmixError(
                 f"The MLflow store cannot be used ({getattr(error, 'message', error)}). Move mlflow.db away if it is "
@@ -104,7 +108,7 @@ class Tracker:
             self._client.log_dict(self._run_id, value, f"{kind}{place}.json")
         elif kind in SWEEP_PARTS:
             self._log_sweep(kind, value, number)
-        if kind in TABLES:
+        if kind in TABLES | COMPARISONS:
             self._log_table(kind, value, f"tables{place}")
         if kind in METRICS:
             metrics = METRICS[kind](value, number)
@@ -196,7 +200,13 @@ class Tracker:
             self._run_id, "mlflow.note.content", f"```\n{text.strip()[: _DESCRIPTION_LENGTH - 8]}\n```"
         )
 
+    def adopt(self) -> None:
+        """Make the runs of processes that are started from here on children of this one."""
+        os.environ[PARENT_RUN] = self._run_id
+
     def close(self, status: str) -> None:
         """End the run and its rounds."""
+        if os.environ.get(PARENT_RUN) == self._run_id:
+            del os.environ[PARENT_RUN]
         for run_id in [*self._rounds.values(), self._run_id]:
             self._client.set_terminated(run_id, status)

@@ -67,7 +67,7 @@ def edit(old: str, new: str):
         lambda folder: (folder / "factors.json").unlink(),
         lambda folder: (folder / "factors.json").write_text("[]"),
         lambda folder: (folder / "factors.json").write_text("{"),
-        edit('"version": 1', '"version": 0'),
+        edit('"version": 2', '"version": 1'),
         edit('"seed"', '"sead"'),
         edit('"transposed"', '"tranposed"'),
     ],

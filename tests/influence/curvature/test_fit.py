@@ -1,11 +1,15 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 from curvature_fits import FISHER_KINDS, block_of, dense, fit, fit_curvature, precondition, use
-from influence_oracle import VOCABULARY, flatten, random_batches, random_gradient, tiny_model
+from influence_oracle import VOCABULARY, ToyLM, flatten, random_batches, random_gradient, tiny_model
+from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.cost import Cost, ShapeCounter, counting
 
 FAMILIES = [("llama", True), ("qwen2", False), ("gpt_neox", False), ("gpt2", True)]
 
@@ -135,3 +139,38 @@ def test_batches_without_loss_change_nothing():
     silent = TokenBatch(batches[0].tokens_BS, np.zeros_like(batches[0].loss_BS))
     first, second = fit(model, batches), fit(model, [silent, batches[0], silent, batches[1]])
     assert all((first.tensors[name] == second.tensors[name]).all() for name in first.tensors)
+
+
+def test_cost_of_kfac_is_what_pen_and_paper_say():
+    """Width 4 in the middle, 11 tokens in the vocabulary, biases; two equal batches of 3 x 6 predictions."""
+    batches = random_batches(1, loss="all")
+    forward = 4 * 4 + 4 * 11
+    backward = 11 * 4 + 4 * 4
+    grams = 5 * 5 + 4 * 4 + 4 * 4 + 5 * 5  # inputs and gradients of the middle, gradients of the lookup, head's inputs
+    assert fit(ToyLM(nn.Linear(4, 4)), batches).cost == Cost(36, 2 * 36 * (forward + backward + grams))
+
+
+@pytest.mark.parametrize("kind", FISHER_KINDS)
+def test_cost_taken_from_batches_of_the_same_shape_is_that_of_counting_all(kind, monkeypatch):
+    batches = random_batches(1, batches=6, loss="all")
+    found = fit(tiny_model("llama"), batches, kind).cost
+    monkeypatch.setattr(ShapeCounter, "batch", _count_each)
+    each = fit(tiny_model("llama"), batches, kind).cost
+    assert found.tokens == each.tokens == 6 * 3 * 6 * (2 if kind == "ekfac" else 1)
+    assert found.flops == pytest.approx(each.flops, rel=0.01)
+
+
+@contextlib.contextmanager
+def _count_each(counter: ShapeCounter, batch: TokenBatch):
+    with counting() as found:
+        yield
+    counter.cost += Cost(batch.loss_tokens, found.flops)
+
+
+@pytest.mark.parametrize("kind", FISHER_KINDS)
+def test_counting_changes_no_bit(kind, monkeypatch):
+    batches = random_batches(1, batches=2)
+    counted = fit(tiny_model("gpt2", tied=True), batches, kind).tensors
+    monkeypatch.setattr(ShapeCounter, "batch", lambda *_: contextlib.nullcontext())
+    plain = fit(tiny_model("gpt2", tied=True), batches, kind).tensors
+    assert all(torch.equal(counted[name], values) for name, values in plain.items())

@@ -16,6 +16,7 @@ from tikmix_pipeline.influence.curvature.layers import chosen_parameters
 from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureReport
 from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, Filter
 from tikmix_pipeline.influence.gradients import trainable_parameters
+from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
 from tikmix_pipeline.parameters.training import TrainParameters
@@ -28,10 +29,12 @@ class Curvature:
     Attributes:
         blocks: cover every trainable parameter of the chosen groups once; the rest take no part.
         report: how, and with what λ.
+        cost: of the decompositions, without that of the factors.
     """
 
     blocks: tuple[EigenBlock, ...]
     report: CurvatureReport
+    cost: Cost = NO_COST
 
 
 def build_curvature(
@@ -63,10 +66,11 @@ def build_curvature(
         blocks = identity_blocks(model, groups)
         return Curvature(tuple(blocks), _report(parameters, model, blocks))
     damping = Damping(parameters.damping, parameters.damping_unit, horizon)
-    if parameters.curvature == "adam":
-        blocks = adam_blocks(model, groups, optimizer_state, beta2=train.beta2, epsilon=train.epsilon)
-    else:
-        blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors))
+    with counting() as counter:
+        if parameters.curvature == "adam":
+            blocks = adam_blocks(model, groups, optimizer_state, beta2=train.beta2, epsilon=train.epsilon)
+        else:
+            blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors))
     divisors: dict[str, Tensor] = {}
     # the eigenvalues of `adam` are the divisors themselves
     if parameters.damping_unit == "horizon" and parameters.curvature != "adam":
@@ -82,7 +86,7 @@ def build_curvature(
         )
         for block in blocks
     ]
-    return Curvature(tuple(filtered), _report(parameters, model, filtered))
+    return Curvature(tuple(filtered), _report(parameters, model, filtered), Cost(flops=counter.flops))
 
 
 def _fitting(parameters: InfluenceParameters, factors: Factors | None) -> Factors:

@@ -1,6 +1,6 @@
 """`Factors`: what a fit of the Fisher found, before any inverse, as an artifact.
 
-    factors.json          kind, labels, tokens, and per layer which tensors it is made of
+    factors.json          kind, labels, tokens, cost, and per layer which tensors it is made of
     factors.safetensors   the tensors
 
 | kind | per linear layer | embedding | head | tied embedding and head |
@@ -23,6 +23,7 @@ from torch import Tensor
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.lm.cost import NO_COST, Cost
 from tikmix_pipeline.parameters.measurement import Group
 
 Kind = Literal["diagonal", "kfac", "ekfac"]
@@ -30,7 +31,7 @@ Labels = Literal["true", "empirical"]
 
 _JSON = "factors.json"
 _TENSORS = "factors.safetensors"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Factors:
         groups: groups of parameters that are in it.
         layers: what each block is made of.
         tensors: moments, eigenvectors and eigenvalues by name.
+        cost: of the fit; a token counts once for every pass.
     """
 
     kind: Kind
@@ -73,13 +75,14 @@ class Factors:
     groups: tuple[Group, ...]
     layers: tuple[LayerFactors, ...]
     tensors: Mapping[str, Tensor]
+    cost: Cost = NO_COST
 
     def save(self, folder: Path) -> None:
         """Write the artifact, whole or not at all."""
         from safetensors.torch import save_file
 
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        content |= {"version": _VERSION, "tensors": sorted(self.tensors)}
+        content |= {"version": _VERSION, "tensors": sorted(self.tensors), "cost": self.cost.to_dict()}
         content["layers"] = [dataclasses.asdict(layer) for layer in self.layers]
         with replacing(folder) as temporary:
             temporary.mkdir()
@@ -105,7 +108,8 @@ class Factors:
             layers = tuple(
                 LayerFactors(**layer | {"layout": Layout(**layer["layout"])}) for layer in content.pop("layers")
             )
-            return cls(**content | {"groups": tuple(content["groups"])}, layers=layers, tensors=tensors)
+            typed = {"groups": tuple(content["groups"]), "cost": Cost(**content["cost"])}
+            return cls(**content | typed, layers=layers, tensors=tensors)
         except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise TikmixError(
                 f"The factors of the curvature in {folder} are damaged ({error}). Delete that folder and fit again."

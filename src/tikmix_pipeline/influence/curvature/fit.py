@@ -33,6 +33,7 @@ from tikmix_pipeline.influence.curvature.positions import Positions
 from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.curvature.taps import Taps
 from tikmix_pipeline.influence.gradients import evaluation_mode
+from tikmix_pipeline.lm.cost import Cost, ShapeCounter, counting
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
 from tikmix_pipeline.parameters.measurement import Group
 from tikmix_pipeline.progress import progress_bar
@@ -85,13 +86,13 @@ def fit_factors(
 
 def _fit_kfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
     moments = KfacPass(layers)
-    tensors = run.through("K-FAC", moments)
-    return dataclasses.replace(empty, layers=tuple(moments.factors()), tensors=tensors)
+    tensors, cost = run.through("K-FAC", moments)
+    return dataclasses.replace(empty, layers=tuple(moments.factors()), tensors=tensors, cost=cost)
 
 
 def _fit_diagonal(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
     """Take the bias back out of the matrix of its layer: a diagonal has one block per parameter."""
-    found = run.through("Fisher diagonal", EigenvaluePass(layers, {}))
+    found, cost = run.through("Fisher diagonal", EigenvaluePass(layers, {}))
     factors: list[LayerFactors] = []
     tensors: dict[str, Tensor] = {}
     for layer in layers:
@@ -104,28 +105,33 @@ def _fit_diagonal(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Facto
         for name, values in of_layer.items():
             factors.append(LayerFactors(layer.name, layer.group, "diagonal", Layout(name), {"eigenvalues": name}))
             tensors[name] = values.contiguous()
-    return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors)
+    return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors, cost=cost)
 
 
 def _fit_ekfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
     stage = "EK-FAC eigenvalues"
     found = run.bases_for(stage)
     if found is None:
-        found = _eigenbases(_fit_kfac(run, layers, empty), run.device)
+        kfac = _fit_kfac(run, layers, empty)
+        with counting() as counter:
+            found = _eigenbases(kfac, run.device)
+        found = dataclasses.replace(found, cost=kfac.cost + Cost(flops=counter.flops))
         run.keep_bases(stage, found)
     bases = {
         of.layer: Basis(_on(found, of, "rows", run.device), _on(found, of, "columns", run.device))
         for of in found.layers
         if "columns" in of.tensors
     }
-    corrected = run.through(stage, EigenvaluePass([la for la in layers if la.kind != "elementwise"], bases))
+    matrices = [layer for layer in layers if layer.kind != "elementwise"]
+    corrected, cost = run.through(stage, EigenvaluePass(matrices, bases))
     factors = [
         dataclasses.replace(of, tensors={**of.tensors, "eigenvalues": f"{of.layer}/eigenvalues"})
         if of.layer in bases
         else of
         for of in found.layers
     ]
-    return dataclasses.replace(empty, layers=tuple(factors), tensors={**found.tensors, **corrected})
+    tensors = {**found.tensors, **corrected}
+    return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors, cost=found.cost + cost)
 
 
 def _eigenbases(kfac: Factors, device: torch.device) -> Factors:
@@ -178,32 +184,33 @@ class _Run:
             bases.save(self.progress.bases)
             self.progress.save(stage, {"done": 0}, {})
 
-    def through(self, stage: str, moments: Pass) -> dict[str, Tensor]:
-        """Go through the text once and return the moments of its tokens by name."""
+    def through(self, stage: str, moments: Pass) -> tuple[dict[str, Tensor], Cost]:
+        """Go through the text once and return the moments of its tokens by name, and what that took."""
         generator = torch.Generator().manual_seed(self.seed)
-        done = self._restore(stage, moments, generator)
+        done, counter = self._restore(stage, moments, generator)
         taps = Taps(self.model, moments.tapped, moments.head, moments.receive)
         with evaluation_mode(self.model), taps.attached(), progress_bar(stage, self.tokens, "tok") as bar:
             for index, batch in enumerate(self.batches):
                 if index >= done and batch.loss_tokens:
-                    self._add_batch(batch, moments, taps, generator)
+                    with counter.batch(batch):
+                        self._add_batch(batch, moments, taps, generator)
                 bar.update(batch.loss_tokens)
                 if index >= done and self.progress is not None and self.progress.due:
-                    notes = {"done": index + 1, "moments": moments.notes()}
+                    notes = {"done": index + 1, "moments": moments.notes(), "counted": counter.to_dict()}
                     self.progress.save(stage, notes, moments.sums() | {"generator": generator.get_state()})
-        return moments.finish(self.tokens)
+        return moments.finish(self.tokens), counter.cost
 
-    def _restore(self, stage: str, moments: Pass, generator: torch.Generator) -> int:
-        """Return how many batches are done."""
+    def _restore(self, stage: str, moments: Pass, generator: torch.Generator) -> tuple[int, ShapeCounter]:
+        """Return how many batches are done, and what they took."""
         saved = self.progress.load(stage) if self.progress is not None else None
         if saved is None or saved[0]["done"] == 0:
-            return 0
+            return 0, ShapeCounter()
         notes, tensors = saved
         generator.set_state(tensors.pop("generator"))
         moments.prepare(notes["moments"])
         for name, values in moments.sums().items():
             values.copy_(tensors[name])
-        return int(notes["done"])
+        return int(notes["done"]), ShapeCounter.of_dict(notes["counted"])
 
     def _add_batch(self, batch: TokenBatch, moments: Pass, taps: Taps, generator: torch.Generator) -> None:
         at = Positions.of(batch, self.device)

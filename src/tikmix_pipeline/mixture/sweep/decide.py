@@ -13,7 +13,7 @@ Axes: N mixtures, K domains, T targets.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ def solve_surrogate(
         prior_K: the prior where there is no D. Without either, gains are over the mean of the measured mixtures, and no
             Pareto constraint holds: hardly any mixture does better than that on every target.
     """
+    modelled = _anchored(modelled, direct)
     problem = _Problem(predict, modelled, is_known=sweep.response == "influence")
     anchors = _Anchors.of(direct, prior_K, modelled.measured, box)
     least_gain_T = _least_gains(problem, anchors, parameters)
@@ -241,13 +242,25 @@ class _Problem:
         """Return the parts of F without their weights."""
         gain_T = self.gains(weights_K[None])[0]
         if self.modelled.is_aggregate:
-            return {AGGREGATE: float(-gain_T[0]), "entropy": entropy(weights_K)}
+            return {AGGREGATE: float(-gain_T[0]), "entropy": self._entropy(weights_K)}
         counting_C = gain_T[self.modelled.goal.counts_T]
         return {
             "std": float(counting_C.std()) if counting_C.size else 0.0,
             "gain": float(counting_C.sum()),
-            "entropy": entropy(weights_K),
+            "entropy": self._entropy(weights_K),
         }
+
+    def _entropy(self, weights_K: FloatArray) -> float:
+        anchor_K = self.modelled.goal.anchor_K
+        return entropy(weights_K) + (0.0 if anchor_K is None else float(weights_K @ np.log(anchor_K)))
+
+
+def _anchored(modelled: Modelled, direct: Mapping[str, Any] | None) -> Modelled:
+    """Return the model with D's anchor in its goal."""
+    anchor = (direct or {}).get("anchor")
+    if anchor is None:
+        return modelled
+    return replace(modelled, goal=replace(modelled.goal, anchor_K=_in_order(anchor, modelled.measured)))
 
 
 def _in_order(weights: Mapping[str, float], responses: Responses) -> FloatArray:

@@ -26,11 +26,13 @@ class Goal:
         kind: `direct` or `sum`.
         parameters: α, β, γ.
         counts_T: the targets that take part; others do not vary, or nothing tells them apart.
+        anchor_K: the mixture that the entropy is relative to; None for the uniform one.
     """
 
     kind: Literal["direct", "sum"]
     parameters: OptimizeParameters
     counts_T: npt.NDArray[np.bool_]
+    anchor_K: FloatArray | None = None
 
     @classmethod
     def of(cls, responses: Responses, scale: Scale, sweep: SweepParameters, parameters: OptimizeParameters) -> "Goal":
@@ -49,9 +51,10 @@ class Goal:
         return self.parameters.uniformity * spread_N - self.parameters.gain * gain_N
 
     def entropy(self, weights_NK: FloatArray) -> FloatArray:
-        """Return what the entropy adds to F: `−γ·H(w)`, or nothing; shape (N,)."""
+        """Return what the entropy adds to F: `−γ·(H(w) + w·ln q)`, or nothing; shape (N,)."""
         if self.kind == "sum":
             return np.zeros(len(weights_NK))
         log_NK = np.log(np.maximum(weights_NK, np.finfo(np.float64).tiny))
-        less_N: FloatArray = self.parameters.entropy * (weights_NK * log_NK).sum(axis=1)
+        pull_K = np.zeros(weights_NK.shape[1]) if self.anchor_K is None else np.log(self.anchor_K)
+        less_N: FloatArray = self.parameters.entropy * (weights_NK * (log_NK - pull_K)).sum(axis=1)
         return less_N

@@ -20,7 +20,7 @@ from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, Gradien
 _LOG = logging.getLogger(__name__)
 
 _OF_FACTORS = {"curvature", "fisher", "groups", "factor_tokens", "context"}
-_OF_GRADIENTS = {"tokens", "context", "items_per_task", "task_loss", "targets", "micro_batches"}
+_OF_GRADIENTS = {"tokens", "context", "items_per_task", "task_loss", "targets", "tasks", "micro_batches"}
 _OF_GROWTH = {"max_tokens", "stable_within"}
 _OF_CURVATURE = {"curvature", "groups", "inverse", "damping", "damping_unit"}
 
@@ -125,6 +125,7 @@ def collect_part_gradients(
 @step(_relevant_to_growth)
 def collect_gradients_until_stable(
     checkpoint: Checkpoint,
+    in_force: Checkpoint,
     mixture: Mapping[str, Any],
     prior: Mapping[str, Any],
     corpus: TokenShards,
@@ -151,7 +152,7 @@ def collect_gradients_until_stable(
         curvature_at(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, mixture["round"])),
         GradientStore(work.begin()),
         key=measurement_key(text.model, measuring_code(model)),
-        implied_mixture=_implied_mixture(checkpoint, prior, corpus, train, optimize, list(targets)),
+        implied_mixture=_implied_mixture(in_force, prior, corpus, train, optimize, list(targets)),
         parameters=influence,
     )
     _LOG.info("%s", stopping.in_words(influence.stable_within))
@@ -218,21 +219,39 @@ def compute_influence(
     """Compute how much more of each domain, and each part of it, would help each task; no pass through the model."""
     from tikmix_pipeline.influence.group import group_influence
     from tikmix_pipeline.influence.report import influence_rows, measurement_report, part_rows
+    from tikmix_pipeline.lm.cost import NO_COST
     from tikmix_pipeline.lm.model import resolve_device
 
     device = resolve_device(influence.device)
     network = checkpoint.model(model).to(device)
     horizon = _horizon(train, rounds, mixture["round"])
+    curvature = curvature_at(checkpoint, network, train, influence, factors, horizon)
     found = group_influence(
         gradients,
-        curvature_at(checkpoint, network, train, influence, factors, horizon),
+        curvature,
         reference=mixture["weights"],
         calibration=influence.calibration,
         memory_megabytes=influence.memory_megabytes,
         device=device,
     )
-    report = measurement_report(found, influence, horizon=horizon, stopping=gradients.notes)
+    cost = {
+        "rebalancing": _rebalancing_cost(checkpoint, mixture["round"], network, train),
+        "factors": factors.cost if factors is not None else NO_COST,
+        "gradients": gradients.cost,
+        "matrix": curvature.cost + found.cost,
+    }
+    report = measurement_report(found, influence, horizon=horizon, stopping=gradients.notes, cost=cost)
     return _as_table(influence_rows(found)), _as_table(part_rows(found)), report
+
+
+def _rebalancing_cost(checkpoint: Checkpoint, number: int, network: Any, train: TrainParameters) -> Any:
+    from tikmix_pipeline.lm.cost import NO_COST, SequenceFlops
+
+    steps = checkpoint.step - (number + 1) * train.steps_per_chunk
+    if steps <= 0:  # the round's own checkpoint, or one from elsewhere
+        return NO_COST
+    windows = steps * train.batch_size
+    return SequenceFlops.of(network, train.context, training=True).of_windows(windows, train.context)
 
 
 def _as_table(columns: Mapping[str, Any]) -> Table:

@@ -1,10 +1,10 @@
 """Wiring of the `influence` pipeline.
 
-    checkpoint ─┬─> fit_factors ───────┬─> compute_influence ─> influence, part_influence, measurement
-                └─> collect_gradients ─┘
+    checkpoint ─> rebalance ─┬─> fit_factors ───────┬─> compute_influence ─> influence, part_influence, measurement
+                             └─> collect_gradients ─┘
 
-With `influence.tokens=auto` the factors go to `collect_gradients` too, which asks what its gradients imply. A curvature
-that needs no fit has no factors.
+The first round, which the prior was in force in, needs no rebalancing. With `influence.tokens=auto` the factors go to
+`collect_gradients` too, which asks what its gradients imply. A curvature that needs no fit has no factors.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.pipelines.influence.balancing import rebalance
 from tikmix_pipeline.pipelines.influence.nodes import (
     collect_gradients_until_stable,
     collect_part_gradients,
@@ -36,12 +37,13 @@ def influence_of_round(number: int) -> Pipeline:
     fitted = [_fit(number)] if parameters.needs_factors else []
     return Pipeline(
         [
+            *_rebalancing(number),
             *fitted,
             _collect(number, parameters, factors),
             Node(
                 compute_influence,
                 [
-                    of_round(number, "checkpoint"),
+                    measured_checkpoint(number),
                     of_round(number, "mixture"),
                     of_round(number, "gradients"),
                     "params:model",
@@ -65,6 +67,33 @@ def influence_of_round(number: int) -> Pipeline:
     )
 
 
+def measured_checkpoint(number: int) -> str:
+    """Return what influence is measured at: the round's checkpoint, or a copy of it in balance with the prior."""
+    parameters = run_context().parameters
+    in_balance = number == 0 or parameters.tikmix.strategy == "prior" or not parameters.influence.rebalance_tokens
+    return of_round(number, "checkpoint" if in_balance else "balanced")
+
+
+def _rebalancing(number: int) -> list[Node]:
+    balanced = measured_checkpoint(number)
+    if balanced == of_round(number, "checkpoint"):
+        return []
+    return [
+        Node(
+            rebalance,
+            [
+                of_round(number, "checkpoint"),
+                of_round(number, "mixture"),
+                of_round(0, "mixture"),
+                *("corpus", "params:model", "params:train", "params:influence", "params:tikmix.rounds", "params:seed"),
+            ],
+            balanced,
+            name="rebalance",
+            namespace=f"round_{number}",
+        )
+    ]
+
+
 def _fit(number: int) -> Node:
     return Node(
         fit_curvature_factors,
@@ -83,6 +112,7 @@ def _collect(number: int, parameters: InfluenceParameters, factors: list[str]) -
         if fixed
         else [
             checkpoint,
+            of_round(number, "checkpoint"),
             mixture,
             of_round(0, "mixture"),
             *rest,
@@ -102,4 +132,4 @@ def _collect(number: int, parameters: InfluenceParameters, factors: list[str]) -
 
 
 def _measured(number: int) -> list[str]:
-    return [of_round(number, "checkpoint"), of_round(number, "mixture"), "corpus", "params:model", "params:train"]
+    return [measured_checkpoint(number), of_round(number, "mixture"), "corpus", "params:model", "params:train"]

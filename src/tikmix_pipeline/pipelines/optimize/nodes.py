@@ -41,7 +41,9 @@ def decide(
     tasks, influence_TK = remembered(influences, domains, tikmix)
     bounds = coming_bounds(checkpoint, corpus, optimize, train)
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
-    decision = solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks)
+    in_force = checkpoint.mixture()
+    current_K = check_mixture(in_force, domains, "the mixture in force") if in_force else None
+    decision = solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks, current_K=current_K)
     _LOG.info("TiKMiX-D for round %d\n%s", len(influences), "\n".join(summary_lines(decision)))
     strategy = "prior" if tikmix.strategy == "prior" else "direct"
     return {"strategy": strategy, "round": len(influences), **decision.to_dict()}

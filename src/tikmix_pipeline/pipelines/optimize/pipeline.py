@@ -4,14 +4,35 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.optimize.baselines import DECIDED_BY
 from tikmix_pipeline.pipelines.optimize.nodes import decide
 from tikmix_pipeline.pipelines.stages import stage_round
+from tikmix_pipeline.run_context import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Decide the mixture that follows one round."""
-    return decision_of_round(stage_round(decision_of_round))
+    """Decide the mixture that follows one round, by the run's strategy."""
+    baseline = run_context().parameters.tikmix.strategy in BASELINES
+    return baseline_of_round(0) if baseline else decision_of_round(stage_round(decision_of_round))
+
+
+def baseline_of_round(number: int) -> Pipeline:
+    """Decide by another method than TiKMiX; the mixture is for all rounds after the first."""
+    function, inputs = DECIDED_BY[run_context().parameters.tikmix.strategy]
+    names = {"prior": of_round(0, "mixture"), "work": of_round(number, "baseline_work")}
+    return Pipeline(
+        [
+            Node(
+                function,
+                [of_round(number, "checkpoint"), *(names.get(name, name) for name in inputs)],
+                of_round(number, "baseline"),
+                name="decide_baseline",
+                namespace=f"round_{number}",
+            )
+        ]
+    )
 
 
 def decision_of_round(number: int) -> Pipeline:

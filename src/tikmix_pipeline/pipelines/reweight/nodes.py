@@ -14,6 +14,8 @@ from tikmix_pipeline.parameters import (
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
 
+_OF_BOUNDS = {"min_weight", "max_weight", "bounds", "max_epochs", "max_change"}
+
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del round_number, root
@@ -27,6 +29,11 @@ def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mappi
 def _relevant_to_prior(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     relevant = dict(_relevant(parameters, round_number, root))
     return relevant | {"tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"})}
+
+
+def _relevant_to_kept(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    relevant = dict(_relevant(parameters, round_number, root))
+    return relevant | {"optimize": parameters.optimize.model_dump(mode="json", include=_OF_BOUNDS), "tikmix": {}}
 
 
 @step(_relevant_to_prior)
@@ -81,8 +88,37 @@ def record_decision(
     )
     if not kept:
         record |= {"expected_gain": decision["expected_gain"], "binding": decision["binding"]}
-    if tikmix.strategy == "surrogate":
+    if "direct_weights" in decision:
         record |= {"direct_weights": decision["direct_weights"], "kept": decision["kept"]}
+    return record, _as_rows(record)
+
+
+@step(_relevant_to_kept)
+def keep_mixture(
+    mixture: Mapping[str, Any],
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    train: TrainParameters,
+    optimize: OptimizeParameters,
+    reweight: ReweightParameters,
+) -> tuple[dict[str, Any], Table]:
+    """Record the mixture of a round for the next one too, as far as there is text for it."""
+    from tikmix_pipeline.mixture.record import record_mixture
+    from tikmix_pipeline.mixture.simplex import check_mixture
+    from tikmix_pipeline.pipelines.decisions import coming_bounds
+
+    domains = list(corpus.domains)
+    bounds = coming_bounds(checkpoint, corpus, optimize, train)
+    weights_K = bounds.project(check_mixture(mixture["weights"], domains, "the mixture in force"))
+    record = record_mixture(
+        dict(zip(domains, weights_K.tolist(), strict=True)),
+        round_number=mixture["round"] + 1,
+        strategy=mixture["strategy"],
+        decimals=reweight.decimals,
+        chunk_tokens=train.tokens_per_chunk,
+        available={domain: corpus.tokens(domain) for domain in domains},
+        consumed=checkpoint.tokens_read(),
+    )
     return record, _as_rows(record)
 
 

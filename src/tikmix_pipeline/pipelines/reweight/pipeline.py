@@ -4,8 +4,9 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.pipelines.reweight.nodes import record_decision
+from tikmix_pipeline.pipelines.reweight.nodes import keep_mixture, record_decision
 from tikmix_pipeline.pipelines.stages import stage_round
 from tikmix_pipeline.run_context import run_context
 
@@ -16,7 +17,9 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 
 def record_of_round(number: int) -> Pipeline:
-    """Record what round `number` decided as the mixture of round `number + 1`."""
+    """Record what round `number` decided as the mixture of round `number + 1`, or that its own mixture is kept."""
+    if number >= deciding_rounds():
+        return _keeping(number)
     return Pipeline(
         [
             Node(
@@ -38,7 +41,38 @@ def record_of_round(number: int) -> Pipeline:
     )
 
 
+def _keeping(number: int) -> Pipeline:
+    return Pipeline(
+        [
+            Node(
+                keep_mixture,
+                [
+                    of_round(number, "mixture"),
+                    of_round(number, "checkpoint"),
+                    "corpus",
+                    "params:train",
+                    "params:optimize",
+                    "params:reweight",
+                ],
+                [of_round(number + 1, "mixture"), of_round(number + 1, "mixture_rows")],
+                name="keep_mixture",
+                namespace=f"round_{number}",
+            )
+        ]
+    )
+
+
+def deciding_rounds() -> int:
+    """Return how many rounds decide on the mixture of the next; after them it is kept."""
+    context = run_context()
+    # a single stage of a round beyond the loop decides as one within it would
+    within = context.parameters.tikmix.deciding_rounds
+    return within if within < context.parameters.tikmix.rounds else context.rounds
+
+
 def chosen_decision(number: int) -> str:
-    """Return whose decision at the end of round `number` counts: TiKMiX-M's where that is the strategy, else D's."""
-    surrogate = run_context().parameters.tikmix.strategy == "surrogate"
-    return of_round(number, "sweep_decision" if surrogate else "decision")
+    """Return whose decision at the end of round `number` counts."""
+    strategy = run_context().parameters.tikmix.strategy
+    if strategy in BASELINES:
+        return of_round(number, "baseline")
+    return of_round(number, "sweep_decision" if strategy == "surrogate" else "decision")

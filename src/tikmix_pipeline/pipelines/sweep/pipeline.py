@@ -14,6 +14,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.pipelines.influence.pipeline import measured_checkpoint
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.stages import stage_round
 from tikmix_pipeline.pipelines.sweep.nodes import (
@@ -24,6 +25,7 @@ from tikmix_pipeline.pipelines.sweep.nodes import (
     search_mixture,
     search_tables,
 )
+from tikmix_pipeline.pipelines.sweep.oracle import choose_measured
 from tikmix_pipeline.pipelines.sweep.responses import (
     draw_candidates,
     measure_own_tokens,
@@ -74,18 +76,15 @@ def sweep_of_round(number: int) -> Pipeline:
     """Sweep at the checkpoint of round `number`, around what `optimize` has decided there."""
     parameters = run_context().parameters
     ratios, metrics, design = (of_round(number, f"sweep_{name}") for name in ("ratios", "metrics", "design"))
-    decision, checkpoint = of_round(number, "decision"), of_round(number, "checkpoint")
+    decision = of_round(number, "decision")
     influences = [of_round(earlier, "influence") for earlier in range(number + 1)]
+    if parameters.sweep.choose == "measured":
+        return _in_round(number, _measured_alone(number, parameters))
     quality, decided, trace = (of_round(number, f"sweep_{name}") for name in ("quality", "decision", "trace"))
     return _in_round(
         number,
         [
-            Node(
-                draw_candidates,
-                [decision, checkpoint, "corpus", "params:train", "params:optimize", "params:sweep", "params:seed"],
-                [ratios, design],
-                name="draw_candidates",
-            ),
+            _draw_candidates(number),
             *_responses(number, parameters),
             Node(
                 judge_surrogates,
@@ -114,13 +113,34 @@ def sweep_of_round(number: int) -> Pipeline:
     )
 
 
+def _measured_alone(number: int, parameters: RunParameters) -> list[Node]:
+    """Return the nodes of a sweep that needs no surrogate."""
+    ratios, metrics = (of_round(number, f"sweep_{name}") for name in ("ratios", "metrics"))
+    decision = of_round(number, "decision")
+    return [
+        _draw_candidates(number),
+        *_responses(number, parameters),
+        Node(choose_measured, [ratios, metrics, decision], of_round(number, "sweep_decision"), name="choose_measured"),
+    ]
+
+
+def _draw_candidates(number: int) -> Node:
+    decision, checkpoint = of_round(number, "decision"), of_round(number, "checkpoint")
+    return Node(
+        draw_candidates,
+        [decision, checkpoint, "corpus", "params:train", "params:optimize", "params:sweep", "params:seed"],
+        [of_round(number, "sweep_ratios"), of_round(number, "sweep_design")],
+        name="draw_candidates",
+    )
+
+
 def _responses(number: int, parameters: RunParameters) -> list[Node]:
     ratios, metrics = of_round(number, "sweep_ratios"), of_round(number, "sweep_metrics")
     checkpoint = [of_round(number, "checkpoint"), of_round(number, "mixture"), "corpus", "params:model", "params:train"]
     measured = [*checkpoint, "params:influence", "params:sweep", "params:tikmix.rounds", "params:seed"]
     if parameters.sweep.response == "lookahead":
-        branches = of_round(number, "sweep_branches")
-        return [Node(train_candidates, [ratios, *measured, branches], metrics, name="train_candidates")]
+        branches, cost = of_round(number, "sweep_branches"), of_round(number, "sweep_cost")
+        return [Node(train_candidates, [ratios, *measured, branches], [metrics, cost], name="train_candidates")]
     parts = [of_round(earlier, "part_influence") for earlier in range(number + 1)]
     sample = Node(
         sample_influence,
@@ -133,7 +153,7 @@ def _responses(number: int, parameters: RunParameters) -> list[Node]:
     factors = [of_round(number, "factors")] if parameters.influence.needs_factors else []
     exact = Node(
         measure_own_tokens,
-        [ratios, parts[-1], *measured, of_round(number, "sweep_gradients"), *factors],
+        [ratios, parts[-1], measured_checkpoint(number), *measured[1:], of_round(number, "sweep_gradients"), *factors],
         of_round(number, "sweep_exact"),
         name="measure_own_tokens",
     )

@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 
 _OF_DESIGN = {"candidates", "design", "low", "high", "min_strength", "max_strength", "max_ratio", "response"}
 _OF_BRANCHES = {"branch_tokens", "anneal", "items"}
-_OF_GRADIENTS = {"tokens", "max_tokens", "context", "items_per_task", "task_loss", "targets", "micro_batches"}
+_OF_GRADIENTS = {"tokens", "max_tokens", "context", "items_per_task", "task_loss", "targets", "tasks", "micro_batches"}
 _OF_CURVATURE = {"inverse", "damping", "damping_unit"}
 
 
@@ -115,10 +115,13 @@ def draw_candidates(
     for note in design.notes:
         _LOG.warning("%s", note)
     rows = {f"c{number:04d}": weights_K for number, weights_K in enumerate(design.weights_NK.tolist())}
-    reference = [decision["reference"][domain] for domain in domains]
-    if sweep.response == "lookahead" and reference not in rows.values():
-        # influence is known of any mixture; what a branch under the prior would do is measured as well
-        rows[REFERENCE] = reference
+    if sweep.response == "lookahead":
+        # influence is known of any mixture; what a branch under the prior or D's mixture would do is measured as well
+        beside = {REFERENCE: decision["reference"], "direct": decision["weights"]}
+        for name, weights in beside.items():
+            known = [weights[domain] for domain in domains]
+            if known not in rows.values():
+                rows[name] = known
     low_K, high_K = design.box
     box = {
         "low": dict(zip(domains, low_K.tolist(), strict=True)),
@@ -268,8 +271,12 @@ def train_candidates(
     rounds: int,
     seed: int,
     work: WorkFolder,
-) -> Table:
-    """Train a branch under every candidate that has none yet; return the losses on the query half of every target."""
+) -> tuple[Table, dict[str, Any]]:
+    """Train a branch under every candidate that has none yet.
+
+    Returns:
+        The losses on the query half of every target, and what all branches took, whenever they were trained.
+    """
     from tikmix_pipeline.influence.counterfactual import scored_texts
     from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, run_branches
 
@@ -298,7 +305,32 @@ def train_candidates(
         for one in results
         if one.losses
     }
-    return _frame(losses, [name.removeprefix("query/") for name in texts])
+    cost = _cost_of_branches(results, checkpoint, texts, model, train, steps)
+    return _frame(losses, [name.removeprefix("query/") for name in texts]), cost
+
+
+def _cost_of_branches(
+    results: Sequence[Any],
+    checkpoint: Checkpoint,
+    texts: Mapping[str, Any],
+    model: ModelParameters,
+    train: TrainParameters,
+    steps: int,
+) -> dict[str, Any]:
+    from tikmix_pipeline.lm.cost import SequenceFlops, cost_report
+    from tikmix_pipeline.lm.model import resolve_device
+
+    network = checkpoint.model(model).to(resolve_device(train.device))
+    trains, scores = (SequenceFlops.of(network, train.context, training=training) for training in (True, False))
+    # one that diverged counts in full: where it stopped is not known
+    trained = sum(one.failure is None or one.failure.kind == "diverged" for one in results)
+    scored = sum(one.failure is None for one in results)
+    batches = [batch for of_text in texts.values() for batch in of_text]
+    report = cost_report(
+        training=trains.of_windows(steps * train.batch_size, train.context) * trained,
+        scoring=scores.cost(batches) * scored,
+    )
+    return {"branches": trained, "cost": report}
 
 
 @step(_relevant_to_tables)

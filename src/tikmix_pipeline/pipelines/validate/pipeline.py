@@ -14,7 +14,7 @@ from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.measurement import Curvature
-from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
+from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round, measured_checkpoint
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.stages import stage_round
 from tikmix_pipeline.pipelines.validate.nodes import (
@@ -37,7 +37,7 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 
 def _with_measurement(number: int) -> Pipeline:
-    shared = {of_round(number, "gradients"), of_round(number, "factors")}
+    shared = {of_round(number, "gradients"), of_round(number, "factors"), measured_checkpoint(number)}
     measurement = influence_of_round(number)
     own = validation_of_round(number)
     return Pipeline([measurement.to_outputs(*sorted(shared & own.inputs() & measurement.all_outputs())), own])
@@ -47,13 +47,14 @@ def validation_of_round(number: int) -> Pipeline:
     """Validate the influence at the checkpoint of round `number`, its gradients given."""
     parameters = run_context().parameters
     kinds = [kind for kind in _FITS if any(one.curvature == kind for one in parameters.validation.candidates)]
-    measured = [of_round(number, "checkpoint"), of_round(number, "mixture")]
-    trained = [*measured, "corpus", "params:model", "params:train", "params:influence", "params:validate"]
+    measured = [measured_checkpoint(number), of_round(number, "mixture")]
+    given = ["corpus", "params:model", "params:train", "params:influence", "params:validate"]
+    trained = [of_round(number, "checkpoint"), of_round(number, "mixture"), *given]
     fits = {kind: of_round(number, _factors(kind, parameters)) for kind in kinds}
     nodes = {
         kind: Node(
             _FITS[kind],
-            [*trained, "params:seed", f"{name}_progress"],
+            [*measured, *given, "params:seed", f"{name}_progress"],
             name,
             name=f"fit_{kind}",
             namespace=f"round_{number}",

@@ -1,0 +1,231 @@
+"""DoReMi (Xie et al. 2023, arXiv 2305.10429): the mixture that a small model finds hardest to excel a reference on.
+
+    reference   trained on the prior
+    proxy       of the same size and initial weights, trained by group DRO on its excess loss (`group_dro`)
+    mixture     the mean of the proxy's domain weights over its steps
+
+It looks at no target: its goal is that no domain is left behind. Reference and proxy begin, at the run's own size,
+from the run's own initial weights, since domain weights that one start suggests need not suit another; and they read
+the corpus's own tokens, since another vocabulary has other excess losses.
+
+With a large η or few rows per step, α runs to a corner (sangmichaelxie/doremi#5) and so does its mean, and a reference
+that is worse than the proxy leaves nothing in excess and the weights uniform (#21): both are told in the notes.
+
+Axes: K domains.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tikmix_pipeline.baselines.group_dro import DomainWeights, train_by_group_dro
+from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
+from tikmix_pipeline.baselines.result import Baseline, inside
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.corpus.stream import check_weights
+from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
+from tikmix_pipeline.lm.chunk import restore_state, train_chunk
+from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
+from tikmix_pipeline.lm.model import resolve_device
+from tikmix_pipeline.lm.trainer import TrainingState
+from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.simplex import FloatArray, entropy
+from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.parameters.baselines import DoremiParameters
+from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
+
+_WEIGHTS = "domain_weights.json"
+_FEW_DOMAINS = 1.5
+"""Below so many effective domains (the exponential of the entropy) a mixture is all but one of them."""
+_NO_EXCESS = 1e-3
+"""A mean excess loss below this, in nats per token, drives no weight."""
+
+
+def doremi(
+    shards: TokenShards,
+    prior: Mapping[str, float],
+    *,
+    model: ModelParameters,
+    train: TrainParameters,
+    parameters: DoremiParameters,
+    seed: int,
+    folder: Path,
+    key: str,
+    bounds: Bounds | None = None,
+) -> Baseline:
+    """Return DoReMi's mixture for a corpus.
+
+    Args:
+        shards: the corpus.
+        prior: what the reference is trained on.
+        model: the run's; size and kind of attention are taken.
+        train: the run's; both trainings differ in their length and learning rates (`proxy_schedule`), and the proxy's
+            batch has as many rows of every domain, at least `train.batch_size` in all.
+        parameters: sizes, η and c.
+        seed: of initial weights and the order of the text.
+        folder: keeps finished and unfinished trainings, so that a stopped call goes on where it was.
+        key: names the code that runs: work of other code is done again.
+        bounds: the result is moved inside them.
+
+    Raises:
+        TikmixError: the prior is no mixture of the domains, there is no such preset, or training diverged.
+    """
+    check_weights(prior, shards.domains)
+    proxy = proxy_model(parameters.preset, model, "baselines.doremi.preset")
+    work = _Work(shards, proxy, train, parameters, seed, folder)
+    work.begin([key, dict(prior)])
+    config = save_initial(proxy, shards, work.initial, context=train.context, seed=seed)
+    work.train_reference(prior)
+    found = work.train_proxy()
+    mean_K = found.alpha_sum_K / found.alpha_sum_K.sum()
+    weights, moved = inside(bounds, dict(zip(shards.domains, mean_K.tolist(), strict=True)))
+    excess_K = found.excess_sum_K / work.steps
+    return Baseline(
+        weights,
+        work.cost(config),
+        (*_notes(mean_K, excess_K, parameters), *moved),
+        {
+            "final": dict(zip(shards.domains, found.alpha_K.tolist(), strict=True)),
+            "excess_loss": dict(zip(shards.domains, excess_K.tolist(), strict=True)),
+            "steps": work.steps,
+        },
+    )
+
+
+def _notes(mean_K: FloatArray, excess_K: FloatArray, parameters: DoremiParameters) -> tuple[str, ...]:
+    notes = []
+    if np.exp(entropy(mean_K)) < _FEW_DOMAINS:
+        notes.append(
+            f"DoReMi's mixture is {mean_K.max():.0%} of one domain. Smaller steps (baselines.doremi.eta, now "
+            f"{parameters.eta:g}), larger batches (train.batch_size) or a longer training (baselines.doremi.tokens) "
+            "keep it from such a corner."
+        )
+    if excess_K.max() < _NO_EXCESS:
+        notes.append(
+            "DoReMi's reference is hardly better than its proxy on any domain, so nothing moved the weights. Train "
+            "both for longer (baselines.doremi.tokens)."
+        )
+    return tuple(notes)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Both trainings, and the folder that they are kept in.
+
+    initial/, reference/ and reference.part/, proxy/ are checkpoints, the proxy's with its domain weights beside.
+    """
+
+    shards: TokenShards
+    model: ModelParameters
+    train: TrainParameters
+    parameters: DoremiParameters
+    seed: int
+    folder: Path
+
+    @property
+    def initial(self) -> Path:
+        return self.folder / "initial"
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the reference, and of the proxy."""
+        return -(-self.parameters.tokens // self.train.tokens_per_step)
+
+    @property
+    def proxy_rows(self) -> int:
+        """Rows of the proxy's batch: as many of every domain."""
+        count = len(self.shards.domains)
+        return count * -(-self.train.batch_size // count)
+
+    def begin(self, about: Any) -> None:
+        """Clear the folder of work that is not of this call."""
+        identity = [
+            about,
+            self.shards.manifest_digest,
+            self.model.model_dump(mode="json"),
+            self.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH),
+            self.parameters.model_dump(mode="json"),
+            self.seed,
+        ]
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        path = self.folder / "identity.json"
+        if not path.is_file() or read_json(path) != digest:
+            for name in ("initial", "reference", "reference.part", "proxy"):
+                remove(self.folder / name)
+            write_json(path, digest)
+
+    def train_reference(self, prior: Mapping[str, float]) -> None:
+        """Train the reference, or what is missing of it."""
+        reference, part = self.folder / "reference", self.folder / "reference.part"
+        if reference.is_dir():
+            return
+        tokenizer = self.shards.tokenizer_folder
+
+        def keep(under_way: TrainingState) -> None:
+            save_checkpoint(under_way, part, tokenizer)
+
+        state = train_chunk(
+            Checkpoint(self.initial),
+            self.shards,
+            prior,
+            model=self.model,
+            train=self.train,
+            schedule=proxy_schedule(self.steps),
+            seed=self.seed,
+            resume=part if part.is_dir() else None,
+            save=keep,
+            description="Reference",
+        )
+        save_checkpoint(state, reference, tokenizer)
+        remove(part)
+
+    def train_proxy(self) -> DomainWeights:
+        """Train the proxy, or what is missing of it; return its domain weights after the last step."""
+        kept = self.folder / "proxy"
+        start = kept if kept.is_dir() else self.initial
+        count = len(self.shards.domains)
+        state = restore_state(
+            Checkpoint(start),
+            self.shards,
+            dict.fromkeys(self.shards.domains, 1 / count),
+            model=self.model,
+            train=self.train.model_copy(update={"batch_size": self.proxy_rows}),
+            seed=self.seed,
+        )
+        weights = DomainWeights.uniform(count)
+        if start == kept:
+            weights = DomainWeights.from_dict(read_json(kept / _WEIGHTS))
+        if state.step < self.steps:
+            train_by_group_dro(
+                state,
+                weights,
+                Checkpoint(self.folder / "reference").model(self.model).to(resolve_device(self.train.device)),
+                train=self.train,
+                schedule=proxy_schedule(self.steps),
+                parameters=self.parameters,
+                steps=self.steps,
+                save=lambda: self._keep(state, weights),
+            )
+            self._keep(state, weights)
+        return weights
+
+    def _keep(self, state: TrainingState, weights: DomainWeights) -> None:
+        with replacing(self.folder / "proxy") as temporary:
+            save_checkpoint(state, temporary, self.shards.tokenizer_folder)
+            write_json(temporary / _WEIGHTS, weights.to_dict())
+
+    def cost(self, config: Any) -> Cost:
+        """Return what both trainings cost, with the passes of the reference over the proxy's batches."""
+        context = self.train.context
+        reference = self.steps * self.train.tokens_per_step
+        proxy = self.steps * self.proxy_rows * context
+        is_read_twice = self.train.micro_batch_size is not None and self.train.micro_batch_size < self.proxy_rows
+        return training_cost(config, context=context, tokens=reference + proxy) + scoring_cost(
+            config, context=context, tokens=proxy * (2 if is_read_twice else 1)
+        )

@@ -1,0 +1,213 @@
+"""RegMix (Liu et al. 2024, arXiv 2407.01492): mixtures on trial in small models, a regression, a simulation.
+
+    candidates   w_n ~ Dirichlet(s · K · prior), few domains or many
+    responses    a proxy trained from scratch on each, its loss on the query half of every target
+    regression   loss of a target as a function of the mixture
+    simulation   many more such mixtures, the mean of those with the least predicted mean loss over the targets
+
+What differs from the paper: one regression per target instead of one of a single target (the Pile's web text); the
+trees are XGBoost's; the proxies' optimiser is the run's. A proxy reads far less of a small domain than the run will, so
+it knows nothing of what repeating text costs: that is what the bounds are for.
+
+Axes: N proxies, M simulated mixtures, K domains, T targets.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
+from tikmix_pipeline.baselines.result import Baseline, inside
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, run_branches
+from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
+from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
+from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
+from tikmix_pipeline.mixture.sweep.design import dirichlet
+from tikmix_pipeline.mixture.sweep.quality import judge
+from tikmix_pipeline.mixture.sweep.responses import Responses
+from tikmix_pipeline.mixture.sweep.search import project
+from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
+from tikmix_pipeline.parameters import ModelParameters, OptimizeParameters, TrainParameters
+from tikmix_pipeline.parameters.baselines import RegmixParameters
+from tikmix_pipeline.progress import progress_bar
+
+_STRENGTHS = 15
+_AT_ONCE = 10_000
+"""Mixtures whose losses are predicted at a time."""
+_FEWEST = 8
+"""Proxies that have to come through."""
+_DOUBTFUL = 0.5
+"""A rank correlation below this on held-out proxies is told."""
+
+
+def regmix(
+    shards: TokenShards,
+    texts: Texts,
+    prior: Mapping[str, float],
+    *,
+    model: ModelParameters,
+    train: TrainParameters,
+    parameters: RegmixParameters,
+    seed: int,
+    folder: Path,
+    key: str,
+    bounds: Bounds | None = None,
+) -> Baseline:
+    """Return RegMix's mixture for a corpus and targets.
+
+    Args:
+        shards: the corpus.
+        texts: what the proxies are scored on, by target (`influence.counterfactual.scored_texts`).
+        prior: what candidates are drawn around.
+        model: the run's; its kind of attention is taken.
+        train: the run's; a proxy differs in its length and its learning rates (`proxy_schedule`).
+        parameters: how many proxies of which size, and what is made of them.
+        seed: of initial weights, candidates, folds and simulation.
+        folder: where the proxies' losses are kept; a stopped call goes on with those that are missing.
+        key: names the code that runs, as in `run_branches`.
+        bounds: no candidate leaves them, nor does the result.
+
+    Raises:
+        TikmixError: no such preset, the bounds leave too little room for candidates, a proxy cannot be trained at all,
+            or too few of them came through.
+    """
+    box = bounds or unlimited_bounds(OptimizeParameters(), prior)
+    prior_K = check_mixture(prior, box.domains, "the prior")
+    candidates_NK = _candidates(prior_K, box, parameters, seed)
+    proxy = proxy_model(parameters.preset, model, "baselines.regmix.preset")
+    config = save_initial(proxy, shards, folder / "initial", context=train.context, seed=seed)
+    steps = parameters.steps(train)
+    setting = BranchSetting(
+        checkpoint=folder / "initial",
+        shards=shards.folder,
+        steps=steps,
+        model=proxy,
+        train=train,
+        schedule=proxy_schedule(steps),
+        seed=seed,
+    )
+    branches = [
+        Branch(f"proxy {number}", dict(zip(box.domains, weights_K, strict=True)))
+        for number, weights_K in enumerate(candidates_NK.tolist())
+    ]
+    results = run_branches(setting, branches, texts, folder=folder / "proxies", key=key, workers=parameters.workers)
+    responses = _responses(results, box.domains, list(texts))
+    weights_K, details, notes = _decide(responses, prior_K, box, parameters, seed)
+    weights, moved = inside(bounds, dict(zip(box.domains, weights_K.tolist(), strict=True)))
+    cost = _cost(config, train, len(results), steps * train.tokens_per_step, texts)
+    return Baseline(weights, cost, (*notes, *moved), {**details, "proxies": len(responses), "trained": len(results)})
+
+
+def _candidates(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> FloatArray:
+    """Return N mixtures to try, the prior first."""
+    try:
+        design = dirichlet(
+            prior_K,
+            count=parameters.proxies,
+            min_strength=parameters.min_strength,
+            max_strength=parameters.max_strength,
+            max_ratio=parameters.max_ratio,
+            bounds=bounds,
+            seed=seed,
+        )
+    except TikmixError as error:
+        # the sweep's design speaks of its own parameters, which have the same names here but for the number
+        told = str(error).replace("sweep.candidates", "baselines.regmix.proxies").replace("sweep.", "baselines.regmix.")
+        raise TikmixError(f"RegMix's proxies: {told}") from error
+    return design.weights_NK
+
+
+def _responses(results: Sequence[BranchResult], domains: Sequence[str], texts: Sequence[str]) -> Responses:
+    """Return the losses in nats per token of the proxies that came through."""
+    whole = [result for result in results if result.failure is None]
+    if len(whole) < _FEWEST:
+        raise TikmixError(
+            f"Only {len(whole)} of RegMix's {len(results)} proxies came through, and a regression takes {_FEWEST}. "
+            "The warnings above say why the others did not."
+        )
+    return Responses(
+        runs=tuple(result.branch.name for result in whole),
+        domains=tuple(domains),
+        targets=tuple(text.rpartition("/")[2] for text in texts),
+        weights_NK=np.array([[result.branch.mixture[domain] for domain in domains] for result in whole]),
+        response_NT=np.array(
+            [[result.losses[text].nats / result.losses[text].tokens for text in texts] for result in whole]
+        ),
+    )
+
+
+def _decide(
+    responses: Responses, prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int
+) -> tuple[FloatArray, dict[str, Any], tuple[str, ...]]:
+    """Return the mean of the simulated mixtures with the least predicted loss, the details of that, and notes."""
+    kind = parameters.surrogate
+    quality = judge(responses, [kind], folds=parameters.folds, seed=seed, matches={})
+    spearman = next(row["aggregate_spearman"] for row in quality.rows if row["surrogate"] == kind)
+    surrogate = fitted_surrogate(kind, responses, folds=parameters.folds, seed=seed)
+    simulated_MK = _simulated(prior_K, bounds, parameters, seed)
+    loss_M = _predicted(surrogate, simulated_MK)
+    best_M = np.argsort(loss_M, kind="stable")[: parameters.top]
+    weights_K: FloatArray = simulated_MK[best_M].mean(axis=0)
+    at_decided, at_prior = _predicted(surrogate, np.stack([weights_K, prior_K])).tolist()
+    details = {
+        "spearman": spearman if np.isfinite(spearman) else None,
+        "predicted_loss": at_decided,
+        "predicted_loss_of_prior": at_prior,
+        "best_measured_loss": float(responses.response_NT.mean(axis=1).min()),
+    }
+    return weights_K, details, _notes(details)
+
+
+def _notes(details: Mapping[str, Any]) -> tuple[str, ...]:
+    spearman = details["spearman"]
+    notes = []
+    if spearman is None or spearman < _DOUBTFUL:
+        shown = "undefined" if spearman is None else f"{spearman:.2f}"
+        notes.append(
+            f"RegMix's regression ranks proxies that it has not seen with a Spearman correlation of {shown}: more "
+            "proxies (baselines.regmix.proxies) or longer ones (baselines.regmix.tokens) would make its mixture more "
+            "than a guess."
+        )
+    if details["predicted_loss"] >= details["predicted_loss_of_prior"]:
+        notes.append(
+            "RegMix's regression predicts no lower loss for its mixture than for the prior. With few proxies the "
+            "smoother baselines.regmix.surrogate=ridge or gp may see further than trees."
+        )
+    return tuple(notes)
+
+
+def _simulated(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> FloatArray:
+    """Return M mixtures drawn around the prior as the candidates are, moved inside the bounds."""
+    # the candidates are drawn from the bare seed
+    rng = np.random.default_rng([seed, 1])
+    present_K = prior_K > 0
+    strengths = np.geomspace(parameters.min_strength, parameters.max_strength, _STRENGTHS)
+    shares = np.array_split(np.arange(parameters.samples), _STRENGTHS)
+    drawn_MK = np.zeros((parameters.samples, len(prior_K)))
+    for strength, rows in zip(strengths, shares, strict=True):
+        alpha_K = strength * len(prior_K) * prior_K[present_K]
+        drawn_MK[np.ix_(rows, present_K)] = rng.dirichlet(alpha_K, size=len(rows))
+    return project(drawn_MK, bounds.box())
+
+
+def _predicted(surrogate: Any, weights_MK: FloatArray) -> FloatArray:
+    """Return the predicted mean loss over the targets, in nats per token."""
+    loss_M = np.empty(len(weights_MK))
+    with progress_bar("Simulation", len(weights_MK), "mixture") as bar:
+        for start in range(0, len(weights_MK), _AT_ONCE):
+            rows_MK = weights_MK[start : start + _AT_ONCE]
+            loss_M[start : start + len(rows_MK)] = surrogate.predict(rows_MK).mean(axis=1)
+            bar.update(len(rows_MK))
+    return loss_M
+
+
+def _cost(config: Any, train: TrainParameters, proxies: int, tokens: int, texts: Texts) -> Cost:
+    """Return what all proxies cost, each trained on so many tokens and scored, padding included."""
+    scored = sum(batch.tokens_BS[:, 1:].size for batches in texts.values() for batch in batches)
+    return training_cost(config, context=train.context, tokens=proxies * tokens) + scoring_cost(
+        config, context=train.context, tokens=proxies * scored
+    )

@@ -1,0 +1,49 @@
+"""What a baseline decides: a mixture, and what it took to find it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tikmix_pipeline.lm.cost import Cost
+from tikmix_pipeline.mixture.bounds import Bounds
+
+_MOVED = 1e-6
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A mixture that is decided once.
+
+    Attributes:
+        weights: share of each domain in the training tokens; they sum to 1.
+        cost: what was spent on the decision.
+        notes: what a reader should know, in sentences.
+        details: what else there is to say, as plain values for JSON.
+    """
+
+    weights: dict[str, float]
+    cost: Cost = field(default_factory=Cost)
+    notes: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def inside(bounds: Bounds | None, weights: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Move a mixture inside the bounds; return it, and a note if that changed it.
+
+    Args:
+        bounds: of the same domains; none leave the mixture as it is.
+        weights: sum to 1.
+    """
+    if bounds is None:
+        return dict(weights), ()
+    wanted_K = np.array([weights[domain] for domain in bounds.domains])
+    weights_K = bounds.project(wanted_K)
+    moved = np.abs(weights_K - wanted_K)
+    by_domain = dict(zip(bounds.domains, weights_K.tolist(), strict=True))
+    note = (
+        f"The bounds changed the mixture by {moved.sum() / 2:.1%} of the tokens, that of "
+        f"'{bounds.domains[int(moved.argmax())]}' most."
+    )
+    return {domain: by_domain[domain] for domain in weights}, (note,) if moved.max() > _MOVED else ()

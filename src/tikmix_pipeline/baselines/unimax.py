@@ -1,0 +1,62 @@
+"""UniMax (Chung et al. 2023, arXiv 2304.09151, Algorithm 1): uniform, but no domain is read more than N times.
+
+The domains share the budget of B tokens equally. Starting from the one with the least text left, each takes its share
+or, if that is less, what may still be read of it; what it leaves is shared by the others:
+
+    U_j = min(B_left / domains_left, max(0, N · available_j − consumed_j)),        w_j = U_j / Σ_k U_k
+
+Where all text that may be read is less than B, this is a mixture proportional to it, as in the paper, and every domain
+is read more often than N times by the same factor.
+"""
+
+from collections.abc import Mapping
+
+from tikmix_pipeline.baselines.result import Baseline, inside
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.bounds import Bounds, Supply
+from tikmix_pipeline.parameters.baselines import UnimaxParameters
+
+
+def unimax(
+    supplies: Mapping[str, Supply], *, tokens: int, parameters: UnimaxParameters, bounds: Bounds | None = None
+) -> Baseline:
+    """Return UniMax's mixture for the rest of a run.
+
+    Args:
+        supplies: text of each domain, and how much of it the run has read; its keys are the domains.
+        tokens: B, the training tokens of the rest of the run.
+        parameters: N.
+        bounds: the mixture is moved inside them.
+
+    Raises:
+        TikmixError: every domain was read `baselines.unimax.epochs` times already.
+    """
+    caps = {
+        domain: max(0.0, parameters.epochs * supply.available - supply.consumed) for domain, supply in supplies.items()
+    }
+    total = sum(caps.values())
+    if total == 0:
+        raise TikmixError(
+            f"Every domain was read baselines.unimax.epochs = {parameters.epochs:g} times already, so UniMax has "
+            "nothing to share. Raise that parameter."
+        )
+    budgets = _shared(caps, tokens)
+    spent = sum(budgets.values())
+    wanted = {domain: budget / spent for domain, budget in budgets.items()}
+    weights, notes = inside(bounds, wanted)
+    short = (
+        f"Of the {tokens} tokens to come, baselines.unimax.epochs = {parameters.epochs:g} leaves text for {total:.0f}: "
+        f"every domain will be read beyond that, {tokens / total:.3g} times as much as it allows."
+    )
+    capped = [domain for domain, budget in budgets.items() if budget == caps[domain]]
+    return Baseline(weights, notes=(short, *notes) if total < tokens else notes, details={"capped": capped})
+
+
+def _shared(caps: Mapping[str, float], budget: float) -> dict[str, float]:
+    """Return what each domain takes of the budget."""
+    taken = {}
+    ascending = sorted(caps, key=lambda domain: caps[domain])
+    for position, domain in enumerate(ascending):
+        taken[domain] = min(budget / (len(ascending) - position), caps[domain])
+        budget -= taken[domain]
+    return {domain: taken[domain] for domain in caps}

@@ -1,0 +1,107 @@
+"""All runs of a comparison in a pool of processes."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tikmix_pipeline.datasets.recipes import artifact_status
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters.comparison import START
+from tikmix_pipeline.pipelines.compare.arms import Arm, context_of, recipes_of_arm
+from tikmix_pipeline.pipelines.compare.run_arm import FIRST_ROUND, ArmFailure, ArmSetting, run_arm
+from tikmix_pipeline.pipelines.stages import artifact_path
+from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.run_context import run_context
+
+_LOG = logging.getLogger(__name__)
+
+
+def run_all(arms: Sequence[Arm], parameters: RunParameters, project: Path, logs: Path) -> list[Arm]:
+    """Run what is not there yet, the shared first rounds before the arms; return the arms that came through.
+
+    Args:
+        arms: as `arms_of` returns them.
+        parameters: of the comparison.
+        project: the project's folder.
+        logs: folder of a log per run.
+
+    Raises:
+        TikmixError: the process of an arm was ended, or broke down; or the reference came through for no seed, so that
+            there is nothing to compare with.
+    """
+    from tikmix_pipeline.lm.model import resolve_device
+
+    context = run_context()
+    on_cpu = resolve_device(parameters.train.device).type == "cpu"
+    setting = ArmSetting(project, context.environment, _without_compare(context.overrides), logs, on_cpu)
+    workers = (_cores() if on_cpu else 1) if parameters.compare.workers == "auto" else parameters.compare.workers
+    contenders = [arm for arm in arms if arm.name != START]
+    missing = [arm for arm in contenders if not _is_finished(arm)]
+    needed = {arm.seed for arm in missing}
+    starts = [arm for arm in arms if arm.name == START and arm.seed in needed and not _is_finished(arm)]
+    failures = dict(_run_in_turn(setting, [starts, missing], workers))
+    _require_none_broken(failures, logs)
+    finished = [arm for arm in contenders if arm.experiment not in failures]
+    if not any(arm.name == parameters.compare.reference for arm in finished):
+        raise TikmixError(
+            f"The reference, '{parameters.compare.reference}', came through for no seed: the warnings above say why."
+        )
+    return finished
+
+
+def _run_in_turn(
+    setting: ArmSetting, batches: Sequence[Sequence[Arm]], workers: int
+) -> Iterator[tuple[str, ArmFailure]]:
+    """Run one batch after the other; yield the experiment of each run that did not come through, and why."""
+    with progress_bar("Arms", sum(map(len, batches)), "run") as bar:
+        for batch in batches:
+            for arm, failure in _run(setting, batch, workers):
+                bar.update(1)
+                if failure is not None:
+                    log = setting.logs / f"{arm.experiment}.log"
+                    _LOG.warning("%s is left out: %s (%s)", arm.experiment, failure.reason, log)
+                    yield arm.experiment, failure
+
+
+def _run(setting: ArmSetting, arms: Sequence[Arm], workers: int) -> Iterator[tuple[Arm, ArmFailure | None]]:
+    """Yield each arm as it ends, with what went wrong."""
+    from tikmix_pipeline.lm.workers import Died, each_in_a_process
+
+    for number, outcome in each_in_a_process(run_arm, setting, arms, workers=workers):
+        if isinstance(outcome, Died):
+            reason = f"its process ended with code {outcome.exit_code}, as when memory runs out"
+            yield arms[number], ArmFailure(reason, lasting=False)
+        else:
+            yield arms[number], outcome
+
+
+def _require_none_broken(failures: Mapping[str, ArmFailure], logs: Path) -> None:
+    """Refuse a table without arms that the next try may finish."""
+    broken = [experiment for experiment, failure in failures.items() if not failure.lasting]
+    if broken:
+        raise TikmixError(
+            f"These runs broke off: {', '.join(broken)}; their logs are in {logs}. The others are finished. The same "
+            "command goes on from here; where memory ran out, with a smaller compare.workers; compare.arms does "
+            "without an arm."
+        )
+
+
+def _is_finished(arm: Arm) -> bool:
+    """Tell whether all that an arm's run makes is there and fresh."""
+    context = context_of(arm)
+    return all(
+        artifact_status(artifact_path(context, name), recipe)[0] == "fresh"
+        for name, recipe in recipes_of_arm(arm).items()
+        if (name in FIRST_ROUND if arm.name == START else not name.endswith("_rows"))
+    )
+
+
+def _without_compare(overrides: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in overrides.items() if name != "compare"}
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

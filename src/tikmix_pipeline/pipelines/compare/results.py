@@ -1,0 +1,129 @@
+"""What the runs of a comparison made, as tables of all arms and seeds."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tikmix_pipeline.pipelines.compare.arms import Arm, context_of
+from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.reweight.pipeline import chosen_decision
+from tikmix_pipeline.pipelines.stages import artifact_path
+from tikmix_pipeline.pipelines.types import Table
+from tikmix_pipeline.run_context import RunContext, as_current
+
+MEASURES = {"text": "bpb", "answer": "bpb_answer"}
+"""The columns that the measures of an evaluation stand in."""
+
+
+def scores_of(arm: Arm, judging: Sequence[str]) -> Table:
+    """Return bits per byte of an arm's last checkpoint on every task and domain, and what its mixtures cost."""
+    context = context_of(arm)
+    table = _split_scores(_load(context, "final_evaluation"), judging)
+    costs = list(_costs(context))
+    rounds = context.parameters.tikmix.rounds
+    return table.assign(
+        arm=arm.name,
+        seed=arm.seed,
+        method_flops=sum((cost["flops"] for _, cost in costs), 0.0),
+        method_tokens=sum(cost["tokens"] for _, cost in costs),
+        train_tokens=rounds * context.parameters.train.tokens_per_chunk,
+    )[["arm", "seed", "task", "split", "bpb", "bpb_answer", "method_flops", "method_tokens", "train_tokens"]]
+
+
+def rounds_of(arm: Arm) -> Table:
+    """Return training tokens, tokens spent on deciding, and mean bits per byte of the tasks after each round."""
+    import pandas as pd
+
+    context = context_of(arm)
+    spent: dict[int, float] = {}
+    for number, cost in _costs(context):
+        spent[number] = spent.get(number, 0) + cost["tokens"]
+    chunk = context.parameters.train.tokens_per_chunk
+    rows = []
+    for number in range(context.parameters.tikmix.rounds):
+        scores = _split_scores(_load(context, of_round(number, "evaluation")), [])
+        tasks = scores[scores["split"] == "in_domain"]
+        rows.append((arm.name, arm.seed, number, (number + 1) * chunk, tasks["bpb"].mean(), spent.get(number, 0)))
+    return pd.DataFrame(rows, columns=["arm", "seed", "round", "train_tokens", "bpb", "method_tokens"])
+
+
+def mixtures_of(arm: Arm) -> Table:
+    """Return the weights that each round was trained under."""
+    import pandas as pd
+
+    context = context_of(arm)
+    rows = [
+        (arm.name, arm.seed, number, domain, weight)
+        for number in range(context.parameters.tikmix.rounds)
+        for domain, weight in _load(context, of_round(number, "mixture"))["weights"].items()
+    ]
+    return pd.DataFrame(rows, columns=["arm", "seed", "round", "domain", "weight"])
+
+
+def influence_of(arm: Arm) -> Table:
+    """Return the influence that the arm measured, at the end of each round; no rows where it measured none."""
+    import pandas as pd
+
+    context = context_of(arm)
+    measured = [
+        _load(context, of_round(number, "influence")).assign(arm=arm.name, seed=arm.seed, round=number)
+        for number in _measured_rounds(context)
+    ]
+    columns = ["arm", "seed", "round", "task", "domain", "influence", "stderr"]
+    return pd.concat(measured)[columns] if measured else pd.DataFrame(columns=columns)
+
+
+def points_of(scores: Table, mixtures: Table, influence: Table) -> Table:
+    """Return, per arm and seed, the influence of the mixture that follows the shared round and the final mean score.
+
+    The influence is that of the shared checkpoint, which any arm that measured there knows.
+    """
+    from tikmix_pipeline.comparison.influence_table import mixture_influence
+
+    shared = influence[influence["round"] == 0].drop_duplicates(["seed", "task", "domain"])
+    points = mixture_influence(shared, mixtures[mixtures["round"] == 1])
+    final = scores[scores["split"] == "in_domain"].groupby(["arm", "seed"], sort=False)["bpb"].mean().reset_index()
+    return points.merge(final, on=["arm", "seed"])
+
+
+def _split_scores(evaluation: Table, judging: Sequence[str]) -> Table:
+    """Return a row per task and domain, its measures side by side."""
+    wide = evaluation.pivot(index=["kind", "name"], columns="measure", values="bits_per_byte")
+    order = evaluation[["kind", "name"]].drop_duplicates().itertuples(index=False, name=None)
+    table = wide.reindex(list(order)).rename(columns=MEASURES).reset_index().rename(columns={"name": "task"})
+    kinds = zip(table["kind"], table["task"], strict=True)
+    table["split"] = [
+        "heldout" if kind == "domain" else "out_of_domain" if task in judging else "in_domain" for kind, task in kinds
+    ]
+    return table
+
+
+def _measured_rounds(context: RunContext) -> list[int]:
+    from tikmix_pipeline.parameters.decision import BASELINES
+
+    tikmix = context.parameters.tikmix
+    return [] if tikmix.strategy in BASELINES else list(range(tikmix.deciding_rounds))
+
+
+def _costs(context: RunContext) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield what was spent to decide the mixture of each round."""
+    from tikmix_pipeline.parameters.decision import BASELINES
+
+    parameters = context.parameters
+    if parameters.tikmix.strategy in BASELINES:
+        with as_current(context):
+            yield 1, _load(context, chosen_decision(0))["cost"]
+    if parameters.tikmix.strategy == "prior":
+        return  # what is measured under it decides nothing
+    for number in _measured_rounds(context):
+        yield number + 1, _load(context, of_round(number, "measurement"))["cost"]
+        if parameters.tikmix.strategy == "surrogate" and parameters.sweep.response == "lookahead":
+            yield number + 1, _load(context, of_round(number, "sweep_cost"))["cost"]
+
+
+def _load(context: RunContext, name: str) -> Any:
+    from kedro.io import AbstractDataset, CatalogConfigResolver
+
+    resolver = CatalogConfigResolver(dict(context.catalog), default_runtime_patterns={})
+    entry = {**resolver.resolve_pattern(name), "filepath": str(artifact_path(context, name))}
+    dataset: Any = AbstractDataset.from_config(name, entry)
+    return dataset.load()

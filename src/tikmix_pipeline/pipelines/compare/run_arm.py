@@ -1,0 +1,163 @@
+"""One arm of a comparison, run by a process of its own."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from click import ClickException
+
+from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, recipe_path
+from tikmix_pipeline.files import replacing
+from tikmix_pipeline.parameters.comparison import START
+from tikmix_pipeline.pipelines.compare.arms import Arm
+from tikmix_pipeline.pipelines.names import of_round
+
+FIRST_ROUND = tuple(of_round(0, name) for name in ("checkpoint", "train_log", "evaluation"))
+"""What the run makes that trains the first round for all arms of a seed."""
+
+
+@dataclass(frozen=True)
+class ArmSetting:
+    """What all arms of a comparison have in common.
+
+    Attributes:
+        root: the project's folder.
+        environment: whose configuration is read.
+        overrides: what the comparison itself was told.
+        logs: where the output of each arm goes.
+        on_cpu: whether each arm has one thread.
+    """
+
+    root: Path
+    environment: str | None
+    overrides: Mapping[str, Any]
+    logs: Path
+    on_cpu: bool
+
+
+@dataclass(frozen=True)
+class ArmFailure:
+    """Why an arm has no scores.
+
+    Attributes:
+        reason: in words.
+        lasting: the same would happen again.
+    """
+
+    reason: str
+    lasting: bool
+
+
+def run_arm(setting: ArmSetting, arm: Arm) -> ArmFailure | None:
+    """Run an arm to its end, or go on where it stood; its output goes to a log."""
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(setting.root)
+    with _ended_in_order(), _output_to(setting.logs / f"{arm.experiment}.log"):
+        try:
+            _run(setting, arm)
+        except ClickException as error:  # what a session makes of a `TikmixError`
+            error.show()
+            return ArmFailure(str(error), lasting=True)
+        except Exception as error:
+            traceback.print_exc()
+            return ArmFailure(f"{type(error).__name__}: {error}", lasting=False)
+    return None
+
+
+def _run(setting: ArmSetting, arm: Arm) -> None:
+    import torch
+    from kedro.framework.project import settings
+
+    from tikmix_pipeline.run_context import merged_parameters, run_context
+
+    if setting.on_cpu:
+        torch.set_num_threads(1)
+    overrides = merged_parameters(setting.overrides, arm.overrides)
+    with settings.SESSION_CLASS.create(setting.root, env=setting.environment, runtime_params=overrides) as session:
+        session.load_context()
+        borrow(run_context(), arm)
+        if arm.name == START:
+            session.run(
+                pipeline_names=["tikmix"],
+                to_outputs=list(FIRST_ROUND),
+                only_missing_outputs=True,
+            )
+        else:
+            session.run(pipeline_names=["tikmix"])
+
+
+def borrow(context: Any, arm: Arm) -> None:
+    """Take over what another arm of the seed has made already from the very same things, as links to its files."""
+    from tikmix_pipeline.pipelines.recipes import recipes_of
+    from tikmix_pipeline.pipelines.stages import artifact_path
+    from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline
+
+    recipes = recipes_of(create_pipeline(), context.parameters, context.root)
+    for name, recipe in recipes.items():
+        own = artifact_path(context, name)
+        if arm.experiment not in own.parts or name.endswith("_rows") or artifact_status(own, recipe)[0] == "fresh":
+            continue
+        for lender in arm.lenders:
+            theirs = Path(*(lender if part == arm.experiment else part for part in own.parts))
+            if theirs.exists() and artifact_status(theirs, recipe)[0] == "fresh":
+                with contextlib.suppress(OSError):  # replaced meanwhile, or on a disk without links
+                    _link(theirs, own, recipe)
+                break
+
+
+def _link(theirs: Path, own: Path, recipe: Recipe) -> None:
+    recipe_path(own).unlink(missing_ok=True)
+    with replacing(own) as temporary:
+        if theirs.is_dir():
+            shutil.copytree(theirs, temporary, copy_function=os.link)
+        else:
+            os.link(theirs, temporary)
+    if artifact_status(theirs, recipe)[0] == "fresh":
+        with replacing(recipe_path(own)) as temporary:
+            shutil.copy2(recipe_path(theirs), temporary)
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM end this process as Ctrl-C would, so that the run is closed in the store."""
+    told = []
+
+    def interrupt(number: int, _frame: Any) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if told:
+            sys.exit(128 + signal.SIGTERM)  # whoever sent it waits for this process
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send what this process and its libraries print to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for target, original in zip((1, 2), kept, strict=True):
+                os.dup2(original, target)
+                os.close(original)

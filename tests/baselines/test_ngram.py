@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from baseline_examples import heldout_texts
+
+from tikmix_pipeline.baselines.ngram import likeliest_mixture, ngram
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.parameters import OptimizeParameters
+from tikmix_pipeline.parameters.baselines import NgramParameters
+
+
+def drawn_from(models_KV, mixture_K, count, *, seed):
+    """Probabilities (K, N) of tokens that were drawn from a mixture of unigram models."""
+    tokens_N = np.random.default_rng(seed).choice(models_KV.shape[1], size=count, p=mixture_K @ models_KV)
+    return models_KV[:, tokens_N], np.full(count, 1 / count)
+
+
+@pytest.fixture(name="models_KV")
+def _models():
+    return np.random.default_rng(0).dirichlet(np.full(50, 0.2), size=4) * 0.999 + 0.001 / 50
+
+
+def test_planted_mixture_is_recovered(models_KV):
+    planted_K = np.array([0.5, 0.3, 0.2, 0.0])
+    fit = likeliest_mixture(*drawn_from(models_KV, planted_K, 100_000, seed=1), iterations=5_000, tolerance=1e-8)
+    np.testing.assert_allclose(fit.weights_K, planted_K, atol=0.01)
+
+
+def test_likelihood_never_falls_and_the_gap_bounds_what_is_missing(models_KV):
+    probability_KN, weight_N = drawn_from(models_KV, np.array([0.4, 0.3, 0.2, 0.1]), 2_000, seed=2)
+    best = likeliest_mixture(probability_KN, weight_N, iterations=20_000, tolerance=1e-10)
+    early = likeliest_mixture(probability_KN, weight_N, iterations=5, tolerance=1e-10)
+    assert len(early.likelihoods) == 6
+    assert (np.diff(best.likelihoods) >= -1e-14).all()
+    assert 0 < best.likelihoods[-1] - early.likelihoods[-1] <= early.gap
+    assert "baselines.ngram.iterations = 5" in early.notes(NgramParameters(iterations=5))[0]
+
+
+def test_equals_a_grid_of_all_mixtures(models_KV):
+    probability_KN, weight_N = drawn_from(models_KV[:2], np.array([0.7, 0.3]), 3_000, seed=3)
+    fit = likeliest_mixture(probability_KN, weight_N, iterations=5_000, tolerance=1e-9)
+    grid = np.linspace(0, 1, 1001)[1:-1]
+    likelihood = [weight_N @ np.log(w * probability_KN[0] + (1 - w) * probability_KN[1]) for w in grid]
+    assert fit.weights_K[0] == pytest.approx(grid[int(np.argmax(likelihood))], abs=2e-3)
+
+
+def test_text_of_a_domain_is_explained_by_that_domain(token_shards):
+    found = ngram(token_shards, heldout_texts(token_shards, "verse"), parameters=NgramParameters())
+    assert found.weights["verse"] > 0.9
+    assert sum(found.weights.values()) == pytest.approx(1)
+    assert found.details["bits_per_token"] <= min(found.details["bits_per_token_alone"].values()) + 1e-4
+    assert found.details["bits_per_token"] < found.details["bits_per_token_uniform"]
+    assert found.notes == ()
+
+
+def test_targets_weigh_the_same_whatever_their_length(token_shards):
+    texts = heldout_texts(token_shards, "code", "verse")
+    (batch,) = texts["query/code"]
+    short = {"query/code": [TokenBatch(batch.tokens_BS[:2], batch.loss_BS[:2])], "query/verse": texts["query/verse"]}
+    found = ngram(token_shards, short, parameters=NgramParameters())
+    assert found.weights["code"] == pytest.approx(0.5, abs=0.05)
+    assert found.weights["verse"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_padding_and_tokens_without_loss_are_history_only(token_shards):
+    texts = heldout_texts(token_shards, "verse")
+    (batch,) = texts["query/verse"]
+    padded = np.pad(batch.tokens_BS, ((0, 0), (0, 3)))
+    answers_BS = np.pad(batch.loss_BS, ((0, 0), (0, 3)))
+    same = ngram(token_shards, {"verse": [TokenBatch(padded, answers_BS)]}, parameters=NgramParameters())
+    assert same == ngram(token_shards, texts, parameters=NgramParameters())
+    answers_BS[:, :10] = False
+    half = ngram(token_shards, {"verse": [TokenBatch(padded, answers_BS)]}, parameters=NgramParameters())
+    assert half.details["bits_per_token"] != same.details["bits_per_token"]
+
+
+def test_cost_is_the_tokens_that_were_read_and_no_operations(token_shards):
+    texts = heldout_texts(token_shards, "verse")
+    scored = sum(batch.tokens_BS.size for batch in texts["query/verse"])
+    whole = ngram(token_shards, texts, parameters=NgramParameters()).cost
+    assert whole.flops == 0
+    assert whole.tokens == scored + sum(token_shards.tokens(domain) for domain in token_shards.domains)
+    part = ngram(token_shards, texts, parameters=NgramParameters(max_tokens=500)).cost
+    assert scored + 3 * 450 <= part.tokens <= scored + 3 * 520
+
+
+def test_bounds_hold(token_shards):
+    limits = OptimizeParameters(max_weight=0.6)
+    bounds = mixture_bounds(limits, dict.fromkeys(token_shards.domains, Supply(10_000)), 100)
+    found = ngram(token_shards, heldout_texts(token_shards, "verse"), parameters=NgramParameters(), bounds=bounds)
+    assert found.weights["verse"] == pytest.approx(0.6)
+    assert "'verse' most" in found.notes[0]
+
+
+def test_order_beyond_the_numbers_is_refused(token_shards):
+    with pytest.raises(TikmixError, match=r"baselines\.ngram\.order is 9.*up to order 7"):
+        ngram(token_shards, heldout_texts(token_shards, "verse"), parameters=NgramParameters(order=9))

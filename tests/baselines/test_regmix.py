@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+from baseline_examples import MODEL, PRIOR, TRAIN, heldout_texts
+
+from tikmix_pipeline.baselines import regmix as regmix_module
+from tikmix_pipeline.baselines.proxy import proxy_schedule
+from tikmix_pipeline.baselines.regmix import regmix
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.branch_pool import BranchResult, Failure
+from tikmix_pipeline.lm.cost import scoring_cost, training_cost
+from tikmix_pipeline.lm.evaluation import TextLoss
+from tikmix_pipeline.lm.model import build_model
+from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.parameters import OptimizeParameters
+from tikmix_pipeline.parameters.baselines import RegmixParameters
+
+BEST = {"code": 0.2, "prose": 0.3, "verse": 0.5}
+
+
+def parameters(**changes):
+    values = {"proxies": 48, "tokens": 128, "samples": 5_000, "top": 32, "workers": 1}
+    return RegmixParameters.model_validate(values | changes)
+
+
+def decide(shards, folder, *, texts=None, prior=PRIOR, bounds=None, **changes):
+    return regmix(
+        shards,
+        texts or heldout_texts(shards, "code", "verse"),
+        prior,
+        model=MODEL,
+        train=TRAIN,
+        parameters=parameters(**changes),
+        seed=0,
+        folder=folder,
+        key="code",
+        bounds=bounds,
+    )
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Losses that are least at one mixture; no proxy is trained. Returns the mixtures that were asked for."""
+    asked = []
+
+    def respond(setting, branches, texts, **_):
+        asked.extend(branch.mixture for branch in branches)
+        return [BranchResult(branch, {name: TextLoss(loss(branch), 100) for name in texts}) for branch in branches]
+
+    def loss(branch):
+        return 300 + 100 * sum((branch.mixture[domain] - share) ** 2 for domain, share in BEST.items())
+
+    monkeypatch.setattr(regmix_module, "run_branches", respond)
+    return asked
+
+
+@pytest.mark.parametrize("surrogate", ["xgboost", "ridge", "gp"])
+def test_finds_a_planted_mixture(token_shards, tmp_path, planted, surrogate):
+    found = decide(token_shards, tmp_path, surrogate=surrogate)
+    assert sum(found.weights.values()) == pytest.approx(1)
+    assert sum(abs(found.weights[domain] - share) for domain, share in BEST.items()) < 0.2
+    assert found.details["predicted_loss"] < found.details["predicted_loss_of_prior"]
+    assert found.details["spearman"] > 0.5
+    assert found.notes == ()
+    assert planted[0] == PRIOR
+    assert len(planted) == found.details["proxies"] == 48
+
+
+def test_neither_proxies_nor_result_leave_the_bounds(token_shards, tmp_path, planted):
+    limits = OptimizeParameters.model_validate({"bounds": {"verse": {"max": 0.3}, "prose": {"min": 0.2}}})
+    bounds = mixture_bounds(limits, dict.fromkeys(PRIOR, Supply(10_000)), 100)
+    found = decide(token_shards, tmp_path, bounds=bounds, surrogate="ridge")
+    for mixture in [*planted, found.weights]:
+        assert mixture["verse"] <= 0.3 + 1e-9
+        assert mixture["prose"] >= 0.2 - 1e-9
+    assert found.weights["verse"] > 0.25
+
+
+def test_domain_that_the_prior_leaves_out_stays_out(token_shards, tmp_path, planted):
+    found = decide(token_shards, tmp_path, prior={"code": 0.6, "prose": 0.4, "verse": 0.0}, surrogate="ridge")
+    assert found.weights["verse"] == 0
+    assert {mixture["verse"] for mixture in planted} == {0}
+
+
+def test_regression_that_predicts_nothing_is_told(token_shards, tmp_path, monkeypatch):
+    noise = np.random.default_rng(0)
+
+    def respond(setting, branches, texts, **_):
+        return [BranchResult(branch, {name: TextLoss(noise.normal(300), 100) for name in texts}) for branch in branches]
+
+    monkeypatch.setattr(regmix_module, "run_branches", respond)
+    assert "baselines.regmix.proxies" in decide(token_shards, tmp_path, surrogate="ridge").notes[0]
+
+
+def test_mixture_that_promises_nothing_over_the_prior_is_told(token_shards, tmp_path, monkeypatch):
+    def respond(setting, branches, texts, **_):
+        return [BranchResult(branch, {name: TextLoss(300.0, 100) for name in texts}) for branch in branches]
+
+    monkeypatch.setattr(regmix_module, "run_branches", respond)
+    found = decide(token_shards, tmp_path, surrogate="ridge")
+    assert found.details["spearman"] is None
+    assert "undefined" in found.notes[0]
+    assert "no lower loss for its mixture than for the prior" in found.notes[1]
+
+
+def test_too_few_proxies_that_came_through_are_refused(token_shards, tmp_path, monkeypatch):
+    def respond(setting, branches, texts, **_):
+        return [BranchResult(branch, {}, Failure("diverged", "the loss is nan")) for branch in branches]
+
+    monkeypatch.setattr(regmix_module, "run_branches", respond)
+    with pytest.raises(TikmixError, match=r"Only 0 of RegMix's 48 proxies"):
+        decide(token_shards, tmp_path)
+
+
+def test_too_narrow_bounds_name_the_parameters_of_regmix(token_shards, tmp_path):
+    limits = OptimizeParameters.model_validate({"bounds": {"verse": {"max": 0.0}, "prose": {"max": 0.0}}})
+    bounds = mixture_bounds(limits, dict.fromkeys(PRIOR, Supply(10_000)), 100)
+    with pytest.raises(TikmixError, match=r"RegMix's proxies.*baselines\.regmix\.max_ratio") as caught:
+        decide(token_shards, tmp_path, bounds=bounds)
+    assert " sweep." not in str(caught.value)
+
+
+def test_unknown_preset_names_its_parameter(token_shards, tmp_path):
+    with pytest.raises(TikmixError, match=r"baselines\.regmix\.preset: 'llama-huge'"):
+        decide(token_shards, tmp_path, preset="llama-huge")
+
+
+def test_real_proxies_are_trained_once_and_counted(token_shards, tmp_path, monkeypatch):
+    texts = heldout_texts(token_shards, "code", "verse")
+    small = {"proxies": 12, "surrogate": "ridge", "samples": 500, "top": 16}
+    first = decide(token_shards, tmp_path, texts=texts, **small)
+    config = build_model(MODEL, vocabulary_size=token_shards.vocabulary_size, context=16, seed=0).config
+    scored = 12 * sum(batch.loss_tokens for batches in texts.values() for batch in batches)
+    trained = training_cost(config, context=16, tokens=12 * 128)
+    assert first.cost == trained + scoring_cost(config, context=16, tokens=scored)
+    monkeypatch.setattr("tikmix_pipeline.lm.branch_pool.train_branch", None)
+    assert decide(token_shards, tmp_path, texts=texts, **small) == first
+
+
+def test_rates_of_a_proxy_rise_and_fall_to_zero():
+    factors = [proxy_schedule(20).factor(step) for step in range(20)]
+    assert factors[0] == pytest.approx(0.5 * 20 / 21)
+    assert max(factors) == factors[1]
+    assert np.allclose(np.diff(factors[1:]), -1 / 21)
+    assert factors[-1] == pytest.approx(1 / 21)
