@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,25 +13,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
 import pytest
-from kedro.framework.startup import bootstrap_project
 
 from tests.pipelines.conftest import run_in
 from tests.pipelines.test_bad_input import refusal
 from tests.pipelines.test_tikmix import made_when, mixture, outputs
 from tests.pipelines.test_tracking import parent_of, runs_of
-from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm import workers
-from tikmix_pipeline.pipelines.compare.arms import arms_of, context_of, nested
-from tikmix_pipeline.provenance import check_arms
-from tikmix_pipeline.run_context import RunContext, run_context, set_run_context
-from tikmix_pipeline.session import TikmixSession
 
 ARMS = ["proportional", "direct", "measured"]
 WILD = {"train.learning_rate": 1e20, "train.warmup_tokens": 0}
@@ -219,79 +213,6 @@ def test_arms_and_seeds_can_be_selected_and_nothing_runs_again(compared: Path, t
     pd.testing.assert_frame_equal(table_of(project), whole)
 
 
-@pytest.fixture(scope="module")
-def told(finished_project: Path) -> RunContext:
-    """What a comparison in the experiment `new` was told."""
-    bootstrap_project(finished_project)
-    params = {"experiment": "new", "tikmix": LONG, "compare": COMPARE}
-    with TikmixSession.create(project_path=finished_project, env="tiny", runtime_params=params) as session:
-        session.load_context()
-    return run_context()
-
-
-@pytest.fixture
-def context(told: RunContext) -> RunContext:
-    """The same, as that of the run under way."""
-    set_run_context(told)
-    return told
-
-
-def checked(context: RunContext, definition: dict[str, Any], **changes: Any) -> None:
-    """Check a comparison of the reference with one arm."""
-    definitions = context.parameters.compare.definitions | {"mine": definition}
-    own: dict[str, Any] = {"definitions": definitions, "arms": ["proportional", "mine"], **changes}
-    values = context.parameters.model_dump() | {"compare": context.parameters.compare.model_dump() | own}
-    changed = replace(context, parameters=type(context.parameters).model_validate(values))
-    set_run_context(changed)
-    check_arms(changed)
-
-
-@pytest.mark.parametrize(
-    ("definition", "message"),
-    [
-        ({"tikmix.strategi": "direct"}, "tikmix.strategi is not a parameter. Did you mean 'tikmix.strategy'?"),
-        ({"optimise.entropy": 1.0}, "optimise is not a parameter. Did you mean 'optimize'?"),
-        ({"tikmix.strategy": "dirct"}, "tikmix.strategy: input should be 'direct'"),
-        ({"tikmix.strategy.kind": "direct"}, "tikmix.strategy: input should be 'direct'"),
-        ({"optimize.entropy": -1.0}, "optimize.entropy: input should be greater than or equal to 0, got -1"),
-        ({"tikmix.rounds": "many"}, "tikmix.rounds: input should be a valid integer"),
-        ({"tikmix.prior": {"code": 0.5, "pros": 0.5}}, "Did you mean 'prose'?"),
-        ({"optimize.bounds.vers.max": 0.5}, "Did you mean 'verse'?"),
-        ({"train.decay_tokens": 100_000}, "are longer than the whole run"),
-        ({"sweep.choose": "measured"}, "set response=lookahead"),
-        ({"seed": 7}, "seed is the same for all arms"),
-        ({"experiment": "mine"}, "experiment is the same for all arms"),
-        ({"corpus.name": "mine"}, "corpus.name is the same for all arms"),
-        ({"influence.tasks": ["quiz", "riddle"]}, "influence.tasks lets 'riddle' decide"),
-        ({"influence.tasks": None}, "influence.tasks lets 'riddle' decide"),
-    ],
-)
-def test_wrong_definition_is_refused_with_the_name_of_its_arm(
-    context: RunContext, definition: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(TikmixError) as error:
-        checked(context, definition)
-    assert str(error.value).startswith("compare.definitions.mine: ")
-    assert message in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"reference": "direct"}, "compare.reference is 'direct', which is not among the arms: proportional, mine"),
-        (
-            {"out_of_domain": ["ridle"]},
-            "compare.out_of_domain names the task 'ridle', which is not there. Did you mean",
-        ),
-        ({"out_of_domain": ["quiz", "riddle"]}, "leaves no task to decide on"),
-    ],
-)
-def test_comparison_that_cannot_judge_is_refused(context: RunContext, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(TikmixError) as error:
-        checked(context, {}, **changes)
-    assert message in str(error.value)
-
-
 def test_wrong_arm_costs_nothing(compared: Path) -> None:
     before = made_when(compared / "data")
     typo = {"definitions": COMPARE["definitions"] | {"direct": {"tikmix.strategi": "direct"}}}
@@ -303,31 +224,6 @@ def test_wrong_arm_costs_nothing(compared: Path) -> None:
     assert made_when(compared / "data") == before
     assert not (compared / "data" / "06_models" / "new.start.0").exists()
     assert not (compared / "data" / "02_intermediate" / "new").exists()
-
-
-def test_arm_with_rounds_of_its_own_decides_in_all_but_the_last(context: RunContext) -> None:
-    compare = context.parameters.compare.model_copy(update={"definitions": {"proportional": {"tikmix.rounds": 5}}})
-    parameters = context.parameters.model_copy(update={"compare": compare})
-    assert {context_of(arm).parameters.tikmix.decisions for arm in arms_of(parameters)[2:]} == {4}
-
-
-def test_arms_differ_from_the_comparison_in_what_they_say_and_in_nothing_else(context: RunContext) -> None:
-    starts, arms = arms_of(context.parameters)[:2], arms_of(context.parameters)[2:]
-    assert [arm.experiment for arm in starts] == ["new.start.0", "new.start.1"]
-    assert [arm.seed for arm in arms] == [0] * 4 + [1] * 4, "seed by seed"
-    whole = context.parameters.model_dump()
-    for arm in arms:
-        own = context_of(arm)
-        assert own.parameters.experiment == f"new.{arm.name}.{arm.seed}"
-        assert own.parameters.seed == arm.seed
-        groups = {group for group, value in own.parameters.model_dump().items() if value != whole[group]}
-        known = {"experiment", "seed", "influence", "tikmix", "sweep", "baselines"}
-        assert groups - known == ({"train"} if arm.name == "wild" else set())
-
-
-def test_dotted_names_become_groups_and_the_last_word_holds() -> None:
-    assert nested({"a.b": 1, "a.c.d": 2, "e": {}}) == {"a": {"b": 1, "c": {"d": 2}}, "e": {}}
-    assert nested({"tikmix.prior": "proportional", "tikmix.prior.code": 1.0}) == {"tikmix": {"prior": {"code": 1.0}}}
 
 
 @contextmanager
@@ -356,6 +252,16 @@ def kill_worker() -> None:
         process.kill()
 
 
+def stopped_at(project: Path, file: Path, stop: Callable[[], None], changes: dict[str, Any]) -> str:
+    """Run the comparison, stop it as soon as there is a file, and return what it says of that in a few words."""
+    file.unlink(missing_ok=True)
+    with as_soon_as(file, stop):
+        message = refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | changes)
+    found = re.search(r"broke off: [\w.]+|Interrupted", message)
+    assert found is not None, message
+    return found[0].rstrip(".;")
+
+
 def interrupt_all() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -371,32 +277,30 @@ def terminate_when(project: Path, file: Path) -> None:
         assert running.wait() == -signal.SIGTERM
 
 
-def test_comparison_that_is_killed_goes_on_to_the_same_results(project: Path, compared: Path) -> None:
-    """SIGTERM in the shared first round, SIGKILL of an arm's process, Ctrl-C in a later round; then to the end."""
+def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, tmp_path: Path) -> None:
+    """SIGTERM of all, then SIGKILL of an arm's process, then Ctrl-C, each at another place; then to the end."""
+    project = Path(shutil.copytree(compared, tmp_path / "project"))
+    for part in ("06_models", "07_model_output", "08_reporting"):
+        shutil.rmtree(project / "data" / part / "cmp.direct.0")
     two: dict[str, Any] = {"arms": ["proportional", "direct"], "seeds": 1}
-    terminate_when(project, results(project, "start") / "round_0" / "mixture.json")
-    with as_soon_as(results(project, "direct") / "round_0" / "influence.parquet", kill_worker):
-        message = refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | two)
-    assert "These runs broke off: cmp.direct.0" in message
-    finished = made_when(project / "data")
-    decided = results(project, "direct") / "round_1" / "mixture.json"
-    decided.unlink(missing_ok=True)
-    with as_soon_as(decided, interrupt_all):
-        assert "Interrupted" in refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | two)
-    assert not multiprocessing.active_children()
-    newest = max(
-        (run for run in runs_of(project, "cmp.direct.0") if "round" not in run.data.tags),
-        key=lambda run: run.info.start_time,
+    before = made_when(project / "data")
+    terminate_when(project, results(project, "direct") / "round_0" / "gradients")
+    assert stopped_at(project, results(project, "direct") / "round_0" / "influence.parquet", kill_worker, two) == (
+        "broke off: cmp.direct.0"
     )
-    assert newest.info.status == "KILLED"
+    assert stopped_at(project, results(project, "direct") / "round_1" / "mixture.json", interrupt_all, two) == (
+        "Interrupted"
+    )
+    assert not multiprocessing.active_children()
+    runs = [run for run in runs_of(project, "cmp.direct.0") if "round" not in run.data.tags]
+    assert max(runs, key=lambda run: run.info.start_time).info.status == "KILLED"
     compare(project, **two)
     now = made_when(project / "data")
-    kept = {name for name in finished if "cmp.start.0/" in name or "cmp.proportional.0/" in name}
-    assert len(kept) > 10
-    assert {name: now[name] for name in kept} == {name: finished[name] for name in kept}
-    for arm in ("proportional", "direct"):
-        for number in range(3):
-            ours, undisturbed = (checkpoint(one, arm, number) / "model.safetensors" for one in (project, compared))
-            assert ours.read_bytes() == undisturbed.read_bytes(), (arm, number)
+    others = {name for name in before if "cmp.start." in name or "cmp.proportional." in name}
+    assert len(others) > 10
+    assert {name: now[name] for name in others} == {name: before[name] for name in others}
+    for number in range(3):
+        ours, undisturbed = (checkpoint(one, "direct", number) / "model.safetensors" for one in (project, compared))
+        assert ours.read_bytes() == undisturbed.read_bytes(), number
     whole = table_of(compared).query("arm in ('proportional', 'direct') and seed == 0").reset_index(drop=True)
     pd.testing.assert_frame_equal(table_of(project), whole)

@@ -8,7 +8,7 @@ model of domain k gives to token i of the tasks' text, expectation-maximisation 
 where ω weighs tasks equally and tokens of a task equally. L is concave, so the end is the best there is: no mixture is
 likelier by more than `max_k Σ_i ω_i q_k(i) / Σ_j w_j q_j(i) − 1`, which is what iterations stop by.
 
-Costs no pass through a language model: the tokens that are read are counted, and no operations.
+Costs no pass through a language model.
 
 Axes: K domains, N scored tokens.
 """
@@ -25,7 +25,6 @@ from tikmix_pipeline.baselines.result import Baseline, inside
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.cost import Cost
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.baselines import NgramParameters
@@ -74,7 +73,8 @@ def ngram(
         probability_KN, scored.weight_N, iterations=parameters.iterations, tolerance=parameters.tolerance
     )
     weights, notes = inside(bounds, dict(zip(shards.domains, fit.weights_K.tolist(), strict=True)))
-    return Baseline(weights, Cost(tokens=read), (*fit.notes(parameters), *notes), fit.details(shards.domains))
+    details = fit.details(shards.domains) | {"tokens_read": read}
+    return Baseline(weights, notes=(*fit.notes(parameters), *notes), details=details)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
-from tikmix_pipeline.lm.workers import Died, each_in_a_process
+from tikmix_pipeline.lm.workers import Died, each_in_a_process, usable_cores
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
 from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
@@ -156,7 +155,7 @@ def run_branches(
 def _train(
     setting: BranchSetting, texts: Texts, branches: Sequence[Branch], workers: int | Literal["auto"]
 ) -> Iterator[tuple[int, BranchResult]]:
-    count = min(_cores() if setting.on_cpu else 1, len(branches)) if workers == "auto" else workers
+    count = min(usable_cores() if setting.on_cpu else 1, len(branches)) if workers == "auto" else workers
     if count <= 1:
         for number, branch in enumerate(branches):
             yield number, train_and_score((setting, texts), branch)
@@ -223,11 +222,6 @@ def _one_thread(on_cpu: bool) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _identities(setting: BranchSetting, branches: Sequence[Branch], texts: Texts, key: str) -> list[str]:

@@ -24,6 +24,12 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+def usable_cores() -> int:
+    """Return the cores that this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Died:
     """A job whose process ended before it did; `exit_code` is negative for a signal."""

@@ -200,17 +200,18 @@ def rank_stability_over_rounds(stability: Table, *, arms: Sequence[str] | None =
             wide = 2.2 if arm == ALL_ARMS else 1.2
             axes.plot(of_arm["other_round"], of_arm["spearman"], label=arm, lw=wide, ms=4, **styles[arm])
         everything = rows[rows["arm"] == ALL_ARMS].sort_values("other_round")
-        axes.fill_between(
-            everything["other_round"], everything["low"], everything["high"], color="grey", alpha=0.2, lw=0
-        )
-        axes.plot(everything["other_round"], everything["reachable"], color="grey", ls=":", label="if nothing changed")
+        number = everything["other_round"]
+        # a band of one round has no width
+        axes.vlines(number, everything["low"], everything["high"], color="grey", alpha=0.3, lw=6, zorder=0)
+        axes.plot(number, everything["reachable"], color="grey", ls=":", marker="_", ms=14, label="if nothing changed")
         axes.axhline(0, color="lightgrey", lw=0.6, zorder=0)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("measured after round")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xticks(sorted(stability["other_round"].unique()))
+        axes.margins(x=0.3)
     panels[0].set_ylabel("Spearman over domains, mean of tasks")
     panels[0].set_ylim(top=1.03)
-    figure.suptitle("Do the ranks of domains stay? (band: middle 95 % over seeds and tasks, all arms)", fontsize=11)
+    figure.suptitle("Do the ranks of domains stay? (bar: middle 95 % over seeds and tasks, all arms)", fontsize=11)
     _legend_outside(figure, panels[0])
     return figure
 

@@ -79,13 +79,13 @@ def draw_comparison(
     from tikmix_pipeline.comparison.statistics import paired_differences
     from tikmix_pipeline.pipelines import compare_figures as figures
 
-    reference = summary["reference"].iloc[0]
+    reference, arms = summary["reference"].iloc[0], list(scores["arm"].unique())
     return (
-        figures.differences_to_reference(paired_differences(scores, reference=reference)),
-        figures.loss_over_total_tokens(loss_curves(rounds[_OF_ROUNDS], rounds[_OF_COSTS])),
+        figures.differences_to_reference(paired_differences(scores, reference=reference), arms=arms),
+        figures.loss_over_total_tokens(loss_curves(rounds[_OF_ROUNDS], rounds[_OF_COSTS]), arms=arms),
         figures.mixtures_by_arm(mixtures),
-        figures.rank_stability_over_rounds(stability),
-        figures.score_over_influence(points_of(scores, mixtures, influence), against),
+        figures.rank_stability_over_rounds(stability, arms=arms),
+        figures.score_over_influence(points_of(scores, mixtures, influence), against, arms=arms),
     )
 
 

@@ -1,7 +1,6 @@
 """All runs of a comparison in a pool of processes."""
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -32,11 +31,12 @@ def run_all(arms: Sequence[Arm], parameters: RunParameters, project: Path, logs:
             there is nothing to compare with.
     """
     from tikmix_pipeline.lm.model import resolve_device
+    from tikmix_pipeline.lm.workers import usable_cores
 
     context = run_context()
     on_cpu = resolve_device(parameters.train.device).type == "cpu"
     setting = ArmSetting(project, context.environment, _without_compare(context.overrides), logs, on_cpu)
-    workers = (_cores() if on_cpu else 1) if parameters.compare.workers == "auto" else parameters.compare.workers
+    workers = (usable_cores() if on_cpu else 1) if parameters.compare.workers == "auto" else parameters.compare.workers
     contenders = [arm for arm in arms if arm.name != START]
     missing = [arm for arm in contenders if not _is_finished(arm)]
     needed = {arm.seed for arm in missing}
@@ -100,8 +100,3 @@ def _is_finished(arm: Arm) -> bool:
 
 def _without_compare(overrides: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in overrides.items() if name != "compare"}
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

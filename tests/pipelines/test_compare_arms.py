@@ -1,0 +1,113 @@
+"""The arms of a comparison: what each is told, and which definitions are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.framework.startup import bootstrap_project
+
+from tests.pipelines.test_compare import COMPARE, LONG
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.pipelines.compare.arms import arms_of, context_of, nested
+from tikmix_pipeline.provenance import check_arms
+from tikmix_pipeline.run_context import RunContext, run_context, set_run_context
+from tikmix_pipeline.session import TikmixSession
+
+
+@pytest.fixture(scope="module")
+def told(finished_project: Path) -> RunContext:
+    """What a comparison in the experiment `new` was told."""
+    bootstrap_project(finished_project)
+    params = {"experiment": "new", "tikmix": LONG, "compare": COMPARE}
+    with TikmixSession.create(project_path=finished_project, env="tiny", runtime_params=params) as session:
+        session.load_context()
+    return run_context()
+
+
+@pytest.fixture
+def context(told: RunContext) -> RunContext:
+    """The same, as that of the run under way."""
+    set_run_context(told)
+    return told
+
+
+def checked(context: RunContext, definition: dict[str, Any], **changes: Any) -> None:
+    """Check a comparison of the reference with one arm."""
+    definitions = context.parameters.compare.definitions | {"mine": definition}
+    own: dict[str, Any] = {"definitions": definitions, "arms": ["proportional", "mine"], **changes}
+    values = context.parameters.model_dump() | {"compare": context.parameters.compare.model_dump() | own}
+    changed = replace(context, parameters=type(context.parameters).model_validate(values))
+    set_run_context(changed)
+    check_arms(changed)
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ({"tikmix.strategi": "direct"}, "tikmix.strategi is not a parameter. Did you mean 'tikmix.strategy'?"),
+        ({"optimise.entropy": 1.0}, "optimise is not a parameter. Did you mean 'optimize'?"),
+        ({"tikmix.strategy": "dirct"}, "tikmix.strategy: input should be 'direct'"),
+        ({"tikmix.strategy.kind": "direct"}, "tikmix.strategy: input should be 'direct'"),
+        ({"optimize.entropy": -1.0}, "optimize.entropy: input should be greater than or equal to 0, got -1"),
+        ({"tikmix.rounds": "many"}, "tikmix.rounds: input should be a valid integer"),
+        ({"tikmix.prior": {"code": 0.5, "pros": 0.5}}, "Did you mean 'prose'?"),
+        ({"optimize.bounds.vers.max": 0.5}, "Did you mean 'verse'?"),
+        ({"train.decay_tokens": 100_000}, "are longer than the whole run"),
+        ({"sweep.choose": "measured"}, "set response=lookahead"),
+        ({"seed": 7}, "seed is the same for all arms"),
+        ({"experiment": "mine"}, "experiment is the same for all arms"),
+        ({"corpus.name": "mine"}, "corpus.name is the same for all arms"),
+        ({"influence.tasks": ["quiz", "riddle"]}, "influence.tasks lets 'riddle' decide"),
+        ({"influence.tasks": None}, "influence.tasks lets 'riddle' decide"),
+    ],
+)
+def test_wrong_definition_is_refused_with_the_name_of_its_arm(
+    context: RunContext, definition: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TikmixError) as error:
+        checked(context, definition)
+    assert str(error.value).startswith("compare.definitions.mine: ")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "direct"}, "compare.reference is 'direct', which is not among the arms: proportional, mine"),
+        (
+            {"out_of_domain": ["ridle"]},
+            "compare.out_of_domain names the task 'ridle', which is not there. Did you mean",
+        ),
+        ({"out_of_domain": ["quiz", "riddle"]}, "leaves no task to decide on"),
+    ],
+)
+def test_comparison_that_cannot_judge_is_refused(context: RunContext, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TikmixError) as error:
+        checked(context, {}, **changes)
+    assert message in str(error.value)
+
+
+def test_arm_with_rounds_of_its_own_decides_in_all_but_the_last(context: RunContext) -> None:
+    compare = context.parameters.compare.model_copy(update={"definitions": {"proportional": {"tikmix.rounds": 5}}})
+    parameters = context.parameters.model_copy(update={"compare": compare})
+    assert {context_of(arm).parameters.tikmix.decisions for arm in arms_of(parameters)[2:]} == {4}
+
+
+def test_arms_differ_from_the_comparison_in_what_they_say_and_in_nothing_else(context: RunContext) -> None:
+    starts, arms = arms_of(context.parameters)[:2], arms_of(context.parameters)[2:]
+    assert [arm.experiment for arm in starts] == ["new.start.0", "new.start.1"]
+    assert [arm.seed for arm in arms] == [0] * 4 + [1] * 4, "seed by seed"
+    whole = context.parameters.model_dump()
+    for arm in arms:
+        own = context_of(arm)
+        assert own.parameters.experiment == f"new.{arm.name}.{arm.seed}"
+        assert own.parameters.seed == arm.seed
+        groups = {group for group, value in own.parameters.model_dump().items() if value != whole[group]}
+        known = {"experiment", "seed", "influence", "tikmix", "sweep", "baselines"}
+        assert groups - known == ({"train"} if arm.name == "wild" else set())
+
+
+def test_dotted_names_become_groups_and_the_last_word_holds() -> None:
+    assert nested({"a.b": 1, "a.c.d": 2, "e": {}}) == {"a": {"b": 1, "c": {"d": 2}}, "e": {}}
+    assert nested({"tikmix.prior": "proportional", "tikmix.prior.code": 1.0}) == {"tikmix": {"prior": {"code": 1.0}}}
