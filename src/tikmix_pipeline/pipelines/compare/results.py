@@ -75,12 +75,16 @@ def influence_of(arm: Arm) -> Table:
 def points_of(scores: Table, mixtures: Table, influence: Table) -> Table:
     """Return, per arm and seed, the influence of the mixture that follows the shared round and the final mean score.
 
-    The influence is that of the shared checkpoint, which any arm that measured there knows.
+    The influence is that of the shared checkpoint, which any arm that measured there knows. Of arms with one and the
+    same mixture there the first stands for all: they are no further evidence.
     """
     from tikmix_pipeline.comparison.influence_table import mixture_influence
 
     shared = influence[influence["round"] == 0].drop_duplicates(["seed", "task", "domain"])
-    points = mixture_influence(shared, mixtures[mixtures["round"] == 1])
+    following = mixtures[mixtures["round"] == 1]
+    different = following.pivot_table(index="arm", columns=["seed", "domain"], values="weight", sort=False)
+    chosen = following["arm"].isin(different.drop_duplicates().index)
+    points = mixture_influence(shared, following[chosen])
     final = scores[scores["split"] == "in_domain"].groupby(["arm", "seed"], sort=False)["bpb"].mean().reset_index()
     return points.merge(final, on=["arm", "seed"])
 
