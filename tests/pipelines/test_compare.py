@@ -235,7 +235,7 @@ def as_soon_as(file: Path, act: Callable[[], None]) -> Iterator[None]:
         while not over.is_set():
             if file.exists():
                 act()
-                return
+                over.wait(5)  # once is enough, unless a signal met a place that swallows it
             time.sleep(0.005)
 
     watcher = threading.Thread(target=watch)
