@@ -64,13 +64,8 @@ def solve_direct(
     normaliser_T = normaliser(influence_TK)
     counting = np.flatnonzero(influence_TK.any(axis=1)).tolist()
     anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
-    objective = Objective(
-        (influence_TK / normaliser_T[:, None])[counting],
-        parameters.uniformity,
-        parameters.gain,
-        parameters.entropy,
-        anchor_K,
-    )
+    normalised_TK = (influence_TK / normaliser_T[:, None])[counting]
+    objective = Objective(normalised_TK, parameters.uniformity, parameters.gain, parameters.entropy, anchor_K)
     reference_K = bounds.project(prior_K)
     solution = minimise(objective, bounds, reference_K, pareto=parameters.pareto)
     binding = [
