@@ -34,3 +34,21 @@ def test_a_round_without_influence_on_a_task_only_dilutes_it():
 def test_rounds_over_different_domains_are_refused():
     with pytest.raises(TikmixError, match=r"\[\(2, 3\), \(2, 2\)\].*tikmix\.memory"):
         remember([FIRST, LAST[:, :2]])
+
+
+def test_a_round_weighs_as_much_as_it_is_certain():
+    """Twice the relative error is a quarter of the weight, whatever the scale of a round."""
+    first, last = np.array([[1.0, 0.0]]), np.array([[0.0, 10.0]])
+    found = remember([first, last], [np.full((1, 2), 0.2), np.full((1, 2), 1.0)])
+    assert found == pytest.approx(10 * np.array([[0.2, 0.8]]))
+
+
+def test_rounds_of_equal_certainty_have_the_same_say():
+    errors = [np.abs(one) * 0 + 0.1 * np.abs(one).max(axis=1, keepdims=True) for one in (FIRST, LAST)]
+    assert remember([FIRST, LAST], errors) == pytest.approx(remember([FIRST, LAST]))
+
+
+@pytest.mark.parametrize("unknown", [0.0, np.nan])
+def test_without_standard_errors_rounds_have_the_same_say(unknown):
+    errors = [np.full((2, 3), 0.1), np.full((2, 3), unknown)]
+    assert remember([FIRST, LAST], errors) == pytest.approx(remember([FIRST, LAST]))

@@ -62,7 +62,7 @@ class TikmixParameters(ParameterGroup):
     """How many rounds decide; from then on the last mixture is kept. null: every round."""
     memory: Literal["mean", "precision", "none"] = "mean"
     """`mean` decides on the running mean of the task-normalised influence; `precision` weighs the rounds by their
-    standard errors; `none` decides on the last measurement."""
+    standard errors (TiKMiX-M's sampled candidates do not); `none` decides on the last measurement."""
     prior: Literal["proportional", "uniform"] | dict[str, Weight] = "proportional"
     """Mixture 0: by the domains' token counts, equal, or given weights."""
 

@@ -143,7 +143,7 @@ def sample_influence(
     from tikmix_pipeline.mixture.sweep.sampled import sampled_influence, whole_influence
 
     domains = list(ratios.columns[1:])
-    tables = parts if tikmix.memory == "mean" else parts[-1:]
+    tables = parts[-1:] if tikmix.memory == "none" else parts
     tasks = list(dict.fromkeys(parts[-1]["task"]))
     found = [_by_part(table, tasks, domains) for table in tables]
     total_NT = sampled_influence(
