@@ -26,7 +26,7 @@ def trained(start: Checkpoint, token_shards: TokenShards, tmp_path) -> Checkpoin
 
 def branch(checkpoint: Checkpoint, shards: TokenShards, mixture=SECOND, **arguments):
     settings = {"steps": STEPS, "model": MODEL, "train": TRAIN, "schedule": SCHEDULE, "seed": 0}
-    return train_branch(checkpoint, shards, mixture, **settings | arguments)
+    return train_branch(checkpoint, shards, mixture, **settings | arguments).model
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:

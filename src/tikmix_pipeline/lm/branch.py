@@ -11,7 +11,6 @@ between replicates, unless a domain is so short that its next epoch is reached: 
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.lm.checkpoint import Checkpoint
@@ -19,9 +18,6 @@ from tikmix_pipeline.lm.chunk import restore_state
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 def train_branch(
@@ -36,7 +32,8 @@ def train_branch(
     train: TrainParameters,
     schedule: Schedule,
     seed: int,
-) -> "PreTrainedModel":
+    description: str = "Training",
+) -> TrainingState:
     """Train `steps` more steps from a checkpoint under `mixture`.
 
     Args:
@@ -51,43 +48,15 @@ def train_branch(
         train: what the checkpoint was trained with.
         schedule: learning rates by global step.
         seed: the run's.
+        description: of the progress bar.
 
     Returns:
-        The trained model, on `train.device`.
+        The trained model, on `train.device`, and all that is needed to go on.
 
     Raises:
         TikmixError: the checkpoint fits neither shards nor parameters, or the mixture is none of their domains.
         DivergedError: the loss or its gradient is no longer finite.
     """
-    return branch_state(
-        checkpoint,
-        shards,
-        mixture,
-        steps=steps,
-        replicate=replicate,
-        reach=reach,
-        model=model,
-        train=train,
-        schedule=schedule,
-        seed=seed,
-    ).model
-
-
-def branch_state(
-    checkpoint: Checkpoint,
-    shards: TokenShards,
-    mixture: Mapping[str, float],
-    *,
-    steps: int,
-    replicate: int = 0,
-    reach: Mapping[str, int] | None = None,
-    model: ModelParameters,
-    train: TrainParameters,
-    schedule: Schedule,
-    seed: int,
-    description: str = "Training",
-) -> TrainingState:
-    """Train as `train_branch` does, and return all that is needed to go on."""
     checkpoint.require_tokenizer(shards.tokenizer_digest)
     state = restore_state(checkpoint, shards, mixture, model=model, train=train, seed=seed)
     windows = reach if reach is not None else dict.fromkeys(shards.domains, steps * train.batch_size)

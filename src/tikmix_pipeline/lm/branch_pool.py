@@ -200,7 +200,7 @@ def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[
         train=setting.train,
         schedule=setting.schedule,
         seed=setting.seed,
-    )
+    ).model
     losses = text_losses(model, texts, device=setting.train.device)
     for name, loss in losses.items():
         if not math.isfinite(loss.nats):

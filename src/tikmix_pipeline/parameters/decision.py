@@ -13,6 +13,10 @@ BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax",
 """Strategies that decide once, from the corpus and proxies of their own, whatever the checkpoint."""
 
 
+OF_BOUNDS = {"min_weight", "max_weight", "bounds", "max_epochs", "max_change"}
+"""Parameters of `optimize` that bound the weights."""
+
+
 class DomainBounds(ParameterGroup):
     """Bounds on one domain's weight."""
 

@@ -33,17 +33,24 @@ def branch_rates(train: TrainParameters, *, steps: int, anneal: bool, rounds: in
     return {name: train.learning_rate * factor for name, factor in ends.items()}
 
 
-_OF_TARGETS = {"targets", "tasks", "task_loss"}
+OF_TARGETS = {"targets", "tasks", "task_loss"}
+"""Parameters of `influence` that say what is scored."""
+
 _OF_HELDOUT = {"tokens", "items_per_task", "micro_batches"}
 
 
 def relevant_to_branches(parameters: RunParameters, rates: Mapping[str, float]) -> dict[str, Any]:
     """Return the values that change branches and their scores, but for those of the pipeline that trains them."""
     heldout = _OF_HELDOUT if parameters.influence.targets != "tasks" else set()
+    scored = parameters.influence.model_dump(mode="json", include=OF_TARGETS | heldout)
+    return relevant_to_branch_training(parameters, rates) | {"influence": scored}
+
+
+def relevant_to_branch_training(parameters: RunParameters, rates: Mapping[str, float]) -> dict[str, Any]:
+    """Return the values that change what a branch ends with, whatever it is scored on."""
     return {
         "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH) | {"rates": rates},
         "model": parameters.model.model_dump(mode="json", include={"attention"}),
-        "influence": parameters.influence.model_dump(mode="json", include=_OF_TARGETS | heldout),
         "seed": parameters.seed,
     }
 

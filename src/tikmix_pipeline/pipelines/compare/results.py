@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.pipelines.compare.arms import Arm, context_of
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.reweight.pipeline import chosen_decision
@@ -102,16 +103,12 @@ def _split_scores(evaluation: Table, judging: Sequence[str]) -> Table:
 
 
 def _measured_rounds(context: RunContext) -> list[int]:
-    from tikmix_pipeline.parameters.decision import BASELINES
-
     tikmix = context.parameters.tikmix
     return [] if tikmix.strategy in BASELINES else list(range(tikmix.deciding_rounds))
 
 
 def _costs(context: RunContext) -> Iterator[tuple[int, dict[str, float]]]:
     """Yield what was spent to decide the mixture of each round."""
-    from tikmix_pipeline.parameters.decision import BASELINES
-
     parameters = context.parameters
     if parameters.tikmix.strategy in BASELINES:
         with as_current(context):

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, RunParameters, TrainParameters
-from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
-from tikmix_pipeline.pipelines.branches import branch_rates, branch_schedule
+from tikmix_pipeline.pipelines.branches import branch_rates, branch_schedule, relevant_to_branch_training
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, TokenShards
 
@@ -21,13 +20,8 @@ def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mappi
     del root
     train, rounds = parameters.train, parameters.tikmix.rounds
     steps = parameters.influence.rebalancing_steps(train)
-    return {
-        "train": train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH)
-        | {"rates": branch_rates(train, steps=steps, anneal=False, rounds=rounds, number=round_number)},
-        "model": parameters.model.model_dump(mode="json", include={"attention"}),
-        "influence": {"rebalancing_steps": steps},
-        "seed": parameters.seed,
-    }
+    rates = branch_rates(train, steps=steps, anneal=False, rounds=rounds, number=round_number)
+    return relevant_to_branch_training(parameters, rates) | {"influence": {"rebalancing_steps": steps}}
 
 
 @step(_relevant)
@@ -45,11 +39,11 @@ def rebalance(
     """Train on the prior for `influence.rebalance_tokens`; the run itself goes on from the checkpoint as it was."""
     from functools import partial
 
-    from tikmix_pipeline.lm.branch import branch_state
+    from tikmix_pipeline.lm.branch import train_branch
     from tikmix_pipeline.lm.checkpoint import save_checkpoint
 
     steps = influence.rebalancing_steps(train)
-    state = branch_state(
+    state = train_branch(
         checkpoint,
         corpus,
         prior["weights"],

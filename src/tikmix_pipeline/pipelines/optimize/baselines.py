@@ -15,15 +15,15 @@ from tikmix_pipeline.parameters import (
     TikmixParameters,
     TrainParameters,
 )
+from tikmix_pipeline.parameters.decision import OF_BOUNDS
 from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
-from tikmix_pipeline.pipelines.branches import branch_code
+from tikmix_pipeline.pipelines.branches import OF_TARGETS, branch_code
 from tikmix_pipeline.pipelines.steps import Relevant, step
 from tikmix_pipeline.pipelines.types import Bounds, Checkpoint, TokenShards
 
 _LOG = logging.getLogger(__name__)
 
-_OF_BOUNDS = {"min_weight", "max_weight", "bounds", "max_epochs"}
-_OF_TARGETS = {"targets", "tasks", "task_loss"}
+_OF_BOUNDS = OF_BOUNDS - {"max_change"}
 
 
 def _relevant_to_rule(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -43,7 +43,7 @@ def _relevant_to(name: str) -> Relevant:
             "optimize": parameters.optimize.model_dump(mode="json", include=_OF_BOUNDS),
             "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH)
             | {"tokens_per_chunk": parameters.train.tokens_per_chunk},
-            "influence": parameters.influence.model_dump(mode="json", include=_OF_TARGETS),
+            "influence": parameters.influence.model_dump(mode="json", include=OF_TARGETS),
             "model": parameters.model.model_dump(mode="json", include={"preset", "attention"}),
             "seed": parameters.seed,
             name: getattr(parameters.baselines, name).model_dump(mode="json", exclude={"workers"}),
@@ -62,9 +62,8 @@ def decide_by_rule(
     baselines: BaselineParameters,
 ) -> dict[str, Any]:
     """Decide by how many tokens each domain has, and by nothing else."""
-    from tikmix_pipeline.baselines.result import Baseline
+    from tikmix_pipeline.baselines.result import Baseline, inside
     from tikmix_pipeline.baselines.unimax import unimax
-    from tikmix_pipeline.lm.cost import Cost
     from tikmix_pipeline.mixture.bounds import Supply
     from tikmix_pipeline.mixture.prior import prior_mixture
 
@@ -74,11 +73,10 @@ def decide_by_rule(
         read = checkpoint.tokens_read()
         supplies = {domain: Supply(count, read.get(domain, 0)) for domain, count in tokens.items()}
         to_come = (tikmix.rounds - 1) * train.tokens_per_chunk
-        return _decided(
-            tikmix.strategy, unimax(supplies, tokens=to_come, parameters=baselines.unimax, bounds=bounds), bounds
-        )
-    weights = prior_mixture("uniform" if tikmix.strategy == "uniform" else "proportional", tokens)
-    return _decided(tikmix.strategy, Baseline(weights, Cost(), (), {}), bounds)
+        return _decided(tikmix.strategy, unimax(supplies, tokens=to_come, parameters=baselines.unimax, bounds=bounds))
+    wanted = prior_mixture("uniform" if tikmix.strategy == "uniform" else "proportional", tokens)
+    weights, notes = inside(bounds, wanted)
+    return _decided(tikmix.strategy, Baseline(weights, notes=notes))
 
 
 @step(_relevant_to("ngram"))
@@ -95,7 +93,7 @@ def decide_by_ngrams(
 
     bounds = _bounds(checkpoint, corpus, optimize, train)
     texts = _guiding_texts(corpus, influence, train, None)
-    return _decided("ngram", ngram(corpus, texts, parameters=baselines.ngram, bounds=bounds), bounds)
+    return _decided("ngram", ngram(corpus, texts, parameters=baselines.ngram, bounds=bounds))
 
 
 @step(_relevant_to("doremi"))
@@ -125,7 +123,7 @@ def decide_by_doremi(
         key=branch_code(),
         bounds=bounds,
     )
-    return _decided("doremi", found, bounds)
+    return _decided("doremi", found)
 
 
 @step(_relevant_to("regmix"))
@@ -157,7 +155,7 @@ def decide_by_regmix(
         key=branch_code(),
         bounds=bounds,
     )
-    return _decided("regmix", found, bounds)
+    return _decided("regmix", found)
 
 
 def _bounds(
@@ -177,17 +175,14 @@ def _guiding_texts(
     return scored_texts(corpus, influence, items=items, context=train.context, halves=("query",))
 
 
-def _decided(strategy: str, found: Any, bounds: Bounds) -> dict[str, Any]:
-    """Return a baseline's mixture in the form of a decision; it is within the bounds whatever the method says."""
-    import numpy as np
-
-    weights_K = bounds.project(np.array([found.weights[domain] for domain in bounds.domains]))
+def _decided(strategy: str, found: Any) -> dict[str, Any]:
+    """Return a baseline's mixture, which is within the bounds, in the form of a decision."""
     for note in found.notes:
         _LOG.info("%s: %s", strategy, note)
     return {
         "strategy": strategy,
         "round": 1,
-        "weights": dict(zip(bounds.domains, weights_K.tolist(), strict=True)),
+        "weights": found.weights,
         "expected_gain": {},
         "binding": [],
         "notes": list(found.notes),

@@ -11,10 +11,9 @@ from tikmix_pipeline.parameters import (
     TikmixParameters,
     TrainParameters,
 )
+from tikmix_pipeline.parameters.decision import OF_BOUNDS
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
-
-_OF_BOUNDS = {"min_weight", "max_weight", "bounds", "max_epochs", "max_change"}
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -33,7 +32,7 @@ def _relevant_to_prior(parameters: RunParameters, round_number: int, root: Path)
 
 def _relevant_to_kept(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     relevant = dict(_relevant(parameters, round_number, root))
-    return relevant | {"optimize": parameters.optimize.model_dump(mode="json", include=_OF_BOUNDS), "tikmix": {}}
+    return relevant | {"optimize": parameters.optimize.model_dump(mode="json", include=OF_BOUNDS), "tikmix": {}}
 
 
 @step(_relevant_to_prior)

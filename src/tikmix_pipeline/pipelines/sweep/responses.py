@@ -15,6 +15,7 @@ from tikmix_pipeline.parameters import (
     TikmixParameters,
     TrainParameters,
 )
+from tikmix_pipeline.parameters.decision import OF_BOUNDS
 from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch_schedule, relevant_to_branches
 from tikmix_pipeline.pipelines.measuring import curvature_at, measuring_code
 from tikmix_pipeline.pipelines.steps import step
@@ -32,9 +33,7 @@ def _relevant_to_candidates(parameters: RunParameters, round_number: int, root: 
     del round_number, root
     return {
         "sweep": parameters.sweep.model_dump(mode="json", include=_OF_DESIGN),
-        "optimize": parameters.optimize.model_dump(
-            mode="json", include={"min_weight", "max_weight", "bounds", "max_epochs"}
-        ),
+        "optimize": parameters.optimize.model_dump(mode="json", include=OF_BOUNDS),
         "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
         "seed": parameters.seed,
     }

@@ -33,10 +33,10 @@ def unrolled(rounds: int) -> Pipeline:
 
 def _stages(number: int) -> list[Callable[[int], Pipeline]]:
     """Return what a round is made of: one that does not decide measures nothing."""
-    return [training_of_round, *(deciding_stages() if number < deciding_rounds() else []), record_of_round]
+    return [training_of_round, *(_deciding_stages() if number < deciding_rounds() else []), record_of_round]
 
 
-def deciding_stages() -> list[Callable[[int], Pipeline]]:
+def _deciding_stages() -> list[Callable[[int], Pipeline]]:
     """Return the stages that decide on a mixture under the run's strategy."""
     strategy = run_context().parameters.tikmix.strategy
     if strategy in BASELINES:
