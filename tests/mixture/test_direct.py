@@ -72,7 +72,9 @@ def mixtures_of_three(steps):
 
 def grid_oracle(decision, influence, caps, **weights):
     """The least value of the paper's formula over a fine grid of feasible mixtures, written out anew."""
-    alpha, beta, gamma = (weights.get(name, 1.0) for name in ("uniformity", "gain", "entropy"))
+    alpha, gamma = (weights.get(name, 1.0) for name in ("uniformity", "entropy"))
+    counting = influence.any(axis=1).sum()
+    beta = weights.get("gain", 9 / max(1, counting))
     grid = mixtures_of_three(400)
     no_worse = np.all((grid - decision.reference_K) @ (influence / decision.normaliser_T[:, None]).T >= -1e-12, axis=1)
     grid = grid[no_worse & np.all(grid <= caps, axis=1)]

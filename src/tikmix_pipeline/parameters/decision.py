@@ -13,6 +13,8 @@ BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax",
 """Strategies that decide once, from the corpus and proxies of their own, whatever the checkpoint."""
 
 
+_TASKS_OF_PAPER = 9
+
 OF_BOUNDS = {"min_weight", "max_weight", "bounds", "max_epochs", "max_change"}
 """Parameters of `optimize` that bound the weights."""
 
@@ -29,8 +31,9 @@ class OptimizeParameters(ParameterGroup):
 
     uniformity: NonNegativeFloat = 1.0
     """α, the weight of the spread of the tasks' normalised gains."""
-    gain: NonNegativeFloat = 1.0
-    """β, the weight of the tasks' total normalised gain."""
+    gain: NonNegativeFloat | Literal["auto"] = "auto"
+    """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 / T: as much of
+    their mean, so that a mixture is as sharp as the paper's whatever the number of tasks."""
     entropy: NonNegativeFloat = 1.0
     """γ, the weight of the mixture's entropy."""
     anchor: Literal["uniform", "current"] = "uniform"
@@ -46,6 +49,10 @@ class OptimizeParameters(ParameterGroup):
     """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
     max_change: Annotated[float, Field(gt=0, le=1)] | None = None
     """How far a domain's weight may move from the mixture in force; null: any distance."""
+
+    def gain_of(self, tasks: int) -> float:
+        """Return β for so many tasks."""
+        return _TASKS_OF_PAPER / max(tasks, 1) if self.gain == "auto" else self.gain
 
 
 class ReweightParameters(ParameterGroup):

@@ -48,7 +48,7 @@ class Goal:
         if self.kind == "sum":
             return -gain_N
         spread_N: FloatArray = counting_NC.std(axis=1)
-        return self.parameters.uniformity * spread_N - self.parameters.gain * gain_N
+        return self.parameters.uniformity * spread_N - self.parameters.gain_of(counting_NC.shape[1]) * gain_N
 
     def entropy(self, weights_NK: FloatArray) -> FloatArray:
         """Return what the entropy adds to F: `−γ·(H(w) + w·ln q)`, or nothing; shape (N,)."""
