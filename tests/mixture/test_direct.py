@@ -119,11 +119,20 @@ def test_without_spread_bounds_and_pareto_the_solution_is_the_closed_form():
     assert decision.weights_K == pytest.approx(closed_form, abs=1e-5)
 
 
+@pytest.mark.parametrize("copies", [1, 3, 9])
+def test_a_mixture_does_not_depend_on_how_many_alike_tasks_want_it(copies):
+    """With nine of them it is what the paper's own weights give."""
+    influence = np.random.default_rng(2).normal(size=(1, 6)) + 1
+    decision = solve(np.repeat(influence, copies, axis=0), pareto=False)
+    of_paper = solve(np.repeat(influence, 9, axis=0), gain=1.0, pareto=False)
+    assert decision.weights_K == pytest.approx(of_paper.weights_K, abs=1e-5)
+
+
 def test_a_planted_optimum_is_recovered():
     """The logarithm of the planted mixture, shifted to have 1 as its maximum, is the influence whose optimum it is."""
     planted = np.array([0.5, 0.25, 0.15, 0.07, 0.03])
     influence = (1 + np.log(planted / planted.max()))[None]
-    decision = solve(influence, pareto=False)
+    decision = solve(influence, gain=1.0, pareto=False)
     assert decision.weights_K == pytest.approx(planted, abs=1e-6)
 
 

@@ -67,12 +67,13 @@ def test_on_additive_responses_the_surrogate_decides_as_direct_does():
     assert decision.direct_objective == pytest.approx(direct.objective)
 
 
-def test_the_objective_is_that_of_direct_for_the_same_gains():
+@pytest.mark.parametrize(("gain", "beta"), [(1.3, 1.3), ("auto", 3.0)])
+def test_the_objective_is_that_of_direct_for_the_same_gains(gain, beta):
     rng = np.random.default_rng(0)
     weights_NK = rng.dirichlet(np.ones(4), size=10)
-    parameters = OptimizeParameters(uniformity=0.7, gain=1.3, entropy=0.4)
+    parameters = OptimizeParameters(uniformity=0.7, gain=gain, entropy=0.4)
     goal = Goal("direct", parameters, np.ones(3, dtype=bool))
-    of_direct = Objective(INFLUENCE, 0.7, 1.3, 0.4)
+    of_direct = Objective(INFLUENCE, 0.7, beta, 0.4)
     values = goal.aggregate(weights_NK @ INFLUENCE.T) + goal.entropy(weights_NK)
     assert values == pytest.approx([of_direct.value(weights_K) for weights_K in weights_NK])
 

@@ -35,7 +35,7 @@ def test_additive_influence_lowers_every_target_by_what_it_says_of_each_domain()
 
 def test_additive_influence_predicts_the_objective_that_direct_minimises():
     responses = responses_of(20)
-    of_direct = Objective(INFLUENCE / normaliser(INFLUENCE)[:, None], 1.0, 1.0, 0.0)
+    of_direct = Objective(INFLUENCE / normaliser(INFLUENCE)[:, None], 1.0, 9 / len(INFLUENCE), 0.0)
     predicted_N1 = modelled(responses, target="aggregate").additive(responses)
     assert predicted_N1.shape == (20, 1)
     assert predicted_N1[:, 0] == pytest.approx([of_direct.value(weights_K) for weights_K in responses.weights_NK])
