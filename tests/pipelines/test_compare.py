@@ -3,14 +3,11 @@
 import json
 import logging
 import multiprocessing
-import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,15 +225,14 @@ def test_wrong_arm_costs_nothing(compared: Path) -> None:
 
 @contextmanager
 def as_soon_as(file: Path, act: Callable[[], None]) -> Iterator[None]:
-    """Do something as soon as there is a file, if it appears before the block ends."""
+    """Do something once, as soon as there is a file, if it appears before the block ends."""
     over = threading.Event()
 
     def watch() -> None:
-        while not over.is_set():
+        while not over.wait(0.005):
             if file.exists():
                 act()
-                over.wait(5)  # once is enough, unless a signal met a place that swallows it
-            time.sleep(0.005)
+                return
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -252,29 +248,15 @@ def kill_worker() -> None:
         process.kill()
 
 
-def stopped_at(project: Path, file: Path, stop: Callable[[], None], changes: dict[str, Any]) -> str:
-    """Run the comparison, stop it as soon as there is a file, and return what it says of that in a few words."""
-    file.unlink(missing_ok=True)
-    with as_soon_as(file, stop):
-        message = refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | changes)
-    found = re.search(r"broke off: [\w.]+|Interrupted", message)
-    assert found is not None, message
-    return found[0].rstrip(".;")
-
-
-def interrupt_all() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-def terminate_when(project: Path, file: Path) -> None:
-    """Run the comparison from the command line, and end it by SIGTERM as soon as there is a file."""
+def stopped_by(number: signal.Signals, project: Path, file: Path) -> tuple[int, str]:
+    """Run the comparison from the command line, send it a signal as soon as there is a file; how it ended."""
     told = "experiment=cmp,tikmix.rounds=3,compare.arms=proportional+direct,compare.seeds=1,compare.workers=1"
     params = ["--params", f"{told},compare.out_of_domain=riddle"]
     command = [sys.executable, "-m", "kedro", "run", "--env", "tiny", "--pipelines", "compare", *params]
-    quiet = subprocess.DEVNULL
-    running = subprocess.Popen(command, cwd=project, stdout=quiet, stderr=quiet)
-    with as_soon_as(file, running.terminate):
-        assert running.wait() == -signal.SIGTERM
+    running = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with as_soon_as(file, lambda: running.send_signal(number)):
+        message = running.communicate()[1]
+    return running.returncode, message
 
 
 def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, tmp_path: Path) -> None:
@@ -284,14 +266,15 @@ def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, t
         shutil.rmtree(project / "data" / part / "cmp.direct.0")
     two: dict[str, Any] = {"arms": ["proportional", "direct"], "seeds": 1}
     before = made_when(project / "data")
-    terminate_when(project, results(project, "direct") / "round_0" / "gradients")
-    assert stopped_at(project, results(project, "direct") / "round_0" / "influence.parquet", kill_worker, two) == (
-        "broke off: cmp.direct.0"
-    )
-    assert stopped_at(project, results(project, "direct") / "round_1" / "mixture.json", interrupt_all, two) == (
-        "Interrupted"
-    )
-    assert not multiprocessing.active_children()
+    direct = results(project, "direct")
+    code, _ = stopped_by(signal.SIGTERM, project, direct / "round_0" / "gradients")
+    assert code == -signal.SIGTERM
+    with as_soon_as(direct / "round_0" / "influence.parquet", kill_worker):
+        message = refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | two)
+    assert "broke off: cmp.direct.0" in message
+    code, message = stopped_by(signal.SIGINT, project, direct / "round_1" / "mixture.json")
+    assert code == 130
+    assert "Interrupted" in message
     runs = [run for run in runs_of(project, "cmp.direct.0") if "round" not in run.data.tags]
     assert max(runs, key=lambda run: run.info.start_time).info.status == "KILLED"
     compare(project, **two)
