@@ -24,8 +24,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 run: install
 	$(BIN)/kedro run
 
+# both cores work on tests, so that a test has one of them
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

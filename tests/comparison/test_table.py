@@ -130,6 +130,16 @@ def test_summaries_of_two_measures_can_be_stacked_and_stored(tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "summary.parquet"), both)
 
 
+def test_arms_that_did_not_come_through_are_named():
+    expected = [(arm, seed) for arm in ("direct", "uniform", "wild") for seed in (0, 1, 2, 3)]
+    said = remarks(comparison_table(scores_of(CLEAR), reference="direct", expected=expected))
+    assert said == [
+        "`direct` did not come through for the seeds 3, and is left out of those.",
+        "`uniform` did not come through for the seeds 3, and is left out of those.",
+        "`wild` did not come through for the seeds 0, 1, 2, 3, and is left out of those.",
+    ]
+
+
 def test_reference_alone_is_a_table():
     table = comparison_table(scores_of({("direct", 0): 1.0}), reference="direct")
     assert cells(table)["piqa"] == ["**1.0000**"]

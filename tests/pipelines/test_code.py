@@ -5,6 +5,7 @@ from pathlib import Path
 from tikmix_pipeline.corpus import readers as reader_files
 from tikmix_pipeline.pipelines import branches, measuring
 from tikmix_pipeline.pipelines.code import code_of
+from tikmix_pipeline.pipelines.compare import nodes as compare
 from tikmix_pipeline.pipelines.corpus import nodes as corpus
 from tikmix_pipeline.pipelines.influence import nodes as influence
 from tikmix_pipeline.pipelines.optimize import nodes as optimize
@@ -35,6 +36,13 @@ def test_preparing_text_depends_on_archives_clients_and_every_reader() -> None:
     readers = {f"corpus.readers.{path.stem}" for path in Path(reader_files.__file__).parent.glob("[a-z]*.py")}
     assert len(readers) > 10
     assert {"corpus.archives", "corpus.clients", "corpus.fetch", "corpus.records", "corpus.text"} | readers <= reached
+
+
+def test_tables_and_figures_of_a_comparison_depend_on_the_statistics_in_them() -> None:
+    assert {"pipelines.compare.results", "pipelines.compare.arms"} <= set(code_of(compare.run_arms).modules)
+    tabulated, drawn = (set(code_of(of).modules) for of in (compare.tabulate_comparison, compare.draw_comparison))
+    assert {"comparison.statistics", "comparison.table", "pipelines.compare.results"} <= tabulated
+    assert {"comparison.curves", "pipelines.compare_figures", "pipelines.compare.results"} <= drawn
 
 
 def test_preparing_text_depends_on_parsing_and_splitting_of_items() -> None:

@@ -1,7 +1,7 @@
 """The comparison as a table for readers, tasks by arms like Table 1 of the paper, and as one for programs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.comparison.scores import (
@@ -72,13 +72,20 @@ def comparison_summary(scores: "pd.DataFrame", *, reference: str, measure: Measu
     return summary
 
 
-def comparison_table(scores: "pd.DataFrame", *, reference: str, measure: Measure = "bpb") -> str:
+def comparison_table(
+    scores: "pd.DataFrame",
+    *,
+    reference: str,
+    measure: Measure = "bpb",
+    expected: Iterable[tuple[str, int]] = (),
+) -> str:
     """Lay out the comparison in Markdown: what the numbers are, the table, and what it cannot tell.
 
     Args:
         scores: columns `arm`, `seed`, `task`, `split`, the measure and the costs.
         reference: the arm that the others are compared with.
         measure: the column to compare by.
+        expected: arms and seeds that were to be compared; it is said which have no scores.
 
     Raises:
         TikmixError: `reference` has no scores, or the scores of some arm are not those of the others.
@@ -87,7 +94,7 @@ def comparison_table(scores: "pd.DataFrame", *, reference: str, measure: Measure
     arms = list(summary["arm"].unique())
     body = [*_score_rows(summary, arms), *_difference_rows(summary, arms, reference), *_cost_rows(summary, arms)]
     blocks = [_caption(scores, summary, reference, measure), _markdown(["", *arms], body)]
-    remarks = [f"- {remark}" for remark in _remarks(summary, arms, reference)]
+    remarks = [f"- {remark}" for remark in (*_absences(scores, expected), *_remarks(summary, arms, reference))]
     return "\n\n".join([*blocks, "\n".join(remarks)] if remarks else blocks) + "\n"
 
 
@@ -146,6 +153,17 @@ def _caption(scores: "pd.DataFrame", summary: "pd.DataFrame", reference: str, me
         f"`{reference}` on a new seed. Best on: tasks on which the arm's mean is the lowest, ties shared. Method FLOPs "
         "and tokens: what deciding took, proxies and branches included, training itself not."
     )
+
+
+def _absences(scores: "pd.DataFrame", expected: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Yield a sentence for each arm that did not come through for every seed."""
+    present = set(scores[["arm", "seed"]].itertuples(index=False, name=None))
+    absent: dict[str, list[str]] = {}
+    for arm, seed in expected:
+        if (arm, seed) not in present:
+            absent.setdefault(arm, []).append(str(seed))
+    for arm, seeds in absent.items():
+        yield f"`{arm}` did not come through for the seeds {', '.join(seeds)}, and is left out of those."
 
 
 def _remarks(summary: "pd.DataFrame", arms: Sequence[str], reference: str) -> Iterator[str]:

@@ -3,10 +3,10 @@
     minimise    F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·H(w)       with P = S w, P̂_t = P_t / n_t
     subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  S w ≥ S w_prior task by task
 
-as in arXiv 2508.17677, whose values are α = β = γ = 1, with T = 9 tasks, and no bounds but 0 and 1. Of the three terms only
-the sum grows with T: with β = 1 the entropy drowns the gains of few tasks, and the default is β = 9/T. With neither std
-nor bounds nor Pareto constraints the solution is `w_j ∝ exp((β/γ) Σ_t S[t, j] / n_t)`. Some 20 ms for 26 domains and 9
-tasks.
+as in arXiv 2508.17677, whose values are α = β = γ = 1, with T = 9 tasks, and no bounds but 0 and 1. Of the three terms
+only the sum grows with T: with β = 1 the entropy drowns the gains of few tasks, and the default is β = 9/T. With
+neither std nor bounds nor Pareto constraints the solution is `w_j ∝ exp((β/γ) Σ_t S[t, j] / n_t)`. Some 20 ms for 26
+domains and 9 tasks.
 
 Axes: T tasks, K domains. "Counting" tasks are those that any domain influences.
 """

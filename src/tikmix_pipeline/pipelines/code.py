@@ -19,8 +19,8 @@ from typing import Any
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
-    *("baselines", "corpus", "influence", "lm", "mixture"),
-    *("pipelines.branches", "pipelines.decisions", "pipelines.figures"),
+    *("baselines", "comparison", "corpus", "influence", "lm", "mixture"),
+    *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
     *("pipelines.measuring", "pipelines.sweep_figures"),
 )
 _LIBRARIES = frozenset({"numpy", "rensa", "scipy", "sklearn", "tokenizers", "torch", "transformers", "xgboost"})

@@ -19,11 +19,10 @@ _NAMED_DOMAINS = 19
 """So many domains have a colour; the others are one."""
 
 _WIDE_RANGE = 3
+"""Totals that differ by more than this factor are drawn on a logarithmic axis."""
 
 _SAME_TOTAL = 1.03
 """Totals that differ by less than this factor would be drawn over each other."""
-
-"""Totals that differ by more than this factor are drawn on a logarithmic axis."""
 
 _MARKERS = "osD^vP"
 

@@ -12,7 +12,7 @@ from typing import Any
 from tikmix_pipeline.datasets.recipes import Recipe, flatten
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.simplex import nearest_name
-from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters import CompareParameters, RunParameters
 from tikmix_pipeline.parameters.comparison import START
 from tikmix_pipeline.run_context import RunContext, as_current, beside, check_parameters, merged_parameters, run_context
 
@@ -84,6 +84,15 @@ def _arm(parameters: RunParameters, name: str, seed: int, own: Mapping[str, Any]
     names = [START, *compare.chosen]
     lenders = tuple(f"{parameters.experiment}.{other}.{seed}" for other in names if other != name)
     return Arm(name, seed, str(settled["experiment"]), nested({**settled, **own, **alone}), lenders)
+
+
+def arms_without(compare: CompareParameters, *names: str) -> list[str]:
+    """Return the arms that set none of these parameters, or groups of them."""
+
+    def sets_any(arm: str) -> bool:
+        return any(f"{key}.".startswith(f"{name}.") for key in flatten(compare.definitions[arm]) for name in names)
+
+    return [arm for arm in compare.chosen if not sets_any(arm)]
 
 
 def deciding_tasks(parameters: RunParameters) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.parameters import CompareParameters, RunParameters
-from tikmix_pipeline.pipelines.compare.arms import arms_of, fingerprints
+from tikmix_pipeline.pipelines.compare.arms import arms_of, deciding_tasks, fingerprints
 from tikmix_pipeline.pipelines.compare.pool import run_all
 from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, points_of, rounds_of, scores_of
 from tikmix_pipeline.pipelines.steps import nothing, step
@@ -15,7 +15,7 @@ from tikmix_pipeline.pipelines.types import Figure, Table, TokenShards
 def _relevant_to_arms(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del round_number, root
     arms = arms_of(parameters)
-    return {"arms": dict(fingerprints(arms)), "judging": parameters.compare.judging_only(list(parameters.corpus.tasks))}
+    return {"arms": dict(fingerprints(arms)), "deciding": deciding_tasks(parameters)}
 
 
 def _relevant_to_table(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -36,8 +36,8 @@ def run_arms(corpus: TokenShards, project: Path, logs: Path) -> tuple[Table, Tab
     del corpus  # made before any arm, so that no two of them make it at once
     parameters = run_context().parameters
     finished = run_all(arms_of(parameters), parameters, project, logs)
-    judging = parameters.compare.judging_only(list(parameters.corpus.tasks))
-    scores = _all([scores_of(arm, judging) for arm in finished])
+    deciding = deciding_tasks(parameters)
+    scores = _all([scores_of(arm, deciding) for arm in finished])
     rounds, mixtures, influence = (_all([of(arm) for arm in finished]) for of in (rounds_of, mixtures_of, influence_of))
     return scores, rounds, mixtures, influence
 
@@ -65,14 +65,25 @@ def tabulate_comparison(
 
     reference = compare.reference
     summaries = [comparison_summary(scores, reference=reference, measure=measure) for measure in ("bpb", "bpb_answer")]
-    text = "\n\n".join(comparison_table(scores, reference=reference, measure=m) for m in ("bpb", "bpb_answer"))
-    against = influence_against_score(points_of(scores, mixtures, influence))
+    expected = [(arm, seed) for arm in compare.chosen for seed in compare.seeds]
+    text = "\n\n".join(
+        comparison_table(scores, reference=reference, measure=measure, expected=expected)
+        for measure in ("bpb", "bpb_answer")
+    )
+    against = influence_against_score(points_of(scores, mixtures, influence, compare))
     return pd.concat(summaries, ignore_index=True), text, rank_stability(influence), against
 
 
 @step(nothing)
 def draw_comparison(
-    summary: Table, scores: Table, rounds: Table, mixtures: Table, influence: Table, stability: Table, against: Table
+    summary: Table,
+    scores: Table,
+    rounds: Table,
+    mixtures: Table,
+    influence: Table,
+    stability: Table,
+    against: Table,
+    compare: CompareParameters,
 ) -> tuple[Figure, ...]:
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
     from tikmix_pipeline.comparison.curves import loss_curves
@@ -85,7 +96,7 @@ def draw_comparison(
         figures.loss_over_total_tokens(loss_curves(rounds[_OF_ROUNDS], rounds[_OF_COSTS]), arms=arms),
         figures.mixtures_by_arm(mixtures),
         figures.rank_stability_over_rounds(stability, arms=arms),
-        figures.score_over_influence(points_of(scores, mixtures, influence), against, arms=arms),
+        figures.score_over_influence(points_of(scores, mixtures, influence, compare), against, arms=arms),
     )
 
 

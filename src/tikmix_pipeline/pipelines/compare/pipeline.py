@@ -32,7 +32,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             Node(tabulate_comparison, [*_MADE, "params:compare"], _TABLES, name="tabulate_comparison"),
             Node(
                 draw_comparison,
-                [summary, *_MADE, stability, against],
+                [summary, *_MADE, stability, against, "params:compare"],
                 [f"comparison_{name}_figure" for name in _FIGURES],
                 name="draw_comparison",
             ),

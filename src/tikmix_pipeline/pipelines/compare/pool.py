@@ -27,8 +27,8 @@ def run_all(arms: Sequence[Arm], parameters: RunParameters, project: Path, logs:
         logs: folder of a log per run.
 
     Raises:
-        TikmixError: the process of an arm was ended, or broke down; or the reference came through for no seed, so that
-            there is nothing to compare with.
+        TikmixError: an arm broke off for a reason that may pass or be mended; or the reference came through for no
+            seed, so that there is nothing to compare with.
     """
     from tikmix_pipeline.lm.model import resolve_device
     from tikmix_pipeline.lm.workers import usable_cores
@@ -61,7 +61,8 @@ def _run_in_turn(
                 bar.update(1)
                 if failure is not None:
                     log = setting.logs / f"{arm.experiment}.log"
-                    _LOG.warning("%s is left out: %s (%s)", arm.experiment, failure.reason, log)
+                    fate = "is left out" if failure.lasting else "broke off"
+                    _LOG.warning("%s %s: %s (%s)", arm.experiment, fate, failure.reason, log)
                     yield arm.experiment, failure
 
 
@@ -82,9 +83,9 @@ def _require_none_broken(failures: Mapping[str, ArmFailure], logs: Path) -> None
     broken = [experiment for experiment, failure in failures.items() if not failure.lasting]
     if broken:
         raise TikmixError(
-            f"These runs broke off: {', '.join(broken)}; their logs are in {logs}. The others are finished. The same "
-            "command goes on from here; where memory ran out, with a smaller compare.workers; compare.arms does "
-            "without an arm."
+            f"These runs broke off: {', '.join(broken)}; the warnings above say why, and their logs are in {logs}. The "
+            "others are finished. The same command goes on from here; where memory ran out, with a smaller "
+            "compare.workers; compare.arms does without an arm."
         )
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tikmix_pipeline.parameters import CompareParameters
 from tikmix_pipeline.parameters.decision import BASELINES
-from tikmix_pipeline.pipelines.compare.arms import Arm, context_of
+from tikmix_pipeline.pipelines.compare.arms import Arm, arms_without, context_of
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.reweight.pipeline import chosen_decision
 from tikmix_pipeline.pipelines.stages import artifact_path
@@ -15,10 +16,10 @@ MEASURES = {"text": "bpb", "answer": "bpb_answer"}
 """The columns that the measures of an evaluation stand in."""
 
 
-def scores_of(arm: Arm, judging: Sequence[str]) -> Table:
+def scores_of(arm: Arm, deciding: Sequence[str]) -> Table:
     """Return bits per byte of an arm's last checkpoint on every task and domain, and what its mixtures cost."""
     context = context_of(arm)
-    table = _split_scores(_load(context, "final_evaluation"), judging)
+    table = _split_scores(_load(context, "final_evaluation"), deciding)
     costs = list(_costs(context))
     rounds = context.parameters.tikmix.rounds
     return table.assign(
@@ -41,9 +42,10 @@ def rounds_of(arm: Arm) -> Table:
     chunk = context.parameters.train.tokens_per_chunk
     rows = []
     for number in range(context.parameters.tikmix.rounds):
-        scores = _split_scores(_load(context, of_round(number, "evaluation")), [])
-        tasks = scores[scores["split"] == "in_domain"]
-        rows.append((arm.name, arm.seed, number, (number + 1) * chunk, tasks["bpb"].mean(), spent.get(number, 0)))
+        evaluation = _load(context, of_round(number, "evaluation"))
+        of_tasks = evaluation[(evaluation["kind"] == "task") & (evaluation["measure"] == "text")]
+        score = of_tasks["bits_per_byte"].mean()
+        rows.append((arm.name, arm.seed, number, (number + 1) * chunk, score, spent.get(number, 0)))
     return pd.DataFrame(rows, columns=["arm", "seed", "round", "train_tokens", "bpb", "method_tokens"])
 
 
@@ -73,16 +75,20 @@ def influence_of(arm: Arm) -> Table:
     return pd.concat(measured)[columns] if measured else pd.DataFrame(columns=columns)
 
 
-def points_of(scores: Table, mixtures: Table, influence: Table) -> Table:
+def points_of(scores: Table, mixtures: Table, influence: Table, compare: CompareParameters) -> Table:
     """Return, per arm and seed, the influence of the mixture that follows the shared round and the final mean score.
 
-    The influence is that of the shared checkpoint, which any arm that measured there knows. Of arms with one and the
-    same mixture there the first stands for all: they are no further evidence.
+    The influence is that of the shared checkpoint, measured as the comparison itself is told to: by any arm that sets
+    nothing of `influence`. Arms with a first round or a training of their own have no point. Of arms with one and the
+    same mixture the first stands for all: they are no further evidence.
     """
     from tikmix_pipeline.comparison.influence_table import mixture_influence
 
-    shared = influence[influence["round"] == 0].drop_duplicates(["seed", "task", "domain"])
-    following = mixtures[mixtures["round"] == 1]
+    trained_alike = arms_without(compare, "tikmix.prior", "tikmix.rounds", "train")
+    measured_alike = set(trained_alike) & set(arms_without(compare, "influence"))
+    shared = influence[(influence["round"] == 0) & influence["arm"].isin(measured_alike)]
+    shared = shared.drop_duplicates(["seed", "task", "domain"])
+    following = mixtures[(mixtures["round"] == 1) & mixtures["arm"].isin(trained_alike)]
     different = following.pivot_table(index="arm", columns=["seed", "domain"], values="weight", sort=False)
     chosen = following["arm"].isin(different.drop_duplicates().index)
     points = mixture_influence(shared, following[chosen])
@@ -90,14 +96,14 @@ def points_of(scores: Table, mixtures: Table, influence: Table) -> Table:
     return points.merge(final, on=["arm", "seed"])
 
 
-def _split_scores(evaluation: Table, judging: Sequence[str]) -> Table:
-    """Return a row per task and domain, its measures side by side."""
+def _split_scores(evaluation: Table, deciding: Sequence[str]) -> Table:
+    """Return a row per task and domain, its measures side by side; tasks that do not decide are out of domain."""
     wide = evaluation.pivot(index=["kind", "name"], columns="measure", values="bits_per_byte")
     order = evaluation[["kind", "name"]].drop_duplicates().itertuples(index=False, name=None)
     table = wide.reindex(list(order)).rename(columns=MEASURES).reset_index().rename(columns={"name": "task"})
     kinds = zip(table["kind"], table["task"], strict=True)
     table["split"] = [
-        "heldout" if kind == "domain" else "out_of_domain" if task in judging else "in_domain" for kind, task in kinds
+        "heldout" if kind == "domain" else "in_domain" if task in deciding else "out_of_domain" for kind, task in kinds
     ]
     return table
 

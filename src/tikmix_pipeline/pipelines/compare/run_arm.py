@@ -48,7 +48,7 @@ class ArmFailure:
 
     Attributes:
         reason: in words.
-        lasting: the same would happen again.
+        lasting: the same would happen again, as when training diverges. A full disk may be emptied, a store unlocked.
     """
 
     reason: str
@@ -65,11 +65,20 @@ def run_arm(setting: ArmSetting, arm: Arm) -> ArmFailure | None:
             _run(setting, arm)
         except ClickException as error:  # what a session makes of a `TikmixError`
             error.show()
-            return ArmFailure(str(error), lasting=True)
+            return ArmFailure(str(error), lasting=_has_diverged(error))
         except Exception as error:
             traceback.print_exc()
             return ArmFailure(f"{type(error).__name__}: {error}", lasting=False)
     return None
+
+
+def _has_diverged(error: BaseException) -> bool:
+    from tikmix_pipeline.lm.trainer import DivergedError
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DivergedError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _run(setting: ArmSetting, arm: Arm) -> None:

@@ -1,0 +1,68 @@
+"""What a comparison makes of its arms: which failures are for good, and which measurement stands for all."""
+
+import errno
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tikmix_pipeline.lm.trainer import DivergedError
+from tikmix_pipeline.parameters import CompareParameters
+from tikmix_pipeline.pipelines.compare import run_arm
+from tikmix_pipeline.pipelines.compare.arms import Arm
+from tikmix_pipeline.pipelines.compare.results import points_of
+from tikmix_pipeline.pipelines.compare.run_arm import ArmSetting
+from tikmix_pipeline.session import UserError
+
+ARM = Arm("mine", 0, "cmp.mine.0", {})
+COMPARE = CompareParameters(
+    reference="gradient",
+    definitions={
+        "gradient": {"influence.curvature": "identity"},
+        "other-start": {"tikmix": {"prior": "uniform"}},
+        "direct": {},
+        "longer": {"train.chunk_tokens": 10},
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("cause", "lasting"),
+    [(DivergedError("Training diverged"), True), (OSError(errno.ENOSPC, "full"), False), (ValueError("odd"), False)],
+)
+def test_only_an_arm_that_diverged_is_given_up(
+    finished_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception, *, lasting: bool
+) -> None:
+    """Anything else may pass, or be mended, and the comparison would hold for finished what is not there."""
+
+    def failing(*_: object) -> None:
+        raise UserError("in words") from cause
+
+    monkeypatch.setattr(run_arm, "_run", failing)
+    failure = run_arm.run_arm(ArmSetting(finished_project, "tiny", {}, tmp_path, on_cpu=True), ARM)
+    assert failure is not None
+    assert (failure.reason, failure.lasting) == ("in words", lasting)
+
+
+def test_influence_of_a_mixture_is_that_of_the_comparison_s_own_measurement() -> None:
+    """Not of an arm with a curvature of its own, though it comes first, nor at a checkpoint that the others lack."""
+    arms = list(COMPARE.definitions)
+    influence = pd.DataFrame(
+        [(arm, 0, 0, "quiz", domain, float(size)) for size, arm in enumerate(arms) for domain in ("code", "prose")],
+        columns=["arm", "seed", "round", "task", "domain", "influence"],
+    )
+    mixtures = pd.DataFrame(
+        [
+            (arm, 0, 1, *pair)
+            for share, arm in zip((0.2, 0.3, 0.4, 0.5), arms, strict=True)
+            for pair in (("code", share), ("prose", 1 - share))
+        ],
+        columns=["arm", "seed", "round", "domain", "weight"],
+    )
+    scores = pd.DataFrame(
+        [(arm, 0, "in_domain", 1.0) for arm in arms],
+        columns=["arm", "seed", "split", "bpb"],
+    )
+    points = points_of(scores, mixtures, influence, COMPARE)
+    assert list(points["arm"]) == ["gradient", "direct"]
+    assert points["total"].tolist() == pytest.approx([float(arms.index("direct"))] * 2)
