@@ -2,7 +2,8 @@
 
 Influence is local: it says what helps at this checkpoint, and the mixture that follows it changes what would help at
 the next. Decided on the last measurement alone, the mixture swings to and fro between rounds and gains less than one
-decision kept; decided on the mean of the rounds so far, it gains more than either.
+decision kept; decided on the mean of the rounds so far it gains more, and most if a noisy round has less say
+(docs/results.md).
 
 Axes: R rounds, T tasks, K domains.
 """

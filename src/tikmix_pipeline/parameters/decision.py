@@ -71,9 +71,10 @@ class TikmixParameters(ParameterGroup):
     after the first round and kept: see `baselines`."""
     decisions: PositiveInt | None = None
     """How many rounds decide; from then on the last mixture is kept. null: every round."""
-    memory: Literal["mean", "precision", "none"] = "mean"
-    """`mean` decides on the running mean of the task-normalised influence; `precision` weighs the rounds by their
-    standard errors (TiKMiX-M's sampled candidates do not); `none` decides on the last measurement."""
+    memory: Literal["precision", "mean", "none"] = "precision"
+    """`precision` decides on the mean of the task-normalised influence over the rounds so far, weighed by its standard
+    errors (unweighed for TiKMiX-M's sampled candidates); `mean` has it unweighed for all; `none` decides on the last
+    measurement."""
     prior: Literal["proportional", "uniform"] | dict[str, Weight] = "proportional"
     """Mixture 0: by the domains' token counts, equal, or given weights."""
 

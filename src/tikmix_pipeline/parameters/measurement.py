@@ -33,7 +33,7 @@ class InfluenceParameters(ParameterGroup):
     learning rates of the coming chunk."""
     groups: Annotated[list[Group], Field(min_length=1)] = Field(default_factory=lambda: list(_ALL_GROUPS))
     """Kinds of parameters that take part. A head tied to the embedding belongs to `embedding`."""
-    tokens: PositiveInt | Literal["auto"] = 4_096
+    tokens: PositiveInt | Literal["auto"] = 16_384
     """Tokens of each domain whose mean gradient is taken, rounded up to whole sequences; `auto` doubles them until the
     mixture that the measurement implies is stable."""
     tasks: Annotated[list[str], Field(min_length=1)] | None = None
@@ -49,7 +49,7 @@ class InfluenceParameters(ParameterGroup):
     stable_within: PositiveFloat = 0.05
     """`tokens: auto` stops when the mixtures that two halves of the measurement imply differ by no more than this share
     of the tokens."""
-    items_per_task: PositiveInt | None = 48
+    items_per_task: PositiveInt | None = 96
     """Query items per task; `null` takes all."""
     task_loss: Literal["answer", "text"] = "text"
     """What a task's loss covers: the gold answer given the question, or question and answer together."""
