@@ -13,6 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
+from tikmix_pipeline.baselines.proxy import proxy_model
 from tikmix_pipeline.datasets import ResumePointDataset, RoundRowsDataset, WorkFolderDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
@@ -131,8 +132,8 @@ def check_before_compute(parameters: RunParameters, root: Path) -> None:
 
     Raises:
         TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
-            not fit into the run, a checkpoint, tokenizer, preset or device is not there, or too little is measured for
-            a standard error.
+            not fit into the run, a checkpoint, tokenizer, preset or device is not there, a baseline's proxy has no
+            size, or too little is measured for a standard error.
     """
     domains = list(parameters.corpus.domains)
     if isinstance(parameters.tikmix.prior, Mapping):
@@ -144,6 +145,7 @@ def check_before_compute(parameters: RunParameters, root: Path) -> None:
             raise TikmixError(f"influence.tasks names the task '{task}', which is not there.{known}")
     Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
     _check_folders(parameters, root)
+    _check_proxies(parameters)
     _check_measurement(parameters)
     for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
         from tikmix_pipeline.lm.model import resolve_device
@@ -164,6 +166,14 @@ def _check_folders(parameters: RunParameters, root: Path) -> None:
                 )
     if tokenizer is not None and not (root / tokenizer).is_dir():
         raise TikmixError(f"corpus.tokenizer.path: there is no folder {root / tokenizer}.")
+
+
+def _check_proxies(parameters: RunParameters) -> None:
+    asked = {"doremi": parameters.baselines.doremi.preset, "regmix": parameters.baselines.regmix.preset}
+    for name, preset in asked.items():
+        # the size of the run's own model matters to none but who takes it
+        if preset is not None or parameters.tikmix.strategy == name:
+            proxy_model(preset, parameters.model, f"baselines.{name}.preset")
 
 
 def _check_measurement(parameters: RunParameters) -> None:
@@ -205,14 +215,15 @@ def check_arms(context: RunContext) -> None:
     """Refuse a comparison of which an arm could not run.
 
     Raises:
-        TikmixError: naming the arm, and what is wrong with its parameters.
+        TikmixError: naming the arm and what is wrong with its parameters, or a task of lm-eval's that is not there.
     """
     from tikmix_pipeline.pipelines.compare.arms import arms_of, context_of
 
-    if context.parameters.compare.harness.enabled:
-        from tikmix_pipeline.lm.harness import require_harness
+    harness = context.parameters.compare.harness
+    if harness.enabled:
+        from tikmix_pipeline.lm.harness import check_harness
 
-        require_harness()
+        check_harness(harness, context.parameters.corpus.tasks, context.root)
     for arm in arms_of(context.parameters):
         parameters = context_of(arm).parameters
         try:

@@ -5,6 +5,7 @@ from baseline_examples import MODEL, PRIOR, TRAIN, heldout_texts
 from tikmix_pipeline.baselines import regmix as regmix_module
 from tikmix_pipeline.baselines.proxy import proxy_schedule
 from tikmix_pipeline.baselines.regmix import regmix
+from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.branch_pool import BranchResult, Failure
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
@@ -134,6 +135,30 @@ def test_real_proxies_are_trained_once_and_counted(token_shards, tmp_path, monke
     assert first.cost == trained + scoring_cost(config, context=16, tokens=scored)
     monkeypatch.setattr("tikmix_pipeline.lm.branch_pool.train_branch", None)
     assert decide(token_shards, tmp_path, texts=texts, **small) == first
+
+
+def test_padding_and_proxies_that_ran_out_of_memory_are_not_counted(token_shards, tmp_path, monkeypatch):
+    """As of the branches of a sweep: what a method costs does not depend on who counts it."""
+    failures = {"proxy 0": Failure("memory", "none left"), "proxy 1": Failure("diverged", "the loss is nan")}
+    padded = TokenBatch(
+        np.ones((2, 9), dtype=np.int64), np.array([[False, *[True] * 4, *[False] * 4], [False, *[True] * 8]])
+    )
+
+    def respond(setting, branches, texts, **_):
+        losses = {name: TextLoss(300.0, 100) for name in texts}
+        return [
+            BranchResult(branch, {}, failures[branch.name]) if branch.name in failures else BranchResult(branch, losses)
+            for branch in branches
+        ]
+
+    monkeypatch.setattr(regmix_module, "run_branches", respond)
+    found = decide(token_shards, tmp_path, texts={"query/code": [padded]}, proxies=12, surrogate="ridge")
+    config = build_model(MODEL, vocabulary_size=token_shards.vocabulary_size, context=16, seed=0).config
+    assert found.details["trained"] == 11
+    assert found.cost.tokens == 11 * 128 + 10 * (4 + 8)
+    trained = training_cost(config, context=16, tokens=11 * 128)
+    scored = scoring_cost(config, context=8, tokens=10 * 16)
+    assert found.cost.flops == trained.flops + scored.flops, "operations are those of sequences of 8, padding included"
 
 
 def test_rates_of_a_proxy_rise_and_fall_to_zero():

@@ -23,9 +23,9 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.evaluation import text_losses
 from tikmix_pipeline.lm.harness import (
+    check_harness,
     harness_scores,
     load_scorer,
-    require_harness,
     wilson_interval,
     write_harness_tasks,
 )
@@ -101,6 +101,14 @@ def _data_sets_beside_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
 
 
+@pytest.fixture
+def only_own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out lm-eval's own tasks, which are thousands: to index them takes 20 s."""
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **given: TaskManager(**given | {"include_defaults": False}))
+
+
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (7, 10), (375, 750), (1, 1)])
 def test_intervals_are_wilsons(right: int, n: int):
     interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
@@ -135,7 +143,7 @@ def test_a_missing_library_is_told_with_the_command_that_installs_it(tmp_path: P
         monkeypatch.setitem(sys.modules, module, None)
     command = r'pip install -e "\.\[eval\]"'
     with pytest.raises(TikmixError, match=command):
-        require_harness()
+        check_harness(HarnessParameters(tasks=["tikmix"]), ["quiz"], tmp_path)
     with pytest.raises(TikmixError, match=command):
         harness_scores(tmp_path / "no checkpoint", HarnessParameters(tasks=["piqa"]), model=MODEL)
 
@@ -147,6 +155,44 @@ def test_without_tasks_nothing_is_to_be_scored():
 
 def test_tasks_may_be_given_in_one_word():
     assert HarnessParameters.model_validate({"tasks": "tikmix+piqa"}).tasks == ["tikmix", "piqa"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tasks": ["tikmix", "tikmix_quis"]}, r"tasks: 'tikmix_quis' is none of .* Did you mean 'tikmix_quiz'\?"),
+        ({"tasks": ["tikmix"], "include_path": "nowhere"}, r"include_path: there is no folder .*nowhere"),
+        ({"tasks": ["tikmix"], "include_path": "a file"}, r"include_path: there is no folder .*a file"),
+    ],
+)
+def test_what_the_project_shows_to_be_wrong_is_told_without_lm_eval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], message: str
+):
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    (tmp_path / "a file").touch()
+    with pytest.raises(TikmixError, match=rf"compare\.harness\.{message}"):
+        check_harness(HarnessParameters.model_validate(values), ["quiz", "riddle"], tmp_path)
+
+
+@needs_lm_eval
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("owm", "has no task 'owm'.*Did you mean 'own'"), ("tikmx_quiz", "has no task.*Did you mean 'tikmix_quiz'")],
+)
+def test_an_unknown_task_is_told_before_there_is_a_checkpoint(
+    tmp_path: Path, only_own_tasks: None, name: str, message: str
+):
+    write_task(tmp_path / "own")
+    parameters = HarnessParameters(tasks=["tikmix_quiz", "own", name], include_path="own")
+    with pytest.raises(TikmixError, match=rf"compare\.harness\.tasks: .*{message}"):
+        check_harness(parameters, ["quiz"], tmp_path)
+
+
+@needs_lm_eval
+def test_tasks_that_are_there_are_let_through(tmp_path: Path):
+    write_task(tmp_path / "own")
+    parameters = HarnessParameters(tasks=["tikmix", "tikmix_quiz", "own"], include_path="own")
+    check_harness(parameters, ["quiz"], tmp_path)
 
 
 @needs_lm_eval
@@ -251,12 +297,8 @@ def test_the_token_before_a_document_can_be_left_out(start: Checkpoint, document
     ids=["unknown", "no data", "no accuracy"],
 )
 def test_what_cannot_be_scored_is_refused_before_the_model_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: list[str], changes: dict[str, Any], message: str
+    tmp_path: Path, only_own_tasks: None, tasks: list[str], changes: dict[str, Any], message: str
 ):
-    from lm_eval.tasks import TaskManager
-
-    # to read the thousands of lm-eval's own takes 20 s
-    monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **given: TaskManager(**given | {"include_defaults": False}))
     write_task(tmp_path / "own", **changes)
     with pytest.raises(TikmixError, match=rf"compare\.harness\.tasks: .*{message}"):
         harness_scores(

@@ -44,6 +44,15 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
             {"influence": {"tasks": ["quiz", "ridle"]}},
             "influence.tasks names the task 'ridle', which is not there. Did you mean 'riddle'?",
         ),
+        (
+            {"tikmix": {"strategy": "regmix"}, "baselines": {"regmix": {"preset": "llama-tinny"}}},
+            "baselines.regmix.preset: 'llama-tinny' is not a built-in size",
+        ),
+        ({"baselines": {"doremi": {"preset": "llama-tinny"}}}, "baselines.doremi.preset: 'llama-tinny' is not"),
+        (
+            {"tikmix": {"strategy": "doremi"}, "model": {"checkpoint": "data/06_models/one/round_1"}},
+            "baselines.doremi.preset is null",
+        ),
         ({"train": {"device": "cuda:77"}}, "Device 'cuda:77' cannot be used"),
     ],
 )

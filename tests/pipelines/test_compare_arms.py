@@ -55,6 +55,7 @@ def checked(context: RunContext, definition: dict[str, Any], **changes: Any) -> 
         ({"optimize.bounds.vers.max": 0.5}, "Did you mean 'verse'?"),
         ({"train.decay_tokens": 100_000}, "are longer than the whole run"),
         ({"sweep.choose": "measured"}, "set response=lookahead"),
+        ({"baselines.regmix.preset": "llama-tinny"}, "baselines.regmix.preset: 'llama-tinny' is not a built-in size"),
         ({"seed": 7}, "seed is the same for all arms"),
         ({"experiment": "mine"}, "experiment is the same for all arms"),
         ({"corpus.name": "mine"}, "corpus.name is the same for all arms"),
@@ -80,6 +81,11 @@ def test_wrong_definition_is_refused_with_the_name_of_its_arm(
             "compare.out_of_domain names the task 'ridle', which is not there. Did you mean",
         ),
         ({"out_of_domain": ["quiz", "riddle"]}, "leaves no task to decide on"),
+        ({"harness": {"tasks": ["tikmix_quis"]}}, "Did you mean 'tikmix_quiz'?"),
+        (
+            {"harness": {"tasks": ["tikmix"], "include_path": "nowhere"}},
+            "compare.harness.include_path: there is no folder",
+        ),
     ],
 )
 def test_comparison_that_cannot_judge_is_refused(context: RunContext, changes: dict[str, Any], message: str) -> None:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.checkpoint import save_model
-from tikmix_pipeline.lm.model import build_model
 from tikmix_pipeline.lm.presets import PRESETS
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.parameters import ModelParameters
@@ -56,6 +54,10 @@ def save_initial(
     model: ModelParameters, shards: TokenShards, folder: Path, *, context: int, seed: int
 ) -> "PretrainedConfig":
     """Write a proxy before its first step to `folder`; return what describes its shape."""
+    # here, so that a misspelt size is told without loading torch
+    from tikmix_pipeline.lm.checkpoint import save_model
+    from tikmix_pipeline.lm.model import build_model
+
     network = build_model(model, vocabulary_size=shards.vocabulary_size, context=context, seed=seed)
     save_model(network, folder, shards.tokenizer_folder)
     return network.config

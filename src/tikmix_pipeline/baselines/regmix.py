@@ -22,8 +22,8 @@ from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_in
 from tikmix_pipeline.baselines.result import Baseline, inside
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.branch_cost import cost_of_branches
 from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, run_branches
-from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.sweep.design import dirichlet
@@ -79,7 +79,7 @@ def regmix(
     prior_K = check_mixture(prior, box.domains, "the prior")
     candidates_NK = _candidates(prior_K, box, parameters, seed)
     proxy = proxy_model(parameters.preset, model, "baselines.regmix.preset")
-    config = save_initial(proxy, shards, folder / "initial", context=train.context, seed=seed)
+    save_initial(proxy, shards, folder / "initial", context=train.context, seed=seed)
     steps = parameters.steps(train)
     setting = BranchSetting(
         checkpoint=folder / "initial",
@@ -98,8 +98,9 @@ def regmix(
     responses = _responses(results, box.domains, list(texts))
     weights_K, details, notes = _decide(responses, prior_K, box, parameters, seed)
     weights, moved = inside(bounds, dict(zip(box.domains, weights_K.tolist(), strict=True)))
-    cost = _cost(config, train, len(results), steps * train.tokens_per_step, texts)
-    return Baseline(weights, cost, (*notes, *moved), {**details, "proxies": len(responses), "trained": len(results)})
+    cost = cost_of_branches(setting, results, texts)
+    counts = {"proxies": len(responses), "trained": cost.trained}
+    return Baseline(weights, cost.training + cost.scoring, (*notes, *moved), {**details, **counts})
 
 
 def _candidates(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> FloatArray:
@@ -203,11 +204,3 @@ def _predicted(surrogate: Any, weights_MK: FloatArray) -> FloatArray:
             loss_M[start : start + len(rows_MK)] = surrogate.predict(rows_MK).mean(axis=1)
             bar.update(len(rows_MK))
     return loss_M
-
-
-def _cost(config: Any, train: TrainParameters, proxies: int, tokens: int, texts: Texts) -> Cost:
-    """Return what all proxies cost, each trained on so many tokens and scored, padding included."""
-    scored = sum(batch.tokens_BS[:, 1:].size for batches in texts.values() for batch in batches)
-    return training_cost(config, context=train.context, tokens=proxies * tokens) + scoring_cost(
-        config, context=train.context, tokens=proxies * scored
-    )

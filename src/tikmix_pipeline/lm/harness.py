@@ -14,7 +14,7 @@ import importlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +72,31 @@ def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[flo
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def require_harness() -> None:
-    """Refuse to go on without lm-eval.
+def check_harness(parameters: HarnessParameters, corpus_tasks: Collection[str], root: Path) -> None:
+    """Refuse, before anything is trained, what no checkpoint could be scored on.
+
+    Whether a task of the corpus offers a choice, and whether the data of any other can be read, is not known here.
+
+    Args:
+        parameters: which tasks.
+        corpus_tasks: names of the corpus's tasks.
+        root: the folder that `include_path` starts from.
 
     Raises:
-        TikmixError: it is not installed.
+        TikmixError: `include_path` is no folder, a task is unknown, or lm-eval is not installed.
     """
+    folders = [root / parameters.include_path] if parameters.include_path else []
+    _require_folders(folders)
+    written = [TAG, *(f"{TAG}_{task}" for task in corpus_tasks)]
+    others = [name for name in parameters.tasks if name not in written]
+    for name in others:
+        if name.startswith(f"{TAG}_"):
+            raise TikmixError(
+                f"compare.harness.tasks: {name!r} is none of the corpus's tasks.{_nearest(name, written, 1)} There are "
+                f"{', '.join(written)}."
+            )
     _import("lm_eval.models.huggingface")
+    _task_manager(others, folders, written)
 
 
 def write_harness_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path) -> list[str]:
@@ -209,24 +227,38 @@ def _load_units(names: Sequence[str], include_paths: Sequence[Path]) -> dict[str
     return units
 
 
-def _task_manager(names: Sequence[str], include_paths: Sequence[Path]) -> Any:
-    """Index the task files; lm-eval's own, which are thousands, only where they are asked for."""
-    for path in include_paths:
-        if not path.is_dir():
-            raise TikmixError(f"compare.harness.include_path: there is no folder {path}.")
+def _task_manager(names: Sequence[str], include_paths: Sequence[Path], written: Sequence[str] = ()) -> Any:
+    """Index the task files; lm-eval's own, which are thousands, only where they are asked for.
+
+    Args:
+        names: must be in the index.
+        include_paths: folders with task files.
+        written: names that may be meant as well.
+    """
+    _require_folders(include_paths)
     task_manager = _import("lm_eval.tasks").TaskManager
     manager = task_manager(include_path=list(include_paths), include_defaults=False)
     if not set(names) <= set(manager.all_tasks):
         manager = task_manager(include_path=list(include_paths))
     for name in names:
         if name not in manager.all_tasks:
-            nearest = difflib.get_close_matches(name, manager.all_tasks, n=3)
-            hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
             raise TikmixError(
                 f"compare.harness.tasks: lm-eval has no task {name!r}, and neither has compare.harness.include_path."
-                f"{hint}"
+                f"{_nearest(name, [*written, *manager.all_tasks])}"
             )
     return manager
+
+
+def _require_folders(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.is_dir():
+            raise TikmixError(f"compare.harness.include_path: there is no folder {path}.")
+
+
+def _nearest(name: str, names: Sequence[str], most: int = 3) -> str:
+    """Return the end of a message about an unknown name: what it may have been meant to be."""
+    nearest = difflib.get_close_matches(name, names, n=most)
+    return f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
 
 
 def _require_accuracies(units: Mapping[str, Sequence[Any]]) -> None:

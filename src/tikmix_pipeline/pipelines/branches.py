@@ -1,9 +1,9 @@
 """What every node that trains branches needs: their learning rates, and what they depend on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tikmix_pipeline.parameters import RunParameters, TrainParameters
+from tikmix_pipeline.parameters import InfluenceParameters, RunParameters, TrainParameters
 from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
 from tikmix_pipeline.pipelines.code import code_of
 
@@ -33,17 +33,20 @@ def branch_rates(train: TrainParameters, *, steps: int, anneal: bool, rounds: in
     return {name: train.learning_rate * factor for name, factor in ends.items()}
 
 
-OF_TARGETS = {"targets", "tasks", "task_loss"}
-"""Parameters of `influence` that say what is scored."""
-
+_OF_TARGETS = {"targets", "tasks", "task_loss"}
 _OF_HELDOUT = {"tokens", "items_per_task", "micro_batches"}
+"""Parameters of `influence` that say which windows of a held-out slice it is measured on."""
 
 
 def relevant_to_branches(parameters: RunParameters, rates: Mapping[str, float]) -> dict[str, Any]:
     """Return the values that change branches and their scores, but for those of the pipeline that trains them."""
-    heldout = _OF_HELDOUT if parameters.influence.targets != "tasks" else set()
-    scored = parameters.influence.model_dump(mode="json", include=OF_TARGETS | heldout)
-    return relevant_to_branch_training(parameters, rates) | {"influence": scored}
+    return relevant_to_branch_training(parameters, rates) | {"influence": relevant_to_scores(parameters.influence)}
+
+
+def relevant_to_scores(influence: InfluenceParameters) -> dict[str, Any]:
+    """Return the values that say on which text branches, proxies and n-gram models are scored."""
+    heldout = _OF_HELDOUT if influence.targets != "tasks" else set()
+    return influence.model_dump(mode="json", include=_OF_TARGETS | heldout)
 
 
 def relevant_to_branch_training(parameters: RunParameters, rates: Mapping[str, float]) -> dict[str, Any]:
@@ -57,7 +60,12 @@ def relevant_to_branch_training(parameters: RunParameters, rates: Mapping[str, f
 
 def branch_code() -> str:
     """Return the digest of all code that a branch and its scores depend on, and of the libraries it runs on."""
-    code = code_of(_train_a_branch)
+    return code_key(_train_a_branch)
+
+
+def code_key(function: Callable[..., Any]) -> str:
+    """Return the digest of all code that a function runs, and of the libraries it runs on."""
+    code = code_of(function)
     return f"{code.digest} {sorted(code.libraries.items())}"
 
 

@@ -35,3 +35,10 @@ def test_an_index_needs_its_dictionary():
 def test_a_dictionary_needs_its_index():
     with pytest.raises(TikmixError, match=r"expected a .index and a .dict file, found x!tiny.dict.dz"):
         read_named("dictd", {"x!tiny.dict.dz": b""})
+
+
+@pytest.mark.parametrize("line", ["apple", "apple\tA", "apple\tA\t", "apple\tA\tB-C", "apple\t0x1F\tä", ""])
+def test_a_line_that_is_of_no_index_is_refused_with_its_number(line):
+    files = {"x!tiny.dict.dz": b"about", "x!tiny.index": f"00-database-info\tA\tF\n{line}\n".encode()}
+    with pytest.raises(TikmixError, match=r"tiny\.index, line 2: expected a headword, an offset and a length"):
+        read_named("dictd", files)

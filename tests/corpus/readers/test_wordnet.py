@@ -1,4 +1,7 @@
+import pytest
 from reader_examples import read_named
+
+from tikmix_pipeline.errors import TikmixError
 
 VERBS = (
     b"  1 This software and database is being provided to you  \n"
@@ -19,3 +22,9 @@ def test_synonyms_and_gloss_make_a_line():
 def test_parts_of_speech_have_their_names():
     texts = read_named("wordnet", {f"x!data.{part}": VERBS for part in ("adj", "adv", "noun")})
     assert [text[text.index("(") : text.index(":")] for text in texts] == ["(adjective)", "(adverb)", "(noun)"]
+
+
+@pytest.mark.parametrize("line", ["| a table | of text |", "a | b", "00001740 29 v many breathe 0 | draw air"])
+def test_a_line_that_is_no_set_of_synonyms_is_refused_with_its_number(line):
+    with pytest.raises(TikmixError, match=r"x!data\.verb, line 2: expected a set of synonyms"):
+        read_named("wordnet", {"x!data.verb": f"  1 This software\n{line}\n".encode()})

@@ -26,19 +26,28 @@ def read_dictd(files: Files, _field: str | None) -> Iterator[str]:
         data = contents.get(f"{stem}.dict") or contents.get(f"{stem}.dict.dz")
         if data is None:
             raise TikmixError(f"{name} comes without {stem}.dict or {stem}.dict.dz. Widen `members`.")
-        entries = (decode_leniently(entry) for entry in _entries(contents[name], data))
+        entries = (decode_leniently(entry) for entry in _entries(contents[name], data, name))
         yield from grouped(entries, _GROUP_CHARACTERS)
 
 
-def _entries(index: bytes, data: bytes) -> Iterator[bytes]:
+def _entries(index: bytes, data: bytes, name: str) -> Iterator[bytes]:
     """Yield every entry once, whatever the number of its headwords; those about the dictionary itself are left out."""
     seen: set[int] = set()
-    for line in index.decode("utf-8", errors="replace").splitlines():
-        word, offset, length = line.split("\t")[:3]
-        start = _number(offset)
+    for number, line in enumerate(index.decode("utf-8", errors="replace").splitlines(), start=1):
+        word, *places = line.split("\t")[:3]
+        if len(places) < 2 or not all(map(_is_number, places)):
+            raise TikmixError(
+                f"{name}, line {number}: expected a headword, an offset and a length in base 64 with tabs between "
+                "them. Narrow `members`, or choose another `reader`."
+            )
+        start, length = map(_number, places)
         if start not in seen and not word.startswith("00"):
             seen.add(start)
-            yield data[start : start + _number(length)]
+            yield data[start : start + length]
+
+
+def _is_number(digits: str) -> bool:
+    return bool(digits) and all(digit in _DIGITS for digit in digits)
 
 
 def _number(digits: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tikmix_pipeline.files import sha256_of_file
 from tikmix_pipeline.parameters import CompareParameters, CorpusParameters, ModelParameters, RunParameters
 from tikmix_pipeline.pipelines.compare.arms import arms_of, context_of
 from tikmix_pipeline.pipelines.names import of_round
@@ -14,8 +15,17 @@ from tikmix_pipeline.pipelines.types import Table
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del round_number, root
-    return {"harness": parameters.compare.harness.model_dump(mode="json", exclude={"batch_size"})}
+    del round_number
+    harness = parameters.compare.harness
+    own = _digests(root / harness.include_path) if harness.include_path else {}
+    return {"harness": harness.model_dump(mode="json", exclude={"batch_size"}), "files": own}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, without what Python and file managers leave there."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    kept = [file for file in files if not any(part.startswith((".", "__pycache__")) for part in file.parts)]
+    return {file.as_posix(): sha256_of_file(folder / file) for file in kept}
 
 
 @step(_relevant)

@@ -17,7 +17,7 @@ from tikmix_pipeline.parameters import (
 )
 from tikmix_pipeline.parameters.decision import OF_BOUNDS
 from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
-from tikmix_pipeline.pipelines.branches import OF_TARGETS, branch_code
+from tikmix_pipeline.pipelines.branches import branch_code, code_key, relevant_to_scores
 from tikmix_pipeline.pipelines.steps import Relevant, step
 from tikmix_pipeline.pipelines.types import Bounds, Checkpoint, TokenShards
 
@@ -36,14 +36,16 @@ def _relevant_to_rule(parameters: RunParameters, round_number: int, root: Path) 
     }
 
 
-def _relevant_to(name: str) -> Relevant:
+def _relevant_to(name: str, *, guided: bool) -> Relevant:
+    """Say what matters to a baseline; `guided` is one that looks at targets."""
+
     def relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
         del round_number, root
         return {
             "optimize": parameters.optimize.model_dump(mode="json", include=_OF_BOUNDS),
             "train": parameters.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH)
             | {"tokens_per_chunk": parameters.train.tokens_per_chunk},
-            "influence": parameters.influence.model_dump(mode="json", include=OF_TARGETS),
+            **({"influence": relevant_to_scores(parameters.influence)} if guided else {}),
             "model": parameters.model.model_dump(mode="json", include={"preset", "attention"}),
             "seed": parameters.seed,
             name: getattr(parameters.baselines, name).model_dump(mode="json", exclude={"workers"}),
@@ -79,7 +81,7 @@ def decide_by_rule(
     return _decided(tikmix.strategy, Baseline(weights, notes=notes))
 
 
-@step(_relevant_to("ngram"))
+@step(_relevant_to("ngram", guided=True))
 def decide_by_ngrams(
     checkpoint: Checkpoint,
     corpus: TokenShards,
@@ -96,7 +98,7 @@ def decide_by_ngrams(
     return _decided("ngram", ngram(corpus, texts, parameters=baselines.ngram, bounds=bounds))
 
 
-@step(_relevant_to("doremi"))
+@step(_relevant_to("doremi", guided=False))
 def decide_by_doremi(
     checkpoint: Checkpoint,
     prior: Mapping[str, Any],
@@ -120,13 +122,20 @@ def decide_by_doremi(
         parameters=baselines.doremi,
         seed=seed,
         folder=work.begin(),
-        key=branch_code(),
+        key=code_key(_train_by_doremi),
         bounds=bounds,
     )
     return _decided("doremi", found)
 
 
-@step(_relevant_to("regmix"))
+def _train_by_doremi() -> Any:
+    """Stand for what DoReMi's reference and proxy depend on; never called, only read."""
+    from tikmix_pipeline.baselines.doremi import doremi
+
+    return doremi
+
+
+@step(_relevant_to("regmix", guided=True))
 def decide_by_regmix(
     checkpoint: Checkpoint,
     prior: Mapping[str, Any],

@@ -277,7 +277,9 @@ def train_candidates(
         The losses on the query half of every target, and what all branches took, whenever they were trained.
     """
     from tikmix_pipeline.influence.counterfactual import scored_texts
+    from tikmix_pipeline.lm.branch_cost import cost_of_branches
     from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, run_branches
+    from tikmix_pipeline.lm.cost import cost_report
 
     steps = sweep.steps(train)
     setting = BranchSetting(
@@ -304,32 +306,9 @@ def train_candidates(
         for one in results
         if one.losses
     }
-    cost = _cost_of_branches(results, checkpoint, texts, model, train, steps)
-    return _frame(losses, [name.removeprefix("query/") for name in texts]), cost
-
-
-def _cost_of_branches(
-    results: Sequence[Any],
-    checkpoint: Checkpoint,
-    texts: Mapping[str, Any],
-    model: ModelParameters,
-    train: TrainParameters,
-    steps: int,
-) -> dict[str, Any]:
-    from tikmix_pipeline.lm.cost import SequenceFlops, cost_report
-    from tikmix_pipeline.lm.model import resolve_device
-
-    network = checkpoint.model(model).to(resolve_device(train.device))
-    trains, scores = (SequenceFlops.of(network, train.context, training=training) for training in (True, False))
-    # one that diverged counts in full: where it stopped is not known
-    trained = sum(one.failure is None or one.failure.kind == "diverged" for one in results)
-    scored = sum(one.failure is None for one in results)
-    batches = [batch for of_text in texts.values() for batch in of_text]
-    report = cost_report(
-        training=trains.of_windows(steps * train.batch_size, train.context) * trained,
-        scoring=scores.cost(batches) * scored,
-    )
-    return {"branches": trained, "cost": report}
+    cost = cost_of_branches(setting, results, texts)
+    report = {"branches": cost.trained, "cost": cost_report(training=cost.training, scoring=cost.scoring)}
+    return _frame(losses, [name.removeprefix("query/") for name in texts]), report
 
 
 @step(_relevant_to_tables)

@@ -1,0 +1,53 @@
+"""What branches cost is counted once, for all who train them."""
+
+import numpy as np
+import pytest
+from lm_examples import MODEL, train_parameters
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.lm.branch_cost import cost_of_branches
+from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Failure
+from tikmix_pipeline.lm.cost import NO_COST, scoring_cost, training_cost
+from tikmix_pipeline.lm.evaluation import TextLoss
+from tikmix_pipeline.lm.schedule import Schedule
+
+TRAIN = train_parameters()
+BRANCH = Branch("a", {"code": 1.0})
+WHOLE = BranchResult(BRANCH, {"quiz": TextLoss(1.0, 1)})
+DIVERGED = BranchResult(BRANCH, {}, Failure("diverged", "the loss is nan"))
+LOST = BranchResult(BRANCH, {}, Failure("memory", "none left"))
+
+
+@pytest.fixture
+def setting(start, token_shards) -> BranchSetting:
+    return BranchSetting(
+        checkpoint=start.folder,
+        shards=token_shards.folder,
+        steps=2,
+        model=MODEL,
+        train=TRAIN,
+        schedule=Schedule.of(TRAIN, 2),
+        seed=0,
+    )
+
+
+def padded() -> TokenBatch:
+    """Two sequences of 8 positions, the first with 4 of padding."""
+    last_B = np.array([[4], [8]])
+    positions_S = np.arange(9)
+    return TokenBatch(np.ones((2, 9), dtype=np.int64), (positions_S > 0) & (positions_S <= last_B))
+
+
+def test_branches_that_diverged_are_trained_and_those_lost_to_memory_are_not(start, setting):
+    cost = cost_of_branches(setting, [WHOLE, DIVERGED, LOST], {})
+    assert cost.trained == 2
+    assert cost.training == training_cost(start.model(MODEL).config, context=16, tokens=2 * 2 * 64)
+    assert cost.scoring == NO_COST
+
+
+def test_only_branches_that_came_through_are_scored_without_counting_padding_as_tokens(start, setting):
+    cost = cost_of_branches(setting, [WHOLE, WHOLE, DIVERGED, LOST], {"quiz": [padded()], "riddle": [padded()]})
+    config = start.model(MODEL).config
+    assert cost.scoring.tokens == 2 * 2 * (4 + 8)
+    # the operations are those of sequences of 8, not of `train.context`, and the padding's are done as well
+    assert cost.scoring.flops == scoring_cost(config, context=8, tokens=2 * 2 * 16).flops
