@@ -29,7 +29,7 @@ def values(**groups: Any) -> dict[str, Any]:
 def test_missing_groups_take_their_defaults() -> None:
     parameters = check_parameters(values())
     assert isinstance(parameters, RunParameters)
-    assert (parameters.optimize.uniformity, parameters.optimize.gain, parameters.optimize.entropy) == (1.0, 1.0, 1.0)
+    assert (parameters.optimize.uniformity, parameters.optimize.gain, parameters.optimize.entropy) == (1.0, "auto", 1.0)
 
 
 @pytest.mark.parametrize(
