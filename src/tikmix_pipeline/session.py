@@ -1,6 +1,7 @@
 """How a run behaves on the command line: it makes what is missing, and tells a user's mistake in one message."""
 
 import errno
+import signal
 from typing import Any
 
 import click
@@ -15,6 +16,18 @@ from tikmix_pipeline.errors import TikmixError
 
 class UserError(click.ClickException):
     """A `TikmixError` for the command line, which prints it without a traceback."""
+
+
+class RunInterruptedError(UserError):
+    """Ctrl-C, with the exit code that shells give it."""
+
+    exit_code = 128 + signal.SIGINT
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Interrupted. What is finished is kept, and of a chunk or a measurement under way what was last saved: the "
+            "same command goes on from there."
+        )
 
 
 class TikmixSession(KedroSession):
@@ -39,10 +52,7 @@ class TikmixSession(KedroSession):
             return super().run(*args, **kwargs)
         except KeyboardInterrupt:
             _end_hooks("KILLED")
-            raise UserError(
-                "Interrupted. What is finished is kept, and of a chunk or a measurement under way what was last saved: "
-                "the same command goes on from there."
-            ) from None
+            raise RunInterruptedError from None
         except Exception as error:
             # Kedro tells its hooks of an error in a node, not of one before the first
             _end_hooks("FAILED")
