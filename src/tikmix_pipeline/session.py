@@ -11,7 +11,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, causes_of
 
 
 class UserError(click.ClickException):
@@ -66,8 +66,7 @@ def _end_hooks(status: str) -> None:
 
 def _told(error: Exception) -> Exception:
     """Return a user's mistake as an error that is shown without a traceback, any other error as it is."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes_of(error):
         if isinstance(cause, UserError):
             return cause
         if isinstance(cause, TikmixError):
@@ -81,5 +80,4 @@ def _told(error: Exception) -> Exception:
             )
         if isinstance(cause, ValueError) and str(cause).startswith("Failed to find the pipeline"):
             return UserError(str(cause))
-        cause = cause.__cause__ or cause.__context__
     return error

@@ -1,34 +1,18 @@
 """What branches cost is counted once, for all who train them."""
 
 import numpy as np
-import pytest
-from lm_examples import MODEL, train_parameters
+from lm_examples import MODEL
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.lm.branch_cost import cost_of_branches
-from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Failure
+from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, Failure
 from tikmix_pipeline.lm.cost import NO_COST, scoring_cost, training_cost
 from tikmix_pipeline.lm.evaluation import TextLoss
-from tikmix_pipeline.lm.schedule import Schedule
 
-TRAIN = train_parameters()
 BRANCH = Branch("a", {"code": 1.0})
 WHOLE = BranchResult(BRANCH, {"quiz": TextLoss(1.0, 1)})
 DIVERGED = BranchResult(BRANCH, {}, Failure("diverged", "the loss is nan"))
 LOST = BranchResult(BRANCH, {}, Failure("memory", "none left"))
-
-
-@pytest.fixture
-def setting(start, token_shards) -> BranchSetting:
-    return BranchSetting(
-        checkpoint=start.folder,
-        shards=token_shards.folder,
-        steps=2,
-        model=MODEL,
-        train=TRAIN,
-        schedule=Schedule.of(TRAIN, 2),
-        seed=0,
-    )
 
 
 def padded() -> TokenBatch:

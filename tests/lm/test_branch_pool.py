@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from lm_examples import FIRST, MODEL, SECOND, train_parameters
+from lm_examples import FIRST, SECOND, train_parameters
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
@@ -13,23 +13,9 @@ from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
 from tikmix_pipeline.lm.workers import Died
 
-TRAIN = train_parameters()
 BRANCHES = [
     Branch(name, mixture, replicate) for replicate in range(2) for name, mixture in {"a": FIRST, "b": SECOND}.items()
 ]
-
-
-@pytest.fixture
-def setting(start, token_shards) -> BranchSetting:
-    return BranchSetting(
-        checkpoint=start.folder,
-        shards=token_shards.folder,
-        steps=2,
-        model=MODEL,
-        train=TRAIN,
-        schedule=Schedule.of(TRAIN, 2),
-        seed=0,
-    )
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ proxy of the run's own size begins where the run began.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.presets import PRESETS
 from tikmix_pipeline.lm.schedule import Schedule
@@ -16,6 +15,8 @@ from tikmix_pipeline.parameters import ModelParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
+    from tikmix_pipeline.corpus.shards import TokenShards
 
 _WARMUP = 10
 """One step in so many is of the warm-up."""
@@ -51,7 +52,7 @@ def proxy_schedule(steps: int) -> Schedule:
 
 
 def save_initial(
-    model: ModelParameters, shards: TokenShards, folder: Path, *, context: int, seed: int
+    model: ModelParameters, shards: "TokenShards", folder: Path, *, context: int, seed: int
 ) -> "PretrainedConfig":
     """Write a proxy before its first step to `folder`; return what describes its shape."""
     # here, so that a misspelt size is told without loading torch

@@ -14,6 +14,7 @@ from typing import Any
 from click import ClickException
 
 from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, recipe_path
+from tikmix_pipeline.errors import causes_of
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.parameters.comparison import START
 from tikmix_pipeline.pipelines.compare.arms import Arm
@@ -75,10 +76,7 @@ def run_arm(setting: ArmSetting, arm: Arm) -> ArmFailure | None:
 def _has_diverged(error: BaseException) -> bool:
     from tikmix_pipeline.lm.trainer import DivergedError
 
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, DivergedError):
-        cause = cause.__cause__ or cause.__context__
-    return cause is not None
+    return any(isinstance(cause, DivergedError) for cause in causes_of(error))
 
 
 def _run(setting: ArmSetting, arm: Arm) -> None:
