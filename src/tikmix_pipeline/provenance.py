@@ -273,6 +273,7 @@ def _require_fresh(name: str, dataset: Any, recipes: Mapping[str, Recipe]) -> No
 _STAGE_OF = {
     "train_chunk": "train_chunk",
     "evaluate": "train_chunk",
+    "take_stock": "train_chunk",
     "rebalance": "influence",
     "fit_factors": "influence",
     "collect_gradients": "influence",

@@ -9,7 +9,7 @@ from tikmix_pipeline.mixture.simplex import check_mixture
 
 def prior_mixture(
     prior: Literal["proportional", "uniform"] | Mapping[str, float],
-    tokens: Mapping[str, int],
+    tokens: Mapping[str, float],
     source: str = "tikmix.prior",
 ) -> dict[str, float]:
     """Return the weight of each domain in mixture 0.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tikmix_pipeline.mixture.simplex import check_mixture, round_to_simplex
+from tikmix_pipeline.mixture.stock import Stock
 
 
 def record_mixture(
@@ -14,17 +15,13 @@ def record_mixture(
     round_number: int,
     strategy: str,
     decimals: int,
-    chunk_tokens: int,
-    available: Mapping[str, int],
-    consumed: Mapping[str, float],
+    stock: Stock,
 ) -> dict[str, Any]:
     """Return the JSON-able record of the mixture that round `round_number` trains under.
 
     Args:
         weights: per token, by domain.
-        chunk_tokens: the tokens of the round's chunk.
-        available: training tokens of each domain.
-        consumed: tokens of each domain read before the round, repetitions counted.
+        stock: before the round's chunk.
 
     Returns:
         `weights` rounded to `decimals` and summing to 1, `tokens` of each domain in the chunk, and `epochs`: how often
@@ -33,7 +30,7 @@ def record_mixture(
     Raises:
         TikmixError: the weights are no mixture of these domains.
     """
-    domains = list(available)
+    domains, chunk_tokens = stock.domains, stock.chunk_tokens
     weights_K = check_mixture(weights, domains, f"the mixture of round {round_number}")
     rounded = dict(zip(domains, round_to_simplex(weights_K, decimals).tolist(), strict=True))
     tokens = {domain: int(np.rint(weight * chunk_tokens)) for domain, weight in rounded.items()}
@@ -43,5 +40,7 @@ def record_mixture(
         "chunk_tokens": chunk_tokens,
         "weights": rounded,
         "tokens": tokens,
-        "epochs": {domain: (consumed[domain] + tokens[domain]) / available[domain] for domain in domains},
+        "epochs": {
+            domain: (supply.consumed + tokens[domain]) / supply.available for domain, supply in stock.supplies().items()
+        },
     }

@@ -1,25 +1,10 @@
-"""What the nodes that decide have in common: the bounds of the coming chunk, and the influence decided on."""
+"""What the nodes that decide have in common: the influence decided on."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters, TrainParameters
-from tikmix_pipeline.pipelines.types import Bounds, Checkpoint, Table, TokenShards
-
-
-def coming_bounds(
-    checkpoint: Checkpoint, corpus: TokenShards, optimize: OptimizeParameters, train: TrainParameters
-) -> Bounds:
-    """Return the bounds on each domain's share of the chunk that follows a checkpoint."""
-    from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds, within_reach
-
-    read = checkpoint.tokens_read()
-    supplies = {domain: Supply(corpus.tokens(domain), read.get(domain, 0)) for domain in corpus.domains}
-    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
-    current = checkpoint.mixture()
-    if optimize.max_change is None or current is None:
-        return bounds
-    return within_reach(bounds, current, optimize.max_change)
+from tikmix_pipeline.parameters import TikmixParameters
+from tikmix_pipeline.pipelines.types import Table
 
 
 def remembered(tables: Sequence[Table], domains: Sequence[str], tikmix: TikmixParameters) -> tuple[list[str], Any]:

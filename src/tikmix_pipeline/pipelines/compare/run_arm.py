@@ -20,7 +20,7 @@ from tikmix_pipeline.parameters.comparison import START
 from tikmix_pipeline.pipelines.compare.arms import Arm
 from tikmix_pipeline.pipelines.names import of_round
 
-FIRST_ROUND = tuple(of_round(0, name) for name in ("checkpoint", "train_log", "evaluation"))
+FIRST_ROUND = tuple(of_round(0, name) for name in ("checkpoint", "train_log", "evaluation", "stock"))
 """What the run makes that trains the first round for all arms of a seed."""
 
 

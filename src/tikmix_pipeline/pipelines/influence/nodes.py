@@ -40,7 +40,6 @@ def _relevant_to_growth(parameters: RunParameters, round_number: int, root: Path
     return {
         **_chosen(parameters, _OF_GRADIENTS | _OF_GROWTH | _OF_CURVATURE, {"context", "beta2", "epsilon"}),
         "optimize": parameters.optimize.model_dump(mode="json"),
-        "chunk": {"tokens": parameters.train.tokens_per_chunk},
         "horizon": _horizon(parameters.train, parameters.tikmix.rounds, round_number),
         "seed": parameters.seed,
     }
@@ -125,7 +124,7 @@ def collect_part_gradients(
 @step(_relevant_to_growth)
 def collect_gradients_until_stable(
     checkpoint: Checkpoint,
-    in_force: Checkpoint,
+    stock: Mapping[str, Any],
     mixture: Mapping[str, Any],
     prior: Mapping[str, Any],
     corpus: TokenShards,
@@ -152,7 +151,7 @@ def collect_gradients_until_stable(
         curvature_at(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, mixture["round"])),
         GradientStore(work.begin()),
         key=measurement_key(text.model, measuring_code(model)),
-        implied_mixture=_implied_mixture(in_force, prior, corpus, train, optimize, list(targets)),
+        implied_mixture=_implied_mixture(stock, prior, optimize, list(targets)),
         parameters=influence,
     )
     _LOG.info("%s", stopping.in_words(influence.stable_within))
@@ -180,12 +179,7 @@ def _text(
 
 
 def _implied_mixture(
-    checkpoint: Checkpoint,
-    prior: Mapping[str, Any],
-    corpus: TokenShards,
-    train: TrainParameters,
-    optimize: OptimizeParameters,
-    tasks: list[str],
+    stock: Mapping[str, Any], prior: Mapping[str, Any], optimize: OptimizeParameters, tasks: list[str]
 ) -> Callable[[Any], Any]:
     """Return what TiKMiX-D makes of one round's influence under the run's own bounds and weights of the objective.
 
@@ -193,10 +187,10 @@ def _implied_mixture(
     """
     from tikmix_pipeline.mixture.direct import solve_direct
     from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.pipelines.decisions import coming_bounds
+    from tikmix_pipeline.mixture.stock import Stock
 
-    domains = list(corpus.domains)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
+    run = Stock.from_dict(stock)
+    domains, bounds = run.domains, run.bounds(optimize)
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
 
     def implied(influence_TK: Any) -> Any:

@@ -112,7 +112,7 @@ def _collect(number: int, parameters: InfluenceParameters, factors: list[str]) -
         if fixed
         else [
             checkpoint,
-            of_round(number, "checkpoint"),
+            of_round(number, "stock"),
             mixture,
             of_round(0, "mixture"),
             *rest,

@@ -19,7 +19,7 @@ from tikmix_pipeline.parameters.decision import OF_BOUNDS
 from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
 from tikmix_pipeline.pipelines.branches import branch_code, code_key, relevant_to_scores
 from tikmix_pipeline.pipelines.steps import Relevant, step
-from tikmix_pipeline.pipelines.types import Bounds, Checkpoint, TokenShards
+from tikmix_pipeline.pipelines.types import Bounds, TokenShards
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,8 +56,7 @@ def _relevant_to(name: str, *, guided: bool) -> Relevant:
 
 @step(_relevant_to_rule)
 def decide_by_rule(
-    checkpoint: Checkpoint,
-    corpus: TokenShards,
+    stock: Mapping[str, Any],
     train: TrainParameters,
     optimize: OptimizeParameters,
     tikmix: TikmixParameters,
@@ -66,24 +65,22 @@ def decide_by_rule(
     """Decide by how many tokens each domain has, and by nothing else."""
     from tikmix_pipeline.baselines.result import Baseline, inside
     from tikmix_pipeline.baselines.unimax import unimax
-    from tikmix_pipeline.mixture.bounds import Supply
     from tikmix_pipeline.mixture.prior import prior_mixture
+    from tikmix_pipeline.mixture.stock import Stock
 
-    tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
-    bounds = _bounds(checkpoint, corpus, optimize, train)
+    run, bounds = Stock.from_dict(stock), _bounds(stock, optimize)
     if tikmix.strategy == "unimax":
-        read = checkpoint.tokens_read()
-        supplies = {domain: Supply(count, read.get(domain, 0)) for domain, count in tokens.items()}
         to_come = (tikmix.rounds - 1) * train.tokens_per_chunk
-        return _decided(tikmix.strategy, unimax(supplies, tokens=to_come, parameters=baselines.unimax, bounds=bounds))
-    wanted = prior_mixture("uniform" if tikmix.strategy == "uniform" else "proportional", tokens)
+        found = unimax(run.supplies(), tokens=to_come, parameters=baselines.unimax, bounds=bounds)
+        return _decided(tikmix.strategy, found)
+    wanted = prior_mixture("uniform" if tikmix.strategy == "uniform" else "proportional", run.available)
     weights, notes = inside(bounds, wanted)
     return _decided(tikmix.strategy, Baseline(weights, notes=notes))
 
 
 @step(_relevant_to("ngram", guided=True))
 def decide_by_ngrams(
-    checkpoint: Checkpoint,
+    stock: Mapping[str, Any],
     corpus: TokenShards,
     train: TrainParameters,
     optimize: OptimizeParameters,
@@ -93,14 +90,14 @@ def decide_by_ngrams(
     """Decide by the mixture of n-gram models that makes the tasks' query halves most likely."""
     from tikmix_pipeline.baselines.ngram import ngram
 
-    bounds = _bounds(checkpoint, corpus, optimize, train)
+    bounds = _bounds(stock, optimize)
     texts = _guiding_texts(corpus, influence, train, None)
     return _decided("ngram", ngram(corpus, texts, parameters=baselines.ngram, bounds=bounds))
 
 
 @step(_relevant_to("doremi", guided=False))
 def decide_by_doremi(
-    checkpoint: Checkpoint,
+    stock: Mapping[str, Any],
     prior: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
@@ -113,7 +110,7 @@ def decide_by_doremi(
     """Decide by group DRO of a proxy against a reference."""
     from tikmix_pipeline.baselines.doremi import doremi
 
-    bounds = _bounds(checkpoint, corpus, optimize, train)
+    bounds = _bounds(stock, optimize)
     found = doremi(
         corpus,
         prior["weights"],
@@ -137,7 +134,7 @@ def _train_by_doremi() -> Any:
 
 @step(_relevant_to("regmix", guided=True))
 def decide_by_regmix(
-    checkpoint: Checkpoint,
+    stock: Mapping[str, Any],
     prior: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
@@ -151,7 +148,7 @@ def decide_by_regmix(
     """Decide by a regression over many small proxies trained from scratch."""
     from tikmix_pipeline.baselines.regmix import regmix
 
-    bounds = _bounds(checkpoint, corpus, optimize, train)
+    bounds = _bounds(stock, optimize)
     found = regmix(
         corpus,
         _guiding_texts(corpus, influence, train, baselines.regmix.items),
@@ -167,13 +164,10 @@ def decide_by_regmix(
     return _decided("regmix", found)
 
 
-def _bounds(
-    checkpoint: Checkpoint, corpus: TokenShards, optimize: OptimizeParameters, train: TrainParameters
-) -> Bounds:
-    """Return the bounds of the coming chunk; how far a mixture may move is a matter of local measurements alone."""
-    from tikmix_pipeline.pipelines.decisions import coming_bounds
+def _bounds(stock: Mapping[str, Any], optimize: OptimizeParameters) -> Bounds:
+    from tikmix_pipeline.mixture.stock import Stock
 
-    return coming_bounds(checkpoint, corpus, optimize.model_copy(update={"max_change": None}), train)
+    return Stock.from_dict(stock).bounds(optimize, anywhere=True)
 
 
 def _guiding_texts(
@@ -203,7 +197,7 @@ def _decided(strategy: str, found: Any) -> dict[str, Any]:
 DECIDED_BY: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     **dict.fromkeys(
         ("uniform", "proportional", "unimax"),
-        (decide_by_rule, ("corpus", "params:train", "params:optimize", "params:tikmix", "params:baselines")),
+        (decide_by_rule, ("params:train", "params:optimize", "params:tikmix", "params:baselines")),
     ),
     "ngram": (
         decide_by_ngrams,
@@ -224,4 +218,4 @@ DECIDED_BY: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         ),
     ),
 }
-"""The node of each baseline, and its inputs after the checkpoint."""
+"""The node of each baseline, and its inputs after the stock."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.parameters import OptimizeParameters, RunParameters, TikmixParameters, TrainParameters
+from tikmix_pipeline.parameters import OptimizeParameters, RunParameters, TikmixParameters
 from tikmix_pipeline.pipelines.steps import step
-from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+from tikmix_pipeline.pipelines.types import Table
 
 _LOG = logging.getLogger(__name__)
 
@@ -17,16 +17,13 @@ def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mappi
     return {
         "optimize": parameters.optimize.model_dump(mode="json"),
         "tikmix": parameters.tikmix.model_dump(mode="json", exclude={"rounds"}),
-        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
     }
 
 
 @step(_relevant)
 def decide(
-    checkpoint: Checkpoint,
+    stock: Mapping[str, Any],
     prior: Mapping[str, Any],
-    corpus: TokenShards,
-    train: TrainParameters,
     optimize: OptimizeParameters,
     tikmix: TikmixParameters,
     *influences: Table,
@@ -35,15 +32,18 @@ def decide(
     from tikmix_pipeline.mixture.direct import solve_direct
     from tikmix_pipeline.mixture.report import summary_lines
     from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.pipelines.decisions import coming_bounds, remembered
+    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.pipelines.decisions import remembered
 
-    domains = list(corpus.domains)
-    tasks, influence_TK = remembered(influences, domains, tikmix)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
-    prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
-    in_force = checkpoint.mixture()
-    current_K = check_mixture(in_force, domains, "the mixture in force") if in_force else None
-    decision = solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks, current_K=current_K)
-    _LOG.info("TiKMiX-D for round %d\n%s", len(influences), "\n".join(summary_lines(decision)))
+    run = Stock.from_dict(stock)
+    tasks, influence_TK = remembered(influences, run.domains, tikmix)
+    bounds = run.bounds(optimize)
+    prior_K = check_mixture(prior["weights"], run.domains, "the prior mixture")
+    current_K = check_mixture(run.in_force, run.domains, "the mixture in force") if run.in_force else None
+    decision = solve_direct(
+        influence_TK, prior_K, bounds, optimize, domains=run.domains, tasks=tasks, current_K=current_K
+    )
+    number = run.round + 1
+    _LOG.info("TiKMiX-D for round %d\n%s", number, "\n".join(summary_lines(decision)))
     strategy = "prior" if tikmix.strategy == "prior" else "direct"
-    return {"strategy": strategy, "round": len(influences), **decision.to_dict()}
+    return {"strategy": strategy, "round": number, **decision.to_dict()}

@@ -26,7 +26,7 @@ def baseline_of_round(number: int) -> Pipeline:
         [
             Node(
                 function,
-                [of_round(number, "checkpoint"), *(names.get(name, name) for name in inputs)],
+                [of_round(number, "stock"), *(names.get(name, name) for name in inputs)],
                 of_round(number, "baseline"),
                 name="decide_baseline",
                 namespace=f"round_{number}",
@@ -42,10 +42,8 @@ def decision_of_round(number: int) -> Pipeline:
             Node(
                 decide,
                 [
-                    of_round(number, "checkpoint"),
+                    of_round(number, "stock"),
                     of_round(0, "mixture"),
-                    "corpus",
-                    "params:train",
                     "params:optimize",
                     "params:tikmix",
                     *(of_round(earlier, "influence") for earlier in range(number + 1)),

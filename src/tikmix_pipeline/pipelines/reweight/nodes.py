@@ -13,21 +13,23 @@ from tikmix_pipeline.parameters import (
 )
 from tikmix_pipeline.parameters.decision import OF_BOUNDS
 from tikmix_pipeline.pipelines.steps import step
-from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+from tikmix_pipeline.pipelines.types import Table, TokenShards
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del round_number, root
     return {
         "reweight": parameters.reweight.model_dump(mode="json"),
-        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk, "context": parameters.train.context},
         "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior", "strategy"}),
     }
 
 
 def _relevant_to_prior(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     relevant = dict(_relevant(parameters, round_number, root))
-    return relevant | {"tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"})}
+    return relevant | {
+        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
+        "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"}),
+    }
 
 
 def _relevant_to_kept(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -47,6 +49,7 @@ def record_prior(
     from tikmix_pipeline.mixture.bounds import require_supply
     from tikmix_pipeline.mixture.prior import prior_mixture
     from tikmix_pipeline.mixture.record import record_mixture
+    from tikmix_pipeline.mixture.stock import Stock
 
     tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
     require_supply(optimize, tokens, tikmix.rounds * train.tokens_per_chunk)
@@ -55,9 +58,7 @@ def record_prior(
         round_number=0,
         strategy="prior",
         decimals=reweight.decimals,
-        chunk_tokens=train.tokens_per_chunk,
-        available=tokens,
-        consumed=dict.fromkeys(tokens, 0),
+        stock=Stock(-1, tokens, dict.fromkeys(tokens, 0), train.tokens_per_chunk),
     )
     return record, _as_rows(record)
 
@@ -65,15 +66,14 @@ def record_prior(
 @step(_relevant)
 def record_decision(
     decision: Mapping[str, Any],
-    checkpoint: Checkpoint,
+    stock: Mapping[str, Any],
     prior: Mapping[str, Any],
-    corpus: TokenShards,
     tikmix: TikmixParameters,
-    train: TrainParameters,
     reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
     """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
     from tikmix_pipeline.mixture.record import record_mixture
+    from tikmix_pipeline.mixture.stock import Stock
 
     kept = tikmix.strategy == "prior"
     record = record_mixture(
@@ -81,9 +81,7 @@ def record_decision(
         round_number=decision["round"],
         strategy=tikmix.strategy,
         decimals=reweight.decimals,
-        chunk_tokens=train.tokens_per_chunk,
-        available={domain: corpus.tokens(domain) for domain in corpus.domains},
-        consumed=checkpoint.tokens_read(),
+        stock=Stock.from_dict(stock),
     )
     if not kept:
         record |= {"expected_gain": decision["expected_gain"], "binding": decision["binding"]}
@@ -95,28 +93,24 @@ def record_decision(
 @step(_relevant_to_kept)
 def keep_mixture(
     mixture: Mapping[str, Any],
-    checkpoint: Checkpoint,
-    corpus: TokenShards,
-    train: TrainParameters,
+    stock: Mapping[str, Any],
     optimize: OptimizeParameters,
     reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
     """Record the mixture of a round for the next one too, as far as there is text for it."""
     from tikmix_pipeline.mixture.record import record_mixture
     from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.pipelines.decisions import coming_bounds
+    from tikmix_pipeline.mixture.stock import Stock
 
-    domains = list(corpus.domains)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
-    weights_K = bounds.project(check_mixture(mixture["weights"], domains, "the mixture in force"))
+    run = Stock.from_dict(stock)
+    in_force_K = check_mixture(mixture["weights"], run.domains, "the mixture in force")
+    weights_K = run.bounds(optimize).project(in_force_K)
     record = record_mixture(
-        dict(zip(domains, weights_K.tolist(), strict=True)),
+        dict(zip(run.domains, weights_K.tolist(), strict=True)),
         round_number=mixture["round"] + 1,
         strategy=mixture["strategy"],
         decimals=reweight.decimals,
-        chunk_tokens=train.tokens_per_chunk,
-        available={domain: corpus.tokens(domain) for domain in domains},
-        consumed=checkpoint.tokens_read(),
+        stock=run,
     )
     return record, _as_rows(record)
 

@@ -26,11 +26,9 @@ def record_of_round(number: int) -> Pipeline:
                 record_decision,
                 [
                     chosen_decision(number),
-                    of_round(number, "checkpoint"),
+                    of_round(number, "stock"),
                     of_round(0, "mixture"),
-                    "corpus",
                     "params:tikmix",
-                    "params:train",
                     "params:reweight",
                 ],
                 [of_round(number + 1, "mixture"), of_round(number + 1, "mixture_rows")],
@@ -48,9 +46,7 @@ def _keeping(number: int) -> Pipeline:
                 keep_mixture,
                 [
                     of_round(number, "mixture"),
-                    of_round(number, "checkpoint"),
-                    "corpus",
-                    "params:train",
+                    of_round(number, "stock"),
                     "params:optimize",
                     "params:reweight",
                 ],

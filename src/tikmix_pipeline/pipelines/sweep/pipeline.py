@@ -125,10 +125,12 @@ def _measured_alone(number: int, parameters: RunParameters) -> list[Node]:
 
 
 def _draw_candidates(number: int) -> Node:
-    decision, checkpoint = of_round(number, "decision"), of_round(number, "checkpoint")
     return Node(
         draw_candidates,
-        [decision, checkpoint, "corpus", "params:train", "params:optimize", "params:sweep", "params:seed"],
+        [
+            *(of_round(number, name) for name in ("decision", "stock")),
+            *("params:optimize", "params:sweep", "params:seed"),
+        ],
         [of_round(number, "sweep_ratios"), of_round(number, "sweep_design")],
         name="draw_candidates",
     )

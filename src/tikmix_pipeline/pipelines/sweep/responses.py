@@ -81,21 +81,19 @@ def _relevant_to_tables(parameters: RunParameters, round_number: int, root: Path
 @step(_relevant_to_candidates)
 def draw_candidates(
     decision: Mapping[str, Any],
-    checkpoint: Checkpoint,
-    corpus: TokenShards,
-    train: TrainParameters,
+    stock: Mapping[str, Any],
     optimize: OptimizeParameters,
     sweep: SweepParameters,
     seed: int,
 ) -> tuple[Table, dict[str, Any]]:
     """Draw candidate mixtures, around D's or around the prior."""
     from tikmix_pipeline.mixture.simplex import check_mixture
+    from tikmix_pipeline.mixture.stock import Stock
     from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube
     from tikmix_pipeline.mixture.sweep.modelled import REFERENCE
-    from tikmix_pipeline.pipelines.decisions import coming_bounds
 
-    domains = list(corpus.domains)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
+    run = Stock.from_dict(stock)
+    domains, bounds = run.domains, run.bounds(optimize)
     if sweep.design == "latin_hypercube":
         direct_K = check_mixture(decision["weights"], domains, "D's mixture")
         design = latin_hypercube(

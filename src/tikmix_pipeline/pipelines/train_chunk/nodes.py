@@ -119,6 +119,28 @@ def train_one_chunk(
     return pd.DataFrame([dataclasses.asdict(record) for record in state.records]), write
 
 
+def _relevant_to_stock(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number, root
+    return {"train": {"tokens_per_chunk": parameters.train.tokens_per_chunk}}
+
+
+@step(_relevant_to_stock)
+def take_stock(
+    checkpoint: Checkpoint, mixture: Mapping[str, Any], corpus: TokenShards, train: TrainParameters
+) -> dict[str, Any]:
+    """Say how much text there is and was read, what mixture is in force and how long the coming chunk is."""
+    from tikmix_pipeline.mixture.stock import Stock
+
+    available = {domain: corpus.tokens(domain) for domain in corpus.domains}
+    return Stock(
+        round=mixture["round"],
+        available=available,
+        consumed=checkpoint.tokens_read(),
+        chunk_tokens=train.tokens_per_chunk,
+        in_force=checkpoint.mixture(),
+    ).to_dict()
+
+
 @step(_relevant_to_scores)
 def evaluate(checkpoint: Checkpoint, corpus: TokenShards, model: ModelParameters, train: TrainParameters) -> Table:
     """Score the evaluation half of every task and the held-out slice of every domain, within the round's limits."""

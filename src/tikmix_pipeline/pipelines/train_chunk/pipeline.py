@@ -7,7 +7,7 @@ from kedro.pipeline import Node, Pipeline
 from tikmix_pipeline.pipelines.names import of_round, start_checkpoint
 from tikmix_pipeline.pipelines.reweight.nodes import record_prior
 from tikmix_pipeline.pipelines.stages import stage_round
-from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate, initialise, train_one_chunk
+from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate, initialise, take_stock, train_one_chunk
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -40,6 +40,13 @@ def training_of_round(number: int) -> Pipeline:
             [of_round(number, "checkpoint"), "corpus", "params:model", "params:train"],
             of_round(number, "evaluation"),
             name="evaluate",
+            namespace=f"round_{number}",
+        ),
+        Node(
+            take_stock,
+            [of_round(number, "checkpoint"), of_round(number, "mixture"), "corpus", "params:train"],
+            of_round(number, "stock"),
+            name="take_stock",
             namespace=f"round_{number}",
         ),
     ]
