@@ -23,7 +23,13 @@ from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
 from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.stages import expected_recipes, recipes_of_comparison, recipes_of_tables
+from tikmix_pipeline.pipelines.remix.checks import check_remix
+from tikmix_pipeline.pipelines.stages import (
+    expected_recipes,
+    recipes_of_comparison,
+    recipes_of_remix,
+    recipes_of_tables,
+)
 from tikmix_pipeline.run_context import RunContext, load_run_context, run_context, set_run_context
 
 _LOG = logging.getLogger(__name__)
@@ -53,8 +59,11 @@ class ProvenanceHooks:
         of_tables_alone = of_tables and stages == {"sweep"}
         if of_tables:
             check_tables(context.parameters, context.root)
+        elsewhere = "remix" in stages
+        if elsewhere:
+            check_remix(context)
         if not of_tables_alone:
-            check_before_compute(context.parameters, context.root)
+            check_before_compute(context.parameters, context.root, has_own_model=not elsewhere)
         if any(node.short_name == "train_branches" for node in pipeline.nodes):
             check_candidates(context.parameters)
         experiment = context.parameters.experiment
@@ -65,8 +74,9 @@ class ProvenanceHooks:
             check_arms(context)
         recipes = {
             **(recipes_of_comparison(context) if arms else {}),
-            **({} if of_tables_alone else expected_recipes(context)),
+            **({} if of_tables_alone or elsewhere else expected_recipes(context)),
             **(recipes_of_tables(context) if of_tables else {}),
+            **(recipes_of_remix(context) if elsewhere else {}),
         }
         for name in pipeline.datasets():
             _give_recipe(catalog.get(name, fallback_to_runtime_pattern=True), name, recipes)
@@ -127,8 +137,13 @@ class ProvenanceHooks:
         self._locks.clear()
 
 
-def check_before_compute(parameters: RunParameters, root: Path) -> None:
+def check_before_compute(parameters: RunParameters, root: Path, *, has_own_model: bool = True) -> None:
     """Refuse what the parameters alone show to be wrong between groups.
+
+    Args:
+        parameters: of the run.
+        root: the project's folder.
+        has_own_model: the run trains a model here, whose preset, start and proxies are checked too.
 
     Raises:
         TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
@@ -144,8 +159,9 @@ def check_before_compute(parameters: RunParameters, root: Path) -> None:
             known = nearest_name(task, parameters.corpus.tasks)
             raise TikmixError(f"influence.tasks names the task '{task}', which is not there.{known}")
     Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
-    _check_folders(parameters, root)
-    _check_proxies(parameters)
+    if has_own_model:
+        _check_folders(parameters, root)
+        _check_proxies(parameters)
     _check_measurement(parameters)
     for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
         from tikmix_pipeline.lm.model import resolve_device
@@ -302,6 +318,11 @@ _STAGE_OF = {
     "score_by_harness": "compare",
     "record_mixture": "reweight",
     "keep_mixture": "reweight",
+    "sample_text": "remix",
+    "tokenize_sample": "remix",
+    "adopt_checkpoint": "remix",
+    "take_stock_elsewhere": "remix",
+    "list_in_force": "remix",
     "prepare_text": "corpus",
     "tokenize_corpus": "corpus",
 }

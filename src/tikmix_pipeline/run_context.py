@@ -33,6 +33,7 @@ class RunContext:
         environment: whose configuration was read; None for the default one.
         overrides: what the command line set, nested like the parameters.
         loader: of the configuration that all this comes from.
+        recalled: earlier rounds that a decision takes into account; None stands for all.
     """
 
     parameters: RunParameters
@@ -41,6 +42,11 @@ class RunContext:
     environment: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     loader: Mapping[str, Any] = field(default_factory=dict)
+    recalled: tuple[int, ...] | None = None
+
+    def remembered(self, number: int) -> list[int]:
+        """Return the rounds whose measurements the decision of round `number` rests on, its own last."""
+        return [*(range(number) if self.recalled is None else self.recalled), number]
 
     @property
     def rounds(self) -> int:

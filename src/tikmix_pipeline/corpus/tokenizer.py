@@ -142,6 +142,17 @@ def tokenizer_digest(folder: Path) -> str | None:
     return _digest(read_json(path)) if path.is_file() else None
 
 
+def vocabulary_size_of(folder: Path) -> int | None:
+    """Return one more than the largest id of the tokenizer in a folder, or None where it holds no tokenizer.json."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    vocabulary = content["model"]["vocab"]  # of a unigram model a list of pieces, else ids by token
+    known = vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))
+    return 1 + max([*known, *(token["id"] for token in content.get("added_tokens", []))])
+
+
 def _of(backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> CorpusTokenizer:
     from tokenizers import Tokenizer
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tikmix_pipeline.influence.group import GroupInfluence
 from tikmix_pipeline.influence.stability import mean_of_defined, rank_stability
+from tikmix_pipeline.influence.standard_error import Spread
 from tikmix_pipeline.lm.cost import Cost, cost_report
 from tikmix_pipeline.parameters import InfluenceParameters
 
@@ -43,6 +44,15 @@ def part_rows(found: GroupInfluence) -> dict[str, Any]:
         "tokens": np.tile(found.domain_tokens_KL.ravel(), tasks),
         "influence": influence_TKL.ravel(),
     }
+
+
+def spread_record(found: GroupInfluence) -> dict[str, Any]:
+    """Return what the standard error of any combination of domains follows from, as plain values for JSON.
+
+    `standard_error.Spread.from_dict` reads it; `tasks` and `domains` name its axes.
+    """
+    spread = Spread.of(found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
+    return {"tasks": list(found.tasks), "domains": list(found.domains), **spread.to_dict()}
 
 
 def measurement_report(

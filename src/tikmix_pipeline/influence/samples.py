@@ -23,6 +23,9 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_state
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
 
+_BYTES_PER_TOKEN = 8
+"""More than any tokenizer's mean on text that it was made for."""
+
 Samples = dict[str, Sequence[TokenBatch]]
 Parts = dict[str, list[list[TokenBatch]]]
 
@@ -146,6 +149,16 @@ class MeasuredText:
 
     def _batches(self, windows: npt.NDArray[np.int64]) -> list[TokenBatch]:
         return _cut(windows, self.parameters.sequences_at_once(self.context))
+
+
+def needed_megabytes(parameters: InfluenceParameters, context: int) -> float:
+    """Return how much text of a domain is enough for its measurement, in MB of UTF-8.
+
+    Windows of `context` tokens are read by their beginnings, so most of it is passed over.
+    """
+    tokens = parameters.max_tokens if parameters.tokens == "auto" else parameters.tokens
+    windows = ceil(max(tokens, parameters.factor_tokens) / parameters.domain_context(context))
+    return windows * context * _BYTES_PER_TOKEN / 1e6
 
 
 def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterator[int]:

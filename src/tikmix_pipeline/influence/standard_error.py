@@ -24,7 +24,9 @@ all entries share, is not in it.
 Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +93,15 @@ class Spread:
             bessel_K * np.einsum("kl,tkl->tk", weight_KL**2, deviation_TKL**2),
             _bessel(weight_TM)[:, None] * bessel_K * interaction_TK,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {name: values.tolist() for name, values in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Spread":
+        """Read what `to_dict` gave; other keys are ignored."""
+        return cls(**{entry.name: np.array(content[entry.name]) for entry in fields(cls)})
 
     def combined(self, factors_JK: Floats) -> tuple[Floats, Floats]:
         """Return `Σ_k c_k S[t, k]` and its standard error, both (T, J), for J rows c of factors."""

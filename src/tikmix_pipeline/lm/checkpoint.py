@@ -83,6 +83,21 @@ class Checkpoint:
                 f"({digest[:12]}). Tokenise the corpus with it: corpus.tokenizer.path={self.folder}."
             )
 
+    def require_known_ids(self, vocabulary_size: int) -> None:
+        """Refuse a checkpoint whose configuration has fewer token ids than a tokenizer.
+
+        Raises:
+            TikmixError: naming both.
+        """
+        config = read_json(self.folder / "config.json")
+        known = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+        if known is not None and known < vocabulary_size:
+            raise TikmixError(
+                f"The tokenizer has {vocabulary_size} token ids, but the model in {self.folder} knows {known}: they do "
+                "not belong together. Save the model's own tokenizer there (AutoTokenizer.save_pretrained), or resize "
+                "its embeddings (resize_token_embeddings)."
+            )
+
     @property
     def step(self) -> int:
         """Optimiser steps done; 0 for a checkpoint that was not trained here."""
@@ -120,6 +135,21 @@ def save_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> Check
     return Checkpoint(folder)
 
 
+def adopt(checkpoint: Checkpoint, folder: Path, tokenizer: Path) -> Checkpoint:
+    """Make a checkpoint of links to another's model files, which may be large, beside copies of a tokenizer's files.
+
+    The training state of the other is left behind: its place in a stream says nothing about another corpus.
+    """
+    tokenizer_files = {file.name for file in tokenizer.iterdir()}
+    with replacing(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for file in sorted(checkpoint.folder.iterdir()):
+            if file.is_file() and file.name not in {*tokenizer_files, _STATE_JSON, _STATE_TENSORS}:
+                (temporary / file.name).symlink_to(file.resolve())
+        _copy_files(tokenizer, temporary)
+    return Checkpoint(folder)
+
+
 def save_checkpoint(state: TrainingState, folder: Path, tokenizer: Path) -> Checkpoint:
     """Write model, tokenizer files and resume state to `folder`, whole or not at all."""
     from safetensors.torch import save_file
@@ -137,5 +167,9 @@ def save_checkpoint(state: TrainingState, folder: Path, tokenizer: Path) -> Chec
 def _write_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> None:
     folder.mkdir(parents=True)
     model.save_pretrained(folder)
-    for file in tokenizer.iterdir():
+    _copy_files(tokenizer, folder)
+
+
+def _copy_files(source: Path, folder: Path) -> None:
+    for file in source.iterdir():
         shutil.copy2(file, folder / file.name)

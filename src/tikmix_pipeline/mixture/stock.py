@@ -3,8 +3,8 @@
 All that a decision needs to know of a run besides its influence, wherever the run takes place.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds, within_reach
@@ -21,6 +21,9 @@ class Stock:
         consumed: tokens of each that were trained on so far, repetitions counted.
         chunk_tokens: of the coming chunk.
         in_force: the mixture that was last trained under; None where nothing tells.
+        size_source: how the tokens of each domain are known, where that is not by counting them: `given` or
+            `estimated`.
+        notes: what a reader should know, in sentences.
     """
 
     round: int
@@ -28,6 +31,8 @@ class Stock:
     consumed: Mapping[str, float]
     chunk_tokens: int
     in_force: Mapping[str, float] | None = None
+    size_source: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Stock":

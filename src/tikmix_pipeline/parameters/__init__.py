@@ -10,6 +10,7 @@ from tikmix_pipeline.parameters.comparison import CompareParameters
 from tikmix_pipeline.parameters.corpus import CorpusParameters
 from tikmix_pipeline.parameters.decision import OptimizeParameters, ReweightParameters, TikmixParameters
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tikmix_pipeline.parameters.remix import RemixParameters
 from tikmix_pipeline.parameters.sweep import SweepParameters
 from tikmix_pipeline.parameters.training import ModelParameters, TrainParameters
 from tikmix_pipeline.parameters.validation import ValidateParameters
@@ -35,6 +36,7 @@ class RunParameters(ParameterGroup):
     reweight: ReweightParameters = ReweightParameters()
     tikmix: TikmixParameters = TikmixParameters()
     baselines: BaselineParameters = BaselineParameters()
+    remix: RemixParameters = RemixParameters()
     compare: CompareParameters = CompareParameters()
     # the group is called `validate`, which is a method of every pydantic model
     validation: ValidateParameters = Field(default=ValidateParameters(), alias="validate")
@@ -56,6 +58,7 @@ __all__ = [
     "ModelParameters",
     "OptimizeParameters",
     "ParameterGroup",
+    "RemixParameters",
     "ReweightParameters",
     "RunParameters",
     "SweepParameters",

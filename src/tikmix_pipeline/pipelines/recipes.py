@@ -1,6 +1,7 @@
 """The recipe of every artifact of a DAG, from its steps, their parameters and each other."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ def round_of(node: Node) -> int:
     return int(found[1]) if found else 0
 
 
-def recipes_of(pipeline: Pipeline, parameters: RunParameters, root: Path) -> dict[str, Recipe]:
+def recipes_of(
+    pipeline: Pipeline, parameters: RunParameters, root: Path, given: Mapping[str, str] | None = None
+) -> dict[str, Recipe]:
     """Give each dataset that a step makes its recipe.
 
-    Inputs that no step makes (parameters, folders, resume points) count through the step's own `relevant` values.
+    Inputs that no step makes (parameters, folders, resume points) count through the step's own `relevant` values, or by
+    the fingerprints in `given`.
     """
     recipes: dict[str, Recipe] = {}
+    fingerprints = dict(given or {})
     for node in pipeline.nodes:
         function: Any = node.func
         code = code_of(function)
@@ -33,7 +38,8 @@ def recipes_of(pipeline: Pipeline, parameters: RunParameters, root: Path) -> dic
             step=node.name,
             code=code.digest,
             parameters={**function.relevant(parameters, round_of(node), root), "versions": code.libraries},
-            inputs={name: recipes[name].fingerprint for name in sorted(node.inputs) if name in recipes},
+            inputs={name: fingerprints[name] for name in sorted(node.inputs) if name in fingerprints},
         )
         recipes |= dict.fromkeys(node.outputs, recipe)
+        fingerprints |= dict.fromkeys(node.outputs, recipe.fingerprint)
     return recipes

@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status
+from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, read_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run_context import RunContext, run_context
 
@@ -70,6 +70,19 @@ def recipes_of_tables(context: RunContext) -> Mapping[str, Recipe]:
     from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_tables
 
     return recipes_of(sweep_of_tables(), context.parameters, context.root)
+
+
+def recipes_of_remix(context: RunContext) -> Mapping[str, Recipe]:
+    """Return the recipe of every artifact of a `remix`; what earlier rounds have made is taken as it is."""
+    from tikmix_pipeline.pipelines.recipes import recipes_of
+    from tikmix_pipeline.pipelines.remix.pipeline import create_pipeline
+
+    pipeline = create_pipeline()
+    earlier = {
+        name: read_recipe(artifact_path(context, name)) for name in pipeline.inputs() if name.startswith("round_")
+    }
+    given = {name: recipe["fingerprint"] for name, recipe in earlier.items() if recipe}
+    return recipes_of(pipeline, context.parameters, context.root, given)
 
 
 def recipes_of_comparison(context: RunContext) -> Mapping[str, Recipe]:

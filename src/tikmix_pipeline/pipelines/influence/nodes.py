@@ -209,10 +209,10 @@ def compute_influence(
     influence: InfluenceParameters,
     rounds: int,
     factors: Factors | None = None,
-) -> tuple[Table, Table, dict[str, Any]]:
+) -> tuple[Table, Table, dict[str, Any], dict[str, Any]]:
     """Compute how much more of each domain, and each part of it, would help each task; no pass through the model."""
     from tikmix_pipeline.influence.group import group_influence
-    from tikmix_pipeline.influence.report import influence_rows, measurement_report, part_rows
+    from tikmix_pipeline.influence.report import influence_rows, measurement_report, part_rows, spread_record
     from tikmix_pipeline.lm.cost import NO_COST
     from tikmix_pipeline.lm.model import resolve_device
 
@@ -235,7 +235,7 @@ def compute_influence(
         "matrix": curvature.cost + found.cost,
     }
     report = measurement_report(found, influence, horizon=horizon, stopping=gradients.notes, cost=cost)
-    return _as_table(influence_rows(found)), _as_table(part_rows(found)), report
+    return _as_table(influence_rows(found)), _as_table(part_rows(found)), spread_record(found), report
 
 
 def _rebalancing_cost(checkpoint: Checkpoint, number: int, network: Any, train: TrainParameters) -> Any:

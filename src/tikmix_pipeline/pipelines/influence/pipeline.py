@@ -1,7 +1,7 @@
 """Wiring of the `influence` pipeline.
 
-    checkpoint ─> rebalance ─┬─> fit_factors ───────┬─> compute_influence ─> influence, part_influence, measurement
-                             └─> collect_gradients ─┘
+    checkpoint ─> rebalance ─┬─> fit_factors ───────┬─> compute_influence ─> influence, its parts and errors,
+                             └─> collect_gradients ─┘                        measurement
 
 The first round, which the prior was in force in, needs no rebalancing. With `influence.tokens=auto` the factors go to
 `collect_gradients` too, which asks what its gradients imply. A curvature that needs no fit has no factors.
@@ -52,7 +52,7 @@ def influence_of_round(number: int) -> Pipeline:
                     "params:tikmix.rounds",
                     *factors,
                 ],
-                [of_round(number, name) for name in ("influence", "part_influence", "measurement")],
+                [of_round(number, name) for name in ("influence", "part_influence", "spread", "measurement")],
                 name="compute_influence",
                 namespace=f"round_{number}",
             ),

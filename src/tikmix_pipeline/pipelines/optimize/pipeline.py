@@ -46,7 +46,7 @@ def decision_of_round(number: int) -> Pipeline:
                     of_round(0, "mixture"),
                     "params:optimize",
                     "params:tikmix",
-                    *(of_round(earlier, "influence") for earlier in range(number + 1)),
+                    *(of_round(earlier, "influence") for earlier in run_context().remembered(number)),
                 ],
                 of_round(number, "decision"),
                 name="optimize_mixture",

@@ -60,7 +60,7 @@ def record_prior(
         decimals=reweight.decimals,
         stock=Stock(-1, tokens, dict.fromkeys(tokens, 0), train.tokens_per_chunk),
     )
-    return record, _as_rows(record)
+    return record, as_rows(record)
 
 
 @step(_relevant)
@@ -87,7 +87,7 @@ def record_decision(
         record |= {"expected_gain": decision["expected_gain"], "binding": decision["binding"]}
     if "direct_weights" in decision:
         record |= {"direct_weights": decision["direct_weights"], "kept": decision["kept"]}
-    return record, _as_rows(record)
+    return record, as_rows(record)
 
 
 @step(_relevant_to_kept)
@@ -112,10 +112,11 @@ def keep_mixture(
         decimals=reweight.decimals,
         stock=run,
     )
-    return record, _as_rows(record)
+    return record, as_rows(record)
 
 
-def _as_rows(record: Mapping[str, Any]) -> Table:
+def as_rows(record: Mapping[str, Any]) -> Table:
+    """Return a record's rows in the catalog of mixtures."""
     import pandas as pd
 
     domains = list(record["weights"])

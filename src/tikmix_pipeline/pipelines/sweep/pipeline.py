@@ -77,7 +77,7 @@ def sweep_of_round(number: int) -> Pipeline:
     parameters = run_context().parameters
     ratios, metrics, design = (of_round(number, f"sweep_{name}") for name in ("ratios", "metrics", "design"))
     decision = of_round(number, "decision")
-    influences = [of_round(earlier, "influence") for earlier in range(number + 1)]
+    influences = [of_round(earlier, "influence") for earlier in run_context().remembered(number)]
     if parameters.sweep.choose == "measured":
         return _in_round(number, _measured_alone(number, parameters))
     quality, decided, trace = (of_round(number, f"sweep_{name}") for name in ("quality", "decision", "trace"))
@@ -143,7 +143,7 @@ def _responses(number: int, parameters: RunParameters) -> list[Node]:
     if parameters.sweep.response == "lookahead":
         branches, cost = of_round(number, "sweep_branches"), of_round(number, "sweep_cost")
         return [Node(train_candidates, [ratios, *measured, branches], [metrics, cost], name="train_candidates")]
-    parts = [of_round(earlier, "part_influence") for earlier in range(number + 1)]
+    parts = [of_round(earlier, "part_influence") for earlier in run_context().remembered(number)]
     sample = Node(
         sample_influence,
         [ratios, "params:sweep", "params:tikmix", "params:seed", *parts],

@@ -1,0 +1,36 @@
+"""`remix`: what a team that trains elsewhere tells of its run."""
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.decision import Weight
+
+
+class DomainSize(ParameterGroup):
+    """How much text a domain has, where only a sample of it is at hand."""
+
+    tokens: PositiveFloat | None = None
+    """By the checkpoint's own tokenizer."""
+    bytes: PositiveFloat | None = None
+    """Of UTF-8 text; the sample tells how many bytes a token has."""
+
+    @model_validator(mode="after")
+    def _require_one(self) -> "DomainSize":
+        if (self.tokens is None) == (self.bytes is None):
+            raise ValueError("give either tokens or bytes")
+        return self
+
+
+class RemixParameters(ParameterGroup):
+    """The next mixture for a checkpoint that was trained elsewhere."""
+
+    chunk_tokens: PositiveInt | None = None
+    """Training tokens of the coming chunk; null: `train.chunk_tokens`."""
+    current: dict[str, Weight] | str | None = None
+    """The mixture that the checkpoint was last trained under: weights per token, or the path of a `mixture.json`. null:
+    what the last `remix` of this experiment decided; the first time, `tikmix.prior`."""
+    consumed: dict[str, NonNegativeFloat] | NonNegativeFloat | None = None
+    """Tokens that the checkpoint has been trained on, by domain or, dealt by `current`, in all. null: the chunks of
+    this experiment's earlier rounds; the first time, none."""
+    sizes: dict[str, DomainSize] = Field(default_factory=dict)
+    """How much text a domain has. Of others it is counted, or estimated from the sample."""

@@ -1,0 +1,76 @@
+"""What `remix` refuses before anything is read or measured."""
+
+from pathlib import Path
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
+from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters.decision import BASELINES
+from tikmix_pipeline.pipelines.remix.corpus import tokenizer_folder
+from tikmix_pipeline.pipelines.remix.nodes import given_mixture
+from tikmix_pipeline.pipelines.remix.rounds import remix_round, require_earlier_rounds
+from tikmix_pipeline.run_context import RunContext
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
+
+
+def check_remix(context: RunContext) -> None:
+    """Refuse what can be known to be wrong from the parameters and the checkpoint's folder.
+
+    Raises:
+        TikmixError: naming the parameter or file at fault.
+    """
+    parameters = context.parameters
+    if parameters.tikmix.strategy in BASELINES:
+        raise TikmixError(
+            f"tikmix.strategy is '{parameters.tikmix.strategy}', which looks at no checkpoint. For `remix` it is "
+            "'direct' or 'surrogate'."
+        )
+    _check_checkpoint(parameters, context.root)
+    require_earlier_rounds(context, remix_round(context))
+    given = given_mixture(parameters.remix, context.root, parameters.experiment)
+    if given is not None:
+        check_mixture(given, list(parameters.corpus.domains), "remix.current")
+    told = parameters.remix.consumed
+    for parameter, names in (("sizes", parameters.remix.sizes), ("consumed", told if isinstance(told, dict) else {})):
+        for name in names:
+            if name not in parameters.corpus.domains:
+                known = nearest_name(name, parameters.corpus.domains)
+                raise TikmixError(f"remix.{parameter} names the domain '{name}', which is not there.{known}")
+
+
+def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
+    if parameters.model.checkpoint is None:
+        raise TikmixError(
+            "remix needs model.checkpoint: a folder that save_pretrained wrote the model and its tokenizer to."
+        )
+    folder = root / parameters.model.checkpoint
+    if not (folder / "config.json").is_file():
+        raise TikmixError(f"model.checkpoint: {folder} holds no config.json. Give a folder that save_pretrained wrote.")
+    if not any(folder.glob("*.safetensors")):
+        raise TikmixError(
+            f"model.checkpoint: {folder} holds no *.safetensors. Other weight files are not read, for they may run code: "
+            "load the model once and save it by save_pretrained."
+        )
+    if parameters.corpus.tokenizer.path is None and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise TikmixError(
+            f"model.checkpoint: {folder} holds no tokenizer. Save the model's own there "
+            "(AutoTokenizer.save_pretrained), or give its folder: corpus.tokenizer.path."
+        )
+    _check_tokenizer(root / tokenizer_folder(parameters.corpus, parameters.model), folder)
+
+
+def _check_tokenizer(tokenizer: Path, checkpoint: Path) -> None:
+    """Compare what the files themselves tell, without loading the model."""
+    from tikmix_pipeline.corpus.tokenizer import tokenizer_digest, vocabulary_size_of
+    from tikmix_pipeline.lm.checkpoint import Checkpoint
+
+    own, given = tokenizer_digest(checkpoint), tokenizer_digest(tokenizer)
+    if own is not None and given is not None and own != given:
+        raise TikmixError(
+            f"corpus.tokenizer.path: the tokenizer in {tokenizer} is another than the one in {checkpoint}. Leave the "
+            "parameter out: the checkpoint's own is taken."
+        )
+    known = vocabulary_size_of(tokenizer)
+    if known is not None:
+        Checkpoint(checkpoint).require_known_ids(known)

@@ -1,0 +1,133 @@
+"""Nodes that take a checkpoint of a run elsewhere, and what its team tells of the run."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import folder_signature, read_json, sha256_of_file
+from tikmix_pipeline.parameters import (
+    ModelParameters,
+    RemixParameters,
+    RunParameters,
+    TikmixParameters,
+    TrainParameters,
+)
+from tikmix_pipeline.pipelines.steps import nothing, step
+from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+
+
+def relevant_to_checkpoint(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    """Say what tells one checkpoint from another without reading it."""
+    del round_number
+    checkpoint = parameters.model.checkpoint
+    return {
+        "files": folder_signature(root / checkpoint) if checkpoint else [],
+        "model": parameters.model.model_dump(mode="json", include={"attention", "trust_remote_code"}),
+    }
+
+
+def _relevant_to_stock(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number
+    current = parameters.remix.current
+    is_file = isinstance(current, str) and (root / current).is_file()
+    return {
+        "experiment": parameters.experiment,
+        "remix": parameters.remix.model_dump(mode="json"),
+        "file": sha256_of_file(root / str(current)) if is_file else None,
+        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
+        "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"}),
+    }
+
+
+@step(relevant_to_checkpoint)
+def adopt_checkpoint(
+    corpus: TokenShards, model: ModelParameters, train: TrainParameters, project: Path
+) -> Callable[[Path], Any]:
+    """Take the user's checkpoint as this round's; refuse text too short to be measured at it."""
+    from tikmix_pipeline.lm.checkpoint import Checkpoint, adopt
+
+    for domain in corpus.domains:
+        for split in ("train", "heldout"):
+            corpus.windows(domain, train.context, split)
+    checkpoint = Checkpoint(project / str(model.checkpoint))
+    checkpoint.require_known_ids(corpus.vocabulary_size)
+    return partial(adopt, checkpoint, tokenizer=corpus.tokenizer_folder)
+
+
+@step(_relevant_to_stock)
+def take_stock_elsewhere(
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    remix: RemixParameters,
+    tikmix: TikmixParameters,
+    train: TrainParameters,
+    project: Path,
+    experiment: str,
+    stock_before: Mapping[str, Any] | None = None,
+    decided: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Say what the run elsewhere has read, what is left and which mixture is in force."""
+    from tikmix_pipeline.mixture.elsewhere import EarlierRound, stock_elsewhere
+    from tikmix_pipeline.mixture.stock import Stock
+
+    del checkpoint  # only so that nothing is recorded for one that was refused
+    earlier = EarlierRound(Stock.from_dict(stock_before), decided) if stock_before and decided else None
+    stock, record = stock_elsewhere(
+        0 if earlier is None else earlier.stock.round + 1,
+        {domain: _sampled(corpus, domain) for domain in corpus.domains},
+        remix,
+        prior=tikmix.prior,
+        chunk_tokens=remix.chunk_tokens or train.tokens_per_chunk,
+        given=given_mixture(remix, project, experiment),
+        earlier=earlier,
+    )
+    return stock.to_dict(), {"experiment": experiment, **record}
+
+
+def _sampled(corpus: TokenShards, domain: str) -> Any:
+    from tikmix_pipeline.mixture.elsewhere import SampledDomain
+
+    source = corpus.manifest["sources"]["domains"][domain]
+    return SampledDomain(
+        tokens=corpus.tokens(domain),
+        bytes_per_token=corpus.bytes_per_token(domain),
+        total_bytes=source.get("total_bytes"),
+        is_estimate=bool(source.get("sampled")),
+    )
+
+
+def given_mixture(remix: RemixParameters, root: Path, experiment: str) -> Mapping[str, float] | None:
+    """Return the mixture in force as the user gives it, as weights or as a file; None where it is not given.
+
+    Raises:
+        TikmixError: the file is missing, holds no weights or is of another experiment.
+    """
+    if not isinstance(remix.current, str):
+        return remix.current
+    path = root / remix.current
+    if not path.is_file():
+        raise TikmixError(f"remix.current: there is no file {path}. Give weights by domain, or a mixture.json.")
+    content = read_json(path)
+    weights = content.get("weights", content) if isinstance(content, Mapping) else None
+    if not isinstance(weights, Mapping) or not all(isinstance(weight, int | float) for weight in weights.values()):
+        raise TikmixError(
+            f"remix.current: {path} holds no weights. Expected a JSON object of domains and weights, or one with such "
+            "an object as `weights`."
+        )
+    owner = content.get("experiment", experiment)
+    if owner != experiment:
+        raise TikmixError(
+            f"remix.current: {path} is a mixture of the experiment '{owner}', and this one is '{experiment}'. If the "
+            "run was trained under it all the same, give its weights themselves; otherwise set experiment."
+        )
+    return weights
+
+
+@step(nothing)
+def list_in_force(in_force: Mapping[str, Any]) -> Table:
+    """Add a mixture that was given, or is the first, to the catalog of mixtures."""
+    from tikmix_pipeline.pipelines.reweight.nodes import as_rows
+
+    return as_rows(in_force)

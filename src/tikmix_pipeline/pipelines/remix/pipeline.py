@@ -1,0 +1,88 @@
+"""Wiring of the `remix` pipeline.
+
+    sources ─> text ─> corpus ─┬─> adopt_checkpoint ─> checkpoint ─┬─> influence ─> optimize (─> sweep) ─> mixture
+                               └─> take_stock ─> stock, in_force ──┘        └──────────> report, exports <──┘
+
+Measuring and deciding are the nodes of the loop. What differs is where checkpoint and stock come from, and that gains
+and Pareto constraints hold against the mixture in force instead of mixture 0. Artifacts of earlier rounds are taken as
+they are.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
+from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
+from tikmix_pipeline.pipelines.remix.corpus import sample_text, tokenize_sample
+from tikmix_pipeline.pipelines.remix.nodes import adopt_checkpoint, list_in_force, take_stock_elsewhere
+from tikmix_pipeline.pipelines.remix.rounds import recalled_rounds, remix_round
+from tikmix_pipeline.pipelines.reweight.pipeline import record_of_round
+from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
+from tikmix_pipeline.run_context import as_current, run_context
+
+
+def create_pipeline(**_: Any) -> Pipeline:
+    """Measure at the user's checkpoint, decide and record the mixture of the next chunk."""
+    number = remix_round(run_context())
+    return Pipeline([_reading(), _beginning(number), _deciding(number)])
+
+
+def _reading() -> Pipeline:
+    amounts = ["params:corpus", "params:influence", "params:train", "project", "downloads"]
+    return Pipeline(
+        [
+            Node(sample_text, amounts, "text", name="sample_text"),
+            Node(
+                tokenize_sample,
+                ["params:corpus", "params:model", "text", "project"],
+                "corpus",
+                name="tokenize_sample",
+            ),
+        ]
+    )
+
+
+def _beginning(number: int) -> Pipeline:
+    """Take the checkpoint and the stock; a mixture that no earlier round decided goes to the catalog of mixtures."""
+    checkpoint, in_force = of_round(number, "checkpoint"), of_round(number, "in_force")
+    before = [of_round(number - 1, "stock"), of_round(number, "mixture")] if number else []
+    told = ["params:remix", "params:tikmix", "params:train", "project", "params:experiment"]
+    nodes = [
+        Node(
+            adopt_checkpoint,
+            ["corpus", "params:model", "params:train", "project"],
+            checkpoint,
+            name="adopt_checkpoint",
+        ),
+        Node(
+            take_stock_elsewhere,
+            [checkpoint, "corpus", *told, *before],
+            [of_round(number, "stock"), in_force],
+            name="take_stock_elsewhere",
+        ),
+    ]
+    if number == 0 or run_context().parameters.remix.current is not None:
+        nodes.append(Node(list_in_force, in_force, of_round(number, "mixture_rows"), name="list_in_force"))
+    return Pipeline(nodes, namespace=f"round_{number}", prefix_datasets_with_namespace=False)
+
+
+def _deciding(number: int) -> Pipeline:
+    context = run_context()
+    untrained = context.parameters.model_copy(
+        update={
+            "round": number,
+            "influence": context.parameters.influence.model_copy(update={"rebalance_tokens": 0}),
+            "tikmix": context.parameters.tikmix.model_copy(update={"decisions": None}),
+        }
+    )
+    stages = [influence_of_round, decision_of_round, record_of_round]
+    if untrained.tikmix.strategy == "surrogate":
+        stages.append(sweep_of_round)
+    with as_current(replace(context, parameters=untrained, recalled=recalled_rounds(context, number))):
+        nodes = [stage(number) for stage in stages]
+    # what the loop compares with is mixture 0, and here what the run would go on with
+    in_force = dict.fromkeys((of_round(0, "mixture"), of_round(number, "mixture")), of_round(number, "in_force"))
+    return Pipeline(nodes, inputs=in_force)

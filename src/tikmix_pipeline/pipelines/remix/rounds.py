@@ -1,0 +1,73 @@
+"""Which round a checkpoint ends, and which of the rounds before it a decision may rest on.
+
+A team brings one checkpoint after the other under one experiment name. Each is a round; one that was seen before is its
+old round again.
+"""
+
+import itertools
+from pathlib import Path
+
+from tikmix_pipeline.datasets.recipes import read_recipe
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json
+from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.remix.nodes import relevant_to_checkpoint
+from tikmix_pipeline.pipelines.stages import artifact_path
+from tikmix_pipeline.run_context import RunContext
+
+_ADOPTED = "adopt_checkpoint"
+
+
+def remix_round(context: RunContext) -> int:
+    """Return the round whose end the checkpoint is: its own if it was seen before, else the first not yet decided."""
+    if context.parameters.round is not None:
+        return context.parameters.round
+    files = relevant_to_checkpoint(context.parameters, 0, context.root)["files"]
+    for number in itertools.count():
+        adopted = read_recipe(artifact_path(context, of_round(number, "checkpoint")))
+        is_decided = artifact_path(context, of_round(number + 1, "mixture")).exists()
+        if adopted is None or not is_decided or adopted["parameters"].get("files") == files:
+            return number
+    raise AssertionError
+
+
+def require_earlier_rounds(context: RunContext, number: int) -> None:
+    """Refuse a round whose predecessor is missing or was trained here.
+
+    Raises:
+        TikmixError: saying what to set instead.
+    """
+    parameters = context.parameters
+    for earlier in range(number + 1):
+        adopted = read_recipe(artifact_path(context, of_round(earlier, "checkpoint")))
+        if adopted is not None and not adopted["step"].endswith(_ADOPTED):
+            raise TikmixError(
+                f"The experiment '{parameters.experiment}' was trained here, by `tikmix` or `train_chunk`. Give "
+                "`remix` an experiment of its own: --params experiment=<name>."
+            )
+        if earlier < number and not artifact_path(context, of_round(earlier + 1, "mixture")).exists():
+            raise TikmixError(
+                f"round is {number}, but this experiment has decided nothing for round {earlier + 1} yet. Leave "
+                "`round` out: the checkpoint's round is found by itself."
+            )
+
+
+def recalled_rounds(context: RunContext, number: int) -> tuple[int, ...]:
+    """Return the earlier rounds that measured at least the tasks and domains of this one."""
+    return tuple(
+        earlier
+        for earlier in range(number)
+        if _covers(artifact_path(context, of_round(earlier, "measurement")), context.parameters)
+    )
+
+
+def _covers(measurement: Path, parameters: RunParameters) -> bool:
+    if not measurement.is_file():
+        return False
+    measured = read_json(measurement)
+    domains, influence = list(parameters.corpus.domains), parameters.influence
+    targets = influence.deciding(list(parameters.corpus.tasks)) if influence.targets != "heldout" else []
+    if influence.targets != "tasks":
+        targets += [f"heldout-{domain}" for domain in domains]
+    return set(domains) <= set(measured["domain_loss"]) and set(targets) <= set(measured["task_loss"])
