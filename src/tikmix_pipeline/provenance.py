@@ -318,6 +318,8 @@ _STAGE_OF = {
     "score_by_harness": "compare",
     "record_mixture": "reweight",
     "keep_mixture": "reweight",
+    "state_gains": "reweight",
+    "export_mixtures": "reweight",
     "sample_text": "remix",
     "tokenize_sample": "remix",
     "adopt_checkpoint": "remix",

@@ -150,7 +150,8 @@ def vocabulary_size_of(folder: Path) -> int | None:
     content = read_json(path)
     vocabulary = content["model"]["vocab"]  # of a unigram model a list of pieces, else ids by token
     known = vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))
-    return 1 + max([*known, *(token["id"] for token in content.get("added_tokens", []))])
+    added = [token["id"] for token in content.get("added_tokens", [])]
+    return 1 + max(map(int, [*known, *added]))
 
 
 def _of(backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> CorpusTokenizer:

@@ -1,6 +1,16 @@
 """The base of every parameter group: typed, immutable, and deaf to unknown keys."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+def _split(value: Any) -> Any:
+    return value.split("+") if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_split)]
+"""A list of names; on the command line, where a comma ends a parameter, `one+other`."""
 
 
 class ParameterGroup(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.base import Names, ParameterGroup
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,6 +60,14 @@ class ReweightParameters(ParameterGroup):
 
     decimals: Annotated[int, Field(ge=3, le=12)] = 6
     """Weights are rounded to this many decimals by largest remainder; they sum to 1 exactly."""
+    exports: Names = Field(default_factory=list)
+    """Trainers that the mixtures are written for: names in `tikmix_pipeline.export.registry.TRAINERS`."""
+    paths: dict[str, str] = Field(default_factory=dict)
+    """Of each domain's data, as these trainers know it; a domain without one goes by its name."""
+    batch_tokens: PositiveInt | None = None
+    """Tokens of a global batch of theirs, a whole number of sequences; null: that of `train`."""
+    context: PositiveInt | None = None
+    """Tokens of a sequence of theirs; null: `train.context`."""
 
 
 class TikmixParameters(ParameterGroup):

@@ -1,16 +1,14 @@
 """`compare.harness`: accuracies by EleutherAI's lm-eval, beside bits per byte."""
 
-from typing import Any
+from pydantic import Field, PositiveInt
 
-from pydantic import Field, PositiveInt, field_validator
-
-from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.base import Names, ParameterGroup
 
 
 class HarnessParameters(ParameterGroup):
     """Which of lm-eval's tasks a checkpoint is scored on; needs the extra `[eval]`."""
 
-    tasks: list[str] = Field(default_factory=list)
+    tasks: Names = Field(default_factory=list)
     """Names of tasks, groups or tags, in a list or joined by `+`; with none, lm-eval is not run.
 
     `tikmix` stands for the corpus's own tasks of multiple choice, `tikmix_<task>` for one of them; these need no
@@ -24,11 +22,6 @@ class HarnessParameters(ParameterGroup):
     document_start: bool = True
     """Begin every item with the token that begins a document, as for bits per byte. `false` is lm-eval's own way: for
     comparison with published figures of models whose tokenizer adds no such token."""
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _split_names(cls, value: Any) -> Any:
-        return value.split("+") if isinstance(value, str) else value
 
     @property
     def enabled(self) -> bool:

@@ -43,13 +43,16 @@ def expected_recipes(context: RunContext) -> Mapping[str, Recipe]:
     from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
     from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
     from tikmix_pipeline.pipelines.recipes import recipes_of
+    from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round
     from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
     from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline, unrolled
     from tikmix_pipeline.pipelines.validate.pipeline import validation_of_round
 
+    stages = (influence_of_round, decision_of_round, exports_of_round)
+
     def recipes_with(loop: Pipeline, rounds: int) -> dict[str, Recipe]:
         beside = [validation_of_round(number) for number in range(rounds)]
-        beside += [part(number) for number in range(rounds) for part in (influence_of_round, decision_of_round)]
+        beside += [part(number) for number in range(rounds) for part in stages]
         if context.parameters.sweep.response != "table":
             beside += [sweep_of_round(number) for number in range(rounds)]
         # what the strategy needs of these is in the loop already
@@ -78,10 +81,8 @@ def recipes_of_remix(context: RunContext) -> Mapping[str, Recipe]:
     from tikmix_pipeline.pipelines.remix.pipeline import create_pipeline
 
     pipeline = create_pipeline()
-    earlier = {
-        name: read_recipe(artifact_path(context, name)) for name in pipeline.inputs() if name.startswith("round_")
-    }
-    given = {name: recipe["fingerprint"] for name, recipe in earlier.items() if recipe}
+    of_rounds = [name for name in sorted(pipeline.inputs()) if name.startswith("round_")]
+    given = {name: recipe["fingerprint"] for name in of_rounds if (recipe := read_recipe(artifact_path(context, name)))}
     return recipes_of(pipeline, context.parameters, context.root, given)
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.pipelines.remix.corpus import tokenizer_folder
 from tikmix_pipeline.pipelines.remix.nodes import given_mixture
 from tikmix_pipeline.pipelines.remix.rounds import remix_round, require_earlier_rounds
@@ -21,7 +20,7 @@ def check_remix(context: RunContext) -> None:
         TikmixError: naming the parameter or file at fault.
     """
     parameters = context.parameters
-    if parameters.tikmix.strategy in BASELINES:
+    if parameters.tikmix.strategy not in ("direct", "surrogate"):
         raise TikmixError(
             f"tikmix.strategy is '{parameters.tikmix.strategy}', which looks at no checkpoint. For `remix` it is "
             "'direct' or 'surrogate'."
@@ -49,8 +48,8 @@ def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
         raise TikmixError(f"model.checkpoint: {folder} holds no config.json. Give a folder that save_pretrained wrote.")
     if not any(folder.glob("*.safetensors")):
         raise TikmixError(
-            f"model.checkpoint: {folder} holds no *.safetensors. Other weight files are not read, for they may run code: "
-            "load the model once and save it by save_pretrained."
+            f"model.checkpoint: {folder} holds no *.safetensors. Other files of weights may run code and are not "
+            "read: load the model once and save it by save_pretrained."
         )
     if parameters.corpus.tokenizer.path is None and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise TikmixError(

@@ -8,6 +8,7 @@ and Pareto constraints hold against the mixture in force instead of mixture 0. A
 they are.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +20,9 @@ from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
 from tikmix_pipeline.pipelines.remix.corpus import sample_text, tokenize_sample
 from tikmix_pipeline.pipelines.remix.nodes import adopt_checkpoint, list_in_force, take_stock_elsewhere
 from tikmix_pipeline.pipelines.remix.rounds import recalled_rounds, remix_round
-from tikmix_pipeline.pipelines.reweight.pipeline import record_of_round
+from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round, gains_of_round, record_of_round
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
-from tikmix_pipeline.run_context import as_current, run_context
+from tikmix_pipeline.run_context import RunContext, as_current, run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -70,19 +71,30 @@ def _beginning(number: int) -> Pipeline:
 
 
 def _deciding(number: int) -> Pipeline:
-    context = run_context()
-    untrained = context.parameters.model_copy(
-        update={
-            "round": number,
-            "influence": context.parameters.influence.model_copy(update={"rebalance_tokens": 0}),
-            "tikmix": context.parameters.tikmix.model_copy(update={"decisions": None}),
-        }
-    )
+    """Measure, decide and hand over, by the nodes of the loop."""
     stages = [influence_of_round, decision_of_round, record_of_round]
-    if untrained.tikmix.strategy == "surrogate":
+    if run_context().parameters.tikmix.strategy == "surrogate":
         stages.append(sweep_of_round)
-    with as_current(replace(context, parameters=untrained, recalled=recalled_rounds(context, number))):
-        nodes = [stage(number) for stage in stages]
+    with as_current(_without_training(run_context(), number)):
+        deciding, exports = [stage(number) for stage in stages], exports_of_round(number)
+        handing_over = exports if exports.nodes else gains_of_round(number)
+    in_force = {of_round(earlier, "mixture"): of_round(earlier, "in_force") for earlier in range(number + 1)}
     # what the loop compares with is mixture 0, and here what the run would go on with
-    in_force = dict.fromkeys((of_round(0, "mixture"), of_round(number, "mixture")), of_round(number, "in_force"))
-    return Pipeline(nodes, inputs=in_force)
+    now = in_force[of_round(number, "mixture")]
+    compared = {of_round(0, "mixture"): now, of_round(number, "mixture"): now}
+    return Pipeline([_renamed(Pipeline(deciding), compared), _renamed(handing_over, in_force)])
+
+
+def _renamed(pipeline: Pipeline, names: Mapping[str, str]) -> Pipeline:
+    return Pipeline(pipeline, inputs={old: new for old, new in names.items() if old in pipeline.inputs()})
+
+
+def _without_training(context: RunContext, number: int) -> RunContext:
+    """Return a context in which every round decides, and measures its checkpoint as it is."""
+    parameters = context.parameters
+    own = {
+        "round": number,
+        "influence": parameters.influence.model_copy(update={"rebalance_tokens": 0}),
+        "tikmix": parameters.tikmix.model_copy(update={"decisions": None}),
+    }
+    return replace(context, parameters=parameters.model_copy(update=own), recalled=recalled_rounds(context, number))

@@ -19,7 +19,7 @@ from tikmix_pipeline.pipelines.types import Table, TokenShards
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
     del round_number, root
     return {
-        "reweight": parameters.reweight.model_dump(mode="json"),
+        "reweight": parameters.reweight.model_dump(mode="json", include={"decimals"}),
         "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior", "strategy"}),
     }
 

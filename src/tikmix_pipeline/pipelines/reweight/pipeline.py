@@ -6,14 +6,16 @@ from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.reweight.exports import export_mixtures, export_unmeasured, state_gains
 from tikmix_pipeline.pipelines.reweight.nodes import keep_mixture, record_decision
 from tikmix_pipeline.pipelines.stages import stage_round
 from tikmix_pipeline.run_context import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Record the mixture that follows one round."""
-    return record_of_round(stage_round(record_of_round))
+    """Record the mixture that follows one round, and write it for the trainers of `reweight.exports`."""
+    number = stage_round(record_of_round)
+    return Pipeline([record_of_round(number), exports_of_round(number)])
 
 
 def record_of_round(number: int) -> Pipeline:
@@ -52,6 +54,42 @@ def _keeping(number: int) -> Pipeline:
                 ],
                 [of_round(number + 1, "mixture"), of_round(number + 1, "mixture_rows")],
                 name="keep_mixture",
+                namespace=f"round_{number}",
+            )
+        ]
+    )
+
+
+def exports_of_round(number: int) -> Pipeline:
+    """Write the mixtures up to that of round `number + 1` for the trainers of `reweight.exports`, if there are any."""
+    parameters = run_context().parameters
+    if not parameters.reweight.exports:
+        return Pipeline([])
+    rounds = [of_round(earlier, name) for earlier in range(number + 1) for name in ("mixture", "stock")]
+    told = ["corpus", "params:reweight", "params:train", "params:optimize", "params:experiment"]
+    inputs = [*told, *rounds, of_round(number + 1, "mixture")]
+    measured = number < deciding_rounds() and parameters.tikmix.strategy in ("direct", "surrogate")
+    gains, function = ([of_round(number, "gains")], export_mixtures) if measured else ([], export_unmeasured)
+    exports = Node(
+        function,
+        [*gains, *inputs],
+        of_round(number, "exports"),
+        name="export_mixtures",
+        namespace=f"round_{number}",
+    )
+    return Pipeline([*([gains_of_round(number)] if measured else []), exports])
+
+
+def gains_of_round(number: int) -> Pipeline:
+    """Say what the mixture decided at the end of round `number` is expected to gain."""
+    mixtures = [of_round(number, "mixture"), of_round(number + 1, "mixture")]
+    return Pipeline(
+        [
+            Node(
+                state_gains,
+                [of_round(number, "spread"), *mixtures, of_round(number, "decision"), "params:influence"],
+                of_round(number, "gains"),
+                name="state_gains",
                 namespace=f"round_{number}",
             )
         ]

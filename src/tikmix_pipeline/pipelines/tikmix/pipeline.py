@@ -10,7 +10,12 @@ from tikmix_pipeline.pipelines.corpus import create_pipeline as create_corpus
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import baseline_of_round, decision_of_round
-from tikmix_pipeline.pipelines.reweight.pipeline import chosen_decision, deciding_rounds, record_of_round
+from tikmix_pipeline.pipelines.reweight.pipeline import (
+    chosen_decision,
+    deciding_rounds,
+    exports_of_round,
+    record_of_round,
+)
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.pipelines.tikmix.nodes import draw_run, summarise
 from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate_fully
@@ -19,9 +24,9 @@ from tikmix_pipeline.run_context import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Corpus, `tikmix.rounds` rounds, final evaluation and summary."""
+    """Corpus, `tikmix.rounds` rounds, exports, final evaluation and summary."""
     rounds = run_context().parameters.tikmix.rounds
-    return Pipeline([unrolled(rounds), _ending(rounds)])
+    return Pipeline([unrolled(rounds), exports_of_round(rounds - 1), _ending(rounds)])
 
 
 def unrolled(rounds: int) -> Pipeline:
