@@ -36,7 +36,7 @@ def test_a_gain_without_error_has_no_bar_and_says_so():
     known, unknown, missing = gain_chart([task("a"), task("b", 0.01, None), task("c", math.nan, math.nan)]).lines
     assert known.bar is not None
     assert (unknown.bar, unknown.reading) == (None, "gains; its error is not known")
-    assert (missing.bar, missing.gain) == (None, "not known")
+    assert (missing.bar, missing.at, missing.gain) == (None, None, "not known")
 
 
 def test_small_gains_share_a_power_of_ten():
@@ -67,6 +67,7 @@ def test_influence_is_scaled_by_task_and_marked_where_unclear():
 
 def test_without_influence_there_is_no_map():
     assert influence_map([Cell("t", "a", math.nan, None)], ["t"], ["a"]) is None
+    assert influence_map([Cell("other", "a", 1.0, None)], ["t"], ["a"]) is None
     assert influence_map([Cell("t", "a", 0.0, 0.0)], ["t"], ["a"]).rows[0][1][0].text == "0"
 
 
@@ -110,6 +111,17 @@ def test_the_cost_of_the_constraints_is_a_share_of_the_free_gain():
     assert "0.020 instead of 0.010 nats per token, so the constraints cost 50 % of it; 1 of 2 tasks" in said
     assert "not known" in cost_sentence([task("a", math.nan)])
     assert "same to two digits" in cost_sentence([task("a")])
+
+
+def test_a_single_task_has_no_mean():
+    said = cost_sentence([task("a", 0.010, unconstrained_gain=0.020)])
+    assert said.startswith("Without the constraints the expected gain of the task would be 0.020 instead of 0.010")
+    assert "tasks" not in said
+
+
+def test_what_is_no_number_is_not_marked():
+    (line, _) = mixture_lines([domain("a", unconstrained=math.nan), domain("b", 0.5, 0.4)])
+    assert (line.unconstrained_at, line.unconstrained) == (None, "not known")
 
 
 def test_what_binds_is_listed_domains_first():

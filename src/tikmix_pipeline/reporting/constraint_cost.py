@@ -35,9 +35,11 @@ def cost_sentence(tasks: Sequence[TaskRow]) -> str:
     more = sum(row.unconstrained_gain > row.gain for row in tasks)
     lost = f", so the constraints cost {share((free - gains) / free, 0)} of it" if free > gains >= 0 else ""
     would = f"be {then} instead of {now} {unit}{lost}" if now != then else f"be the same to two digits, {now} {unit}"
+    if len(tasks) == 1:
+        return f"Without the constraints the expected gain of the task would {would}."
     return (
         f"Without the constraints the mean expected gain of the tasks would {would}; "
-        f"{more} of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} would gain more."
+        f"{more} of {len(tasks)} tasks would gain more."
     )
 
 

@@ -1,5 +1,6 @@
 """Expected gains as points with error bars around a common zero line."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ class GainLine:
     verdict: Verdict
     error_known: bool
     held_by: str
-    at: float
-    unconstrained_at: float
+    at: float | None
+    unconstrained_at: float | None
     bar: Span | None
     described: str
 
@@ -74,7 +75,6 @@ def _ends(row: TaskRow) -> tuple[float, float]:
 def _line(row: TaskRow, scale: Scale, power: int) -> GainLine:
     verdict = verdict_of(row.gain, row.stderr)
     gain, unconstrained = with_error(row.gain, row.stderr, power), to_error(row.unconstrained_gain, row.stderr, power)
-    drawn = verdict is not Verdict.UNKNOWN
     return GainLine(
         name=row.name,
         gain=gain,
@@ -82,8 +82,8 @@ def _line(row: TaskRow, scale: Scale, power: int) -> GainLine:
         verdict=verdict,
         error_known=error_known(row.stderr),
         held_by=row.held_by,
-        at=scale.at(row.gain) if drawn else scale.at(0.0),
-        unconstrained_at=scale.at(row.unconstrained_gain),
-        bar=scale.span(*_ends(row)) if drawn and error_known(row.stderr) else None,
+        at=scale.mark(row.gain),
+        unconstrained_at=scale.mark(row.unconstrained_gain),
+        bar=scale.span(*_ends(row)) if math.isfinite(row.gain) and error_known(row.stderr) else None,
         described=f"{row.name}: {gain} {nats(power)}, {verdict}",
     )

@@ -15,6 +15,9 @@ from tikmix_pipeline.reporting.verdict import error_known, within_error
 SHADES = 4
 """Shades of either colour."""
 
+_LEVEL_HEADS = 5
+_LEVEL_LETTERS = 16
+
 
 @dataclass(frozen=True)
 class Square:
@@ -41,10 +44,19 @@ class InfluenceMap:
     unclear: int
     without_error: int
 
+    @property
+    def upright(self) -> bool:
+        """Whether the heads of the columns need more room than the columns have."""
+        return len(self.tasks) > _LEVEL_HEADS or max(map(len, self.tasks)) > _LEVEL_LETTERS
+
 
 def influence_map(cells: Sequence[Cell], tasks: Sequence[str], domains: Sequence[str]) -> InfluenceMap | None:
     """Lay out the squares, None where nothing was measured."""
-    measured = {(cell.task, cell.domain): cell for cell in cells if math.isfinite(cell.influence)}
+    measured = {
+        (cell.task, cell.domain): cell
+        for cell in cells
+        if cell.task in tasks and cell.domain in domains and math.isfinite(cell.influence)
+    }
     if not measured:
         return None
     strongest: dict[str, float] = {}

@@ -20,7 +20,7 @@ class MixtureLine:
     held_by: str
     current_bar: Span
     recommended_bar: Span
-    unconstrained_at: float
+    unconstrained_at: float | None
     described: str
 
 
@@ -42,6 +42,6 @@ def _line(row: DomainRow, scale: Scale) -> MixtureLine:
         held_by=row.held_by,
         current_bar=scale.span(0.0, row.current),
         recommended_bar=scale.span(0.0, row.recommended),
-        unconstrained_at=scale.at(row.unconstrained),
+        unconstrained_at=scale.mark(row.unconstrained),
         described=f"{row.name}: current {current}, recommended {recommended}, without constraints {unconstrained}",
     )

@@ -23,10 +23,14 @@ class Scale:
         return cls(low - margin, high + margin)
 
     def at(self, value: float) -> float:
-        """Return the position of a value, in per cent of the width; outside is the edge, what is no number is zero."""
+        """Return the position of a value, in per cent of the width; outside is the edge, and what is no number zero."""
         if math.isnan(value):
             return self.at(0.0)
         return round(min(max((value - self.low) / (self.high - self.low), 0.0), 1.0) * 100, 2)
+
+    def mark(self, value: float) -> float | None:
+        """Return the position of a value to mark, None where there is no number to mark."""
+        return self.at(value) if math.isfinite(value) else None
 
     def span(self, start: float, end: float) -> "Span":
         """Return the stretch between two values."""

@@ -21,9 +21,7 @@ SHAKY = 0.7
 def order_sentence(rank_stability: float | None) -> str:
     """Say how well two halves of the measured text agree, by Spearman's correlation, and what follows."""
     if rank_stability is None or not math.isfinite(rank_stability):
-        return (
-            "How far two halves of the measured text agree was not measured: how sure the order of domains is, is open."
-        )
+        return "How far two halves of the measured text agree was not measured: the order may be chance."
     words = next((words for bound, words in _WORDS if rank_stability >= bound), _WORDS[-1][1])
     advice = "" if rank_stability >= SHAKY else " Measuring more tokens per domain would make the order surer."
     return (
