@@ -16,7 +16,7 @@ SHADES = 4
 """Shades of either colour."""
 
 _LEVEL_HEADS = 5
-_LEVEL_LETTERS = 16
+_LEVEL_LETTERS = 60
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class InfluenceMap:
     @property
     def upright(self) -> bool:
         """Whether the heads of the columns need more room than the columns have."""
-        return len(self.tasks) > _LEVEL_HEADS or max(map(len, self.tasks)) > _LEVEL_LETTERS
+        return len(self.tasks) > _LEVEL_HEADS or sum(map(len, self.tasks)) > _LEVEL_LETTERS
 
 
 def influence_map(cells: Sequence[Cell], tasks: Sequence[str], domains: Sequence[str]) -> InfluenceMap | None:
