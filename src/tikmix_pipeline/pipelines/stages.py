@@ -78,11 +78,11 @@ def recipes_of_tables(context: RunContext) -> Mapping[str, Recipe]:
 def recipes_of_remix(context: RunContext) -> Mapping[str, Recipe]:
     """Return the recipe of every artifact of a `remix`; what earlier rounds have made is taken as it is."""
     from tikmix_pipeline.pipelines.recipes import recipes_of
-    from tikmix_pipeline.pipelines.remix.pipeline import create_pipeline
+    from tikmix_pipeline.pipelines.remix.pipeline import create_pipeline, made_earlier
 
     pipeline = create_pipeline()
-    of_rounds = [name for name in sorted(pipeline.inputs()) if name.startswith("round_")]
-    given = {name: recipe["fingerprint"] for name in of_rounds if (recipe := read_recipe(artifact_path(context, name)))}
+    written = {name: read_recipe(artifact_path(context, name)) for name in made_earlier(pipeline)}
+    given = {name: recipe["fingerprint"] for name, recipe in written.items() if recipe}
     return recipes_of(pipeline, context.parameters, context.root, given)
 
 

@@ -31,6 +31,12 @@ def create_pipeline(**_: Any) -> Pipeline:
     return Pipeline([_reading(), _beginning(number), _deciding(number)])
 
 
+def made_earlier(pipeline: Pipeline) -> list[str]:
+    """Return the inputs that earlier rounds have made; the others are parameters, and places to work in."""
+    kinds = {"mixture", "stock", "in_force", "influence", "part_influence"}
+    return [name for name in sorted(pipeline.inputs()) if name.startswith("round_") and name.split("_", 2)[2] in kinds]
+
+
 def _reading() -> Pipeline:
     amounts = ["params:corpus", "params:influence", "params:train", "project", "downloads"]
     return Pipeline(

@@ -1,0 +1,101 @@
+"""A run that trains elsewhere: its stock and the mixture in force, from what is told and what was recorded."""
+
+import pytest
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.elsewhere import EarlierRound, SampledDomain, stock_elsewhere
+from tikmix_pipeline.mixture.stock import Stock
+from tikmix_pipeline.parameters.remix import RemixParameters
+
+SAMPLES = {
+    "code": SampledDomain(tokens=1_000, bytes_per_token=3.0),
+    "web": SampledDomain(tokens=1_000, bytes_per_token=4.0, total_bytes=40_000.0, is_estimate=True),
+}
+
+
+def at(number=0, samples=SAMPLES, earlier=None, given=None, prior="uniform", **remix):
+    parameters = RemixParameters.model_validate(remix)
+    return stock_elsewhere(number, samples, parameters, prior=prior, chunk_tokens=500, given=given, earlier=earlier)
+
+
+def round_before(decided=(0.25, 0.75), consumed=(100.0, 100.0), names=("code", "web")):
+    before = dict(zip(names, consumed, strict=True))
+    stock = Stock(0, dict.fromkeys(names, 1e4), before, chunk_tokens=400, in_force=None)
+    return EarlierRound(stock, {"round": 1, "strategy": "direct", "weights": dict(zip(names, decided, strict=True))})
+
+
+def test_sizes_are_those_given_else_estimated_from_the_sample_else_counted():
+    sizes = {"code": {"bytes": 9e9}}
+    stock, _ = at(sizes=sizes)
+    assert stock.available == {"code": 3e9, "web": 10_000}
+    assert stock.size_source == {"code": "given", "web": "estimated"}
+    stock, _ = at(sizes={"web": {"tokens": 7}})
+    assert stock.available == {"code": 1_000, "web": 7}
+    assert stock.size_source == {"code": "counted", "web": "given"}
+
+
+def test_the_first_round_begins_with_the_prior_and_with_nothing_read():
+    stock, record = at()
+    assert record["weights"] == stock.in_force == {"code": 0.5, "web": 0.5}
+    assert stock.consumed == {"code": 0, "web": 0}
+    assert (record["strategy"], record["chunk_tokens"], stock.chunk_tokens) == ("prior", 0, 500)
+
+
+def test_tokens_consumed_in_all_are_dealt_by_the_mixture_in_force():
+    stock, record = at(given={"code": 0.2, "web": 0.8}, consumed=1_000)
+    assert stock.consumed == pytest.approx({"code": 200, "web": 800})
+    assert record["epochs"] == pytest.approx({"code": 0.2, "web": 0.08})
+    assert record["strategy"] == "given"
+
+
+def test_later_rounds_have_read_the_chunk_that_was_decided():
+    stock, record = at(1, earlier=round_before())
+    assert stock.in_force == {"code": 0.25, "web": 0.75}
+    assert stock.consumed == {"code": 100 + 0.25 * 400, "web": 100 + 0.75 * 400}
+    assert (record["tokens"], record["strategy"]) == ({"code": 100, "web": 300}, "direct")
+
+
+def test_what_a_later_round_is_told_goes_before_what_was_recorded():
+    stock, record = at(1, earlier=round_before(), given={"code": 1.0, "web": 0.0}, consumed={"code": 900, "web": 100})
+    assert stock.in_force == {"code": 1.0, "web": 0.0}
+    assert stock.consumed == {"code": 900, "web": 100}
+    assert record["tokens"] == {"code": 800, "web": 0}
+    stock, _ = at(1, earlier=round_before(), consumed=1_200)
+    assert stock.consumed == {"code": 100 + 0.25 * 1_000, "web": 100 + 0.75 * 1_000}
+
+
+def test_domains_may_come_and_go_between_rounds():
+    stock, _ = at(1, earlier=round_before((0.4, 0.6), names=("code", "books")))
+    assert stock.in_force == {"code": 1.0, "web": 0.0}
+    assert stock.consumed == {"code": 100 + 400, "web": 0}
+    assert "'books'" in stock.notes[0]
+    assert "'web'" in stock.notes[1]
+
+
+@pytest.mark.parametrize("names", [("books", "mail"), ("books", "code")])
+def test_rounds_without_a_domain_in_common_are_refused(names):
+    decided = (1.0, 0.0)
+    with pytest.raises(TikmixError, match=r"round 1 of this experiment is over 'books'.*now, 'code', 'web'"):
+        at(1, earlier=round_before(decided, names=names))
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"sizes": {"cod": {"tokens": 1}}}, r"remix\.sizes names the domain 'cod'.*Did you mean 'code'"),
+        ({"consumed": {"wbe": 1}}, r"remix\.consumed names the domain 'wbe'.*Did you mean 'web'"),
+        ({"given": {"code": 1.0}}, r"remix\.current gives no weight for 'web'"),
+        ({"given": {"code": 0.5, "web": 0.6}}, r"remix\.current sum to 1\.1"),
+        ({"consumed": {"code": 99, "web": 500}, "earlier": round_before()}, r"99 tokens of 'code'.*began with 100"),
+        ({"consumed": 150, "earlier": round_before()}, r"tokens of 'code'.*began with 100"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(told, message):
+    with pytest.raises(TikmixError, match=message):
+        at(**told)
+
+
+@pytest.mark.parametrize("size", [{}, {"tokens": 1, "bytes": 1}, {"tokens": 0}])
+def test_a_size_is_tokens_or_bytes(size):
+    with pytest.raises(ValueError, match="sizes"):
+        RemixParameters.model_validate({"sizes": {"code": size}})
