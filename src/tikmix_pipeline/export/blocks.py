@@ -20,7 +20,7 @@ from tikmix_pipeline.export.shares import DECIMALS, Shares, shares_of
 
 LARGEST_BLOCK = 65535
 _ENOUGH = 256
-"""Starts are left where they are as long as they allow blocks of so many sequences, or of the shortest stage."""
+"""Starts are moved only where they would not allow blocks of so many sequences, or half the largest there are."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +42,45 @@ def block_grid(start_steps: Sequence[int], end_step: int, batch: int) -> BlockGr
     """Return the blocks of a run, stage by stage as the files of its rounds have them.
 
     A size of block that changes from launch to launch moves the domains' cursors, so it is kept as long as it divides
-    the new start and is not more than the new stage.
+    the new start and is not more than the new stage. Starts of earlier stages stay where their files had them.
 
     Args:
         start_steps: optimiser steps done before each stage, the first 0, increasing.
         end_step: optimiser steps done when the last stage ends.
         batch: sequences of a global batch.
     """
-    grid = _new_grid([start_steps[0]], [*start_steps, end_step][1], batch)
-    ends = [*start_steps[2:], end_step]
-    for number, (start, end) in enumerate(zip(start_steps[1:], ends, strict=True), start=1):
+    grid = _new_grid((), 0, [*start_steps, end_step][1], batch)
+    for start, end in pairwise([*start_steps[1:], end_step]):
         if start * batch % grid.block == 0 and grid.block <= (end - start) * batch:
             grid = BlockGrid(grid.block, (*grid.start_steps, start), grid.block)
         else:
-            grid = replace(_new_grid(start_steps[: number + 1], end, batch), block_before=grid.block)
+            grid = replace(_new_grid(grid.start_steps, start, end, batch), block_before=grid.block)
     return grid
 
 
-def _new_grid(start_steps: Sequence[int], end_step: int, batch: int) -> BlockGrid:
-    """Return the largest blocks that divide the starts, or blocks of usable size and the starts moved to them.
+def _new_grid(earlier: tuple[int, ...], start: int, end: int, batch: int) -> BlockGrid:
+    """Return blocks that divide the starts of earlier stages, and the new start moved to them as little as can be.
 
-    The end of the last stage is to be on the grid too where that costs little: it is where the next stage will start.
+    Among such blocks the largest, and rather one that divides the end too: it is where the next stage will start.
     """
-    bounds = [*start_steps, end_step]
-    shortest = min(after - before for before, after in pairwise(bounds)) * batch
-    enough = min(_ENOUGH, shortest)
-    for steps in (bounds, start_steps):
-        size = _largest_divisor(math.gcd(*steps) * batch, shortest)
-        if size >= enough:
-            return BlockGrid(size, tuple(start_steps))
-    grid_steps = -(-enough // batch)
-    size = _largest_divisor(grid_steps * batch, shortest)
-    return BlockGrid(size, tuple((2 * step + grid_steps) // (2 * grid_steps) * grid_steps for step in start_steps))
+    shortest = min(after - before for before, after in pairwise([*earlier, start, end])) * batch
+    common = math.gcd(*earlier) * batch
+    sizes = [size for size in range(1, max(1, min(LARGEST_BLOCK, shortest)) + 1) if common % size == 0]
+    after = earlier[-1] if earlier else -1
+    enough = min(_ENOUGH, sizes[-1] // 2)
+    usable = [size for size in sizes if size >= enough and after < _nearest_step(start, size, batch) < end]
+
+    def cost(size: int) -> tuple[int, bool, int]:
+        return abs(_nearest_step(start, size, batch) - start), end * batch % size != 0, -size
+
+    size = min(usable or [size for size in sizes if start * batch % size == 0], key=cost)
+    return BlockGrid(size, (*earlier, _nearest_step(start, size, batch)))
+
+
+def _nearest_step(step: int, block: int, batch: int) -> int:
+    """Return the nearest step before which whole blocks were read."""
+    grid_steps = block // math.gcd(block, batch)
+    return (2 * step + grid_steps) // (2 * grid_steps) * grid_steps
 
 
 def block_counts(shares: Shares, block: int) -> dict[str, int]:
@@ -132,9 +139,3 @@ def _from_above(counts: dict[str, int], largest: str, block: int) -> dict[str, D
     above = {name: count * units // block + 1 for name, count in counts.items()}
     above[largest] = units - sum(value for name, value in above.items() if name != largest)
     return {name: Decimal(value) / Decimal(units) for name, value in above.items()}
-
-
-def _largest_divisor(number: int, most: int) -> int:
-    """Return the largest divisor of a number that makes a block of at most `most` sequences, all of 0's being so."""
-    limit = max(1, min(LARGEST_BLOCK, most))
-    return next(size for size in range(limit, 0, -1) if number % size == 0)

@@ -14,8 +14,8 @@ from tikmix_pipeline.export.shares import Shares, floats, shares_of, text_of
 from tikmix_pipeline.export.text import block, flow_list, quoted
 
 _SWITCH = (
-    "stop the run, and resume it with this file, before or at the step where the new stage starts: train_weights names "
-    "all stages."
+    "stop the run, and resume it with this file, by the step where the new stage starts: train_weights names all "
+    "stages, and each domain goes on where it was."
 )
 
 
@@ -88,7 +88,7 @@ def _rounding_notes(wanted: Shares, realised: Realised, size: int) -> tuple[str,
     worst = max(off, key=lambda name: off[name])
     notes = [
         f"Each block of {size} sequences holds whole sequences of every domain, which moves the weight of '{worst}' "
-        f"most, by {off[worst]:.2g}."
+        f"most, by {off[worst]:.6f}."
     ]
     if raised:
         notes.append(f"Raised to one sequence per block, below which a domain gets none: {', '.join(raised)}.")
