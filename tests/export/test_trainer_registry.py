@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from export_examples import example_schedule
 
@@ -33,3 +35,8 @@ def test_an_export_names_its_trainer_and_the_start_of_its_stage(trainer):
     exported = write(trainer, example_schedule())
     assert exported.trainer == trainer
     assert (exported.realised.start_step, exported.realised.start_tokens) == (2000, 16_384_000)
+
+
+def test_every_trainer_is_in_the_documents():
+    page = (Path(__file__).parents[2] / "docs" / "trainers.md").read_text(encoding="utf-8")
+    assert all(f"| `{trainer}` |" in page for trainer in TRAINERS)

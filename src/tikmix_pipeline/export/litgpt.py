@@ -40,7 +40,7 @@ def write_litgpt(schedule: Schedule) -> Exported:
         unit=PACKED,
         switch="none in mid-run: save, and start again from the checkpoint with a data module that has these weights.",
         notes=(
-            "iterate_over_all=False draws by weight; with True litdata goes by the sizes of the data sets.",
+            "iterate_over_all=False draws by weight; with True litdata refuses weights. It stops when one domain ends.",
             *restart_notes(schedule, realised),
         ),
     )

@@ -59,7 +59,7 @@ def _streams(schedule: Schedule, stage: Stage, indent: str) -> list[str]:
 
 def _switch(schedule: Schedule) -> str:
     if len(schedule.stages) == 1:
-        return "train with this file; the callback curriculum_learning follows with the second mixture."
+        return "train with this file; the callback curriculum_learning comes with the second mixture."
     return (
         "resume with this file: max_duration grows with each stage and finished stages have to be as they were; the "
         f"callback changes over by itself at token {schedule.last.start_tokens}."
