@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from readers import READERS, levanter_stages
 
 from tikmix_pipeline.export.registry import TRAINERS, write
+from tikmix_pipeline.export.schedule import Domain
 
 EXACT = [name for name in TRAINERS if name != "levanter"]
 RANDOM = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
@@ -61,6 +62,17 @@ def test_levanter_realises_what_it_is_said_to(schedule):
 def test_numbers_have_no_exponents(trainer):
     exported = write(trainer, one_stage({"web": 0.99998, "code": 0.00002}, EXPONENT_DOMAINS))
     assert not any(re.search(r"\d[eE][-+]?\d", text) for text in exported.files.values())
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_names_and_paths_of_any_printable_kind_come_back(trainer):
+    names = ['say "hi"', "a: b", "# no comment", "yes", "1.5", "back\\slash", "öl, 油", "{x}", "it's", "- dash"]
+    domains = [Domain(name, f"data/{k}'\"#:,\\{{ü", None, 100.0) for k, name in enumerate(names)]
+    schedule = one_stage(dict.fromkeys(names, 0.1), domains)
+    exported = write(trainer, schedule)
+    read = READERS[trainer](exported.files, schedule)
+    assert set(read) == set(names)
+    assert all(abs(weight - 0.1) < 1e-3 for weight in read.values())
 
 
 EXPONENT_DOMAINS = [domain for domain in example_schedule().domains if domain.name in ("web", "code")]
