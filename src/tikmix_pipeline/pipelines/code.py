@@ -19,7 +19,7 @@ from typing import Any
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
-    *("baselines", "comparison", "corpus", "influence", "lm", "mixture"),
+    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "reporting"),
     *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
     *("pipelines.measuring", "pipelines.sweep_figures"),
 )

@@ -1,0 +1,141 @@
+"""Levanter's blocks: stages start at whole blocks, and a block holds whole sequences of each domain.
+
+    block        N sequences; divides every start in sequences, at most 65,535
+    counts       by domain, summing to N; a domain with weight has at least one
+
+Levanter normalises the weights, truncates w_j N, and gives what is left to the domain with the most. So a weight below
+1 / N gets nothing there, and truncation alone would take up to a sequence per block from every domain but one: the
+counts are decided here by largest remainder, and the weights written such that the truncation comes out at them.
+Source: levanter/data/mixture.py (`_compute_expected_counts_per_block`), data/text.py.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import pairwise
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.export.shares import DECIMALS, Shares, shares_of
+
+LARGEST_BLOCK = 65535
+_ENOUGH = 256
+"""Starts are moved only where they would not allow blocks of so many sequences, or half the largest there are."""
+
+
+@dataclass(frozen=True)
+class BlockGrid:
+    """Blocks, and the stages' starts on them.
+
+    Attributes:
+        block: sequences of a block.
+        start_steps: optimiser steps done before each stage.
+        block_before: sequences of a block in the file of the stages before the last; None if there are none.
+    """
+
+    block: int
+    start_steps: tuple[int, ...]
+    block_before: int | None = None
+
+
+def block_grid(start_steps: Sequence[int], end_step: int, batch: int) -> BlockGrid:
+    """Return the blocks of a run, stage by stage as the files of its rounds have them.
+
+    A size of block that changes from launch to launch moves the domains' cursors, so it is kept as long as it divides
+    the new start and is not more than the new stage. Starts of earlier stages stay where their files had them.
+
+    Args:
+        start_steps: optimiser steps done before each stage, the first 0, increasing.
+        end_step: optimiser steps done when the last stage ends.
+        batch: sequences of a global batch.
+    """
+    grid = _new_grid((), 0, [*start_steps, end_step][1], batch)
+    for start, end in pairwise([*start_steps[1:], end_step]):
+        if start * batch % grid.block == 0 and grid.block <= (end - start) * batch:
+            grid = BlockGrid(grid.block, (*grid.start_steps, start), grid.block)
+        else:
+            grid = replace(_new_grid(grid.start_steps, start, end, batch), block_before=grid.block)
+    return grid
+
+
+def _new_grid(earlier: tuple[int, ...], start: int, end: int, batch: int) -> BlockGrid:
+    """Return blocks that divide the starts of earlier stages, and the new start moved to them as little as can be.
+
+    Among such blocks the largest, and rather one that divides the end too: it is where the next stage will start.
+    """
+    shortest = min(after - before for before, after in pairwise([*earlier, start, end])) * batch
+    common = math.gcd(*earlier) * batch
+    sizes = [size for size in range(1, max(1, min(LARGEST_BLOCK, shortest)) + 1) if common % size == 0]
+    after = earlier[-1] if earlier else -1
+    enough = min(_ENOUGH, sizes[-1] // 2)
+    usable = [size for size in sizes if size >= enough and after < _nearest_step(start, size, batch) < end]
+
+    def cost(size: int) -> tuple[int, bool, int]:
+        return abs(_nearest_step(start, size, batch) - start), end * batch % size != 0, -size
+
+    size = min(usable or [size for size in sizes if start * batch % size == 0], key=cost)
+    return BlockGrid(size, (*earlier, _nearest_step(start, size, batch)))
+
+
+def _nearest_step(step: int, block: int, batch: int) -> int:
+    """Return the nearest step before which whole blocks were read."""
+    grid_steps = block // math.gcd(block, batch)
+    return (2 * step + grid_steps) // (2 * grid_steps) * grid_steps
+
+
+def block_counts(shares: Shares, block: int) -> dict[str, int]:
+    """Return how many sequences of a block each domain gets, by largest remainder, at least one.
+
+    Raises:
+        TikmixError: a block has less than two sequences per domain.
+    """
+    if 2 * len(shares) > block:
+        raise TikmixError(
+            f"Levanter deals sequences out in blocks, here of {block}, and {len(shares)} domains have weight: a block "
+            "has to have at least two sequences for each. Make the chunk longer, start stages at multiples of more "
+            "steps, or leave domains out."
+        )
+    counts = {name: max(1, int(share * block)) for name, share in shares.items()}
+    spare = block - sum(counts.values())
+    for name in sorted(shares, key=lambda name: counts[name] - shares[name] * block)[: max(0, spare)]:
+        counts[name] += 1
+    for _ in range(-spare):
+        counts[max(counts, key=lambda name: counts[name])] -= 1
+    return counts
+
+
+def weights_for(counts: dict[str, int], block: int) -> dict[str, Decimal]:
+    """Return weights that sum to exactly 1 and that Levanter turns into the counts.
+
+    Where others come within a sequence of the largest count, what truncation leaves would go to one of them; then the
+    largest gets one of theirs.
+    """
+    plain = shares_of({name: count / block for name, count in counts.items()})
+    if levanter_counts(plain, block) == counts:
+        return plain
+    wanted = dict(counts)
+    largest = max(wanted, key=lambda name: wanted[name])
+    written = _from_above(wanted, largest, block)
+    while levanter_counts(written, block) != wanted:
+        second = max((name for name in wanted if name != largest), key=lambda name: wanted[name])
+        wanted[largest] += 1
+        wanted[second] -= 1
+        written = _from_above(wanted, largest, block)
+    return written
+
+
+def levanter_counts(shares: Shares, block: int) -> dict[str, int]:
+    """Return the sequences per block that Levanter makes of weights."""
+    whole = sum(float(share) for share in shares.values())
+    counts = {name: int(float(share) / whole * block) for name, share in shares.items()}
+    largest = max(counts, key=lambda name: counts[name])
+    counts[largest] += block - sum(counts.values())
+    return counts
+
+
+def _from_above(counts: dict[str, int], largest: str, block: int) -> dict[str, Decimal]:
+    """Return weights just above the counts' shares, for all but the largest, which is left the rest."""
+    units = 10**DECIMALS
+    above = {name: count * units // block + 1 for name, count in counts.items()}
+    above[largest] = units - sum(value for name, value in above.items() if name != largest)
+    return {name: Decimal(value) / Decimal(units) for name, value in above.items()}

@@ -1,0 +1,218 @@
+"""The one schedule that every trainer's file is written from: mixtures over the steps of a run, in shares of tokens."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A mixture and where it begins.
+
+    Attributes:
+        start_step: optimiser steps done before it.
+        start_tokens: training tokens read before it.
+        weights: share of each domain in the stage's tokens; they sum to 1, and a domain without one has 0.
+    """
+
+    start_step: int
+    start_tokens: int
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain as the trainer knows it.
+
+    Attributes:
+        name: what the weights call it.
+        path: prefix, folder or glob of its data, as the trainer is to read it.
+        available_tokens: training tokens it has; None where unknown.
+        mean_tokens_per_document: None where unknown; needed where weights count documents.
+        consumed_tokens: tokens read of it before the last stage, repetitions counted.
+        max_epochs: how often it may be read over the whole run; None sets no limit.
+    """
+
+    name: str
+    path: str
+    available_tokens: float | None
+    mean_tokens_per_document: float | None
+    consumed_tokens: int = 0
+    max_epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a task is expected to gain, and the standard error of that, both in the schedule's `gain_unit`."""
+
+    value: float
+    stderr: float | None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All mixtures of a run so far; the last is the one that was just decided.
+
+    Attributes:
+        stages: in the order of their starts, the first at step 0.
+        domains: what the stages' weights name.
+        batch_tokens: tokens of a global batch, a whole number of sequences.
+        context: tokens of a sequence.
+        chunk_tokens: tokens to be trained under the last stage.
+        experiment: name of the experiment that decided.
+        round: number of the round that decided.
+        epochs: how often each domain will have been read when the chunk ends; domains may be missing.
+        expected_gain: by task, over the prior.
+        gain_unit: of `expected_gain`.
+
+    Raises:
+        TikmixError: a value cannot be; the message names the domain, the stage or the attribute.
+    """
+
+    stages: Sequence[Stage]
+    domains: Sequence[Domain]
+    batch_tokens: int
+    context: int
+    chunk_tokens: int
+    experiment: str
+    round: int
+    epochs: Mapping[str, float]
+    expected_gain: Mapping[str, Gain]
+    gain_unit: str
+
+    def __post_init__(self) -> None:
+        _check_sizes(self)
+        _check_domains(self.domains)
+        _check_starts(self.stages)
+        names = [domain.name for domain in self.domains]
+        for number, stage in enumerate(self.stages):
+            check_mixture({**dict.fromkeys(names, 0.0), **stage.weights}, names, stage_name(number, stage))
+        _check_epochs(self.epochs, names)
+        _check_gains(self.expected_gain)
+
+    @property
+    def last(self) -> Stage:
+        """The stage that was just decided."""
+        return self.stages[-1]
+
+    @property
+    def end_tokens(self) -> int:
+        """Training tokens of the run when the chunk ends."""
+        return self.last.start_tokens + self.chunk_tokens
+
+    @property
+    def chunk_steps(self) -> int:
+        """Optimiser steps of the chunk, the last one perhaps in part."""
+        return -(-self.chunk_tokens // self.batch_tokens)
+
+    @property
+    def batch_sequences(self) -> int:
+        """Sequences of a global batch."""
+        return self.batch_tokens // self.context
+
+    def domain(self, name: str) -> Domain:
+        """Return the domain of that name."""
+        return next(domain for domain in self.domains if domain.name == name)
+
+
+def stage_name(number: int, stage: Stage) -> str:
+    """Return what messages call a stage, counted from 0."""
+    return f"stage {number} (from step {stage.start_step})"
+
+
+def _check_sizes(schedule: Schedule) -> None:
+    for name in ("batch_tokens", "context", "chunk_tokens"):
+        if getattr(schedule, name) < 1:
+            raise TikmixError(
+                f"{name} of an export is {getattr(schedule, name)}; give a whole number of tokens from 1."
+            )
+    if schedule.batch_tokens % schedule.context:
+        raise TikmixError(
+            f"A batch of {schedule.batch_tokens} tokens is no whole number of sequences of {schedule.context}. "
+            "Make batch_tokens a multiple of context."
+        )
+    _check_line("the experiment", schedule.experiment)
+    _check_line("the unit of the expected gains", schedule.gain_unit)
+
+
+def _check_domains(domains: Sequence[Domain]) -> None:
+    if not domains:
+        raise TikmixError("There are no domains to export. Give at least one, with the path of its data.")
+    names: set[str] = set()
+    owner_of: dict[str, str] = {}
+    for domain in domains:
+        _check_line("a domain", domain.name)
+        _check_line(f"the path of the domain '{domain.name}'", domain.path)
+        if domain.name in names:
+            raise TikmixError(f"Two domains are named '{domain.name}'. Give each a name of its own.")
+        if domain.path in owner_of:
+            raise TikmixError(
+                f"The domains '{owner_of[domain.path]}' and '{domain.name}' share the path '{domain.path}', so their "
+                "weights would both go to the same text. Give each domain data of its own."
+            )
+        names.add(domain.name)
+        owner_of[domain.path] = domain.name
+        _check_counts(domain)
+
+
+def _check_counts(domain: Domain) -> None:
+    for field in ("available_tokens", "mean_tokens_per_document", "max_epochs"):
+        value = getattr(domain, field)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise TikmixError(
+                f"{field} of the domain '{domain.name}' is {value}; give a number above 0, or none if it is not known."
+            )
+    if domain.consumed_tokens < 0:
+        raise TikmixError(
+            f"consumed_tokens of the domain '{domain.name}' is {domain.consumed_tokens}; it is at least 0."
+        )
+
+
+def _check_starts(stages: Sequence[Stage]) -> None:
+    if not stages:
+        raise TikmixError("There is no mixture to export: the schedule has no stage. Give at least the one decided.")
+    first = stages[0]
+    if first.start_step != 0 or first.start_tokens != 0:
+        raise TikmixError(
+            f"{stage_name(0, first)} starts after {first.start_tokens} tokens; the first stage starts at step 0 with 0 "
+            "tokens. Add the mixture that the run began with."
+        )
+    for number, (before, after) in enumerate(pairwise(stages), start=1):
+        if after.start_step <= before.start_step or after.start_tokens <= before.start_tokens:
+            raise TikmixError(
+                f"{stage_name(number, after)} starts at token {after.start_tokens}, which is not after "
+                f"{stage_name(number - 1, before)} at token {before.start_tokens}. Steps and tokens of the starts both "
+                "increase: put the stages in order, and leave out those that nothing was trained under."
+            )
+
+
+def _check_epochs(epochs: Mapping[str, float], names: Sequence[str]) -> None:
+    for name, value in epochs.items():
+        if name not in names:
+            raise TikmixError(f"epochs names the domain '{name}', which is not there.{nearest_name(name, names)}")
+        if not (math.isfinite(value) and value >= 0):
+            raise TikmixError(f"epochs of the domain '{name}' is {value}; it is a number from 0.")
+
+
+def _check_gains(gains: Mapping[str, Gain]) -> None:
+    for task, gain in gains.items():
+        _check_line("a task", task)
+        stderr = 0.0 if gain.stderr is None else gain.stderr
+        if not (math.isfinite(gain.value) and math.isfinite(stderr) and stderr >= 0):
+            raise TikmixError(
+                f"The expected gain of the task '{task}' is {gain.value} ± {gain.stderr}; give finite numbers, and "
+                "none for an error that is not known."
+            )
+
+
+def _check_line(what: str, text: str) -> None:
+    """Refuse what would break out of a comment or a quoted text."""
+    if not text or not text.isprintable() or text != text.strip():
+        raise TikmixError(
+            f"The name of {what} is {text!r}. It goes into other programs' files: use printable characters, "
+            "none of them a line break, and no blanks at either end."
+        )

@@ -1,0 +1,35 @@
+"""Small pieces of the files' texts."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+
+def quoted(text: str) -> str:
+    """Return a text in double quotes, as YAML, JSON and Python all read it. It holds printable characters only."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def comment(lines: Iterable[str]) -> str:
+    """Return lines as comments of YAML and Python."""
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+def flow_list(items: Iterable[str]) -> str:
+    """Return items that are already texts of the format as a list on one line."""
+    return f"[{', '.join(items)}]"
+
+
+def block(lines: Iterable[str]) -> str:
+    """Return lines as a text that ends with a line break."""
+    return "".join(f"{line}\n" for line in lines)
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with aligned columns: the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

@@ -1,0 +1,104 @@
+"""What a file says about itself."""
+
+import pytest
+from export_examples import BATCH, example_schedule, one_stage
+
+from tikmix_pipeline.export.registry import TRAINERS, write
+from tikmix_pipeline.export.schedule import Stage
+
+
+def _said(exported) -> str:
+    """All comments and sidecars, as one line of words."""
+    lines = [line.removeprefix("#") for text in exported.files.values() for line in text.splitlines()]
+    return " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_each_export_says_where_it_comes_from_and_what_it_counts(trainer):
+    exported = write(trainer, example_schedule())
+    said = _said(exported)
+    assert "Experiment spring, round 2." in said
+    assert f"Unit of the weights: {exported.unit}." in said
+    assert "expected gain over the prior (nats per token)" in said
+    assert "recall +0.0123 0.002" in said
+    assert "rhyme -0.001 not known" in said
+    assert f"To switch: {exported.switch}" in said
+    assert "2.46" in said
+    assert "\n" not in exported.switch
+    assert all(f"Note: {note}" in said for note in exported.notes)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_file_that_carries_no_comment_has_a_sidecar(trainer):
+    names = set(write(trainer, example_schedule()).files)
+    bare = {name for name in names if not name.endswith((".yaml", ".yml", ".py", ".about.md"))}
+    assert (f"{trainer}.about.md" in names) == bool(bare)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_what_is_left_out_is_named(trainer):
+    schedule = example_schedule(stages=[Stage(0, 0, {"web": 0.7, "code": 0.3, "books": 0.0})])
+    exported = write(trainer, schedule)
+    assert set(exported.realised.stated) == {"web", "code"}
+    assert "Left out, without weight in this stage: books, mail." in _said(exported)
+
+
+def test_a_weight_too_small_to_be_written_is_told():
+    notes = write("nanotron", one_stage({"web": 1 - 1e-12, "mail": 1e-12})).notes
+    assert "Too small to be written, and left out: mail." in notes
+
+
+@pytest.mark.parametrize("trainer", sorted(set(TRAINERS) - {"levanter", "nanotron"}))
+def test_text_that_is_read_again_is_counted(trainer):
+    notes = " ".join(write(trainer, example_schedule()).notes)
+    assert "of the chunk's 8192000 tokens up to 7372800 are read again" in notes
+    assert "books 819200" in notes
+
+
+@pytest.mark.parametrize("trainer", ["levanter", "nanotron"])
+def test_trainers_that_keep_their_place_read_nothing_again(trainer):
+    assert "read again" not in " ".join(write(trainer, example_schedule()).notes)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_first_stage_reads_nothing_again(trainer):
+    schedule = one_stage({"web": 0.5, "code": 0.5}, batch_tokens=BATCH)
+    if trainer not in ("hf_datasets", "torchtitan_documents"):
+        assert "are read again" not in " ".join(write(trainer, schedule).notes)
+
+
+def test_levanter_tells_what_it_moved():
+    schedule = example_schedule(
+        stages=[
+            Stage(0, 0, {"web": 1.0}),
+            Stage(100, 100 * BATCH, {"web": 0.5, "code": 0.5}),
+            Stage(153, 153 * BATCH, {"web": 0.9999, "code": 0.0001}),
+        ],
+        chunk_tokens=60 * BATCH,
+    )
+    exported = write("levanter", schedule)
+    notes = " ".join(exported.notes)
+    assert "stage 2 (from step 153) starts at step 150 instead" in notes
+    assert "(-24576 tokens)" in notes
+    assert "Raised to one sequence per block, below which a domain gets none: code." in notes
+    assert exported.realised.start_tokens == exported.realised.start_step * BATCH
+
+
+def test_levanter_tells_when_its_blocks_change():
+    stages = [Stage(0, 0, {"web": 1.0}), Stage(1000, 1000 * BATCH, {"web": 0.5, "code": 0.5})]
+    changed = write("levanter", example_schedule(stages=stages, chunk_tokens=100 * BATCH)).notes
+    assert "mixture_block_size was 32000 before this stage" in " ".join(changed)
+    kept = write("levanter", example_schedule(stages=stages)).notes
+    assert "mixture_block_size was" not in " ".join(kept)
+
+
+def test_a_start_that_is_not_its_step_times_the_batch_is_told():
+    schedule = example_schedule(stages=[Stage(0, 0, {"web": 1.0}), Stage(10, 1000, {"web": 1.0})])
+    assert any("stage 1 (from step 10) starts at token 1000" in note for note in write("megatron", schedule).notes)
+
+
+def test_the_last_stage_needs_no_phases_when_it_is_the_first():
+    exported = write("megatron", one_stage({"web": 0.5, "code": 0.5}))
+    assert set(exported.files) == {"megatron.txt", "megatron.json", "megatron.about.md"}
+    assert "no earlier mixture" in exported.switch
+    assert "callbacks" not in write("llm_foundry", one_stage({"web": 0.5, "code": 0.5})).files["llm_foundry.yaml"]
