@@ -325,6 +325,7 @@ _STAGE_OF = {
     "adopt_checkpoint": "remix",
     "take_stock_elsewhere": "remix",
     "list_in_force": "remix",
+    "write_report": "remix",
     "prepare_text": "corpus",
     "tokenize_corpus": "corpus",
 }

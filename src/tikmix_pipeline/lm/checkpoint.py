@@ -7,6 +7,7 @@ No file is a pickle. A checkpoint without the training state (a user's own) star
 """
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,22 @@ class Checkpoint:
                 f"The checkpoint {self.folder} has another tokenizer ({recorded[:12]}) than the corpus "
                 f"({digest[:12]}). Tokenise the corpus with it: corpus.tokenizer.path={self.folder}."
             )
+
+    @property
+    def architecture(self) -> str:
+        """The class that `config.json` names."""
+        return str((read_json(self.folder / "config.json").get("architectures") or ["unknown"])[0])
+
+    def parameter_count(self) -> int:
+        """Count the saved scalars from the files' headers alone; tied parameters are saved once."""
+        from safetensors import safe_open
+
+        count = 0
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path.name != _STATE_TENSORS:
+                with safe_open(path, framework="pt") as file:
+                    count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        return count
 
     def require_known_ids(self, vocabulary_size: int) -> None:
         """Refuse a checkpoint whose configuration has fewer token ids than a tokenizer.

@@ -1,6 +1,6 @@
-"""What the nodes that decide have in common: the influence decided on."""
+"""What the nodes that decide have in common: the influence decided on, and rows of the catalog of mixtures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tikmix_pipeline.parameters import TikmixParameters
@@ -25,3 +25,20 @@ def influence_matrix(table: Table, domains: Sequence[str], values: str = "influe
 
     wide = table.pivot(index="task", columns="domain", values=values).loc[pd.unique(table["task"]), [*domains]]
     return list(wide.index), wide.to_numpy(dtype="float64")
+
+
+def as_rows(record: Mapping[str, Any]) -> Table:
+    """Return a record's rows in the catalog of mixtures."""
+    import pandas as pd
+
+    domains = list(record["weights"])
+    return pd.DataFrame(
+        {
+            "round": record["round"],
+            "strategy": record["strategy"],
+            "domain": domains,
+            "weight": [record["weights"][domain] for domain in domains],
+            "epochs": [record["epochs"][domain] for domain in domains],
+            "tokens": [record["tokens"][domain] for domain in domains],
+        }
+    )

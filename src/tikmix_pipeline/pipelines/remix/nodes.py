@@ -14,6 +14,7 @@ from tikmix_pipeline.parameters import (
     TikmixParameters,
     TrainParameters,
 )
+from tikmix_pipeline.pipelines.decisions import as_rows
 from tikmix_pipeline.pipelines.steps import nothing, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
 
@@ -128,6 +129,4 @@ def given_mixture(remix: RemixParameters, root: Path, experiment: str) -> Mappin
 @step(nothing)
 def list_in_force(in_force: Mapping[str, Any]) -> Table:
     """Add a mixture that was given, or is the first, to the catalog of mixtures."""
-    from tikmix_pipeline.pipelines.reweight.nodes import as_rows
-
     return as_rows(in_force)

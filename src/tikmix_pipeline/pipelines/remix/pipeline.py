@@ -19,8 +19,14 @@ from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
 from tikmix_pipeline.pipelines.remix.corpus import sample_text, tokenize_sample
 from tikmix_pipeline.pipelines.remix.nodes import adopt_checkpoint, list_in_force, take_stock_elsewhere
+from tikmix_pipeline.pipelines.remix.report import write_report
 from tikmix_pipeline.pipelines.remix.rounds import recalled_rounds, remix_round
-from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round, gains_of_round, record_of_round
+from tikmix_pipeline.pipelines.reweight.pipeline import (
+    chosen_decision,
+    exports_of_round,
+    gains_of_round,
+    record_of_round,
+)
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.run_context import RunContext, as_current, run_context
 
@@ -84,11 +90,38 @@ def _deciding(number: int) -> Pipeline:
     with as_current(_without_training(run_context(), number)):
         deciding, exports = [stage(number) for stage in stages], exports_of_round(number)
         handing_over = exports if exports.nodes else gains_of_round(number)
+        chosen = chosen_decision(number)
     in_force = {of_round(earlier, "mixture"): of_round(earlier, "in_force") for earlier in range(number + 1)}
     # what the loop compares with is mixture 0, and here what the run would go on with
     now = in_force[of_round(number, "mixture")]
     compared = {of_round(0, "mixture"): now, of_round(number, "mixture"): now}
-    return Pipeline([_renamed(Pipeline(deciding), compared), _renamed(handing_over, in_force)])
+    report = _report(number, chosen, has_exports=bool(exports.nodes))
+    return Pipeline([_renamed(Pipeline(deciding), compared), _renamed(handing_over, in_force), report])
+
+
+def _report(number: int, chosen: str, *, has_exports: bool) -> Pipeline:
+    recorded = ["influence", "stock", "in_force"]
+    decided = [of_round(number + 1, "mixture"), of_round(number, "decision"), chosen]
+    told = [*(f"params:{name}" for name in ("model", "influence", "optimize", "experiment", "seed"))]
+    return Pipeline(
+        [
+            Node(
+                write_report,
+                [
+                    of_round(number, "checkpoint"),
+                    "corpus",
+                    *(of_round(number, name) for name in recorded),
+                    *decided,
+                    *(of_round(number, name) for name in ("gains", "measurement")),
+                    *told,
+                    *([of_round(number, "exports")] if has_exports else []),
+                ],
+                [of_round(number, "report_content"), of_round(number, "report")],
+                name="write_report",
+                namespace=f"round_{number}",
+            )
+        ]
+    )
 
 
 def _renamed(pipeline: Pipeline, names: Mapping[str, str]) -> Pipeline:

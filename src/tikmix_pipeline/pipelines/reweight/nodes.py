@@ -12,6 +12,7 @@ from tikmix_pipeline.parameters import (
     TrainParameters,
 )
 from tikmix_pipeline.parameters.decision import OF_BOUNDS
+from tikmix_pipeline.pipelines.decisions import as_rows
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Table, TokenShards
 
@@ -113,20 +114,3 @@ def keep_mixture(
         stock=run,
     )
     return record, as_rows(record)
-
-
-def as_rows(record: Mapping[str, Any]) -> Table:
-    """Return a record's rows in the catalog of mixtures."""
-    import pandas as pd
-
-    domains = list(record["weights"])
-    return pd.DataFrame(
-        {
-            "round": record["round"],
-            "strategy": record["strategy"],
-            "domain": domains,
-            "weight": [record["weights"][domain] for domain in domains],
-            "epochs": [record["epochs"][domain] for domain in domains],
-            "tokens": [record["tokens"][domain] for domain in domains],
-        }
-    )

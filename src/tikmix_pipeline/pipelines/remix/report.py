@@ -1,0 +1,71 @@
+"""The node that tells people what was measured, what is recommended and why."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, OptimizeParameters, RunParameters
+from tikmix_pipeline.pipelines.steps import step
+from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+
+
+def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    del round_number, root
+    return {
+        "experiment": parameters.experiment,
+        "model": {"checkpoint": parameters.model.checkpoint},
+        "optimize": parameters.optimize.model_dump(mode="json"),
+        "influence": parameters.influence.model_dump(mode="json", include={"items_per_task"}),
+        "seed": parameters.seed,
+    }
+
+
+@step(_relevant)
+def write_report(
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    influence_table: Table,
+    stock: Mapping[str, Any],
+    in_force: Mapping[str, Any],
+    mixture: Mapping[str, Any],
+    direct: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    gains: Mapping[str, Any],
+    measurement: Mapping[str, Any],
+    model: ModelParameters,
+    influence: InfluenceParameters,
+    optimize: OptimizeParameters,
+    experiment: str,
+    seed: int,
+    exports: Any = (),
+) -> tuple[dict[str, Any], str]:
+    """Gather what the round has recorded, and lay it out as a page."""
+    from importlib.metadata import version
+
+    from tikmix_pipeline.corpus.tasks import TaskItems
+    from tikmix_pipeline.reporting.gather import Model, Records, gather_report
+    from tikmix_pipeline.reporting.render import render_report
+
+    tasks = TaskItems.open(corpus.tasks_file)
+    records = Records(
+        stock=stock,
+        in_force=in_force,
+        mixture=mixture,
+        direct=direct,
+        chosen=chosen,
+        gains=gains,
+        measurement=measurement,
+        influence=influence_table.to_dict("records"),
+        exports=exports,
+        items={task: len(tasks.items(task, "query", influence.items_per_task)) for task in tasks.tasks},
+    )
+    report = gather_report(
+        records,
+        Model(str(model.checkpoint), checkpoint.architecture, checkpoint.parameter_count()),
+        optimize,
+        experiment=experiment,
+        seed=seed,
+        version=version("tikmix-pipeline"),
+    )
+    return asdict(report), render_report(report)
