@@ -76,6 +76,11 @@ class Bounds:
     upper: tuple[Limit, ...]
     groups: tuple[GroupLimit, ...] = ()
 
+    @classmethod
+    def simplex(cls, domains: Sequence[str]) -> "Bounds":
+        """Return the bounds of any mixture."""
+        return cls(tuple(domains), (Limit(0.0),) * len(domains), (Limit(1.0),) * len(domains))
+
     def box(self) -> tuple[FloatArray, FloatArray]:
         """Return the smallest weights `low_K` and the largest `high_K`."""
         return np.array([limit.weight for limit in self.lower]), np.array([limit.weight for limit in self.upper])
