@@ -181,13 +181,20 @@ def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float
     )
 
 
-def unlimited_bounds(parameters: OptimizeParameters, domains: Iterable[str]) -> Bounds:
-    """Return the user's bounds alone, as if there were text of every domain without end; pins to `current` are open.
+def unlimited_bounds(
+    parameters: OptimizeParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
+) -> Bounds:
+    """Return the user's bounds alone, as if there were text of every domain without end.
+
+    Args:
+        parameters: as in `mixture_bounds`.
+        domains: the names there are.
+        current: as in `mixture_bounds`.
 
     Raises:
         TikmixError: as in `mixture_bounds`.
     """
-    return mixture_bounds(parameters, {domain: Supply(math.inf) for domain in domains}, 1)
+    return mixture_bounds(parameters, {domain: Supply(math.inf) for domain in domains}, 1, current)
 
 
 def require_supply(parameters: OptimizeParameters, available: Mapping[str, int], run_tokens: int) -> None:

@@ -39,6 +39,25 @@ class Halfspaces:
         short_N: FloatArray = (self.least_G - weights_NK @ self.rows_GK.T).max(axis=1, initial=0)
         return short_N
 
+    def has_room(self, box: tuple[FloatArray, FloatArray]) -> bool:
+        """Say whether any mixture is within the box and the constraints."""
+        low_K, high_K = box
+        if (low_K > high_K).any() or low_K.sum() > 1 or high_K.sum() < 1:
+            return False
+        if not len(self.least_G):
+            return True
+        from scipy.optimize import linprog  # its import takes half a second
+
+        found = linprog(
+            np.zeros(len(low_K)),
+            A_ub=-self.rows_GK,
+            b_ub=-self.least_G,
+            A_eq=np.ones((1, len(low_K))),
+            b_eq=[1.0],
+            bounds=np.column_stack(box),
+        )
+        return bool(found.status == 0)
+
     def nearest(self, weights_NK: FloatArray, box: tuple[FloatArray, FloatArray]) -> FloatArray:
         """Return for each point the mixture nearest to it, in the Euclidean norm, within the box and the constraints.
 

@@ -1,6 +1,6 @@
 """What the nodes that decide have in common: the bounds of the coming chunk, and the influence decided on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters, TrainParameters
@@ -8,15 +8,22 @@ from tikmix_pipeline.pipelines.types import Bounds, Checkpoint, Table, TokenShar
 
 
 def coming_bounds(
-    checkpoint: Checkpoint, corpus: TokenShards, optimize: OptimizeParameters, train: TrainParameters
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    optimize: OptimizeParameters,
+    train: TrainParameters,
+    prior: Mapping[str, float] | None = None,
 ) -> Bounds:
-    """Return the bounds on each domain's share of the chunk that follows a checkpoint."""
+    """Return the bounds on each domain's share of the chunk that follows a checkpoint.
+
+    Pins to `current` hold the mixture in force: the checkpoint's, or the prior where it was trained elsewhere.
+    """
     from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds, within_reach
 
     read = checkpoint.tokens_read()
     supplies = {domain: Supply(corpus.tokens(domain), read.get(domain, 0)) for domain in corpus.domains}
-    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk)
     current = checkpoint.mixture()
+    bounds = mixture_bounds(optimize, supplies, train.tokens_per_chunk, current or prior)
     if optimize.max_change is None or current is None:
         return bounds
     return within_reach(bounds, current, optimize.max_change)

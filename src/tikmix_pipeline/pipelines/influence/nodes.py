@@ -196,7 +196,7 @@ def _implied_mixture(
     from tikmix_pipeline.pipelines.decisions import coming_bounds
 
     domains = list(corpus.domains)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
+    bounds = coming_bounds(checkpoint, corpus, optimize, train, prior["weights"])
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
 
     def implied(influence_TK: Any) -> Any:

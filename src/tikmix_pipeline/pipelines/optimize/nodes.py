@@ -39,7 +39,7 @@ def decide(
 
     domains = list(corpus.domains)
     tasks, influence_TK = remembered(influences, domains, tikmix)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
+    bounds = coming_bounds(checkpoint, corpus, optimize, train, prior["weights"])
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
     in_force = checkpoint.mixture()
     current_K = check_mixture(in_force, domains, "the mixture in force") if in_force else None

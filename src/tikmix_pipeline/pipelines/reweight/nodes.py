@@ -107,7 +107,7 @@ def keep_mixture(
     from tikmix_pipeline.pipelines.decisions import coming_bounds
 
     domains = list(corpus.domains)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
+    bounds = coming_bounds(checkpoint, corpus, optimize, train, mixture["weights"])
     weights_K = bounds.project(check_mixture(mixture["weights"], domains, "the mixture in force"))
     record = record_mixture(
         dict(zip(domains, weights_K.tolist(), strict=True)),

@@ -95,7 +95,7 @@ def draw_candidates(
     from tikmix_pipeline.pipelines.decisions import coming_bounds
 
     domains = list(corpus.domains)
-    bounds = coming_bounds(checkpoint, corpus, optimize, train)
+    bounds = coming_bounds(checkpoint, corpus, optimize, train, decision["prior"])
     if sweep.design == "latin_hypercube":
         direct_K = check_mixture(decision["weights"], domains, "D's mixture")
         design = latin_hypercube(
