@@ -4,7 +4,7 @@ import fcntl
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,7 @@ from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
 from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
+from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.remix.checks import check_remix
 from tikmix_pipeline.pipelines.stages import (
@@ -154,10 +155,7 @@ def check_before_compute(parameters: RunParameters, root: Path, *, has_own_model
     if isinstance(parameters.tikmix.prior, Mapping):
         check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
     unlimited_bounds(parameters.optimize, domains)
-    for task in parameters.influence.tasks or ():
-        if task not in parameters.corpus.tasks:
-            known = nearest_name(task, parameters.corpus.tasks)
-            raise TikmixError(f"influence.tasks names the task '{task}', which is not there.{known}")
+    _check_tasks(parameters, domains)
     Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
     if has_own_model:
         _check_folders(parameters, root)
@@ -167,6 +165,18 @@ def check_before_compute(parameters: RunParameters, root: Path, *, has_own_model
         from tikmix_pipeline.lm.model import resolve_device
 
         resolve_device(device)
+
+
+def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
+    influence, tasks = parameters.influence, parameters.corpus.tasks
+    for task in influence.tasks or ():
+        if task not in tasks:
+            raise TikmixError(
+                f"influence.tasks names the task '{task}', which is not there.{nearest_name(task, tasks)}"
+            )
+    heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
+    decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
+    check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
 
 
 def _check_folders(parameters: RunParameters, root: Path) -> None:

@@ -63,34 +63,40 @@ def test_domain_without_text_is_refused():
 
 def test_crossed_user_bounds_are_refused_with_both_names():
     message = refusal(bounds={"code": {"min": 0.5, "max": 0.3}})
-    assert "optimize.bounds.code.min = 0.5 is above optimize.bounds.code.max = 0.3" in message
+    assert "optimize.bounds.code.min = 0.5; optimize.bounds.code.max = 0.3." in message
+    assert (
+        "lower optimize.bounds.code.min from 0.5 to 0.3, or raise optimize.bounds.code.max from 0.3 to 0.5" in message
+    )
 
 
 def test_minimum_above_what_repetition_allows_is_refused_and_the_advice_works():
     supplies = {"books": PLENTY, "code": Supply(available=70, consumed=41), "web": PLENTY}
     message = refusal(supplies, bounds={"code": {"min": 0.5}}, max_epochs=4)
-    assert "optimize.bounds.code.min = 0.5 asks for more of the domain 'code'" in message
-    assert "raise optimize.max_epochs to 7.73" in message
+    assert "optimize.bounds.code.min = 0.5; optimize.max_epochs = 4" in message
+    assert "at most 0.239 to 'code' (70 tokens are there, 41 were read)" in message
+    assert "raise optimize.max_epochs from 4 to 7.73" in message
     assert bounds_of(supplies, bounds={"code": {"min": 0.5}}, max_epochs=7.73).upper[1].weight >= 0.5
 
 
 def test_lower_bounds_above_one_are_refused_with_each_of_them():
     message = refusal(bounds={"code": {"min": 0.7}, "web": {"min": 0.6}})
-    assert "sum to 1.3, above 1: optimize.bounds.code.min = 0.7, optimize.bounds.web.min = 0.6" in message
+    assert "satisfies all of these: optimize.bounds.code.min = 0.7; optimize.bounds.web.min = 0.6." in message
     assert "optimize.min_weight = 0.4 for 3 domains" in refusal(min_weight=0.4)
 
 
 def test_user_upper_bounds_below_one_are_refused_without_blaming_repetition():
     message = refusal(max_weight=0.3)
-    assert "sum to 0.9, below 1" in message
-    assert "optimize.max_weight = 0.3 for 3 domains" in message
+    assert "satisfies this: optimize.max_weight = 0.3 for 3 domains" in message
+    assert "raise optimize.max_weight from 0.3 to 0.333334" in message
     assert "max_epochs" not in message
 
 
 def test_too_little_text_is_refused_and_the_advice_works():
     supplies = {"books": Supply(100, consumed=130), "code": Supply(70), "web": Supply(33, consumed=20)}
     message = refusal(supplies, max_epochs=2, bounds={"code": {"max": 0.4}})
-    assert "repetition leaves 0.256 of the next 1000 tokens to books, code, web" in message
+    assert (
+        "leaves of the next 1000 tokens at most 0.07 to 'books' (100 tokens are there, 130 were read), 0.14" in message
+    )
     assert "raise optimize.max_epochs from 2 to 5.67" in message
     _, high_K = bounds_of(supplies, max_epochs=5.67, bounds={"code": {"max": 0.4}}).box()
     assert 1 <= high_K.sum() < 1.01

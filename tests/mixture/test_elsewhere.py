@@ -20,7 +20,7 @@ def at(number=0, samples=SAMPLES, earlier=None, given=None, prior="uniform", **r
 
 def round_before(decided=(0.25, 0.75), consumed=(100.0, 100.0), names=("code", "web")):
     before = dict(zip(names, consumed, strict=True))
-    stock = Stock(0, dict.fromkeys(names, 1e4), before, chunk_tokens=400, in_force=None)
+    stock = Stock(0, dict.fromkeys(names, 1e4), before, chunk_tokens=400, in_force={})
     return EarlierRound(stock, {"round": 1, "strategy": "direct", "weights": dict(zip(names, decided, strict=True))})
 
 

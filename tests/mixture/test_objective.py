@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.objective import KINK, Objective
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -68,7 +69,7 @@ def test_lower_bound_holds_for_any_prices_on_any_feasible_mixture(seed, entropy)
         some,
         rng.normal(),
         rng.exponential(size=4),
-        least_gains_T=objective.normalised_TK @ feasible - slack,
+        constraints=Halfspaces(objective.normalised_TK, objective.normalised_TK @ feasible - slack),
         box=(feasible * 0.5, np.minimum(1, feasible * 1.5)),
     )
     assert bound <= objective.value(feasible) + 1e-12
@@ -80,7 +81,6 @@ def test_lower_bound_is_tight_at_the_closed_form_solution():
     logits = objective.normalised_TK.sum(axis=0)
     best = np.exp(logits) / np.exp(logits).sum()
     sum_price = float(objective.gradient(best)[0])
-    bound = objective.lower_bound(
-        best, sum_price, np.zeros(4), least_gains_T=np.zeros(4), box=(np.zeros(5), np.ones(5))
-    )
+    box = np.zeros(5), np.ones(5)
+    bound = objective.lower_bound(best, sum_price, np.zeros(0), constraints=Halfspaces.none(5), box=box)
     assert bound == pytest.approx(objective.value(best), abs=1e-12)

@@ -21,6 +21,9 @@ DECISION = Decision(
         Binding("reading", "pareto", "prior", "optimize.pareto", 0.8, 0.1),
     ),
     notes=("A word of warning.",),
+    unconstrained_K=np.array([0.1, 0.9]),
+    unconstrained_gain_T=np.array([0.004]),
+    unconstrained_objective=-1.75,
 )
 
 
@@ -55,3 +58,5 @@ def test_summary_puts_the_heaviest_domain_first_and_ends_with_the_notes():
     lines = summary_lines(DECISION)
     assert [line.split()[0] for line in lines[1:3]] == ["code", "books"]
     assert lines[-1] == "A word of warning."
+    assert lines[-2].startswith("The constraints cost 0.25 of the objective, -1.5 instead of -1.75")
+    assert "20.0% of the tokens would go elsewhere, most with 'code' at 0.9000" in lines[-2]

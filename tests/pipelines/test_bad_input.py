@@ -31,7 +31,7 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
         ({"tikmix": {"prior": {"code": 0.5, "prose": 0.4, "verse": 0.2}}}, "tikmix.prior sum to 1.1 instead of 1"),
         ({"tikmix": {"prior": {"code": 0.5, "pros": 0.5}}}, "Did you mean 'prose'?"),
         ({"optimize": {"bounds": {"vers": {"max": 0.5}}}}, "Did you mean 'verse'?"),
-        ({"optimize": {"max_weight": 0.3}}, "The upper bounds sum to 0.9, below 1"),
+        ({"optimize": {"max_weight": 0.3}}, "optimize.max_weight = 0.3 for 3 domains"),
         ({"train": {"decay_tokens": 10_000}}, "are longer than the whole run"),
         ({"model": {"preset": "llama-tinny"}}, "did you mean 'llama-tiny'?"),
         ({"model": {"checkpoint": "nowhere"}}, "nowhere holds no config.json"),

@@ -192,7 +192,7 @@ def _simulated(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters
     for strength, rows in zip(strengths, shares, strict=True):
         alpha_K = strength * len(prior_K) * prior_K[present_K]
         drawn_MK[np.ix_(rows, present_K)] = rng.dirichlet(alpha_K, size=len(rows))
-    return project(drawn_MK, bounds.box())
+    return project(drawn_MK, bounds.box(), bounds.halfspaces())
 
 
 def _predicted(surrogate: Any, weights_MK: FloatArray) -> FloatArray:

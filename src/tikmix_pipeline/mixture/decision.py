@@ -11,16 +11,17 @@ class Binding:
     """A constraint that the decided mixture leans on.
 
     Attributes:
-        name: the domain, or the task for `pareto`.
-        kind: `lower` or `upper` bound on a domain's weight, or a task's `pareto` constraint.
-        reason: where a bound comes from: `simplex`, `user`, `repetition`; `prior` for `pareto`.
+        name: the domain, the group of domains, or the task for `pareto`.
+        kind: `lower` or `upper` bound on a domain's weight, `group_lower` or `group_upper` on the sum of a group's, or
+            a task's `pareto` constraint.
+        reason: where a bound comes from: `simplex`, `user`, `repetition`, `change`; `prior` for `pareto`.
         parameter: the parameter to change to move it; empty for the simplex.
-        bound: the bound on the weight, or the least normalised gain of the task.
+        bound: the bound on the weight or the sum, or the least normalised gain of the task.
         price: the multiplier: how fast the objective would fall if the constraint were loosened.
     """
 
     name: str
-    kind: Literal["lower", "upper", "pareto"]
+    kind: Literal["lower", "upper", "group_lower", "group_upper", "pareto"]
     reason: str
     parameter: str
     bound: float
@@ -41,11 +42,15 @@ class Decision:
             prior, in the units of S.
         normalised_gain_T: `P̂ = P / n`; 1 is the most any mixture could reach on a task that some domain helps.
         normaliser_T: n.
-        objective: `α·std(P̂) − β·ΣP̂ − γ·H(w)`.
+        objective: `α·std(P̂) − β·ΣP̂ − γ·H(w)`, over the targets (`mixture.targets`).
         terms: `std`, `gain` and `entropy`, without their weights.
         optimality_gap: no mixture within the constraints has an objective lower by more than this.
         binding: the constraints that hold the mixture back, dearest first.
         notes: what a reader should know, in sentences.
+        unconstrained_K: the best mixture for the same objective if nothing but the simplex held it: no bounds, groups,
+            pins, repetition, largest change or Pareto constraint.
+        unconstrained_gain_T: what it would gain over the prior, in the units of S.
+        unconstrained_objective: its objective.
         anchor_K: the mixture that the entropy is relative to; None for the uniform one.
     """
 
@@ -62,6 +67,9 @@ class Decision:
     optimality_gap: float
     binding: tuple[Binding, ...]
     notes: tuple[str, ...]
+    unconstrained_K: FloatArray
+    unconstrained_gain_T: FloatArray
+    unconstrained_objective: float
     anchor_K: FloatArray | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,5 +93,10 @@ class Decision:
             "optimality_gap": self.optimality_gap,
             "binding": [vars(binding).copy() for binding in self.binding],
             "notes": list(self.notes),
+            "unconstrained": {
+                "weights": by_domain(self.unconstrained_K),
+                "expected_gain": by_task(self.unconstrained_gain_T),
+                "objective": self.unconstrained_objective,
+            },
             "anchor": None if self.anchor_K is None else by_domain(self.anchor_K),
         }

@@ -1,30 +1,31 @@
 """TiKMiX-D: the mixture of the next chunk, straight from the influence matrix.
 
     minimise    F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·H(w)       with P = S w, P̂_t = P_t / n_t
-    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  S w ≥ S w_prior task by task
+    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  S w ≥ S w_prior task by task,  groups within their limits
 
 as in arXiv 2508.17677, whose values are α = β = γ = 1, with T = 9 tasks, and no bounds but 0 and 1. Of the three terms
-only the sum grows with T: with β = 1 the entropy drowns the gains of few tasks, and the default is β = 9/T. With
+only the sum grows with T: with β = 1 the entropy drowns the gains of few tasks, and the default is β = 9/T. Tasks may
+have weights and be grouped (`mixture.targets`); std and sum are then over those targets, and T is their number. With
 neither std nor bounds nor Pareto constraints the solution is `w_j ∝ exp((β/γ) Σ_t S[t, j] / n_t)`. Some 20 ms for 26
 domains and 9 tasks.
 
-Axes: T tasks, K domains. "Counting" tasks are those that any domain influences.
+Axes: T tasks, U targets, K domains.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from tikmix_pipeline.mixture.binding import VISIBLE, binding_bounds, binding_groups, binding_tasks
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import Binding, Decision
 from tikmix_pipeline.mixture.normaliser import check_influence, normaliser, normaliser_notes
 from tikmix_pipeline.mixture.objective import Objective
 from tikmix_pipeline.mixture.simplex import FloatArray, quoted
 from tikmix_pipeline.mixture.solver import Solution, minimise
+from tikmix_pipeline.mixture.targets import Targets
 from tikmix_pipeline.parameters.decision import OptimizeParameters
-
-_VISIBLE = 1e-6
-"""A constraint binds if it has no more room than this and loosening it would pay by more than this per unit."""
 
 _LEAST_ANCHOR = 0.01
 """The share of the uniform mixture in any anchor."""
@@ -50,8 +51,8 @@ def solve_direct(
     Args:
         influence_TK: S; positive where more of domain j lowers the loss of task t.
         prior_K: the mixture that no task may do worse than.
-        bounds: the box of weights, over the same domains.
-        parameters: α, β, γ and whether the Pareto constraint holds.
+        bounds: the box of weights and the limits on groups, over the same domains.
+        parameters: α, β, γ, the targets, and whether the Pareto constraint holds.
         domains: names of axis K.
         tasks: names of axis T.
         current_K: the mixture in force, where `optimize.anchor` asks for it; None stands for the prior.
@@ -64,17 +65,28 @@ def solve_direct(
     if tuple(domains) != bounds.domains:
         raise ValueError(f"influence is over the domains {tuple(domains)}, the bounds are over {bounds.domains}")
     normaliser_T = normaliser(influence_TK)
-    counting = np.flatnonzero(influence_TK.any(axis=1)).tolist()
+    counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
+    normalised_TK = influence_TK / normaliser_T[:, None]
+    targets = Targets.of(tasks, counts_T, parameters)
     anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
-    normalised_TK = (influence_TK / normaliser_T[:, None])[counting]
-    gain = parameters.gain_of(len(counting))
-    objective = Objective(normalised_TK, parameters.uniformity, gain, parameters.entropy, anchor_K)
+    objective = Objective(
+        targets.rows(normalised_TK),
+        parameters.uniformity,
+        parameters.gain_of(len(targets.weight_U)),
+        parameters.entropy,
+        anchor_K,
+        targets.weight_U,
+    )
     reference_K = bounds.project(prior_K)
-    solution = minimise(objective, bounds, reference_K, pareto=parameters.pareto)
+    is_held_T = counts_T & parameters.pareto
+    no_worse_TK = normalised_TK[is_held_T]
+    solution = minimise(objective, bounds, reference_K, no_worse_TK=no_worse_TK)
     binding = [
-        *_binding_bounds(solution, objective, bounds),
-        *_binding_tasks(solution, objective, reference_K, [tasks[t] for t in counting]),
+        *binding_bounds(solution, bounds),
+        *binding_groups(solution, bounds),
+        *binding_tasks(solution, no_worse_TK, reference_K, [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]),
     ]
+    unconstrained = _unconstrained(objective, solution, bounds, binding)
     return Decision(
         domains=tuple(domains),
         tasks=tuple(tasks),
@@ -88,6 +100,9 @@ def solve_direct(
         terms=objective.terms(solution.weights_K),
         optimality_gap=solution.gap,
         binding=tuple(sorted(binding, key=lambda constraint: -constraint.price)),
+        unconstrained_K=unconstrained.weights_K,
+        unconstrained_gain_T=influence_TK @ (unconstrained.weights_K - prior_K),
+        unconstrained_objective=unconstrained.value,
         anchor_K=anchor_K,
         notes=(*normaliser_notes(influence_TK, tasks), *_notes(solution, bounds, prior_K, reference_K)),
     )
@@ -99,35 +114,22 @@ def _anchor(weights_K: FloatArray) -> FloatArray:
     return (1 - _LEAST_ANCHOR) * weights_K + floor
 
 
-def _binding_bounds(solution: Solution, objective: Objective, bounds: Bounds) -> Iterator[Binding]:
-    """Yield the bounds on weights that bind; a bound's price is its multiplier `±(∇F − Ŝᵀλ − μ)_j`."""
-    price_K = (
-        objective.gradient(solution.weights_K) - objective.normalised_TK.T @ solution.gain_prices_T - solution.sum_price
-    )
-    for k, domain in enumerate(bounds.domains):
-        low, high, weight, price = bounds.lower[k], bounds.upper[k], solution.weights_K[k], float(price_K[k])
-        if weight - low.weight <= _VISIBLE and price > _VISIBLE:
-            yield Binding(domain, "lower", low.reason, low.parameter, low.weight, price)
-        elif high.weight - weight <= _VISIBLE and -price > _VISIBLE:
-            yield Binding(domain, "upper", high.reason, high.parameter, high.weight, -price)
-
-
-def _binding_tasks(
-    solution: Solution, objective: Objective, reference_K: FloatArray, tasks: Sequence[str]
-) -> Iterator[Binding]:
-    """Yield the tasks whose Pareto constraint binds; its price is λ."""
-    least_gains_T = objective.normalised_TK @ reference_K
-    room_T = objective.normalised_TK @ solution.weights_K - least_gains_T
-    for task, least, room, price in zip(tasks, least_gains_T, room_T, solution.gain_prices_T, strict=True):
-        if room <= _VISIBLE and price > _VISIBLE:
-            yield Binding(task, "pareto", "prior", "optimize.pareto", float(least), float(price))
+def _unconstrained(objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[Binding]) -> Solution:
+    """Return the best of all mixtures: where nothing binds, the solution, as F is convex."""
+    if all(constraint.reason == "simplex" for constraint in binding):
+        return solution
+    free = minimise(objective, Bounds.simplex(bounds.domains), solution.weights_K)
+    return min(free, solution, key=lambda found: found.value)
 
 
 def _notes(solution: Solution, bounds: Bounds, prior_K: FloatArray, reference_K: FloatArray) -> Iterator[str]:
     low_K, high_K = bounds.box()
-    beyond_K = (prior_K < low_K - _VISIBLE) | (prior_K > high_K + _VISIBLE)
-    if beyond_K.any():
+    halfspaces = bounds.halfspaces()
+    beyond_K = (prior_K < low_K - VISIBLE) | (prior_K > high_K + VISIBLE)
+    beyond_G = halfspaces.rows_GK @ prior_K < halfspaces.least_G - VISIBLE
+    if beyond_K.any() or beyond_G.any():
         beyond = [domain for domain, is_beyond in zip(bounds.domains, beyond_K, strict=True) if is_beyond]
+        beyond += [group.name for group, is_beyond in zip(bounds.groups, beyond_G, strict=True) if is_beyond]
         yield (
             f"The prior is outside the bounds on {quoted(beyond)}: no task does worse than under the nearest mixture "
             "inside them instead."
@@ -137,5 +139,5 @@ def _notes(solution: Solution, bounds: Bounds, prior_K: FloatArray, reference_K:
             f"The solver could not prove its mixture the best: the objective, {solution.value:.6g}, might be lower by "
             f"up to {solution.gap:.2g}."
         )
-    elif np.allclose(solution.weights_K, reference_K, rtol=0, atol=_VISIBLE):
+    elif np.allclose(solution.weights_K, reference_K, rtol=0, atol=VISIBLE):
         yield "No mixture within the constraints is better than the prior inside the bounds, so that is kept."

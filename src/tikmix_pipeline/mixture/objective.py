@@ -1,18 +1,21 @@
 """The objective of TiKMiX-D, its gradient, and a bound on how much better any mixture could be.
 
-`F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·(H(w) + w·ln q)` with `P̂ = Ŝ w`. The last term is `γ·KL(w ‖ q)`, the distance from an
-anchor q; for the uniform one it is the paper's entropy, and the constant `w·ln q` is left out. F is convex: the
-standard deviation of an affine function is, the gain is linear, and the entropy is concave. So there is one best value,
-and the multipliers of a solution prove how near it comes (`lower_bound`).
+`F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·(H(w) + w·ln q)` with `P̂ = Ŝ w`, where targets may have weights (`mixture.targets`).
+The last term is `γ·KL(w ‖ q)`, the distance from an anchor q; for the uniform one it is the paper's entropy, and the
+constant `w·ln q` is left out. F is convex: the standard deviation of an affine function is, the gain is linear, and the
+entropy is concave. So there is one best value, and the multipliers of a solution prove how near it comes
+(`lower_bound`).
 
-Axes: T tasks, K domains.
+Axes: T targets (tasks, or groups of them), K domains, C constraints.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
+from tikmix_pipeline.mixture.targets import deviations, spread, total
 
 KINK = 1e-6
 """std has no gradient where all tasks gain alike; the solver sees `√(std² + KINK²)`, which is never off by more."""
@@ -26,11 +29,12 @@ class Objective:
     """F for one influence matrix.
 
     Attributes:
-        normalised_TK: Ŝ, the influence of each domain on each task, divided by the task's normaliser.
+        normalised_TK: Ŝ, the influence of each domain on each target, divided by the normaliser of its tasks.
         uniformity: α.
         gain: β.
         entropy: γ.
         anchor_K: q, positive; None for the uniform mixture.
+        weight_T: ω, what each target counts; they sum to T. None for ones.
     """
 
     normalised_TK: FloatArray
@@ -38,13 +42,17 @@ class Objective:
     gain: float
     entropy: float
     anchor_K: FloatArray | None = None
+    weight_T: FloatArray | None = None
+
+    def _weights(self) -> FloatArray:
+        return np.ones(len(self.normalised_TK)) if self.weight_T is None else self.weight_T
 
     def terms(self, weights_K: FloatArray) -> dict[str, float]:
-        """Return `std(P̂)` over tasks, `ΣP̂` and `H(w) + w·ln q`, each without its weight."""
+        """Return `std(P̂)` over targets, `ΣP̂` and `H(w) + w·ln q`, each without its weight."""
         gains_T = self.normalised_TK @ weights_K
         return {
-            "std": float(gains_T.std()) if gains_T.size else 0.0,
-            "gain": float(gains_T.sum()),
+            "std": float(spread(gains_T, self._weights())),
+            "gain": float(total(gains_T, self._weights())),
             "entropy": entropy(weights_K) + self._pull(weights_K),
         }
 
@@ -63,47 +71,52 @@ class Objective:
         return self._slope(weights_K) + self.entropy * (np.log(np.maximum(weights_K, _EMPTY)) + 1)
 
     def _slope(self, weights_K: FloatArray) -> FloatArray:
-        """Return `c(w) = α Ŝᵀ(P̂ − mean P̂) / (T √(std² + KINK²)) − β Ŝᵀ1 − γ ln q`, the gradient but for the entropy's.
+        """Return `c(w)`, the gradient but for the entropy's.
 
-        As std is convex and homogeneous, `α·std(Ŝ v) − β·Σ(Ŝ v) − γ v·ln q ≥ c(w)·v` for every mixture v.
+        It is `α Ŝᵀ(ω (P̂ − mean P̂)) / (T √(std² + KINK²)) − β Ŝᵀω − γ ln q`. As std is convex and homogeneous,
+        `α·std(Ŝ v) − β·Σ(Ŝ v) − γ v·ln q ≥ c(w)·v` for every mixture v.
         """
         anchored_K = np.zeros_like(weights_K) if self.anchor_K is None else self.entropy * np.log(self.anchor_K)
         gains_T = self.normalised_TK @ weights_K
         if not gains_T.size:
             return -anchored_K
-        pull_T = self.uniformity * (gains_T - gains_T.mean()) / (len(gains_T) * np.hypot(gains_T.std(), KINK))
-        slope_K: FloatArray = self.normalised_TK.T @ (pull_T - self.gain)
+        weight_T = self._weights()
+        scale = len(gains_T) * np.hypot(spread(gains_T, weight_T), KINK)
+        pull_T = self.uniformity * deviations(gains_T, weight_T) / scale
+        slope_K: FloatArray = self.normalised_TK.T @ (weight_T * (pull_T - self.gain))
         return slope_K - anchored_K
 
     def lower_bound(
         self,
         weights_K: FloatArray,
         sum_price: float,
-        gain_prices_T: FloatArray,
+        prices_C: FloatArray,
         *,
-        least_gains_T: FloatArray,
+        constraints: Halfspaces,
         box: tuple[FloatArray, FloatArray],
     ) -> float:
-        """Return a value that F does not go below on any mixture v inside the box with `Ŝ v ≥ least_gains`.
+        """Return a value that F does not go below on any mixture v inside the box with `rows v ≥ least`.
 
-        By Lagrangian duality: for any w, any μ and any λ ≥ 0, with `r = c(w) − Ŝᵀλ − μ`,
-        `F(v) ≥ μ + λ·least_gains + Σ_j min_{low ≤ v_j ≤ high} (r_j v_j + γ v_j ln v_j)`.
+        By Lagrangian duality, whatever the constraints are about (least gains of tasks, limits on groups): for any μ
+        and any λ ≥ 0 a mixture within them has `μ (Σ_j v_j − 1) = 0` and `λ·(rows v − least) ≥ 0`. Both taken off
+        `F(v) ≥ c(w)·v + γ Σ_j v_j ln v_j`, for any w, with `r = c(w) − rowsᵀλ − μ`,
+        `F(v) ≥ μ + λ·least + Σ_j min_{low ≤ v_j ≤ high} (r_j v_j + γ v_j ln v_j)`.
         Each minimum is at `v_j = exp(−r_j/γ − 1)`, clipped to the box, or in a corner if γ = 0. At the best mixture and
         its multipliers the two sides are equal.
 
         Args:
             weights_K: w, where std is linearised.
             sum_price: μ, the multiplier of `Σ_j v_j = 1`.
-            gain_prices_T: λ, the multipliers of the tasks' least gains.
-            least_gains_T: the least normalised gain of each task.
+            prices_C: λ, the multipliers of the constraints.
+            constraints: rows and least.
             box: the smallest and the largest weights.
         """
         low_K, high_K = box
-        residual_K = self._slope(weights_K) - self.normalised_TK.T @ gain_prices_T - sum_price
+        residual_K = self._slope(weights_K) - constraints.rows_GK.T @ prices_C - sum_price
         if self.entropy:
             exponent_K = np.minimum(-residual_K / self.entropy - 1, 0)  # no weight is above 1, and exp may not overflow
             least_K = np.clip(np.exp(exponent_K), low_K, high_K)
         else:
             least_K = np.where(residual_K > 0, low_K, high_K)
         inner = float(residual_K @ least_K) - self.entropy * entropy(least_K)
-        return sum_price + float(gain_prices_T @ least_gains_T) + inner
+        return sum_price + float(prices_C @ constraints.least_G) + inner

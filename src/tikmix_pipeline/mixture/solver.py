@@ -3,16 +3,17 @@
 The problem is convex, so the multipliers of a solution bound what is left to gain (`Objective.lower_bound`). The one
 start of the paper is all but always enough for that to be nothing; where SLSQP stops early, other starts follow.
 
-Axes: T tasks, K domains.
+Axes: T tasks, K domains, G limits on groups, C constraints: the tasks' and then the groups'.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.normaliser import magnitude
 from tikmix_pipeline.mixture.objective import KINK, Objective
 from tikmix_pipeline.mixture.simplex import FloatArray
@@ -31,19 +32,23 @@ class Solution:
     Attributes:
         weights_K: the mixture.
         value: its objective F.
-        sum_price: μ, the multiplier of `Σ_j w_j = 1`.
-        gain_prices_T: λ, the multipliers of the Pareto constraints.
+        bound_prices_K: the multipliers of the bounds on weights, positive for lower ones, negative for upper ones.
+        gain_prices_T: those of the Pareto constraints, none where there are none.
+        group_prices_G: those of the limits on groups.
         gap: no mixture within the constraints has an F lower by more than this.
     """
 
     weights_K: FloatArray
     value: float
-    sum_price: float
+    bound_prices_K: FloatArray
     gain_prices_T: FloatArray
-    gap: float = np.inf
+    group_prices_G: FloatArray
+    gap: float
 
 
-def minimise(objective: Objective, bounds: Bounds, reference_K: FloatArray, *, pareto: bool) -> Solution:
+def minimise(
+    objective: Objective, bounds: Bounds, reference_K: FloatArray, *, no_worse_TK: FloatArray | None = None
+) -> Solution:
     """Return the best feasible mixture found: at worst the reference itself, which satisfies every constraint.
 
     Starts: the uniform mixture, as in the paper; the reference; then the best so far for as long as that helps, for
@@ -51,62 +56,88 @@ def minimise(objective: Objective, bounds: Bounds, reference_K: FloatArray, *, p
 
     Args:
         objective: F.
-        bounds: the box of weights.
+        bounds: the box of weights and the limits on groups.
         reference_K: a mixture inside the bounds.
-        pareto: whether no task may gain less than under the reference.
+        no_worse_TK: the influence on tasks that may not gain less than under the reference; None: no task is held.
     """
-    least_gains_T = objective.normalised_TK @ reference_K
-    no_worse = _NoWorse.than(reference_K, objective.normalised_TK) if pareto else None
-    best = Solution(reference_K, objective.value(reference_K), 0.0, np.zeros_like(least_gains_T))
+    held_TK = np.zeros((0, len(reference_K))) if no_worse_TK is None else no_worse_TK
+    groups = bounds.halfspaces()
+    constraints = Halfspaces(
+        np.vstack([held_TK, groups.rows_GK]), np.concatenate([held_TK @ reference_K, groups.least_G])
+    )
+    scaled = _Scaled.of(held_TK, reference_K, groups)
+    best = _Found(reference_K, objective.value(reference_K), 0.0, np.zeros_like(constraints.least_G))
     uniform_K = bounds.project(np.full_like(reference_K, 1 / len(reference_K)))
     lower_bound = -np.inf
     for attempt in range(_STARTS):
         start_K = (uniform_K, reference_K)[attempt] if attempt < 2 else best.weights_K
-        found = _slsqp(objective, bounds, start_K, no_worse)
+        found = _slsqp(objective, bounds, start_K, scaled)
         proven = objective.lower_bound(
-            found.weights_K, found.sum_price, found.gain_prices_T, least_gains_T=least_gains_T, box=bounds.box()
+            found.weights_K, found.sum_price, found.prices_C, constraints=constraints, box=bounds.box()
         )
         lower_bound = np.fmax(lower_bound, proven)
-        is_better = found.value < best.value and _is_feasible(found.weights_K, no_worse)
+        is_better = found.value < best.value and _is_feasible(found.weights_K, scaled)
         best = found if is_better else best
-        best = replace(best, gap=float(max(0.0, best.value - lower_bound)))
-        if best.gap <= _OPTIMAL * max(1.0, abs(best.value)) or (attempt >= 2 and not is_better):
+        gap = float(max(0.0, best.value - lower_bound))
+        if gap <= _OPTIMAL * max(1.0, abs(best.value)) or (attempt >= 2 and not is_better):
             break
-    return best
+    return Solution(
+        weights_K=best.weights_K,
+        value=best.value,
+        bound_prices_K=objective.gradient(best.weights_K) - constraints.rows_GK.T @ best.prices_C - best.sum_price,
+        gain_prices_T=best.prices_C[: len(held_TK)],
+        group_prices_G=best.prices_C[len(held_TK) :],
+        gap=gap,
+    )
 
 
 @dataclass(frozen=True, eq=False)
-class _NoWorse:
-    """The Pareto constraints `rows w ≥ least`, in the form that suits SLSQP.
+class _Found:
+    """What SLSQP ended with: μ is the multiplier of `Σ_j w_j = 1`, λ those of the constraints."""
 
-    On the simplex `(Ŝ_t − m_t) w` is `Ŝ_t w − m_t`, so a row less its mean asks the same and no longer overlaps with
+    weights_K: FloatArray
+    value: float
+    sum_price: float
+    prices_C: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """The constraints `rows w ≥ least` in the form that suits SLSQP.
+
+    On the simplex `(a − m) w` is `a w − m`, so a row less its mean asks the same and no longer overlaps with
     `Σ_j w_j = 1`; it is then scaled to a largest entry of ±1, so that one tolerance fits all. A task that all domains
-    serve alike asks nothing; as a constraint it would only repeat the sum and make SLSQP stumble.
+    serve alike asks nothing, nor does a group of all domains; as constraints they would only repeat the sum and make
+    SLSQP stumble.
     """
 
-    varies_T: npt.NDArray[np.bool_]
-    mean_T: FloatArray
-    scale_T: FloatArray
-    rows_TK: FloatArray
-    least_T: FloatArray
+    varies_C: npt.NDArray[np.bool_]
+    mean_C: FloatArray
+    scale_C: FloatArray
+    rows_CK: FloatArray
+    least_C: FloatArray
 
     @classmethod
-    def than(cls, reference_K: FloatArray, normalised_TK: FloatArray) -> "_NoWorse":
-        varies_T = np.ptp(normalised_TK, axis=1) > _FEASIBLE * magnitude(normalised_TK)
-        mean_T = normalised_TK[varies_T].mean(axis=1)
-        centred_TK = normalised_TK[varies_T] - mean_T[:, None]
-        scale_T = magnitude(centred_TK)
-        rows_TK = centred_TK / scale_T[:, None]
-        return cls(varies_T, mean_T, scale_T, rows_TK, rows_TK @ reference_K)
+    def of(cls, held_TK: FloatArray, reference_K: FloatArray, groups: Halfspaces) -> "_Scaled":
+        """Return the constraints `held w ≥ held reference`, and then those of groups."""
+        rows_CK = np.vstack([held_TK, groups.rows_GK])
+        varies_C = np.ptp(rows_CK, axis=1) > _FEASIBLE * magnitude(rows_CK)
+        mean_C = rows_CK[varies_C].mean(axis=1)
+        centred_CK = rows_CK[varies_C] - mean_C[:, None]
+        scale_C = magnitude(centred_CK)
+        scaled_CK = centred_CK / scale_C[:, None]
+        of_tasks = int(varies_C[: len(held_TK)].sum())
+        least_G = (groups.least_G[varies_C[len(held_TK) :]] - mean_C[of_tasks:]) / scale_C[of_tasks:]
+        return cls(varies_C, mean_C, scale_C, scaled_CK, np.concatenate([scaled_CK[:of_tasks] @ reference_K, least_G]))
 
     def prices(self, multipliers: FloatArray) -> tuple[float, FloatArray]:
-        """Return μ and λ for `Σ_j w_j = 1` and `Ŝ w ≥ Ŝ w_reference` from the multipliers of the form above."""
-        gain_prices_T = np.zeros(len(self.varies_T))
-        gain_prices_T[self.varies_T] = np.maximum(multipliers[1:], 0) / self.scale_T
-        return float(multipliers[0] - gain_prices_T[self.varies_T] @ self.mean_T), gain_prices_T
+        """Return μ and λ for `Σ_j w_j = 1` and `rows w ≥ least` from the multipliers of the form above."""
+        prices_C = np.zeros(len(self.varies_C))
+        prices_C[self.varies_C] = np.maximum(multipliers[1:], 0) / self.scale_C
+        return float(multipliers[0] - prices_C[self.varies_C] @ self.mean_C), prices_C
 
 
-def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, no_worse: _NoWorse | None) -> Solution:
+def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _Scaled) -> _Found:
     """Run SLSQP once. The result is inside the box; whether it satisfies the other constraints is to be checked."""
     from scipy.optimize import minimize  # its import takes half a second
 
@@ -114,9 +145,9 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, no_worse: 
     constraints: list[dict[str, Any]] = [
         {"type": "eq", "fun": lambda w_K: w_K.sum() - 1, "jac": lambda w_K: np.ones((1, len(w_K)))}
     ]
-    if no_worse is not None and no_worse.least_T.size:
-        rows_TK, least_T = no_worse.rows_TK, no_worse.least_T
-        constraints.append({"type": "ineq", "fun": lambda w_K: rows_TK @ w_K - least_T, "jac": lambda _: rows_TK})
+    if scaled.least_C.size:
+        rows_CK, least_C = scaled.rows_CK, scaled.least_C
+        constraints.append({"type": "ineq", "fun": lambda w_K: rows_CK @ w_K - least_C, "jac": lambda _: rows_CK})
     result = minimize(
         lambda w_K: objective.value(w_K, KINK),
         start_K,
@@ -127,14 +158,10 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, no_worse: 
         options={"maxiter": 1000, "ftol": 1e-12},
     )
     weights_K = np.clip(result.x, low_K, high_K)
-    sum_price, gain_prices_T = float(result.multipliers[0]), np.zeros(len(objective.normalised_TK))
-    if no_worse is not None:
-        sum_price, gain_prices_T = no_worse.prices(result.multipliers)
-    return Solution(weights_K, objective.value(weights_K), sum_price, gain_prices_T)
+    return _Found(weights_K, objective.value(weights_K), *scaled.prices(result.multipliers))
 
 
-def _is_feasible(weights_K: FloatArray, no_worse: _NoWorse | None) -> bool:
-    """Return whether a mixture inside the box sums to 1 and gains on every task what it must."""
-    if abs(weights_K.sum() - 1) > _FEASIBLE:
-        return False
-    return no_worse is None or bool(np.all(no_worse.rows_TK @ weights_K >= no_worse.least_T - _FEASIBLE))
+def _is_feasible(weights_K: FloatArray, scaled: _Scaled) -> bool:
+    """Return whether a mixture inside the box sums to 1 and satisfies the constraints."""
+    is_mixture = abs(weights_K.sum() - 1) <= _FEASIBLE
+    return is_mixture and bool(np.all(scaled.rows_CK @ weights_K >= scaled.least_C - _FEASIBLE))

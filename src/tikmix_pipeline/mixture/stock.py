@@ -20,7 +20,7 @@ class Stock:
         available: tokens of each domain; its keys are the domains.
         consumed: tokens of each that were trained on so far, repetitions counted.
         chunk_tokens: of the coming chunk.
-        in_force: the mixture that was last trained under; None where nothing tells.
+        in_force: the mixture that was last trained under.
         size_source: how the tokens of each domain are known, where that is not by counting them: `given` or
             `estimated`.
         notes: what a reader should know, in sentences.
@@ -30,7 +30,7 @@ class Stock:
     available: Mapping[str, float]
     consumed: Mapping[str, float]
     chunk_tokens: int
-    in_force: Mapping[str, float] | None = None
+    in_force: Mapping[str, float]
     size_source: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
@@ -62,7 +62,7 @@ class Stock:
         Raises:
             TikmixError: no mixture satisfies them.
         """
-        bounds = mixture_bounds(optimize, self.supplies(), self.chunk_tokens)
-        if anywhere or optimize.max_change is None or self.in_force is None:
+        bounds = mixture_bounds(optimize, self.supplies(), self.chunk_tokens, self.in_force)
+        if anywhere or optimize.max_change is None:
             return bounds
         return within_reach(bounds, self.in_force, optimize.max_change)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from tikmix_pipeline.parameters.base import Names, ParameterGroup
 
@@ -15,7 +15,7 @@ BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax",
 
 _TASKS_OF_PAPER = 9
 
-OF_BOUNDS = {"min_weight", "max_weight", "bounds", "max_epochs", "max_change"}
+OF_BOUNDS = {"min_weight", "max_weight", "bounds", "groups", "pinned", "max_epochs", "max_change"}
 """Parameters of `optimize` that bound the weights."""
 
 
@@ -26,14 +26,21 @@ class DomainBounds(ParameterGroup):
     max: Weight = 1.0
 
 
+class DomainGroup(DomainBounds):
+    """Bounds on the sum of the weights of several domains; groups may overlap."""
+
+    domains: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class OptimizeParameters(ParameterGroup):
     """TiKMiX-D: minimise `α·std(P̂) − β·ΣP̂ − γ·H(w)` within bounds."""
 
     uniformity: NonNegativeFloat = 1.0
     """α, the weight of the spread of the tasks' normalised gains."""
     gain: NonNegativeFloat | Literal["auto"] = "auto"
-    """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 / T: as much of
-    their mean, so that a mixture is as sharp as the paper's whatever the number of tasks."""
+    """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 over the number
+    of targets (tasks, or groups of them): as much of their mean, so that a mixture is as sharp as the paper's whatever
+    that number is."""
     entropy: NonNegativeFloat = 1.0
     """γ, the weight of the mixture's entropy."""
     anchor: Literal["uniform", "current"] = "uniform"
@@ -41,18 +48,43 @@ class OptimizeParameters(ParameterGroup):
     `current`, the mixture in force, makes a decision a step from where training is."""
     pareto: bool = True
     """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
+    task_groups: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """Tasks that count as one target, the mean of their normalised gains weighed by `task_weights`; a task is in one
+    group at most. The Pareto constraint stays one per task."""
+    task_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """How much a task, or a group under its name, counts; 1 where nothing is given. A target of weight 0 is no part of
+    the objective, as if it were not there, and only the Pareto constraint looks at it."""
     min_weight: Weight = 0.0
     max_weight: Weight = 1.0
     bounds: dict[str, DomainBounds] = Field(default_factory=dict)
     """Per domain, tighter than `min_weight` and `max_weight`."""
+    groups: dict[str, DomainGroup] = Field(default_factory=dict)
+    """Bounds on what several domains have together."""
+    pinned: dict[str, Weight | Literal["current"]] = Field(default_factory=dict)
+    """Domains whose weight is decided already: a number, or `current`, that of the mixture in force (of the prior where
+    there is none). All other bounds hold for them too."""
     max_epochs: PositiveFloat = 4.0
     """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
     max_change: Annotated[float, Field(gt=0, le=1)] | None = None
-    """How far a domain's weight may move from the mixture in force; null: any distance."""
+    """How far a domain's weight may move from the mixture in force; null: any distance. Where a pin, a group or another
+    bound asks for more, that goes first."""
 
-    def gain_of(self, tasks: int) -> float:
-        """Return β for so many tasks."""
-        return _TASKS_OF_PAPER / max(tasks, 1) if self.gain == "auto" else self.gain
+    def gain_of(self, targets: int) -> float:
+        """Return β for so many targets."""
+        return _TASKS_OF_PAPER / max(targets, 1) if self.gain == "auto" else self.gain
+
+    @model_validator(mode="after")
+    def _require_one_group_a_task(self) -> "OptimizeParameters":
+        group_of: dict[str, str] = {}
+        for group, tasks in self.task_groups.items():
+            for task in tasks:
+                if task in group_of:
+                    raise ValueError(
+                        f"task_groups: the task '{task}' is listed in '{group_of[task]}' and in '{group}'; a task "
+                        "counts once"
+                    )
+                group_of[task] = group
+        return self
 
 
 class ReweightParameters(ParameterGroup):

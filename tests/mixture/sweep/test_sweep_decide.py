@@ -25,6 +25,7 @@ from tikmix_pipeline.mixture.sweep.goal import Goal
 from tikmix_pipeline.mixture.sweep.modelled import REFERENCE
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
+from tikmix_pipeline.mixture.targets import Targets
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 
 
@@ -72,7 +73,8 @@ def test_the_objective_is_that_of_direct_for_the_same_gains(gain, beta):
     rng = np.random.default_rng(0)
     weights_NK = rng.dirichlet(np.ones(4), size=10)
     parameters = OptimizeParameters(uniformity=0.7, gain=gain, entropy=0.4)
-    goal = Goal("direct", parameters, np.ones(3, dtype=bool))
+    every_task = np.ones(3, dtype=bool)
+    goal = Goal("direct", parameters, every_task, Targets.of(TASKS, every_task, parameters))
     of_direct = Objective(INFLUENCE, 0.7, beta, 0.4)
     values = goal.aggregate(weights_NK @ INFLUENCE.T) + goal.entropy(weights_NK)
     assert values == pytest.approx([of_direct.value(weights_K) for weights_K in weights_NK])

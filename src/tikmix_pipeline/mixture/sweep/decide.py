@@ -1,7 +1,7 @@
 """TiKMiX-M: the mixture that a surrogate of measured responses says is best.
 
     minimise    F(w) = α·std(P̂(w)) − β·Σ_t P̂_t(w) − γ·H(w)       (`sweep.objective: sum`: −Σ_t P̂_t(w))
-    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  P̂(w) ≥ P̂(w_reference) task by task
+    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  groups within their limits,  P̂(w) ≥ P̂(w_reference) task by task
 
 where P̂ is predicted by the surrogate, w_reference is the prior, moved inside the bounds, and the box is the one that
 the candidates were drawn from. This is D's problem with `Ŝ w` replaced; what is not convex any more is searched instead
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy, quoted
 from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 from tikmix_pipeline.mixture.sweep.goal import AGGREGATE
@@ -48,6 +49,7 @@ def solve_surrogate(
     parameters: OptimizeParameters,
     sweep: SweepParameters,
     seed: int,
+    groups: Halfspaces | None = None,
     keep_direct: str | None = None,
     prior_K: FloatArray | None = None,
 ) -> SurrogateDecision:
@@ -63,20 +65,21 @@ def solve_surrogate(
         parameters: α, β, γ and whether the Pareto constraint holds.
         sweep: the objective, and how to search.
         seed: the same seed gives the same mixture.
+        groups: limits on groups of domains, as in `Bounds.halfspaces`; None: there are none.
         keep_direct: why D's mixture is kept whatever the search finds, in a sentence; None where it need not be.
         prior_K: the prior where there is no D. Without either, gains are over the mean of the measured mixtures, and no
             Pareto constraint holds: hardly any mixture does better than that on every target.
     """
     modelled = _anchored(modelled, direct)
     problem = _Problem(predict, modelled, is_known=sweep.response == "influence")
-    anchors = _Anchors.of(direct, prior_K, modelled.measured, box)
+    anchors = _Anchors.of(direct, prior_K, modelled.measured, box, groups)
     least_gain_T = _least_gains(problem, anchors, parameters)
-    found = _search(problem, anchors, box, least_gain_T, sweep, seed)
+    found = _search(problem, anchors, box, groups, least_gain_T, sweep, seed)
     out_of_reach_T = None
     if found.excess > 0 and least_gain_T is not None and anchors.direct_K is not None:
         direct_gain_T = problem.gains(anchors.direct_K[None])[0]
         out_of_reach_T, least_gain_T = direct_gain_T < least_gain_T, np.minimum(direct_gain_T, least_gain_T)
-        found = _search(problem, anchors, box, least_gain_T, sweep, seed)
+        found = _search(problem, anchors, box, groups, least_gain_T, sweep, seed)
     is_no_better = _is_no_better(problem, anchors.direct_K, found, least_gain_T)
     is_kept = anchors.direct_K is not None and (keep_direct is not None or found.excess > 0 or is_no_better)
     notes = (
@@ -105,6 +108,7 @@ class _Anchors:
         prior_K: FloatArray | None,
         responses: Responses,
         box: tuple[FloatArray, FloatArray],
+        groups: Halfspaces | None,
     ) -> "_Anchors":
         if direct is not None:
             prior_K, reference_K, direct_K = (
@@ -113,7 +117,7 @@ class _Anchors:
             return cls(prior_K, reference_K, direct_K)
         stand_in_K: FloatArray = responses.weights_NK.mean(axis=0)
         known_K = stand_in_K if prior_K is None else prior_K
-        return cls(known_K, project(known_K[None], box)[0], None, has_prior=prior_K is not None)
+        return cls(known_K, project(known_K[None], box, groups)[0], None, has_prior=prior_K is not None)
 
 
 def _least_gains(problem: "_Problem", anchors: _Anchors, parameters: OptimizeParameters) -> FloatArray | None:
@@ -126,6 +130,7 @@ def _search(
     problem: "_Problem",
     anchors: _Anchors,
     box: tuple[FloatArray, FloatArray],
+    groups: Halfspaces | None,
     least_gain_T: FloatArray | None,
     sweep: SweepParameters,
     seed: int,
@@ -138,6 +143,7 @@ def _search(
         lambda weights_NK: problem.evaluate(weights_NK, least_gain_T),
         starts_SK,
         box=box,
+        groups=groups,
         parameters=sweep.search,
         seed=seed,
     )
@@ -243,12 +249,8 @@ class _Problem:
         gain_T = self.gains(weights_K[None])[0]
         if self.modelled.is_aggregate:
             return {AGGREGATE: float(-gain_T[0]), "entropy": self._entropy(weights_K)}
-        counting_C = gain_T[self.modelled.goal.counts_T]
-        return {
-            "std": float(counting_C.std()) if counting_C.size else 0.0,
-            "gain": float(counting_C.sum()),
-            "entropy": self._entropy(weights_K),
-        }
+        spread_1, total_1 = self.modelled.goal.terms(gain_T[None])
+        return {"std": float(spread_1[0]), "gain": float(total_1[0]), "entropy": self._entropy(weights_K)}
 
     def _entropy(self, weights_K: FloatArray) -> float:
         anchor_K = self.modelled.goal.anchor_K

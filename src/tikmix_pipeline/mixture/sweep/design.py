@@ -2,6 +2,8 @@
 
 Both draw more than they need, round to 6 decimals, and keep what lies in its box and differs from the rest. Of Latin
 hypercube draws over `[0.5, 2] × w` with 26 domains about one in eight is kept; 256 candidates take about half a second.
+Limits on groups would reject most of what is left, or all where a sum is fixed: what lies in the box but outside them
+is moved to the nearest mixture within both.
 
 Axes: N candidates, K domains.
 """
@@ -14,6 +16,7 @@ import numpy as np
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, quoted, round_to_simplex
+from tikmix_pipeline.mixture.sweep.search import project
 
 _DECIMALS = 6
 _ROUNDED = 1e-6
@@ -193,6 +196,10 @@ class _Pool:
         # a cap is a cap: what rounding may add has to fit in too
         self._low_K = np.where(box[0] > 0, box[0] + _ROUNDED, 0)
         self._high_K = np.where(box[1] < 1, box[1] - _ROUNDED, 1)
+        self._groups = bounds.halfspaces()
+        within = np.where(self.free_K, self._low_K, centre_K), np.where(self.free_K, self._high_K, centre_K)
+        # where the groups ask for all that the caps allow, rounding may miss either by its last decimal
+        self._within = within if self._groups.has_room(within) else box
         self._drawn, self._accepted = 0, 0
         self._below_K = np.zeros(len(centre_K), dtype=np.int64)
         self._above_K = np.zeros(len(centre_K), dtype=np.int64)
@@ -207,7 +214,10 @@ class _Pool:
     def _widen(self) -> str:
         """Say how to give domains room; multiples of no weight are none, so to widen their intervals is no help."""
         low, high = self._advice.parameters
-        widen = f"Lower {low}, raise {high}, or give the domains more room (optimize.max_epochs, optimize.bounds)."
+        widen = (
+            f"Lower {low}, raise {high}, or give the domains more room (optimize.max_epochs, optimize.bounds, "
+            "optimize.groups)."
+        )
         without_K = ~self.free_K & (self._centre_K <= _HELD) & (self._bounds.box()[1] > _HELD)
         if not without_K.any():
             return widen
@@ -254,7 +264,7 @@ class _Pool:
         self._accepted += int(inside_N.sum())
         self._below_K += below_NK.sum(axis=0)
         self._above_K += above_NK.sum(axis=0)
-        for weights_K in draw_NK[inside_N]:
+        for weights_K in project(draw_NK[inside_N], self._within, self._groups):
             if len(self.kept) >= count:
                 return
             rounded_K = round_to_simplex(weights_K, _DECIMALS)

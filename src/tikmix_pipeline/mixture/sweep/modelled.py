@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
 from tikmix_pipeline.mixture.normaliser import normaliser
-from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
+from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture, quoted
 from tikmix_pipeline.mixture.sweep.goal import AGGREGATE, Goal
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
+from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.parameters.sweep import SweepParameters
 
@@ -61,13 +62,16 @@ class Modelled:
             parameters: α, β and γ.
 
         Raises:
-            TikmixError: too few runs came through.
+            TikmixError: too few runs came through, or a table has none of the tasks that `task_weights` or
+                `task_groups` names.
         """
         own = [n for n, run in enumerate(measured.runs) if influence_TK is None or run != REFERENCE]
         if len(own) < _FEWEST:
             raise TikmixError(_too_few(len(own), is_table=influence_TK is None))
         candidates = measured.take(own)
         scale = _scale(candidates, influence_TK, sweep)
+        if influence_TK is None:
+            check_tasks(parameters, measured.targets)
         goal = Goal.of(candidates, scale, sweep, parameters)
         return cls(measured, scale, goal, influence_TK, sweep.target == AGGREGATE)
 
@@ -120,8 +124,26 @@ def _scale(candidates: Responses, influence_TK: FloatArray | None, sweep: SweepP
     return Scale.like_direct(candidates.response_NT, direct_NT)
 
 
+def table_bounds(parameters: OptimizeParameters, responses: Responses, prior_K: FloatArray | None) -> Bounds:
+    """Return the user's bounds on a table's domains; `current` pins to the prior, as nothing is in force.
+
+    Raises:
+        TikmixError: as in `mixture_bounds`, or a domain is pinned to a prior that nobody knows.
+    """
+    pinned = [domain for domain, pin in parameters.pinned.items() if pin == "current"]
+    if pinned and prior_K is None:
+        raise TikmixError(
+            f"optimize.pinned holds {quoted(pinned)} at what is in force, but with tables nothing is, and their prior "
+            "is not known. Give weights, or set tikmix.prior to uniform or to weights of the tables' domains."
+        )
+    prior = None if prior_K is None else dict(zip(responses.domains, prior_K.tolist(), strict=True))
+    return unlimited_bounds(parameters, responses.domains, prior)
+
+
 def covered_box(responses: Responses, bounds: Bounds) -> tuple[FloatArray, FloatArray]:
     """Return the smallest and the largest weight of each domain in any run, inside the bounds.
+
+    Limits on groups stay the bounds' own; the box leaves room within them.
 
     Raises:
         TikmixError: no mixture is both inside the bounds and inside what the runs cover.
@@ -129,10 +151,10 @@ def covered_box(responses: Responses, bounds: Bounds) -> tuple[FloatArray, Float
     least_K, most_K = bounds.box()
     low_K = np.maximum(responses.weights_NK.min(axis=0), least_K)
     high_K = np.minimum(responses.weights_NK.max(axis=0), most_K)
-    if (low_K > high_K).any() or low_K.sum() > 1 or high_K.sum() < 1:
+    if not bounds.halfspaces().has_room((low_K, high_K)):
         raise TikmixError(
-            "No mixture is inside both optimize.bounds (min_weight, max_weight) and what the runs of the tables cover. "
-            "Loosen the bounds: nothing is known of mixtures beyond the runs."
+            "No mixture is inside both optimize.bounds (min_weight, max_weight, groups, pinned) and what the runs of "
+            "the tables cover. Loosen the bounds: nothing is known of mixtures beyond the runs."
         )
     return low_K, high_K
 

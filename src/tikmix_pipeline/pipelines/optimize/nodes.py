@@ -39,7 +39,7 @@ def decide(
     tasks, influence_TK = remembered(influences, run.domains, tikmix)
     bounds = run.bounds(optimize)
     prior_K = check_mixture(prior["weights"], run.domains, "the prior mixture")
-    current_K = check_mixture(run.in_force, run.domains, "the mixture in force") if run.in_force else None
+    current_K = check_mixture(run.in_force, run.domains, "the mixture in force")
     decision = solve_direct(
         influence_TK, prior_K, bounds, optimize, domains=run.domains, tasks=tasks, current_K=current_K
     )

@@ -54,12 +54,13 @@ def record_prior(
 
     tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
     require_supply(optimize, tokens, tikmix.rounds * train.tokens_per_chunk)
+    weights = prior_mixture(tikmix.prior, tokens)
     record = record_mixture(
-        prior_mixture(tikmix.prior, tokens),
+        weights,
         round_number=0,
         strategy="prior",
         decimals=reweight.decimals,
-        stock=Stock(-1, tokens, dict.fromkeys(tokens, 0), train.tokens_per_chunk),
+        stock=Stock(-1, tokens, dict.fromkeys(tokens, 0), train.tokens_per_chunk, weights),
     )
     return record, as_rows(record)
 

@@ -136,6 +136,7 @@ def search_mixture(
     """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
     import numpy as np
 
+    from tikmix_pipeline.mixture.bounds import unlimited_bounds
     from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
     from tikmix_pipeline.mixture.sweep.quality import better_than_additive
 
@@ -150,6 +151,7 @@ def search_mixture(
         modelled=modelled,
         direct=direct,
         box=(low_K, high_K),
+        groups=unlimited_bounds(optimize, modelled.measured.domains).halfspaces(),
         parameters=optimize,
         sweep=sweep,
         seed=seed,
@@ -169,17 +171,19 @@ def search_tables(
     seed: int,
 ) -> tuple[dict[str, Any], Table]:
     """Search the surrogate of a user's tables for the best mixture within what they cover."""
-    from tikmix_pipeline.mixture.bounds import unlimited_bounds
     from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
-    from tikmix_pipeline.mixture.sweep.modelled import covered_box, table_prior
+    from tikmix_pipeline.mixture.sweep.modelled import covered_box, table_bounds, table_prior
 
     modelled = _modelled(ratios, metrics, optimize, sweep, tikmix, ())
+    prior_K = table_prior(tikmix.prior, modelled.measured)
+    bounds = table_bounds(optimize, modelled.measured, prior_K)
     found = solve_surrogate(
         surrogate.predict,
         modelled=modelled,
         direct=None,
-        prior_K=table_prior(tikmix.prior, modelled.measured),
-        box=covered_box(modelled.measured, unlimited_bounds(optimize, modelled.measured.domains)),
+        prior_K=prior_K,
+        box=covered_box(modelled.measured, bounds),
+        groups=bounds.halfspaces(),
         parameters=optimize,
         sweep=sweep,
         seed=seed,

@@ -137,7 +137,7 @@ def take_stock(
         available=available,
         consumed=checkpoint.tokens_read(),
         chunk_tokens=train.tokens_per_chunk,
-        in_force=checkpoint.mixture(),
+        in_force=mixture["weights"],
     ).to_dict()
 
 

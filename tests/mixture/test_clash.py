@@ -1,0 +1,111 @@
+"""Constraints that no mixture satisfies: a minimal set of them is named, with what would make room."""
+
+import math
+import re
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.clash import minimal_clash, refuse_clash
+from tikmix_pipeline.mixture.demands import Supply, demands_of
+from tikmix_pipeline.parameters import OptimizeParameters
+
+
+def demanded(count, chunk=1000, tokens=math.inf, current=None, **given):
+    domains = [f"d{k}" for k in range(count)]
+    parameters = OptimizeParameters.model_validate(given)
+    return demands_of(parameters, dict.fromkeys(domains, Supply(tokens)), chunk, current), domains
+
+
+def refusal(demands, domains):
+    with pytest.raises(TikmixError) as caught:
+        refuse_clash(demands, domains)
+    return str(caught.value)
+
+
+def random_demands(seed, count, number):
+    rng = np.random.default_rng(seed)
+    domains = [f"d{k}" for k in range(count)]
+    given = {"bounds": {}, "pinned": {}, "groups": {}}
+    for g in range(number):
+        members = rng.choice(domains, size=rng.integers(1, count), replace=False).tolist()
+        low, high = sorted(rng.uniform(0, 1, size=2).tolist())
+        given["groups"][f"g{g}"] = {"domains": members, "min": low, "max": high}
+    for domain in domains[: count // 2]:
+        low, high = sorted(rng.uniform(0, 2 / count, size=2).tolist())
+        given["bounds"][domain] = {"min": low, "max": high}
+    given["pinned"][domains[-1]] = float(rng.uniform(0, 2 / count))
+    return demanded(count, tokens=float(rng.uniform(100, 1000)), max_epochs=0.5, **given)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 8), st.integers(1, 6))
+@settings(deadline=None, max_examples=40)
+def test_what_is_named_clashes_and_does_not_without_any_one_of_it(seed, count, number):
+    demands, domains = random_demands(seed, count, number)
+    clash = minimal_clash(demands, domains)
+    named = [demands[u] for u in clash]
+    if not clash:
+        refuse_clash(demands, domains)
+        return
+    assert minimal_clash(named, domains) == [*range(len(named))]
+    for left_out in range(len(named)):
+        assert minimal_clash([*named[:left_out], *named[left_out + 1 :]], domains) == []
+    message = refusal(demands, domains)
+    assert all(demand.parameter in message for demand in named)
+
+
+def test_a_group_that_its_members_bounds_cannot_fill_is_told_with_what_each_would_have_to_be():
+    demands, domains = demanded(
+        4,
+        bounds={"d0": {"max": 0.1}, "d1": {"max": 0.1}, "d2": {"min": 0.05}},
+        groups={"web": {"domains": ["d0", "d1"], "min": 0.3}, "rest": {"domains": ["d2", "d3"], "max": 0.9}},
+    )
+    message = refusal(demands, domains)
+    assert "optimize.groups.web.min = 0.3 (the sum of 'd0', 'd1')" in message
+    assert "lower optimize.groups.web.min from 0.3 to 0.2" in message
+    assert "raise optimize.bounds.d0.max from 0.1 to 0.2" in message
+    assert "d2" not in message
+    assert "rest" not in message
+
+
+def test_the_advice_makes_room():
+    given = {"pinned": {"d0": 0.5, "d1": 0.4}, "groups": {"web": {"domains": ["d2", "d3"], "min": 0.3333333}}}
+    message = refusal(*demanded(4, **given))
+    lowered = float(re.search(r"lower optimize.pinned.d0 from 0.5 to ([\d.]+)", message)[1])
+    refuse_clash(*demanded(4, **given | {"pinned": {"d0": lowered, "d1": 0.4}}))
+
+
+def test_where_no_single_change_is_enough_the_least_of_several_is_told():
+    demands, domains = demanded(
+        3, bounds={"d0": {"min": 0.6, "max": 0.5}, "d1": {"min": 0.3, "max": 0.2}}, max_weight=0.9
+    )
+    message = refusal(demands, domains)
+    assert "No single change makes room; the least that does is to " in message
+    assert "optimize.bounds.d0" in message.split("No single change")[1]
+    assert "optimize.bounds.d1" in message.split("No single change")[1]
+
+
+def test_text_that_was_read_too_often_already_is_told_as_such():
+    demands, domains = demanded(2, tokens=100.0)
+    read = Supply(100.0, consumed=900)
+    demands = demands_of(OptimizeParameters(), dict.fromkeys(domains, read), 1000, None)
+    message = refusal(demands, domains)
+    assert "optimize.max_epochs = 4, which leaves of the next 1000 tokens at most" in message
+    assert "add text" in message
+
+
+def test_a_pin_to_what_is_in_force_clashes_by_its_weight():
+    demands, domains = demanded(3, current={"d0": 0.8}, pinned={"d0": "current"}, bounds={"d0": {"max": 0.5}})
+    assert "optimize.pinned.d0 = 0.8; optimize.bounds.d0.max = 0.5" in refusal(demands, domains)
+
+
+def test_fifty_domains_and_twenty_groups_take_well_under_a_second():
+    demands, domains = random_demands(0, 50, 20)
+    refusal(demands, domains)  # imports SciPy
+    start = time.process_time()
+    refusal(demands, domains)
+    assert time.process_time() - start < 0.5
