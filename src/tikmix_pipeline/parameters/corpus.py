@@ -84,7 +84,7 @@ class FilesSource(ParameterGroup):
 
 
 class HuggingFaceSource(ParameterGroup):
-    """A Hugging Face dataset, by `datasets.load_dataset`; needs the extra `[hf]`.
+    """A Hugging Face dataset, by `datasets.load_dataset`, or a folder of `save_to_disk`; needs the extra `[hf]`.
 
     Local paths and data files are watched for changes. A dataset on the Hub is pinned by `revision` alone: without one,
     a text prepared earlier is used again even when the Hub has a newer version, and preparing it anew may read another.
@@ -133,7 +133,7 @@ class DomainParameters(ParameterGroup):
 
 
 class TaskParameters(ParameterGroup):
-    """One target task: questions with a gold answer."""
+    """One target task: questions with a gold answer, or plain texts."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
     max_items: PositiveInt | None = None
