@@ -179,6 +179,9 @@ class CorpusParameters(ParameterGroup):
     tokenizer: TokenizerParameters = TokenizerParameters()
     max_megabytes: PositiveFloat | None = None
     """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
+    read: Literal["auto", "all", "sample"] = "auto"
+    """How a domain's own files are read: all of them, or at random places as much as its cap needs. `auto` samples what
+    is many times larger than the cap, and datasets that stream from the Hub."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of each domain's text that is held out for evaluation, in whole documents."""
     heldout_max_kilobytes: PositiveInt = 200
