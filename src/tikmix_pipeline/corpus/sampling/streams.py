@@ -106,18 +106,18 @@ def offer_lines(blocks: Iterable[bytes], where: str, field: str, reservoir: Rese
     wanted = reservoir.skip
     is_open = False
     for block in blocks:
-        count = block.count(b"\n")
-        if wanted <= number + count:
-            newlines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
-            while wanted < number + count:
-                row = wanted - number
-                start = int(newlines[row - 1]) + 1 if row else 0
-                line = begun + block[start : int(newlines[row]) + 1]
-                _add_line(line, f"{where}, line {wanted + 1}", position + start - len(begun), field, reservoir)
-                begun = b""
-                wanted += 1 + reservoir.skip
-            if wanted == number + count:
-                begun += block[int(newlines[-1]) + 1 if count else 0 :]
+        # three times as fast as bytes.count where lines are some kB long
+        newlines = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n"))
+        count = len(newlines)
+        while wanted < number + count:
+            row = wanted - number
+            start = int(newlines[row - 1]) + 1 if row else 0
+            line = begun + block[start : int(newlines[row]) + 1]
+            _add_line(line, f"{where}, line {wanted + 1}", position + start - len(begun), field, reservoir)
+            begun = b""
+            wanted += 1 + reservoir.skip
+        if wanted == number + count:
+            begun += block[int(newlines[-1]) + 1 if count else 0 :]
         number += count
         position += len(block)
         is_open = not block.endswith(b"\n")
