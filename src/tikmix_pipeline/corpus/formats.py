@@ -92,7 +92,7 @@ def open_lines(path: Path) -> Iterator[bytes]:
     """
     import pyarrow as pa
 
-    with _complete(path), pa.input_stream(str(path), compression=compression_of(path)) as stream:
+    with complete(path), pa.input_stream(str(path), compression=compression_of(path)) as stream:
         # pyarrow rather than gzip and zstandard: it notices a zstd file that was cut off, which the latter does not
         yield from io.BufferedReader(stream, _STREAM_BUFFER_BYTES)
 
@@ -107,7 +107,7 @@ def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
 
     position = 0
     with (
-        _complete(path),
+        complete(path),
         pa.OSFile(str(path)) as file,
         pa.CompressedInputStream(file, compression_of(path)) as stream,
     ):
@@ -118,7 +118,12 @@ def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _complete(path: Path) -> Iterator[None]:
+def complete(path: Path) -> Iterator[None]:
+    """Name the file in what the system raises in the body.
+
+    Raises:
+        TikmixError: it did.
+    """
     try:
         yield
     except OSError as error:

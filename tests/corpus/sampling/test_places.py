@@ -25,6 +25,15 @@ def test_of_a_file_of_a_terabyte_few_places_are_made(tmp_path: Path):
     assert 0.4e12 < np.mean([place.start for place in places]) < 0.6e12
 
 
+def test_one_tiny_file_does_not_make_places_of_all_others(tmp_path: Path):
+    (tmp_path / "tiny").write_bytes(b"x")
+    with (tmp_path / "large").open("wb") as stream:
+        stream.truncate(10**11)
+    paths = [tmp_path / "large", tmp_path / "tiny"]
+    places = random_places(paths, [4096, 1], limit_bytes=1e6, generator=np.random.default_rng(0))
+    assert len(list(places)) < 5000
+
+
 def test_rows_come_once_each():
     rows = list(random_rows(100_000, limit_bytes=64, generator=np.random.default_rng(0)))
     assert len(rows) == len(set(rows)) == 1025

@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,18 @@ def test_hugging_face_datasets_are_sampled_evenly(
     assert all(len(each.texts) == len(set(each.texts)) for each in samples)
     with pytest.raises(TikmixError, match=f"{path}.*there is no field 'body'; the fields are"):
         sample(datasets_folder, HuggingFaceSource(kind="huggingface", path=path, field="body"))
+
+
+def test_a_dataset_of_local_data_files_is_sampled_as_these_files(domains: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    for builder, ending in (("json", "jsonl.zst"), ("parquet", "parquet")):
+        source = HuggingFaceSource(kind="huggingface", path=builder, data_files=[f"{ending}/*.{ending}"])
+        assert sample(domains, source) == sample(domains, files(f"{ending}/*"))
+        with pytest.raises(TikmixError, match="needs the library `datasets`"):
+            sample(domains, source.model_copy(update={"split": "train[:9]"}))
+    for data_files in ("txt/*", "nowhere/*"):
+        with pytest.raises(TikmixError, match="needs the library `datasets`"):
+            sample(domains, HuggingFaceSource(kind="huggingface", path="json", data_files=data_files))
 
 
 def test_a_stream_is_read_no_further_than_a_multiple_of_the_limit_from_all_its_shards(datasets_folder: Path):

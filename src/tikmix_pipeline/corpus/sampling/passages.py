@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tikmix_pipeline.corpus.formats import complete
 from tikmix_pipeline.corpus.sampling.places import Place, random_places
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, fill
 from tikmix_pipeline.corpus.text import naming
@@ -53,7 +54,7 @@ def decode(data: bytes, path: Path, position: int) -> str:
 
 def _passage(place: Place) -> tuple[bytes, Path, int]:
     first = max(0, place.start - 1)
-    with place.path.open("rb") as stream:
+    with complete(place.path), place.path.open("rb") as stream:
         stream.seek(first)
         data = stream.read(place.end + _REACH_BYTES - first)
     start = _boundary(data, place.start - first) if place.start else 0

@@ -34,8 +34,10 @@ def random_places(
     """
     sizes = [path.stat().st_size for path in files]
     ends = np.cumsum([-(-size // width) for size, width in zip(sizes, widths, strict=True)])
-    wanted = _SPARE * int(limit_bytes / min(widths) + 16) if np.isfinite(limit_bytes) else int(ends[-1])
-    for index in generator.choice(ends[-1], min(int(ends[-1]), wanted), replace=False) if ends[-1] else ():
+    count = int(ends[-1])
+    # by the mean size of a piece: one tiny file must not make places of all the others
+    wanted = _SPARE * (16 + limit_bytes * count / max(1, sum(sizes)))
+    for index in generator.choice(count, int(min(count, wanted)), replace=False) if count else ():
         file = int(np.searchsorted(ends, index, side="right"))
         width, size = widths[file], sizes[file]
         start = width * (int(index) - (int(ends[file - 1]) if file else 0))

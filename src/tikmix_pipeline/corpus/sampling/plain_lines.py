@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tikmix_pipeline.corpus.formats import complete
 from tikmix_pipeline.corpus.records import parse_json_line, text_of
 from tikmix_pipeline.corpus.sampling.places import Place, random_places
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, fill
@@ -48,7 +49,7 @@ def _units(place: Place, field: str) -> Iterator[tuple[str, float]]:
 
 def _lines_beginning_in(place: Place) -> Iterator[tuple[int, bytes]]:
     """Yield (position, line); the last may end behind the place."""
-    with place.path.open("rb") as stream:
+    with complete(place.path), place.path.open("rb") as stream:
         position = place.start
         if position > 0:
             # a line begins here where the byte before is a newline, and else after the next one

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from tikmix_pipeline.corpus.formats import compression_of, format_of
+from tikmix_pipeline.corpus.huggingface import data_files
 from tikmix_pipeline.corpus.sampling.datasets import sample_dataset
 from tikmix_pipeline.corpus.sampling.parquet import sample_parquet
 from tikmix_pipeline.corpus.sampling.passages import sample_plain_text
@@ -16,11 +18,17 @@ from tikmix_pipeline.corpus.sampling.plain_lines import sample_plain_lines
 from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, deal, joined, size_of
 from tikmix_pipeline.corpus.sampling.streams import READING_BUDGET_BYTES, sample_streams
-from tikmix_pipeline.corpus.sources import describe, matching_files, read_source
+from tikmix_pipeline.corpus.sources import describe, files_below, matching_files, read_source
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import FilesSource, HuggingFaceSource, Source
 
 _Sampler = Callable[..., Sampled]
+
+_BUILDERS: dict[str, Literal["jsonl", "parquet"]] = {"json": "jsonl", "parquet": "parquet"}
+_ENDINGS = {
+    "jsonl": tuple(f"{name}{compression}" for name in (".jsonl", ".ndjson") for compression in ("", ".gz", ".zst")),
+    "parquet": (".parquet",),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -54,6 +62,7 @@ def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, li
     Raises:
         TikmixError: a source is missing or holds no text, or what was drawn of it is damaged.
     """
+    sources = [of_files for source in sources for of_files in _as_files(source, root)]
     others = (_of_other(source, root, downloads) for source in sources if not isinstance(source, FilesSource))
     drawn: list[Sampled] = []
     for part in sorted({*_of_files(sources, root), *others}):
@@ -64,6 +73,20 @@ def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, li
         # each is drawn as if it were alone: only then is it known how much text it has, to deal the limit by
         drawn = deal([*drawn, sampled], limit_bytes)
     return joined(drawn)
+
+
+def _as_files(source: Source, root: Path) -> list[Source]:
+    """Return the files that a dataset of local data files stands for, since files can be entered anywhere."""
+    kind = _BUILDERS.get(source.path) if isinstance(source, HuggingFaceSource) else None
+    if not isinstance(source, HuggingFaceSource) or kind is None or source.split != "train":
+        return [source]
+    names = data_files(source)
+    local = [path for name in names for path in files_below(name, root)]
+    is_all = bool(names) and all(files_below(name, root) for name in names)
+    # another ending may be that of one JSON array, or of a compression that the builder alone knows
+    if not is_all or not all(path.name.lower().endswith(_ENDINGS[kind]) for path in local):
+        return [source]
+    return [FilesSource(kind="files", path=name, format=kind, field=source.field) for name in names]
 
 
 def _of_files(sources: Sequence[Source], root: Path) -> Iterator[_Part]:
