@@ -101,7 +101,8 @@ def test_a_domain_may_lift_the_cap_and_each_one_cut_is_logged(tmp_path: Path, ca
         report = prepare(tmp_path, domains=own, max_megabytes=0.005, heldout_fraction=0.2).sources["domains"]
     assert report["verse"]["documents"] == 40
     size = report["prose"]["bytes"] / 1e6
-    assert caplog.messages == [f"corpus.domains.prose: kept {size:.3g} MB (corpus.max_megabytes)"]
+    kept = [message for message in caplog.messages if "kept" in message]
+    assert kept == [f"corpus.domains.prose: kept {size:.3g} MB (corpus.max_megabytes)"]
 
 
 def test_a_contiguous_domain_keeps_its_order_and_holds_out_neighbours(tmp_path: Path):

@@ -63,6 +63,14 @@ def test_records_come_with_all_their_fields(folder: Path, path: str):
     assert records(files(path), folder) == ROWS
 
 
+@pytest.mark.parametrize("path", ["*.txt", "rows.jsonl", "rows.parquet"])
+def test_plain_texts_are_records_of_a_task(folder: Path, path: str):
+    assert [record["text"] for record in records(files(path), folder)] == TEXTS
+    rows = [{"body": text} for text in TEXTS]
+    write_jsonl(folder / "body.jsonl", rows)
+    assert records(files("body.jsonl", field="body"), folder) == [{"body": text, "text": text} for text in TEXTS]
+
+
 def test_a_glob_reads_files_in_the_order_of_their_names(tmp_path: Path):
     write_jsonl(tmp_path / "b" / "2.jsonl", [{"text": "second"}])
     write_jsonl(tmp_path / "a" / "deep" / "1.jsonl", [{"text": "first"}])
@@ -204,6 +212,23 @@ def dataset_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_hugging_face_dataset_is_read(dataset_folder: Path, streaming: bool):
     assert read(huggingface(streaming=streaming), dataset_folder) == TEXTS
     assert records(huggingface(streaming=streaming), dataset_folder) == ROWS
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_saved_hugging_face_dataset_is_read(dataset_folder: Path, streaming: bool):
+    import datasets
+
+    datasets.disable_progress_bars()
+    saved = datasets.Dataset.from_list(ROWS)
+    saved.save_to_disk(str(dataset_folder / "one"))
+    datasets.DatasetDict({"train": saved.select([0]), "test": saved}).save_to_disk(str(dataset_folder / "splits"))
+    assert read(huggingface(path="one", streaming=streaming), dataset_folder) == TEXTS
+    assert records(huggingface(path="splits", split="test", streaming=streaming), dataset_folder) == ROWS
+    with pytest.raises(TikmixError, match="splits has no split 'tset'; its splits are train, test"):
+        read(huggingface(path="splits", split="tset"), dataset_folder)
+    (dataset_folder / "one" / "state.json").write_text("{}")
+    with pytest.raises(TikmixError, match=r"datasets.load_from_disk\('one'\) failed"):
+        read(huggingface(path="one"), dataset_folder)
 
 
 @pytest.mark.parametrize("data_files", ["rows.jsonl", ["rows.jsonl"]])

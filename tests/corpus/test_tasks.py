@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def test_a_passage_stands_before_the_question():
         ({"question": "What?", "options": "a, b", "answer": "A. a"}, r"names none of the options \(none found\)"),
         ({"question": "What?", "anser": "a"}, r"no field 'answer'; .*Did you mean 'anser'\?"),
         ({"question": "What?", "options": "A. a\nB. b", "answer": "Both"}, "names none of the options A, B"),
+        ({"body": "a"}, "or is a plain text in 'text' or in the source's `field`; this record's fields are 'body'"),
+        ({"text": " \n"}, "the text is empty"),
         ({"question": " ", "answer": "a"}, "needs a question and an answer that are not empty"),
         ({"question": "What?", "answer": ["a"]}, "the field 'answer' holds list, expected text"),
     ],
@@ -69,6 +72,25 @@ def test_a_passage_stands_before_the_question():
 def test_a_record_that_is_no_item_is_refused_by_its_place(record: dict[str, Any], message: str):
     with pytest.raises(TikmixError, match=f"tasks, line 1: .*{message}"):
         parse_item(record, "tasks, line 1")
+
+
+def test_a_plain_text_is_an_item_that_is_all_answer():
+    item = parse(text=" Once upon a time. ", id=3)
+    assert item == Item("", "Once upon a time.")
+    assert (item.prompt, item.completion, item.text, item.group) == ("", *3 * ["Once upon a time."])
+    (tokens,) = tokenise_items([item], TOKENIZER)
+    assert tokens.question_ids == [TOKENIZER.end_of_text_id]
+    assert TOKENIZER.backend.decode(tokens.answer_ids) == item.answer
+    assert tokens.answer_bytes == tokens.text_bytes == len(item.answer)
+    answer, text = (
+        item_batches([tokens], context=256, batch_size=1, loss=loss, pad_id=0)[0] for loss in ("answer", "text")
+    )
+    assert (answer.loss_BS == text.loss_BS).all()
+
+
+def test_plain_texts_are_dealt_to_both_halves():
+    halves = split_items([Item("", random_text(seed)) for seed in range(8)], max_items=None, seed=0)
+    assert [len(halves[half]) for half in HALVES] == [4, 4]
 
 
 def test_items_are_read_once_each():
@@ -161,9 +183,11 @@ def test_long_questions_lose_their_beginning():
     assert batch.loss_tokens == 3
 
 
-def test_of_an_answer_longer_than_the_context_the_beginning_is_scored():
+def test_of_an_answer_longer_than_the_context_the_beginning_is_scored(caplog: pytest.LogCaptureFixture):
     item = item_of(5, 9)
-    (batch,) = item_batches([item], context=7, batch_size=1, loss="answer", pad_id=0)
+    with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
+        (batch,) = item_batches([item], context=7, batch_size=1, loss="answer", pad_id=0)
+    assert caplog.messages == ["1 of 1 answers or texts are cut to their first 7 tokens"]
     assert batch.tokens_BS.tolist() == [[item.question_ids[-1], *item.answer_ids[:7]]]
     assert batch.loss_BS.tolist() == [[False] + 7 * [True]]
 

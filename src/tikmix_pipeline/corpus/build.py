@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
-from tikmix_pipeline.corpus.documents import Document, Sample, sample_by_hash, sample_first, trim
+from tikmix_pipeline.corpus.documents import Document, Sample, trim
 from tikmix_pipeline.corpus.fetch import check_clients, fetch_package
 from tikmix_pipeline.corpus.ngrams import forget_words
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap, unchecked_row
 from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.corpus.readers.registry import READERS
+from tikmix_pipeline.corpus.reading import limit_bytes, read_domain
 from tikmix_pipeline.corpus.records import missing_field
-from tikmix_pipeline.corpus.sources import about, matching_files, read_records, read_source
+from tikmix_pipeline.corpus.sources import about, matching_files, read_records
 from tikmix_pipeline.corpus.split import split_documents
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
@@ -35,9 +36,6 @@ from tikmix_pipeline.parameters.corpus import (
 from tikmix_pipeline.progress import progress_bar
 
 __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "prepare_text", "write_corpus"]
-
-# near-duplicate removal needs something to remove: a capped domain is read to this multiple of its cap
-_SPARE = 2.0
 
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -
 def _prepare(parameters: CorpusParameters, root: Path, downloads: Path) -> PreparedText:
     items = {name: _read_task(name, task, parameters, root, downloads) for name, task in parameters.tasks.items()}
     samples = {
-        name: _read_domain(name, domain, parameters, root, downloads)
+        name: read_domain(name, domain, parameters, root=root, downloads=downloads)
         for name, domain in parameters.domains.items()
         if not is_pretokenised(domain)
     }
@@ -133,6 +131,11 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
                     raise TikmixError(f"reader: {missing_field(source.reader, list(READERS))}")
                 if isinstance(source, ShardsSource):
                     matching_files(source.path, root)
+            if parameters.read == "sample" and kinds == {False} and math.isinf(limit_bytes(domain, parameters)):
+                raise TikmixError(
+                    "corpus.read is `sample`, but how much to sample is not said. Set corpus.max_megabytes or the "
+                    "domain's own max_megabytes, or set corpus.read to `all`."
+                )
     for name, task in parameters.tasks.items():
         with about(f"corpus.tasks.{name}"):
             for source in task.sources:
@@ -175,35 +178,10 @@ def _read_task(
         return split_items(read_items(records), max_items=task.max_items, seed=parameters.seed)
 
 
-def _read_domain(
-    name: str, domain: DomainParameters, parameters: CorpusParameters, root: Path, downloads: Path
-) -> Sample:
-    limit = _limit_bytes(domain, parameters)
-    if parameters.near_duplicates.enabled and not domain.contiguous_split:
-        limit *= _SPARE
-    with about(f"corpus.domains.{name}"), progress_bar(f"read {name}", None, "document") as bar:
-        texts = itertools.chain.from_iterable(
-            read_source(source, root=root, downloads=downloads) for source in domain.sources
-        )
-        pick = sample_first if domain.contiguous_split else sample_by_hash
-        return pick(_counted(texts, bar), limit, parameters.seed)
-
-
-def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
-    for text in texts:
-        bar.update()
-        yield text
-
-
-def _limit_bytes(domain: DomainParameters, parameters: CorpusParameters) -> float:
-    megabytes = domain.max_megabytes or parameters.max_megabytes
-    return math.inf if megabytes is None else megabytes * 1e6
-
-
 def _capped(name: str, documents: list[Document], parameters: CorpusParameters, *, is_cut: bool) -> list[Document]:
     """Trim a domain to its cap, and say so where that, or the sample before, left text out."""
     domain = parameters.domains[name]
-    kept = trim(documents, _limit_bytes(domain, parameters))
+    kept = trim(documents, limit_bytes(domain, parameters))
     if is_cut or len(kept) < len(documents):
         parameter = f"corpus.domains.{name}.max_megabytes" if domain.max_megabytes else "corpus.max_megabytes"
         size = sum(document.size for document in kept)
@@ -256,6 +234,8 @@ def _provenance(
         if name in samples:
             kept = [*overlap.training[name], *overlap.heldout[name]]
             domains[name] |= {
+                "sampled": samples[name].is_sampled,
+                "total_bytes": round(samples[name].total_bytes),
                 "documents_read": samples[name].documents_read,
                 "exact_duplicates": samples[name].exact_duplicates,
                 "documents_sampled": len(samples[name].documents),

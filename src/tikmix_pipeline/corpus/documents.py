@@ -53,14 +53,18 @@ class Sample:
     Attributes:
         documents: unique documents within the cap.
         documents_read: documents looked at.
+        total_bytes: UTF-8 bytes of all documents read; where these are a sample, an estimate of the whole domain's.
         exact_duplicates: how many of them repeated one of `documents`.
         is_cut: whether the cap is known to have left documents out.
+        is_sampled: whether the domain was read at random places instead of whole.
     """
 
     documents: list[Document]
     documents_read: int = 0
+    total_bytes: float = 0
     exact_duplicates: int = 0
     is_cut: bool = False
+    is_sampled: bool = False
 
 
 def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
@@ -77,6 +81,7 @@ def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sampl
     for text in texts:
         document = Document.of(text, seed)
         sample.documents_read += 1
+        sample.total_bytes += document.size
         if document.sample_key >= threshold:
             continue
         if document.sample_key in copies:
@@ -103,6 +108,7 @@ def sample_first(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
     for text in texts:
         document = Document.of(text, seed)
         sample.documents_read += 1
+        sample.total_bytes += document.size
         if document.sample_key in seen:
             sample.exact_duplicates += 1
             continue

@@ -58,17 +58,30 @@ def read_json_lines(lines: Iterable[bytes], where: str) -> Iterator[Record]:
     for number, line in enumerate(lines, start=1):
         place = f"{where}, line {number}"
         if line.strip():
-            try:
-                record = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise TikmixError(
-                    f"{place} is not UTF-8: byte {offset + error.start} of the text is 0x{line[error.start]:02x}. "
-                    "Convert the file to UTF-8."
-                ) from error
-            except ValueError as error:
-                raise TikmixError(f"{place} is not valid JSON: {error}.") from error
-            yield place, record
+            yield place, parse_json_line(line, place, offset)
         offset += len(line)
+
+
+def parse_json_line(line: bytes, place: str, offset: int) -> Any:
+    """Return the record of one line.
+
+    Args:
+        line: not of white space alone.
+        place: what it is called in errors.
+        offset: the byte of the text that it begins at.
+
+    Raises:
+        TikmixError: the line is not UTF-8, or not JSON.
+    """
+    try:
+        return json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise TikmixError(
+            f"{place} is not UTF-8: byte {offset + error.start} of the text is 0x{line[error.start]:02x}. "
+            "Convert the file to UTF-8."
+        ) from error
+    except ValueError as error:
+        raise TikmixError(f"{place} is not valid JSON: {error}.") from error
 
 
 def json_object(data: bytes, name: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Target tasks: questions with a gold answer, read from records and tokenised for scoring.
 
 An item is scored as the text "question answer": the loss is taken over the answer's tokens alone, or over all of them.
-Question and answer are tokenised apart, so the answer's tokens are a suffix whatever the tokenizer would merge.
+Question and answer are tokenised apart, so the answer's tokens are a suffix whatever the tokenizer would merge. A plain
+text is an item that is all answer: it follows the end-of-text token, as a training document does.
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +23,8 @@ from tikmix_pipeline.errors import TikmixError
 Half = Literal["query", "evaluation"]
 HALVES: tuple[Half, Half] = ("query", "evaluation")
 
+_logger = logging.getLogger(__name__)
+
 # an option begins where a line starts with its letter: options may themselves hold newlines
 _OPTION_START = re.compile(r"^(?=[A-Z]\. )", re.MULTILINE)
 _OPTION = re.compile(r"([A-Z])\. (.*)", re.DOTALL)
@@ -29,11 +33,11 @@ _GOLD_LETTER = re.compile(r"([A-Z])(?:\.(?:\s.*)?)?\Z", re.DOTALL)
 
 @dataclass(frozen=True)
 class Item:
-    """One question with its gold answer.
+    """One question with its gold answer, or a plain text.
 
     Attributes:
-        question: the bare question.
-        answer: the gold answer's text, without an option's letter.
+        question: the bare question; empty where the item is a plain text.
+        answer: the gold answer's text, without an option's letter; of a plain text, all of it.
         passage: the text the question is about; empty where there is none.
     """
 
@@ -43,35 +47,39 @@ class Item:
 
     @property
     def prompt(self) -> str:
-        """What the model is given."""
+        """What the model is given; nothing where the item is a plain text."""
+        if not self.question:
+            return ""
         passage = f"{self.passage}\n" if self.passage else ""
         return f"{passage}Question: {self.question}\nAnswer:"
 
     @property
     def completion(self) -> str:
         """What the model is to continue with."""
-        return f" {self.answer}"
+        return f" {self.answer}" if self.question else self.answer
 
     @property
     def text(self) -> str:
         """The item's own words, without those of the prompt; what contamination is looked up by."""
-        return f"{self.passage}\n{self.question} {self.answer}"
+        return f"{self.passage}\n{self.question} {self.answer}" if self.question else self.answer
 
     @property
     def group(self) -> str:
         """Items of one group must stay in one half: questions about one passage, or one question asked twice."""
-        return self.passage or self.question
+        return self.passage or self.question or self.answer
 
 
 def parse_item(record: Any, where: str) -> Item:
     """Read an item from a record with `question`, `answer` and, where there are any, `options` and `passage`.
 
     With `options` ("A. ...", one after the other in a text), the answer names one by its letter. Without, the answer
-    is a text.
+    is a text. A record that has neither question nor answer is a plain text, in `text`.
 
     Raises:
         TikmixError: a field is missing, or the answer's letter is none of the options'.
     """
+    if isinstance(record, dict) and not {"question", "answer"} & set(record):
+        return _plain_text(record, where)
     question = text_of(record, "question", where).strip()
     answer = text_of(record, "answer", where).strip()
     if record.get("options"):
@@ -80,6 +88,18 @@ def parse_item(record: Any, where: str) -> Item:
     if not question or not answer:
         raise TikmixError(f"{where}: an item needs a question and an answer that are not empty.")
     return Item(question, answer, passage)
+
+
+def _plain_text(record: dict[str, Any], where: str) -> Item:
+    if "text" not in record:
+        raise TikmixError(
+            f"{where}: an item has the fields 'question' and 'answer', or is a plain text in 'text' or in the source's "
+            f"`field`; this record's fields are {', '.join(map(repr, record)) or 'none'}."
+        )
+    text = text_of(record, "text", where).strip()
+    if not text:
+        raise TikmixError(f"{where}: the text is empty. Drop the record, or give it a text.")
+    return Item("", text)
 
 
 def _gold_option(options: str, answer: str, where: str) -> str:
@@ -267,6 +287,9 @@ def item_batches(
         pad_id: fills the sequences up; carries no loss.
     """
     ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
+    cut = sum(len(item.answer_ids) > context for item in items)
+    if cut:
+        _logger.info("%d of %d answers or texts are cut to their first %d tokens", cut, len(items), context)
     return [
         _item_batch(ordered[start : start + batch_size], context, loss, pad_id)
         for start in range(0, len(ordered), batch_size)

@@ -84,7 +84,7 @@ class FilesSource(ParameterGroup):
 
 
 class HuggingFaceSource(ParameterGroup):
-    """A Hugging Face dataset, by `datasets.load_dataset`; needs the extra `[hf]`.
+    """A Hugging Face dataset, by `datasets.load_dataset`, or a folder of `save_to_disk`; needs the extra `[hf]`.
 
     Local paths and data files are watched for changes. A dataset on the Hub is pinned by `revision` alone: without one,
     a text prepared earlier is used again even when the Hub has a newer version, and preparing it anew may read another.
@@ -133,7 +133,7 @@ class DomainParameters(ParameterGroup):
 
 
 class TaskParameters(ParameterGroup):
-    """One target task: questions with a gold answer."""
+    """One target task: questions with a gold answer, or plain texts."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
     max_items: PositiveInt | None = None
@@ -179,6 +179,9 @@ class CorpusParameters(ParameterGroup):
     tokenizer: TokenizerParameters = TokenizerParameters()
     max_megabytes: PositiveFloat | None = None
     """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
+    read: Literal["auto", "all", "sample"] = "auto"
+    """How a domain's own files are read: all of them, or at random places as much as its cap needs. `auto` samples what
+    is many times larger than the cap, and datasets that stream from the Hub."""
     heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Share of each domain's text that is held out for evaluation, in whole documents."""
     heldout_max_kilobytes: PositiveInt = 200

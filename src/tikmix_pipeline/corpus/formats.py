@@ -1,0 +1,166 @@
+"""Local files by format: JSON lines, Parquet and text, the first and the last also compressed."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.corpus.records import Record, missing_field, read_json_lines, text_of
+from tikmix_pipeline.corpus.text import naming
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.corpus import FilesSource
+
+_STREAM_BUFFER_BYTES = 1 << 20
+_BLOCK_BYTES = 4 << 20
+_COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+}
+
+
+def format_of(path: Path, source: FilesSource) -> str:
+    """Return `jsonl`, `parquet` or `text`.
+
+    Raises:
+        TikmixError: the source leaves it to the file's ending, which tells none.
+    """
+    if source.format != "auto":
+        return source.format
+    suffix = (path.with_suffix("") if compression_of(path) else path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise TikmixError(
+            f"{path}: its ending tells no format (known: {', '.join(_FORMATS)}, each also with .gz or .zst). Set the "
+            "source's `format`."
+        )
+    return _FORMATS[suffix]
+
+
+def compression_of(path: Path) -> str | None:
+    """Return what pyarrow calls the compression that a file's ending tells."""
+    return _COMPRESSIONS.get(path.suffix.lower())
+
+
+def file_texts(path: Path, source: FilesSource) -> Iterator[str]:
+    """Yield the documents of one file; a text file is one.
+
+    Raises:
+        TikmixError: the file is damaged, or holds something other than documents.
+    """
+    match format_of(path, source):
+        case "parquet":
+            for place, record in parquet_records(path, source.field):
+                yield text_of(record, source.field, place)
+        case "jsonl":
+            for place, record in read_json_lines(open_lines(path), str(path)):
+                yield text_of(record, source.field, place)
+        case _:
+            yield _whole_text(path)
+
+
+def file_records(path: Path, source: FilesSource) -> Iterator[Record]:
+    """Yield the records of one file with all their fields; of a text file, one whose field is its text.
+
+    Raises:
+        TikmixError: the file is damaged, or holds something other than records.
+    """
+    match format_of(path, source):
+        case "parquet":
+            yield from parquet_records(path, None)
+        case "jsonl":
+            yield from read_json_lines(open_lines(path), str(path))
+        case _:
+            yield str(path), {source.field: _whole_text(path)}
+
+
+def _whole_text(path: Path) -> str:
+    with naming(str(path)):
+        return b"".join(open_lines(path)).decode("utf-8")
+
+
+def open_lines(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines, decompressed by its ending.
+
+    Raises:
+        TikmixError: the file cannot be read to its end.
+    """
+    import pyarrow as pa
+
+    with complete(path), pa.input_stream(str(path), compression=compression_of(path)) as stream:
+        # pyarrow rather than gzip and zstandard: it notices a zstd file that was cut off, which the latter does not
+        yield from io.BufferedReader(stream, _STREAM_BUFFER_BYTES)
+
+
+def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
+    """Yield a compressed file's content in blocks of up to 4 MiB; `bar` counts the bytes read from disk.
+
+    Raises:
+        TikmixError: the file cannot be read to its end.
+    """
+    import pyarrow as pa
+
+    position = 0
+    with (
+        complete(path),
+        pa.OSFile(str(path)) as file,
+        pa.CompressedInputStream(file, compression_of(path)) as stream,
+    ):
+        while block := stream.read(_BLOCK_BYTES):
+            bar.update(file.tell() - position)
+            position = file.tell()
+            yield block
+
+
+@contextlib.contextmanager
+def complete(path: Path) -> Iterator[None]:
+    """Name the file in what the system raises in the body.
+
+    Raises:
+        TikmixError: it did.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TikmixError(f"{path} cannot be read to its end ({error}). Copy or download it again.") from error
+
+
+@contextlib.contextmanager
+def parquet_file(path: Path, field: str | None) -> Iterator[Any]:
+    """Open a Parquet file; what is wrong with it, in the body too, is told by its name.
+
+    Columns are read through a buffer, since a row group may be larger than memory.
+
+    Raises:
+        TikmixError: the file is damaged or, with `field`, has no such column.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, buffer_size=_STREAM_BUFFER_BYTES) as file:
+            names = file.schema_arrow.names
+            if field is not None and field not in names:
+                raise TikmixError(f"{path}: {missing_field(field, names)}")
+            yield file
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TikmixError(f"{path} is no complete Parquet file ({error}). Copy or write it again.") from error
+
+
+def parquet_records(path: Path, field: str | None) -> Iterator[Record]:
+    """Yield rows of a Parquet file; with `field`, only that column is read.
+
+    Raises:
+        TikmixError: the file is damaged or, with `field`, has no such column.
+    """
+    row = 0
+    with parquet_file(path, field) as file:
+        for batch in file.iter_batches(columns=None if field is None else [field]):
+            for record in batch.to_pylist():
+                yield f"{path}, row {row}", record
+                row += 1

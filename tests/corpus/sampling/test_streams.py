@@ -1,0 +1,105 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sampling_examples import TEXTS, files, json_lines, write_shard
+
+from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
+from tikmix_pipeline.corpus.sampling.sources import sample_sources
+from tikmix_pipeline.corpus.sampling.streams import ENOUGH_SHARDS, chosen_shards, offer_lines, sample_streams
+
+DATA = json_lines(TEXTS)
+
+
+def offered(data: bytes, block_bytes: int, limit: float, seed: int = 0) -> tuple[Reservoir, tuple[int, int]]:
+    reservoir = Reservoir(limit, np.random.default_rng(seed))
+    blocks = (data[start : start + block_bytes] for start in range(0, len(data), block_bytes))
+    return reservoir, offer_lines(blocks, "rows", "text", reservoir)
+
+
+@pytest.mark.parametrize("limit", [5000, 1e6])
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_the_sample_does_not_depend_on_where_blocks_end(limit: float, end: bytes):
+    data = DATA.removesuffix(b"\n") + end
+    first, counts = offered(data, len(data), limit)
+    assert counts == (len(TEXTS), len(data))
+    for block_bytes in (1, 7, 100, 1000, 20_001):
+        other, other_counts = offered(data, block_bytes, limit)
+        assert (other.texts, other_counts, other.skip) == (first.texts, counts, first.skip)
+    if limit > len(data):
+        assert sorted(first.texts) == TEXTS
+
+
+def test_the_count_goes_on_from_one_file_to_the_next():
+    whole = Reservoir(3000, np.random.default_rng(5))
+    offer_lines([DATA], "rows", "text", whole)
+    parts = Reservoir(3000, np.random.default_rng(5))
+    lines = DATA.splitlines(keepends=True)
+    for start in range(0, len(lines), 17):
+        assert offer_lines([b"".join(lines[start : start + 17])], "rows", "text", parts)[0] == len(
+            lines[start : start + 17]
+        )
+    assert parts.texts == whole.texts
+
+
+class Block(bytes):
+    """Counts how many of its kind are alive."""
+
+    alive = most = 0
+
+    def __init__(self, _: bytes):
+        Block.alive += 1
+        Block.most = max(Block.most, Block.alive)
+
+    def __del__(self) -> None:
+        Block.alive -= 1
+
+
+def test_blocks_are_not_held():
+    def blocks() -> Iterator[bytes]:
+        for _ in range(50):
+            yield Block(DATA)
+
+    reservoir = Reservoir(2000, np.random.default_rng(0))
+    assert offer_lines(blocks(), "rows", "text", reservoir)[0] == 50 * len(TEXTS)
+    assert Block.most <= 2
+    assert sum(len(text.encode()) for text in reservoir.texts) <= 2000
+
+
+def test_shards_are_chosen_until_they_are_enough_or_the_budget_is_spent():
+    generator = np.random.default_rng(0)
+    sizes = [100] * 200
+    assert len(chosen_shards(sizes, limit_bytes=10, budget_bytes=1e9, generator=generator)) == ENOUGH_SHARDS
+    assert len(chosen_shards(sizes, limit_bytes=500, budget_bytes=1e9, generator=generator)) == 80
+    assert len(chosen_shards(sizes, limit_bytes=500, budget_bytes=750, generator=generator)) == 7
+    assert len(chosen_shards(sizes, limit_bytes=500, budget_bytes=7, generator=generator)) == 1
+    assert sorted(chosen_shards([3, 4], limit_bytes=99, budget_bytes=9, generator=generator)) == [0, 1]
+    counts = np.zeros(50)
+    for seed in range(400):
+        counts[chosen_shards([9] * 50, limit_bytes=1, budget_bytes=90, generator=np.random.default_rng(seed))] += 1
+    assert counts == pytest.approx(50 * [80], abs=40)
+
+
+def test_a_budget_leaves_shards_out_and_the_size_is_still_that_of_all(tmp_path: Path):
+    paths = [write_shard(tmp_path / f"{row:02d}.jsonl.zst", TEXTS) for row in range(20)]
+    budget = 5.5 * paths[0].stat().st_size
+    sampled = sample_streams(paths, "text", limit_bytes=4000, budget_bytes=budget, generator=np.random.default_rng(0))
+    assert sampled.documents_seen == 5 * len(TEXTS)
+    assert sampled.total_bytes == pytest.approx(20 * sum(len(text.encode()) for text in TEXTS), rel=0.01)
+
+
+def test_many_shards_are_estimated_from_those_that_were_read(tmp_path: Path):
+    """Shards of unlike sizes, of which 32 are read, and half of whose bytes are other fields."""
+    import zstandard
+
+    total = 0
+    for row in range(80):
+        texts = [f"{row} {number} " + "word " * (1 + row % 4) * 10 for number in range(10 + row % 7)]
+        total += sum(map(len, texts))
+        (tmp_path / f"{row}.jsonl.zst").write_bytes(zstandard.compress(json_lines(texts, id="x" * 60)))
+    estimates = [
+        sample_sources([files("*.zst")], root=tmp_path, downloads=tmp_path, limit_bytes=3000, seed=seed).total_bytes
+        for seed in range(10)
+    ]
+    assert np.mean(estimates) == pytest.approx(total, rel=0.06)
