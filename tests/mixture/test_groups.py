@@ -155,7 +155,13 @@ def test_a_pin_is_told_as_what_holds_its_domain_also_where_it_is_zero():
     held = {binding.name: (binding.reason, binding.parameter) for binding in decision.binding}
     assert held["d1"] == ("user", "optimize.pinned.d1")
     assert held["d2"] == ("user", "optimize.pinned.d2")
-    assert domain_rows(decision)[2]["held_by"] == "at least 0.3 (optimize.pinned.d2)"
+    assert domain_rows(decision)[2]["held_by"] == "pinned to 0.3 (optimize.pinned.d2)"
+
+
+def test_where_every_domain_is_pinned_there_is_one_mixture():
+    decision = solve(INFLUENCE, pinned={"d0": 0.1, "d1": 0.2, "d2": 0.3, "d3": 0.4})
+    assert decision.weights_K == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-12)
+    assert decision.optimality_gap <= 1e-9
 
 
 def test_pins_and_groups_go_before_the_largest_change():

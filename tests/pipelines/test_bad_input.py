@@ -32,6 +32,8 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
         ({"tikmix": {"prior": {"code": 0.5, "pros": 0.5}}}, "Did you mean 'prose'?"),
         ({"optimize": {"bounds": {"vers": {"max": 0.5}}}}, "Did you mean 'verse'?"),
         ({"optimize": {"max_weight": 0.3}}, "optimize.max_weight = 0.3 for 3 domains"),
+        ({"optimize": {"groups": {"text": {"domains": ["prose", "vers"]}}}}, "Did you mean 'verse'?"),
+        ({"optimize": {"task_weights": {"quizz": 2.0}}}, "optimize.task_weights names 'quizz'"),
         ({"train": {"decay_tokens": 10_000}}, "are longer than the whole run"),
         ({"model": {"preset": "llama-tinny"}}, "did you mean 'llama-tiny'?"),
         ({"model": {"checkpoint": "nowhere"}}, "nowhere holds no config.json"),

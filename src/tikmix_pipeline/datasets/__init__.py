@@ -5,6 +5,7 @@ from tikmix_pipeline.datasets.artifacts import (
     FigureDataset,
     FolderDataset,
     JsonDataset,
+    PageDataset,
     TableDataset,
     TextDataset,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "FolderPathDataset",
     "JsonDataset",
     "MixtureRowsDataset",
+    "PageDataset",
     "ResumePoint",
     "ResumePointDataset",
     "RoundRowsDataset",

@@ -14,7 +14,7 @@ from kedro.io import AbstractDataset
 
 from tikmix_pipeline.datasets.recipes import Recipe, Status, artifact_status, forget_recipe, write_recipe
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, replacing, write_json
+from tikmix_pipeline.files import read_json, replacing, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,8 +101,19 @@ class TextDataset(Artifact):
 
     def write(self, data: str) -> None:
         """Write the text."""
-        with replacing(self._filepath) as temporary:
-            temporary.write_text(data, encoding="utf-8")
+        write_text(self._filepath, data)
+
+
+class PageDataset(Artifact):
+    """A page in HTML; loading gives the path, for whoever shows it."""
+
+    def read(self) -> Path:
+        """Return the page's path."""
+        return self._filepath
+
+    def write(self, data: str) -> None:
+        """Write the page."""
+        write_text(self._filepath, data)
 
 
 class TableDataset(Artifact):

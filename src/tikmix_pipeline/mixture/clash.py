@@ -16,10 +16,13 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.demands import Demand
-from tikmix_pipeline.mixture.simplex import FloatArray, quoted
+from tikmix_pipeline.mixture.simplex import FloatArray
 
 ROUNDING = 1e-9
 """26 × (1/26) need not be 1 in floats."""
+
+_LISTED = 8
+"""Of more domains or changes than this a message names the first."""
 
 _UNITS = 1e6
 """Advice is given in units of one over this; less than a thousandth of one is taken for noise of the solver."""
@@ -51,7 +54,7 @@ def refuse_clash(demands: Sequence[Demand], domains: Sequence[str]) -> None:
 
     Raises:
         TikmixError: naming a minimal set of demands that clash, and what each of them would have to be, the others left
-            as they are, for a mixture to be there; or, where no single one can do, the least change of several.
+            as they are, for a mixture to be there; where others clash besides, also the least change of several.
     """
     program = _Program(demands, domains)
     everything = range(len(demands))
@@ -156,29 +159,43 @@ def _complaint(program: _Program, clash: Sequence[int]) -> str:
 def _in_words(demand: Demand, rows: Sequence[int]) -> str:
     words = f"{demand.parameter} = {demand.value:.6g}"
     if demand.kind == "group":
-        return f"{words} (the sum of {quoted(demand.members[0])})"
+        members = [f"'{domain}'" for domain in demand.members[0]]
+        return f"{words} (the sum of {_shortened(members, ', ')})"
     if demand.kind == "repetition":
         limits = demand.limits()
-        shares = ", ".join(
+        shares = [
             f"{limits[r]:.6g} to '{demand.members[r][0]}' ({demand.supplies[r].available:.0f} tokens are there, "
             f"{demand.supplies[r].consumed:.0f} were read)"
             for r in rows
-        )
-        return f"{words}, which leaves of the next {demand.chunk_tokens} tokens at most {shares}"
+        ]
+        return f"{words}, which leaves of the next {demand.chunk_tokens} tokens at most {_shortened(shares, ', ')}"
     return words if len(demand.members) == 1 else f"{words} for {len(demand.members)} domains"
 
 
 def _advice(program: _Program, clash: Sequence[int], loosened: _Loosened | None) -> str:
     """Say which one of the clashing demands could make room by itself, else which several together."""
-    everything = range(len(program.demands))
-    alone = {u: found for u in clash if (found := program.loosen(everything, [u])) is not None}
-    cures = [_cure(program, u, found) for u, found in alone.items()]
-    if any(program.demands[u].kind == "repetition" for u in clash):
-        cures.append("shorten the chunk (train.chunk_tokens) or add text")
-    if alone or loosened is None:
-        return f"To make room, {', or '.join(cures)}."
+    cures = _cures_alone(program, clash, range(len(program.demands)))
+    more_text = ["shorten the chunk (train.chunk_tokens) or add text"]
+    has_repetition = any(program.demands[u].kind == "repetition" for u in clash)
+    if cures or loosened is None:
+        return f"To make room, {', or '.join(cures + more_text * has_repetition)}."
+    cures = _cures_alone(program, clash, clash)
     steps = [_cure(program, u, loosened) for u, slack in loosened.by_demand.items() if slack > ROUNDING]
-    return f"No single change makes room; the least that does is to {' and '.join(steps)}."
+    return (
+        f"To end this clash, {', or '.join(cures + more_text * has_repetition)}. Others clash besides; the least "
+        f"change that ends them all is to {_shortened(steps, ' and ')}."
+    )
+
+
+def _cures_alone(program: _Program, clash: Sequence[int], kept: Collection[int]) -> list[str]:
+    """Return for each of the clashing demands what makes room if the others that are kept stay as they are."""
+    alone = {u: program.loosen(kept, [u]) for u in clash}
+    return [_cure(program, u, found) for u, found in alone.items() if found is not None]
+
+
+def _shortened(words: Sequence[str], joint: str) -> str:
+    listed = joint.join(words[:_LISTED])
+    return listed if len(words) <= _LISTED else f"{listed}{joint}{len(words) - _LISTED} more"
 
 
 def _cure(program: _Program, u: int, found: _Loosened) -> str:

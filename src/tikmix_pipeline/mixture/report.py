@@ -36,6 +36,8 @@ def in_words(binding: Binding) -> str:
     """Say which constraint binds and which parameter would loosen it."""
     if binding.kind == "pareto":
         return "may not do worse than under the prior (optimize.pareto)"
+    if binding.parameter.startswith("optimize.pinned."):
+        return f"pinned to {binding.bound:.6g} ({binding.parameter})"
     side = "at least" if binding.kind in {"lower", "group_lower"} else "at most"
     cause = {"repetition": f", all its text allows ({binding.parameter})", "user": f" ({binding.parameter})"}
     return f"{side} {binding.bound:.6g}{cause.get(binding.reason, '')}"

@@ -158,7 +158,9 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _S
         options={"maxiter": 1000, "ftol": 1e-12},
     )
     weights_K = np.clip(result.x, low_K, high_K)
-    return _Found(weights_K, objective.value(weights_K), *scaled.prices(result.multipliers))
+    # SciPy gives none back where the box is a point
+    multipliers = result.get("multipliers", np.zeros(1 + len(scaled.least_C)))
+    return _Found(weights_K, objective.value(weights_K), *scaled.prices(multipliers))
 
 
 def _is_feasible(weights_K: FloatArray, scaled: _Scaled) -> bool:

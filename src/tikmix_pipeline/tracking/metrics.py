@@ -57,6 +57,11 @@ def _of_measurement(report: Mapping[str, Any], number: int) -> Metrics:
     return [*ranked, *_of_cost(report["cost"], "cost", number)]
 
 
+def _of_gains(gains: Mapping[str, Any], number: int) -> Metrics:
+    figures = [(task, name, gain[name]) for task, gain in gains.items() for name in ("gain", "stderr")]
+    return [(f"expected_{name}/{task}", value, number) for task, name, value in figures]
+
+
 def _of_sweep_cost(report: Mapping[str, Any], number: int) -> Metrics:
     return _of_cost(report["cost"], "cost/sweep", number)
 
@@ -99,6 +104,7 @@ METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "influence": _of_influence,
     "measurement": _of_measurement,
     "mixture": _of_mixture,
+    "gains": _of_gains,
     "validation": _of_validation,
     "sweep_cost": _of_sweep_cost,
     "sweep_quality": _of_sweep_quality,

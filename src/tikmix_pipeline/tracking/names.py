@@ -8,7 +8,12 @@ TABLES = {
     *("sweep_quality", "sweep_predictions", "sweep_importance", "sweep_trace", "sweep_exact"),
 }
 COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
-DOCUMENTS = {"decision", "baseline", "measurement", "summary", "sweep_cost", "sweep_decision", "sweep_design"}
+DOCUMENTS = {
+    *("stock", "decision", "baseline", "measurement", "gains", "summary"),
+    *("sweep_cost", "sweep_decision", "sweep_design"),
+}
+FILES = {"report": "report", "exports": "exports"}
+"""Logged as they stand on disk, by the place they get; figures go to one of their own."""
 SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}
 _FIGURES = {
     *("influence_figure", "validation_figure", "candidates_figure"),
@@ -19,7 +24,7 @@ _LOGGED_ONCE = {
     *COMPARISONS,
     *(f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")),
 }
-_LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *_FIGURES} - _LOGGED_ONCE
+_LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
 
 
 def is_logged(name: str) -> bool:

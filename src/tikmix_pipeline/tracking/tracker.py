@@ -11,7 +11,7 @@ from tikmix_pipeline.datasets.recipes import flatten
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run_context import RunContext
 from tikmix_pipeline.tracking.metrics import METRICS, Metrics
-from tikmix_pipeline.tracking.names import COMPARISONS, DOCUMENTS, SWEEP_PARTS, TABLES, split_name
+from tikmix_pipeline.tracking.names import COMPARISONS, DOCUMENTS, FILES, SWEEP_PARTS, TABLES, split_name
 from tikmix_pipeline.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.tracking.tags import run_tags
 
@@ -101,7 +101,8 @@ class Tracker:
         number = of_round or 0
         place = "" if of_round is None else f"/round_{number}"
         if isinstance(value, Path):
-            self._client.log_artifact(self._run_id, str(value), "figures")
+            log = self._client.log_artifacts if value.is_dir() else self._client.log_artifact
+            log(self._run_id, str(value), FILES.get(kind, "figures"))
         elif kind == "corpus":
             self._log_corpus(value)
         elif kind in DOCUMENTS:

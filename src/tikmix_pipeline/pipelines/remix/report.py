@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, OptimizeParameters, RunParameters
+from tikmix_pipeline.pipelines.reweight.exports import read_exports
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
 
@@ -38,7 +39,7 @@ def write_report(
     optimize: OptimizeParameters,
     experiment: str,
     seed: int,
-    exports: Any = (),
+    exports: Path | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Gather what the round has recorded, and lay it out as a page."""
     from importlib.metadata import version
@@ -57,7 +58,7 @@ def write_report(
         gains=gains,
         measurement=measurement,
         influence=influence_table.to_dict("records"),
-        exports=exports,
+        exports=read_exports(exports) if exports else (),
         items={task: len(tasks.items(task, "query", influence.items_per_task)) for task in tasks.tasks},
     )
     report = gather_report(
