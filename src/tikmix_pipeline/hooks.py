@@ -18,7 +18,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from tikmix_pipeline.run_context import run_context
-from tikmix_pipeline.summary import comparison_text, summary_table, sweep_table, validation_table
+from tikmix_pipeline.summary import comparison_text, remix_text, summary_table, sweep_table, validation_table
 from tikmix_pipeline.tracking.metrics import Metrics
 from tikmix_pipeline.tracking.names import is_logged, split_name
 from tikmix_pipeline.tracking.tracker import Tracker
@@ -130,6 +130,8 @@ def _final_table(pipeline: Pipeline, catalog: Any) -> str | None:
         return summary_table(catalog.load("summary"), experiment)
     for name in reversed(outputs):
         number, kind = split_name(name)
+        if kind == "report_content":
+            return remix_text(catalog.load(name))
         if kind == "validation":
             return validation_table(catalog.load(name).to_dict("records"), experiment)
         if kind == "sweep_decision" and f"round_{number}_sweep_quality" in outputs:

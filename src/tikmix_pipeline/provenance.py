@@ -161,6 +161,10 @@ def check_before_compute(parameters: RunParameters, root: Path, *, has_own_model
         _check_folders(parameters, root)
         _check_proxies(parameters)
     _check_measurement(parameters)
+    if parameters.reweight.exports:
+        from tikmix_pipeline.pipelines.reweight.checks import check_exports
+
+        check_exports(parameters, parameters.train.tokens_per_chunk if has_own_model else parameters.chunk_elsewhere)
     for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
         from tikmix_pipeline.lm.model import resolve_device
 

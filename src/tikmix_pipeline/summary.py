@@ -103,6 +103,37 @@ def comparison_text(table: str, experiment: str) -> str:
     return f"\n{table.strip()}\n\n{places}\nCompare runs in MLflow: make ui"
 
 
+def remix_text(report: Mapping[str, Any]) -> str:
+    """Lay out what was decided for a run elsewhere: mixtures, expected gains, and where the rest is.
+
+    Args:
+        report: of `report.json`.
+    """
+    experiment = report["experiment"]
+    columns = ("current", "recommended", "unconstrained")
+    domains = [[row["name"], *(f"{row[name]:.1%}" for name in columns), row["held_by"]] for row in report["domains"]]
+    tasks = [
+        [
+            row["name"],
+            f"{row['gain']:+.3g}",
+            f"{row['stderr']:.2g}",
+            f"{row['unconstrained_gain']:+.3g}",
+            row["held_by"],
+        ]
+        for row in report["tasks"]
+    ]
+    exports = ", ".join(row["trainer"] for row in report["exports"])
+    blocks = [
+        _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", "unconstrained", ""], domains),
+        _block(["Expected gain, nats per token", "", "error", "unconstrained", ""], tasks),
+        "\n".join(report["notes"]),
+        f"Report: data/08_reporting/{experiment}/report.html\n"
+        + (f"Files for {exports}: data/08_reporting/{experiment}/exports/\n" if exports else "")
+        + "Compare runs in MLflow: make ui",
+    ]
+    return "\n" + "\n\n".join(blocks)
+
+
 def sweep_table(decision: Mapping[str, Any], quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
     """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
 

@@ -121,7 +121,7 @@ def _plain(weight: float) -> str:
 def _gain_lines(schedule: Schedule) -> list[str]:
     if not schedule.expected_gain:
         return []
-    rows = [("task", f"expected gain over the prior ({schedule.gain_unit})", "standard error")]
+    rows = [("task", f"expected gain ({schedule.gain_unit})", "standard error")]
     for task, gain in sorted(schedule.expected_gain.items()):
         rows.append((task, f"{gain.value:+.4g}", "not known" if gain.stderr is None else f"{gain.stderr:.2g}"))
     return ["", *table(rows)]

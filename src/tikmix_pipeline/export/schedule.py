@@ -66,8 +66,8 @@ class Schedule:
         experiment: name of the experiment that decided.
         round: number of the round that decided.
         epochs: how often each domain will have been read when the chunk ends; domains may be missing.
-        expected_gain: by task, over the prior.
-        gain_unit: of `expected_gain`.
+        expected_gain: by task.
+        gain_unit: of `expected_gain`, and what the gain is over.
 
     Raises:
         TikmixError: a value cannot be; the message names the domain, the stage or the attribute.

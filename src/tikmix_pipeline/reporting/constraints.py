@@ -20,7 +20,12 @@ def constraint_lines(optimize: OptimizeParameters, binding: Sequence[Binding]) -
 def held_by(binding: Sequence[Binding], *, tasks: bool) -> dict[str, str]:
     """Return the constraint that holds each domain, or each task, in words."""
     kinds = ("pareto",) if tasks else ("lower", "upper")
-    return {holder(one): in_words(one) for one in binding if one.kind in kinds}
+    return {holder(one): of_run_elsewhere(in_words(one)) for one in binding if one.kind in kinds}
+
+
+def of_run_elsewhere(text: str) -> str:
+    """Return what a decision says with the name of what it was compared with: not mixture 0, as in the loop."""
+    return text.replace("the prior", "the current mixture").replace("The prior", "The current mixture")
 
 
 def _on_all(optimize: OptimizeParameters) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from tikmix_pipeline.mixture.decision import Binding
 from tikmix_pipeline.mixture.stock import Stock
 from tikmix_pipeline.parameters.decision import OptimizeParameters
-from tikmix_pipeline.reporting.constraints import constraint_lines, held_by
+from tikmix_pipeline.reporting.constraints import constraint_lines, held_by, of_run_elsewhere
 from tikmix_pipeline.reporting.content import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
 _NAMED = 3
@@ -96,7 +96,7 @@ def gather_report(
         tasks=_task_rows(records, held_by(binding, tasks=True)),
         cells=tuple(Cell(r["task"], r["domain"], r["influence"], r["stderr"]) for r in records.influence),
         rank_stability=measured["rank_stability"]["mean"],
-        notes=(*records.chosen["notes"], *stock.notes, *_caveats(records)),
+        notes=tuple(map(of_run_elsewhere, (*records.chosen["notes"], *stock.notes, *_caveats(records)))),
         constraints=constraint_lines(optimize, binding),
         unconstrained_differs=any(abs(row.unconstrained - row.recommended) > _MOVED for row in domains),
         exports=tuple(map(_export_row, records.exports)),

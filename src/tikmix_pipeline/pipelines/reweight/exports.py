@@ -16,7 +16,7 @@ from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import TokenShards
 
 _SUMMARY = "exports.json"
-_GAIN_UNIT = "nats per token over the coming chunk, to first order, against the mixture in force"
+_GAIN_UNIT = "nats per token, over the mixture in force"
 
 
 def _relevant_to_gains(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
