@@ -110,22 +110,16 @@ def remix_text(report: Mapping[str, Any]) -> str:
         report: of `report.json`.
     """
     experiment = report["experiment"]
-    columns = ("current", "recommended", "unconstrained")
-    domains = [[row["name"], *(f"{row[name]:.1%}" for name in columns), row["held_by"]] for row in report["domains"]]
+    weights, gains = ("current", "recommended", "unconstrained"), ("gain", "unconstrained_gain")
+    domains = [[row["name"], *(f"{row[name]:.1%}" for name in weights), row["held_by"]] for row in report["domains"]]
     tasks = [
-        [
-            row["name"],
-            f"{row['gain']:+.3g}",
-            f"{row['stderr']:.2g}",
-            f"{row['unconstrained_gain']:+.3g}",
-            row["held_by"],
-        ]
+        [row["name"], *(f"{row[name]:+.3g}" for name in gains), f"{row['stderr']:.2g}", row["held_by"]]
         for row in report["tasks"]
     ]
     exports = ", ".join(row["trainer"] for row in report["exports"])
     blocks = [
         _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", "unconstrained", ""], domains),
-        _block(["Expected gain, nats per token", "", "error", "unconstrained", ""], tasks),
+        _block(["Expected gain, nats per token", "next", "unconstrained", "error", ""], tasks),
         "\n".join(report["notes"]),
         f"Report: data/08_reporting/{experiment}/report.html\n"
         + (f"Files for {exports}: data/08_reporting/{experiment}/exports/\n" if exports else "")

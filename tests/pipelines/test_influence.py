@@ -35,7 +35,7 @@ def measure_again(project: Path, **influence: Any) -> tuple[set[str], set[str]]:
     return artifacts, {name for name in written if name.endswith(".safetensors") and name.startswith("gradients/")}
 
 
-OUTPUTS = {"influence.parquet", "part_influence.parquet", "measurement.json"}
+OUTPUTS = {"influence.parquet", "part_influence.parquet", "spread.json", "measurement.json"}
 AUTO = {"tokens": "auto", "max_tokens": 512, "stable_within": 1e-6}
 
 

@@ -58,7 +58,6 @@ class MeasuredText:
         cls,
         checkpoint: Checkpoint,
         shards: TokenShards,
-        mixture: Mapping[str, float],
         *,
         model: ModelParameters,
         train: TrainParameters,
@@ -70,7 +69,6 @@ class MeasuredText:
         Args:
             checkpoint: what is measured.
             shards: the corpus.
-            mixture: what the checkpoint was trained under; it changes nothing but names the domains of the stream.
             model: how the checkpoint is loaded.
             train: context, batch size and optimiser that the checkpoint was trained with.
             influence: how it is measured.
@@ -81,6 +79,8 @@ class MeasuredText:
         """
         checkpoint.require_tokenizer(shards.tokenizer_digest)
         placed = train.model_copy(update={"device": influence.device})
+        # of a checkpoint that was not trained here; whatever the mixture, a domain's next windows are the same
+        mixture = dict.fromkeys(shards.domains, 1 / len(shards.domains))
         state = restore_state(checkpoint, shards, mixture, model=model, train=placed, seed=seed)
         return cls(state.model, state.stream, shards, influence, train.context)
 

@@ -69,7 +69,6 @@ def _horizon(train: TrainParameters, rounds: int, round_number: int) -> float:
 @step(_relevant_to_factors)
 def fit_curvature_factors(
     checkpoint: Checkpoint,
-    mixture: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
     train: TrainParameters,
@@ -82,7 +81,7 @@ def fit_curvature_factors(
     from tikmix_pipeline.influence.curvature.fit import fit_factors
     from tikmix_pipeline.influence.curvature.progress import FitProgress
 
-    text = _text(checkpoint, mixture, corpus, model, train, influence, seed)
+    text = _text(checkpoint, corpus, model, train, influence, seed)
     factors = fit_factors(
         text.model,
         text.factor_batches(),
@@ -99,7 +98,6 @@ def fit_curvature_factors(
 @step(_relevant_to_gradients)
 def collect_part_gradients(
     checkpoint: Checkpoint,
-    mixture: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
     train: TrainParameters,
@@ -111,7 +109,7 @@ def collect_part_gradients(
     from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
     from tikmix_pipeline.influence.store import GradientStore
 
-    text = _text(checkpoint, mixture, corpus, model, train, influence, seed)
+    text = _text(checkpoint, corpus, model, train, influence, seed)
     collect_gradients(
         text.model,
         {"task": text.target_parts(), "domain": text.domain_parts()},
@@ -125,7 +123,6 @@ def collect_part_gradients(
 def collect_gradients_until_stable(
     checkpoint: Checkpoint,
     stock: Mapping[str, Any],
-    mixture: Mapping[str, Any],
     prior: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
@@ -142,13 +139,13 @@ def collect_gradients_until_stable(
     from tikmix_pipeline.influence.grow import collect_until_stable
     from tikmix_pipeline.influence.store import GradientStore
 
-    text = _text(checkpoint, mixture, corpus, model, train, influence, seed)
+    text = _text(checkpoint, corpus, model, train, influence, seed)
     targets = text.target_parts()
     stopping = collect_until_stable(
         text.model,
         targets,
         text.growing_domain_parts(),
-        curvature_at(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, mixture["round"])),
+        curvature_at(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, stock["round"])),
         GradientStore(work.begin()),
         key=measurement_key(text.model, measuring_code(model)),
         implied_mixture=_implied_mixture(stock, prior, optimize, list(targets)),
@@ -164,7 +161,6 @@ def _written_already(folder: Path) -> None:
 
 def _text(
     checkpoint: Checkpoint,
-    mixture: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
     train: TrainParameters,
@@ -173,9 +169,7 @@ def _text(
 ) -> MeasuredText:
     from tikmix_pipeline.influence.samples import MeasuredText
 
-    return MeasuredText.open(
-        checkpoint, corpus, mixture["weights"], model=model, train=train, influence=influence, seed=seed
-    )
+    return MeasuredText.open(checkpoint, corpus, model=model, train=train, influence=influence, seed=seed)
 
 
 def _implied_mixture(

@@ -106,14 +106,13 @@ def _fit(number: int) -> Node:
 
 def _collect(number: int, parameters: InfluenceParameters, factors: list[str]) -> Node:
     fixed = parameters.tokens != "auto"
-    checkpoint, mixture, *rest = _measured(number)
+    checkpoint, *rest = _measured(number)
     inputs = (
-        [checkpoint, mixture, *rest, "params:influence", "params:seed"]
+        [checkpoint, *rest, "params:influence", "params:seed"]
         if fixed
         else [
             checkpoint,
             of_round(number, "stock"),
-            mixture,
             of_round(0, "mixture"),
             *rest,
             "params:influence",
@@ -132,4 +131,4 @@ def _collect(number: int, parameters: InfluenceParameters, factors: list[str]) -
 
 
 def _measured(number: int) -> list[str]:
-    return [measured_checkpoint(number), of_round(number, "mixture"), "corpus", "params:model", "params:train"]
+    return [measured_checkpoint(number), "corpus", "params:model", "params:train"]

@@ -188,9 +188,7 @@ def measure_own_tokens(
     from tikmix_pipeline.lm.model import resolve_device
     from tikmix_pipeline.lm.schedule import horizon_after
 
-    text = MeasuredText.open(
-        checkpoint, corpus, mixture["weights"], model=model, train=train, influence=influence, seed=seed
-    )
+    text = MeasuredText.open(checkpoint, corpus, model=model, train=train, influence=influence, seed=seed)
     chosen = ratios.iloc[: sweep.exact].set_index("run")
     tokens = sweep.tokens or int(parts.drop_duplicates(["domain", "part"])["tokens"].sum())
     samples = {

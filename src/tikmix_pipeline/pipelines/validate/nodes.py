@@ -114,7 +114,6 @@ def train_branches(
 def _fit(
     kind: Any,
     checkpoint: Checkpoint,
-    mixture: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
     train: TrainParameters,
@@ -127,9 +126,7 @@ def _fit(
     from tikmix_pipeline.influence.curvature.progress import FitProgress
     from tikmix_pipeline.influence.samples import MeasuredText
 
-    text = MeasuredText.open(
-        checkpoint, corpus, mixture["weights"], model=model, train=train, influence=influence, seed=seed
-    )
+    text = MeasuredText.open(checkpoint, corpus, model=model, train=train, influence=influence, seed=seed)
     factors = fit_factors(
         text.model,
         text.factor_batches(),
@@ -146,7 +143,6 @@ def _fit(
 @step(_relevant_to_factors("diagonal"))
 def fit_diagonal(
     checkpoint: Checkpoint,
-    mixture: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
     train: TrainParameters,
@@ -156,13 +152,12 @@ def fit_diagonal(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit the diagonal of the Fisher, over the groups that any candidate takes."""
-    return _fit("diagonal", checkpoint, mixture, corpus, model, train, influence, validate, seed, work)
+    return _fit("diagonal", checkpoint, corpus, model, train, influence, validate, seed, work)
 
 
 @step(_relevant_to_factors("kfac"))
 def fit_kfac(
     checkpoint: Checkpoint,
-    mixture: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
     train: TrainParameters,
@@ -172,13 +167,12 @@ def fit_kfac(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit Kronecker factors of the Fisher, over the groups that any candidate takes."""
-    return _fit("kfac", checkpoint, mixture, corpus, model, train, influence, validate, seed, work)
+    return _fit("kfac", checkpoint, corpus, model, train, influence, validate, seed, work)
 
 
 @step(_relevant_to_factors("ekfac"))
 def fit_ekfac(
     checkpoint: Checkpoint,
-    mixture: Mapping[str, Any],
     corpus: TokenShards,
     model: ModelParameters,
     train: TrainParameters,
@@ -188,7 +182,7 @@ def fit_ekfac(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit Kronecker factors with corrected eigenvalues, over the groups that any candidate takes."""
-    return _fit("ekfac", checkpoint, mixture, corpus, model, train, influence, validate, seed, work)
+    return _fit("ekfac", checkpoint, corpus, model, train, influence, validate, seed, work)
 
 
 @step(_relevant_to_predictions)

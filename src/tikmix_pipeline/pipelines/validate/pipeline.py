@@ -54,7 +54,7 @@ def validation_of_round(number: int) -> Pipeline:
     nodes = {
         kind: Node(
             _FITS[kind],
-            [*measured, *given, "params:seed", f"{name}_progress"],
+            [measured[0], *given, "params:seed", f"{name}_progress"],
             name,
             name=f"fit_{kind}",
             namespace=f"round_{number}",
