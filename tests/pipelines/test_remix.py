@@ -1,0 +1,237 @@
+"""`remix`: a checkpoint that was trained elsewhere in, the next mixture and its trainers' files out."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.pipelines.conftest import make_project, run_in
+from tikmix_pipeline.files import write_json
+from tikmix_pipeline.session import UserError
+
+PATHS = {"code": "data/code", "prose": "data/prose", "verse": "data/verse"}
+TOLD: dict[str, Any] = {
+    "experiment": "elsewhere",
+    "corpus": {"name": "sampled"},
+    "model": {"checkpoint": "checkpoints/first"},
+    "remix": {
+        "chunk_tokens": 1_000_000,
+        "consumed": 4_000_000,
+        "sizes": {"code": {"tokens": 5e6}, "prose": {"bytes": 4e7}, "verse": {"tokens": 2e6}},
+    },
+    "reweight": {"exports": ["megatron", "levanter"], "paths": PATHS, "batch_tokens": 8192, "context": 64},
+}
+
+
+def remix(project: Path, **changes: dict[str, Any]) -> None:
+    told = {group: {**TOLD[group], **changes.pop(group, {})} for group in ("corpus", "model", "remix", "reweight")}
+    run_in(project, "remix", **{"experiment": TOLD["experiment"], **told, **changes})
+
+
+def save_checkpoint(project: Path, finished: Path, name: str, source: str, **options: Any) -> None:
+    """Save a checkpoint as a team would: by save_pretrained, without a training state."""
+    folder = project / "checkpoints" / name
+    trained = finished / "data" / "06_models" / "one" / source
+    model = AutoModelForCausalLM.from_pretrained(trained, dtype=options.pop("dtype", torch.float32))
+    model.save_pretrained(folder, **options)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy2(trained / file, folder / file)
+
+
+@pytest.fixture(scope="module")
+def remixed(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Iterator[Path]:
+    """A project with two checkpoints of a run elsewhere, of which the first was remixed."""
+    project = make_project(tmp_path_factory.mktemp("remix") / "project")
+    save_checkpoint(project, finished_project, "first", "round_0", dtype=torch.bfloat16, max_shard_size="200KB")
+    save_checkpoint(project, finished_project, "second", "round_1")
+    remix(project)
+    return project
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, remixed: Path) -> Path:
+    """A copy to do anything with; its checkpoint keeps its times, by which it is recognised."""
+    return Path(shutil.copytree(remixed, tmp_path / "project", symlinks=True))
+
+
+def outputs(project: Path) -> Path:
+    return project / "data" / "07_model_output" / "elsewhere"
+
+
+def read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_a_sharded_checkpoint_in_half_precision_ends_in_a_mixture_a_report_and_exports(remixed: Path) -> None:
+    assert len(list((remixed / "checkpoints" / "first").glob("*.safetensors"))) > 1
+    stock, mixture = read(outputs(remixed) / "round_0/stock.json"), read(outputs(remixed) / "round_1/mixture.json")
+    assert stock["size_source"] == {"code": "given", "prose": "given", "verse": "given"}
+    assert sum(stock["consumed"].values()) == pytest.approx(4e6)
+    assert sum(mixture["weights"].values()) == pytest.approx(1)
+    assert sum(mixture["tokens"].values()) == pytest.approx(1e6, abs=3)
+    reporting = remixed / "data" / "08_reporting" / "elsewhere"
+    assert {"megatron.txt", "levanter.yaml", "exports.json"} <= {
+        file.name for file in (reporting / "exports").iterdir()
+    }
+    page = (reporting / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ("code", "prose", "verse", "quiz", "riddle", "exports/megatron.txt"))
+    rows = read(reporting / "report.json")["domains"]
+    assert {row["name"]: row["recommended"] for row in rows} == mixture["weights"]
+
+
+def test_nothing_is_trained_and_the_checkpoint_is_linked_not_copied(remixed: Path) -> None:
+    adopted = remixed / "data" / "06_models" / "elsewhere" / "round_0"
+    assert all(file.is_symlink() for file in adopted.glob("*.safetensors"))
+    assert not (outputs(remixed) / "round_0" / "balanced").exists()
+    assert not (remixed / "data" / "06_models" / "elsewhere" / "initial").exists()
+
+
+def test_the_catalog_of_mixtures_has_the_one_in_force_and_the_one_decided(remixed: Path) -> None:
+    rows = pd.read_parquet(outputs(remixed) / "mixtures.parquet")
+    assert rows.groupby("round")["strategy"].first().to_dict() == {0: "prior", 1: "direct"}
+    assert rows.groupby("round")["tokens"].sum().to_dict() == pytest.approx({0: 4e6, 1: 1e6}, abs=3)
+
+
+def test_a_checkpoint_seen_before_is_its_old_round_and_costs_nothing(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remix(elsewhere)
+    assert "made:" not in capsys.readouterr().out
+    assert not (outputs(elsewhere) / "round_2").exists()
+
+
+def test_another_constraint_measures_nothing_again(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    remix(elsewhere, optimize={"pinned": {"code": 0.5}}, remix={"sizes": {"code": {"tokens": 6e6}}})
+    said = capsys.readouterr().out
+    assert read(outputs(elsewhere) / "round_1/mixture.json")["weights"]["code"] == 0.5
+    assert "made: data/07_model_output/elsewhere/round_0/decision.json" in said
+    assert all(
+        f"up to date: data/07_model_output/elsewhere/round_0/{name}" in said for name in ("factors", "gradients")
+    )
+
+
+def test_the_next_checkpoint_is_the_next_round_on_the_mixture_decided_before(elsewhere: Path) -> None:
+    decided = read(outputs(elsewhere) / "round_1/mixture.json")
+    remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"consumed": None})
+    stock = read(outputs(elsewhere) / "round_1/stock.json")
+    assert stock["in_force"] == decided["weights"]
+    assert sum(stock["consumed"].values()) == pytest.approx(5e6, abs=3)
+    assert read(outputs(elsewhere) / "round_2/mixture.json")["round"] == 2
+    phases = (elsewhere / "data/08_reporting/elsewhere/exports/megatron.phases.txt").read_text(encoding="utf-8")
+    assert str(round(4e6 / 8192)) in phases
+    assert str(round(5e6 / 8192)) in phases
+
+
+def test_decisions_remember_the_rounds_before(elsewhere: Path) -> None:
+    second = {"checkpoint": "checkpoints/second"}
+    remix(elsewhere, model=second, remix={"consumed": None})
+    with_memory = read(outputs(elsewhere) / "round_1/decision.json")["expected_gain"]
+    remix(elsewhere, model=second, remix={"consumed": None}, tikmix={"memory": "none"})
+    assert read(outputs(elsewhere) / "round_1/decision.json")["expected_gain"] != with_memory
+
+
+def test_a_given_mixture_goes_before_the_decided_one(elsewhere: Path) -> None:
+    given = {"code": 0.2, "prose": 0.3, "verse": 0.5}
+    write_json(elsewhere / "mine.json", {"weights": given})
+    remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"current": "mine.json", "consumed": 5e6})
+    assert read(outputs(elsewhere) / "round_1/stock.json")["in_force"] == given
+    rows = pd.read_parquet(outputs(elsewhere) / "mixtures.parquet")
+    assert set(rows[rows["round"] == 1]["strategy"]) == {"given"}
+
+
+def test_a_sweep_decides_where_the_strategy_is_surrogate(elsewhere: Path) -> None:
+    remix(elsewhere, tikmix={"strategy": "surrogate"}, sweep={"candidates": 16, "folds": 2, "compared": ["ridge"]})
+    assert read(outputs(elsewhere) / "round_1/mixture.json")["strategy"] == "surrogate"
+    assert "TiKMiX-M" in (elsewhere / "data/08_reporting/elsewhere/report.html").read_text(encoding="utf-8")
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"model": {"checkpoint": None}}, "remix needs model.checkpoint"),
+    ({"model": {"checkpoint": "texts"}}, "holds no config.json"),
+    ({"experiment": "one", "model": {"checkpoint": "checkpoints/second"}}, "was trained here, by `tikmix`"),
+    ({"round": 5}, "round is 5, but this experiment has decided nothing for round 2"),
+    ({"tikmix": {"strategy": "unimax"}}, "looks at no checkpoint"),
+    ({"remix": {"current": "mixture.json"}}, "there is no file"),
+    ({"remix": {"current": {"code": 0.5, "prose": 0.5}}}, "remix.current gives no weight for 'verse'"),
+    ({"remix": {"sizes": {"vers": {"tokens": 5}}}}, "remix.sizes names the domain 'vers'"),
+    ({"remix": {"consumed": {"cod": 5}}}, "remix.consumed names the domain 'cod'"),
+    ({"reweight": {"exports": ["megatrn"]}}, "Did you mean 'megatron'?"),
+    ({"reweight": {"paths": {**PATHS, "code": "my data/code"}}}, "my data/code"),
+    ({"reweight": {"paths": {"vers": "x"}}}, "reweight.paths names the domain 'vers'"),
+    ({"reweight": {"batch_tokens": 100}}, "no whole number of sequences"),
+    ({"train": {"context": 8192}}, "fewer than one window"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
+def test_mistakes_are_refused_by_name(remixed: Path, wrong: dict[str, Any], message: str) -> None:
+    before = {file: file.stat().st_mtime_ns for file in outputs(remixed).rglob("*")}
+    if wrong.get("experiment") == "one":
+        (remixed / "data/06_models/one/round_0").mkdir(parents=True, exist_ok=True)
+        recipe = {"step": "round_0.train_chunk", "parameters": {}, "fingerprint": ""}
+        write_json(remixed / "data/06_models/one/round_0.recipe.json", recipe)
+    with pytest.raises(UserError) as error:
+        remix(remixed, **wrong)
+    assert message in str(error.value)
+    assert before == {file: file.stat().st_mtime_ns for file in outputs(remixed).rglob("*")}
+
+
+def test_a_mixture_of_another_experiment_is_refused(elsewhere: Path) -> None:
+    record = {"experiment": "other", "weights": {"code": 0.2, "prose": 0.3, "verse": 0.5}}
+    write_json(elsewhere / "other.json", record)
+    with pytest.raises(UserError, match="is a mixture of the experiment 'other', and this one is 'elsewhere'"):
+        remix(elsewhere, remix={"current": "other.json"})
+
+
+@pytest.mark.parametrize("wrong", ["vocabulary", "tokenizer", "pickle"])
+def test_a_checkpoint_that_does_not_fit_its_tokenizer_is_refused_before_text_is_read(
+    elsewhere: Path, wrong: str
+) -> None:
+    second = elsewhere / "checkpoints" / "second"
+    corpus: dict[str, Any] = {"name": "new"}
+    if wrong == "vocabulary":
+        write_json(second / "config.json", {**read(second / "config.json"), "vocab_size": 280})
+        message = "The tokenizer has 300 token ids, but the model in .* knows 280"
+    elif wrong == "tokenizer":
+        other = elsewhere / "tokenizer"
+        shutil.copytree(second, other)
+        content = read(other / "tokenizer.json")
+        write_json(other / "tokenizer.json", {**content, "normalizer": {"type": "Lowercase"}})
+        corpus["tokenizer"] = {"path": "tokenizer"}
+        message = "is another than the one in"
+    else:
+        for file in second.glob("*.safetensors"):
+            file.rename(second / "pytorch_model.bin")
+        message = r"holds no \*.safetensors"
+    with pytest.raises(UserError, match=message):
+        remix(elsewhere, model={"checkpoint": "checkpoints/second"}, corpus=corpus)
+    assert not (elsewhere / "data/03_primary/new").exists()
+
+
+@pytest.mark.parametrize("source", ["empty", "short"])
+def test_text_that_cannot_be_measured_is_refused_by_name(elsewhere: Path, source: str) -> None:
+    file = elsewhere / "texts" / ("quiz.jsonl" if source == "empty" else "verse.jsonl")
+    short = [json.dumps({"text": f"{row} mnop"}) + "\n" for row in range(30)]
+    file.write_text("" if source == "empty" else "".join(short))
+    named = "corpus.tasks.quiz" if source == "empty" else "'verse' has .* fewer than one window"
+    with pytest.raises(UserError, match=named):
+        remix(elsewhere, train={"context": 128})
+
+
+def test_rounds_without_a_domain_in_common_are_refused(elsewhere: Path) -> None:
+    names = {"code": None, "prose": None, "verse": None}
+    domains = {f"new-{name}": {"sources": [{"kind": "files", "path": f"texts/{name}.jsonl"}]} for name in names}
+    with pytest.raises(UserError, match=r"none of which has a share and is among the domains now"):
+        remix(
+            elsewhere,
+            corpus={"name": "renamed", "domains": {**names, **domains}},
+            model={"checkpoint": "checkpoints/second"},
+            remix={"consumed": None, "sizes": {}},
+            reweight={"paths": {}},
+        )
