@@ -16,10 +16,7 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.demands import Demand
-from tikmix_pipeline.mixture.simplex import FloatArray
-
-ROUNDING = 1e-9
-"""26 × (1/26) need not be 1 in floats."""
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
 
 _LISTED = 8
 """Of more domains or changes than this a message names the first."""
