@@ -47,10 +47,18 @@ def test_nothing_left_to_read_is_refused():
         decide({"a": 10, "b": 10}, tokens=5, consumed={"a": 10, "b": 12})
 
 
-def test_bounds_hold_and_are_told():
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"bounds": {"b": {"max": 0.3}}},
+        {"groups": {"rest": {"domains": ["b"], "max": 0.3}}},
+        {"pinned": {"b": 0.3}},
+    ],
+)
+def test_bounds_hold_and_are_told(limits):
     available = {"a": 1000, "b": 1000}
     supplies = {domain: Supply(count) for domain, count in available.items()}
-    bounds = mixture_bounds(OptimizeParameters.model_validate({"bounds": {"b": {"max": 0.3}}}), supplies, 100)
+    bounds = mixture_bounds(OptimizeParameters.model_validate(limits), supplies, 100)
     found = decide(available, tokens=100, bounds=bounds)
     assert found.weights == pytest.approx({"a": 0.7, "b": 0.3})
     assert "20.0% of the tokens" in found.notes[0]

@@ -43,7 +43,7 @@ def random_demands(seed, count, number):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 8), st.integers(1, 6))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_what_is_named_clashes_and_does_not_without_any_one_of_it(seed, count, number):
     demands, domains = random_demands(seed, count, number)
     clash = minimal_clash(demands, domains)

@@ -177,6 +177,16 @@ def test_pins_and_groups_go_before_the_largest_change():
     assert np.ptp(np.stack([low_K, high_K])[:, 1:], axis=0) == pytest.approx([0.04, 0.04, 0.04], abs=0.021)
 
 
+def test_limits_that_leave_a_single_sum_only_by_rounding_are_kept():
+    third = {"min": 0.0, "max": 0.3333333333}
+    groups = {name: {"domains": [name], **third} for name in ("d0", "d1", "d2")}
+    decision = solve(INFLUENCE[:, :3], groups=groups)
+    assert decision.weights_K == pytest.approx([1 / 3] * 3, abs=1e-8)
+    assert bounds_of(3, OptimizeParameters.model_validate({"groups": groups})).project(
+        np.array([1.0, 0.0, 0.0])
+    ) == pytest.approx([1 / 3] * 3, abs=1e-8)
+
+
 def test_a_prior_outside_a_group_is_replaced_by_the_nearest_mixture_inside():
     decision = solve(INFLUENCE, groups={"a": {"domains": ["d0", "d1"], "max": 0.3}})
     assert decision.reference_K == pytest.approx([0.15, 0.15, 0.35, 0.35])

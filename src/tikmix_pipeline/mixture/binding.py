@@ -17,7 +17,23 @@ VISIBLE = 1e-6
 _KINDS: dict[str, Literal["group_lower", "group_upper"]] = {"lower": "group_lower", "upper": "group_upper"}
 
 
-def binding_bounds(solution: Solution, bounds: Bounds) -> Iterator[Binding]:
+def binding_constraints(
+    solution: Solution, bounds: Bounds, no_worse_TK: FloatArray, reference_K: FloatArray, tasks: Sequence[str]
+) -> tuple[Binding, ...]:
+    """Return the constraints that bind, dearest first.
+
+    Args:
+        solution: of `minimise` with the arguments that follow.
+        bounds: the box of weights and the limits on groups.
+        no_worse_TK: the influence on tasks that may not gain less than under the reference.
+        reference_K: that mixture.
+        tasks: names of axis T.
+    """
+    found = [*_bounds(solution, bounds), *_groups(solution, bounds), *_tasks(solution, no_worse_TK, reference_K, tasks)]
+    return tuple(sorted(found, key=lambda constraint: -constraint.price))
+
+
+def _bounds(solution: Solution, bounds: Bounds) -> Iterator[Binding]:
     """Yield the bounds on weights that bind."""
     for k, domain in enumerate(bounds.domains):
         low, high = bounds.lower[k], bounds.upper[k]
@@ -28,7 +44,7 @@ def binding_bounds(solution: Solution, bounds: Bounds) -> Iterator[Binding]:
             yield Binding(domain, "upper", high.reason, high.parameter, high.weight, -price)
 
 
-def binding_groups(solution: Solution, bounds: Bounds) -> Iterator[Binding]:
+def _groups(solution: Solution, bounds: Bounds) -> Iterator[Binding]:
     """Yield the limits on groups that bind."""
     halfspaces = bounds.halfspaces()
     room_G = halfspaces.rows_GK @ solution.weights_K - halfspaces.least_G
@@ -38,7 +54,7 @@ def binding_groups(solution: Solution, bounds: Bounds) -> Iterator[Binding]:
             yield Binding(group.name, _KINDS[group.side], limit.reason, limit.parameter, limit.weight, price)
 
 
-def binding_tasks(
+def _tasks(
     solution: Solution, normalised_TK: FloatArray, reference_K: FloatArray, tasks: Sequence[str]
 ) -> Iterator[Binding]:
     """Yield the tasks whose Pareto constraint binds."""

@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.clash import ROUNDING, refuse_clash, round_up
+from tikmix_pipeline.mixture.clash import refuse_clash, round_up
 from tikmix_pipeline.mixture.demands import Demand, Supply, demands_of
 from tikmix_pipeline.mixture.halfspaces import Halfspaces
-from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 
 __all__ = [
@@ -86,11 +86,14 @@ class Bounds:
         return np.array([limit.weight for limit in self.lower]), np.array([limit.weight for limit in self.upper])
 
     def halfspaces(self) -> Halfspaces:
-        """Return the limits on groups as constraints `rows w ≥ least`, in their order."""
+        """Return the limits on groups as constraints `rows w ≥ least`, in their order.
+
+        They are wider by what rounding may miss, so that limits that leave a single sum leave it in floats too.
+        """
         rows_GK, least_G = np.zeros((len(self.groups), len(self.domains))), np.zeros(len(self.groups))
         for g, group in enumerate(self.groups):
             sign = 1 if group.side == "lower" else -1
-            rows_GK[g, [*group.members]], least_G[g] = sign, sign * group.limit.weight
+            rows_GK[g, [*group.members]], least_G[g] = sign, sign * group.limit.weight - ROUNDING
         return Halfspaces(rows_GK, least_G)
 
     def project(self, weights_K: FloatArray) -> FloatArray:
@@ -102,7 +105,7 @@ class Bounds:
         boxed_K = self._project_into_box(weights_K)
         halfspaces = self.halfspaces()
         # the nearest in the box is the nearest of all if the groups let it be
-        if halfspaces.shortfall(boxed_K[None])[0] <= ROUNDING:
+        if not halfspaces.shortfall(boxed_K[None])[0]:
             return boxed_K
         nearest_K: FloatArray = halfspaces.nearest(weights_K[None], self.box())[0]
         return nearest_K
@@ -245,7 +248,7 @@ def _group_limits(demands: Iterable[Demand], domains: Sequence[str]) -> Iterator
     for demand in demands:
         if demand.kind == "group":
             yield GroupLimit(
-                name=demand.parameter.split(".")[2],
+                name=demand.parameter.removeprefix("optimize.groups.").rpartition(".")[0],
                 members=tuple(domains.index(domain) for domain in demand.members[0]),
                 side="lower" if demand.side == "least" else "upper",
                 limit=Limit(demand.value, "user", demand.parameter),

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.binding import VISIBLE, binding_bounds, binding_groups, binding_tasks
+from tikmix_pipeline.mixture.binding import VISIBLE, binding_constraints
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import Binding, Decision
 from tikmix_pipeline.mixture.normaliser import check_influence, normaliser, normaliser_notes
@@ -67,25 +67,13 @@ def solve_direct(
     normaliser_T = normaliser(influence_TK)
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
-    targets = Targets.of(tasks, counts_T, parameters)
     anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
-    objective = Objective(
-        targets.rows(normalised_TK),
-        parameters.uniformity,
-        parameters.gain_of(len(targets.weight_U)),
-        parameters.entropy,
-        anchor_K,
-        targets.weight_U,
-    )
+    objective = _objective(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
-    no_worse_TK = normalised_TK[is_held_T]
+    no_worse_TK, held = normalised_TK[is_held_T], [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]
     solution = minimise(objective, bounds, reference_K, no_worse_TK=no_worse_TK)
-    binding = [
-        *binding_bounds(solution, bounds),
-        *binding_groups(solution, bounds),
-        *binding_tasks(solution, no_worse_TK, reference_K, [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]),
-    ]
+    binding = binding_constraints(solution, bounds, no_worse_TK, reference_K, held)
     unconstrained = _unconstrained(objective, solution, bounds, binding)
     return Decision(
         domains=tuple(domains),
@@ -99,12 +87,25 @@ def solve_direct(
         objective=solution.value,
         terms=objective.terms(solution.weights_K),
         optimality_gap=solution.gap,
-        binding=tuple(sorted(binding, key=lambda constraint: -constraint.price)),
+        binding=binding,
         unconstrained_K=unconstrained.weights_K,
         unconstrained_gain_T=influence_TK @ (unconstrained.weights_K - prior_K),
         unconstrained_objective=unconstrained.value,
         anchor_K=anchor_K,
         notes=(*normaliser_notes(influence_TK, tasks), *_notes(solution, bounds, prior_K, reference_K)),
+    )
+
+
+def _objective(
+    normalised_TK: FloatArray, targets: Targets, parameters: OptimizeParameters, anchor_K: FloatArray | None
+) -> Objective:
+    return Objective(
+        normalised_TK=targets.rows(normalised_TK),
+        uniformity=parameters.uniformity,
+        gain=parameters.gain_of(len(targets.weight_U)),
+        entropy=parameters.entropy,
+        anchor_K=anchor_K,
+        weight_T=targets.weight_U,
     )
 
 
@@ -116,7 +117,8 @@ def _anchor(weights_K: FloatArray) -> FloatArray:
 
 def _unconstrained(objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[Binding]) -> Solution:
     """Return the best of all mixtures: where nothing binds, the solution, as F is convex."""
-    if all(constraint.reason == "simplex" for constraint in binding):
+    is_proven = solution.gap <= _WORTH_SAYING * max(1.0, abs(solution.value))
+    if is_proven and all(constraint.reason == "simplex" for constraint in binding):
         return solution
     free = minimise(objective, Bounds.simplex(bounds.domains), solution.weights_K)
     return min(free, solution, key=lambda found: found.value)

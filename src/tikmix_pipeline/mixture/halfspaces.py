@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
+
+_NOWHERE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class Halfspaces:
         return short_N
 
     def has_room(self, box: tuple[FloatArray, FloatArray]) -> bool:
-        """Say whether any mixture is within the box and the constraints."""
+        """Say whether any mixture is within the box and the constraints, by more than rounding."""
         low_K, high_K = box
         if (low_K > high_K).any() or low_K.sum() > 1 or high_K.sum() < 1:
             return False
@@ -51,10 +53,11 @@ class Halfspaces:
         found = linprog(
             np.zeros(len(low_K)),
             A_ub=-self.rows_GK,
-            b_ub=-self.least_G,
+            b_ub=-self.least_G - ROUNDING,
             A_eq=np.ones((1, len(low_K))),
             b_eq=[1.0],
             bounds=np.column_stack(box),
+            options={"primal_feasibility_tolerance": 1e-10},
         )
         return bool(found.status == 0)
 
@@ -66,6 +69,9 @@ class Halfspaces:
         Args:
             weights_NK: points.
             box: the smallest and the largest weights; some mixture satisfies them and the constraints.
+
+        Raises:
+            ValueError: none does.
         """
         from scipy.optimize import nnls  # its import takes half a second
 
@@ -79,5 +85,8 @@ class Halfspaces:
         for n, short_C in enumerate(least_C - weights_NK @ rows_CK.T):
             system = np.vstack([rows_CK.T, short_C])
             residual = system @ nnls(system, wanted, maxiter=30 * len(least_C))[0] - wanted
+            # r_K+1 is −1/(1 + |d|²), which is nothing only where d is without bound
+            if residual[-1] > -_NOWHERE:
+                raise ValueError("no mixture satisfies the box and the constraints")
             nearest_NK[n] = np.clip(weights_NK[n] - residual[:-1] / residual[-1], low_K, high_K)
         return nearest_NK

@@ -18,6 +18,9 @@ FloatArray = npt.NDArray[np.float64]
 SUM_TOLERANCE = 1e-6
 """How far from 1 the weights of a mixture may sum."""
 
+ROUNDING = 1e-9
+"""How far a mixture may miss a bound: 26 × (1/26) need not be 1 in floats."""
+
 _SMALLEST = np.finfo(np.float64).tiny
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.clash import ROUNDING
 from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.sweep import SearchParameters
@@ -124,7 +123,7 @@ def project(weights_NK: FloatArray, box: tuple[FloatArray, FloatArray], groups: 
     inside_NK = weights_NK.copy()
     inside_NK[outside_N] = np.clip(row_NK + above_N1, low_K, high_K)
     if groups is not None:
-        beyond_N = groups.shortfall(inside_NK) > ROUNDING
+        beyond_N = groups.shortfall(inside_NK) > 0
         inside_NK[beyond_N] = groups.nearest(weights_NK[beyond_N], box)
     return inside_NK
 
