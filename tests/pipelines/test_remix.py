@@ -16,6 +16,7 @@ from tikmix_pipeline.files import write_json
 from tikmix_pipeline.session import UserError
 
 PATHS = {"code": "data/code", "prose": "data/prose", "verse": "data/verse"}
+SIZES = {"code": {"tokens": 5e6}, "prose": {"bytes": 4e7}, "verse": {"tokens": 2e6}}
 TOLD: dict[str, Any] = {
     "experiment": "elsewhere",
     "corpus": {"name": "sampled"},
@@ -23,7 +24,7 @@ TOLD: dict[str, Any] = {
     "remix": {
         "chunk_tokens": 1_000_000,
         "consumed": 4_000_000,
-        "sizes": {"code": {"tokens": 5e6}, "prose": {"bytes": 4e7}, "verse": {"tokens": 2e6}},
+        "sizes": SIZES,
     },
     "reweight": {"exports": ["megatron", "levanter"], "paths": PATHS, "batch_tokens": 8192, "context": 64},
 }
@@ -48,7 +49,7 @@ def save_checkpoint(project: Path, finished: Path, name: str, source: str, **opt
 def remixed(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Iterator[Path]:
     """A project with two checkpoints of a run elsewhere, of which the first was remixed."""
     project = make_project(tmp_path_factory.mktemp("remix") / "project")
-    save_checkpoint(project, finished_project, "first", "round_0", dtype=torch.bfloat16, max_shard_size="200KB")
+    save_checkpoint(project, finished_project, "first", "round_0", dtype=torch.bfloat16, max_shard_size="50KB")
     save_checkpoint(project, finished_project, "second", "round_1")
     remix(project)
     return project
@@ -107,7 +108,7 @@ def test_a_checkpoint_seen_before_is_its_old_round_and_costs_nothing(
 
 
 def test_another_constraint_measures_nothing_again(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    remix(elsewhere, optimize={"pinned": {"code": 0.5}}, remix={"sizes": {"code": {"tokens": 6e6}}})
+    remix(elsewhere, optimize={"pinned": {"code": 0.5}}, remix={"sizes": {**SIZES, "code": {"tokens": 6e6}}})
     said = capsys.readouterr().out
     assert read(outputs(elsewhere) / "round_1/mixture.json")["weights"]["code"] == 0.5
     assert "made: data/07_model_output/elsewhere/round_0/decision.json" in said
@@ -165,7 +166,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"reweight": {"paths": {**PATHS, "code": "my data/code"}}}, "my data/code"),
     ({"reweight": {"paths": {"vers": "x"}}}, "reweight.paths names the domain 'vers'"),
     ({"reweight": {"batch_tokens": 100}}, "no whole number of sequences"),
-    ({"train": {"context": 8192}}, "fewer than one window"),
+    ({"train": {"context": 64}}, "takes at most 32 tokens"),
 ]
 
 
@@ -174,7 +175,7 @@ def test_mistakes_are_refused_by_name(remixed: Path, wrong: dict[str, Any], mess
     before = {file: file.stat().st_mtime_ns for file in outputs(remixed).rglob("*")}
     if wrong.get("experiment") == "one":
         (remixed / "data/06_models/one/round_0").mkdir(parents=True, exist_ok=True)
-        recipe = {"step": "round_0.train_chunk", "parameters": {}, "fingerprint": ""}
+        recipe = {"step": "round_0.train_chunk", "code": "", "parameters": {}, "inputs": {}, "fingerprint": ""}
         write_json(remixed / "data/06_models/one/round_0.recipe.json", recipe)
     with pytest.raises(UserError) as error:
         remix(remixed, **wrong)

@@ -25,6 +25,8 @@ from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, Tra
 
 _BYTES_PER_TOKEN = 8
 """More than any tokenizer's mean on text that it was made for."""
+_LEAST_MEGABYTES = 1.0
+"""Enough documents to tell held-out ones from, however little is measured."""
 
 Samples = dict[str, Sequence[TokenBatch]]
 Parts = dict[str, list[list[TokenBatch]]]
@@ -158,7 +160,7 @@ def needed_megabytes(parameters: InfluenceParameters, context: int) -> float:
     """
     tokens = parameters.max_tokens if parameters.tokens == "auto" else parameters.tokens
     windows = ceil(max(tokens, parameters.factor_tokens) / parameters.domain_context(context))
-    return windows * context * _BYTES_PER_TOKEN / 1e6
+    return max(_LEAST_MEGABYTES, windows * context * _BYTES_PER_TOKEN / 1e6)
 
 
 def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterator[int]:

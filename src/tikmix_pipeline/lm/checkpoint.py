@@ -115,6 +115,19 @@ class Checkpoint:
                 "its embeddings (resize_token_embeddings)."
             )
 
+    def require_context(self, context: int) -> None:
+        """Refuse a checkpoint whose configuration allows fewer tokens than `train.context`.
+
+        Raises:
+            TikmixError: naming both.
+        """
+        config = read_json(self.folder / "config.json")
+        longest = config.get("max_position_embeddings") or config.get("n_positions")
+        if longest is not None and longest < context:
+            raise TikmixError(
+                f"train.context is {context}, but the model in {self.folder} takes at most {longest} tokens. Lower it."
+            )
+
     @property
     def step(self) -> int:
         """Optimiser steps done; 0 for a checkpoint that was not trained here."""

@@ -172,7 +172,7 @@ def _in_words(demand: Demand, rows: Sequence[int]) -> str:
 def _advice(program: _Program, clash: Sequence[int], loosened: _Loosened | None) -> str:
     """Say which one of the clashing demands could make room by itself, else which several together."""
     cures = _cures_alone(program, clash, range(len(program.demands)))
-    more_text = ["shorten the chunk (train.chunk_tokens) or add text"]
+    more_text = ["shorten the chunk (chunk_tokens of `train` or `remix`) or add text"]
     has_repetition = any(program.demands[u].kind == "repetition" for u in clash)
     if cures or loosened is None:
         return f"To make room, {', or '.join(cures + more_text * has_repetition)}."

@@ -56,14 +56,16 @@ def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
             f"model.checkpoint: {folder} holds no tokenizer. Save the model's own there "
             "(AutoTokenizer.save_pretrained), or give its folder: corpus.tokenizer.path."
         )
-    _check_tokenizer(root / tokenizer_folder(parameters.corpus, parameters.model), folder)
+    _check_fit(parameters, root, folder)
 
 
-def _check_tokenizer(tokenizer: Path, checkpoint: Path) -> None:
+def _check_fit(parameters: RunParameters, root: Path, checkpoint: Path) -> None:
     """Compare what the files themselves tell, without loading the model."""
     from tikmix_pipeline.corpus.tokenizer import tokenizer_digest, vocabulary_size_of
     from tikmix_pipeline.lm.checkpoint import Checkpoint
 
+    tokenizer = root / tokenizer_folder(parameters.corpus, parameters.model)
+    Checkpoint(checkpoint).require_context(parameters.train.context)
     own, given = tokenizer_digest(checkpoint), tokenizer_digest(tokenizer)
     if own is not None and given is not None and own != given:
         raise TikmixError(
