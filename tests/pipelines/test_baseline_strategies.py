@@ -51,6 +51,7 @@ def test_baseline_is_decided_once_and_kept(finished_project: Path, strategy: str
     assert {f"{path.parent.name}/{path.name}" for path in decisions if "recipe" not in path.name} == {
         "round_0/baseline.json",
         *(f"round_{number}/mixture.json" for number in range(4)),
+        *(f"round_{number}/stock.json" for number in range(3)),
     }
 
 
