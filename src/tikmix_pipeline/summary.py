@@ -111,16 +111,14 @@ def remix_text(report: Mapping[str, Any]) -> str:
     """
     experiment = report["experiment"]
     weights, gains = ("current", "recommended", "unconstrained"), ("gain", "unconstrained_gain")
-    domains = [[row["name"], *(f"{row[name]:.1%}" for name in weights), row["held_by"]] for row in report["domains"]]
-    tasks = [
-        [row["name"], *(f"{row[name]:+.3g}" for name in gains), f"{row['stderr']:.2g}", row["held_by"]]
-        for row in report["tasks"]
-    ]
+    domains = [[row["name"], *(f"{row[name]:.1%}" for name in weights)] for row in report["domains"]]
+    tasks = [[row["name"], *(f"{row[name]:+.3g}" for name in gains), f"{row['stderr']:.2g}"] for row in report["tasks"]]
+    rows = [*report["domains"], *report["tasks"]]
     exports = ", ".join(row["trainer"] for row in report["exports"])
     blocks = [
-        _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", "unconstrained", ""], domains),
-        _block(["Expected gain, nats per token", "next", "unconstrained", "error", ""], tasks),
-        "\n".join(report["notes"]),
+        _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", "unconstrained"], domains),
+        _block(["Expected gain, nats per token", "next", "unconstrained", "error"], tasks),
+        "\n".join([*(f"{row['name']}: {row['held_by']}" for row in rows if row["held_by"]), *report["notes"]]),
         f"Report: data/08_reporting/{experiment}/report.html\n"
         + (f"Files for {exports}: data/08_reporting/{experiment}/exports/\n" if exports else "")
         + "Compare runs in MLflow: make ui",

@@ -39,8 +39,9 @@ def in_words(binding: Binding) -> str:
     if binding.parameter.startswith("optimize.pinned."):
         return f"pinned to {binding.bound:.6g} ({binding.parameter})"
     side = "at least" if binding.kind in {"lower", "group_lower"} else "at most"
-    cause = {"repetition": f", all its text allows ({binding.parameter})", "user": f" ({binding.parameter})"}
-    return f"{side} {binding.bound:.6g}{cause.get(binding.reason, '')}"
+    cause = {"repetition": ", all its text allows", "change": ", as far as it may move"}.get(binding.reason, "")
+    parameter = f" ({binding.parameter})" if binding.parameter else ""
+    return f"{side} {binding.bound:.6g}{cause}{parameter}"
 
 
 def summary_lines(decision: Decision) -> list[str]:
