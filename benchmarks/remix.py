@@ -162,7 +162,8 @@ def weight_errors(project: Path, name: str) -> dict[str, float]:
     files = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
     errors = {}
     for trainer, read in READERS.items():
-        stated = read(files, schedule)
+        own = {name: text for name, text in files.items() if name.startswith(f"{trainer}.")}
+        stated = read(own, schedule)
         counts_documents = trainer in ("hf_datasets", "torchtitan_documents")
         tokens = {domain: weight * (lengths[domain] if counts_documents else 1) for domain, weight in stated.items()}
         whole = sum(tokens.values())

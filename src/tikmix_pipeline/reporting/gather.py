@@ -175,7 +175,7 @@ def _caveats(records: Records) -> tuple[str, ...]:
         "domain that was read a lot of late seems to help less than more of it would."
     )
     return (
-        f"Gains are scaled by one factor for all tasks, influence.calibration = {calibration:g}: go by their signs, their "
-        "order and their errors rather than by their size.",
+        f"Gains are scaled by one factor for all tasks, influence.calibration = {calibration:g}: go by their signs, "
+        "their order and their errors rather than by their size.",
         *([] if records.in_force["strategy"] == "prior" else [in_balance]),
     )
