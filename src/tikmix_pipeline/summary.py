@@ -110,14 +110,16 @@ def remix_text(report: Mapping[str, Any]) -> str:
         report: of `report.json`.
     """
     experiment = report["experiment"]
-    weights, gains = ("current", "recommended", "unconstrained"), ("gain", "unconstrained_gain")
+    free = report["unconstrained_differs"] is not None
+    weights = ["current", "recommended", *(["unconstrained"] if free else [])]
+    gains = ["gain", *(["unconstrained_gain"] if free else [])]
     domains = [[row["name"], *(f"{row[name]:.1%}" for name in weights)] for row in report["domains"]]
     tasks = [[row["name"], *(f"{row[name]:+.3g}" for name in gains), f"{row['stderr']:.2g}"] for row in report["tasks"]]
     rows = [*report["domains"], *report["tasks"]]
     exports = ", ".join(row["trainer"] for row in report["exports"])
     blocks = [
-        _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", "unconstrained"], domains),
-        _block(["Expected gain, nats per token", "next", "unconstrained", "error"], tasks),
+        _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", *weights[2:]], domains),
+        _block(["Expected gain, nats per token", "next", *weights[2:], "error"], tasks),
         "\n".join([*(f"{row['name']}: {row['held_by']}" for row in rows if row["held_by"]), *report["notes"]]),
         f"Report: data/08_reporting/{experiment}/report.html\n"
         + (f"Files for {exports}: data/08_reporting/{experiment}/exports/\n" if exports else "")

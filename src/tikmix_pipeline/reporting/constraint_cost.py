@@ -27,12 +27,12 @@ def held(report: RemixReport) -> list[Held]:
 def cost_sentence(tasks: Sequence[TaskRow]) -> str:
     """Compare the gains with those of the mixture that would be chosen without constraints, by mean and by count."""
     gains = _mean([row.gain for row in tasks])
-    free = _mean([row.unconstrained_gain for row in tasks])
+    free = _mean([math.nan if row.unconstrained_gain is None else row.unconstrained_gain for row in tasks])
     if not (math.isfinite(gains) and math.isfinite(free)):
         return f"What the constraints cost is {NOT_KNOWN}."
     power = power_of([gains, free])
     unit, now, then = nats(power), with_error(gains, None, power), with_error(free, None, power)
-    more = sum(row.unconstrained_gain > row.gain for row in tasks)
+    more = sum(row.unconstrained_gain is not None and row.unconstrained_gain > row.gain for row in tasks)
     lost = f", so the constraints cost {share((free - gains) / free, 0)} of it" if free > gains >= 0 else ""
     would = f"be {then} instead of {now} {unit}{lost}" if now != then else f"be the same to two digits, {now} {unit}"
     if len(tasks) == 1:

@@ -1,5 +1,6 @@
 """Every constraint in force as a sentence, and which of them hold the mixture back."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from tikmix_pipeline.mixture.decision import Binding
@@ -25,7 +26,7 @@ def held_by(binding: Sequence[Binding], *, tasks: bool) -> dict[str, str]:
 
 def of_run_elsewhere(text: str) -> str:
     """Return what a decision says with the name of what it was compared with: not mixture 0, as in the loop."""
-    return text.replace("the prior", "the current mixture").replace("The prior", "The current mixture")
+    return re.sub(r"\b([Tt]he) prior\b(?!')", r"\1 current mixture", text)
 
 
 def _on_all(optimize: OptimizeParameters) -> Iterator[str]:

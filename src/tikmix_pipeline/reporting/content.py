@@ -15,12 +15,13 @@ class DomainRow:
         name: as the user calls it.
         current: its share of tokens in the mixture in force, from 0 to 1.
         recommended: its share in the mixture of the coming chunk.
-        unconstrained: its share in the mixture that would be chosen without constraints.
+        unconstrained: its share in the mixture that would be chosen without constraints; None where nobody looked for
+            that.
         available_tokens: tokens of one pass over its data.
         consumed_tokens: tokens of it that were trained on so far, repetitions counted.
         chunk_tokens: tokens of it in the coming chunk, as recommended.
         epochs: passes over its data by the end of the coming chunk.
-        max_epochs: passes allowed; `math.inf` where there is no limit.
+        max_epochs: passes allowed.
         held_by: the constraint that holds its weight, in words; empty where none does.
         size_source: where `available_tokens` is from: "given", "estimated from a sample" or "counted".
     """
@@ -28,7 +29,7 @@ class DomainRow:
     name: str
     current: float
     recommended: float
-    unconstrained: float
+    unconstrained: float | None
     available_tokens: float
     consumed_tokens: float
     chunk_tokens: float
@@ -47,7 +48,8 @@ class TaskRow:
         gain: how much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on
             the recommended instead of the current mixture; to first order.
         stderr: the standard error of `gain`, in the same unit; None where it was not measured.
-        unconstrained_gain: the gain of the mixture that would be chosen without constraints.
+        unconstrained_gain: the gain of the mixture that would be chosen without constraints; None where nobody looked
+            for that.
         best_domains: the domains that help it most, best first.
         worst_domains: the domains that help it least, worst first.
         rank_stability: Spearman correlation of the order of domains between halves of the measured text.
@@ -58,7 +60,7 @@ class TaskRow:
     name: str
     gain: float
     stderr: float | None
-    unconstrained_gain: float
+    unconstrained_gain: float | None
     best_domains: tuple[str, ...]
     worst_domains: tuple[str, ...]
     rank_stability: float | None
@@ -107,14 +109,12 @@ class Cost:
     Attributes:
         tokens: tokens that went through the model.
         flops: floating-point operations.
-        chunk_flops: those of training the coming chunk, for comparison; None where they are not known.
-        seconds: wall-clock time; None where it was not recorded.
+        chunk_flops: those of training the coming chunk, for comparison.
     """
 
     tokens: float
     flops: float
-    chunk_flops: float | None
-    seconds: float | None
+    chunk_flops: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class RemixReport:
         rank_stability: mean over tasks of the tasks' own; None where it was not measured.
         notes: warnings and remarks of the measurement and the decision.
         constraints: every constraint in force, in words.
-        unconstrained_differs: whether the constraints changed the mixture.
+        unconstrained_differs: whether the constraints changed the mixture; None where nobody looked.
         exports: the trainers' files.
         cost: of measuring and deciding.
         strategy: how the mixture was decided, in words.
@@ -160,7 +160,7 @@ class RemixReport:
     rank_stability: float | None
     notes: tuple[str, ...]
     constraints: tuple[str, ...]
-    unconstrained_differs: bool
+    unconstrained_differs: bool | None
     exports: tuple[ExportRow, ...]
     cost: Cost
     strategy: str

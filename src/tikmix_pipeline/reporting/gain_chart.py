@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tikmix_pipeline.reporting.content import TaskRow
-from tikmix_pipeline.reporting.notation import listed, nats, power_of, to_error, with_error
+from tikmix_pipeline.reporting.notation import NOT_KNOWN, listed, nats, power_of, to_error, with_error
 from tikmix_pipeline.reporting.scale import Scale, Span
 from tikmix_pipeline.reporting.verdict import ERRORS, Verdict, error_known, verdict_of
 
@@ -61,9 +61,9 @@ class GainChart:
 
 def gain_chart(tasks: Sequence[TaskRow]) -> GainChart:
     """Lay out the gains; an error bar reaches as far either way as a gain must be to count."""
-    ends = [end for row in tasks for end in (*_ends(row), row.unconstrained_gain)]
-    scale = Scale.around(ends)
-    power = power_of([value for row in tasks for value in (row.gain, row.unconstrained_gain)])
+    free = [row.unconstrained_gain for row in tasks if row.unconstrained_gain is not None]
+    scale = Scale.around([*(end for row in tasks for end in _ends(row)), *free])
+    power = power_of([*(row.gain for row in tasks), *free])
     return GainChart(tuple(_line(row, scale, power) for row in tasks), scale.at(0.0), nats(power))
 
 
@@ -74,16 +74,16 @@ def _ends(row: TaskRow) -> tuple[float, float]:
 
 def _line(row: TaskRow, scale: Scale, power: int) -> GainLine:
     verdict = verdict_of(row.gain, row.stderr)
-    gain, unconstrained = with_error(row.gain, row.stderr, power), to_error(row.unconstrained_gain, row.stderr, power)
+    gain, free = with_error(row.gain, row.stderr, power), row.unconstrained_gain
     return GainLine(
         name=row.name,
         gain=gain,
-        unconstrained=unconstrained,
+        unconstrained=NOT_KNOWN if free is None else to_error(free, row.stderr, power),
         verdict=verdict,
         error_known=error_known(row.stderr),
         held_by=row.held_by,
         at=scale.mark(row.gain),
-        unconstrained_at=scale.mark(row.unconstrained_gain),
+        unconstrained_at=None if free is None else scale.mark(free),
         bar=scale.span(*_ends(row)) if math.isfinite(row.gain) and error_known(row.stderr) else None,
         described=f"{row.name}: {gain} {nats(power)}, {verdict}",
     )

@@ -11,7 +11,7 @@ from tikmix_pipeline.reporting.constraints import constraint_lines, held_by, of_
 from tikmix_pipeline.reporting.content import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
 _NAMED = 3
-"""Domains that a task's row names at either end."""
+"""Most domains that a task's row names at either end."""
 _MOVED = 5e-4
 """Weight from which on the unconstrained mixture counts as another."""
 _FLOPS_PER_PARAMETER_AND_TOKEN = 6
@@ -43,8 +43,7 @@ class Records:
         stock: `stock.json`.
         in_force: the record of the mixture in force.
         mixture: the record of the mixture that was decided.
-        direct: `decision.json` of TiKMiX-D.
-        chosen: the decision that counts: TiKMiX-D's, or TiKMiX-M's.
+        decision: the one that counts: TiKMiX-D's, or TiKMiX-M's.
         gains: `gains.json`.
         measurement: `measurement.json`.
         influence: rows of `influence.parquet`.
@@ -55,8 +54,7 @@ class Records:
     stock: Mapping[str, Any]
     in_force: Mapping[str, Any]
     mixture: Mapping[str, Any]
-    direct: Mapping[str, Any]
-    chosen: Mapping[str, Any]
+    decision: Mapping[str, Any]
     gains: Mapping[str, Any]
     measurement: Mapping[str, Any]
     influence: Sequence[Mapping[str, Any]]
@@ -78,7 +76,7 @@ def gather_report(
         version: of this package.
     """
     stock = Stock.from_dict(records.stock)
-    binding = [Binding(**one) for one in records.chosen["binding"]]
+    binding = [Binding(**one) for one in records.decision["binding"]]
     domains = _domain_rows(records, stock, optimize, held_by(binding, tasks=False))
     measured = records.measurement
     return RemixReport(
@@ -96,15 +94,14 @@ def gather_report(
         tasks=_task_rows(records, held_by(binding, tasks=True)),
         cells=tuple(Cell(r["task"], r["domain"], r["influence"], r["stderr"]) for r in records.influence),
         rank_stability=measured["rank_stability"]["mean"],
-        notes=tuple(map(of_run_elsewhere, (*records.chosen["notes"], *stock.notes, *_caveats(records)))),
+        notes=tuple(map(of_run_elsewhere, (*records.decision["notes"], *stock.notes, *_caveats(records)))),
         constraints=constraint_lines(optimize, binding),
-        unconstrained_differs=any(abs(row.unconstrained - row.recommended) > _MOVED for row in domains),
+        unconstrained_differs=_differs(domains),
         exports=tuple(map(_export_row, records.exports)),
         cost=Cost(
             tokens=measured["cost"]["tokens"],
             flops=measured["cost"]["flops"],
             chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * model.parameters * stock.chunk_tokens,
-            seconds=None,
         ),
         strategy=_STRATEGIES[records.mixture["strategy"]],
     )
@@ -113,13 +110,13 @@ def gather_report(
 def _domain_rows(
     records: Records, stock: Stock, optimize: OptimizeParameters, held: Mapping[str, str]
 ) -> tuple[DomainRow, ...]:
-    decided, free = records.mixture, records.direct["unconstrained"]["weights"]
+    decided, free = records.mixture, records.decision.get("unconstrained", {}).get("weights", {})
     return tuple(
         DomainRow(
             name=domain,
             current=records.in_force["weights"][domain],
             recommended=decided["weights"][domain],
-            unconstrained=free[domain],
+            unconstrained=free.get(domain),
             available_tokens=stock.available[domain],
             consumed_tokens=stock.consumed.get(domain, 0),
             chunk_tokens=decided["tokens"][domain],
@@ -139,9 +136,9 @@ def _task_rows(records: Records, held: Mapping[str, str]) -> tuple[TaskRow, ...]
             name=task,
             gain=gain["gain"],
             stderr=gain["stderr"],
-            unconstrained_gain=gain["unconstrained_gain"],
-            best_domains=tuple(ranked[:_NAMED]),
-            worst_domains=tuple(ranked[: -_NAMED - 1 : -1]),
+            unconstrained_gain=gain.get("unconstrained_gain"),
+            best_domains=tuple(ranked[: _named(ranked)]),
+            worst_domains=tuple(ranked[: -_named(ranked) - 1 : -1]),
             rank_stability=stability[task],
             items=records.items.get(task, 0),
             held_by=held.get(task, ""),
@@ -154,6 +151,16 @@ def _task_rows(records: Records, held: Mapping[str, str]) -> tuple[TaskRow, ...]
 def _export_row(one: Mapping[str, Any]) -> ExportRow:
     files = tuple(f"exports/{file}" for file in one["files"])
     return ExportRow(one["trainer"], files, one["switch"], tuple(one["notes"]))
+
+
+def _differs(domains: Sequence[DomainRow]) -> bool | None:
+    moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
+    return any(move > _MOVED for move in moved) if moved else None
+
+
+def _named(ranked: Sequence[str]) -> int:
+    """Return how many domains to name at either end, so that none is at both."""
+    return min(_NAMED, max(1, len(ranked) // 2))
 
 
 def _ranked(influence: Sequence[Mapping[str, Any]], task: str) -> list[str]:

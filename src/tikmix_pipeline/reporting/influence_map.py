@@ -35,13 +35,11 @@ class InfluenceMap:
     Attributes:
         tasks: heads of the columns.
         rows: name of the domain and its squares.
-        unclear: squares whose influence is not distinguishable from zero.
         without_error: squares whose error is not known.
     """
 
     tasks: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Square, ...]], ...]
-    unclear: int
     without_error: int
 
     @property
@@ -69,7 +67,6 @@ def influence_map(cells: Sequence[Cell], tasks: Sequence[str], domains: Sequence
     return InfluenceMap(
         tasks=tuple(tasks),
         rows=rows,
-        unclear=sum(within_error(cell.influence, cell.stderr) for cell in measured.values()),
         without_error=sum(not error_known(cell.stderr) for cell in measured.values()),
     )
 

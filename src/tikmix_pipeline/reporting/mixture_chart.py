@@ -26,13 +26,14 @@ class MixtureLine:
 
 def mixture_lines(domains: Sequence[DomainRow]) -> list[MixtureLine]:
     """Return the lines, the heaviest recommended domain first; the widest bar fills the chart."""
-    widest = max((max(row.current, row.recommended, row.unconstrained) for row in domains), default=1.0)
+    widest = max((max(row.current, row.recommended, row.unconstrained or 0.0) for row in domains), default=1.0)
     scale = Scale(0.0, widest or 1.0)
     return [_line(row, scale) for row in sorted(domains, key=lambda row: -row.recommended)]
 
 
 def _line(row: DomainRow, scale: Scale) -> MixtureLine:
     current, recommended, unconstrained = share(row.current), share(row.recommended), share(row.unconstrained)
+    free = "" if row.unconstrained is None else f", without constraints {unconstrained}"
     return MixtureLine(
         name=row.name,
         current=current,
@@ -42,6 +43,6 @@ def _line(row: DomainRow, scale: Scale) -> MixtureLine:
         held_by=row.held_by,
         current_bar=scale.span(0.0, row.current),
         recommended_bar=scale.span(0.0, row.recommended),
-        unconstrained_at=scale.mark(row.unconstrained),
-        described=f"{row.name}: current {current}, recommended {recommended}, without constraints {unconstrained}",
+        unconstrained_at=None if row.unconstrained is None else scale.mark(row.unconstrained),
+        described=f"{row.name}: current {current}, recommended {recommended}{free}",
     )

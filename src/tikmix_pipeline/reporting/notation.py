@@ -30,11 +30,9 @@ def large(count: float | None) -> str:
 
 
 def times(count: float | None) -> str:
-    """Write how often something was or may be done: 2.4, 0.03, 12, no limit."""
-    if count is None or math.isnan(count):
+    """Write how often something was or may be done: 2.4, 0.03, 12."""
+    if count is None or not math.isfinite(count):
         return NOT_KNOWN
-    if math.isinf(count):
-        return "no limit"
     return _trimmed(f"{count:.2f}") if 0.005 <= count < 1 else _two_digits(count)
 
 
@@ -101,21 +99,6 @@ def operations(flops: float | None) -> str:
     return f"{mantissa}{_SPACE}×{_SPACE}10{superscript(int(exponent))}"
 
 
-def duration(seconds: float | None) -> str:
-    """Write a time by its two largest units: 45 s, 12 min, 3 h 20 min, 2 d 4 h."""
-    if seconds is None or not math.isfinite(seconds):
-        return NOT_KNOWN
-    if seconds < 59.5:
-        return f"{seconds:.0f}{_SPACE}s" if seconds >= 9.5 else f"{_trimmed(f'{seconds:.1f}')}{_SPACE}s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes}{_SPACE}min"
-    if minutes < 24 * 60:
-        return _pair(minutes // 60, "h", minutes % 60, "min")
-    hours = round(seconds / 3600)
-    return _pair(hours // 24, "d", hours % 24, "h")
-
-
 def correlation(value: float | None) -> str:
     """Write a correlation with two decimals."""
     return "not measured" if value is None or not math.isfinite(value) else minus(f"{value:.2f}")
@@ -165,8 +148,3 @@ def _error_decimals(value: float, stderr: float | None, power: int) -> int:
     error = stderr / 10.0**power
     # an error of 0.013 written as 0.01 would be off by a third
     return _decimals(error, 2 if f"{error:.1e}"[0] == "1" else 1)
-
-
-def _pair(large_count: int, large_unit: str, small_count: int, small_unit: str) -> str:
-    small = f" {small_count}{_SPACE}{small_unit}" if small_count else ""
-    return f"{large_count}{_SPACE}{large_unit}{small}"

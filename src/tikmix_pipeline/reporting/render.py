@@ -24,7 +24,6 @@ _FILTERS = {
     "times": notation.times,
     "share": notation.share,
     "operations": notation.operations,
-    "duration": notation.duration,
     "correlation": notation.correlation,
     "listed": notation.listed,
 }
@@ -38,7 +37,6 @@ def render_report(report: RemixReport) -> str:
 def _page(report: RemixReport) -> dict[str, Any]:
     """Gather what the template shows and cannot work out itself."""
     tasks, domains = [row.name for row in report.tasks], [row.name for row in report.domains]
-    chunk_flops = report.cost.chunk_flops
     return {
         "report": report,
         "name_width": min(max(map(len, (*tasks, *domains)), default=1) + 1, _WIDEST_NAME),
@@ -52,7 +50,7 @@ def _page(report: RemixReport) -> dict[str, Any]:
         "order": order_sentence(report.rank_stability),
         "shakiest": shakiest(report.tasks),
         "influence": influence_map(report.cells, tasks, domains),
-        "cost_share": report.cost.flops / chunk_flops if chunk_flops else None,
+        "cost_share": report.cost.flops / report.cost.chunk_flops,
     }
 
 

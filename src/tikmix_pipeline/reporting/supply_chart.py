@@ -41,12 +41,9 @@ def _used(row: DomainRow) -> float:
 def _line(row: DomainRow) -> SupplyLine:
     read = row.consumed_tokens + row.chunk_tokens
     allowed = row.available_tokens * row.max_epochs
-    limited = math.isfinite(allowed)
-    # without a limit the bar holds the passes that were begun
-    whole = allowed if limited else row.available_tokens * _passes_begun(row.epochs)
-    ends = [end for end in (whole, read) if math.isfinite(end)]
+    ends = [end for end in (allowed, read) if math.isfinite(end)]
     scale = Scale(0.0, max(ends, default=1.0) or 1.0)
-    left = _left(allowed - read, allowed) if limited else NOT_KNOWN if math.isnan(allowed) else "no limit"
+    left = _left(allowed - read, allowed) if math.isfinite(allowed) else NOT_KNOWN
     epochs, most = times(row.epochs), times(row.max_epochs)
     return SupplyLine(
         name=row.name,
@@ -61,10 +58,6 @@ def _line(row: DomainRow) -> SupplyLine:
         chunk_bar=scale.span(row.consumed_tokens, read),
         described=f"{row.name}: read {epochs} times by the end of the chunk, allowed: {most}, left: {left}",
     )
-
-
-def _passes_begun(epochs: float) -> int:
-    return math.ceil(epochs) if math.isfinite(epochs) and epochs > 0 else 1
 
 
 def _left(tokens: float, allowed: float) -> str:

@@ -101,7 +101,7 @@ def _deciding(number: int) -> Pipeline:
 
 def _report(number: int, chosen: str, *, has_exports: bool) -> Pipeline:
     recorded = ["influence", "stock", "in_force"]
-    decided = [of_round(number + 1, "mixture"), of_round(number, "decision"), chosen]
+    decided = [of_round(number + 1, "mixture"), chosen]
     told = [*(f"params:{name}" for name in ("model", "influence", "optimize", "experiment", "seed"))]
     return Pipeline(
         [

@@ -42,18 +42,21 @@ def state_gains(
     decision: Mapping[str, Any],
     influence: InfluenceParameters,
 ) -> dict[str, Any]:
-    """Say what each task is expected to gain over the mixture in force, and what it would without constraints."""
+    """Say what each task is expected to gain over the mixture in force, and what it would without constraints.
+
+    That is known of TiKMiX-D alone.
+    """
     from tikmix_pipeline.influence.gain import expected_gains
 
-    free = decision.get("unconstrained", decision)["weights"]
-    chosen, unconstrained = (
-        expected_gains(spread, before["weights"], weights, calibration=influence.calibration)
-        for weights in (after["weights"], free)
-    )
-    return {
-        task: {"gain": gain, "stderr": error, "unconstrained_gain": unconstrained[task][0]}
-        for task, (gain, error) in chosen.items()
-    }
+    gains = expected_gains(spread, before["weights"], after["weights"], calibration=influence.calibration)
+    record: dict[str, Any] = {task: {"gain": gain, "stderr": error} for task, (gain, error) in gains.items()}
+    if "unconstrained" in decision:
+        free = decision["unconstrained"]["weights"]
+        for task, (gain, _) in expected_gains(
+            spread, before["weights"], free, calibration=influence.calibration
+        ).items():
+            record[task]["unconstrained_gain"] = gain
+    return record
 
 
 @step(_relevant_to_exports)

@@ -87,7 +87,7 @@ def gains_of_round(number: int) -> Pipeline:
         [
             Node(
                 state_gains,
-                [of_round(number, "spread"), *mixtures, of_round(number, "decision"), "params:influence"],
+                [of_round(number, "spread"), *mixtures, chosen_decision(number), "params:influence"],
                 of_round(number, "gains"),
                 name="state_gains",
                 namespace=f"round_{number}",
