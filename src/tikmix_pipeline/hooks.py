@@ -128,10 +128,11 @@ def _final_table(pipeline: Pipeline, catalog: Any) -> str | None:
         return comparison_text(catalog.load("comparison_table"), experiment)
     if "summary" in outputs:
         return summary_table(catalog.load("summary"), experiment)
+    reports = [name for name in outputs if split_name(name)[1] == "report_content"]
+    if reports:
+        return remix_text(catalog.load(reports[-1]))
     for name in reversed(outputs):
         number, kind = split_name(name)
-        if kind == "report_content":
-            return remix_text(catalog.load(name))
         if kind == "validation":
             return validation_table(catalog.load(name).to_dict("records"), experiment)
         if kind == "sweep_decision" and f"round_{number}_sweep_quality" in outputs:

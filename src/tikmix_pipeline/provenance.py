@@ -25,6 +25,7 @@ from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
 from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.remix.checks import check_remix
+from tikmix_pipeline.pipelines.remix.rounds import domains_ever, require_no_remix, require_undecided
 from tikmix_pipeline.pipelines.stages import (
     expected_recipes,
     recipes_of_comparison,
@@ -63,8 +64,12 @@ class ProvenanceHooks:
         elsewhere = "remix" in stages
         if elsewhere:
             check_remix(context)
+        elif "train_chunk" in stages:
+            require_no_remix(context)
         if not of_tables_alone:
-            check_before_compute(context.parameters, context.root, has_own_model=not elsewhere)
+            check_before_compute(context.parameters, context.root, elsewhere=elsewhere)
+            if context.parameters.reweight.exports:
+                _check_exports(context, elsewhere=elsewhere)
         if any(node.short_name == "train_branches" for node in pipeline.nodes):
             check_candidates(context.parameters)
         experiment = context.parameters.experiment
@@ -83,6 +88,8 @@ class ProvenanceHooks:
             _give_recipe(catalog.get(name, fallback_to_runtime_pattern=True), name, recipes)
         for name in sorted(pipeline.inputs()):
             _require_fresh(name, catalog.get(name), recipes)
+        if elsewhere:
+            require_undecided(context, recipes)
         _explain_rebuild([catalog.get(name) for name in sorted(pipeline.all_outputs())])
         if any(name in pipeline.all_outputs() and not catalog.exists(name) for name in ("text", "corpus")):
             corpus = context.parameters.corpus.name
@@ -138,13 +145,13 @@ class ProvenanceHooks:
         self._locks.clear()
 
 
-def check_before_compute(parameters: RunParameters, root: Path, *, has_own_model: bool = True) -> None:
+def check_before_compute(parameters: RunParameters, root: Path, *, elsewhere: bool = False) -> None:
     """Refuse what the parameters alone show to be wrong between groups.
 
     Args:
         parameters: of the run.
         root: the project's folder.
-        has_own_model: the run trains a model here, whose preset, start and proxies are checked too.
+        elsewhere: the model is trained elsewhere, and so has no preset, start and proxies to be checked here.
 
     Raises:
         TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
@@ -157,14 +164,10 @@ def check_before_compute(parameters: RunParameters, root: Path, *, has_own_model
     unlimited_bounds(parameters.optimize, domains)
     _check_tasks(parameters, domains)
     Schedule.of(parameters.train, max(parameters.tikmix.rounds, (parameters.round or 0) + 1))
-    if has_own_model:
+    if not elsewhere:
         _check_folders(parameters, root)
         _check_proxies(parameters)
     _check_measurement(parameters)
-    if parameters.reweight.exports:
-        from tikmix_pipeline.pipelines.reweight.checks import check_exports
-
-        check_exports(parameters, parameters.train.tokens_per_chunk if has_own_model else parameters.chunk_elsewhere)
     for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
         from tikmix_pipeline.lm.model import resolve_device
 
@@ -181,6 +184,16 @@ def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
+
+
+def _check_exports(context: RunContext, *, elsewhere: bool) -> None:
+    from tikmix_pipeline.pipelines.reweight.checks import check_exports
+
+    parameters = context.parameters
+    if elsewhere:
+        check_exports(parameters, parameters.remix.coming_chunk(parameters.train), domains_ever(context))
+    else:
+        check_exports(parameters, parameters.train.tokens_per_chunk, parameters.corpus.domains)
 
 
 def _check_folders(parameters: RunParameters, root: Path) -> None:

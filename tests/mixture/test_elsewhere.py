@@ -64,12 +64,16 @@ def test_what_a_later_round_is_told_goes_before_what_was_recorded():
     assert stock.consumed == {"code": 100 + 0.25 * 1_000, "web": 100 + 0.75 * 1_000}
 
 
-def test_domains_may_come_and_go_between_rounds():
-    stock, _ = at(1, earlier=round_before((0.4, 0.6), names=("code", "books")))
+def test_domains_may_come_and_go_and_what_is_gone_was_read_all_the_same():
+    before = round_before((0.4, 0.6), names=("code", "books"))
+    stock, record = at(1, earlier=before)
     assert stock.in_force == {"code": 1.0, "web": 0.0}
-    assert stock.consumed == {"code": 100 + 400, "web": 0}
+    assert stock.consumed == {"code": 100 + 0.4 * 400, "web": 0, "books": 100 + 0.6 * 400}
+    assert record["chunk_tokens"] == 400
     assert "'books'" in stock.notes[0]
     assert "'web'" in stock.notes[1]
+    stock, _ = at(1, earlier=before, consumed=1_200)
+    assert stock.consumed == {"code": 100 + 0.4 * 1_000, "web": 0, "books": 100 + 0.6 * 1_000}
 
 
 @pytest.mark.parametrize("names", [("books", "mail"), ("books", "code")])
@@ -84,10 +88,13 @@ def test_rounds_without_a_domain_in_common_are_refused(names):
     [
         ({"sizes": {"cod": {"tokens": 1}}}, r"remix\.sizes names the domain 'cod'.*Did you mean 'code'"),
         ({"consumed": {"wbe": 1}}, r"remix\.consumed names the domain 'wbe'.*Did you mean 'web'"),
+        ({"consumed": {"web": 1}}, r"remix\.consumed says nothing of 'code'"),
         ({"given": {"code": 1.0}}, r"remix\.current gives no weight for 'web'"),
         ({"given": {"code": 0.5, "web": 0.6}}, r"remix\.current sum to 1\.1"),
         ({"consumed": {"code": 99, "web": 500}, "earlier": round_before()}, r"99 tokens of 'code'.*began with 100"),
-        ({"consumed": 150, "earlier": round_before()}, r"tokens of 'code'.*began with 100"),
+        ({"consumed": 150, "earlier": round_before()}, r"says that 150 tokens were trained on.*began with 200"),
+        ({"consumed": 200, "earlier": round_before()}, r"leave remix\.consumed out"),
+        ({"consumed": {"code": 100, "web": 100}, "earlier": round_before()}, r"leave remix\.consumed out"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(told, message):

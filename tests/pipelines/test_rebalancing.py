@@ -20,8 +20,8 @@ def test_the_first_round_is_measured_as_it_is_and_later_ones_in_balance(finished
     own = Checkpoint(finished_project / "data" / "06_models" / "one" / "round_1")
     prior = json.loads((outputs(finished_project, "one", 0) / "mixture.json").read_text())["weights"]
     assert balanced.step == own.step + 2  # 256 tokens in steps of 4 x 32
-    assert balanced.mixture() == prior
-    assert own.mixture() != prior
+    assert balanced.training_state()["stream"]["weights"] == prior
+    assert own.training_state()["stream"]["weights"] != prior
 
 
 def test_rebalancing_changes_what_is_measured_and_not_what_is_trained(project: Path) -> None:

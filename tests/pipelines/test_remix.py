@@ -65,6 +65,12 @@ def outputs(project: Path) -> Path:
     return project / "data" / "07_model_output" / "elsewhere"
 
 
+def strategies(project: Path) -> dict[int, str]:
+    rows = pd.read_parquet(outputs(project) / "mixtures.parquet")
+    found: dict[int, str] = rows.groupby("round")["strategy"].first().to_dict()
+    return found
+
+
 def read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
 
@@ -94,8 +100,8 @@ def test_nothing_is_trained_and_the_checkpoint_is_linked_not_copied(remixed: Pat
 
 
 def test_the_catalog_of_mixtures_has_the_one_in_force_and_the_one_decided(remixed: Path) -> None:
+    assert strategies(remixed) == {0: "prior", 1: "direct"}
     rows = pd.read_parquet(outputs(remixed) / "mixtures.parquet")
-    assert rows.groupby("round")["strategy"].first().to_dict() == {0: "prior", 1: "direct"}
     assert rows.groupby("round")["tokens"].sum().to_dict() == pytest.approx({0: 4e6, 1: 1e6}, abs=3)
 
 
@@ -142,14 +148,76 @@ def test_a_given_mixture_goes_before_the_decided_one(elsewhere: Path) -> None:
     write_json(elsewhere / "mine.json", {"weights": given})
     remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"current": "mine.json", "consumed": 5e6})
     assert read(outputs(elsewhere) / "round_1/stock.json")["in_force"] == given
-    rows = pd.read_parquet(outputs(elsewhere) / "mixtures.parquet")
-    assert set(rows[rows["round"] == 1]["strategy"]) == {"given"}
+    assert strategies(elsewhere) == {0: "prior", 1: "given", 2: "direct"}
+    remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"consumed": 5e6})
+    assert strategies(elsewhere) == {0: "prior", 1: "direct", 2: "direct"}
 
 
-def test_a_sweep_decides_where_the_strategy_is_surrogate(elsewhere: Path) -> None:
+def test_a_sweep_decides_where_the_strategy_is_surrogate(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     remix(elsewhere, tikmix={"strategy": "surrogate"}, sweep={"candidates": 16, "folds": 2, "compared": ["ridge"]})
     assert read(outputs(elsewhere) / "round_1/mixture.json")["strategy"] == "surrogate"
-    assert "TiKMiX-M" in (elsewhere / "data/08_reporting/elsewhere/report.html").read_text(encoding="utf-8")
+    page = (elsewhere / "data/08_reporting/elsewhere/report.html").read_text(encoding="utf-8")
+    assert "TiKMiX-M" in page
+    assert "Without constraints" not in page, "which D alone can tell"
+    assert "Mixture of the next 1,000,000 tokens" in capsys.readouterr().out
+
+
+def test_a_domain_and_a_task_may_go_after_a_round(elsewhere: Path) -> None:
+    """What is gone was read all the same, and its stage stays in the trainers' files."""
+    remix(
+        elsewhere,
+        corpus={"name": "fewer", "domains": {"verse": None}, "tasks": {"riddle": None}},
+        model={"checkpoint": "checkpoints/second"},
+        remix={"consumed": None, "sizes": {name: SIZES[name] for name in ("code", "prose")}},
+    )
+    stock = read(outputs(elsewhere) / "round_1/stock.json")
+    assert set(stock["in_force"]) == {"code", "prose"}
+    assert sum(stock["consumed"].values()) == pytest.approx(5e6, abs=3)
+    assert stock["consumed"]["verse"] > 0
+    assert list(read(outputs(elsewhere) / "round_1/gains.json")) == ["quiz"]
+    stages = (elsewhere / "data/08_reporting/elsewhere/exports/levanter.yaml").read_text(encoding="utf-8")
+    assert '"verse"' in stages
+
+
+def test_a_copy_of_a_checkpoint_is_the_same_checkpoint(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, copy = elsewhere / "checkpoints" / "first", elsewhere / "checkpoints" / "copy"
+    copy.mkdir()
+    for file in first.iterdir():
+        shutil.copy(file, copy / file.name)
+    (copy / "eval_results.json").write_text("{}", encoding="utf-8")
+    remix(elsewhere, model={"checkpoint": "checkpoints/copy"})
+    assert not (outputs(elsewhere) / "round_1" / "stock.json").exists()
+    assert "up to date: data/07_model_output/elsewhere/round_0/gradients" in capsys.readouterr().out
+
+
+def test_what_a_later_round_was_trained_under_is_not_rewritten(elsewhere: Path) -> None:
+    remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"consumed": None})
+    remix(elsewhere)
+    decided = (outputs(elsewhere) / "round_1/mixture.json").read_bytes()
+    with pytest.raises(UserError, match="round 1 was trained under what it decided"):
+        remix(elsewhere, optimize={"pinned": {"code": 0.5}})
+    assert (outputs(elsewhere) / "round_1/mixture.json").read_bytes() == decided
+
+
+def test_an_earlier_mixture_that_was_edited_is_refused(elsewhere: Path) -> None:
+    record = read(outputs(elsewhere) / "round_1/mixture.json")
+    write_json(outputs(elsewhere) / "round_1/mixture.json", {**record, "weights": {"code": 1, "prose": 0, "verse": 0}})
+    with pytest.raises(UserError, match="altered: changed after it was written"):
+        remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"consumed": None})
+
+
+def test_training_keeps_out_of_the_rounds_of_a_run_elsewhere(elsewhere: Path) -> None:
+    with pytest.raises(UserError, match="'elsewhere' holds the rounds of `remix`"):
+        run_in(elsewhere, "train_chunk", experiment="elsewhere", round=0)
+
+
+def test_the_loop_writes_exports_of_all_its_rounds_whoever_decides(project: Path) -> None:
+    reweight = {"exports": ["olmix"], "paths": PATHS}
+    run_in(project, experiment="exported", tikmix={"strategy": "unimax", "rounds": 2}, reweight=reweight)
+    exports = project / "data/08_reporting/exported/exports"
+    assert pd.read_csv(exports / "olmix.ratios.csv").shape[0] == 3
+    run_in(project, "reweight", round=0, reweight={"exports": ["megatron"], "paths": PATHS})
+    assert "expected gain" in (project / "data/08_reporting/one/exports/megatron.about.md").read_text(encoding="utf-8")
 
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
@@ -162,11 +230,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"remix": {"current": {"code": 0.5, "prose": 0.5}}}, "remix.current gives no weight for 'verse'"),
     ({"remix": {"sizes": {"vers": {"tokens": 5}}}}, "remix.sizes names the domain 'vers'"),
     ({"remix": {"consumed": {"cod": 5}}}, "remix.consumed names the domain 'cod'"),
+    ({"remix": {"consumed": {"code": 5}}}, "remix.consumed says nothing of 'prose', 'verse'"),
     ({"reweight": {"exports": ["megatrn"]}}, "Did you mean 'megatron'?"),
     ({"reweight": {"paths": {**PATHS, "code": "my data/code"}}}, "my data/code"),
     ({"reweight": {"paths": {"vers": "x"}}}, "reweight.paths names the domain 'vers'"),
     ({"reweight": {"batch_tokens": 100}}, "no whole number of sequences"),
     ({"train": {"context": 64}}, "takes at most 32 tokens"),
+    ({"influence": {"damping_unit": "horizon"}}, "does not know of a run elsewhere"),
+    ({"reweight": {"batch_tokens": 64 * 20_000}}, "more than the 1000000 tokens of a chunk"),
 ]
 
 
@@ -184,10 +255,11 @@ def test_mistakes_are_refused_by_name(remixed: Path, wrong: dict[str, Any], mess
 
 
 def test_a_mixture_of_another_experiment_is_refused(elsewhere: Path) -> None:
-    record = {"experiment": "other", "weights": {"code": 0.2, "prose": 0.3, "verse": 0.5}}
-    write_json(elsewhere / "other.json", record)
+    other = elsewhere / "data/07_model_output/other/round_1/mixture.json"
+    other.parent.mkdir(parents=True)
+    shutil.copy(outputs(elsewhere) / "round_1/mixture.json", other)
     with pytest.raises(UserError, match="is a mixture of the experiment 'other', and this one is 'elsewhere'"):
-        remix(elsewhere, remix={"current": "other.json"})
+        remix(elsewhere, remix={"current": "data/07_model_output/other/round_1/mixture.json"})
 
 
 @pytest.mark.parametrize("wrong", ["vocabulary", "tokenizer", "pickle"])
@@ -222,7 +294,7 @@ def test_text_that_cannot_be_measured_is_refused_by_name(elsewhere: Path, source
     file.write_text("" if source == "empty" else "".join(short))
     named = "corpus.tasks.quiz" if source == "empty" else "'verse' has .* fewer than one window"
     with pytest.raises(UserError, match=named):
-        remix(elsewhere, train={"context": 128})
+        remix(elsewhere)
 
 
 def test_rounds_without_a_domain_in_common_are_refused(elsewhere: Path) -> None:

@@ -1,6 +1,5 @@
 """Reports to lay out: one as a team would get it, and ways to change it."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -56,7 +55,7 @@ def task(name="mmlu", gain=0.012, stderr=0.004, **changes):
         best_domains=("code", "math"),
         worst_domains=("web",),
         rank_stability=0.9,
-        items=500,
+        tokens=500,
         held_by="",
     )
     return replace(row, **changes)
@@ -131,10 +130,7 @@ def large_report(domain_count=50, task_count=20):
     generator = np.random.default_rng(1)
     current = generator.dirichlet(np.ones(domain_count))
     recommended = generator.dirichlet(200 * current)
-    domains = tuple(
-        domain(f"domain-{k:02d}", float(current[k]), float(recommended[k]))
-        for k in range(domain_count)
-    )
+    domains = tuple(domain(f"domain-{k:02d}", float(current[k]), float(recommended[k])) for k in range(domain_count))
     tasks = tuple(
         task(f"benchmark-{t:02d}", float(generator.normal(0.004, 0.005)), 0.003, rank_stability=0.6 + 0.02 * t)
         for t in range(task_count)

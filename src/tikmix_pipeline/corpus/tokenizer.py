@@ -102,10 +102,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokeniz
     return _of(backend, end_of_text_id, files)
 
 
-def load_tokenizer(folder: Path) -> CorpusTokenizer:
+def load_tokenizer(folder: Path, parameter: str = "corpus.tokenizer.path") -> CorpusTokenizer:
     """Load a tokenizer from a folder of Hugging Face's layout: a tokenizer's, or a model checkpoint's.
 
     Nothing is downloaded, and no code that stands in the folder is run.
+
+    Args:
+        folder: where it is.
+        parameter: that names the folder, for messages.
 
     Raises:
         TikmixError: there is no such folder, no fast tokenizer in it, or it has no end-of-text token.
@@ -113,21 +117,21 @@ def load_tokenizer(folder: Path) -> CorpusTokenizer:
     from transformers import AutoTokenizer
 
     if not folder.is_dir():
-        raise TikmixError(f"corpus.tokenizer.path: there is no folder {folder}.")
+        raise TikmixError(f"{parameter}: there is no folder {folder}.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever the files make it raise
         raise TikmixError(
-            f"corpus.tokenizer.path: AutoTokenizer cannot load {folder}: {type(error).__name__}: {error}"
+            f"{parameter}: AutoTokenizer cannot load {folder}: {type(error).__name__}: {error}"
         ) from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise TikmixError(
-            f"corpus.tokenizer.path: {folder} holds a tokenizer without a fast version; convert it to tokenizer.json."
+            f"{parameter}: {folder} holds a tokenizer without a fast version; convert it to tokenizer.json."
         )
     if tokenizer.eos_token_id is None:
         raise TikmixError(
-            f"corpus.tokenizer.path: the tokenizer in {folder} has no end-of-text token to separate documents with. "
+            f"{parameter}: the tokenizer in {folder} has no end-of-text token to separate documents with. "
             "Set `eos_token` in its tokenizer_config.json."
         )
     return _of(backend, tokenizer.eos_token_id, _files_of(folder, tokenizer))
@@ -140,6 +144,11 @@ def tokenizer_digest(folder: Path) -> str | None:
     """
     path = folder / "tokenizer.json"
     return _digest(read_json(path)) if path.is_file() else None
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that a tokenizer may consist of."""
+    return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
 
 
 def vocabulary_size_of(folder: Path) -> int | None:
@@ -168,7 +177,7 @@ def _of(backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> Corpus
 def _files_of(folder: Path, tokenizer: Any) -> dict[str, bytes]:
     """Copy the files as they are; let transformers write those of a folder without tokenizer.json."""
     if (folder / "tokenizer.json").is_file():
-        return {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()}
+        return {file.name: file.read_bytes() for file in tokenizer_files(folder)}
     with TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
         return {path.name: path.read_bytes() for path in sorted(Path(temporary).iterdir()) if path.is_file()}

@@ -138,11 +138,6 @@ class Checkpoint:
         stream = self.training_state().get("stream", {})
         return {domain: windows * stream["context"] for domain, windows in stream.get("consumed", {}).items()}
 
-    def mixture(self) -> dict[str, float] | None:
-        """Return the mixture that the checkpoint was last trained under; None for one not trained here."""
-        weights = self.training_state().get("stream", {}).get("weights")
-        return dict(weights) if weights else None
-
     def restore(self, state: TrainingState) -> None:
         """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint.
 

@@ -4,7 +4,8 @@ Between two chunks nobody but the team knows what its run has read. What it does
 recorded so far: that every chunk was trained under the mixture decided for it, and was as long as was said then.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from tikmix_pipeline.mixture.prior import prior_mixture
 from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name, quoted
 from tikmix_pipeline.mixture.stock import Stock
 from tikmix_pipeline.parameters.remix import DomainSize, RemixParameters
+
+_ROUNDING = 1e-6
 
 SizeSource = Literal["given", "estimated", "counted"]
 
@@ -82,13 +85,14 @@ def stock_elsewhere(
         TikmixError: a name is not a domain's, the mixture in force is no mixture, fewer tokens were consumed than the
             round before began with, or the rounds have no domain in common.
     """
-    for parameter, names in (("remix.sizes", remix.sizes), ("remix.consumed", _names_of(remix.consumed))):
-        _refuse_unknown(parameter, names, samples)
+    check_told(remix, samples)
     sizes = {domain: sample.size(remix.sizes.get(domain)) for domain, sample in samples.items()}
     available = {domain: tokens for domain, (tokens, _) in sizes.items()}
     weights, strategy, notes = _in_force(available, prior, given, earlier)
-    before = dict.fromkeys(available, 0.0) if earlier is None else _of_domains(earlier.stock.consumed, available)
-    consumed = _consumed(remix.consumed, weights, before, earlier)
+    before: dict[str, float] = {} if earlier is None else dict(earlier.stock.consumed)
+    # the chunk that ended was read by domains that may be gone since
+    trained_under = weights if earlier is None or given is not None else earlier.decided["weights"]
+    consumed = _consumed(remix.consumed, list(available), trained_under, before, earlier)
     stock = Stock(
         round=number,
         available=available,
@@ -98,7 +102,7 @@ def stock_elsewhere(
         size_source={domain: source for domain, (_, source) in sizes.items()},
         notes=notes,
     )
-    tokens = {domain: round(consumed[domain] - before[domain]) for domain in available}
+    tokens = {domain: round(read - before.get(domain, 0.0)) for domain, read in consumed.items()}
     record = {
         "round": number,
         "strategy": strategy,
@@ -147,40 +151,58 @@ def _changes(decided: Mapping[str, float], domains: list[str]) -> list[str]:
 
 def _consumed(
     told: Mapping[str, float] | float | None,
-    weights: Mapping[str, float],
+    domains: Sequence[str],
+    trained_under: Mapping[str, float],
     before: Mapping[str, float],
     earlier: EarlierRound | None,
 ) -> dict[str, float]:
-    """Return the tokens of each domain that were trained on so far."""
-    if told is None:
-        chunk = 0 if earlier is None else earlier.stock.chunk_tokens
-        return {domain: before[domain] + weight * chunk for domain, weight in weights.items()}
+    """Return the tokens that were trained on so far of each domain, those that are gone since among them."""
+    names = dict.fromkeys([*domains, *before, *trained_under])
+    read_before = math.fsum(before.values())
     if isinstance(told, Mapping):
-        consumed = {domain: float(told.get(domain, 0)) for domain in weights}
+        consumed = {name: float(told.get(name, before.get(name, 0.0))) for name in names}
+        _require_growth(consumed, before)
     else:
-        since = told - sum(before.values())
-        consumed = {domain: before[domain] + weight * since for domain, weight in weights.items()}
-    for domain, tokens in consumed.items():
-        if tokens < before[domain]:
+        chunk = told - read_before if told is not None else earlier.stock.chunk_tokens if earlier is not None else 0
+        consumed = {name: before.get(name, 0.0) + trained_under.get(name, 0.0) * chunk for name in names}
+    if earlier is not None and math.fsum(consumed.values()) <= read_before * (1 + _ROUNDING):
+        raise TikmixError(
+            f"remix.consumed says that {math.fsum(consumed.values()):.6g} tokens were trained on, and the round before "
+            f"began with {read_before:.6g}. Give the tokens since the start of training at this checkpoint, or leave "
+            "remix.consumed out: then the last chunk was as long as remix.chunk_tokens."
+        )
+    return consumed
+
+
+def _require_growth(consumed: Mapping[str, float], before: Mapping[str, float]) -> None:
+    for domain, tokens in before.items():
+        if consumed[domain] < tokens * (1 - _ROUNDING):
             raise TikmixError(
-                f"remix.consumed says that {tokens:.6g} tokens of '{domain}' were trained on, but the round before "
-                f"began with {before[domain]:.6g}. Give the tokens since the start of training, or choose another "
+                f"remix.consumed says that {consumed[domain]:.6g} tokens of '{domain}' were trained on, but the round "
+                f"before began with {tokens:.6g}. Give the tokens since the start of training, or choose another "
                 "`experiment`."
             )
-    return consumed
 
 
 def _of_domains(values: Mapping[str, float], domains: Mapping[str, float]) -> dict[str, float]:
     return {domain: float(values.get(domain, 0)) for domain in domains}
 
 
-def _names_of(told: Mapping[str, float] | float | None) -> list[str]:
-    return list(told) if isinstance(told, Mapping) else []
+def check_told(remix: RemixParameters, domains: Collection[str]) -> None:
+    """Refuse sizes and consumed tokens that are not of these domains.
 
-
-def _refuse_unknown(parameter: str, names: Mapping[str, Any] | list[str], domains: Mapping[str, Any]) -> None:
-    for name in names:
-        if name not in domains:
-            raise TikmixError(
-                f"{parameter} names the domain '{name}', which is not there.{nearest_name(name, list(domains))}"
-            )
+    Raises:
+        TikmixError: a name is not a domain's, or `remix.consumed` leaves a domain out.
+    """
+    consumed = remix.consumed if isinstance(remix.consumed, Mapping) else None
+    for parameter, names in (("remix.sizes", remix.sizes), ("remix.consumed", consumed or {})):
+        for name in names:
+            if name not in domains:
+                raise TikmixError(
+                    f"{parameter} names the domain '{name}', which is not there.{nearest_name(name, domains)}"
+                )
+    missing = [domain for domain in domains if consumed is not None and domain not in consumed]
+    if missing:
+        raise TikmixError(
+            f"remix.consumed says nothing of {quoted(missing)}. Give every domain's tokens; 0 where none were read."
+        )

@@ -18,7 +18,7 @@ class Stock:
     Attributes:
         round: the round that ended; -1 before the first.
         available: tokens of each domain; its keys are the domains.
-        consumed: tokens of each that were trained on so far, repetitions counted.
+        consumed: tokens of each that were trained on so far, repetitions counted; of domains that are gone, too.
         chunk_tokens: of the coming chunk.
         in_force: the mixture that was last trained under.
         size_source: how the tokens of each domain are known, where that is not by counting them: `given` or

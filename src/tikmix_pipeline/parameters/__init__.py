@@ -41,11 +41,6 @@ class RunParameters(ParameterGroup):
     # the group is called `validate`, which is a method of every pydantic model
     validation: ValidateParameters = Field(default=ValidateParameters(), alias="validate")
 
-    @property
-    def chunk_elsewhere(self) -> int:
-        """Training tokens of the coming chunk of a run that trains elsewhere."""
-        return self.remix.chunk_tokens or self.train.tokens_per_chunk
-
     @model_validator(mode="after")
     def _require_a_response_of_the_round(self) -> "RunParameters":
         if self.tikmix.strategy == "surrogate" and self.sweep.response == "table":

@@ -21,7 +21,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
     *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "reporting"),
     *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
-    *("pipelines.measuring", "pipelines.sweep_figures"),
+    *("pipelines.measuring", "pipelines.reweight.exports", "pipelines.sweep_figures"),
 )
 _LIBRARIES = frozenset({"numpy", "rensa", "scipy", "sklearn", "tokenizers", "torch", "transformers", "xgboost"})
 """Libraries whose version may change the bits of a result."""

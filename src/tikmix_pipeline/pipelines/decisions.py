@@ -11,20 +11,17 @@ def remembered(tables: Sequence[Table], domains: Sequence[str], tikmix: TikmixPa
     """Return the tasks and the influence (T, K) that a decision rests on, from the tables of the rounds so far."""
     from tikmix_pipeline.mixture.memory import remember
 
-    matrices = [influence_matrix(table, domains) for table in tables]
-    tasks, influence_TK = matrices[-1]
+    tasks = list(dict.fromkeys(tables[-1]["task"]))
+
+    def matrix(table: Table, values: str) -> Any:
+        # earlier rounds may have measured more than is asked for now
+        wide = table.pivot(index="task", columns="domain", values=values).loc[tasks, [*domains]]
+        return wide.to_numpy(dtype="float64")
+
     if tikmix.memory == "none":
-        return tasks, influence_TK
-    errors = [influence_matrix(table, domains, "stderr")[1] for table in tables]
-    return tasks, remember([matrix for _, matrix in matrices], errors if tikmix.memory == "precision" else None)
-
-
-def influence_matrix(table: Table, domains: Sequence[str], values: str = "influence") -> tuple[list[str], Any]:
-    """Turn a table of `task, domain, influence, stderr` into task names and a (T, K) matrix of one of the last two."""
-    import pandas as pd
-
-    wide = table.pivot(index="task", columns="domain", values=values).loc[pd.unique(table["task"]), [*domains]]
-    return list(wide.index), wide.to_numpy(dtype="float64")
+        return tasks, matrix(tables[-1], "influence")
+    errors = [matrix(table, "stderr") for table in tables] if tikmix.memory == "precision" else None
+    return tasks, remember([matrix(table, "influence") for table in tables], errors)
 
 
 def as_rows(record: Mapping[str, Any]) -> Table:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, read_recipe
+from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, recorded_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run_context import RunContext, run_context
 
@@ -76,14 +76,14 @@ def recipes_of_tables(context: RunContext) -> Mapping[str, Recipe]:
 
 
 def recipes_of_remix(context: RunContext) -> Mapping[str, Recipe]:
-    """Return the recipe of every artifact of a `remix`; what earlier rounds have made is taken as it is."""
+    """Return the recipe of every artifact of a `remix`; what earlier rounds have made is expected as it was written."""
     from tikmix_pipeline.pipelines.recipes import recipes_of
     from tikmix_pipeline.pipelines.remix.pipeline import create_pipeline, made_earlier
 
     pipeline = create_pipeline()
-    written = {name: read_recipe(artifact_path(context, name)) for name in made_earlier(pipeline)}
-    given = {name: recipe["fingerprint"] for name, recipe in written.items() if recipe}
-    return recipes_of(pipeline, context.parameters, context.root, given)
+    earlier = {name: recorded_recipe(artifact_path(context, name)) for name in made_earlier(pipeline)}
+    given = {name: recipe.fingerprint for name, recipe in earlier.items()}
+    return {**earlier, **recipes_of(pipeline, context.parameters, context.root, given)}
 
 
 def recipes_of_comparison(context: RunContext) -> Mapping[str, Recipe]:

@@ -53,7 +53,7 @@ class TaskRow:
         best_domains: the domains that help it most, best first.
         worst_domains: the domains that help it least, worst first.
         rank_stability: Spearman correlation of the order of domains between halves of the measured text.
-        items: how many of the task's items were measured.
+        tokens: how many loss-carrying tokens of the task were measured.
         held_by: the constraint that holds its gain, in words; empty where none does.
     """
 
@@ -64,7 +64,7 @@ class TaskRow:
     best_domains: tuple[str, ...]
     worst_domains: tuple[str, ...]
     rank_stability: float | None
-    items: int
+    tokens: float
     held_by: str
 
 

@@ -48,7 +48,6 @@ class Records:
         measurement: `measurement.json`.
         influence: rows of `influence.parquet`.
         exports: `exports.json`.
-        items: items that each task was measured on.
     """
 
     stock: Mapping[str, Any]
@@ -59,7 +58,6 @@ class Records:
     measurement: Mapping[str, Any]
     influence: Sequence[Mapping[str, Any]]
     exports: Sequence[Mapping[str, Any]]
-    items: Mapping[str, int]
 
 
 def gather_report(
@@ -140,7 +138,7 @@ def _task_rows(records: Records, held: Mapping[str, str]) -> tuple[TaskRow, ...]
             best_domains=tuple(ranked[: _named(ranked)]),
             worst_domains=tuple(ranked[: -_named(ranked) - 1 : -1]),
             rank_stability=stability[task],
-            items=records.items.get(task, 0),
+            tokens=records.measurement["task_tokens"][task],
             held_by=held.get(task, ""),
         )
         for task, gain in records.gains.items()

@@ -1,6 +1,8 @@
 """The report as one page of HTML that needs nothing else: no network, no script, no font."""
 
+import hashlib
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.reporting import notation
@@ -32,6 +34,14 @@ _FILTERS = {
 def render_report(report: RemixReport) -> str:
     """Return the page; the same report gives the same text."""
     return _environment().get_template("report.html").render(_page(report))
+
+
+def page_digest() -> str:
+    """Return the SHA-256 of the templates: another one, another page."""
+    digest = hashlib.sha256()
+    for template in sorted((Path(__file__).parent / "templates").iterdir()):
+        digest.update(template.read_bytes())
+    return digest.hexdigest()
 
 
 def _page(report: RemixReport) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
+from tikmix_pipeline.mixture.elsewhere import check_told
+from tikmix_pipeline.mixture.simplex import check_mixture
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.remix.corpus import tokenizer_folder
 from tikmix_pipeline.pipelines.remix.nodes import given_mixture
 from tikmix_pipeline.pipelines.remix.rounds import remix_round, require_earlier_rounds
 from tikmix_pipeline.run_context import RunContext
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json")
 
 
 def check_remix(context: RunContext) -> None:
@@ -30,12 +29,12 @@ def check_remix(context: RunContext) -> None:
     given = given_mixture(parameters.remix, context.root, parameters.experiment)
     if given is not None:
         check_mixture(given, list(parameters.corpus.domains), "remix.current")
-    told = parameters.remix.consumed
-    for parameter, names in (("sizes", parameters.remix.sizes), ("consumed", told if isinstance(told, dict) else {})):
-        for name in names:
-            if name not in parameters.corpus.domains:
-                known = nearest_name(name, parameters.corpus.domains)
-                raise TikmixError(f"remix.{parameter} names the domain '{name}', which is not there.{known}")
+    check_told(parameters.remix, parameters.corpus.domains)
+    if parameters.influence.damping_unit == "horizon":
+        raise TikmixError(
+            "influence.damping_unit is 'horizon': the sum of the coming chunk's learning rates, which `remix` does not "
+            "know of a run elsewhere. Set it to 'relative' or 'absolute'."
+        )
 
 
 def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
@@ -43,6 +42,8 @@ def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
         raise TikmixError(
             "remix needs model.checkpoint: a folder that save_pretrained wrote the model and its tokenizer to."
         )
+    from tikmix_pipeline.corpus.tokenizer import tokenizer_files
+
     folder = root / parameters.model.checkpoint
     if not (folder / "config.json").is_file():
         raise TikmixError(f"model.checkpoint: {folder} holds no config.json. Give a folder that save_pretrained wrote.")
@@ -51,7 +52,7 @@ def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
             f"model.checkpoint: {folder} holds no *.safetensors. Other files of weights may run code and are not "
             "read: load the model once and save it by save_pretrained."
         )
-    if parameters.corpus.tokenizer.path is None and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if parameters.corpus.tokenizer.path is None and not tokenizer_files(folder):
         raise TikmixError(
             f"model.checkpoint: {folder} holds no tokenizer. Save the model's own there "
             "(AutoTokenizer.save_pretrained), or give its folder: corpus.tokenizer.path."

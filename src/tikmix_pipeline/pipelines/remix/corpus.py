@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.files import folder_signature
+from tikmix_pipeline.files import sampled_signature
 from tikmix_pipeline.parameters import (
     CorpusParameters,
     InfluenceParameters,
@@ -29,14 +29,14 @@ def _relevant_to_sample(parameters: RunParameters, round_number: int, root: Path
 
 
 def _relevant_to_tokens(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
+    from tikmix_pipeline.corpus.tokenizer import tokenizer_digest, tokenizer_files
 
     del round_number
     folder = root / tokenizer_folder(parameters.corpus, parameters.model)
     return {
         "corpus": parameters.corpus.model_dump(mode="json", include={"shard_megatokens"}),
         # of the next checkpoint of the run the files are others, and the tokenizer is the same
-        "tokenizer": tokenizer_digest(folder) or folder_signature(folder),
+        "tokenizer": tokenizer_digest(folder) or sampled_signature(tokenizer_files(folder)),
     }
 
 
@@ -58,7 +58,8 @@ def tokenize_sample(
     from tikmix_pipeline.corpus.build import write_corpus
     from tikmix_pipeline.corpus.tokenizer import load_tokenizer
 
-    tokenizer = load_tokenizer(project / tokenizer_folder(corpus, model))
+    parameter = "corpus.tokenizer.path" if corpus.tokenizer.path else "model.checkpoint"
+    tokenizer = load_tokenizer(project / tokenizer_folder(corpus, model), parameter)
     return partial(write_corpus, corpus, text, tokenizer, project)
 
 

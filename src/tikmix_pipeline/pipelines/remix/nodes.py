@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import folder_signature, read_json, sha256_of_file
+from tikmix_pipeline.files import read_json, sampled_signature, sha256_of_file
 from tikmix_pipeline.parameters import (
     ModelParameters,
     RemixParameters,
@@ -20,11 +20,12 @@ from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
 
 
 def relevant_to_checkpoint(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    """Say what tells one checkpoint from another without reading it."""
+    """Say what tells one checkpoint from another: its weights, wherever they lie and whatever else lies beside them."""
     del round_number
-    checkpoint = parameters.model.checkpoint
+    folder = root / (parameters.model.checkpoint or "")
+    weights = sorted(folder.glob("*.safetensors")) if parameters.model.checkpoint else []
     return {
-        "files": folder_signature(root / checkpoint) if checkpoint else [],
+        "files": sampled_signature([*folder.glob("config.json"), *weights] if weights else []),
         "model": parameters.model.model_dump(mode="json", include={"attention", "trust_remote_code"}),
     }
 
@@ -34,10 +35,9 @@ def _relevant_to_stock(parameters: RunParameters, round_number: int, root: Path)
     current = parameters.remix.current
     is_file = isinstance(current, str) and (root / current).is_file()
     return {
-        "experiment": parameters.experiment,
-        "remix": parameters.remix.model_dump(mode="json"),
+        "remix": parameters.remix.model_dump(mode="json", exclude={"chunk_tokens"}),
         "file": sha256_of_file(root / str(current)) if is_file else None,
-        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
+        "chunk": {"tokens": parameters.remix.coming_chunk(parameters.train)},
         "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"}),
     }
 
@@ -80,11 +80,11 @@ def take_stock_elsewhere(
         {domain: _sampled(corpus, domain) for domain in corpus.domains},
         remix,
         prior=tikmix.prior,
-        chunk_tokens=remix.chunk_tokens or train.tokens_per_chunk,
+        chunk_tokens=remix.coming_chunk(train),
         given=given_mixture(remix, project, experiment),
         earlier=earlier,
     )
-    return stock.to_dict(), {"experiment": experiment, **record}
+    return stock.to_dict(), record
 
 
 def _sampled(corpus: TokenShards, domain: str) -> Any:
@@ -117,13 +117,20 @@ def given_mixture(remix: RemixParameters, root: Path, experiment: str) -> Mappin
             f"remix.current: {path} holds no weights. Expected a JSON object of domains and weights, or one with such "
             "an object as `weights`."
         )
-    owner = content.get("experiment", experiment)
-    if owner != experiment:
+    owner = _owner(path, root)
+    if owner not in (None, experiment):
         raise TikmixError(
             f"remix.current: {path} is a mixture of the experiment '{owner}', and this one is '{experiment}'. If the "
             "run was trained under it all the same, give its weights themselves; otherwise set experiment."
         )
     return weights
+
+
+def _owner(path: Path, root: Path) -> str | None:
+    """Return the experiment whose folder a file lies in, if it lies in one's."""
+    experiments = (root / "data" / "07_model_output").resolve()
+    path = path.resolve()
+    return path.relative_to(experiments).parts[0] if path.is_relative_to(experiments) else None
 
 
 @step(nothing)

@@ -59,7 +59,7 @@ def _reading() -> Pipeline:
 
 
 def _beginning(number: int) -> Pipeline:
-    """Take the checkpoint and the stock; a mixture that no earlier round decided goes to the catalog of mixtures."""
+    """Take the checkpoint and the stock, and list the mixture in force, which need not be the one decided before."""
     checkpoint, in_force = of_round(number, "checkpoint"), of_round(number, "in_force")
     before = [of_round(number - 1, "stock"), of_round(number, "mixture")] if number else []
     told = ["params:remix", "params:tikmix", "params:train", "project", "params:experiment"]
@@ -76,9 +76,8 @@ def _beginning(number: int) -> Pipeline:
             [of_round(number, "stock"), in_force],
             name="take_stock_elsewhere",
         ),
+        Node(list_in_force, in_force, of_round(number, "mixture_rows"), name="list_in_force"),
     ]
-    if number == 0 or run_context().parameters.remix.current is not None:
-        nodes.append(Node(list_in_force, in_force, of_round(number, "mixture_rows"), name="list_in_force"))
     return Pipeline(nodes, namespace=f"round_{number}", prefix_datasets_with_namespace=False)
 
 
@@ -102,14 +101,13 @@ def _deciding(number: int) -> Pipeline:
 def _report(number: int, chosen: str, *, has_exports: bool) -> Pipeline:
     recorded = ["influence", "stock", "in_force"]
     decided = [of_round(number + 1, "mixture"), chosen]
-    told = [*(f"params:{name}" for name in ("model", "influence", "optimize", "experiment", "seed"))]
+    told = [*(f"params:{name}" for name in ("model", "optimize", "experiment", "seed"))]
     return Pipeline(
         [
             Node(
                 write_report,
                 [
                     of_round(number, "checkpoint"),
-                    "corpus",
                     *(of_round(number, name) for name in recorded),
                     *decided,
                     *(of_round(number, name) for name in ("gains", "measurement")),

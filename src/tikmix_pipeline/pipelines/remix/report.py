@@ -5,19 +5,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, OptimizeParameters, RunParameters
+from tikmix_pipeline.parameters import ModelParameters, OptimizeParameters, RunParameters
 from tikmix_pipeline.pipelines.reweight.exports import read_exports
 from tikmix_pipeline.pipelines.steps import step
-from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+from tikmix_pipeline.pipelines.types import Checkpoint, Table
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
+    from tikmix_pipeline.reporting.render import page_digest
+
     del round_number, root
     return {
         "experiment": parameters.experiment,
         "model": {"checkpoint": parameters.model.checkpoint},
         "optimize": parameters.optimize.model_dump(mode="json"),
-        "influence": parameters.influence.model_dump(mode="json", include={"items_per_task"}),
+        "page": page_digest(),
         "seed": parameters.seed,
     }
 
@@ -25,8 +27,7 @@ def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mappi
 @step(_relevant)
 def write_report(
     checkpoint: Checkpoint,
-    corpus: TokenShards,
-    influence_table: Table,
+    influence: Table,
     stock: Mapping[str, Any],
     in_force: Mapping[str, Any],
     mixture: Mapping[str, Any],
@@ -34,7 +35,6 @@ def write_report(
     gains: Mapping[str, Any],
     measurement: Mapping[str, Any],
     model: ModelParameters,
-    influence: InfluenceParameters,
     optimize: OptimizeParameters,
     experiment: str,
     seed: int,
@@ -43,11 +43,9 @@ def write_report(
     """Gather what the round has recorded, and lay it out as a page."""
     from importlib.metadata import version
 
-    from tikmix_pipeline.corpus.tasks import TaskItems
     from tikmix_pipeline.reporting.gather import Model, Records, gather_report
     from tikmix_pipeline.reporting.render import render_report
 
-    tasks = TaskItems.open(corpus.tasks_file)
     records = Records(
         stock=stock,
         in_force=in_force,
@@ -55,9 +53,8 @@ def write_report(
         decision=decision,
         gains=gains,
         measurement=measurement,
-        influence=influence_table.to_dict("records"),
+        influence=influence.to_dict("records"),
         exports=read_exports(exports) if exports else (),
-        items={task: len(tasks.items(task, "query", influence.items_per_task)) for task in tasks.tasks},
     )
     report = gather_report(
         records,

@@ -5,9 +5,10 @@ old round again.
 """
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 
-from tikmix_pipeline.datasets.recipes import read_recipe
+from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, read_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json
 from tikmix_pipeline.parameters import RunParameters
@@ -51,6 +52,45 @@ def require_earlier_rounds(context: RunContext, number: int) -> None:
                 f"round is {number}, but this experiment has decided nothing for round {earlier + 1} yet. Leave "
                 "`round` out: the checkpoint's round is found by itself."
             )
+
+
+def require_no_remix(context: RunContext) -> None:
+    """Refuse to train in an experiment that `remix` keeps the rounds of a run elsewhere in.
+
+    Raises:
+        TikmixError: saying what to set instead.
+    """
+    first = read_recipe(artifact_path(context, of_round(0, "checkpoint")))
+    if first is not None and first["step"].endswith(_ADOPTED):
+        raise TikmixError(
+            f"The experiment '{context.parameters.experiment}' holds the rounds of `remix`. Give this run another: "
+            "--params experiment=<name>."
+        )
+
+
+def require_undecided(context: RunContext, recipes: Mapping[str, Recipe]) -> None:
+    """Refuse to change what a round decided once the next checkpoint, trained under it, was brought.
+
+    Raises:
+        TikmixError: saying how to try something out instead.
+    """
+    number = remix_round(context)
+    decided = of_round(number + 1, "mixture")
+    if read_recipe(artifact_path(context, of_round(number + 1, "checkpoint"))) is None:
+        return
+    if artifact_status(artifact_path(context, decided), recipes[decided])[0] != "fresh":
+        raise TikmixError(
+            f"The checkpoint is that of round {number}, and round {number + 1} was trained under what it decided: "
+            "other parameters would rewrite that. To try something out, set another `experiment`; for the next "
+            "mixture, give the latest checkpoint."
+        )
+
+
+def domains_ever(context: RunContext) -> list[str]:
+    """Return the domains of this run and of the rounds before, whose paths trainers' files of all stages need."""
+    before = artifact_path(context, of_round(remix_round(context) - 1, "stock"))
+    earlier = read_json(before)["consumed"] if before.is_file() else {}
+    return list(dict.fromkeys([*context.parameters.corpus.domains, *earlier]))
 
 
 def recalled_rounds(context: RunContext, number: int) -> tuple[int, ...]:

@@ -12,11 +12,11 @@ from tikmix_pipeline.parameters import (
     RunParameters,
     TrainParameters,
 )
-from tikmix_pipeline.pipelines.steps import step
+from tikmix_pipeline.pipelines.steps import nothing, step
 from tikmix_pipeline.pipelines.types import TokenShards
 
 _SUMMARY = "exports.json"
-_GAIN_UNIT = "nats per token, over the mixture in force"
+_GAIN_UNIT = "nats per token by influence.calibration, over the mixture in force"
 
 
 def _relevant_to_gains(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -59,6 +59,13 @@ def state_gains(
     return record
 
 
+@step(nothing)
+def state_no_gains(decided: Mapping[str, Any]) -> dict[str, Any]:
+    """Say that nothing was measured that tells what to expect of a mixture."""
+    del decided
+    return {}
+
+
 @step(_relevant_to_exports)
 def export_mixtures(
     gains: Mapping[str, Any],
@@ -72,7 +79,7 @@ def export_mixtures(
     """Write all mixtures so far in the formats of `reweight.exports`.
 
     Args:
-        gains: of the last mixture, by task.
+        gains: of the last mixture, by task; none where nothing was measured.
         corpus: tells how long documents are.
         reweight: trainers, and what these call the domains' data.
         train: batch and context, where `reweight` gives none.
@@ -88,7 +95,7 @@ def export_mixtures(
     batch = reweight.batch_tokens or train.tokens_per_step
     schedule = Schedule(
         stages=_stages(history, batch),
-        domains=[_domain(name, corpus, stock, reweight, optimize) for name in stock.domains],
+        domains=[_domain(name, corpus, stock, reweight, optimize) for name in _ever(history)],
         batch_tokens=batch,
         context=reweight.context or train.context,
         chunk_tokens=stock.chunk_tokens,
@@ -102,19 +109,6 @@ def export_mixtures(
     return lambda folder: _write_files(exported, folder)
 
 
-@step(_relevant_to_exports)
-def export_unmeasured(
-    corpus: TokenShards,
-    reweight: ReweightParameters,
-    train: TrainParameters,
-    optimize: OptimizeParameters,
-    experiment: str,
-    *history: Mapping[str, Any],
-) -> Callable[[Path], Any]:
-    """Write all mixtures so far where nothing was measured that tells what to expect of the last."""
-    return export_mixtures({}, corpus, reweight, train, optimize, experiment, *history)
-
-
 def _stages(history: tuple[Mapping[str, Any], ...], batch_tokens: int) -> list[Any]:
     """Return every mixture with where it begins; one that nothing was trained under is left out."""
     from tikmix_pipeline.export.schedule import Stage
@@ -125,16 +119,22 @@ def _stages(history: tuple[Mapping[str, Any], ...], batch_tokens: int) -> list[A
     return [Stage(round(start / batch_tokens), start, weights) for start, weights in by_start.items()]
 
 
+def _ever(history: tuple[Mapping[str, Any], ...]) -> list[str]:
+    """Return the domains of all mixtures: those that are gone have no weight in the last, but had some before."""
+    return list(dict.fromkeys(name for mixture in history[::-2] for name in mixture["weights"]))
+
+
 def _domain(
     name: str, corpus: TokenShards, stock: Any, reweight: ReweightParameters, optimize: OptimizeParameters
 ) -> Any:
     from tikmix_pipeline.export.schedule import Domain
 
+    documents = corpus.documents(name) if name in corpus.domains else 0
     return Domain(
         name=name,
         path=reweight.paths.get(name, name),
-        available_tokens=stock.available[name],
-        mean_tokens_per_document=corpus.tokens(name) / max(1, corpus.documents(name)),
+        available_tokens=stock.available.get(name),
+        mean_tokens_per_document=corpus.tokens(name) / documents if documents else None,
         consumed_tokens=round(stock.consumed.get(name, 0)),
         max_epochs=optimize.max_epochs,
     )

@@ -6,7 +6,7 @@ from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.pipelines.reweight.exports import export_mixtures, export_unmeasured, state_gains
+from tikmix_pipeline.pipelines.reweight.exports import export_mixtures, state_gains, state_no_gains
 from tikmix_pipeline.pipelines.reweight.nodes import keep_mixture, record_decision
 from tikmix_pipeline.pipelines.stages import stage_round
 from tikmix_pipeline.run_context import run_context
@@ -67,33 +67,25 @@ def exports_of_round(number: int) -> Pipeline:
         return Pipeline([])
     rounds = [of_round(earlier, name) for earlier in range(number + 1) for name in ("mixture", "stock")]
     told = ["corpus", "params:reweight", "params:train", "params:optimize", "params:experiment"]
-    inputs = [*told, *rounds, of_round(number + 1, "mixture")]
-    measured = number < deciding_rounds() and parameters.tikmix.strategy in ("direct", "surrogate")
-    gains, function = ([of_round(number, "gains")], export_mixtures) if measured else ([], export_unmeasured)
     exports = Node(
-        function,
-        [*gains, *inputs],
+        export_mixtures,
+        [of_round(number, "gains"), *told, *rounds, of_round(number + 1, "mixture")],
         of_round(number, "exports"),
         name="export_mixtures",
         namespace=f"round_{number}",
     )
-    return Pipeline([*([gains_of_round(number)] if measured else []), exports])
+    return Pipeline([gains_of_round(number), exports])
 
 
 def gains_of_round(number: int) -> Pipeline:
-    """Say what the mixture decided at the end of round `number` is expected to gain."""
-    mixtures = [of_round(number, "mixture"), of_round(number + 1, "mixture")]
-    return Pipeline(
-        [
-            Node(
-                state_gains,
-                [of_round(number, "spread"), *mixtures, chosen_decision(number), "params:influence"],
-                of_round(number, "gains"),
-                name="state_gains",
-                namespace=f"round_{number}",
-            )
-        ]
-    )
+    """Say what the mixture decided at the end of round `number` is expected to gain, where that was measured."""
+    strategy = run_context().parameters.tikmix.strategy
+    before, after = of_round(number, "mixture"), of_round(number + 1, "mixture")
+    measured = [of_round(number, "spread"), before, after, chosen_decision(number), "params:influence"]
+    is_measured = number < deciding_rounds() and strategy in ("direct", "surrogate")
+    function, inputs = (state_gains, measured) if is_measured else (state_no_gains, [after])
+    gains = of_round(number, "gains")
+    return Pipeline([Node(function, inputs, gains, name="state_gains", namespace=f"round_{number}")])
 
 
 def deciding_rounds() -> int:
