@@ -10,8 +10,8 @@ writes, from the real text of the default corpus (docs/corpora.md):
     team/tasks/*.jsonl                                          questions with gold answers
     team/checkpoints/{llama,gpt2,pythia}/step-{200,400}/        what `save_pretrained` writes, each with a tokenizer
 
-The models have about 0.6M parameters and are saved as a team might: in bfloat16 and float16, in several files or one,
-with tied and with separate embeddings. A few minutes on two cores; checkpoints that are there are kept.
+The models have 0.6 to 0.9M parameters and are saved as a team might: in bfloat16, float32 and float16, in several files
+or one, with tied and with separate embeddings. A few minutes on two cores; what is there is kept.
 """
 
 import argparse
@@ -37,7 +37,9 @@ from tikmix_pipeline.parameters import CorpusParameters
 ROOT = Path(__file__).resolve().parents[1]
 COMPRESSED, PARQUET, DATASETS = ("code", "encyclopedia", "speeches"), ("licences", "recipes"), ("quotes", "scripture")
 SHARDS = 3
+FAMILIES = ("llama", "gpt2", "pythia")
 SAVED_STEPS = (200, 400)
+LAST = f"step-{SAVED_STEPS[-1]}"
 BATCH, CONTEXT = 8, 256
 
 
@@ -48,11 +50,14 @@ def main() -> None:
     folder = parser.parse_args().folder
     base = yaml.safe_load((ROOT / "conf" / "base" / "parameters_corpus.yml").read_text(encoding="utf-8"))
     corpus = CorpusParameters.model_validate(base["corpus"])
+    families = [family for family in FAMILIES if not (folder / "checkpoints" / family / LAST).exists()]
+    if not families and (folder / "tasks").exists():
+        return
     texts = {name: list(_documents(corpus, name)) for name in tqdm(corpus.domains, desc="reading")}
     write_domains(texts, folder / "data")
-    write_tasks(corpus, folder / "tasks")
-    for family in ("llama", "gpt2", "pythia"):
+    for family in families:
         train(family, texts, folder / "checkpoints" / family)
+    write_tasks(corpus, folder / "tasks")
 
 
 def _documents(corpus: CorpusParameters, name: str) -> Iterator[str]:
@@ -93,8 +98,6 @@ def _new(path: Path) -> Any:
 
 def train(family: str, texts: dict[str, list[str]], folder: Path) -> None:
     """Train a model of a family on all domains alike, and save it on the way."""
-    if (folder / f"step-{SAVED_STEPS[-1]}").exists():
-        return
     torch.manual_seed(0)
     generator = random.Random(0)  # noqa: S311
     mixed = [text[:4000] for part in texts.values() for text in generator.sample(part, min(400, len(part)))]
