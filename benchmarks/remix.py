@@ -7,8 +7,8 @@ checkpoints, one after the other, and reads every trainer's file back by the doc
 one run over 50 domains and 20 tasks: slices of the same text and items. Every run is a process of its own.
 
 Figures: `worst_weight_error` over all families and trainers (bar: 1e-6; Levanter's weights, which stand on a grid of
-blocks, are `worst_levanter_error`), `seconds` of the slowest run of a family, `seconds_50_by_20` and `megabytes_50_by_20`,
-the peak of its process. A run that fails ends the benchmark.
+blocks, are `worst_levanter_error`), `seconds` of the slowest run of a family, `seconds_50_by_20` and its peak of
+memory, `megabytes_50_by_20`. A run that fails ends the benchmark.
 """
 
 import itertools
