@@ -55,6 +55,14 @@ def test_text_that_is_read_again_is_counted(trainer):
     assert "books 819200" in notes
 
 
+def test_datasets_says_the_same_of_its_switch_and_of_what_is_read_again():
+    exported = write("hf_datasets", example_schedule())
+    (note,) = [note for note in exported.notes if "are read again" in note]
+    condition = ", unless open_dataset skips the documents that were read"
+    assert f"every domain starts over{condition}" in exported.switch
+    assert note.startswith(f"Every domain starts over at this change{condition}: ")
+
+
 @pytest.mark.parametrize("trainer", ["levanter", "nanotron"])
 def test_trainers_that_keep_their_place_read_nothing_again(trainer):
     assert "read again" not in " ".join(write(trainer, example_schedule()).notes)

@@ -52,12 +52,18 @@ def as_stated(stage: Stage, shares: Shares) -> Realised:
     return Realised(stage.start_step, stage.start_tokens, floats(shares), floats(shares))
 
 
-def restart_notes(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
+def restart_notes(schedule: Schedule, realised: Realised, unless: str = "") -> tuple[str, ...]:
     """Return a note on text that is read again, for trainers that start every domain over at a change of mixture.
 
     The figure counts each domain's tokens in the chunk as far as the run has read as many before; it is an upper limit
     where the trainer shuffles anew.
+
+    Args:
+        schedule: what is exported.
+        realised: the last stage as the trainer will follow it.
+        unless: what a user can do to keep domains from starting over, as a clause.
     """
+    condition = f", unless {unless}" if unless else ""
     again = {
         name: min(schedule.domain(name).consumed_tokens, round(share * schedule.chunk_tokens))
         for name, share in realised.per_token.items()
@@ -66,7 +72,7 @@ def restart_notes(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
         return ()
     parts = ", ".join(f"{name} {tokens}" for name, tokens in again.items() if tokens)
     return (
-        f"Every domain starts over at this change: of the chunk's {schedule.chunk_tokens} tokens up to "
+        f"Every domain starts over at this change{condition}: of the chunk's {schedule.chunk_tokens} tokens up to "
         f"{sum(again.values())} are read again ({parts}), even where a domain has text left that was not read. Give "
         "this stage files of its own where that matters.",
     )

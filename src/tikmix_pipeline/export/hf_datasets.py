@@ -23,6 +23,7 @@ def train_dataset(open_dataset, seed=42):
         stopping_strategy="all_exhausted",
     )
 """
+_SKIPS = "open_dataset skips the documents that were read"
 _NOTES = (
     "all_exhausted starts a domain over when it ends; the default stops at the first that does. In workers and ranks "
     "the strategy applies per process.",
@@ -49,8 +50,8 @@ def write_hf_datasets(schedule: Schedule) -> Exported:
         {"hf_datasets.py": _python(schedule, documents), "hf_datasets.json": _json(schedule, documents)},
         realised=realised,
         unit=DOCUMENTS,
-        switch="build a new iterator with these probabilities, and take up each domain where it was left (skip).",
-        notes=(*_NOTES, *restart_notes(schedule, realised)),
+        switch=f"build a new iterator with these probabilities; every domain starts over, unless {_SKIPS}.",
+        notes=(*_NOTES, *restart_notes(schedule, realised, unless=_SKIPS)),
     )
 
 
