@@ -42,7 +42,7 @@ def write_hf_datasets(schedule: Schedule) -> Exported:
         schedule.last.start_step,
         schedule.last.start_tokens,
         floats(documents),
-        token_shares(schedule, documents),
+        token_shares(schedule, documents, "interleave_datasets"),
     )
     return exported(
         schedule,

@@ -38,7 +38,7 @@ def write_torchtitan_documents(schedule: Schedule) -> Exported:
         schedule.last.start_step,
         schedule.last.start_tokens,
         floats(documents),
-        token_shares(schedule, documents),
+        token_shares(schedule, documents, "torchtitan, where it mixes before it packs,"),
     )
     return _written(schedule, "torchtitan_documents", documents, realised, DOCUMENTS)
 
