@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tikmix_pipeline.export.exported import Exported, Realised
 from tikmix_pipeline.export.schedule import Schedule, Stage, stage_name
-from tikmix_pipeline.export.shares import Shares, floats, plain_decimal, text_of
+from tikmix_pipeline.export.shares import Shares, document_shares, floats, plain_decimal, text_of, token_shares
 from tikmix_pipeline.export.text import block, comment, table
 
 PACKED = "packed sequences of one length, so tokens"
@@ -50,6 +50,18 @@ def exported(
 def as_stated(stage: Stage, shares: Shares) -> Realised:
     """Return a stage that a trainer follows as its file states it, in shares of tokens."""
     return Realised(stage.start_step, stage.start_tokens, floats(shares), floats(shares))
+
+
+def by_documents(schedule: Schedule, trainer: str) -> tuple[Shares, Realised]:
+    """Return the last stage's shares of documents, and what a trainer that draws documents by them will follow.
+
+    Raises:
+        TikmixError: a domain's mean number of tokens per document is not known.
+    """
+    last = schedule.last
+    documents = document_shares(schedule, last, trainer)
+    per_token = token_shares(schedule, documents, trainer)
+    return documents, Realised(last.start_step, last.start_tokens, floats(documents), per_token)
 
 
 def restart_notes(schedule: Schedule, realised: Realised, unless: str = "") -> tuple[str, ...]:
