@@ -92,6 +92,8 @@ def read_llm_foundry(files: Files, schedule: Schedule) -> Weights:
         assert sum(map(_token_count, durations)) == _token_count(config["max_duration"])
         assert sum(map(_token_count, durations[:-1])) == schedule.last.start_tokens
     assert all(dataset["shuffle"] for dataset in datasets)
+    # stratified batches would have the proportions rounded to their whole samples instead
+    assert all(dataset.get("batching_method", "random") == "random" for dataset in datasets)
     streams = datasets[-1]["streams"]
     assert all(set(stream) == {"local", "proportion"} for stream in streams.values())
     assert all(stream["local"] == schedule.domain(name).path for name, stream in streams.items())

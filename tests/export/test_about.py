@@ -1,7 +1,9 @@
 """What a file says about itself."""
 
+from dataclasses import replace
+
 import pytest
-from export_examples import BATCH, example_schedule, one_stage
+from export_examples import BATCH, example_domains, example_schedule, one_stage
 
 from tikmix_pipeline.export.registry import TRAINERS, write
 from tikmix_pipeline.export.schedule import Stage
@@ -55,6 +57,14 @@ def test_text_that_is_read_again_is_counted(trainer):
     assert "books 819200" in notes
 
 
+def test_datasets_says_the_same_of_its_switch_and_of_what_is_read_again():
+    exported = write("hf_datasets", example_schedule())
+    (note,) = [note for note in exported.notes if "are read again" in note]
+    condition = ", unless open_dataset skips the documents that were read"
+    assert f"every domain starts over{condition}" in exported.switch
+    assert note.startswith(f"Every domain starts over at this change{condition}: ")
+
+
 @pytest.mark.parametrize("trainer", ["levanter", "nanotron"])
 def test_trainers_that_keep_their_place_read_nothing_again(trainer):
     assert "read again" not in " ".join(write(trainer, example_schedule()).notes)
@@ -62,9 +72,9 @@ def test_trainers_that_keep_their_place_read_nothing_again(trainer):
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_first_stage_reads_nothing_again(trainer):
-    schedule = one_stage({"web": 0.5, "code": 0.5}, batch_tokens=BATCH)
-    if trainer not in ("hf_datasets", "torchtitan_documents"):
-        assert "are read again" not in " ".join(write(trainer, schedule).notes)
+    unread = [replace(domain, consumed_tokens=0) for domain in example_domains()]
+    notes = " ".join(write(trainer, one_stage({"web": 0.5, "code": 0.5}, unread)).notes)
+    assert "read again" not in notes
 
 
 def test_levanter_tells_what_it_moved():

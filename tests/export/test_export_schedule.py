@@ -30,10 +30,20 @@ def _domains(**changes: object) -> list[Domain]:
         ({"stages": [Stage(0, 0, {"web": 0.5, "code": 0.4})]}, r"stage 0 \(from step 0\) sum to 0\.9 instead of 1"),
         (
             {"stages": _stages(0, 20, 20)},
-            r"stage 2 \(from step 20\) starts at token 163840, which is not after stage 1",
+            r"stage 2 starts at step 20 and token 163840, stage 1 at step 20 and token 163840: step and token must",
         ),
-        ({"stages": _stages(0, 20, 10)}, r"stage 2 \(from step 10\)"),
-        ({"stages": [*_stages(0), Stage(5, 0, FIRST)]}, r"stage 1 \(from step 5\) starts at token 0"),
+        (
+            {"stages": _stages(0, 20, 10)},
+            r"stage 2 starts at step 10 and token 81920, .*: step and token must increase",
+        ),
+        (
+            {"stages": [*_stages(0), Stage(5, 0, FIRST)]},
+            r"stage 1 starts at step 5 and token 0, stage 0 at step 0 and token 0: token must increase",
+        ),
+        (
+            {"stages": [*_stages(0, 20), Stage(20, 20 * BATCH + 100, FIRST)]},
+            r"stage 2 starts at step 20 and token 163940, stage 1 at step 20 and token 163840: step must increase",
+        ),
         ({"stages": _stages(10)}, r"the first stage starts at step 0"),
         ({"batch_tokens": 1000}, r"1000 tokens is no whole number of sequences of 256"),
         ({"chunk_tokens": 0}, r"chunk_tokens of an export is 0"),

@@ -44,7 +44,8 @@ def test_a_long_document_counts_for_many_short_ones():
         "books": 0.090909090909,
         "chat": 0.909090909091,
     }
-    assert token_shares(schedule, documents) == pytest.approx({"books": 0.9, "chat": 0.1}, abs=1e-9)
+    per_token = token_shares(schedule, documents, "interleave_datasets")
+    assert per_token == pytest.approx({"books": 0.9, "chat": 0.1}, abs=1e-9)
 
 
 def test_documents_of_unknown_length_are_refused():
@@ -53,3 +54,5 @@ def test_documents_of_unknown_length_are_refused():
     )
     with pytest.raises(TikmixError, match=r"mean_tokens_per_document of the domain 'chat' is not known"):
         document_shares(schedule, schedule.last, "interleave_datasets")
+    with pytest.raises(TikmixError, match=r"mean_tokens_per_document of the domain 'chat' is not known"):
+        token_shares(schedule, shares_of(schedule.last.weights), "interleave_datasets")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from tikmix_pipeline.export.exported import Exported, Realised
 from tikmix_pipeline.export.schedule import Schedule, Stage, stage_name
-from tikmix_pipeline.export.shares import Shares, floats, plain_decimal, text_of
+from tikmix_pipeline.export.shares import Shares, document_shares, floats, plain_decimal, text_of, token_shares
 from tikmix_pipeline.export.text import block, comment, table
 
 PACKED = "packed sequences of one length, so tokens"
@@ -52,12 +52,30 @@ def as_stated(stage: Stage, shares: Shares) -> Realised:
     return Realised(stage.start_step, stage.start_tokens, floats(shares), floats(shares))
 
 
-def restart_notes(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
+def by_documents(schedule: Schedule, trainer: str) -> tuple[Shares, Realised]:
+    """Return the last stage's shares of documents, and what a trainer that draws documents by them will follow.
+
+    Raises:
+        TikmixError: a domain's mean number of tokens per document is not known.
+    """
+    last = schedule.last
+    documents = document_shares(schedule, last, trainer)
+    per_token = token_shares(schedule, documents, trainer)
+    return documents, Realised(last.start_step, last.start_tokens, floats(documents), per_token)
+
+
+def restart_notes(schedule: Schedule, realised: Realised, unless: str = "") -> tuple[str, ...]:
     """Return a note on text that is read again, for trainers that start every domain over at a change of mixture.
 
     The figure counts each domain's tokens in the chunk as far as the run has read as many before; it is an upper limit
     where the trainer shuffles anew.
+
+    Args:
+        schedule: what is exported.
+        realised: the last stage as the trainer will follow it.
+        unless: what a user can do to keep domains from starting over, as a clause.
     """
+    condition = f", unless {unless}" if unless else ""
     again = {
         name: min(schedule.domain(name).consumed_tokens, round(share * schedule.chunk_tokens))
         for name, share in realised.per_token.items()
@@ -66,7 +84,7 @@ def restart_notes(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
         return ()
     parts = ", ".join(f"{name} {tokens}" for name, tokens in again.items() if tokens)
     return (
-        f"Every domain starts over at this change: of the chunk's {schedule.chunk_tokens} tokens up to "
+        f"Every domain starts over at this change{condition}: of the chunk's {schedule.chunk_tokens} tokens up to "
         f"{sum(again.values())} are read again ({parts}), even where a domain has text left that was not read. Give "
         "this stage files of its own where that matters.",
     )

@@ -5,11 +5,11 @@
 Zero probabilities hang or misbehave (datasets #7147), and they sum to 1.
 """
 
-from tikmix_pipeline.export.about import DOCUMENTS, exported, restart_notes
-from tikmix_pipeline.export.exported import Exported, Realised
+from tikmix_pipeline.export.about import DOCUMENTS, by_documents, exported, restart_notes
+from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import Shares, document_shares, floats, text_of, token_shares
-from tikmix_pipeline.export.text import block, quoted
+from tikmix_pipeline.export.shares import Shares, text_of
+from tikmix_pipeline.export.text import block, python_dicts, quoted
 
 _BODY = """
 def train_dataset(open_dataset, seed=42):
@@ -23,6 +23,7 @@ def train_dataset(open_dataset, seed=42):
         stopping_strategy="all_exhausted",
     )
 """
+_SKIPS = "open_dataset skips the documents that were read"
 _NOTES = (
     "all_exhausted starts a domain over when it ends; the default stops at the first that does. In workers and ranks "
     "the strategy applies per process.",
@@ -36,35 +37,17 @@ def write_hf_datasets(schedule: Schedule) -> Exported:
     Raises:
         TikmixError: a domain's mean number of tokens per document is not known.
     """
-    documents = document_shares(schedule, schedule.last, "interleave_datasets")
-    realised = Realised(
-        schedule.last.start_step,
-        schedule.last.start_tokens,
-        floats(documents),
-        token_shares(schedule, documents),
-    )
+    documents, realised = by_documents(schedule, "interleave_datasets")
+    python = block([*python_dicts(schedule, "PROBABILITIES", documents), ""]) + _BODY
     return exported(
         schedule,
         "hf_datasets",
-        {"hf_datasets.py": _python(schedule, documents), "hf_datasets.json": _json(schedule, documents)},
+        {"hf_datasets.py": python, "hf_datasets.json": _json(schedule, documents)},
         realised=realised,
         unit=DOCUMENTS,
-        switch="build a new iterator with these probabilities, and take up each domain where it was left (skip).",
-        notes=(*_NOTES, *restart_notes(schedule, realised)),
+        switch=f"build a new iterator with these probabilities; every domain starts over, unless {_SKIPS}.",
+        notes=(*_NOTES, *restart_notes(schedule, realised, unless=_SKIPS)),
     )
-
-
-def _python(schedule: Schedule, documents: Shares) -> str:
-    lines = [
-        "PATHS = {",
-        *(f"    {quoted(name)}: {quoted(schedule.domain(name).path)}," for name in documents),
-        "}",
-        "PROBABILITIES = {",
-        *(f"    {quoted(name)}: {text_of(share)}," for name, share in documents.items()),
-        "}",
-        "",
-    ]
-    return block(lines) + _BODY
 
 
 def _json(schedule: Schedule, documents: Shares) -> str:

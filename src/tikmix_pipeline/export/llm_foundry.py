@@ -1,7 +1,9 @@
 """llm-foundry: streams with proportions, and the callback `curriculum_learning` for the stages after the first.
 
-Proportions count samples of `max_seq_len` tokens. The durations of all stages add up to max_duration.
-Source: llmfoundry/data/text_data.py, callbacks/curriculum_learning_callback.py, streaming/base/stream.py.
+Proportions count samples of `max_seq_len` tokens, which batches take at random from all streams: they hold on average.
+`batching_method: stratified` would round them to whole samples of a batch, and raises ValueError for a stream that gets
+none. The durations of all stages add up to max_duration.
+Source: llmfoundry/data/text_data.py, callbacks/curriculum_learning_callback.py; streaming/base/stream.py, batching.
 """
 
 from tikmix_pipeline.export.about import PACKED, as_stated, exported, restart_notes
@@ -32,6 +34,8 @@ def write_llm_foundry(schedule: Schedule) -> Exported:
         notes=(
             "Each path is the folder that holds a stream's index.json; data in folders by split need `split` beside "
             "`local`.",
+            "Proportions hold on average, not in each batch. Leave batching_method at its default, random: stratified "
+            "rounds them to whole samples of a batch, and refuses a stream that gets none.",
             *restart_notes(schedule, realised),
         ),
     )
@@ -45,7 +49,6 @@ def _train_loader(schedule: Schedule) -> list[str]:
         "    streams:",
         *_streams(schedule, schedule.stages[0], "      "),
         "    shuffle: true  # without it streams come one after the other",
-        "    batching_method: stratified  # every batch has the proportions, not only their mean",
         f"    max_seq_len: {schedule.context}",
     ]
 

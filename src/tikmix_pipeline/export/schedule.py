@@ -182,11 +182,13 @@ def _check_starts(stages: Sequence[Stage]) -> None:
             "tokens. Add the mixture that the run began with."
         )
     for number, (before, after) in enumerate(pairwise(stages), start=1):
-        if after.start_step <= before.start_step or after.start_tokens <= before.start_tokens:
+        increases = {"step": after.start_step > before.start_step, "token": after.start_tokens > before.start_tokens}
+        at_fault = " and ".join(part for part, increased in increases.items() if not increased)
+        if at_fault:
             raise TikmixError(
-                f"{stage_name(number, after)} starts at token {after.start_tokens}, which is not after "
-                f"{stage_name(number - 1, before)} at token {before.start_tokens}. Steps and tokens of the starts both "
-                "increase: put the stages in order, and leave out those that nothing was trained under."
+                f"stage {number} starts at step {after.start_step} and token {after.start_tokens}, stage {number - 1} "
+                f"at step {before.start_step} and token {before.start_tokens}: {at_fault} must increase. Put the "
+                "stages in order, and leave out those shorter than a batch."
             )
 
 

@@ -6,7 +6,7 @@
 Frameworks differ over zeros (some fail an assertion, some hang) and over sums, and none objects to these.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 import numpy as np
@@ -43,26 +43,35 @@ def document_shares(schedule: Schedule, stage: Stage, trainer: str) -> dict[str,
         TikmixError: a domain with weight has no mean number of tokens per document.
     """
     shares = shares_of(stage.weights)
-    means = {name: schedule.domain(name).mean_tokens_per_document for name in shares}
-    for name, mean in means.items():
+    means = _document_lengths(schedule, shares, trainer)
+    return shares_of({name: float(share) / means[name] for name, share in shares.items()}, DOCUMENT_DECIMALS)
+
+
+def token_shares(schedule: Schedule, documents: Shares, trainer: str) -> dict[str, float]:
+    """Return the shares of tokens that shares of documents amount to, the inverse of `document_shares`.
+
+    Raises:
+        TikmixError: a domain has no mean number of tokens per document.
+    """
+    means = _document_lengths(schedule, documents, trainer)
+    tokens = {name: float(share) * means[name] for name, share in documents.items()}
+    whole = sum(tokens.values())
+    return {name: count / whole for name, count in tokens.items()}
+
+
+def _document_lengths(schedule: Schedule, names: Iterable[str], trainer: str) -> dict[str, float]:
+    """Return the mean tokens of a document of each domain."""
+    means = {}
+    for name in names:
+        mean = schedule.domain(name).mean_tokens_per_document
         if mean is None:
             raise TikmixError(
                 f"{trainer} draws documents, so weights per token have to be divided by the mean tokens of a document, "
                 f"and mean_tokens_per_document of the domain '{name}' is not known. Give it, or export to a trainer "
                 "whose weights count tokens."
             )
-    wanted = {name: float(share) / (means[name] or 1.0) for name, share in shares.items()}
-    return shares_of(wanted, DOCUMENT_DECIMALS)
-
-
-def token_shares(schedule: Schedule, documents: Shares) -> dict[str, float]:
-    """Return the shares of tokens that shares of documents amount to, the inverse of `document_shares`."""
-    tokens = {
-        name: float(share) * (schedule.domain(name).mean_tokens_per_document or 1.0)
-        for name, share in documents.items()
-    }
-    whole = sum(tokens.values())
-    return {name: count / whole for name, count in tokens.items()}
+        means[name] = mean
+    return means
 
 
 def plain_decimal(value: float, decimals: int = DECIMALS) -> Decimal:

@@ -3,6 +3,9 @@
 import json
 from collections.abc import Iterable, Sequence
 
+from tikmix_pipeline.export.schedule import Schedule
+from tikmix_pipeline.export.shares import Shares, text_of
+
 
 def quoted(text: str) -> str:
     """Return a text in double quotes, as YAML, JSON and Python all read it. It holds printable characters only."""
@@ -17,6 +20,18 @@ def comment(lines: Iterable[str]) -> str:
 def flow_list(items: Iterable[str]) -> str:
     """Return items that are already texts of the format as a list on one line."""
     return f"[{', '.join(items)}]"
+
+
+def python_dicts(schedule: Schedule, name: str, shares: Shares) -> list[str]:
+    """Return lines of Python: the domains' paths as the dictionary `PATHS`, their shares as one of that name."""
+    return [
+        "PATHS = {",
+        *(f"    {quoted(domain)}: {quoted(schedule.domain(domain).path)}," for domain in shares),
+        "}",
+        f"{name} = {{",
+        *(f"    {quoted(domain)}: {text_of(share)}," for domain, share in shares.items()),
+        "}",
+    ]
 
 
 def block(lines: Iterable[str]) -> str:

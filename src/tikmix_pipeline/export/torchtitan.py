@@ -5,11 +5,11 @@
 Source: torchtitan/components/data (README; Grain-based since PR #4088).
 """
 
-from tikmix_pipeline.export.about import DOCUMENTS, PACKED, as_stated, exported, restart_notes
+from tikmix_pipeline.export.about import DOCUMENTS, PACKED, as_stated, by_documents, exported, restart_notes
 from tikmix_pipeline.export.exported import Exported, Realised
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import Shares, document_shares, floats, shares_of, text_of, token_shares
-from tikmix_pipeline.export.text import block, quoted
+from tikmix_pipeline.export.shares import Shares, shares_of
+from tikmix_pipeline.export.text import block, python_dicts
 
 _SWITCH = (
     "none by resuming, which needs the configuration unchanged: start a new run from the checkpoint's weights and "
@@ -33,25 +33,14 @@ def write_torchtitan_documents(schedule: Schedule) -> Exported:
     Raises:
         TikmixError: a domain's mean number of tokens per document is not known.
     """
-    documents = document_shares(schedule, schedule.last, "torchtitan, where it mixes before it packs,")
-    realised = Realised(
-        schedule.last.start_step,
-        schedule.last.start_tokens,
-        floats(documents),
-        token_shares(schedule, documents),
-    )
+    documents, realised = by_documents(schedule, "torchtitan, where it mixes before it packs,")
     return _written(schedule, "torchtitan_documents", documents, realised, DOCUMENTS)
 
 
 def _written(schedule: Schedule, trainer: str, shares: Shares, realised: Realised, unit: str) -> Exported:
     child = "packed rows" if unit == PACKED else "documents"
     lines = [
-        "PATHS = {",
-        *(f"    {quoted(name)}: {quoted(schedule.domain(name).path)}," for name in shares),
-        "}",
-        "WEIGHTS = {",
-        *(f"    {quoted(name)}: {text_of(share)}," for name, share in shares.items()),
-        "}",
+        *python_dicts(schedule, "WEIGHTS", shares),
         "",
         "",
         "def train_mix(DatasetMixConfig, WeightedDataset, open_dataset):",
