@@ -115,15 +115,13 @@ def remix_text(report: Mapping[str, Any]) -> str:
     gains = ["gain", *(["unconstrained_gain"] if free else [])]
     domains = [[row["name"], *(f"{row[name]:.1%}" for name in weights)] for row in report["domains"]]
     tasks = [[row["name"], *(f"{row[name]:+.3g}" for name in gains), f"{row['stderr']:.2g}"] for row in report["tasks"]]
-    rows, groups = (
-        [*report["domains"], *report["tasks"]],
-        [line for line in report["constraints"] if "it binds" in line],
-    )
+    held = [f"{row['name']}: {row['held_by']}" for row in (*report["domains"], *report["tasks"]) if row["held_by"]]
+    held += [line for line in report["constraints"] if "it binds" in line]
     exports = ", ".join(row["trainer"] for row in report["exports"])
     blocks = [
         _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", *weights[2:]], domains),
         _block(["Expected gain, nats per token", "next", *weights[2:], "error"], tasks),
-        "\n".join([*(f"{row['name']}: {row['held_by']}" for row in rows if row["held_by"]), *groups, *report["notes"]]),
+        "\n".join([*held, *report["notes"]]),
         f"Report: data/08_reporting/{experiment}/report.html\n"
         + (f"Files for {exports}: data/08_reporting/{experiment}/exports/\n" if exports else "")
         + "Compare runs in MLflow: make ui",
