@@ -99,6 +99,50 @@ def test_text_that_was_read_too_often_already_is_told_as_such():
     assert "add text" in message
 
 
+def over_read(supplies, **given):
+    """Return the demands on a chunk of 1000 tokens where `(available, consumed)` tokens of each domain are there."""
+    domains = [f"d{k}" for k in range(len(supplies))]
+    texts = {domain: Supply(*supply) for domain, supply in zip(domains, supplies, strict=True)}
+    return demands_of(OptimizeParameters.model_validate(given), texts, 1000, None), domains
+
+
+def test_a_domain_that_was_read_too_often_is_told_how_many_epochs_it_needs():
+    """`(w·C + consumed) / available = (0.25 · 1000 + 900) / 100`; a shorter chunk leaves nothing of nothing."""
+    supplies, least = [(100, 900), (1e9, 0)], {"bounds": {"d0": {"min": 0.25}}}
+    message = refusal(*over_read(supplies, **least))
+    assert message.endswith(
+        "To make room, lower optimize.bounds.d0.min from 0.25 to 0, or raise optimize.max_epochs from 4 to 11.5, "
+        "or add text."
+    )
+    refuse_clash(*over_read(supplies, max_epochs=11.5, **least))
+    refusal(*over_read(supplies, max_epochs=11.49, **least))
+
+
+def test_a_shorter_chunk_is_offered_only_where_one_helps():
+    assert "shorten the chunk" in refusal(*over_read([(100, 399), (100, 900)]))
+    assert "shorten the chunk" not in refusal(*over_read([(100, 400), (100, 900)]))
+    assert "shorten the chunk" in refusal(*over_read([(100, 0), (1e9, 0)], bounds={"d0": {"min": 0.5}}))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+@settings(deadline=None, max_examples=30)
+def test_the_epochs_that_are_advised_are_the_least_that_make_room(seed, count):
+    """On the way there one domain after another may be read again, so limits do not rise along one line."""
+    rng = np.random.default_rng(seed)
+    supplies = [(float(available), float(available * rng.uniform(0, 12))) for available in rng.uniform(20, 120, count)]
+    least = {"min_weight": float(rng.uniform(0, 0.9 / count)), "max_epochs": 1.0}
+    advised = re.search(r"raise optimize.max_epochs from 1 to ([\d.]+)", refusal(*over_read(supplies, **least)))
+    refuse_clash(*over_read(supplies, **least | {"max_epochs": float(advised[1])}))
+    refusal(*over_read(supplies, **least | {"max_epochs": float(advised[1]) * (1 - 1e-2)}))
+
+
+def test_epochs_are_among_the_least_changes_of_several_too():
+    demands, domains = over_read([(100, 900), (100, 500)], bounds={"d0": {"min": 0.6, "max": 0.5}})
+    others = refusal(demands, domains).split(" the least change that ends them all is to ")[1]
+    assert "optimize.bounds.d0" in others
+    assert "raise optimize.max_epochs from 4 to 12" in others
+
+
 def test_a_pin_to_what_is_in_force_clashes_by_its_weight():
     demands, domains = demanded(3, current={"d0": 0.8}, pinned={"d0": "current"}, bounds={"d0": {"max": 0.5}})
     assert "optimize.pinned.d0 = 0.8; optimize.bounds.d0.max = 0.5" in refusal(demands, domains)

@@ -82,5 +82,6 @@ def test_lower_bound_is_tight_at_the_closed_form_solution():
     best = np.exp(logits) / np.exp(logits).sum()
     sum_price = float(objective.gradient(best)[0])
     box = np.zeros(5), np.ones(5)
-    bound = objective.lower_bound(best, sum_price, np.zeros(0), constraints=Halfspaces.none(5), box=box)
+    no_constraints = Halfspaces(np.zeros((0, 5)), np.zeros(0))
+    bound = objective.lower_bound(best, sum_price, np.zeros(0), constraints=no_constraints, box=box)
     assert bound == pytest.approx(objective.value(best), abs=1e-12)

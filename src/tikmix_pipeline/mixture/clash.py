@@ -10,7 +10,7 @@ Axes: K domains, U demands, R sums of weights over all demands, V variables: the
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,15 +31,13 @@ class _Loosened:
 
     Attributes:
         total: of all demands, in units of weight.
-        by_demand: of each that was loosened, in the parameter's unit.
+        values: what the parameter of each demand that may be loosened is then.
         pulling: the sums `(demand, position in it)` that hold it back.
-        weights_K: a mixture that is then left.
     """
 
     total: float
-    by_demand: dict[int, float]
+    values: dict[int, float]
     pulling: frozenset[tuple[int, int]]
-    weights_K: FloatArray
 
 
 def refuse_clash(demands: Sequence[Demand], domains: Sequence[str]) -> None:
@@ -58,7 +56,7 @@ def refuse_clash(demands: Sequence[Demand], domains: Sequence[str]) -> None:
     loosened = program.loosen(everything, everything)
     if loosened is None or loosened.total > ROUNDING:
         clash = minimal_clash(demands, domains)
-        raise TikmixError(f"{_complaint(program, clash)} {_advice(program, clash, loosened)}")
+        raise TikmixError(f"{_complaint(program, clash)} {_advice(program, clash)}")
 
 
 def minimal_clash(demands: Sequence[Demand], domains: Sequence[str]) -> list[int]:
@@ -86,8 +84,8 @@ class _Program:
 
     def __init__(self, demands: Sequence[Demand], domains: Sequence[str]) -> None:
         self.demands = demands
+        self.domains = domains
         position = {domain: k for k, domain in enumerate(domains)}
-        self._domains = len(domains)
         self._rows: list[tuple[tuple[int, int], FloatArray, float, float]] = []
         for u, demand in enumerate(demands):
             for r, (members, limit, slope) in enumerate(
@@ -99,47 +97,71 @@ class _Program:
                 self._rows.extend(((u, r), sign * member_K, sign * limit, slope) for sign in signs)
 
     def loosen(self, kept: Collection[int], free: Collection[int]) -> _Loosened | None:
-        """Loosen the demands `free` as little as leaves a mixture within the demands `kept`; None if nothing does."""
+        """Loosen the demands `free` as little as leaves a mixture within the demands `kept`; None if nothing does.
+
+        A domain that was read too often stays at 0, however far `optimize.max_epochs` is loosened (`loosen_opening`).
+        """
         from scipy.optimize import linprog  # its import takes half a second
 
         rows = [row for row in self._rows if row[0][0] in set(kept)]
-        column = {u: self._domains + index for index, u in enumerate(free)}
-        size = self._domains + len(column)
+        count = len(self.domains)
+        column = {u: count + index for index, u in enumerate(free)}
+        size = count + len(column)
         above_RV, limit_R = np.zeros((len(rows), size)), np.array([limit for _, _, limit, _ in rows])
         cost = np.zeros(size)
         for r, ((u, _), member_K, _, slope) in enumerate(rows):
-            above_RV[r, : self._domains] = member_K
+            above_RV[r, :count] = member_K
             if u in column:
                 above_RV[r, column[u]] = -slope
-                cost[column[u]] = max(cost[column[u]], slope)
-        sum_1K = np.append(np.ones(self._domains), np.zeros(len(column)))[None]
+                cost[column[u]] = self.demands[u].per_unit()
+        sum_1K = np.append(np.ones(count), np.zeros(len(column)))[None]
         found = linprog(
             cost,
             A_ub=above_RV if rows else None,
             b_ub=limit_R if rows else None,
             A_eq=sum_1K,
             b_eq=[1.0],
-            bounds=[(0, 1)] * self._domains + [(0, None)] * len(column),
+            bounds=[(0, 1)] * count + [(0, None)] * len(column),
             method="highs",
             options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
         )
         if found.status != 0:
             return None
         multipliers = found.ineqlin.marginals if rows else np.zeros(0)
+        weights_K = found.x[:count]
         return _Loosened(
             total=float(found.fun),
-            by_demand={u: float(found.x[index]) for u, index in column.items()},
+            values={u: self._value(u, float(found.x[index]), weights_K) for u, index in column.items()},
             pulling=frozenset(row[0] for row, price in zip(rows, multipliers, strict=True) if abs(price) > ROUNDING),
-            weights_K=found.x[: self._domains],
         )
 
-    def loosened_value(self, u: int, found: _Loosened) -> float:
-        """Return what a demand's parameter has to be for a loosening."""
+    def _value(self, u: int, slack: float, weights_K: FloatArray) -> float:
+        """Return what a demand's parameter has to be for the demand to be loosened that far."""
         demand = self.demands[u]
         if demand.side == "exactly":
             member_K = next(row[1] for row in self._rows if row[0] == (u, 0))
-            return float(np.abs(member_K) @ found.weights_K)
-        return demand.value + found.by_demand[u] * (1 if demand.side == "most" else -1)
+            return float(np.abs(member_K) @ weights_K)
+        return demand.value + slack * (1 if demand.side == "most" else -1)
+
+    def with_demand(self, u: int, demand: Demand) -> "_Program":
+        """Return the program with another demand in the place of one."""
+        return _Program([*self.demands[:u], demand, *self.demands[u + 1 :]], self.domains)
+
+    def loosen_opening(self, kept: Collection[int], free: Collection[int]) -> _Loosened | None:
+        """Loosen as `loosen` does, and `optimize.max_epochs` as far as domains need that were read too often.
+
+        Their limits are 0 up to `max_epochs = consumed / available` and move from there on. Between two such values all
+        limits are linear, so the least over the programs that start at each of them is the least of all.
+        """
+        starts = [(0.0, self)]
+        for u in free:
+            demand = self.demands[u]
+            for start in demand.openings():
+                cost = (start - demand.value) * demand.per_unit()
+                starts.append((cost, self.with_demand(u, replace(demand, value=start))))
+        loosened = [(cost, program.loosen(kept, free)) for cost, program in starts]
+        found = [replace(one, total=one.total + cost) for cost, one in loosened if one is not None]
+        return min(found, key=lambda one: one.total, default=None)
 
 
 def _complaint(program: _Program, clash: Sequence[int]) -> str:
@@ -169,25 +191,34 @@ def _in_words(demand: Demand, rows: Sequence[int]) -> str:
     return words if len(demand.members) == 1 else f"{words} for {len(demand.members)} domains"
 
 
-def _advice(program: _Program, clash: Sequence[int], loosened: _Loosened | None) -> str:
+def _advice(program: _Program, clash: Sequence[int]) -> str:
     """Say which one of the clashing demands could make room by itself, else which several together."""
-    cures = _cures_alone(program, clash, range(len(program.demands)))
-    more_text = ["shorten the chunk (chunk_tokens of `train` or `remix`) or add text"]
-    has_repetition = any(program.demands[u].kind == "repetition" for u in clash)
-    if cures or loosened is None:
-        return f"To make room, {', or '.join(cures + more_text * has_repetition)}."
-    cures = _cures_alone(program, clash, clash)
-    steps = [_cure(program, u, loosened) for u, slack in loosened.by_demand.items() if slack > ROUNDING]
-    return (
-        f"To end this clash, {', or '.join(cures + more_text * has_repetition)}. Others clash besides; the least "
-        f"change that ends them all is to {_shortened(steps, ' and ')}."
-    )
+    everything = range(len(program.demands))
+    if cures := _cures_alone(program, clash, everything):
+        return f"To make room, {', or '.join(cures)}."
+    this = f"To end this clash, {', or '.join(_cures_alone(program, clash, clash))}."
+    loosened = program.loosen_opening(everything, everything)
+    if loosened is None:
+        return this
+    moved = {u: value for u, value in loosened.values.items() if abs(value - program.demands[u].value) > ROUNDING}
+    steps = [_cure(program.demands[u], value) for u, value in moved.items()]
+    return f"{this} Others clash besides; the least change that ends them all is to {_shortened(steps, ' and ')}."
 
 
 def _cures_alone(program: _Program, clash: Sequence[int], kept: Collection[int]) -> list[str]:
     """Return for each of the clashing demands what makes room if the others that are kept stay as they are."""
-    alone = {u: program.loosen(kept, [u]) for u in clash}
-    return [_cure(program, u, found) for u, found in alone.items() if found is not None]
+    alone = {u: program.loosen_opening(kept, [u]) for u in clash}
+    cures = {u: _cure(program.demands[u], found.values[u]) for u, found in alone.items() if found is not None}
+    # where more epochs would make room, so would more text
+    by_text = [_more_text(program, u, kept) for u in cures if program.demands[u].kind == "repetition"]
+    return [*cures.values(), *by_text]
+
+
+def _more_text(program: _Program, u: int, kept: Collection[int]) -> str:
+    """Say what else than more epochs lets more be read; a shorter chunk does not where nothing may be read at all."""
+    helps = program.with_demand(u, replace(program.demands[u], chunk_tokens=1)).loosen(kept, []) is not None
+    shorten = "shorten the chunk (chunk_tokens of `train` or `remix`) or "
+    return f"{shorten if helps else ''}add text"
 
 
 def _shortened(words: Sequence[str], joint: str) -> str:
@@ -195,9 +226,8 @@ def _shortened(words: Sequence[str], joint: str) -> str:
     return listed if len(words) <= _LISTED else f"{listed}{joint}{len(words) - _LISTED} more"
 
 
-def _cure(program: _Program, u: int, found: _Loosened) -> str:
+def _cure(demand: Demand, value: float) -> str:
     """Say what to set a parameter to, rounded to the side on which there is room."""
-    demand, value = program.demands[u], program.loosened_value(u, found)
     rises = value > demand.value
     verb = "raise" if rises else "lower"
     if demand.kind == "repetition":

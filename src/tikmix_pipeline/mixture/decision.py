@@ -17,7 +17,8 @@ class Binding:
         reason: where a bound comes from: `simplex`, `user`, `repetition`, `change`; `prior` for `pareto`.
         parameter: the parameter to change to move it; empty for the simplex.
         bound: the bound on the weight or the sum, or the least normalised gain of the task.
-        price: the multiplier: how fast the objective would fall if the constraint were loosened.
+        price: the multiplier: how fast the objective would fall if the constraint were loosened. Where others hold the
+            mixture in the same place, as where tasks that conflict leave no other, it falls by less, or not at all.
     """
 
     name: str

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import FloatArray, nearest_name
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray, nearest_name
 from tikmix_pipeline.parameters.decision import DomainBounds, OptimizeParameters
 
 
@@ -59,11 +59,21 @@ class Demand:
         return np.maximum(0, self._unbounded())
 
     def slopes(self) -> FloatArray:
-        """Return how fast each limit would move with the parameter, `slope_R`."""
+        """Return how fast each limit moves as the parameter loosens, `slope_R`: 0 where too much was read already."""
+        return np.where(self._unbounded() >= -ROUNDING, self._per_unit(), 0)
+
+    def per_unit(self) -> float:
+        """Return by how much one more unit of the parameter moves the limit that it moves furthest."""
+        return float(self._per_unit().max())
+
+    def openings(self) -> list[float]:
+        """Return the larger values of the parameter from which on a limit moves that is 0 until then, rising."""
+        return sorted({read for supply in self.supplies if (read := supply.consumed / supply.available) > self.value})
+
+    def _per_unit(self) -> FloatArray:
         if self.kind != "repetition":
             return np.ones(len(self.members))
-        per_epoch_R = np.array([supply.available for supply in self.supplies]) / self.chunk_tokens
-        return np.where(self._unbounded() >= 0, per_epoch_R, 0)
+        return np.array([supply.available for supply in self.supplies]) / self.chunk_tokens
 
     def _unbounded(self) -> FloatArray:
         if self.kind != "repetition":

@@ -33,6 +33,9 @@ _LEAST_ANCHOR = 0.01
 _WORTH_SAYING = 1e-3
 """The share of the objective that may be left to gain without a note."""
 
+_SAME = 1e-6
+"""Mixtures whose objectives differ by no more than this share of it are as good as each other, as for the solver."""
+
 
 def solve_direct(
     influence_TK: FloatArray,
@@ -74,7 +77,7 @@ def solve_direct(
     no_worse_TK, held = normalised_TK[is_held_T], [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]
     solution = minimise(objective, bounds, reference_K, no_worse_TK=no_worse_TK)
     binding = binding_constraints(solution, bounds, no_worse_TK, reference_K, held)
-    unconstrained = _unconstrained(objective, solution, bounds, binding)
+    unconstrained = _unconstrained(objective, solution, bounds, binding, is_held=bool(held))
     return Decision(
         domains=tuple(domains),
         tasks=tuple(tasks),
@@ -115,13 +118,35 @@ def _anchor(weights_K: FloatArray) -> FloatArray:
     return (1 - _LEAST_ANCHOR) * weights_K + floor
 
 
-def _unconstrained(objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[Binding]) -> Solution:
-    """Return the best of all mixtures: where nothing binds, the solution, as F is convex."""
-    is_proven = solution.gap <= _WORTH_SAYING * max(1.0, abs(solution.value))
-    if is_proven and all(constraint.reason == "simplex" for constraint in binding):
-        return solution
-    free = minimise(objective, Bounds.simplex(bounds.domains), solution.weights_K)
-    return min(free, solution, key=lambda found: found.value)
+def _unconstrained(
+    objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[Binding], *, is_held: bool
+) -> Solution:
+    """Return the best of all mixtures: the solution where that is proven, else what a search without constraints finds.
+
+    That nothing seems to bind proves nothing: multipliers are not always to be had.
+    """
+    free_bounds = Bounds.simplex(bounds.domains)
+    unit = max(1.0, abs(solution.value))
+    binds = any(constraint.reason != "simplex" for constraint in binding)
+    if not binds:
+        is_unheld = not is_held and bounds == free_bounds and solution.gap <= _WORTH_SAYING * unit
+        if is_unheld or _free_gap(objective, solution, free_bounds) <= _SAME * unit:
+            return solution
+    free = minimise(objective, free_bounds, solution.weights_K)
+    least = 0 if binds else _SAME * unit
+    return free if solution.value - free.value > least else solution
+
+
+def _free_gap(objective: Objective, solution: Solution, free_bounds: Bounds) -> float:
+    """Return by how much more than a solution's any mixture's F could be lower, whatever held the solution."""
+    least = objective.lower_bound(
+        solution.weights_K,
+        objective.sum_price(solution.weights_K),
+        np.zeros(0),
+        constraints=free_bounds.halfspaces(),
+        box=free_bounds.box(),
+    )
+    return solution.value - least
 
 
 def _notes(solution: Solution, bounds: Bounds, prior_K: FloatArray, reference_K: FloatArray) -> Iterator[str]:

@@ -31,11 +31,6 @@ class Halfspaces:
     rows_GK: FloatArray
     least_G: FloatArray
 
-    @classmethod
-    def none(cls, domains: int) -> "Halfspaces":
-        """Return no constraints on so many domains."""
-        return cls(np.zeros((0, domains)), np.zeros(0))
-
     def shortfall(self, weights_NK: FloatArray) -> FloatArray:
         """Return by how much each point misses the constraint that it misses most, 0 if none; shape (N,)."""
         short_N: FloatArray = (self.least_G - weights_NK @ self.rows_GK.T).max(axis=1, initial=0)

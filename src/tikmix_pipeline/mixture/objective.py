@@ -70,6 +70,10 @@ class Objective:
         """Return `∇F = c(w) + γ (ln w + 1)` with the kink of std rounded off."""
         return self._slope(weights_K) + self.entropy * (np.log(np.maximum(weights_K, _EMPTY)) + 1)
 
+    def sum_price(self, weights_K: FloatArray) -> float:
+        """Return `w·∇F`, the multiplier of `Σ_j w_j = 1` of a mixture that nothing else holds."""
+        return float(weights_K @ self.gradient(weights_K))
+
     def _slope(self, weights_K: FloatArray) -> FloatArray:
         """Return `c(w)`, the gradient but for the entropy's.
 

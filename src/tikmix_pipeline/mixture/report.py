@@ -62,8 +62,8 @@ def summary_lines(decision: Decision) -> list[str]:
 def cost_of_constraints(decision: Decision) -> str:
     """Say what all constraints together cost: the objective without them, and where the weights would go."""
     cost = decision.objective - decision.unconstrained_objective
-    if all(binding.reason == "simplex" for binding in decision.binding):
-        return "The constraints cost nothing: none of them binds."
+    if cost <= 0:
+        return "The constraints cost nothing: no mixture would be better without them."
     moved_K = decision.unconstrained_K - decision.weights_K
     k = int(np.abs(moved_K).argmax())
     return (

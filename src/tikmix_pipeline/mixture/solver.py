@@ -27,7 +27,11 @@ _FEASIBLE = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A mixture, the multipliers the solver ended with (0 where it did not run), and its distance from the best.
+    """A mixture, the multipliers that prove most about it, and its distance from the best.
+
+    The multipliers need not be those of the run that found the mixture: where the reference is the best there is, no
+    run finds a better one, but each says what holds it there. Where several sets of them would do (constraints that
+    repeat each other, or leave one mixture) a price is at least what loosening its constraint alone would save.
 
     Attributes:
         weights_K: the mixture.
@@ -66,7 +70,9 @@ def minimise(
         np.vstack([held_TK, groups.rows_GK]), np.concatenate([held_TK @ reference_K, groups.least_G])
     )
     scaled = _Scaled.of(held_TK, reference_K, groups)
-    best = _Found(reference_K, objective.value(reference_K), 0.0, np.zeros_like(constraints.least_G))
+    no_prices_C = np.zeros_like(constraints.least_G)
+    best = _Found(reference_K, objective.value(reference_K), objective.sum_price(reference_K), no_prices_C)
+    proof = best
     uniform_K = bounds.project(np.full_like(reference_K, 1 / len(reference_K)))
     lower_bound = -np.inf
     for attempt in range(_STARTS):
@@ -75,7 +81,8 @@ def minimise(
         proven = objective.lower_bound(
             found.weights_K, found.sum_price, found.prices_C, constraints=constraints, box=bounds.box()
         )
-        lower_bound = np.fmax(lower_bound, proven)
+        if proven > lower_bound:  # not so for the NaN of a run that failed
+            lower_bound, proof = proven, found
         is_better = found.value < best.value and _is_feasible(found.weights_K, scaled)
         best = found if is_better else best
         gap = float(max(0.0, best.value - lower_bound))
@@ -84,9 +91,10 @@ def minimise(
     return Solution(
         weights_K=best.weights_K,
         value=best.value,
-        bound_prices_K=objective.gradient(best.weights_K) - constraints.rows_GK.T @ best.prices_C - best.sum_price,
-        gain_prices_T=best.prices_C[: len(held_TK)],
-        group_prices_G=best.prices_C[len(held_TK) :],
+        # by the run's own mixture: where std has a kink, the gradient a hair away is another
+        bound_prices_K=objective.gradient(proof.weights_K) - constraints.rows_GK.T @ proof.prices_C - proof.sum_price,
+        gain_prices_T=proof.prices_C[: len(held_TK)],
+        group_prices_G=proof.prices_C[len(held_TK) :],
         gap=gap,
     )
 
@@ -159,7 +167,8 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _S
     )
     weights_K = np.clip(result.x, low_K, high_K)
     # SciPy gives none back where the box is a point
-    multipliers = result.get("multipliers", np.zeros(1 + len(scaled.least_C)))
+    unheld = np.append(objective.sum_price(weights_K), np.zeros_like(scaled.least_C))
+    multipliers = result.get("multipliers", unheld)
     return _Found(weights_K, objective.value(weights_K), *scaled.prices(multipliers))
 
 

@@ -186,9 +186,13 @@ def _implied_mixture(
     run = Stock.from_dict(stock)
     domains, bounds = run.domains, run.bounds(optimize)
     prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
+    current_K = check_mixture(run.in_force, domains, "the mixture in force")
 
     def implied(influence_TK: Any) -> Any:
-        return solve_direct(influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks).weights_K
+        decision = solve_direct(
+            influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks, current_K=current_K
+        )
+        return decision.weights_K
 
     return implied
 

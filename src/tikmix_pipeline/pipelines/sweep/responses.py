@@ -34,7 +34,6 @@ def _relevant_to_candidates(parameters: RunParameters, round_number: int, root: 
     return {
         "sweep": parameters.sweep.model_dump(mode="json", include=_OF_DESIGN),
         "optimize": parameters.optimize.model_dump(mode="json", include=OF_BOUNDS),
-        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
         "seed": parameters.seed,
     }
 
