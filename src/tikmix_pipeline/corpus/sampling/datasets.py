@@ -8,10 +8,10 @@ import numpy as np
 
 from tikmix_pipeline.corpus.huggingface import naming_dataset, open_dataset
 from tikmix_pipeline.corpus.records import missing_field, text_of
+from tikmix_pipeline.corpus.sampling.draws import ENOUGH_DRAWS
 from tikmix_pipeline.corpus.sampling.places import random_rows
 from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, fill, size_of
-from tikmix_pipeline.corpus.sampling.streams import ENOUGH_SHARDS
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import HuggingFaceSource
 from tikmix_pipeline.progress import progress_bar
@@ -68,7 +68,7 @@ def _sample_stream(
 ) -> Sampled:
     shards = generator.permutation(dataset.num_shards)
     budget = _STREAMED_FOLD * limit_bytes
-    share = budget / min(len(shards), ENOUGH_SHARDS)
+    share = budget / min(len(shards), ENOUGH_DRAWS)
     reservoir = Reservoir(limit_bytes, generator)
     rows = read = 0
     is_whole = True

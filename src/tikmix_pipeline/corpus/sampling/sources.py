@@ -12,12 +12,13 @@ import numpy as np
 from tikmix_pipeline.corpus.formats import compression_of, format_of
 from tikmix_pipeline.corpus.huggingface import data_files
 from tikmix_pipeline.corpus.sampling.datasets import sample_dataset
+from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
 from tikmix_pipeline.corpus.sampling.parquet import sample_parquet
 from tikmix_pipeline.corpus.sampling.passages import sample_plain_text
 from tikmix_pipeline.corpus.sampling.plain_lines import sample_plain_lines
 from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, deal, joined, size_of
-from tikmix_pipeline.corpus.sampling.streams import READING_BUDGET_BYTES, sample_streams
+from tikmix_pipeline.corpus.sampling.streams import sample_streams
 from tikmix_pipeline.corpus.sources import describe, files_below, matching_files, read_source
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import FilesSource, HuggingFaceSource, Source
