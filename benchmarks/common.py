@@ -1,10 +1,13 @@
-"""What the benchmarks share: the machine they ran on, a table to read, and figures on the last line to parse."""
+"""What the benchmarks share: the machine they ran on, processes of their own, a table, and figures to parse."""
 
 import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +22,28 @@ def machine(*packages: str) -> str:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     load = os.getloadavg()[0]
     return f"{model}, {cores} cores, load {load:.1f}, Python {platform.python_version()}, {versions}"
+
+
+def run_alone(script: str, *options: str) -> dict[str, float]:
+    """Run a script of ours in a process of its own; return what its last line of output says."""
+    command = [sys.executable, "-W", "ignore", script, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(options)} failed:\n{done.stderr}")
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def peak_bytes() -> int:
+    """Return the largest resident memory of this process so far, without that of the process that started it.
+
+    `ru_maxrss` begins at the peak of the parent, and counts bytes on macOS but KiB on Linux.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

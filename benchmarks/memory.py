@@ -10,15 +10,12 @@ from that line, the peak for `llama-1b`. If it did depend on the number of sets,
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from common import machine, print_figures, print_table
+from common import machine, peak_bytes, print_figures, print_table, run_alone
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STAGES = ("factors", "gradients", "matrix")
@@ -81,17 +78,7 @@ def run_stage(stage: str, size: str, domains: int, folder: Path) -> dict[str, fl
 
 def peak() -> float:
     """Return the largest resident memory of this process so far, in MB of 2^20 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def measure(stage: str, size: str, domains: int, folder: Path) -> dict[str, float]:
-    """Run one stage in a process of its own."""
-    command = [sys.executable, "-W", "ignore", __file__, "--stage", stage, size, str(domains), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{size} {stage} failed:\n{done.stderr}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    return peak_bytes() / 2**20
 
 
 def parameters_of_1b() -> int:
@@ -121,7 +108,7 @@ def main() -> None:
         for domains in counts:
             with tempfile.TemporaryDirectory() as folder:
                 for stage in STAGES:
-                    found[stage, size, domains] = measure(stage, size, domains, Path(folder))
+                    found[stage, size, domains] = run_alone(__file__, "--stage", stage, size, str(domains), folder)
     rows = [
         [size, f"{found['factors', size, domains]['parameters'] / 1e6:.2f}", str(domains)]
         + [f"{found[stage, size, domains]['megabytes']:.0f}" for stage in STAGES]

@@ -4,7 +4,8 @@
 
 The file holds JSON lines of real text: Python's standard library, and what the default corpus keeps where it has been
 prepared (`kedro run --pipelines corpus`), over and over, each frame with another salt in its text. Both measurements
-run in processes of their own, in turns, with the file in the page cache; seconds are those after the imports.
+run in processes of their own, in turns, with the file in the page cache; seconds are those after the imports, peaks are
+of all that the process held.
 
 Figures: `seconds` (bar: 60), `peak_megabytes` (bar: 1000), `over_decompression` (how many times as long as
 decompressing alone takes; median of the repetitions).
@@ -12,10 +13,7 @@ decompressing alone takes; median of the repetitions).
 
 import argparse
 import json
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import machine, print_figures, print_table, spread
+from common import machine, peak_bytes, print_figures, print_table, run_alone, spread
 from tikmix_pipeline.corpus.formats import read_blocks
 from tikmix_pipeline.corpus.sampling.sources import sample_sources
 from tikmix_pipeline.corpus.sources import read_source
@@ -97,19 +95,9 @@ def run(what: str, path: Path) -> dict[str, float]:
     seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
-        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "peak_megabytes": peak_bytes() / 1e6,
         "text_megabytes": size / 1e6,
     }
-
-
-def measure(what: str, path: Path) -> dict[str, float]:
-    """Run one of both in a process of its own."""
-    command = [sys.executable, __file__, "--run", what, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{what} failed:\n{done.stderr}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
 
 
 def main() -> None:
@@ -130,7 +118,7 @@ def main() -> None:
         found: dict[str, list[dict[str, float]]] = {"decompress": [], "sample": []}
         for _ in range(arguments.repetitions):
             for what, results in found.items():
-                results.append(measure(what, path))
+                results.append(run_alone(__file__, "--run", what, str(path)))
     report(found)
 
 

@@ -89,7 +89,7 @@ def test_a_sampled_domain_says_so_and_how_large_it_is(tmp_path: Path, caplog: py
     assert 15_000 < report["bytes"] <= 20_000
     assert {*prepared.documents["prose"]["train"], *prepared.documents["prose"]["heldout"]} <= set(texts)
     (read, kept) = [message for message in caplog.messages if "prose" in message]
-    assert read.startswith("corpus.domains.prose: sampled 0.0398 MB at random places of about 0.10")
+    assert read.startswith("corpus.domains.prose: sampled 0.0399 MB at random places of about 0.10")
     assert kept.endswith("(corpus.max_megabytes)")
     assert prepare_text(parameters, root=tmp_path, downloads=tmp_path) == prepared
     other = parameters.model_copy(update={"seed": 1})

@@ -137,7 +137,7 @@ def parquet_file(path: Path, field: str | None) -> Iterator[Any]:
     Columns are read through a buffer, since a row group may be larger than memory.
 
     Raises:
-        TikmixError: the file is damaged or, with `field`, has no such column.
+        TikmixError: the file is damaged or, with `field`, has no such column of text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -147,20 +147,34 @@ def parquet_file(path: Path, field: str | None) -> Iterator[Any]:
             names = file.schema_arrow.names
             if field is not None and field not in names:
                 raise TikmixError(f"{path}: {missing_field(field, names)}")
+            if field is not None and file.metadata.num_rows:  # writers give the column of an empty file any type
+                kind = file.schema_arrow.field(field).type
+                if not _is_text(kind):
+                    raise TikmixError(f"{path}: the field {field!r} holds {kind}, expected text.")
             yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise TikmixError(f"{path} is no complete Parquet file ({error}). Copy or write it again.") from error
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def parquet_records(path: Path, field: str | None) -> Iterator[Record]:
     """Yield rows of a Parquet file; with `field`, only that column is read.
 
     Raises:
-        TikmixError: the file is damaged or, with `field`, has no such column.
+        TikmixError: the file is damaged, holds text that is not UTF-8 or, with `field`, has no such column of text.
     """
     row = 0
     with parquet_file(path, field) as file:
         for batch in file.iter_batches(columns=None if field is None else [field]):
-            for record in batch.to_pylist():
+            with naming(f"{path}, in one of the rows {row} to {row + len(batch) - 1},"):
+                records = batch.to_pylist()
+            for record in records:
                 yield f"{path}, row {row}", record
                 row += 1

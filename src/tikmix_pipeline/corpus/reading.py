@@ -61,7 +61,7 @@ def read_domain(
             sample = sample_by_hash(sampled.texts, limit, parameters.seed)
             sample.documents_read, sample.total_bytes = sampled.documents_seen, sampled.total_bytes
             sample.is_sampled = True
-            sample.is_cut = sampled.total_bytes > limit
+            sample.is_cut = sampled.total_bytes > limit or not sampled.is_size_known
         else:
             sample = _read_all(name, domain, limit, parameters.seed, root, downloads)
     size = sum(document.size for document in sample.documents)

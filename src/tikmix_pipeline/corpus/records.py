@@ -11,6 +11,9 @@ from tikmix_pipeline.errors import TikmixError
 Record = tuple[str, Any]
 """Where the record stands, for error messages, and the record."""
 
+LONGEST_LINE_BYTES = 1 << 28
+"""A longer line is no record, but a file of another format."""
+
 
 def field_of(record: Any, field: str, where: str) -> Any:
     """Return a record's field.
@@ -82,6 +85,13 @@ def parse_json_line(line: bytes, place: str, offset: int) -> Any:
         ) from error
     except ValueError as error:
         raise TikmixError(f"{place} is not valid JSON: {error}.") from error
+
+
+def too_long(place: str) -> TikmixError:
+    """Return the error for a line of more than `LONGEST_LINE_BYTES`."""
+    return TikmixError(
+        f"{place} has more than {LONGEST_LINE_BYTES >> 20} MiB: it is no line of JSON lines. Write one record per line."
+    )
 
 
 def json_object(data: bytes, name: str) -> dict[str, Any]:

@@ -57,3 +57,20 @@ def test_blank_units_are_not_held_but_count():
         reservoir.offer(lambda text=text: text, 8)
     assert reservoir.texts == ["word"]
     assert reservoir.text_share == 8 / 32
+
+
+def test_units_that_stand_for_several_are_as_many_times_as_likely():
+    """A stream in three parts of weight 1, 4 and 2, the middle one with half as much text per raw byte."""
+    seeds, weights = 150, (1.0, 4.0, 2.0)
+    counts, shares = np.zeros(3), []
+    for seed in range(seeds):
+        reservoir = Reservoir(400, np.random.default_rng(seed))
+        for part, weight in enumerate(weights):
+            reservoir.weight = weight
+            for _ in range(300):
+                reservoir.offer(lambda part=part: str(part) * 10, 40 if part == 1 else 20)
+        for text in reservoir.texts:
+            counts[int(text[0])] += 1
+        shares.append(reservoir.text_share)
+    assert counts / counts.sum() == pytest.approx(np.array(weights) / 7, rel=0.05)
+    assert np.mean(shares) == pytest.approx((10 + 40 + 20) / (20 + 160 + 40), rel=0.05)

@@ -1,12 +1,17 @@
 import shutil
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from sampling_examples import SHARDS, TEXTS, TOTAL_BYTES, files, inclusion, json_lines, write_domain, write_shard
 
+from tikmix_pipeline.corpus.sampling import datasets as sampling_datasets
+from tikmix_pipeline.corpus.sampling import plain_lines
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, size_of
 from tikmix_pipeline.corpus.sampling.sources import sample_sources
 from tikmix_pipeline.errors import TikmixError
@@ -193,3 +198,85 @@ def test_a_stream_is_read_no_further_than_a_multiple_of_the_limit_from_all_its_s
     read = sampled.total_bytes
     assert 4000 <= read < 4000 + 3 * 400
     assert sampled.documents_seen < 100
+
+
+class Stream:
+    """A dataset that streams texts, in shards and with a number of rows that may be unknown."""
+
+    num_shards = 4
+
+    def __init__(self, texts: Callable[[int], str], shard_rows: int, listed: int | None = None):
+        self.texts, self.shard_rows, self.read = texts, shard_rows, 0
+        self.info = SimpleNamespace(splits={"train": SimpleNamespace(num_examples=listed)})
+
+    def shard(self, num_shards: int, index: int) -> Iterator[dict[str, str]]:
+        assert num_shards == self.num_shards
+        for row in range(self.shard_rows):
+            self.read += 1
+            yield {"text": self.texts(index * self.shard_rows + row)}
+
+
+STREAM = HuggingFaceSource(kind="huggingface", path="far/away", streaming=True)
+
+
+def test_a_stream_of_unknown_size_counts_as_the_other_sources_do_on_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    write_shard(tmp_path / "0.jsonl", [f"one {row:096d}" for row in range(2000)])
+    write_shard(tmp_path / "1.jsonl.gz", [f"six {row:096d}" for row in range(6000)])
+    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: Stream(lambda row: f"far {row:096d}", 10**6))
+    with caplog.at_level("INFO"):
+        sampled = sample(tmp_path, files("0.jsonl"), STREAM, files("1.jsonl.gz"), limit=40_000)
+    counts = Counter(text[:3] for text in sampled.texts)
+    # 0.2, 0.6 and, on average, 0.4 MB, of texts of 100 bytes
+    assert counts == {"one": 66, "six": 200, "far": 133}
+    assert not sampled.is_size_known
+    assert "far/away" in caplog.text
+    assert "its size is not known" in caplog.text
+
+
+def test_a_stream_of_unknown_size_counts_no_less_than_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_shard(tmp_path / "0.jsonl", TEXTS[:20])
+    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: Stream(lambda row: f"far {row:06d}", 10**5))
+    sampled = sample(tmp_path, files("0.jsonl"), STREAM)
+    assert sum(size_of(text) for text in sampled.texts if text.startswith("far")) > 0.95 * LIMIT
+    with_rows = Stream(lambda row: f"far {row:06d}", 10**5, listed=10**6)
+    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: with_rows)
+    assert sample(tmp_path, STREAM).total_bytes == pytest.approx(10e6, rel=0.01)
+
+
+def test_a_stream_of_blank_texts_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stream = Stream(lambda _: "", 10**6)
+    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: stream)
+    with pytest.raises(TikmixError, match=r"far/away'?: no text was found"):
+        sample(tmp_path, STREAM)
+    assert stream.read < LIMIT
+
+
+def test_records_of_mostly_other_data_fill_the_limit(tmp_path: Path):
+    """Text is a hundredth of the bytes, and in a tenth of the records."""
+    texts = [f"{row:05d} text" if row % 10 == 0 else "" for row in range(6000)]
+    (tmp_path / "0.jsonl").write_bytes(json_lines(texts, more="x" * 80))
+    assert 4000 - 10 < sum(map(size_of, sample(tmp_path, files("0.jsonl"), limit=4000).texts)) <= 4000
+
+
+def test_lines_far_larger_than_the_limit_are_found_for_any_seed(tmp_path: Path):
+    (tmp_path / "0.jsonl").write_bytes(json_lines(f"{row:02d}" + 100_000 * "x" for row in range(20)))
+    drawn = {sample(tmp_path, files("0.jsonl"), limit=10_000, seed=seed).texts[0][:2] for seed in range(8)}
+    assert len(drawn) > 3
+
+
+def test_rows_of_mostly_nothing_fill_the_limit(tmp_path: Path):
+    import datasets
+
+    texts = [f"{row:05d}" if row % 20 == 0 else "" for row in range(20_000)]
+    datasets.Dataset.from_dict({"text": texts}).save_to_disk(str(tmp_path / "saved"))
+    sampled = sample(tmp_path, HuggingFaceSource(kind="huggingface", path="saved"), limit=2000)
+    assert len(sampled.texts) == 400
+
+
+def test_a_line_that_is_too_long_is_refused_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plain_lines, "LONGEST_LINE_BYTES", 1000)
+    write_shard(tmp_path / "0.jsonl", [2000 * "x"])
+    with pytest.raises(TikmixError, match=r"0.jsonl, byte 0 has more than"):
+        sample(tmp_path, files("0.jsonl"))

@@ -1,13 +1,17 @@
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from sampling_examples import TEXTS, files, json_lines, write_shard
 
+from tikmix_pipeline.corpus.sampling import streams
 from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
 from tikmix_pipeline.corpus.sampling.sources import sample_sources
-from tikmix_pipeline.corpus.sampling.streams import ENOUGH_SHARDS, chosen_shards, offer_lines, sample_streams
+from tikmix_pipeline.corpus.sampling.streams import offer_lines, sample_streams
+from tikmix_pipeline.errors import TikmixError
 
 DATA = json_lines(TEXTS)
 
@@ -67,20 +71,6 @@ def test_blocks_are_not_held():
     assert sum(len(text.encode()) for text in reservoir.texts) <= 2000
 
 
-def test_shards_are_chosen_until_they_are_enough_or_the_budget_is_spent():
-    generator = np.random.default_rng(0)
-    sizes = [100] * 200
-    assert len(chosen_shards(sizes, limit_bytes=10, budget_bytes=1e9, generator=generator)) == ENOUGH_SHARDS
-    assert len(chosen_shards(sizes, limit_bytes=500, budget_bytes=1e9, generator=generator)) == 80
-    assert len(chosen_shards(sizes, limit_bytes=500, budget_bytes=750, generator=generator)) == 7
-    assert len(chosen_shards(sizes, limit_bytes=500, budget_bytes=7, generator=generator)) == 1
-    assert sorted(chosen_shards([3, 4], limit_bytes=99, budget_bytes=9, generator=generator)) == [0, 1]
-    counts = np.zeros(50)
-    for seed in range(400):
-        counts[chosen_shards([9] * 50, limit_bytes=1, budget_bytes=90, generator=np.random.default_rng(seed))] += 1
-    assert counts == pytest.approx(50 * [80], abs=40)
-
-
 def test_a_budget_leaves_shards_out_and_the_size_is_still_that_of_all(tmp_path: Path):
     paths = [write_shard(tmp_path / f"{row:02d}.jsonl.zst", TEXTS) for row in range(20)]
     budget = 5.5 * paths[0].stat().st_size
@@ -91,8 +81,6 @@ def test_a_budget_leaves_shards_out_and_the_size_is_still_that_of_all(tmp_path: 
 
 def test_many_shards_are_estimated_from_those_that_were_read(tmp_path: Path):
     """Shards of unlike sizes, of which 32 are read, and half of whose bytes are other fields."""
-    import zstandard
-
     total = 0
     for row in range(80):
         texts = [f"{row} {number} " + "word " * (1 + row % 4) * 10 for number in range(10 + row % 7)]
@@ -103,3 +91,33 @@ def test_many_shards_are_estimated_from_those_that_were_read(tmp_path: Path):
         for seed in range(10)
     ]
     assert np.mean(estimates) == pytest.approx(total, rel=0.06)
+
+
+@pytest.mark.parametrize("ending", ["jsonl.zst", "jsonl.gz"])
+def test_uneven_shards_are_sampled_by_their_size(tmp_path: Path, ending: str):
+    """Half of the text in sixty small shards, and half in one; a thirtieth of it may be read, or the large shard."""
+    generator = np.random.default_rng(0)
+    noise = [generator.bytes(150).hex() for _ in range(1200)]
+    rows = [f"{'small' if row < 600 else 'large'} {text}\n" for row, text in enumerate(noise)]
+    parts = [*(rows[start : start + 10] for start in range(0, 600, 10)), rows[600:]]
+    paths = []
+    for number, part in enumerate(parts):
+        paths.append(tmp_path / f"{number:02d}.{ending}")
+        compress = gzip.compress if ending.endswith("gz") else zstandard.compress
+        paths[-1].write_bytes(compress(json_lines(part)))
+    for budget, seeds in ((1e9, 12), (1.05 * paths[-1].stat().st_size, 40)):
+        large = []
+        for seed in range(seeds):
+            sampled = sample_streams(
+                paths, "text", limit_bytes=3000, budget_bytes=budget, generator=np.random.default_rng(seed)
+            )
+            large.append(np.mean([text.startswith("large") for text in sampled.texts]))
+            assert sampled.total_bytes == pytest.approx(sum(map(len, rows)), rel=0.12)
+        assert np.mean(large) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_line_that_may_stay_is_refused_where_it_is_too_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streams, "LONGEST_LINE_BYTES", 1 << 20)
+    blocks = [b'{"text": "a"}\n{"text": "', *([b"x" * 4096] * 257)]
+    with pytest.raises(TikmixError, match=r"rows, line 2 has more than \d+ MiB: it is no line of JSON lines"):
+        offer_lines(blocks, "rows", "text", Reservoir(1e9, np.random.default_rng(0)))

@@ -9,19 +9,21 @@ import numpy as np
 
 from tikmix_pipeline.corpus.formats import parquet_file
 from tikmix_pipeline.corpus.records import text_of
+from tikmix_pipeline.corpus.sampling.draws import draw_shards
 from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
-from tikmix_pipeline.corpus.sampling.sampled import Sampled, is_blank, size_of
-from tikmix_pipeline.corpus.sampling.streams import READING_BUDGET_BYTES, chosen_shards
+from tikmix_pipeline.corpus.sampling.sampled import Sampled, size_of
+from tikmix_pipeline.corpus.text import naming
 from tikmix_pipeline.progress import progress_bar
 
-_MOST_FILES = 256
-"""Files whose row groups are looked up; of more, so many at random."""
+_FILE_DRAWS = 256
+"""Draws of files whose row groups are looked up: no more files than that, unless they are tiny."""
 _BATCH_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class _RowGroup:
     path: Path
+    file_weight: float
     number: int
     first_row: int
     compressed_bytes: int
@@ -33,10 +35,14 @@ def sample_parquet(
     field: str,
     *,
     limit_bytes: float,
-    budget_bytes: float = READING_BUDGET_BYTES,
+    budget_bytes: float,
     generator: np.random.Generator,
 ) -> Sampled:
-    """Sample the rows' texts. All rows of the files are equally likely, and so a row group in proportion to its rows.
+    """Sample the rows' texts.
+
+    Files are drawn in proportion to their size where there are many, and then their row groups in proportion to that of
+    the column (see `draws`). Files are looked up by the footer alone: at most 256, or of files that are smaller than
+    1/16 of the limit as many as have 16 times the limit.
 
     Args:
         files: in an order that does not depend on the machine.
@@ -48,35 +54,37 @@ def sample_parquet(
     Raises:
         TikmixError: a chosen file is damaged, or has no such column of text; the message names it.
     """
-    listed = [files[file] for file in generator.permutation(len(files))[:_MOST_FILES]]
-    groups = [group for path in listed for group in _row_groups(path, field)]
+    file_sizes = [path.stat().st_size for path in files]
+    listed = draw_shards(file_sizes, limit_bytes=limit_bytes, generator=generator, draws=_FILE_DRAWS)
+    groups = [group for draw in listed for group in _row_groups(files[draw.shard], field, draw.weight)]
     sizes = [group.compressed_bytes for group in groups]
-    chosen = chosen_shards(sizes, limit_bytes=limit_bytes, budget_bytes=budget_bytes, generator=generator)
+    weights = [group.file_weight for group in groups]
+    drawn = draw_shards(sizes, weights=weights, limit_bytes=limit_bytes, budget_bytes=budget_bytes, generator=generator)
     reservoir = Reservoir(limit_bytes, generator)
-    rows = text_bytes = 0
-    with progress_bar("sample", sum(sizes[group] for group in chosen), "B") as bar:
-        for group in chosen:
-            read = _offer_rows(groups[group], field, reservoir)
-            rows, text_bytes = rows + read[0], text_bytes + read[1]
-            bar.update(sizes[group])
-    read_raw = sum(groups[group].raw_bytes for group in chosen)
-    listed_share = sum(path.stat().st_size for path in listed) / sum(path.stat().st_size for path in files)
-    total = text_bytes * sum(group.raw_bytes for group in groups) / read_raw / listed_share if read_raw else 0.0
-    return Sampled(reservoir.texts, total, rows)
+    rows, text_bytes, raw_bytes = 0, 0.0, 0.0
+    with progress_bar("sample", sum(sizes[draw.shard] for draw in drawn), "B") as bar:
+        for draw in drawn:
+            group, reservoir.weight = groups[draw.shard], draw.weight
+            read = _offer_rows(group, field, reservoir)
+            rows += read[0]
+            text_bytes, raw_bytes = text_bytes + draw.weight * read[1], raw_bytes + draw.weight * group.raw_bytes
+            bar.update(group.compressed_bytes)
+    all_raw = sum(group.file_weight * group.raw_bytes for group in groups)
+    return Sampled(reservoir.texts, text_bytes * all_raw / raw_bytes if raw_bytes else 0.0, rows)
 
 
-def _row_groups(path: Path, field: str) -> list[_RowGroup]:
+def _row_groups(path: Path, field: str, file_weight: float) -> list[_RowGroup]:
     """Look up a file's row groups that have rows, from its footer alone."""
     groups: list[_RowGroup] = []
     row = 0
     with parquet_file(path, field) as file:
+        leaf = [file.schema.column(leaf).path for leaf in range(len(file.schema))].index(field)
         for number in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(number)
-            columns = (group.column(column) for column in range(group.num_columns))
-            column = next((column for column in columns if column.path_in_schema == field), None)
             if group.num_rows:
-                sizes = (column.total_compressed_size, column.total_uncompressed_size) if column else 2 * (1,)
-                groups.append(_RowGroup(path, number, row, *sizes))
+                column = group.column(leaf)
+                sizes = (column.total_compressed_size, column.total_uncompressed_size)
+                groups.append(_RowGroup(path, file_weight, number, row, *sizes))
             row += group.num_rows
     return groups
 
@@ -89,7 +97,10 @@ def _offer_rows(group: _RowGroup, field: str, reservoir: Reservoir) -> tuple[int
             column, first = batch.column(0), group.first_row + rows
             while reservoir.skip < len(column):
                 row = reservoir.skip
-                text = text_of({field: column[row].as_py()}, field, f"{group.path}, row {first + row}")
+                place = f"{group.path}, row {first + row}"
+                with naming(place):
+                    value = column[row].as_py()
+                text = text_of({field: value}, field, place)
                 reservoir.add(text, size_of(text))
                 reservoir.skip += row + 1
             reservoir.skip -= len(column)
@@ -102,6 +113,6 @@ def _text_bytes(column: Any) -> int:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return pc.sum(pc.binary_length(column)).as_py() or 0
-    return sum(size_of(text) for text in column.to_pylist() if text and not is_blank(text))
+    if not pa.types.is_string(column.type):
+        column = column.cast(pa.large_string())
+    return pc.sum(pc.binary_length(column)).as_py() or 0

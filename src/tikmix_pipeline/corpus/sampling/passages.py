@@ -37,7 +37,7 @@ def sample_plain_text(files: Sequence[Path], *, limit_bytes: float, generator: n
     sizes = [path.stat().st_size for path in files]
     whole = largest_whole(limit_bytes)
     widths = [max(1, size) if size <= whole else PASSAGE_BYTES for size in sizes]
-    places = random_places(files, widths, limit_bytes=limit_bytes, generator=generator)
+    places = random_places(files, widths, generator=generator)
     units = ((decode(*_passage(place)), place.end - place.start) for place in places)
     return fill(units, limit_bytes=limit_bytes, raw_total=sum(sizes))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tikmix_pipeline.corpus.formats import complete
-from tikmix_pipeline.corpus.records import parse_json_line, text_of
+from tikmix_pipeline.corpus.records import LONGEST_LINE_BYTES, parse_json_line, text_of, too_long
 from tikmix_pipeline.corpus.sampling.places import Place, random_places
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, fill
 
@@ -32,10 +32,11 @@ def sample_plain_lines(
         generator: decides.
 
     Raises:
-        TikmixError: a line that was drawn is no record with such a field; the message names its file and byte.
+        TikmixError: a line that was drawn is no record with such a field, or longer than `LONGEST_LINE_BYTES`; the
+            message names its file and byte.
     """
     width = int(min(max(limit_bytes / _BLOCKS, _SMALLEST_BLOCK_BYTES), _LARGEST_BLOCK_BYTES))
-    places = random_places(files, [width] * len(files), limit_bytes=limit_bytes, generator=generator)
+    places = random_places(files, [width] * len(files), generator=generator)
     units = (unit for place in places for unit in _units(place, field))
     return fill(units, limit_bytes=limit_bytes, raw_total=sum(path.stat().st_size for path in files))
 
@@ -58,6 +59,8 @@ def _lines_beginning_in(place: Place) -> Iterator[tuple[int, bytes]]:
             if not before.endswith(b"\n"):
                 return
             position += len(before) - 1
-        while position < place.end and (line := stream.readline()):
+        while position < place.end and (line := stream.readline(LONGEST_LINE_BYTES + 1)):
+            if len(line) > LONGEST_LINE_BYTES:
+                raise too_long(f"{place.path}, byte {position}")
             yield position, line
             position += len(line)

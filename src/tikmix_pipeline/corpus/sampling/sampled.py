@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tikmix_pipeline.progress import progress_bar
 
 
@@ -15,11 +17,13 @@ class Sampled:
         texts: documents in random order, so that any number of the first ones is an even sample, too.
         total_bytes: UTF-8 bytes of all text it was drawn from, estimated where not all was read.
         documents_seen: documents looked at, or counted and passed over.
+        is_size_known: `total_bytes` counts or estimates all of it; else it is what was read, and there is more.
     """
 
     texts: list[str]
     total_bytes: float
     documents_seen: int
+    is_size_known: bool = True
 
 
 def size_of(text: str) -> int:
@@ -60,16 +64,24 @@ def fill(units: Iterable[tuple[str, float]], *, limit_bytes: float, raw_total: f
 def deal(parts: Sequence[Sampled], limit_bytes: float) -> list[Sampled]:
     """Cut every part to its share of the limit, in proportion to the text it was drawn from.
 
-    Parts that were cut before, to the shares among fewer, are cut as if they had not been.
+    A part of unknown size counts as much as the others do on average, and no less than was read of it. Parts that were
+    cut before, to the shares among fewer of known size, are cut as if they had not been.
     """
-    total = sum(part.total_bytes for part in parts)
+    sizes = _sizes(parts)
+    total = sum(sizes)
     if len(parts) < 2 or not total:
         return list(parts)
-    largest = max(parts, key=lambda part: part.total_bytes)
+    largest = int(np.argmax(sizes))
     return [
-        replace(part, texts=list(_prefix(part.texts, limit_bytes * part.total_bytes / total, part is largest)))
-        for part in parts
+        replace(part, texts=list(_prefix(part.texts, limit_bytes * size / total, row == largest)))
+        for row, (part, size) in enumerate(zip(parts, sizes, strict=True))
     ]
+
+
+def _sizes(parts: Sequence[Sampled]) -> list[float]:
+    known = [part.total_bytes for part in parts if part.is_size_known]
+    usual = sum(known) / len(known) if known else max((part.total_bytes for part in parts), default=0.0)
+    return [part.total_bytes if part.is_size_known else max(usual, part.total_bytes) for part in parts]
 
 
 def _prefix(texts: Sequence[str], limit_bytes: float, at_least_one: bool) -> Iterator[str]:
@@ -86,4 +98,5 @@ def joined(parts: Sequence[Sampled]) -> Sampled:
         [text for part in parts for text in part.texts],
         sum(part.total_bytes for part in parts),
         sum(part.documents_seen for part in parts),
+        all(part.is_size_known for part in parts),
     )

@@ -1,5 +1,6 @@
 """Sampling all sources of a domain as one."""
 
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +13,18 @@ import numpy as np
 from tikmix_pipeline.corpus.formats import compression_of, format_of
 from tikmix_pipeline.corpus.huggingface import data_files
 from tikmix_pipeline.corpus.sampling.datasets import sample_dataset
+from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
 from tikmix_pipeline.corpus.sampling.parquet import sample_parquet
 from tikmix_pipeline.corpus.sampling.passages import sample_plain_text
 from tikmix_pipeline.corpus.sampling.plain_lines import sample_plain_lines
 from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
 from tikmix_pipeline.corpus.sampling.sampled import Sampled, deal, joined, size_of
-from tikmix_pipeline.corpus.sampling.streams import READING_BUDGET_BYTES, sample_streams
+from tikmix_pipeline.corpus.sampling.streams import sample_streams
 from tikmix_pipeline.corpus.sources import describe, files_below, matching_files, read_source
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import FilesSource, HuggingFaceSource, Source
+
+_logger = logging.getLogger(__name__)
 
 _Sampler = Callable[..., Sampled]
 
@@ -50,7 +54,8 @@ def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, li
     """Draw documents from all sources of a domain, each of them equally likely, and read little more than they are.
 
     The sample depends on the files and the seed alone, and not on the order of the sources or on where `root` is.
-    Memory is bounded by the limit. Packages and the standard library are read whole.
+    Memory is bounded by the limit, which each stream of unknown size takes once more. Packages and the standard library
+    are read whole.
 
     Args:
         sources: any kinds but `shards`.
@@ -64,15 +69,24 @@ def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, li
     """
     sources = [of_files for source in sources for of_files in _as_files(source, root)]
     others = (_of_other(source, root, downloads) for source in sources if not isinstance(source, FilesSource))
+    parts = sorted({*_of_files(sources, root), *others})
     drawn: list[Sampled] = []
-    for part in sorted({*_of_files(sources, root), *others}):
+    unknown: list[Sampled] = []
+    for part in parts:
         generator = np.random.default_rng([seed, zlib.crc32(part.key.encode("utf-8"))])
         sampled = part.sampler(limit_bytes=limit_bytes, generator=generator)
         if not sampled.texts:
             raise TikmixError(f"{part.label}: no text was found. Check the files, or set corpus.read to `all`.")
         # each is drawn as if it were alone: only then is it known how much text it has, to deal the limit by
-        drawn = deal([*drawn, sampled], limit_bytes)
-    return joined(drawn)
+        if sampled.is_size_known:
+            drawn = deal([*drawn, sampled], limit_bytes)
+        else:
+            unknown.append(sampled)
+            if len(parts) > 1:
+                _logger.info(
+                    "%s: its size is not known, and taken to be that of the other sources on average", part.label
+                )
+    return joined(deal([*drawn, *unknown], limit_bytes))
 
 
 def _as_files(source: Source, root: Path) -> list[Source]:

@@ -10,39 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from tikmix_pipeline.corpus.formats import read_blocks
-from tikmix_pipeline.corpus.records import parse_json_line, text_of
+from tikmix_pipeline.corpus.records import LONGEST_LINE_BYTES, parse_json_line, text_of, too_long
+from tikmix_pipeline.corpus.sampling.draws import draw_shards
 from tikmix_pipeline.corpus.sampling.passages import decode, largest_whole, passages_of
 from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
 from tikmix_pipeline.corpus.sampling.sampled import Sampled
 from tikmix_pipeline.progress import progress_bar
-
-READING_BUDGET_BYTES = 4e9
-"""Most compressed bytes that are read of a domain, unless one shard alone has more."""
-ENOUGH_SHARDS = 32
-_ENOUGH_FOLD = 16
-"""Shards of this many times the limit are enough, if there are `ENOUGH_SHARDS` of them."""
-
-
-def chosen_shards(
-    sizes: Sequence[int], *, limit_bytes: float, budget_bytes: float, generator: np.random.Generator
-) -> list[int]:
-    """Choose shards at random: as many as are enough or as the budget allows; at least one.
-
-    Args:
-        sizes: compressed bytes by shard.
-        limit_bytes: how much text is wanted.
-        budget_bytes: the most to be read.
-        generator: decides; all shards are equally likely.
-    """
-    chosen: list[int] = []
-    read = 0
-    for shard in generator.permutation(len(sizes)):
-        is_enough = len(chosen) >= ENOUGH_SHARDS and read >= _ENOUGH_FOLD * limit_bytes
-        if chosen and (is_enough or read + sizes[shard] > budget_bytes):
-            break
-        chosen.append(int(shard))
-        read += sizes[shard]
-    return chosen
 
 
 def sample_streams(
@@ -50,10 +23,10 @@ def sample_streams(
     field: str | None,
     *,
     limit_bytes: float,
-    budget_bytes: float = READING_BUDGET_BYTES,
+    budget_bytes: float,
     generator: np.random.Generator,
 ) -> Sampled:
-    """Sample compressed files.
+    """Sample compressed files, drawn in proportion to their size where there are too many to read (see `draws`).
 
     Args:
         files: all of one format, in an order that does not depend on the machine.
@@ -66,20 +39,19 @@ def sample_streams(
         TikmixError: a chosen file cannot be read to its end, or holds something other than text; the message names it.
     """
     sizes = [path.stat().st_size for path in files]
-    chosen = chosen_shards(sizes, limit_bytes=limit_bytes, budget_bytes=budget_bytes, generator=generator)
+    drawn = draw_shards(sizes, limit_bytes=limit_bytes, budget_bytes=budget_bytes, generator=generator)
     reservoir = Reservoir(limit_bytes, generator)
-    compressed = sum(sizes[shard] for shard in chosen)
-    documents = raw_bytes = 0
-    with progress_bar("sample", compressed, "B") as bar:
-        for shard in chosen:
-            blocks = read_blocks(files[shard], bar)
+    documents, raw_bytes = 0, 0.0
+    with progress_bar("sample", sum(sizes[draw.shard] for draw in drawn), "B") as bar:
+        for draw in drawn:
+            path, reservoir.weight = files[draw.shard], draw.weight
+            blocks = read_blocks(path, bar)
             if field is None:
-                read = offer_passages(blocks, files[shard], largest_whole(limit_bytes), reservoir)
+                read = offer_passages(blocks, path, largest_whole(limit_bytes), reservoir)
             else:
-                read = offer_lines(blocks, str(files[shard]), field, reservoir)
-            documents, raw_bytes = documents + read[0], raw_bytes + read[1]
-    fold = sum(sizes) / compressed if compressed else 0.0
-    return Sampled(reservoir.texts, fold * raw_bytes * reservoir.text_share, documents)
+                read = offer_lines(blocks, str(path), field, reservoir)
+            documents, raw_bytes = documents + read[0], raw_bytes + draw.weight * read[1]
+    return Sampled(reservoir.texts, raw_bytes * reservoir.text_share, documents)
 
 
 def offer_passages(blocks: Iterable[bytes], path: Path, whole_bytes: float, reservoir: Reservoir) -> tuple[int, int]:
@@ -100,8 +72,12 @@ def offer_lines(blocks: Iterable[bytes], where: str, field: str, reservoir: Rese
         where: the file, for errors.
         field: of the record, which holds the text.
         reservoir: takes them.
+
+    Raises:
+        TikmixError: a line that may stay is no record with such a field, or longer than `LONGEST_LINE_BYTES`.
     """
-    begun = b""  # of the line that may stay and that goes on in the next block
+    begun: list[bytes] = []  # of the line that may stay and that goes on in the next block
+    begun_bytes = 0
     number = position = 0  # of the line that a block begins in; of the block
     wanted = reservoir.skip
     is_open = False
@@ -112,18 +88,21 @@ def offer_lines(blocks: Iterable[bytes], where: str, field: str, reservoir: Rese
         while wanted < number + count:
             row = wanted - number
             start = int(newlines[row - 1]) + 1 if row else 0
-            line = begun + block[start : int(newlines[row]) + 1]
-            _add_line(line, f"{where}, line {wanted + 1}", position + start - len(begun), field, reservoir)
-            begun = b""
+            line = b"".join([*begun, block[start : int(newlines[row]) + 1]])
+            _add_line(line, f"{where}, line {wanted + 1}", position + start - begun_bytes, field, reservoir)
+            begun, begun_bytes = [], 0
             wanted += 1 + reservoir.skip
         if wanted == number + count:
-            begun += block[int(newlines[-1]) + 1 if count else 0 :]
+            begun.append(block[int(newlines[-1]) + 1 if count else 0 :])
+            begun_bytes += len(begun[-1])
+            if begun_bytes > LONGEST_LINE_BYTES:
+                raise too_long(f"{where}, line {wanted + 1}")
         number += count
         position += len(block)
         is_open = not block.endswith(b"\n")
     if is_open:
         if wanted == number:
-            _add_line(begun, f"{where}, line {number + 1}", position - len(begun), field, reservoir)
+            _add_line(b"".join(begun), f"{where}, line {number + 1}", position - begun_bytes, field, reservoir)
             wanted += 1 + reservoir.skip
         number += 1
     reservoir.skip = wanted - number
