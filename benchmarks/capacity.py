@@ -3,7 +3,7 @@
     make bench NAME=capacity        (or: python benchmarks/capacity.py)
 
 Three built-in sizes (or more: `--sizes`) are measured on random tokens, in one thread: the factors of K-FAC, the part
-gradients, and the matrix (eigendecompositions and products; and, without curvature, products alone). The rates of matrix
+gradients, and the matrix (eigendecompositions and products; without curvature, products alone). The rates of matrix
 products, elementwise work and files are measured by themselves. What share of them the stages reach is taken from the
 *other* sizes, the median of these, so that no size is predicted from itself; the factors have no constant of their own.
 The benchmark does not begin above a load of `--load`. Where the machine is never quiet, `--processor-time` counts the
