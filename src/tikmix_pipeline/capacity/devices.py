@@ -81,16 +81,16 @@ DEVICES = {
         dollars=1.8,  # assumed
     ),
     "cpu": Device(
-        peak=60e9,
-        float32_peak=60e9,
-        eigen_rate=10e9,
+        peak=90e9,
+        float32_peak=90e9,
+        eigen_rate=27e9,
         memory=16e9,
-        memory_rate=10e9,
-        write_rate=1e9,
-        read_rate=1e9,
+        memory_rate=14e9,
+        write_rate=2.9e9,  # to the system's cache, as long as it holds them
+        read_rate=4.7e9,  # the same
         network_rate=1e9,  # assumed
-        utilisation=0.5,
-        float32_utilisation=0.5,
+        utilisation=0.88,
+        float32_utilisation=0.93,
         number=4,
         dollars=0.04,  # assumed
     ),
