@@ -64,8 +64,11 @@ def test_one_device_reduces_nothing() -> None:
 
 
 def test_largest_eigendecomposition_is_not_shared() -> None:
+    steady = replace(H100, eigen_half=0.0)
     largest = decomposition_flops(max(decomposed_sizes(SMALL)))
-    assert plan(512)["eigendecompositions"].seconds == largest / H100.eigen_rate
+    assert plan(512, steady)["eigendecompositions"].seconds == largest / H100.eigen_rate
+    halved = replace(H100, eigen_half=float(max(decomposed_sizes(SMALL))))
+    assert plan(512, halved)["eigendecompositions"].seconds == 2 * largest / H100.eigen_rate
 
 
 def test_a_dollar_is_a_device_for_an_hour() -> None:

@@ -16,7 +16,8 @@ class Device:
     Attributes:
         peak: rate of matrix products in passes through the model, operations per second.
         float32_peak: the same in float32, which second moments, preconditioning and products are in.
-        eigen_rate: operations per second that a float64 eigendecomposition reaches, at 9 n³ each.
+        eigen_rate: operations per second that a large float64 eigendecomposition reaches, at 9 n³ each.
+        eigen_half: size n of the one that reaches half of that.
         memory: bytes.
         memory_rate: bytes per second between memory and processor in elementwise work.
         write_rate: bytes per second to the store of gradients and factors.
@@ -31,6 +32,7 @@ class Device:
     peak: float
     float32_peak: float
     eigen_rate: float
+    eigen_half: float
     memory: float
     memory_rate: float
     write_rate: float
@@ -43,7 +45,7 @@ class Device:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = 0 if name == "dollars" else 1e-9
+            least = 0 if name in ("dollars", "eigen_half") else 1e-9
             most = 1 if "utilisation" in name else float("inf")
             if not least <= value <= most:
                 raise TikmixError(
@@ -55,7 +57,8 @@ DEVICES = {
     "h100": Device(
         peak=989e12,
         float32_peak=67e12,
-        eigen_rate=0.5e12,  # assumed: 1 % of the float64 tensor rate, cuSOLVER at 4k to 16k
+        eigen_rate=1e12,  # assumed: 1.5 % of the float64 tensor rate
+        eigen_half=4096,  # assumed
         memory=80e9,
         memory_rate=3.35e12,
         write_rate=1e9,  # assumed: a parallel file system's share of one device
@@ -69,7 +72,8 @@ DEVICES = {
     "a100": Device(
         peak=312e12,
         float32_peak=19.5e12,
-        eigen_rate=0.2e12,  # assumed
+        eigen_rate=0.4e12,  # assumed
+        eigen_half=4096,  # assumed
         memory=80e9,
         memory_rate=2.0e12,
         write_rate=1e9,  # assumed
@@ -83,7 +87,8 @@ DEVICES = {
     "cpu": Device(
         peak=90e9,
         float32_peak=90e9,
-        eigen_rate=27e9,
+        eigen_rate=55e9,
+        eigen_half=300,
         memory=16e9,
         memory_rate=14e9,
         write_rate=2.9e9,  # to the system's cache, as long as it holds them

@@ -8,7 +8,7 @@ A stage is spread over all devices evenly; only an eigendecomposition is done by
 overlap. What is left out: loading the model, the corpus, start-up, the solver, and the surrogate (seconds each).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -83,6 +83,11 @@ class Cluster:
         """Return the seconds in which so many bytes are read from files."""
         return size / (self.devices * self.device.read_rate)
 
+    def decompositions(self, sizes: Iterable[int]) -> float:
+        """Return the seconds in which moments of these sizes are decomposed, each by one device."""
+        single = [decomposition_flops(size) * (1 + self.device.eigen_half / size) for size in sizes]
+        return max(sum(single) / self.devices, *single) / self.device.eigen_rate
+
     def reduction(self, size: float) -> float:
         """Return the seconds in which so many bytes, that every device has, are summed and shared out."""
         return 0.0 if self.devices == 1 else size / self.device.network_rate
@@ -143,8 +148,7 @@ def _factors(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Stage
 
 def _decompositions(shape: DecoderShape, cluster: Cluster) -> Stage:
     flops = eigendecomposition_flops(shape)
-    largest = decomposition_flops(max(decomposed_sizes(shape)))
-    seconds = max(flops / cluster.devices, largest) / cluster.device.eigen_rate
+    seconds = cluster.decompositions(decomposed_sizes(shape))
     memory = storage.decomposition_memory(shape, cluster.devices)
     return Stage("eigendecompositions", flops, seconds, memory, 0.0, cluster.devices)
 
