@@ -87,7 +87,7 @@ DEVICES = {
     "cpu": Device(
         peak=90e9,
         float32_peak=90e9,
-        eigen_rate=55e9,
+        eigen_rate=41e9,
         eigen_half=300,
         memory=16e9,
         memory_rate=14e9,
