@@ -21,6 +21,7 @@ from tikmix_pipeline.run_context import run_context
 from tikmix_pipeline.summary import comparison_text, remix_text, summary_table, sweep_table, validation_table
 from tikmix_pipeline.tracking.metrics import Metrics
 from tikmix_pipeline.tracking.names import is_logged, split_name
+from tikmix_pipeline.tracking.store import StoreError
 from tikmix_pipeline.tracking.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
@@ -108,16 +109,11 @@ class TrackingHooks:
         """Do something with the tracker, if there is one; go on without when its store fails."""
         if self._tracker is None:
             return
-        from mlflow.exceptions import MlflowException
-
         try:
             action(self._tracker)
-        except (MlflowException, OSError) as error:  # what HTTP clients raise is an OSError too
+        except (StoreError, OSError) as error:  # a full disk stops the temporary file of an artifact
             self._tracker = None
-            _LOG.warning(
-                "MLflow could not be reached: %s; the run goes on untracked, its files are complete",
-                getattr(error, "message", error),
-            )
+            _LOG.warning("MLflow could not be reached: %s; the run goes on untracked, its files are complete", error)
 
 
 def _final_table(pipeline: Pipeline, catalog: Any) -> str | None:

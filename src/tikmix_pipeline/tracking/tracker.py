@@ -1,5 +1,6 @@
 """One MLflow run, the child runs of its rounds, and what is logged to them."""
 
+import contextlib
 import os
 import tempfile
 import time
@@ -12,6 +13,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run_context import RunContext
 from tikmix_pipeline.tracking.metrics import METRICS, Metrics
 from tikmix_pipeline.tracking.names import COMPARISONS, DOCUMENTS, FILES, SWEEP_PARTS, TABLES, split_name
+from tikmix_pipeline.tracking.store import StoreClient, StoreError
 from tikmix_pipeline.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.tracking.tags import run_tags
 
@@ -45,28 +47,39 @@ class Tracker:
 
         elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
         try:
-            self._client = mlflow.MlflowClient(elsewhere or f"sqlite:///{root.as_posix()}/mlflow.db")
+            self._client = StoreClient(mlflow.MlflowClient(elsewhere or f"sqlite:///{root.as_posix()}/mlflow.db"))
             self._experiment_id = self._find_experiment(None if elsewhere else (root / "mlartifacts").as_uri())
             parent = os.environ.get(PARENT_RUN)
             self._run_id = self._create_run(self._name, {"mlflow.parentRunId": parent} if parent else {})
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except (StoreError, MlflowException, SQLAlchemyError, OSError) as error:
             raise TikmixError(
                 f"The MLflow store cannot be used ({getattr(error, 'message', error)}). Move mlflow.db away if it is "
                 "damaged, or set MLFLOW_TRACKING_URI to a store that works."
             ) from error
+        self._require_artifacts()
+
+    def _require_artifacts(self) -> None:
+        """Ask the artifact store for something: where it cannot be reached, better now than after the first chunk."""
+        try:
+            self._client.list_artifacts(self._run_id)
+        except StoreError as error:
+            with contextlib.suppress(StoreError):
+                self.close("FAILED")
+            raise TikmixError(
+                f"The MLflow store keeps its artifacts where they cannot be reached ({error}). See that bucket, "
+                "credentials (AWS_ACCESS_KEY_ID, ...) and endpoint (MLFLOW_S3_ENDPOINT_URL) are right and the client "
+                "is installed (boto3 for s3://), or start the server with --artifacts-destination, so that it passes "
+                "artifacts on itself."
+            ) from error
 
     def _find_experiment(self, location: str | None) -> str:
-        from mlflow.exceptions import MlflowException
-
         found = self._client.get_experiment_by_name(_EXPERIMENT)
         if found is None:
             # opens MLflow's pages in the view for training runs
             tags = {"mlflow.experimentKind": "custom_model_development"}
             try:
                 return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location, tags=tags))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
+            except StoreError:
                 found = self._client.get_experiment_by_name(_EXPERIMENT)  # another run made it in between
                 if found is None:
                     raise
