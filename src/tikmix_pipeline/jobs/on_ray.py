@@ -178,12 +178,12 @@ def _cluster(ray: Any, engine: EngineParameters) -> Iterator[None]:
     if ray.is_initialized():  # by a program that uses this package: it is that program's to end
         yield
         return
-    with _signals_kept():
-        try:
+    try:
+        with _signals_kept():
             _join(ray, engine)
-            yield
-        finally:
-            ray.shutdown()
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _join(ray: Any, engine: EngineParameters) -> None:
@@ -209,7 +209,7 @@ def _require_answer(address: str) -> None:
 
 @contextlib.contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Undo what Ray makes of SIGTERM in this process, and leave behind."""
+    """Leave SIGTERM what it was: Ray would make it an abort with a dump. Jobs end with this process in any case."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
