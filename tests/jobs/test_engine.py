@@ -39,12 +39,13 @@ def test_workers_are_one_per_core_and_one_on_a_gpu(monkeypatch):
 
 
 def test_ray_that_is_not_there_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TikmixError, match=r"engine\.kind=ray needs the package ray.*\[ray\]"):
         run([1], kind="ray")
 
 
-def test_job_on_a_gpu_has_to_ask_for_one():
+def test_job_on_a_gpu_has_to_ask_for_one(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     with pytest.raises(TikmixError, match=r"engine\.gpus_per_job is 0"):
         run([1], kind="ray", gpus_per_job=0, on_cpu=False)
 

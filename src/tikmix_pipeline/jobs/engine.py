@@ -1,5 +1,6 @@
 """One function for many jobs, whichever engine runs them."""
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -44,6 +45,7 @@ def each_job(
     """
     if not jobs:
         return iter(())
+    require_installed(engine)
     if engine.kind == "local":
         count = workers_here(workers, len(jobs), on_cpu=on_cpu)
         return each_in_a_process(function, shared, jobs, workers=count)
@@ -58,6 +60,18 @@ def each_job(
         at_once=len(jobs) if workers == "auto" else workers,
         folders=folders,
     )
+
+
+def require_installed(engine: EngineParameters) -> None:
+    """Refuse an engine that is not there, before anything is computed.
+
+    Raises:
+        TikmixError: Ray is asked for and not installed.
+    """
+    if engine.kind == "ray" and importlib.util.find_spec("ray") is None:
+        raise TikmixError(
+            "engine.kind=ray needs the package ray: pip install 'tikmix-pipeline[ray]', or set engine.kind=local."
+        )
 
 
 def workers_here(workers: int | Literal["auto"], jobs: int, *, on_cpu: bool) -> int:

@@ -161,14 +161,9 @@ def _end(ray: Any, running: Sequence[Any]) -> None:
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError as error:
-        raise TikmixError(
-            f"engine.kind=ray needs the package ray ({error}): pip install 'tikmix-pipeline[ray]', or set "
-            "engine.kind=local."
-        ) from error
+    import ray
+    import ray.exceptions
+
     return ray
 
 
