@@ -191,7 +191,8 @@ def _join(ray: Any, engine: EngineParameters) -> None:
         tried = f"no cluster could be joined at {engine.address}" if engine.address else "no cluster could be started"
         raise TikmixError(
             f"engine.address: {tried}. {error}\nStart one with `ray start --head` and give its address, let null start "
-            "one on this machine, or set engine.kind=local."
+            "one on this machine, or set engine.kind=local. A cluster that asks for a token is silent without it (docs/"
+            "scaling_ray.md)."
         ) from error
 
 
