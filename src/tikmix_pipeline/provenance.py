@@ -18,6 +18,7 @@ from tikmix_pipeline.datasets import ResumePointDataset, RoundRowsDataset, WorkF
 from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.jobs.engine import require_installed
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
@@ -70,6 +71,7 @@ class ProvenanceHooks:
             check_before_compute(context.parameters, context.root, elsewhere=elsewhere)
             if context.parameters.reweight.exports:
                 _check_exports(context, elsewhere=elsewhere)
+        require_installed(context.parameters.engine)
         if any(node.short_name == "train_branches" for node in pipeline.nodes):
             check_candidates(context.parameters)
         experiment = context.parameters.experiment

@@ -7,11 +7,11 @@ from lm_examples import FIRST, SECOND, train_parameters
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.jobs.outcome import Died
 from tikmix_pipeline.lm import branch_pool
 from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, Failure, run_branches
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
-from tikmix_pipeline.lm.workers import Died
 
 BRANCHES = [
     Branch(name, mixture, replicate) for replicate in range(2) for name, mixture in {"a": FIRST, "b": SECOND}.items()
@@ -181,11 +181,11 @@ def test_branch_that_ends_with_weights_of_no_use_has_diverged(setting, texts, tm
 
 
 def test_process_that_is_killed_is_a_branch_without_memory(setting, texts, tmp_path, monkeypatch):
-    def killed(function, shared, jobs, workers):
+    def killed(function, shared, jobs, **_):
         yield 1, Died(-9)
         yield 0, function(shared, jobs[0])
 
-    monkeypatch.setattr(branch_pool, "each_in_a_process", killed)
+    monkeypatch.setattr(branch_pool, "each_job", killed)
     first, second = run(setting, texts, tmp_path, BRANCHES[:2], workers=2)
     assert first.failure is None
     assert second.failure == Failure("memory", second.failure.reason)

@@ -21,7 +21,7 @@ from tests.pipelines.conftest import run_in
 from tests.pipelines.test_bad_input import refusal
 from tests.pipelines.test_tikmix import made_when, mixture, outputs
 from tests.pipelines.test_tracking import parent_of, runs_of
-from tikmix_pipeline.lm import workers
+from tikmix_pipeline.jobs import engine
 
 ARMS = ["proportional", "direct", "measured"]
 WILD = {"train.learning_rate": 1e20, "train.warmup_tokens": 0}
@@ -83,7 +83,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not jobs, f"{[job.experiment for job in jobs]} should not run"
         yield from ()
 
-    monkeypatch.setattr(workers, "each_in_a_process", refused)
+    monkeypatch.setattr(engine, "each_job", refused)
 
 
 def test_table_has_the_columns_of_the_contract_for_every_arm_seed_and_task(compared: Path) -> None:

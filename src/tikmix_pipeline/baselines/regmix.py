@@ -31,7 +31,7 @@ from tikmix_pipeline.mixture.sweep.quality import judge
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.mixture.sweep.search import project
 from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
-from tikmix_pipeline.parameters import ModelParameters, OptimizeParameters, TrainParameters
+from tikmix_pipeline.parameters import EngineParameters, ModelParameters, OptimizeParameters, TrainParameters
 from tikmix_pipeline.parameters.baselines import RegmixParameters
 from tikmix_pipeline.progress import progress_bar
 
@@ -56,6 +56,7 @@ def regmix(
     folder: Path,
     key: str,
     bounds: Bounds | None = None,
+    engine: EngineParameters = EngineParameters(),  # noqa: B008 (immutable)
 ) -> Baseline:
     """Return RegMix's mixture for a corpus and targets.
 
@@ -70,6 +71,7 @@ def regmix(
         folder: where the proxies' losses are kept; a stopped call goes on with those that are missing.
         key: names the code that runs, as in `run_branches`.
         bounds: no candidate leaves them, nor does the result.
+        engine: what runs the proxies.
 
     Raises:
         TikmixError: no such preset, the bounds leave too little room for candidates, a proxy cannot be trained at all,
@@ -94,7 +96,9 @@ def regmix(
         Branch(f"proxy {number}", dict(zip(box.domains, weights_K, strict=True)))
         for number, weights_K in enumerate(candidates_NK.tolist())
     ]
-    results = run_branches(setting, branches, texts, folder=folder / "proxies", key=key, workers=parameters.workers)
+    results = run_branches(
+        setting, branches, texts, folder=folder / "proxies", key=key, workers=parameters.workers, engine=engine
+    )
     responses = _responses(results, box.domains, list(texts))
     weights_K, details, notes = _decide(responses, prior_K, box, parameters, seed)
     weights, moved = inside(bounds, dict(zip(box.domains, weights_K.tolist(), strict=True)))

@@ -26,14 +26,15 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
+from tikmix_pipeline.jobs.engine import each_job, workers_here
+from tikmix_pipeline.jobs.outcome import Died
 from tikmix_pipeline.lm.branch import train_branch
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
-from tikmix_pipeline.lm.workers import Died, each_in_a_process, usable_cores
-from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.parameters import EngineParameters, ModelParameters, TrainParameters
 from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
 
@@ -111,6 +112,7 @@ def run_branches(
     folder: Path,
     key: str,
     workers: int | Literal["auto"] = "auto",
+    engine: EngineParameters = EngineParameters(),  # noqa: B008 (immutable)
 ) -> list[BranchResult]:
     """Train every branch that has no result yet, and score it on `texts`.
 
@@ -122,7 +124,9 @@ def run_branches(
         texts: what to score, by name.
         folder: where results are, and go.
         key: names the code that runs, or whatever else results are to be told apart by.
-        workers: branches at a time; `auto` is one per core on a CPU, and one on a GPU.
+        workers: branches at a time; `auto` is one per core on a CPU, and one on a GPU, and on Ray as many as there is
+            room for.
+        engine: what runs them.
 
     Returns:
         One result per branch, in their order.
@@ -137,7 +141,7 @@ def run_branches(
     missing = [number for number in range(len(branches)) if number not in results]
     if missing:
         with progress_bar("Branches", len(missing), "branch") as bar:
-            for position, result in _train(setting, texts, [branches[number] for number in missing], workers):
+            for position, result in _train(setting, texts, [branches[number] for number in missing], workers, engine):
                 number = missing[position]
                 results[number] = result
                 _write(folder, identities[number], result)
@@ -153,16 +157,27 @@ def run_branches(
 
 
 def _train(
-    setting: BranchSetting, texts: Texts, branches: Sequence[Branch], workers: int | Literal["auto"]
+    setting: BranchSetting,
+    texts: Texts,
+    branches: Sequence[Branch],
+    workers: int | Literal["auto"],
+    engine: EngineParameters,
 ) -> Iterator[tuple[int, BranchResult]]:
-    count = min(usable_cores() if setting.on_cpu else 1, len(branches)) if workers == "auto" else workers
-    if count <= 1:
+    if engine.kind == "local" and workers_here(workers, len(branches), on_cpu=setting.on_cpu) <= 1:
         for number, branch in enumerate(branches):
             yield number, train_and_score((setting, texts), branch)
         return
-    for number, outcome in each_in_a_process(train_and_score, (setting, texts), branches, workers=count):
+    for number, outcome in each_job(
+        train_and_score,
+        (setting, texts),
+        branches,
+        engine=engine,
+        workers=workers,
+        on_cpu=setting.on_cpu,
+        folders=(setting.checkpoint, setting.shards),
+    ):
         if isinstance(outcome, Died):
-            reason = f"Its process ended with code {outcome.exit_code}, as when memory runs out: use fewer workers."
+            reason = f"{outcome.reason[0].upper()}{outcome.reason[1:]}: use fewer workers."
             yield number, BranchResult(branches[number], {}, Failure("memory", reason))
         else:
             yield number, outcome

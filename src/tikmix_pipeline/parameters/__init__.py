@@ -9,6 +9,7 @@ from tikmix_pipeline.parameters.baselines import BaselineParameters
 from tikmix_pipeline.parameters.comparison import CompareParameters
 from tikmix_pipeline.parameters.corpus import CorpusParameters
 from tikmix_pipeline.parameters.decision import OptimizeParameters, ReweightParameters, TikmixParameters
+from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
 from tikmix_pipeline.parameters.remix import RemixParameters
 from tikmix_pipeline.parameters.sweep import SweepParameters
@@ -38,6 +39,7 @@ class RunParameters(ParameterGroup):
     baselines: BaselineParameters = BaselineParameters()
     remix: RemixParameters = RemixParameters()
     compare: CompareParameters = CompareParameters()
+    engine: EngineParameters = EngineParameters()
     # the group is called `validate`, which is a method of every pydantic model
     validation: ValidateParameters = Field(default=ValidateParameters(), alias="validate")
 
@@ -54,6 +56,7 @@ __all__ = [
     "BaselineParameters",
     "CompareParameters",
     "CorpusParameters",
+    "EngineParameters",
     "InfluenceParameters",
     "ModelParameters",
     "OptimizeParameters",

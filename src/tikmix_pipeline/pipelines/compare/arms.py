@@ -16,7 +16,7 @@ from tikmix_pipeline.parameters import CompareParameters, RunParameters
 from tikmix_pipeline.parameters.comparison import START
 from tikmix_pipeline.run_context import RunContext, as_current, beside, check_parameters, merged_parameters, run_context
 
-_SHARED = {"experiment", "seed", "round", "corpus", "compare"}
+_SHARED = {"experiment", "seed", "round", "corpus", "compare", "engine"}
 """What no arm has of its own."""
 
 
@@ -79,8 +79,8 @@ def _arm(parameters: RunParameters, name: str, seed: int, own: Mapping[str, Any]
         "tikmix.decisions": max(1, rounds - 1) if isinstance(rounds, int) else None,
         "tikmix.prior": parameters.tikmix.prior,
     }
-    # a worker of the pool has no workers of its own
-    alone = {"sweep.workers": 1, "baselines.regmix.workers": 1}
+    # a worker of the pool has no workers of its own, here or on a cluster
+    alone = {"sweep.workers": 1, "baselines.regmix.workers": 1, "engine.kind": "local"}
     names = [START, *compare.chosen]
     lenders = tuple(f"{parameters.experiment}.{other}.{seed}" for other in names if other != name)
     return Arm(name, seed, str(settled["experiment"]), nested({**settled, **own, **alone}), lenders)

@@ -31,17 +31,15 @@ def run_all(arms: Sequence[Arm], parameters: RunParameters, project: Path, logs:
             seed, so that there is nothing to compare with.
     """
     from tikmix_pipeline.lm.model import resolve_device
-    from tikmix_pipeline.lm.workers import usable_cores
 
     context = run_context()
     on_cpu = resolve_device(parameters.train.device).type == "cpu"
     setting = ArmSetting(project, context.environment, _without_compare(context.overrides), logs, on_cpu)
-    workers = (usable_cores() if on_cpu else 1) if parameters.compare.workers == "auto" else parameters.compare.workers
     contenders = [arm for arm in arms if arm.name != START]
     missing = [arm for arm in contenders if not _is_finished(arm)]
     needed = {arm.seed for arm in missing}
     starts = [arm for arm in arms if arm.name == START and arm.seed in needed and not _is_finished(arm)]
-    failures = dict(_run_in_turn(setting, [starts, missing], workers))
+    failures = dict(_run_in_turn(setting, [starts, missing], parameters))
     _require_none_broken(failures, logs)
     finished = [arm for arm in contenders if arm.experiment not in failures]
     if not any(arm.name == parameters.compare.reference for arm in finished):
@@ -52,12 +50,12 @@ def run_all(arms: Sequence[Arm], parameters: RunParameters, project: Path, logs:
 
 
 def _run_in_turn(
-    setting: ArmSetting, batches: Sequence[Sequence[Arm]], workers: int
+    setting: ArmSetting, batches: Sequence[Sequence[Arm]], parameters: RunParameters
 ) -> Iterator[tuple[str, ArmFailure]]:
     """Run one batch after the other; yield the experiment of each run that did not come through, and why."""
     with progress_bar("Arms", sum(map(len, batches)), "run") as bar:
         for batch in batches:
-            for arm, failure in _run(setting, batch, workers):
+            for arm, failure in _run(setting, batch, parameters):
                 bar.update(1)
                 if failure is not None:
                     log = setting.logs / f"{arm.experiment}.log"
@@ -66,14 +64,24 @@ def _run_in_turn(
                     yield arm.experiment, failure
 
 
-def _run(setting: ArmSetting, arms: Sequence[Arm], workers: int) -> Iterator[tuple[Arm, ArmFailure | None]]:
+def _run(
+    setting: ArmSetting, arms: Sequence[Arm], parameters: RunParameters
+) -> Iterator[tuple[Arm, ArmFailure | None]]:
     """Yield each arm as it ends, with what went wrong."""
-    from tikmix_pipeline.lm.workers import Died, each_in_a_process
+    from tikmix_pipeline.jobs.engine import each_job
+    from tikmix_pipeline.jobs.outcome import Died
 
-    for number, outcome in each_in_a_process(run_arm, setting, arms, workers=workers):
+    for number, outcome in each_job(
+        run_arm,
+        setting,
+        arms,
+        engine=parameters.engine,
+        workers=parameters.compare.workers,
+        on_cpu=setting.on_cpu,
+        folders=(setting.root,),
+    ):
         if isinstance(outcome, Died):
-            reason = f"its process ended with code {outcome.exit_code}, as when memory runs out"
-            yield arms[number], ArmFailure(reason, lasting=False)
+            yield arms[number], ArmFailure(outcome.reason, lasting=False)
         else:
             yield arms[number], outcome
 

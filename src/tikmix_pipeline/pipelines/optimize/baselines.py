@@ -8,6 +8,7 @@ from typing import Any
 from tikmix_pipeline.datasets.paths import WorkFolder
 from tikmix_pipeline.parameters import (
     BaselineParameters,
+    EngineParameters,
     InfluenceParameters,
     ModelParameters,
     OptimizeParameters,
@@ -142,6 +143,7 @@ def decide_by_regmix(
     optimize: OptimizeParameters,
     influence: InfluenceParameters,
     baselines: BaselineParameters,
+    engine: EngineParameters,
     seed: int,
     work: WorkFolder,
 ) -> dict[str, Any]:
@@ -160,6 +162,7 @@ def decide_by_regmix(
         folder=work.begin(),
         key=branch_code(),
         bounds=bounds,
+        engine=engine,
     )
     return _decided("regmix", found)
 
@@ -214,7 +217,7 @@ DECIDED_BY: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         decide_by_regmix,
         (
             *("prior", "corpus", "params:model", "params:train", "params:optimize", "params:influence"),
-            *("params:baselines", "params:seed", "work"),
+            *("params:baselines", "params:engine", "params:seed", "work"),
         ),
     ),
 }

@@ -142,7 +142,14 @@ def _responses(number: int, parameters: RunParameters) -> list[Node]:
     measured = [*checkpoint, "params:influence", "params:sweep", "params:tikmix.rounds", "params:seed"]
     if parameters.sweep.response == "lookahead":
         branches, cost = of_round(number, "sweep_branches"), of_round(number, "sweep_cost")
-        return [Node(train_candidates, [ratios, *measured, branches], [metrics, cost], name="train_candidates")]
+        return [
+            Node(
+                train_candidates,
+                [ratios, *measured, "params:engine", branches],
+                [metrics, cost],
+                name="train_candidates",
+            )
+        ]
     parts = [of_round(earlier, "part_influence") for earlier in run_context().remembered(number)]
     sample = Node(
         sample_influence,

@@ -7,6 +7,7 @@ from typing import Any
 
 from tikmix_pipeline.datasets.paths import WorkFolder
 from tikmix_pipeline.parameters import (
+    EngineParameters,
     InfluenceParameters,
     ModelParameters,
     OptimizeParameters,
@@ -264,6 +265,7 @@ def train_candidates(
     sweep: SweepParameters,
     rounds: int,
     seed: int,
+    engine: EngineParameters,
     work: WorkFolder,
 ) -> tuple[Table, dict[str, Any]]:
     """Train a branch under every candidate that has none yet.
@@ -294,6 +296,7 @@ def train_candidates(
         folder=work.begin(),
         key=branch_code(),
         workers=sweep.workers,
+        engine=engine,
     )
     # by name: losses that were read back stand in another order than those of a new branch
     losses = {

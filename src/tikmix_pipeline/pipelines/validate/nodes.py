@@ -6,6 +6,7 @@ from typing import Any
 
 from tikmix_pipeline.datasets.paths import WorkFolder
 from tikmix_pipeline.parameters import (
+    EngineParameters,
     InfluenceParameters,
     ModelParameters,
     RunParameters,
@@ -81,6 +82,7 @@ def train_branches(
     validate: ValidateParameters,
     rounds: int,
     seed: int,
+    engine: EngineParameters,
     work: WorkFolder,
 ) -> Table:
     """Train every branch that is not there yet, and score it on both halves of every target."""
@@ -107,6 +109,7 @@ def train_branches(
         folder=work.begin(),
         key=branch_code(),
         workers=validate.workers,
+        engine=engine,
     )
     return _as_table(loss_rows(results))
 

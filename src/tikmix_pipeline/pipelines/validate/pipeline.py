@@ -79,7 +79,7 @@ def _comparison(number: int, measured: list[str], trained: list[str], factors: l
     return [
         Node(
             train_branches,
-            [*trained, "params:tikmix.rounds", "params:seed", of_round(number, "branches")],
+            [*trained, "params:tikmix.rounds", "params:seed", "params:engine", of_round(number, "branches")],
             losses,
             name="train_branches",
             namespace=namespace,

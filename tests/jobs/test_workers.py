@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.workers import Died, each_in_a_process
+from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.jobs.workers import each_in_a_process
 
 
 def multiply_or_die(shared: int, job: int | str) -> int:
@@ -55,7 +56,7 @@ def test_any_other_error_is_told_with_its_traceback():
 def test_process_that_cannot_start_is_told_apart_from_a_job_that_died(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from operator import add\nfrom tikmix_pipeline.lm.workers import each_in_a_process\n"
+        "from operator import add\nfrom tikmix_pipeline.jobs.workers import each_in_a_process\n"
         "print(list(each_in_a_process(add, 1, [1, 2], workers=2)))\n"
     )
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
@@ -67,7 +68,7 @@ def test_process_that_cannot_start_is_told_apart_from_a_job_that_died(tmp_path):
 def test_processes_end_with_the_one_that_started_them(tmp_path):
     code = (
         "import sys; from pathlib import Path; from test_workers import beat;"
-        "from tikmix_pipeline.lm.workers import each_in_a_process;"
+        "from tikmix_pipeline.jobs.workers import each_in_a_process;"
         "list(each_in_a_process(beat, Path(sys.argv[1]), [1], workers=1))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parent)

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.jobs.outcome import Answer, Died, answered, received
 
 Shared = TypeVar("Shared")
 Job = TypeVar("Job")
@@ -28,13 +27,6 @@ def usable_cores() -> int:
     """Return the cores that this process may run on."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Died:
-    """A job whose process ended before it did; `exit_code` is negative for a signal."""
-
-    exit_code: int | None
 
 
 def each_in_a_process(
@@ -92,7 +84,7 @@ class _Worker:
     def outcome(self) -> Any:
         """Receive what the job returned, or how the process died; raise what the job raised."""
         try:
-            returned, value = self.connection.recv()
+            answer: Answer = self.connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
             if self.number is None:
@@ -101,9 +93,7 @@ class _Worker:
                     "A script that runs pipelines must do so below `if __name__ == '__main__':`."
                 ) from None
             return Died(self.process.exitcode)
-        if not returned:
-            raise value
-        return value
+        return received(answer)
 
     def end(self) -> None:
         self.process.terminate()
@@ -127,14 +117,7 @@ def _work(connection: Connection, function: Callable[[Any, Any], Any], shared: A
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection.send((True, None))
     while True:
-        job = connection.recv()
-        try:
-            answer: tuple[bool, Any] = True, function(shared, job)
-        except TikmixError as error:
-            answer = False, error
-        except Exception:
-            answer = False, RuntimeError(traceback.format_exc())
-        connection.send(answer)
+        connection.send(answered(function, shared, connection.recv()))
 
 
 def _end_with_parent() -> None:
