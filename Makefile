@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
-BENCHMARKS := stream trainer influence memory overhead reproducible loop surrogates sampling
+BENCHMARKS := stream trainer influence memory overhead reproducible loop surrogates sampling scale
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .PHONY: install run test check bench ui clean

@@ -37,7 +37,7 @@ def work(folder: Path) -> None:
     Raises:
         TikmixError: what `train_chunk` raises, or there are other than `train.world_size` ranks.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the launcher ends its ranks itself
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the whole group: end at once and say nothing
     end_with_parent()
     failure = folder / FAILURE
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
