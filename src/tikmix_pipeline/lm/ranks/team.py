@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tikmix_pipeline.errors import TikmixError
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_MEETING_SECONDS = 120.0
-"""Within which the ranks, started together, must have found each other."""
+_STARTING = timedelta(minutes=30)
+_CONNECTING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +99,7 @@ def joined(train: TrainParameters) -> Iterator[RankTeam]:
     else:
         torch.set_num_threads(max(1, usable_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
     # small things, such as what a checkpoint holds, are exchanged on the CPU whatever the tensors do
-    with _ending_after(_MEETING_SECONDS):
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    _meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     if dist.get_world_size() != train.world_size:
         raise TikmixError(
             f"train.world_size is {train.world_size}, but {dist.get_world_size()} ranks were started. Make --nnodes "
@@ -109,20 +110,25 @@ def joined(train: TrainParameters) -> Iterator[RankTeam]:
     dist.destroy_process_group()
 
 
-@contextlib.contextmanager
-def _ending_after(seconds: float) -> Iterator[None]:
-    """End the process where the body takes longer: connections have been seen to hang, and the launcher tries again."""
-    timer = threading.Timer(seconds, _give_up)
+def _meet(backend: str) -> None:
+    """Wait for the other ranks as long as they take to start, and connect to them.
+
+    On a machine under load gloo may lose a connection on its way and then wait for it half an hour. A rank that does
+    not get through ends instead, and the launcher starts all of them again.
+    """
+    store, rank, world_size = next(rendezvous("env://"))
+    if store.add("started", 1) == world_size:
+        store.set("all started", "yes")
+    store.wait(["all started"], _STARTING)
+    timer = threading.Timer(_CONNECTING_SECONDS, _give_up)
     timer.daemon = True
     timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    timer.cancel()
 
 
 def _give_up() -> None:
-    _LOG.error("A rank did not meet the others within %s seconds, and ends.", _MEETING_SECONDS)
+    _LOG.error("A rank could not connect to the others within %s seconds, and ends.", _CONNECTING_SECONDS)
     os._exit(1)
 
 
