@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
-BENCHMARKS := stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale_ray
+BENCHMARKS := stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .PHONY: install run test check bench ui clean

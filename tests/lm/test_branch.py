@@ -38,8 +38,8 @@ def read_by(monkeypatch, checkpoint: Checkpoint, shards: TokenShards, mixture, *
     batches: list[np.ndarray] = []
     next_batch = MixtureStream.next_batch
 
-    def noting(stream: MixtureStream) -> np.ndarray:
-        batches.append(next_batch(stream))
+    def noting(stream: MixtureStream, *share: int) -> np.ndarray:
+        batches.append(next_batch(stream, *share))
         return batches[-1]
 
     with monkeypatch.context() as patch:

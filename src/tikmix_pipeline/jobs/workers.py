@@ -114,14 +114,19 @@ def _start(function: Callable[[Any, Any], Any], shared: Any) -> _Worker:
 def _work(connection: Connection, function: Callable[[Any, Any], Any], shared: Any) -> None:
     """Report, then do one job after the other until the process is ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its crew itself
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     connection.send((True, None))
     while True:
         connection.send(answered(function, shared, connection.recv()))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process when the one that started it, by `multiprocessing`, does; otherwise do nothing."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        wait([parent.sentinel])
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
     os._exit(1)

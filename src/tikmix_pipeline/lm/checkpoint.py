@@ -19,6 +19,7 @@ from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.lm.model import load_model
+from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
 from tikmix_pipeline.parameters import ModelParameters
 
@@ -138,8 +139,12 @@ class Checkpoint:
         stream = self.training_state().get("stream", {})
         return {domain: windows * stream["context"] for domain, windows in stream.get("consumed", {}).items()}
 
-    def restore(self, state: TrainingState) -> None:
+    def restore(self, state: TrainingState, team: Team = ALONE) -> None:
         """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint.
+
+        Args:
+            state: changed in place.
+            team: has spread the model.
 
         Raises:
             TikmixError: the saved state is damaged, or is of another optimiser or stream.
@@ -147,10 +152,25 @@ class Checkpoint:
         saved = self.training_state()
         if not saved:
             return
-        state.optimizer.load_state_tensors(self.optimizer_tensors())
-        state.stream.load_state_dict(saved["stream"])
-        state.step = saved["step"]
-        state.records = [StepRecord(**record) for record in saved["records"]]
+        state.optimizer.load_state_tensors(self.optimizer_tensors(), team.place)
+        restore_place(state, saved)
+
+
+def place_of(state: TrainingState) -> dict[str, Any]:
+    """Return where a training is in its text and what its steps did, as JSON values."""
+    records = [dataclasses.asdict(record) for record in state.records]
+    return {"step": state.step, "stream": state.stream.state_dict(), "records": records}
+
+
+def restore_place(state: TrainingState, saved: Mapping[str, Any]) -> None:
+    """Take up what `place_of` returned.
+
+    Raises:
+        TikmixError: it is of another stream.
+    """
+    state.stream.load_state_dict(saved["stream"])
+    state.step = saved["step"]
+    state.records = [StepRecord(**record) for record in saved["records"]]
 
 
 def save_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> Checkpoint:
@@ -183,9 +203,7 @@ def save_checkpoint(state: TrainingState, folder: Path, tokenizer: Path) -> Chec
         _write_model(state.model, temporary, tokenizer)
         tensors = {name: value.contiguous() for name, value in state.optimizer.state_tensors().items()}
         save_file(tensors, temporary / _STATE_TENSORS)
-        records = [dataclasses.asdict(record) for record in state.records]
-        content = {"step": state.step, "stream": state.stream.state_dict(), "records": records}
-        write_json(temporary / _STATE_JSON, content)
+        write_json(temporary / _STATE_JSON, place_of(state))
     return Checkpoint(folder)
 
 

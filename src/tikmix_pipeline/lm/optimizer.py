@@ -3,13 +3,14 @@
 State travels as plain tensors named `<parameter>/<entry>`, which safetensors can hold: no pickle.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.team import ALONE
 from tikmix_pipeline.parameters import TrainParameters
 
 if TYPE_CHECKING:
@@ -52,8 +53,24 @@ class NamedOptimizer:
             for entry, value in optimizer.state.get(parameter, {}).items()
         }
 
-    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `state_tensors` returned; each tensor is copied to its parameter's device.
+    def blank_state_tensors(self) -> dict[str, Tensor]:
+        """Return room for the state of all parameters, spread as they are, under the names of `state_tensors`."""
+        return {
+            f"{name}/{entry}": torch.zeros((), device=parameter.device)
+            if entry == "step"
+            else torch.zeros_like(parameter, requires_grad=False)
+            for name, parameter in self._named.items()
+            for entry in sorted(self._entries[name])
+        }
+
+    def load_state_tensors(
+        self, tensors: Mapping[str, Tensor], place: Callable[[Tensor, nn.Parameter], Tensor] = ALONE.place
+    ) -> None:
+        """Restore what `state_tensors` returned.
+
+        Args:
+            tensors: by name.
+            place: copies a tensor to where a parameter is.
 
         Raises:
             TikmixError: the state is of another optimiser or other parameters; nothing is loaded.
@@ -72,7 +89,7 @@ class NamedOptimizer:
         owners = {p: optimizer for optimizer in self._peak_rates for g in optimizer.param_groups for p in g["params"]}
         for name, entries in state.items():
             parameter = self._named[name]
-            copies = {entry: value.to(parameter.device, copy=True) for entry, value in entries.items()}
+            copies = {entry: place(value, parameter) for entry, value in entries.items()}
             owners[parameter].state[parameter] = copies
 
 

@@ -2,15 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tikmix_pipeline.parameters.base import ParameterGroup
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
+HOW_IT_IS_SPREAD = frozenset(
+    {"world_size", "shard", "max_restarts", "launch", "activation_checkpointing", "compile_blocks"}
+)
+"""Parameters of `train` that are no matter of the result: they change it by rounding alone."""
+
 NOT_OF_A_BRANCH = {
     *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # its rates stand for these
     *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
+    *HOW_IT_IS_SPREAD,
 }
 """Parameters of `train` that do not matter to a branch."""
 
@@ -35,7 +41,7 @@ class TrainParameters(ParameterGroup):
     batch_size: PositiveInt = 16
     """Sequences per optimiser step, over all ranks."""
     micro_batch_size: PositiveInt | None = None
-    """Sequences per forward pass; smaller than `batch_size` accumulates gradients."""
+    """Sequences per forward pass of a rank; smaller than its share of `batch_size` accumulates gradients."""
     context: Annotated[int, Field(ge=2)] = 256
     """Tokens per sequence."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -57,12 +63,44 @@ class TrainParameters(ParameterGroup):
     """`bfloat16` keeps float32 weights and runs matrix products in bfloat16."""
     device: str = "auto"
     """`auto` takes the GPU where there is one."""
+    world_size: PositiveInt = 1
+    """Ranks: processes that train together, one per GPU. Not a matter of the result, beyond rounding."""
+    shard: PositiveInt | None = None
+    """Ranks that share one copy of the model; `None`: all of them, 1: a whole copy each."""
+    max_restarts: NonNegativeInt = 3
+    """How often the ranks are started again when one of them dies, from the last resume point."""
+    launch: str | None = None
+    """Command that starts the ranks, on several machines as a rule, `{folder}` being what they work in; `None`: they
+    are started on this machine."""
+    activation_checkpointing: bool = False
+    """Compute the activations of a block again in the backward pass, instead of keeping them."""
+    compile_blocks: bool = False
+    """Compile every block of the model (`torch.compile`)."""
     save_every_steps: PositiveInt = 50
     """Interval of the resume points inside a chunk."""
     evaluation_items: PositiveInt | None = 256
     """Items per task scored after each round; the final evaluation scores all."""
     evaluation_windows: PositiveInt | None = 32
     """Held-out windows per domain scored after each round; the final evaluation scores all."""
+
+    @model_validator(mode="after")
+    def _require_equal_shares(self) -> "TrainParameters":
+        if self.batch_size % self.world_size:
+            raise ValueError(
+                f"train.batch_size={self.batch_size} cannot be dealt to train.world_size={self.world_size} ranks: "
+                "make it a multiple"
+            )
+        if self.shard and self.world_size % self.shard:
+            raise ValueError(
+                f"train.world_size={self.world_size} is no multiple of train.shard={self.shard}: every copy of the "
+                "model lies on as many ranks"
+            )
+        if self.launch is not None and "{folder}" not in self.launch:
+            raise ValueError(
+                "train.launch must name the folder that the ranks work in, as {folder}: "
+                '"srun torchrun ... -m tikmix_pipeline.lm.ranks.worker {folder}"'
+            )
+        return self
 
     @property
     def tokens_per_step(self) -> int:

@@ -9,11 +9,12 @@ from typing import Any
 from tikmix_pipeline.datasets.paths import ResumePoint
 from tikmix_pipeline.files import folder_signature
 from tikmix_pipeline.parameters import ModelParameters, RunParameters, TrainParameters
+from tikmix_pipeline.parameters.training import HOW_IT_IS_SPREAD
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
 
 _SCHEDULED = {"warmup_tokens", "decay_tokens", "final_learning_rate_fraction"}
-_NOT_OF_TRAINING = {"save_every_steps", "evaluation_items", "evaluation_windows", "device"}
+_NOT_OF_TRAINING = {"save_every_steps", "evaluation_items", "evaluation_windows", "device", *HOW_IT_IS_SPREAD}
 
 
 def _relevant_to_start(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
@@ -92,24 +93,37 @@ def train_one_chunk(
     seed: int,
     resume: ResumePoint,
 ) -> tuple[Table, Callable[[Path], Any]]:
-    """Train the chunk that follows `start` under `mixture`; go on from the resume point if there is one."""
+    """Train the chunk that follows `start` under `mixture`; go on from the resume point if there is one.
+
+    Several processes train from one resume point to another, which is then read as any other would be.
+    """
     import pandas as pd
 
     from tikmix_pipeline.lm.checkpoint import save_checkpoint
     from tikmix_pipeline.lm.chunk import train_chunk
     from tikmix_pipeline.lm.schedule import Schedule
 
+    schedule = Schedule.of(train, max(rounds, mixture["round"] + 1))
+    description = f"Round {mixture['round']}: training"
+    found = resume.find()
+    if train.world_size > 1:
+        from tikmix_pipeline.lm.ranks.job import Job
+        from tikmix_pipeline.lm.ranks.launch import run_ranks
+
+        job = Job(start.folder, corpus.folder, mixture["weights"], model, train, schedule, seed, description)
+        run_ranks(job, resume.folder, found, resume.save)
+        found, train = resume.folder, train.model_copy(update={"device": "cpu"})
     state = train_chunk(
         start,
         corpus,
         mixture["weights"],
         model=model,
         train=train,
-        schedule=Schedule.of(train, max(rounds, mixture["round"] + 1)),
+        schedule=schedule,
         seed=seed,
-        resume=resume.find(),
+        resume=found,
         save=lambda under_way: resume.save(partial(save_checkpoint, under_way, tokenizer=corpus.tokenizer_folder)),
-        description=f"Round {mixture['round']}: training",
+        description=description,
     )
 
     def write(folder: Path) -> None:

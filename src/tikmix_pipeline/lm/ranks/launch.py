@@ -1,0 +1,115 @@
+"""Start the processes that train a chunk, and wait for them: by PyTorch's elastic launcher, or by the user's command.
+
+The launcher starts all ranks again, `train.max_restarts` times, when one of them dies; they go on from the last resume
+point. Ctrl-C, or the end of this process, ends them, and the next run goes on from there too.
+"""
+
+import contextlib
+import multiprocessing
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.ranks.job import Job, prepare
+from tikmix_pipeline.lm.ranks.worker import FAILURE, work
+from tikmix_pipeline.parameters import TrainParameters
+
+
+def run_ranks(job: Job, folder: Path, found: Path | None, keep: Callable[[Callable[[Path], Any]], Any]) -> None:
+    """Train a chunk on several processes; its last resume point holds the result.
+
+    Args:
+        job: what is to be trained.
+        folder: where the ranks work and keep their resume points; every machine must see it.
+        found: `folder`, where it holds resume points of this very chunk.
+        keep: lets a function replace the folder.
+
+    Raises:
+        TikmixError: a mistake that a rank has met, ranks that died more often than `train.max_restarts`, or a command
+            of `train.launch` that failed.
+    """
+    prepare(job, found, keep)
+    failure = folder / FAILURE
+    failure.unlink(missing_ok=True)
+    try:
+        if job.train.launch is None:
+            _launch(job.train, folder)
+        else:
+            _run(job.train.launch, folder)
+    except TikmixError as error:
+        if not failure.is_file():
+            raise
+        raise TikmixError(failure.read_text(encoding="utf-8")) from error
+    if failure.is_file():
+        raise TikmixError(failure.read_text(encoding="utf-8"))
+
+
+def _launch(train: TrainParameters, folder: Path) -> None:
+    """Start the ranks on this machine."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    if multiprocessing.current_process().daemon:
+        raise TikmixError(
+            f"train.world_size={train.world_size} inside a worker process, as an arm of `compare` is: it may start no "
+            "processes of its own. Set train.world_size=1 there."
+        )
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=train.world_size,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="127.0.0.1",
+        max_restarts=train.max_restarts,
+        start_method="spawn",
+    )
+    with _own_signals():
+        try:
+            elastic_launch(config, work)(folder)
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + error.sigval) from None
+        except ChildFailedError as error:
+            rank, first = error.get_first_failure()
+            raise TikmixError(
+                f"Rank {rank} of train.world_size={train.world_size} died with exit code {first.exitcode}, after "
+                f"train.max_restarts={train.max_restarts} restarts; its own message is above. The chunk's resume "
+                "points are kept: run it again, with smaller train.micro_batch_size if memory ran out."
+            ) from error
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Put back what the launcher sets: its handlers of signals outlive it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(command: str, folder: Path) -> None:
+    """Run the user's command, which starts the ranks on whatever machines."""
+    words = [word.replace("{folder}", str(folder)) for word in shlex.split(command)]
+    try:
+        subprocess.run(words, check=True)  # noqa: S603 - it is the user's own
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise TikmixError(
+            f"The command of train.launch failed ({error}); its own messages are above. It must start "
+            "train.world_size ranks of tikmix_pipeline.lm.ranks.worker, and wait for them."
+        ) from error
