@@ -26,10 +26,10 @@ from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.jobs.workers import usable_cores
 from tikmix_pipeline.lm.blocks import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.lm.team import Team
-from tikmix_pipeline.jobs.workers import usable_cores
 from tikmix_pipeline.parameters import TrainParameters
 
 if TYPE_CHECKING:

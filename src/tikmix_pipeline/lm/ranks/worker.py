@@ -20,12 +20,12 @@ import torch.distributed as dist
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import remove
+from tikmix_pipeline.jobs.workers import end_with_parent
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
 from tikmix_pipeline.lm.ranks.job import Job
 from tikmix_pipeline.lm.ranks.points import clear_half_written, save_point
 from tikmix_pipeline.lm.ranks.team import RankTeam, joined
-from tikmix_pipeline.jobs.workers import end_with_parent
 from tikmix_pipeline.progress import no_progress_bars
 
 FAILURE = "failure.txt"
