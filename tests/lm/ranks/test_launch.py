@@ -61,7 +61,7 @@ def test_ranks_started_again_after_a_users_mistake_do_nothing(tmp_path, monkeypa
 
 
 def test_another_number_of_ranks_is_refused(team_of_one, monkeypatch):
-    monkeypatch.setattr("tikmix_pipeline.lm.ranks.team._meet", lambda _: None)
+    monkeypatch.setattr("tikmix_pipeline.lm.ranks.team.meet", lambda _: None)
     with (
         pytest.raises(TikmixError, match=r"train\.world_size is 2, but 1 ranks"),
         joined(train_parameters(world_size=2)),

@@ -9,12 +9,9 @@ and optimiser stay in float32.
 """
 
 import contextlib
-import logging
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,23 +19,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.workers import usable_cores
 from tikmix_pipeline.lm.blocks import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.model import resolve_device
+from tikmix_pipeline.lm.ranks.meeting import meet
 from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import TrainParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_LOG = logging.getLogger(__name__)
-
-_STARTING = timedelta(minutes=30)
-_CONNECTING_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +91,7 @@ def joined(train: TrainParameters) -> Iterator[RankTeam]:
     else:
         torch.set_num_threads(max(1, usable_cores() // int(os.environ["LOCAL_WORLD_SIZE"])))
     # small things, such as what a checkpoint holds, are exchanged on the CPU whatever the tensors do
-    _meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    meet("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     if dist.get_world_size() != train.world_size:
         raise TikmixError(
             f"train.world_size is {train.world_size}, but {dist.get_world_size()} ranks were started. Make --nnodes "
@@ -108,28 +100,6 @@ def joined(train: TrainParameters) -> Iterator[RankTeam]:
     yield RankTeam(rank=dist.get_rank(), world_size=dist.get_world_size(), device=device)
     # only where nothing went wrong: a rank that fails must not wait for the others
     dist.destroy_process_group()
-
-
-def _meet(backend: str) -> None:
-    """Wait for the other ranks as long as they take to start, and connect to them.
-
-    On a machine under load gloo may lose a connection on its way and then wait for it half an hour. A rank that does
-    not get through ends instead, and the launcher starts all of them again.
-    """
-    store, rank, world_size = next(rendezvous("env://"))
-    if store.add("started", 1) == world_size:
-        store.set("all started", "yes")
-    store.wait(["all started"], _STARTING)
-    timer = threading.Timer(_CONNECTING_SECONDS, _give_up)
-    timer.daemon = True
-    timer.start()
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
-    timer.cancel()
-
-
-def _give_up() -> None:
-    _LOG.error("A rank could not connect to the others within %s seconds, and ends.", _CONNECTING_SECONDS)
-    os._exit(1)
 
 
 def rank_device(device: str, local_rank: int) -> torch.device:
