@@ -192,7 +192,7 @@ def _join(ray: Any, engine: EngineParameters) -> None:
         raise TikmixError(
             f"engine.address: {tried}. {error}\nStart one with `ray start --head` and give its address, let null start "
             "one on this machine, or set engine.kind=local. A cluster that asks for a token is silent without it (docs/"
-            "scaling_ray.md)."
+            "scaling.md)."
         ) from error
 
 
