@@ -86,7 +86,9 @@ class TrackingHooks:
         Kedro has no hook for an interrupt: the session calls this.
         """
         # last, because MLflow's comparison opens with the metric that was logged first
+        tracker = self._tracker
         self._track(lambda tracker: tracker.log_metrics(self._seconds))
+        self._tracker = tracker  # whatever became of its last metrics, the run is closed
         self._track(lambda tracker: tracker.close(status))
         self._tracker = None
         self._seconds = []

@@ -277,7 +277,7 @@ def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, t
     with as_soon_as(direct / "round_0" / "influence.parquet", kill_worker):
         message = refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | two)
     assert "broke off: cmp.direct.0" in message
-    code, message = stopped_by(signal.SIGINT, project, direct / "round_1" / "mixture.json")
+    code, message = stopped_by(signal.SIGINT, project, direct / "round_1" / "gradients")
     assert code == 130
     assert "Interrupted" in message
     runs = [run for run in runs_of(project, "cmp.direct.0") if "round" not in run.data.tags]
