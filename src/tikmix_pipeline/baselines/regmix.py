@@ -92,12 +92,9 @@ def regmix(
         schedule=proxy_schedule(steps),
         seed=seed,
     )
-    branches = [
-        Branch(f"proxy {number}", dict(zip(box.domains, weights_K, strict=True)))
-        for number, weights_K in enumerate(candidates_NK.tolist())
-    ]
+    proxies = _proxies(box.domains, candidates_NK)
     results = run_branches(
-        setting, branches, texts, folder=folder / "proxies", key=key, workers=parameters.workers, engine=engine
+        setting, proxies, texts, folder=folder / "proxies", key=key, workers=parameters.workers, engine=engine
     )
     responses = _responses(results, box.domains, list(texts))
     weights_K, details, notes = _decide(responses, prior_K, box, parameters, seed)
@@ -124,6 +121,14 @@ def _candidates(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameter
         told = str(error).replace("sweep.candidates", "baselines.regmix.proxies").replace("sweep.", "baselines.regmix.")
         raise TikmixError(f"RegMix's proxies: {told}") from error
     return design.weights_NK
+
+
+def _proxies(domains: Sequence[str], candidates_NK: FloatArray) -> list[Branch]:
+    """Return a branch for each mixture on trial."""
+    return [
+        Branch(f"proxy {number}", dict(zip(domains, weights_K, strict=True)))
+        for number, weights_K in enumerate(candidates_NK.tolist())
+    ]
 
 
 def _responses(results: Sequence[BranchResult], domains: Sequence[str], texts: Sequence[str]) -> Responses:

@@ -135,5 +135,5 @@ def _owner(path: Path, root: Path) -> str | None:
 
 @step(nothing)
 def list_in_force(in_force: Mapping[str, Any]) -> Table:
-    """Add a mixture that was given, or is the first, to the catalog of mixtures."""
+    """Add the mixture in force to the catalog of mixtures."""
     return as_rows(in_force)

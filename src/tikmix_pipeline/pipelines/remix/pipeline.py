@@ -1,7 +1,7 @@
 """Wiring of the `remix` pipeline.
 
-    sources ─> text ─> corpus ─┬─> adopt_checkpoint ─> checkpoint ─┬─> influence ─> optimize (─> sweep) ─> mixture
-                               └─> take_stock ─> stock, in_force ──┘        └──────────> report, exports <──┘
+    text ─> corpus ─┬─> adopt_checkpoint ─> checkpoint ──────────┬─> influence ─> optimize (─> sweep) ─> mixture
+                    └─> take_stock_elsewhere ─> stock, in_force ─┘        └──────────> report, exports <──┘
 
 Measuring and deciding are the nodes of the loop. What differs is where checkpoint and stock come from, and that gains
 and Pareto constraints hold against the mixture in force instead of mixture 0. Artifacts of earlier rounds are taken as
@@ -101,7 +101,7 @@ def _deciding(number: int) -> Pipeline:
 def _report(number: int, chosen: str, *, has_exports: bool) -> Pipeline:
     recorded = ["influence", "stock", "in_force"]
     decided = [of_round(number + 1, "mixture"), chosen]
-    told = [*(f"params:{name}" for name in ("model", "optimize", "experiment", "seed"))]
+    told = ["params:model", "params:optimize", "params:experiment", "params:seed"]
     return Pipeline(
         [
             Node(
