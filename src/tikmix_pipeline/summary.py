@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 
 
@@ -227,10 +228,6 @@ def _mean(values: Mapping[str, float]) -> float:
 
 
 def _block(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in [header, *rows]
-    ]
+    lines = aligned([header, *rows])
     rule = "-" * len(lines[0])
     return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:]])

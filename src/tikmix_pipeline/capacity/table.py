@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from tikmix_pipeline.capacity.devices import Device
 from tikmix_pipeline.capacity.plan import Cluster, Stage
 from tikmix_pipeline.capacity.shape import DecoderShape
+from tikmix_pipeline.columns import aligned
 
 _HEADER = ("", "FLOPs", "GB per device", "GB on disk", "time", "dollars")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -21,9 +22,7 @@ def plan_table(sections: dict[str, Sequence[Stage]], cluster: Cluster) -> str:
     for title, stages in sections.items():
         rows += [_row(f"  {stage.name}", [stage], cluster.device) for stage in stages]
         rows.append(_row(title, stages, cluster.device))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in aligned(rows))
 
 
 def describe_shape(shape: DecoderShape) -> str:

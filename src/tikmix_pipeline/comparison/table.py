@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.comparison.scores import (
     ALL_TASKS,
     HELDOUT,
@@ -237,9 +238,6 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out cells so that they line up as plain text too."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(header))]
-    lines = [
-        " | ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in cells
-    ]
+    lines = aligned(cells, separator=" | ", widths=widths)
     rule = " | ".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
     return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])

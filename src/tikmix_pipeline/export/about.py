@@ -6,10 +6,11 @@ As a comment at the head of files that can carry one (YAML, Python); otherwise i
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.export.exported import Exported, Realised
 from tikmix_pipeline.export.schedule import Schedule, Stage, stage_name
 from tikmix_pipeline.export.shares import Shares, document_shares, floats, plain_decimal, text_of, token_shares
-from tikmix_pipeline.export.text import block, comment, table
+from tikmix_pipeline.export.text import block, comment
 
 PACKED = "packed sequences of one length, so tokens"
 TOKENS = "tokens"
@@ -129,7 +130,7 @@ def _domain_table(schedule: Schedule, realised: Realised) -> list[str]:
     for name, weight in realised.stated.items():
         epochs = f"{schedule.epochs[name]:.4g}" if name in schedule.epochs else "not known"
         rows.append((name, _plain(weight), _plain(realised.per_token[name]), epochs))
-    return table(rows)
+    return aligned(rows)
 
 
 def _plain(weight: float) -> str:
@@ -142,7 +143,7 @@ def _gain_lines(schedule: Schedule) -> list[str]:
     rows = [("task", f"expected gain ({schedule.gain_unit})", "standard error")]
     for task, gain in sorted(schedule.expected_gain.items()):
         rows.append((task, f"{gain.value:+.4g}", "not known" if gain.stderr is None else f"{gain.stderr:.2g}"))
-    return ["", *table(rows)]
+    return ["", *aligned(rows)]
 
 
 def _dropped_lines(schedule: Schedule, realised: Realised) -> list[str]:

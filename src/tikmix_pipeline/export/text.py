@@ -1,7 +1,7 @@
 """Small pieces of the files' texts."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from tikmix_pipeline.export.schedule import Schedule
 from tikmix_pipeline.export.shares import Shares, text_of
@@ -37,14 +37,3 @@ def python_dicts(schedule: Schedule, name: str, shares: Shares) -> list[str]:
 def block(lines: Iterable[str]) -> str:
     """Return lines as a text that ends with a line break."""
     return "".join(f"{line}\n" for line in lines)
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with aligned columns: the first to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
