@@ -77,7 +77,6 @@ class Work:
 
     def done_by(self, name: str, workers: int, engine: EngineParameters) -> tuple[list[BranchResult], float]:
         """Return the results, and the seconds they took."""
-        print(f"{name} ...", flush=True)
         start = time.perf_counter()
         results = run_branches(
             self.setting,
@@ -88,7 +87,9 @@ class Work:
             workers=workers,
             engine=engine,
         )
-        return results, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        print(f"{name}: {seconds:.1f} s", flush=True)
+        return results, seconds
 
     def made(self, name: str) -> dict[str, int]:
         """Return when each result of an engine was written."""

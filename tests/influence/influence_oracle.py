@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaC
 from transformers.pytorch_utils import Conv1D
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.influence.curvature.labels import sample_labels
+from tikmix_pipeline.influence.curvature.labels import draw_uniform, sample_labels
 from tikmix_pipeline.influence.gradients import mean_gradient
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.parameters import TrainParameters
@@ -172,7 +172,8 @@ def replay(model: nn.Module, batches: list[TokenBatch], seed: int, fisher: str =
             logits = model(input_ids=torch.tensor(tokens)[None, :-1], use_cache=False).logits[0]
             where = np.flatnonzero(carries[1:])
             probability = logits[where].softmax(-1).detach()
-            labels = sample_labels(probability, generator) if fisher == "true" else torch.tensor(tokens[1:][where])
+            uniform = draw_uniform(len(where), generator)
+            labels = sample_labels(probability, uniform) if fisher == "true" else torch.tensor(tokens[1:][where])
             F.cross_entropy(logits[where], labels, reduction="sum").backward()
             gradient = {name: parameter.grad.numpy().copy() for name, parameter in model.named_parameters()}
             positions = []

@@ -24,11 +24,11 @@ class Watched:
         self._measure = collect.mean_gradient
         monkeypatch.setattr(collect, "mean_gradient", self)
 
-    def __call__(self, model, part, *, of, advance):
+    def __call__(self, model, part, *, of, **rest):
         if len(self.measured) == self.stop_after:
             raise KeyboardInterrupt
         self.measured.append(of)
-        return self._measure(model, part, of=of, advance=advance)
+        return self._measure(model, part, of=of, **rest)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tikmix_pipeline.mixture.implied import implied_mixture
 from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters
-from tikmix_pipeline.pipelines.influence.nodes import _implied_mixture
 from tikmix_pipeline.pipelines.optimize.nodes import decide
 
 DOMAINS, TASKS = ["books", "code", "web"], ["reading", "coding"]
@@ -31,5 +31,5 @@ def test_it_is_anchored_like_the_decision(anchor: str) -> None:
         ]
     )
     decision = decide(STOCK, prior, optimize, TikmixParameters(), table)
-    implied_K = _implied_mixture(STOCK, prior, optimize, TASKS)(influence_TK)
+    implied_K = implied_mixture(STOCK, prior["weights"], optimize, TASKS)(influence_TK)
     assert implied_K.tolist() == pytest.approx([decision["weights"][domain] for domain in DOMAINS], abs=1e-9)

@@ -3,7 +3,7 @@
 One plain backward pass per batch and no per-example gradient. The unit, nats per loss-carrying token, is what makes
 sets of unequal size comparable, and it is the unit of every curvature in this room. Sums are in float32, or float64 for
 float64 weights, whatever lower precision a batch's gradient comes in. Memory: two copies of the trainable parameters,
-for the sum and for one batch's gradient.
+for the sum and for one batch's gradient; of several processes each has its shard of both.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew, rows_for
 from tikmix_pipeline.lm.loss import summed_loss
 
 Gradient = dict[str, Tensor]
@@ -66,7 +67,12 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def mean_gradient(
-    model: nn.Module, batches: Iterable[TokenBatch], *, of: str, advance: Callable[[int], object] | None = None
+    model: nn.Module,
+    batches: Iterable[TokenBatch],
+    *,
+    of: str,
+    advance: Callable[[int], object] | None = None,
+    crew: Crew = MEASURED_ALONE,
 ) -> MeanGradient:
     """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`.
 
@@ -77,6 +83,7 @@ def mean_gradient(
         batches: the set; how it is cut into batches does not change the result.
         of: what the set is called in error messages.
         advance: called with the number of loss-carrying tokens of each batch done.
+        crew: the processes of a copy share the sequences of each batch, and the gradient is spread as the model is.
 
     Raises:
         TikmixError: the set has no token that carries loss, or its gradient is not finite.
@@ -86,19 +93,19 @@ def mean_gradient(
     loss_sum, loss_tokens = 0.0, 0
     with evaluation_mode(model), torch.enable_grad():
         for batch in batches:
-            loss, tokens = summed_loss(model, batch)
-            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            for total, gradient in zip(sums.values(), gradients, strict=True):
+            loss, _ = summed_loss(model, rows_for(crew.copy, batch))
+            for total, gradient in zip(sums.values(), crew.gradients(loss, list(parameters.values())), strict=True):
                 if gradient is not None:
                     total.add_(gradient)
             loss_sum += loss.item()
-            loss_tokens += tokens
+            loss_tokens += batch.loss_tokens
             if advance is not None:
-                advance(tokens)
+                advance(batch.loss_tokens)
+    loss_sum = sum(crew.copy.everyones(loss_sum))
     if loss_tokens == 0:
         raise TikmixError(f"The {of} has no token that carries loss. Give it data, or leave it out.")
     mean = {name: total.div_(loss_tokens) for name, total in sums.items()}
-    _require_finite(mean, of)
+    _require_finite({name: crew.shard(values)[0] for name, values in mean.items()}, of)
     return MeanGradient(mean, loss_sum / loss_tokens, loss_tokens)
 
 

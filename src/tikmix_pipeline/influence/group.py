@@ -12,6 +12,7 @@ pass per (domain, task) pair.
 Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.report import CurvatureReport
 from tikmix_pipeline.influence.effect import effect_with_error
 from tikmix_pipeline.influence.parts import deal_sets
-from tikmix_pipeline.influence.products import part_products
+from tikmix_pipeline.influence.products import counted_products
 from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_with_error
 from tikmix_pipeline.influence.store import GradientStore, Side
-from tikmix_pipeline.lm.cost import Cost, counting
+from tikmix_pipeline.lm.cost import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
 
 _MEMORY_MEGABYTES = 1_000.0
@@ -70,7 +71,7 @@ class GroupInfluence:
     task_loss_T: Floats
     domain_loss_K: Floats
     curvature: CurvatureReport
-    cost: Cost
+    cost: Cost = NO_COST
 
 
 def group_influence(
@@ -86,7 +87,7 @@ def group_influence(
 
     Args:
         store: part gradients of one checkpoint.
-        curvature: C at the same checkpoint, on `device`.
+        curvature: C at the same checkpoint, on `device`; the processes that share its blocks each call this.
         reference: the mixture that effects are stated against, by domain; all domains alike if not given.
         calibration: measured over predicted effect.
         memory_megabytes: bound on the working memory of the products.
@@ -95,14 +96,37 @@ def group_influence(
     Raises:
         TikmixError: the store is not complete, the reference misses a domain, or the memory holds no single row.
     """
+    products_TMKL, cost = counted_products(
+        store, curvature, memory_megabytes=memory_megabytes, device=torch.device(device)
+    )
+    found = influence_of(store, products_TMKL, curvature.report, reference=reference, calibration=calibration)
+    return dataclasses.replace(found, cost=cost)
+
+
+def influence_of(
+    store: GradientStore,
+    products_TMKL: Floats,
+    curvature: CurvatureReport,
+    *,
+    reference: Mapping[str, float] | None = None,
+    calibration: float = 1.0,
+) -> GroupInfluence:
+    """Return what products of a store's parts amount to.
+
+    Args:
+        store: part gradients of one checkpoint.
+        products_TMKL: of all its tasks' and domains' parts (`products.part_products`).
+        curvature: what they went through.
+        reference: as in `group_influence`.
+        calibration: measured over predicted effect.
+
+    Raises:
+        TikmixError: the store is not complete, or the reference misses a domain.
+    """
     tasks, domains = store.sets("task"), store.sets("domain")
     reference_K = _reference(reference, domains)
     task_tokens_TM, task_loss_T = _figures(store, "task", tasks)
     domain_tokens_KL, domain_loss_K = _figures(store, "domain", domains)
-    with counting() as counter:
-        products_TMKL = part_products(
-            store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=torch.device(device)
-        )
     table = products_TMKL, task_tokens_TM, domain_tokens_KL
     influence_TK, stderr_TK = influence_with_error(*table)
     effect_TK, effect_stderr_TK = effect_with_error(*table, reference_K, calibration=calibration)
@@ -118,8 +142,7 @@ def group_influence(
         domain_tokens_KL=domain_tokens_KL,
         task_loss_T=task_loss_T,
         domain_loss_K=domain_loss_K,
-        curvature=curvature.report,
-        cost=Cost(flops=counter.flops),
+        curvature=curvature,
     )
 
 

@@ -6,7 +6,7 @@ Blocks are taken one at a time, or piece by piece where C is diagonal on one sid
 task rows of a piece are preconditioned, all at once or in chunks, and meet the domain rows in chunks. Every number is
 read from disk once, unless the task rows of a piece that cannot be cut do not fit: then the domain rows are read once
 per chunk of task rows. Sums over more than a slab of parameters are in float64; parameters that no block covers take no
-part.
+part. Of several processes each takes its blocks, and the products are summed over all.
 
 Cost: per task row one preconditioning, and one matrix product of T·M by K·L rows over all parameters.
 
@@ -28,6 +28,7 @@ from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.store import GradientStore, Side
+from tikmix_pipeline.lm.cost import Cost, counting
 
 _COPIES = 4
 """Rows in memory per task row that is rotated into the eigenbasis or back: it, its matrix, and a product's two ends."""
@@ -60,7 +61,7 @@ def part_products(
         store: part gradients, in nats per token.
         tasks: names along T.
         domains: names along K.
-        curvature: C, on `device`.
+        curvature: C, on `device`; the processes that share its blocks each call this.
         memory_megabytes: bound on the rows in memory and their temporaries, beside model and curvature.
         device: where the work is done.
 
@@ -75,14 +76,30 @@ def part_products(
         _Rows("task", tuple(tasks), _parts(store, "task", tasks)),
         _Rows("domain", tuple(domains), _parts(store, "domain", domains)),
     )
-    itemsize = max(store.dtype(name).itemsize for block in curvature.blocks for name in block.names)
+    itemsize = max((store.dtype(name).itemsize for block in curvature.blocks for name in block.names), default=1)
     room = _Room(int(memory_megabytes * 1e6), itemsize)
     pieces = [piece for block in curvature.blocks for piece in _cut(block, room, sides[0].count)]
     _require_memory(pieces, room)
     products_NN = np.zeros((sides[0].count, sides[1].count))
     for piece in pieces:
         _add_piece(products_NN, store, sides, piece, room, device)
+    products_NN = curvature.exchange.total(torch.from_numpy(products_NN)).numpy()
     return products_NN.reshape(len(tasks), -1, len(domains), sides[1].parts)
+
+
+def counted_products(
+    store: GradientStore, curvature: Curvature, *, memory_megabytes: float, device: torch.device
+) -> tuple[Floats, Cost]:
+    """Multiply every part of every task of a store with every part of every domain; say what that took.
+
+    Args and errors are those of `part_products`.
+    """
+    with counting() as counter:
+        tasks, domains = store.sets("task"), store.sets("domain")
+        products_TMKL = part_products(
+            store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=device
+        )
+    return products_TMKL, Cost(flops=sum(curvature.exchange.everyones(counter.flops)))
 
 
 @dataclass(frozen=True)
@@ -137,9 +154,9 @@ def _cut(block: EigenBlock, room: _Room, task_rows: int) -> Sequence[EigenBlock]
 
 
 def _require_memory(pieces: Sequence[EigenBlock], room: _Room) -> None:
-    largest = max(pieces, key=lambda piece: piece.size)
-    needed = room.needed(1) * largest.size
-    if needed > room.limit:
+    largest = max(pieces, key=lambda piece: piece.size, default=None)
+    needed = room.needed(1) * largest.size if largest else 0
+    if largest and needed > room.limit:
         raise TikmixError(
             f"influence.memory_megabytes ({room.limit / 1e6:g}) is too little for one gradient by "
             f"{list_names(largest.names)}, whose curvature cannot be cut. Raise it to {ceil(needed / 1e6)}."

@@ -19,8 +19,9 @@ from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.parts import deal_sets, take_evenly
-from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.checkpoint import Checkpoint, restore_place
 from tikmix_pipeline.lm.chunk import restore_state
+from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
 
 _BYTES_PER_TOKEN = 8
@@ -65,6 +66,7 @@ class MeasuredText:
         train: TrainParameters,
         influence: InfluenceParameters,
         seed: int,
+        team: Team = ALONE,
     ) -> "MeasuredText":
         """Load the checkpoint and find its place in the corpus.
 
@@ -75,6 +77,7 @@ class MeasuredText:
             train: context, batch size and optimiser that the checkpoint was trained with.
             influence: how it is measured.
             seed: decides the order of the text.
+            team: the processes that the model is spread over.
 
         Raises:
             TikmixError: the checkpoint does not fit the corpus or the parameters.
@@ -83,7 +86,12 @@ class MeasuredText:
         placed = train.model_copy(update={"device": influence.device})
         # of a checkpoint that was not trained here; whatever the mixture, a domain's next windows are the same
         mixture = dict.fromkeys(shards.domains, 1 / len(shards.domains))
-        state = restore_state(checkpoint, shards, mixture, model=model, train=placed, seed=seed)
+        state = restore_state(
+            checkpoint, shards, mixture, model=model, train=placed, seed=seed, team=team, network_only=True
+        )
+        saved = checkpoint.training_state()
+        if saved:
+            restore_place(state, saved)
         return cls(state.model, state.stream, shards, influence, train.context)
 
     def factor_batches(self) -> list[TokenBatch]:

@@ -15,7 +15,7 @@ half as far from the truth as its halves from each other. It stops when
 Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -68,6 +68,11 @@ class Stopping:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {"reason": self.reason, "curve": [asdict(point) for point in self.curve]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Stopping":
+        """Read what `to_dict` returned."""
+        return cls(content["reason"], tuple(Growth(**point) for point in content["curve"]))
 
     def in_words(self, stable_within: float) -> str:
         """Say why it stopped."""

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, replacing, write_json
+from tikmix_pipeline.files import read_json, write_json
+from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.parts import sequences
 from tikmix_pipeline.influence.tensor_file import TensorFile
@@ -64,10 +65,16 @@ def part_identity(part: Sequence[TokenBatch], key: str, precision: str) -> str:
 
 
 class GradientStore:
-    """A folder of part gradients."""
+    """A folder of part gradients.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        folder: where they are.
+        crew: the processes that write them; each has a store of this folder and makes the same calls.
+    """
+
+    def __init__(self, folder: Path, crew: Crew = MEASURED_ALONE) -> None:
         self.folder = folder
+        self.crew = crew
         self._collected: _Collected | None = None
 
     def sets(self, side: Side) -> tuple[str, ...]:
@@ -146,11 +153,17 @@ class GradientStore:
         return _is_of(_described(self.path(side, name, part)), identity)
 
     def write(
-        self, side: Side, name: str, part: int, mean: MeanGradient, *, key: str, identity: str, cost: Cost
+        self,
+        side: Side,
+        name: str,
+        part: int,
+        mean: MeanGradient,
+        *,
+        key: str,
+        identity: str,
+        cost: Cost,
     ) -> None:
-        """Write one part, whole or not at all."""
-        from safetensors.torch import save_file
-
+        """Write one part, whole or not at all; of several processes that share a copy each writes its shards."""
         path = self.path(side, name, part)
         description = {
             "key": key,
@@ -159,14 +172,24 @@ class GradientStore:
             "loss_tokens": mean.loss_tokens,
             "cost": cost.to_dict(),
         }
-        tensors = {parameter: values.cpu().contiguous() for parameter, values in mean.gradient.items()}
-        with replacing(path) as temporary:
-            # one entry: safetensors writes several in any order, and equal parts should be equal bytes
-            save_file(tensors, temporary, {_DESCRIPTION: json.dumps(description)})
+        tensors = {name: (values.dtype, tuple(values.shape)) for name, values in mean.gradient.items()}
+        copy = self.crew.copy
+        with copy.replacing(path) as temporary:
+            if copy.leads:
+                TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(description)})
+            copy.wait()
+            file = TensorFile.open(temporary)
+            for parameter, values in mean.gradient.items():
+                file.write(parameter, *self.crew.shard(values))
 
     def begin(self, key: str) -> None:
         """Forget which parts belong to the measurement, and remove those that no measurement of `key` could use."""
         self._collected = None
+        if self.crew.everyone.leads:
+            self._clear(key)
+        self.crew.everyone.wait()
+
+    def _clear(self, key: str) -> None:
         (self.folder / _INDEX).unlink(missing_ok=True)
         for side in get_args(Side):
             for path in self.folder.glob(f"{side}-*/*"):
@@ -195,10 +218,11 @@ class GradientStore:
             for side, by_name in identities.items()
             for name, parts in by_name.items()
         ]
-        write_json(
-            self.folder / _INDEX,
-            {"version": 2, "sets": sets, "notes": dict(notes), "choosing": choosing.to_dict()},
-        )
+        content = {"version": 2, "sets": sets, "notes": dict(notes), "choosing": choosing.to_dict()}
+        self.crew.everyone.wait()
+        if self.crew.everyone.leads:
+            write_json(self.folder / _INDEX, content)
+        self.crew.everyone.wait()
         self._collected = None
 
     def path(self, side: Side, name: str, part: int) -> Path:

@@ -1,8 +1,9 @@
-"""Partial reads of safetensors files: one tensor, or a slice of it along its first axis, straight into a buffer.
+"""Safetensors files in parts: one tensor, or a slice of it along its first axis, from or to its place in the file.
 
 A safetensors file is an 8-byte length, a JSON header with every tensor's type, shape and place, and the bytes. Reading
 a place with `preadv` costs some 20 µs and no memory but the buffer. The library's `get_slice` maps the whole file: ten
-times slower for many small slices, and the pages it touches count as memory of the process.
+times slower for many small slices, and the pages it touches count as memory of the process. To write, the library
+wants all tensors at once; here processes that have a part of them each write it to one file that is laid out before.
 """
 
 import json
@@ -20,7 +21,9 @@ from torch import Tensor
 from tikmix_pipeline.errors import TikmixError
 
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _LENGTH_BYTES = 8
+_ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,28 @@ class TensorFile:
             raise TikmixError(f"{path} is damaged ({error}). Run the stage that makes it again.") from error
         return cls(path, metadata, size, places)
 
+    @classmethod
+    def lay_out(
+        cls, path: Path, tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
+    ) -> "TensorFile":
+        """Write the header of a file and make room for its tensors, of the given types and shapes, to be written.
+
+        Equal arguments give equal bytes.
+        """
+        header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+        end = 0
+        # the wider types first, as the library has it, so that each tensor is aligned to its own
+        for name in sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name)):
+            dtype, shape = tensors[name]
+            start, end = end, end + _bytes(dtype, shape)
+            header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        with path.open("wb") as stream:
+            stream.write(struct.pack("<Q", len(text)) + text)
+            stream.truncate(_LENGTH_BYTES + len(text) + end)
+        return cls.open(path)
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes by tensor."""
@@ -78,9 +103,7 @@ class TensorFile:
         Raises:
             TikmixError: the file has been cut or removed since it was opened.
         """
-        place = self._places[name]
-        offset = place.offset + start * _bytes(place.dtype, place.shape[1:])
-        buffer = row.numpy().data.cast("B")
+        buffer, offset = _bytes_of(row), self._offset(name, start)
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
             try:
@@ -94,6 +117,28 @@ class TensorFile:
         except OSError as error:
             raise TikmixError(f"{self.path} cannot be read ({error}). Run the stage that makes it again.") from error
 
+    def write(self, name: str, values: Tensor, start: int = 0) -> None:
+        """Put `values`, of the tensor's type, where the slice of tensor `name` lies that begins at `start` of axis 0.
+
+        Raises:
+            TikmixError: the disk is full, or the file has been removed.
+        """
+        buffer, offset = _bytes_of(values.detach().cpu().contiguous()), self._offset(name, start)
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY)
+            try:
+                while buffer:
+                    count = os.pwrite(descriptor, buffer, offset)
+                    buffer, offset = buffer[count:], offset + count
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise TikmixError(f"{self.path} cannot be written ({error}). Free some space and run again.") from error
+
+    def _offset(self, name: str, start: int) -> int:
+        place = self._places[name]
+        return place.offset + start * _bytes(place.dtype, place.shape[1:])
+
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as stream:
@@ -105,6 +150,11 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 def _place(entry: Mapping[str, Any], start: int) -> _Place:
     return _Place(_DTYPES[entry["dtype"]], tuple(entry["shape"]), start + entry["data_offsets"][0])
+
+
+def _bytes_of(values: Tensor) -> memoryview:
+    """Return the memory of a contiguous tensor on the CPU."""
+    return values.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _bytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:

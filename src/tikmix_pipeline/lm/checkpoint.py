@@ -18,7 +18,7 @@ from torch import Tensor
 from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
-from tikmix_pipeline.lm.model import load_model
+from tikmix_pipeline.lm.model import load_model, outline_model
 from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
 from tikmix_pipeline.parameters import ModelParameters
@@ -39,6 +39,10 @@ class Checkpoint:
     def model(self, parameters: ModelParameters) -> "PreTrainedModel":
         """Load the model in float32 on the CPU."""
         return load_model(self.folder, parameters)
+
+    def outline(self, parameters: ModelParameters) -> "PreTrainedModel":
+        """Return the model without its weights: names and shapes, on the `meta` device."""
+        return outline_model(self.folder, parameters)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Load the optimiser's state as tensors named `<parameter>/<entry>`; empty for a checkpoint not trained here.

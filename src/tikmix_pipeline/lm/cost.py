@@ -12,7 +12,7 @@ a linear and a quadratic term in the length, and those of a batch are those of i
 Axes: B sequences, S tokens of a sequence, P = S - 1 positions that pass through the model.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _EIGENDECOMPOSITION = 9
 """Operations of a symmetric eigendecomposition with vectors, in units of n³ (Golub and Van Loan, 8.3)."""
+
+Gradients = Callable[[Tensor, Sequence[nn.Parameter]], Sequence[Tensor | None]]
+"""Takes the gradients of a loss by parameters."""
 
 _ATTENTION = ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
 
@@ -183,16 +186,20 @@ class SequenceFlops:
     per_pair: Fraction
 
     @classmethod
-    def of(cls, model: nn.Module, longest: int, *, training: bool) -> "SequenceFlops":
+    def of(
+        cls, model: nn.Module, longest: int, *, training: bool, gradients: "Gradients | None" = None
+    ) -> "SequenceFlops":
         """Count one sequence of `longest` positions and one of half as many.
 
         Args:
             model: a causal language model in evaluation mode, on the device to work on; left as it was.
             longest: positions.
             training: count a pass forward and one back to all trainable parameters, instead of one forward.
+            gradients: takes the gradients of a model that is spread over several processes.
         """
         shorter = max(1, longest // 2)
-        short, long = (Fraction(_count_sequence(model, length, training), length) for length in (shorter, longest))
+        back = (gradients or _gradients) if training else None
+        short, long = (Fraction(_count_sequence(model, length, back), length) for length in (shorter, longest))
         per_pair = (long - short) / (longest - shorter) if longest > shorter else Fraction(0)
         return cls(long - per_pair * longest, per_pair)
 
@@ -212,13 +219,18 @@ class SequenceFlops:
         return float(round(sequences * positions * (self.per_token + self.per_pair * positions)))
 
 
-def _count_sequence(model: nn.Module, positions: int, training: bool) -> int:
+def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(loss, list(parameters), allow_unused=True)
+
+
+def _count_sequence(model: nn.Module, positions: int, back: Gradients | None) -> int:
     tokens_BS = torch.zeros(1, positions + 1, dtype=torch.long, device=device_of(model))
-    with counting() as counter, torch.set_grad_enabled(training):
+    # before the pass, since between forward and backward a model in shards names others
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with counting() as counter, torch.set_grad_enabled(back is not None):
         logits_BPV = next_token_logits(model, tokens_BS)
-        if training:
-            trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            torch.autograd.grad(logits_BPV.sum(), trainable, allow_unused=True)
+        if back is not None:
+            back(logits_BPV.sum(), trainable)
     return int(counter.flops)
 
 

@@ -105,6 +105,27 @@ def load_model(folder: Path, parameters: ModelParameters, *, dtype: torch.dtype 
     return model
 
 
+def outline_model(folder: Path, parameters: ModelParameters) -> "PreTrainedModel":
+    """Return the model of a checkpoint folder without its weights: names and shapes, on the `meta` device.
+
+    Raises:
+        TikmixError: the folder's configuration cannot be read.
+    """
+    transformers = _import_transformers()
+    trust = parameters.trust_remote_code
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+        with torch.device("meta"):
+            model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(
+                config, attn_implementation=parameters.attention, dtype=torch.float32, trust_remote_code=trust
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TikmixError(
+            f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
+        ) from error
+    return model
+
+
 def parameter_count(model: torch.nn.Module) -> int:
     """Count trainable parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())

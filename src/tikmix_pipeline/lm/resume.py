@@ -3,7 +3,7 @@
 A folder of resume points is one or the other:
 
     config.json, model.safetensors, ...      a checkpoint of this very chunk, by one process
-    job.json                                 what several processes are to train (`ranks.job`)
+    job.json                                 what several processes are to train (`ranks.training`)
     one_process/                             where they began, if one process had trained a part of the chunk
     step_00000150/                           their state after so many steps; complete once it holds state.json
 """

@@ -98,7 +98,7 @@ class TrainParameters(ParameterGroup):
         if self.launch is not None and "{folder}" not in self.launch:
             raise ValueError(
                 "train.launch must name the folder that the ranks work in, as {folder}: "
-                '"srun torchrun ... -m tikmix_pipeline.lm.ranks.worker {folder}"'
+                '"srun torchrun ... -m tikmix_pipeline.ranks {folder}"'
             )
         return self
 

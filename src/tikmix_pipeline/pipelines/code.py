@@ -19,9 +19,10 @@ from typing import Any
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
-    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "reporting"),
+    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "ranks", "reporting"),
     *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
-    *("pipelines.measuring", "pipelines.reweight.exports", "pipelines.sweep_figures"),
+    *("pipelines.influence.on_ranks", "pipelines.measuring"),
+    *("pipelines.reweight.exports", "pipelines.sweep_figures"),
 )
 _LIBRARIES = frozenset({"numpy", "rensa", "scipy", "sklearn", "tokenizers", "torch", "transformers", "xgboost"})
 """Libraries whose version may change the bits of a result."""

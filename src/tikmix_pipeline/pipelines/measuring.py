@@ -28,8 +28,9 @@ def curvature_at(
     influence: InfluenceParameters,
     factors: Factors | None,
     horizon: float,
+    device: Any = None,
 ) -> Any:
-    """Return the curvature that `influence` asks for, at a checkpoint whose model is loaded."""
+    """Return the curvature that `influence` asks for, at a checkpoint with this model, or an outline and a device."""
     from tikmix_pipeline.influence.curvature.build import build_curvature
 
     return build_curvature(
@@ -39,4 +40,5 @@ def curvature_at(
         optimizer_state=checkpoint.optimizer_tensors() if influence.needs_optimizer else {},
         train=train,
         horizon=horizon,
+        device=device,
     )

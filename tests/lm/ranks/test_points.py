@@ -8,10 +8,11 @@ from lm_examples import FIRST, MODEL, differing, tied_model, train_parameters
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import save_checkpoint, save_model
 from tikmix_pipeline.lm.chunk import train_chunk
-from tikmix_pipeline.lm.ranks.job import Job, prepare
 from tikmix_pipeline.lm.ranks.points import clear_half_written, save_point
 from tikmix_pipeline.lm.resume import find_point, is_spread
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.ranks.job import read_job
+from tikmix_pipeline.ranks.training import Training, prepare
 
 
 class KilledError(Exception):
@@ -56,9 +57,9 @@ def test_ranks_go_on_from_a_checkpoint_of_one_process(start, token_shards, tmp_p
     with pytest.raises(KilledError):
         chunk(start, token_shards, save=keep_until(4, keep))
     train = train_parameters()
-    job = Job(start.folder, token_shards.folder, FIRST, MODEL, train, Schedule.of(train, 1), 0, "")
+    job = Training(start.folder, token_shards.folder, FIRST, MODEL, train, Schedule.of(train, 1), 0, "")
     prepare(job, folder, lambda write: write(folder))
-    assert Job.read(folder) == job
+    assert Training.of(read_job(folder)) == job
     spread = chunk(start, token_shards, team=team_of_one, resume=folder)
     save_point(spread, folder)
     assert is_spread(find_point(folder))

@@ -21,15 +21,22 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.layers import chosen_parameters
+from tikmix_pipeline.influence.curvature.layers import chosen_parameters, parameters_for
 from tikmix_pipeline.influence.curvature.layout import Layout
 from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.gradients import sum_dtype
+from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
+from tikmix_pipeline.parameters.training import TrainParameters
 
 
 def adam_blocks(
-    model: nn.Module, groups: Sequence[Group], state: Mapping[str, Tensor], *, beta2: float, epsilon: float
+    model: nn.Module,
+    groups: Sequence[Group],
+    state: Mapping[str, Tensor],
+    train: TrainParameters,
+    device: torch.device,
+    exchange: Exchange,
 ) -> list[EigenBlock]:
     """Read the curvature off the optimiser's state.
 
@@ -38,8 +45,9 @@ def adam_blocks(
         groups: which parameters take part.
         state: the optimiser's state at the same checkpoint, as tensors named `<parameter>/<entry>`
             (`Checkpoint.optimizer_tensors`); the entries `exp_avg_sq` and `step` are read.
-        beta2: β₂ of the optimiser.
-        epsilon: ε of the optimiser.
+        train: β₂ and ε of the optimiser.
+        device: where the blocks are to lie.
+        exchange: the processes that share the parameters out.
 
     Raises:
         TikmixError: a parameter that takes part has no second moment, as after training by Muon or without the state.
@@ -57,13 +65,12 @@ def adam_blocks(
             f"{list_names(missing)}. Use influence.curvature=kfac, or train with train.optimizer=adamw first."
         )
     return [
-        EigenBlock(Layout(name), "adam", step_divisors(state, name, parameter, beta2=beta2, epsilon=epsilon))
-        for name, parameter in parameters.items()
+        EigenBlock(Layout(name), "adam", step_divisors(state, name, train).to(device, sum_dtype(parameter)))
+        for name, parameter in parameters_for(exchange, parameters).items()
     ]
 
 
-def step_divisors(state: Mapping[str, Tensor], name: str, parameter: Tensor, *, beta2: float, epsilon: float) -> Tensor:
+def step_divisors(state: Mapping[str, Tensor], name: str, train: TrainParameters) -> Tensor:
     """Return √v̂ + ε of one parameter, what AdamW divides its steps by."""
-    correction = 1 - beta2 ** float(state[f"{name}/step"])
-    second = state[f"{name}/exp_avg_sq"].to(device=parameter.device, dtype=sum_dtype(parameter))
-    return torch.sqrt(second / correction) + epsilon
+    correction = 1 - train.beta2 ** float(state[f"{name}/step"])
+    return torch.sqrt(state[f"{name}/exp_avg_sq"] / correction) + train.epsilon

@@ -17,6 +17,7 @@ from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureRep
 from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, Filter
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
+from tikmix_pipeline.lm.exchange import ALONE, Exchange
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
 from tikmix_pipeline.parameters.training import TrainParameters
@@ -27,14 +28,16 @@ class Curvature:
     """f(C) of a block-diagonal, positive semi-definite C.
 
     Attributes:
-        blocks: cover every trainable parameter of the chosen groups once; the rest take no part.
-        report: how, and with what λ.
-        cost: of the decompositions, without that of the factors.
+        blocks: cover every trainable parameter of the chosen groups once, over all processes; the rest take no part.
+        report: how, and with what λ, of all blocks.
+        cost: of the decompositions of all blocks, without that of the factors.
+        exchange: the processes that have the blocks between them.
     """
 
     blocks: tuple[EigenBlock, ...]
     report: CurvatureReport
     cost: Cost = NO_COST
+    exchange: Exchange = ALONE
 
 
 def build_curvature(
@@ -45,40 +48,37 @@ def build_curvature(
     optimizer_state: Mapping[str, Tensor],
     train: TrainParameters,
     horizon: float | None,
+    device: torch.device | None = None,
+    exchange: Exchange = ALONE,
 ) -> Curvature:
-    """Build `influence.curvature` at a checkpoint, on the model's device.
+    """Build `influence.curvature` at a checkpoint.
 
     Args:
         parameters: name the curvature, f, λ and the groups.
-        model: the checkpoint; only its parameters' names, shapes and device are read.
+        model: the checkpoint; only its parameters' names and shapes are read.
         factors: of the same checkpoint, for `diagonal`, `kfac` and `ekfac`; may cover more groups than are chosen.
         optimizer_state: `Checkpoint.optimizer_tensors()`, empty for a checkpoint without; read by `adam`, and by
             `damping_unit=horizon` for the step sizes of AdamW.
         train: β₂ and ε of that optimiser.
         horizon: sum of the learning rates over the coming chunk's steps; needed for `damping_unit=horizon`.
+        device: where the work is done; the model's if not given.
+        exchange: the processes that share the blocks out; each calls this, and decomposes its own.
 
     Raises:
         TikmixError: `adam` without the optimiser's state, a unit without its horizon, factors that do not fit the
             parameters or the model, or moments that are not finite.
     """
-    groups = parameters.groups
+    device = device or device_of(model)
     if parameters.curvature == "identity":
-        blocks = identity_blocks(model, groups)
-        return Curvature(tuple(blocks), _report(parameters, model, blocks))
+        blocks = identity_blocks(model, parameters.groups, device, exchange)
+        return Curvature(tuple(blocks), _report(parameters, model, blocks, exchange), exchange=exchange)
     damping = Damping(parameters.damping, parameters.damping_unit, horizon)
     with counting() as counter:
         if parameters.curvature == "adam":
-            blocks = adam_blocks(model, groups, optimizer_state, beta2=train.beta2, epsilon=train.epsilon)
+            blocks = adam_blocks(model, parameters.groups, optimizer_state, train, device, exchange)
         else:
-            blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors))
-    divisors: dict[str, Tensor] = {}
-    # the eigenvalues of `adam` are the divisors themselves
-    if parameters.damping_unit == "horizon" and parameters.curvature != "adam":
-        divisors = {
-            name: step_divisors(optimizer_state, name, parameter, beta2=train.beta2, epsilon=train.epsilon)
-            for name, parameter in trainable_parameters(model).items()
-            if f"{name}/exp_avg_sq" in optimizer_state
-        }
+            blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors), device, exchange)
+    divisors = _divisors(parameters, optimizer_state, train, blocks)
     function = FUNCTIONS[parameters.inverse]
     filtered = [
         dataclasses.replace(
@@ -86,7 +86,26 @@ def build_curvature(
         )
         for block in blocks
     ]
-    return Curvature(tuple(filtered), _report(parameters, model, filtered), Cost(flops=counter.flops))
+    flops = sum(exchange.everyones(counter.flops))
+    return Curvature(tuple(filtered), _report(parameters, model, filtered, exchange), Cost(flops=flops), exchange)
+
+
+def _divisors(
+    parameters: InfluenceParameters,
+    optimizer_state: Mapping[str, Tensor],
+    train: TrainParameters,
+    blocks: Sequence[EigenBlock],
+) -> dict[str, Tensor]:
+    """Return what AdamW divides its steps by, of the blocks' parameters, where λ asks for it."""
+    # the eigenvalues of `adam` are the divisors themselves
+    if parameters.damping_unit != "horizon" or parameters.curvature == "adam":
+        return {}
+    return {
+        name: step_divisors(optimizer_state, name, train).to(block.eigenvalues_oi)
+        for block in blocks
+        for name in block.names
+        if f"{name}/exp_avg_sq" in optimizer_state
+    }
 
 
 def _fitting(parameters: InfluenceParameters, factors: Factors | None) -> Factors:
@@ -103,13 +122,16 @@ def _fitting(parameters: InfluenceParameters, factors: Factors | None) -> Factor
     return factors
 
 
-def _fisher_blocks(parameters: InfluenceParameters, model: nn.Module, factors: Factors) -> list[EigenBlock]:
+def _fisher_blocks(
+    parameters: InfluenceParameters, model: nn.Module, factors: Factors, device: torch.device, exchange: Exchange
+) -> list[EigenBlock]:
     layers = [layer for layer in factors.layers if layer.group in parameters.groups]
     covered = sorted(name for layer in layers for name in layer.layout.names)
     if covered != sorted(chosen_parameters(model, parameters.groups)):
         raise TikmixError("The factors of the curvature were fitted to another model than this. Fit them again.")
-    decompositions = Decompositions(factors, device_of(model))
-    return [_block(layer, factors, decompositions, device_of(model)) for layer in layers]
+    decompositions = Decompositions(factors, device)
+    mine = set(factors.names_for(exchange))
+    return [_block(layer, factors, decompositions, device) for layer in layers if layer.layer in mine]
 
 
 def _block(layer: LayerFactors, factors: Factors, decompositions: Decompositions, device: torch.device) -> EigenBlock:
@@ -132,18 +154,26 @@ def _mean_eigenvalue(block: EigenBlock) -> float:
     return block.eigenvalues_oi.double().mean().item()
 
 
-def _report(parameters: InfluenceParameters, model: nn.Module, blocks: Sequence[EigenBlock]) -> CurvatureReport:
-    total = sum(parameter.numel() for parameter in trainable_parameters(model).values())
-    is_filtered = any(block.filter.function is not None for block in blocks)
+def _report(
+    parameters: InfluenceParameters, model: nn.Module, blocks: Sequence[EigenBlock], exchange: Exchange
+) -> CurvatureReport:
+    trainable = trainable_parameters(model)
+    total = sum(parameter.numel() for parameter in trainable.values())
+    is_filtered = parameters.curvature != "identity"
+    mine = [
+        BlockReport(block.names, block.kind, block.size, _mean_eigenvalue(block), block.filter.scale)
+        for block in blocks
+    ]
+    order = {name: number for number, name in enumerate(trainable)}
+    reports = [report for of_process in exchange.everyones(mine) for report in of_process]
+    if exchange.count > 1:
+        reports.sort(key=lambda report: order[report.parameters[0]])
     return CurvatureReport(
         curvature=parameters.curvature,
         inverse=parameters.inverse if is_filtered else "none",
         damping=parameters.damping if is_filtered else 0.0,
         damping_unit=parameters.damping_unit if is_filtered else "none",
         groups=tuple(parameters.groups),
-        left_out=1 - sum(block.size for block in blocks) / total,
-        blocks=tuple(
-            BlockReport(block.names, block.kind, block.size, _mean_eigenvalue(block), block.filter.scale)
-            for block in blocks
-        ),
+        left_out=1 - sum(report.size for report in reports) / total,
+        blocks=tuple(reports),
     )

@@ -35,12 +35,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
 from tikmix_pipeline.influence.curvature.head import HeadBatch
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.curvature.moments import Calls, ElementwiseMoments, Moments, with_bias
 from tikmix_pipeline.influence.curvature.passes import Pass
 from tikmix_pipeline.influence.curvature.positions import Positions
-from tikmix_pipeline.influence.gradients import sum_dtype
+from tikmix_pipeline.influence.curvature.sums import HERE, Home, homes_of
 
 _WORKING_SCALARS = 1 << 24
 """Entries of the sequence gradients held at a time, if one alone has no more."""
@@ -62,14 +63,12 @@ class Basis:
 class LinearEigenvalues(Moments):
     """N·Λ of a linear layer."""
 
-    def __init__(self, layer: Layer, basis: Basis) -> None:
+    def __init__(self, layer: Layer, basis: Basis, home: Home = HERE) -> None:
         weight = layer.module.get_parameter("weight")
         outputs, inputs = reversed(weight.shape) if layer.layout.transposed else weight.shape
+        super().__init__(home, weight, {"eigenvalues": (outputs, inputs + layer.has_bias)})
         self._layer = layer
         self._basis = basis
-        self._dtype = sum_dtype(weight)
-        shape = outputs, inputs + layer.has_bias
-        self.sums = {"eigenvalues": torch.zeros(shape, dtype=self._dtype, device=weight.device)}
 
     def add(self, calls: Calls, at: Positions) -> None:
         """Add a layer's calls in one batch; their gradients are summed before they are squared."""
@@ -79,8 +78,9 @@ class LinearEigenvalues(Moments):
             at.require_sequences(gradient, name)
         inputs_BPi = torch.cat([with_bias(inputs.flatten(1, -2), self._layer) for inputs, _ in calls], dim=1)
         gradient_BPo = torch.cat([gradient.flatten(1, -2) for _, gradient in calls], dim=1)
-        gradient_BPo, inputs_BPi = gradient_BPo.to(self._dtype), inputs_BPi.to(self._dtype)
-        self.sums["eigenvalues"] += _rotated_squares(gradient_BPo, inputs_BPi, self._basis)
+        with self.adding("eigenvalues") as total_oi:
+            squares_oi = _rotated_squares(gradient_BPo.to(self.dtype), inputs_BPi.to(self.dtype), self._basis)
+            total_oi.add_(squares_oi)
 
 
 def _rotated_squares(gradient_BPo: Tensor, inputs_BPi: Tensor, basis: Basis) -> Tensor:
@@ -106,20 +106,19 @@ def _rotated_squares(gradient_BPo: Tensor, inputs_BPi: Tensor, basis: Basis) -> 
 class VocabularyEigenvalues(Moments):
     """N·Λ of an embedding, of a head, or of a weight that is both."""
 
-    def __init__(self, embedding: Layer | None, head: Layer | None, basis: Basis) -> None:
+    def __init__(self, embedding: Layer | None, head: Layer | None, basis: Basis, home: Home = HERE) -> None:
         layers = [layer for layer in (embedding, head) if layer is not None]
         weight_Vi = layers[0].module.get_parameter("weight")
         vocabulary, width = weight_Vi.shape
+        width += head is not None and head.has_bias
+        super().__init__(home, weight_Vi, {"eigenvalues": (vocabulary, width)})
         self._name = layers[0].name
         self._padding = (
             embedding.module.padding_idx if embedding and isinstance(embedding.module, nn.Embedding) else None
         )
         self._head = head
         self._basis = basis
-        self._dtype = sum_dtype(weight_Vi)
         self._lookups: list[tuple[Tensor, Tensor]] = []
-        shape = vocabulary, width + (head is not None and head.has_bias)
-        self.sums = {"eigenvalues": torch.zeros(shape, dtype=self._dtype, device=weight_Vi.device)}
 
     def add(self, calls: Calls, at: Positions) -> None:
         """Keep what the embedding looked up, and the gradient of it, until the head's part is known."""
@@ -128,35 +127,39 @@ class VocabularyEigenvalues(Moments):
 
     def end_batch(self, head: HeadBatch | None, at: Positions) -> None:
         """Add the batch."""
-        if head is None or self._head is None:
-            self._add_sequences(None, at, None)
-        else:
-            hidden_Ni = self._rotate(with_bias(head.inputs_Ni, self._head))
-            average_NV = head.squares().to(self._dtype) if head.expected else None
-            if self._lookups or average_NV is None:
-                self._add_sequences((head.score().to(self._dtype), hidden_Ni), at, average_NV)
-            if average_NV is not None:
-                self.sums["eigenvalues"].addmm_(average_NV.T, hidden_Ni.square())
+        with self.adding("eigenvalues") as total_Vi:
+            if head is None or self._head is None:
+                self._add_sequences(total_Vi, None, at, None)
+            else:
+                hidden_Ni = self._rotate(with_bias(head.inputs_Ni, self._head))
+                average_NV = head.squares().to(self.dtype) if head.expected else None
+                if self._lookups or average_NV is None:
+                    self._add_sequences(total_Vi, (head.score().to(self.dtype), hidden_Ni), at, average_NV)
+                if average_NV is not None:
+                    total_Vi.addmm_(average_NV.T, hidden_Ni.square())
         self._lookups = []
 
     def _rotate(self, values: Tensor) -> Tensor:
-        values = values.to(self._dtype)
+        values = values.to(self.dtype)
         return values if self._basis.columns_ii is None else values @ self._basis.columns_ii
 
-    def _add_sequences(self, head: tuple[Tensor, Tensor] | None, at: Positions, average_NV: Tensor | None) -> None:
+    def _add_sequences(
+        self, total_Vi: Tensor, head: tuple[Tensor, Tensor] | None, at: Positions, average_NV: Tensor | None
+    ) -> None:
         """Square the gradient of each sequence, in the rows that it reads or, without an average for the rest, in all.
 
         Args:
+            total_Vi: what the squares are added to.
             head: score and rotated input of the head at the N positions.
             at: the positions.
             average_NV: squares of the score, averaged over labels; cleared in the rows that are done here.
         """
-        vocabulary, width = self.sums["eigenvalues"].shape
+        vocabulary, width = total_Vi.shape
         at_once = max(1, _WORKING_SCALARS // width)
         stop = 0
         for sequence, count in enumerate(at.counts_B):
             mine, stop = slice(stop, stop + count), stop + count
-            ids_P, gradient_Pi = self._looked_up(sequence, at.lengths_B[sequence])
+            ids_P, gradient_Pi = self._looked_up(total_Vi, sequence, at.lengths_B[sequence])
             in_all = head is not None and average_NV is None
             rows_v = torch.arange(vocabulary, device=ids_P.device) if in_all else torch.unique(ids_P)
             if average_NV is not None:
@@ -165,11 +168,10 @@ class VocabularyEigenvalues(Moments):
                 total_vi = _sum_by_row(some_v, ids_P, gradient_Pi)
                 if head is not None:
                     total_vi += head[0][mine, some_v].T @ head[1][mine]
-                self.sums["eigenvalues"].index_add_(0, some_v, total_vi.square_())
+                total_Vi.index_add_(0, some_v, total_vi.square_())
 
-    def _looked_up(self, sequence: int, length: int) -> tuple[Tensor, Tensor]:
+    def _looked_up(self, total_Vi: Tensor, sequence: int, length: int) -> tuple[Tensor, Tensor]:
         """Return tokens of one sequence over all lookups and their gradients, (P, i), padding left out."""
-        total_Vi = self.sums["eigenvalues"]
         ids_P = torch.cat(
             [torch.empty(0, dtype=torch.int64, device=total_Vi.device)]
             + [ids_BP[sequence, :length] for ids_BP, _ in self._lookups]
@@ -197,18 +199,19 @@ def _sum_by_row(rows_v: Tensor, ids_P: Tensor, gradient_Pi: Tensor) -> Tensor:
 class EigenvaluePass(Pass):
     """The eigenvalues of all layers in given bases."""
 
-    def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis]) -> None:
-        """Take layers, and the basis of each by name; those without one are taken as they are."""
+    def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis], crew: Crew = MEASURED_ALONE) -> None:
+        """Take layers, the basis of each by name, and who fits; layers without a basis are taken as they are."""
         head = next((layer for layer in layers if layer.kind == "head"), None)
+        homes = homes_of([layer.size for layer in layers], crew.everyone)
         moments: dict[str, Moments] = {}
-        for layer in layers:
+        for layer, home in zip(layers, homes, strict=True):
             basis = bases.get(layer.name, Basis())
             if layer.kind == "elementwise":
-                moments[layer.name] = ElementwiseMoments(layer)
+                moments[layer.name] = ElementwiseMoments(layer, home, crew.whole)
             elif layer.kind == "linear":
-                moments[layer.name] = LinearEigenvalues(layer, basis)
+                moments[layer.name] = LinearEigenvalues(layer, basis, home)
             elif layer.kind == "embedding":
-                moments[layer.name] = VocabularyEigenvalues(layer, head if layer.tied else None, basis)
+                moments[layer.name] = VocabularyEigenvalues(layer, head if layer.tied else None, basis, home)
             elif not layer.tied:
-                moments[layer.name] = VocabularyEigenvalues(None, layer, basis)
+                moments[layer.name] = VocabularyEigenvalues(None, layer, basis, home)
         super().__init__(layers, moments)

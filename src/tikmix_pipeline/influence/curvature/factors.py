@@ -14,16 +14,20 @@ Everything is per loss-carrying token, in float32, or float64 for float64 weight
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, replacing, write_json
+from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.shares import share_out
+from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost import NO_COST, Cost
+from tikmix_pipeline.lm.exchange import ALONE, Exchange
 from tikmix_pipeline.parameters.measurement import Group
 
 Kind = Literal["diagonal", "kfac", "ekfac"]
@@ -77,32 +81,38 @@ class Factors:
     tensors: Mapping[str, Tensor]
     cost: Cost = NO_COST
 
-    def save(self, folder: Path) -> None:
-        """Write the artifact, whole or not at all."""
-        from safetensors.torch import save_file
+    def save(self, folder: Path, exchange: Exchange = ALONE) -> None:
+        """Write the artifact, whole or not at all.
 
+        Args:
+            folder: is replaced.
+            exchange: the processes that keep the tensors between them; each calls this, and writes its own.
+        """
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        content |= {"version": _VERSION, "tensors": sorted(self.tensors), "cost": self.cost.to_dict()}
+        tensors = {name: (values.dtype, tuple(values.shape)) for name, values in self.tensors.items()}
+        tensors = {name: described for some in exchange.everyones(tensors) for name, described in some.items()}
+        content |= {"version": _VERSION, "tensors": sorted(tensors), "cost": self.cost.to_dict()}
         content["layers"] = [dataclasses.asdict(layer) for layer in self.layers]
-        with replacing(folder) as temporary:
-            temporary.mkdir()
-            tensors = {name: values.contiguous() for name, values in self.tensors.items()}
-            save_file(tensors, temporary / _TENSORS)
-            write_json(temporary / _JSON, content)
+        with exchange.replacing(folder) as temporary:
+            if exchange.leads:
+                temporary.mkdir()
+                write_json(temporary / _JSON, content)
+                TensorFile.lay_out(temporary / _TENSORS, tensors, {})
+            exchange.wait()
+            file = TensorFile.open(temporary / _TENSORS)
+            for name, values in self.tensors.items():
+                file.write(name, values)
 
     @classmethod
     def load(cls, folder: Path) -> "Factors":
-        """Read the artifact to the CPU.
+        """Open the artifact; a tensor is read, to the CPU, when it is asked for.
 
         Raises:
             TikmixError: it is missing, damaged or of another version.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
             content: dict[str, Any] = read_json(folder / _JSON)
-            tensors: dict[str, Tensor] = load_file(folder / _TENSORS)
+            tensors = _TensorsOnDisk(TensorFile.open(folder / _TENSORS))
             if content.pop("version") != _VERSION or content.pop("tensors") != sorted(tensors):
                 raise ValueError("of another version, or not all tensors are there")
             layers = tuple(
@@ -110,7 +120,57 @@ class Factors:
             )
             typed = {"groups": tuple(content["groups"]), "cost": Cost(**content["cost"])}
             return cls(**content | typed, layers=layers, tensors=tensors)
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, TikmixError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise TikmixError(
                 f"The factors of the curvature in {folder} are damaged ({error}). Delete that folder and fit again."
             ) from error
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the artifact lies, of one that was opened."""
+        return self.tensors.file.path.parent if isinstance(self.tensors, _TensorsOnDisk) else None
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes by tensor; nothing is read for them."""
+        if isinstance(self.tensors, _TensorsOnDisk):
+            return self.tensors.file.shapes
+        return {name: tuple(values.shape) for name, values in self.tensors.items()}
+
+    def names_for(self, exchange: Exchange) -> list[str]:
+        """Name the layers that fall to this process: about as much work to decompose and to use as to any other.
+
+        Layers that share a moment go to one process, which decomposes it once.
+        """
+        units: dict[str, list[LayerFactors]] = {}
+        for layer in self.layers:
+            unit = layer.tensors.get("input") or layer.tensors.get("columns") or layer.layer
+            units.setdefault(unit, []).append(layer)
+        owners = share_out([sum(map(self._work, layers)) for layers in units.values()], exchange.count)
+        mine = [layers for owner, layers in zip(owners, units.values(), strict=True) if owner == exchange.rank]
+        return [layer.layer for layers in mine for layer in layers]
+
+    def _work(self, layer: LayerFactors) -> float:
+        """Return the scalars of a block times the rows of its dense sides."""
+        shapes = [self.shapes[name] for name in layer.tensors.values()]
+        sides = [shape[0] for shape in shapes]
+        dense = [shape[0] for shape in shapes if len(shape) == 2 and shape[0] == shape[1]]
+        return float(max(sides) * min(sides) * max(1, sum(dense)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _TensorsOnDisk(Mapping[str, Tensor]):
+    """The tensors of a file, each read anew when it is asked for."""
+
+    file: TensorFile
+
+    def __getitem__(self, name: str) -> Tensor:
+        values = torch.empty(self.file.shapes[name], dtype=self.file.dtype(name))
+        self.file.read_into(name, values)
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.file.shapes)
+
+    def __len__(self) -> int:
+        return len(self.file.shapes)

@@ -7,7 +7,7 @@
 | ekfac | 2 | second moments, then eigenvalues in the basis of K-FAC with the same labels |
 
 The model's `.grad`, `requires_grad`, hooks and training mode are left as they were. The result does not depend on how
-the sequences are cut into batches.
+the sequences are cut into batches, nor on how many processes share each batch.
 
 Axes: B sequences, P positions, N loss-carrying positions, V vocabulary.
 """
@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew, rows_for, tokens_for
 from tikmix_pipeline.influence.curvature.eigenvalues import Basis, EigenvaluePass
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind, Labels, LayerFactors
 from tikmix_pipeline.influence.curvature.head import HeadBatch, cross_entropy_gradient
 from tikmix_pipeline.influence.curvature.kfac import KfacPass
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions
-from tikmix_pipeline.influence.curvature.labels import sample_labels
+from tikmix_pipeline.influence.curvature.labels import draw_uniform, sample_labels
 from tikmix_pipeline.influence.curvature.layers import Layer, find_layers
 from tikmix_pipeline.influence.curvature.layout import Layout
 from tikmix_pipeline.influence.curvature.passes import Pass
@@ -33,7 +34,7 @@ from tikmix_pipeline.influence.curvature.positions import Positions
 from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.curvature.taps import Taps
 from tikmix_pipeline.influence.gradients import evaluation_mode
-from tikmix_pipeline.lm.cost import Cost, ShapeCounter, counting
+from tikmix_pipeline.lm.cost import NO_COST, Cost, ShapeCounter, counting
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
 from tikmix_pipeline.parameters.measurement import Group
 from tikmix_pipeline.progress import progress_bar
@@ -48,6 +49,7 @@ def fit_factors(
     seed: int,
     groups: Sequence[Group],
     progress: FitProgress | None = None,
+    crew: Crew = MEASURED_ALONE,
 ) -> Factors:
     """Fit the Fisher to a model on training text.
 
@@ -58,7 +60,9 @@ def fit_factors(
         fisher: labels sampled from the model (`true`), or those of the text (`empirical`).
         seed: decides the sampled labels.
         groups: kinds of parameters that take part.
-        progress: where to keep what is summed so far; a fit that finds its own goes on from there, to the same bits.
+        progress: where to keep what is summed so far; a fit that finds its own goes on from there, to the same bits. Of
+            one process alone: several begin again.
+        crew: the processes that fit together; each calls this, and returns the tensors that it keeps.
 
     Raises:
         TikmixError: a parameter of the groups belongs to no known kind of layer, the batches carry no loss, or the
@@ -71,7 +75,7 @@ def fit_factors(
     if progress is not None:
         settings = f"{kind} {fisher} {seed} {' '.join(sorted(groups))} {len(batches)} {tokens}"
         progress = dataclasses.replace(progress, key=f"{progress.key} {settings}")
-    run = _Run(model, batches, fisher, seed, tokens, progress)
+    run = _Run(model, batches, fisher, seed, tokens, progress, crew)
     empty = Factors(kind, fisher, seed, tokens, tuple(groups), (), {})
     if kind == "diagonal":
         factors = _fit_diagonal(run, layers, empty)
@@ -85,26 +89,29 @@ def fit_factors(
 
 
 def _fit_kfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
-    moments = KfacPass(layers)
+    moments = KfacPass(layers, run.crew)
     tensors, cost = run.through("K-FAC", moments)
     return dataclasses.replace(empty, layers=tuple(moments.factors()), tensors=tensors, cost=cost)
 
 
 def _fit_diagonal(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
     """Take the bias back out of the matrix of its layer: a diagonal has one block per parameter."""
-    found, cost = run.through("Fisher diagonal", EigenvaluePass(layers, {}))
+    found, cost = run.through("Fisher diagonal", EigenvaluePass(layers, {}, run.crew))
     factors: list[LayerFactors] = []
     tensors: dict[str, Tensor] = {}
     for layer in layers:
-        if layer.kind == "elementwise":
-            of_layer = {name: found[f"{layer.name}/{key}"] for key, name in layer.parameters.items()}
-        elif layer.kind == "head" and layer.tied:
+        if layer.kind == "head" and layer.tied:
             continue
-        else:
-            of_layer = layer.layout.scatter(found[f"{layer.name}/eigenvalues"])
-        for name, values in of_layer.items():
-            factors.append(LayerFactors(layer.name, layer.group, "diagonal", Layout(name), {"eigenvalues": name}))
-            tensors[name] = values.contiguous()
+        names = layer.parameters.values() if layer.kind == "elementwise" else layer.layout.names
+        factors += [
+            LayerFactors(layer.name, layer.group, "diagonal", Layout(name), {"eigenvalues": name}) for name in names
+        ]
+        if layer.kind == "elementwise":
+            kept = {name: f"{layer.name}/{key}" for key, name in layer.parameters.items()}
+            tensors |= {name: found[key] for name, key in kept.items() if key in found}
+        elif f"{layer.name}/eigenvalues" in found:
+            tensors |= layer.layout.scatter(found[f"{layer.name}/eigenvalues"])
+    tensors = {name: values.contiguous() for name, values in tensors.items()}
     return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors, cost=cost)
 
 
@@ -114,8 +121,9 @@ def _fit_ekfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
     if found is None:
         kfac = _fit_kfac(run, layers, empty)
         with counting() as counter:
-            found = _eigenbases(kfac, run.device)
-        found = dataclasses.replace(found, cost=kfac.cost + Cost(flops=counter.flops))
+            found = _eigenbases(kfac, run)
+        flops = sum(run.crew.everyone.everyones(counter.flops))
+        found = dataclasses.replace(found, cost=kfac.cost + Cost(flops=flops))
         run.keep_bases(stage, found)
     bases = {
         of.layer: Basis(_on(found, of, "rows", run.device), _on(found, of, "columns", run.device))
@@ -123,35 +131,52 @@ def _fit_ekfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
         if "columns" in of.tensors
     }
     matrices = [layer for layer in layers if layer.kind != "elementwise"]
-    corrected, cost = run.through(stage, EigenvaluePass(matrices, bases))
+    corrected, cost = run.through(stage, EigenvaluePass(matrices, bases, run.crew))
     factors = [
         dataclasses.replace(of, tensors={**of.tensors, "eigenvalues": f"{of.layer}/eigenvalues"})
         if of.layer in bases
         else of
         for of in found.layers
     ]
-    tensors = {**found.tensors, **corrected}
+    mine = set(found.names_for(run.crew.everyone))
+    kept = {name for of in found.layers if of.layer in mine for name in of.tensors.values()}
+    tensors = {**{name: values for name, values in found.tensors.items() if name in kept}, **corrected}
     return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors, cost=found.cost + cost)
 
 
-def _eigenbases(kfac: Factors, device: torch.device) -> Factors:
-    """Replace Kronecker factors by their eigenvectors; diagonals stay as they are."""
-    decompositions = Decompositions(kfac, device)
+def _eigenbases(kfac: Factors, run: "_Run") -> Factors:
+    """Replace Kronecker factors by their eigenvectors; diagonals stay as they are.
+
+    Each process decomposes its share; then all have the eigenvectors of every layer, to rotate their sequences by.
+    """
+    exchange = run.crew.everyone
+    kfac = dataclasses.replace(kfac, tensors=exchange.shared(kfac.tensors))
+    decompositions, mine = Decompositions(kfac, run.device), set(kfac.names_for(exchange))
     layers: list[LayerFactors] = []
     tensors: dict[str, Tensor] = {}
     for of in kfac.layers:
-        if "eigenvalues" in of.tensors:
-            names, values = dict(of.tensors), {"eigenvalues": kfac.tensors[of.tensors["eigenvalues"]]}
-        else:
-            block = decompositions.of(of)
-            # layers that share an input share its eigenvectors
-            owner = of.tensors["input"].removesuffix("/input") if of.kind == "kronecker" else of.layer
-            names, values = {"columns": f"{owner}/columns"}, {"columns": block.columns_ii}
-            if block.rows_oo is not None:
-                names["rows"], values["rows"] = f"{of.layer}/rows", block.rows_oo
+        names = _names_in_eigenbasis(of)
         layers.append(dataclasses.replace(of, tensors=names))
-        tensors |= {names[role]: value for role, value in values.items()}
-    return dataclasses.replace(kfac, layers=tuple(layers), tensors=tensors)
+        if of.layer not in mine:
+            continue
+        if "eigenvalues" in names:
+            tensors[names["eigenvalues"]] = kfac.tensors[names["eigenvalues"]]
+            continue
+        block = decompositions.of(of)
+        tensors[names["columns"]] = block.columns_ii
+        if block.rows_oo is not None:
+            tensors[names["rows"]] = block.rows_oo
+    return dataclasses.replace(kfac, layers=tuple(layers), tensors=exchange.shared(tensors))
+
+
+def _names_in_eigenbasis(of: LayerFactors) -> dict[str, str]:
+    """Name the tensors that take the place of a layer's moments."""
+    if "eigenvalues" in of.tensors:
+        return dict(of.tensors)
+    if of.kind != "kronecker":
+        return {"columns": f"{of.layer}/columns"}
+    # layers that share an input share its eigenvectors
+    return {"columns": f"{of.tensors['input'].removesuffix('/input')}/columns", "rows": f"{of.layer}/rows"}
 
 
 def _on(factors: Factors, of: LayerFactors, role: str, device: torch.device) -> Tensor | None:
@@ -168,6 +193,7 @@ class _Run:
     seed: int
     tokens: int
     progress: FitProgress | None
+    crew: Crew
 
     @property
     def device(self) -> torch.device:
@@ -192,13 +218,15 @@ class _Run:
         with evaluation_mode(self.model), taps.attached(), progress_bar(stage, self.tokens, "tok") as bar:
             for index, batch in enumerate(self.batches):
                 if index >= done and batch.loss_tokens:
-                    with counter.batch(batch):
-                        self._add_batch(batch, moments, taps, generator)
+                    mine = rows_for(self.crew.everyone, batch)
+                    uniform_N = draw_uniform(batch.loss_tokens, generator)
+                    with counter.batch(mine):
+                        self._add_batch(mine, moments, taps, uniform_N[tokens_for(self.crew.everyone, batch)])
                 bar.update(batch.loss_tokens)
                 if index >= done and self.progress is not None and self.progress.due:
                     notes = {"done": index + 1, "moments": moments.notes(), "counted": counter.to_dict()}
                     self.progress.save(stage, notes, moments.sums() | {"generator": generator.get_state()})
-        return moments.finish(self.tokens), counter.cost
+        return moments.finish(self.tokens), sum(self.crew.everyone.everyones(counter.cost), NO_COST)
 
     def _restore(self, stage: str, moments: Pass, generator: torch.Generator) -> tuple[int, ShapeCounter]:
         """Return how many batches are done, and what they took."""
@@ -212,7 +240,7 @@ class _Run:
             values.copy_(tensors[name])
         return int(notes["done"]), ShapeCounter.of_dict(notes["counted"])
 
-    def _add_batch(self, batch: TokenBatch, moments: Pass, taps: Taps, generator: torch.Generator) -> None:
+    def _add_batch(self, batch: TokenBatch, moments: Pass, taps: Taps, uniform_N: Tensor) -> None:
         at = Positions.of(batch, self.device)
         with taps.batch(at), torch.enable_grad():
             tokens_BS = torch.from_numpy(batch.tokens_BS).to(self.device)
@@ -220,7 +248,7 @@ class _Run:
             logits_NV = at.rows(logits_BPV, "logits")
             probability_NV = logits_NV.detach().softmax(dim=1)
             expected = self.fisher == "true"
-            labels_N = sample_labels(probability_NV, generator) if expected else tokens_BS[:, 1:][at.carries_BP]
+            labels_N = sample_labels(probability_NV, uniform_N) if expected else tokens_BS[:, 1:][at.carries_BP]
             head = None
             if moments.head is not None:
                 call = taps.head_call()

@@ -12,18 +12,27 @@ import torch
 from torch import nn
 
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.layers import chosen_parameters
+from tikmix_pipeline.influence.curvature.layers import chosen_parameters, parameters_for
 from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
 
 
-def identity_blocks(model: nn.Module, groups: Sequence[Group]) -> list[EigenBlock]:
+def identity_blocks(
+    model: nn.Module, groups: Sequence[Group], device: torch.device, exchange: Exchange
+) -> list[EigenBlock]:
     """Return one block per trainable parameter of the groups; its eigenvalues take no memory.
+
+    Args:
+        model: the checkpoint.
+        groups: which parameters take part.
+        device: where the blocks are to lie.
+        exchange: the processes that share the parameters out.
 
     Raises:
         TikmixError: there is no such parameter.
     """
     return [
-        EigenBlock(Layout(name), "identity", torch.ones((), device=parameter.device).expand(parameter.shape))
-        for name, parameter in chosen_parameters(model, groups).items()
+        EigenBlock(Layout(name), "identity", torch.ones((), device=device).expand(parameter.shape))
+        for name, parameter in parameters_for(exchange, chosen_parameters(model, groups)).items()
     ]

@@ -31,6 +31,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
 from tikmix_pipeline.influence.curvature.factors import LayerFactors
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.curvature.layout import Layout
@@ -40,25 +41,35 @@ from tikmix_pipeline.influence.curvature.moments import (
     HeadMoments,
     InputMoments,
     LinearMoments,
+    Moments,
 )
 from tikmix_pipeline.influence.curvature.passes import Pass
 from tikmix_pipeline.influence.curvature.positions import Positions
+from tikmix_pipeline.influence.curvature.sums import homes_of
 from tikmix_pipeline.influence.curvature.taps import Call
 from tikmix_pipeline.parameters.measurement import Group
 
-_OF_KIND: dict[Group, type[LinearMoments | EmbeddingMoments | HeadMoments | ElementwiseMoments]] = {
+_OF_KIND: dict[Group, type[LinearMoments | EmbeddingMoments | HeadMoments]] = {
     "linear": LinearMoments,
     "embedding": EmbeddingMoments,
     "head": HeadMoments,
-    "elementwise": ElementwiseMoments,
 }
 
 
 class KfacPass(Pass):
     """The second moments of all layers."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        super().__init__(layers, {layer.name: _OF_KIND[layer.kind](layer) for layer in layers})
+    def __init__(self, layers: Sequence[Layer], crew: Crew = MEASURED_ALONE) -> None:
+        """Take the layers, and who fits."""
+        homes = homes_of([_sides(layer)[0] ** 2 for layer in layers], crew.everyone)
+        moments: dict[str, Moments] = {
+            layer.name: ElementwiseMoments(layer, home, crew.whole)
+            if layer.kind == "elementwise"
+            else _OF_KIND[layer.kind](layer, home)
+            for layer, home in zip(layers, homes, strict=True)
+        }
+        super().__init__(layers, moments)
+        self._exchange = crew.everyone
         self._linear = [layer.name for layer in layers if layer.kind == "linear"]
         self._inputs: dict[str, InputMoments] = {}
         self._leader_of: dict[str, str] = {}
@@ -90,7 +101,8 @@ class KfacPass(Pass):
 
     def finish(self, tokens: int) -> dict[str, Tensor]:
         """Return the moments of `tokens` predictions by name; the sums are spent."""
-        return super().finish(tokens) | {f"{name}/input": moments.finish() for name, moments in self._inputs.items()}
+        inputs = {f"{name}/{role}": t for name, moments in self._inputs.items() for role, t in moments.finish().items()}
+        return super().finish(tokens) | inputs
 
     def factors(self) -> list[LayerFactors]:
         """Say which of the moments each block is made of."""
@@ -118,7 +130,19 @@ class KfacPass(Pass):
 
     def _set_leaders(self, leader_of: Mapping[str, str]) -> None:
         self._leader_of = dict(leader_of)
-        self._inputs = {leader: InputMoments(self.layers[leader]) for leader in dict.fromkeys(leader_of.values())}
+        leaders = [self.layers[leader] for leader in dict.fromkeys(leader_of.values())]
+        homes = homes_of([_sides(leader)[1] ** 2 for leader in leaders], self._exchange)
+        self._inputs = {leader.name: InputMoments(leader, home) for leader, home in zip(leaders, homes, strict=True)}
+
+
+def _sides(layer: Layer) -> tuple[int, int]:
+    """Return the rows of the dense moments on a layer's output and input side; there is one where tokens are a side."""
+    if layer.kind == "elementwise":
+        return 1, 1
+    outputs, inputs = layer.module.get_parameter("weight").shape
+    if layer.kind != "linear":
+        return inputs, inputs
+    return (inputs, outputs) if layer.layout.transposed else (outputs, inputs)
 
 
 def _leaders(read: Mapping[str, Sequence[Tensor]], layers: Mapping[str, Layer]) -> dict[str, str]:

@@ -6,7 +6,7 @@ several modules share is of the first group in this order: embedding, head, line
 group; the Fisher has a block for a layer only where the forward that runs is known.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +16,8 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.layout import Layout
 from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.gradients import trainable_parameters
+from tikmix_pipeline.influence.shares import share_out
+from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
 
 _ORDER: tuple[Group, ...] = ("embedding", "head", "linear", "elementwise")
@@ -55,6 +57,11 @@ class Layer:
         return "bias" in self.parameters
 
     @property
+    def size(self) -> int:
+        """Scalars of all its parameters."""
+        return sum(self.module.get_parameter(key).numel() for key in self.parameters)
+
+    @property
     def layout(self) -> Layout:
         """How weight and bias form a matrix; of an elementwise layer they do not."""
         transposed = self.kind == "linear" and not isinstance(self.module, nn.Linear)
@@ -75,6 +82,13 @@ def chosen_parameters(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn
             f"{', '.join(sorted(set(owned.values())))}; a head that is tied to the embedding belongs to embedding."
         )
     return chosen
+
+
+def parameters_for(exchange: Exchange, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Return the parameters that fall to this process, about as many scalars as to any other."""
+    owners = share_out([parameter.numel() for parameter in parameters.values()], exchange.count)
+    shared = zip(owners, parameters.items(), strict=True)
+    return {name: parameter for owner, (name, parameter) in shared if owner == exchange.rank}
 
 
 def parameter_groups(model: nn.Module) -> dict[str, Group]:

@@ -1,1 +1,1 @@
-"""Training on several processes; imported only where `train.world_size` is more than one."""
+"""One of several processes that share a model; imported only where `train.world_size` is more than one."""

@@ -45,14 +45,7 @@ class RankTeam(Team):
         """Shard the model in place: every block by itself, and what is left around them."""
         prepare_blocks(model, train)
         mesh = _mesh(train, self.world_size, self.device)
-        low = torch.bfloat16 if train.precision == "bfloat16" else None
-        policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32 if low else None)
-        for module in [*blocks_of(model), model]:
-            fully_shard(module, mesh=mesh, mp_policy=policy)
-        for module in model.modules():
-            if isinstance(module, FSDPModule):
-                module.set_gradient_divide_factor(1.0)
-                module.set_force_sum_reduction_for_comms(True)  # else the factor is applied in a way that gloo lacks
+        shard_model(model, mesh, torch.bfloat16 if train.precision == "bfloat16" else None)
 
     def place(self, value: Tensor, parameter: nn.Parameter) -> Tensor:
         """Return what goes with this rank's shard of the parameter; every rank has the whole, so nothing is sent."""
@@ -75,6 +68,23 @@ class RankTeam(Team):
     def whole(self, value: Tensor) -> Tensor:
         """Return the whole of a tensor that lies in shards."""
         return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def shard_model(model: "PreTrainedModel", mesh: DeviceMesh, low: torch.dtype | None = None) -> None:
+    """Shard a model in place over a mesh, block by block; gradients are summed over it.
+
+    Args:
+        model: on any device; ends up on that of the mesh.
+        mesh: its last dimension shares a copy, one before it holds copies.
+        low: the precision that blocks compute in, if another than their weights'.
+    """
+    policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32 if low else None)
+    for module in [*blocks_of(model), model]:
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # else the factor is applied in a way that gloo lacks
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from tikmix_pipeline.parameters import (
     RunParameters,
     TrainParameters,
 )
+from tikmix_pipeline.pipelines.influence import on_ranks
 from tikmix_pipeline.pipelines.measuring import curvature_at, measuring_code
 from tikmix_pipeline.pipelines.steps import nothing, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, MeasuredText, Table, TokenShards
@@ -77,6 +79,8 @@ def fit_curvature_factors(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit the second moments that the curvature is made of; go on where a killed fit stood."""
+    if train.world_size > 1:
+        return on_ranks.fit(checkpoint, corpus, model, train, influence, seed, work)
     from tikmix_pipeline.influence.curvature.factors import Kind
     from tikmix_pipeline.influence.curvature.fit import fit_factors
     from tikmix_pipeline.influence.curvature.progress import FitProgress
@@ -106,6 +110,9 @@ def collect_part_gradients(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Measure the mean gradient of every part of every task and domain that is not there yet."""
+    if train.world_size > 1:
+        on_ranks.collect(checkpoint, corpus, model, train, influence, seed, work.begin())
+        return _written_already
     from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
     from tikmix_pipeline.influence.store import GradientStore
 
@@ -137,21 +144,30 @@ def collect_gradients_until_stable(
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`)."""
     from tikmix_pipeline.influence.collect import measurement_key
     from tikmix_pipeline.influence.grow import collect_until_stable
+    from tikmix_pipeline.influence.stopping import Stopping
     from tikmix_pipeline.influence.store import GradientStore
+    from tikmix_pipeline.mixture.implied import implied_mixture
 
-    text = _text(checkpoint, corpus, model, train, influence, seed)
-    targets = text.target_parts()
-    stopping = collect_until_stable(
-        text.model,
-        targets,
-        text.growing_domain_parts(),
-        curvature_at(checkpoint, text.model, train, influence, factors, _horizon(train, rounds, stock["round"])),
-        GradientStore(work.begin()),
-        key=measurement_key(text.model, measuring_code(model)),
-        implied_mixture=_implied_mixture(stock, prior, optimize, list(targets)),
-        parameters=influence,
-    )
-    _LOG.info("%s", stopping.in_words(influence.stable_within))
+    horizon, store = _horizon(train, rounds, stock["round"]), GradientStore(work.begin())
+    decision: dict[str, Any] = {"stock": dict(stock), "prior": prior["weights"], "optimize": optimize}
+    if train.world_size > 1:
+        growth = {**decision, "optimize": optimize.model_dump(mode="json")}
+        of_ranks = partial(on_ranks.collect, horizon=horizon, factors=factors, growth=growth)
+        of_ranks(checkpoint, corpus, model, train, influence, seed, store.folder)
+    else:
+        text = _text(checkpoint, corpus, model, train, influence, seed)
+        targets = text.target_parts()
+        collect_until_stable(
+            text.model,
+            targets,
+            text.growing_domain_parts(),
+            curvature_at(checkpoint, text.model, train, influence, factors, horizon),
+            store,
+            key=measurement_key(text.model, measuring_code(model)),
+            implied_mixture=implied_mixture(**decision, tasks=list(targets)),
+            parameters=influence,
+        )
+    _LOG.info("%s", Stopping.from_dict(store.notes).in_words(influence.stable_within))
     return _written_already
 
 
@@ -172,31 +188,6 @@ def _text(
     return MeasuredText.open(checkpoint, corpus, model=model, train=train, influence=influence, seed=seed)
 
 
-def _implied_mixture(
-    stock: Mapping[str, Any], prior: Mapping[str, Any], optimize: OptimizeParameters, tasks: list[str]
-) -> Callable[[Any], Any]:
-    """Return what TiKMiX-D makes of one round's influence under the run's own bounds and weights of the objective.
-
-    Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still.
-    """
-    from tikmix_pipeline.mixture.direct import solve_direct
-    from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.mixture.stock import Stock
-
-    run = Stock.from_dict(stock)
-    domains, bounds = run.domains, run.bounds(optimize)
-    prior_K = check_mixture(prior["weights"], domains, "the prior mixture")
-    current_K = check_mixture(run.in_force, domains, "the mixture in force")
-
-    def implied(influence_TK: Any) -> Any:
-        decision = solve_direct(
-            influence_TK, prior_K, bounds, optimize, domains=domains, tasks=tasks, current_K=current_K
-        )
-        return decision.weights_K
-
-    return implied
-
-
 @step(_relevant_to_influence)
 def compute_influence(
     checkpoint: Checkpoint,
@@ -209,41 +200,56 @@ def compute_influence(
     factors: Factors | None = None,
 ) -> tuple[Table, Table, dict[str, Any], dict[str, Any]]:
     """Compute how much more of each domain, and each part of it, would help each task; no pass through the model."""
-    from tikmix_pipeline.influence.group import group_influence
+    from tikmix_pipeline.influence.group import influence_of
     from tikmix_pipeline.influence.report import influence_rows, measurement_report, part_rows, spread_record
     from tikmix_pipeline.lm.cost import NO_COST
-    from tikmix_pipeline.lm.model import resolve_device
 
-    device = resolve_device(influence.device)
-    network = checkpoint.model(model).to(device)
     horizon = _horizon(train, rounds, mixture["round"])
-    curvature = curvature_at(checkpoint, network, train, influence, factors, horizon)
-    found = group_influence(
-        gradients,
-        curvature,
-        reference=mixture["weights"],
-        calibration=influence.calibration,
-        memory_megabytes=influence.memory_megabytes,
-        device=device,
+    multiply = on_ranks.multiply if train.world_size > 1 else _multiply
+    products_TMKL, curvature, matrix = multiply(checkpoint, gradients, model, train, influence, horizon, factors)
+    found = influence_of(
+        gradients, products_TMKL, curvature, reference=mixture["weights"], calibration=influence.calibration
     )
     cost = {
-        "rebalancing": _rebalancing_cost(checkpoint, mixture["round"], network, train),
+        "rebalancing": _rebalancing_cost(checkpoint, mixture["round"], model, train),
         "factors": factors.cost if factors is not None else NO_COST,
         "gradients": gradients.cost,
-        "matrix": curvature.cost + found.cost,
+        "matrix": matrix,
     }
     report = measurement_report(found, influence, horizon=horizon, stopping=gradients.notes, cost=cost)
     return _as_table(influence_rows(found)), _as_table(part_rows(found)), spread_record(found), report
 
 
-def _rebalancing_cost(checkpoint: Checkpoint, number: int, network: Any, train: TrainParameters) -> Any:
-    from tikmix_pipeline.lm.cost import NO_COST, SequenceFlops
+def _multiply(
+    checkpoint: Checkpoint,
+    gradients: GradientStore,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    horizon: float,
+    factors: Factors | None,
+) -> tuple[Any, Any, Any]:
+    """Return the products of all parts, the report of the curvature they went through, and the cost of both."""
+    from tikmix_pipeline.influence.products import counted_products
+    from tikmix_pipeline.lm.model import resolve_device
+
+    device = resolve_device(influence.device)
+    outline = checkpoint.outline(model)
+    curvature = curvature_at(checkpoint, outline, train, influence, factors, horizon, device=device)
+    products_TMKL, cost = counted_products(
+        gradients, curvature, memory_megabytes=influence.memory_megabytes, device=device
+    )
+    return products_TMKL, curvature.report, curvature.cost + cost
+
+
+def _rebalancing_cost(checkpoint: Checkpoint, number: int, model: ModelParameters, train: TrainParameters) -> Any:
+    from tikmix_pipeline.lm.cost import NO_COST, training_cost
 
     steps = checkpoint.step - (number + 1) * train.steps_per_chunk
     if steps <= 0:  # the round's own checkpoint, or one from elsewhere
         return NO_COST
-    windows = steps * train.batch_size
-    return SequenceFlops.of(network, train.context, training=True).of_windows(windows, train.context)
+    config = checkpoint.outline(model).config
+    return training_cost(config, context=train.context, tokens=steps * train.tokens_per_step)
 
 
 def _as_table(columns: Mapping[str, Any]) -> Table:

@@ -107,11 +107,10 @@ def train_one_chunk(
     description = f"Round {mixture['round']}: training"
     found = resume.find()
     if train.world_size > 1:
-        from tikmix_pipeline.lm.ranks.job import Job
-        from tikmix_pipeline.lm.ranks.launch import run_ranks
+        from tikmix_pipeline.ranks.training import Training, train_on_ranks
 
-        job = Job(start.folder, corpus.folder, mixture["weights"], model, train, schedule, seed, description)
-        run_ranks(job, resume.folder, found, resume.save)
+        job = Training(start.folder, corpus.folder, mixture["weights"], model, train, schedule, seed, description)
+        train_on_ranks(job, resume.folder, found, resume.save)
         found, train = resume.folder, train.model_copy(update={"device": "cpu"})
     state = train_chunk(
         start,

@@ -1,25 +1,29 @@
-"""What several processes are to train, in a folder that all of them see.
-
-The folder is also where their resume points lie (`lm.resume`), so that whoever starts them again needs it alone.
-"""
+"""A chunk of training by several ranks, from one resume point to another."""
 
 import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, replacing, write_json
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.files import replacing
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.chunk import train_chunk
+from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.lm.resume import JOB, ONE_PROCESS
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.ranks.job import write_job
+from tikmix_pipeline.ranks.launch import run_ranks
 
 
 @dataclass(frozen=True)
-class Job:
+class Training:
     """The arguments of `chunk.train_chunk`, with folders in place of what they hold."""
 
     start: Path
@@ -43,21 +47,11 @@ class Job:
             "seed": self.seed,
             "description": self.description,
         }
-        write_json(folder / JOB, content)
+        write_job(folder, "training", content)
 
     @classmethod
-    def read(cls, folder: Path) -> "Job":
-        """Read the job of a folder.
-
-        Raises:
-            TikmixError: there is none.
-        """
-        if not (folder / JOB).is_file():
-            raise TikmixError(
-                f"{folder} holds no {JOB}: ranks are started on the folder that a run with train.world_size above 1 "
-                "prepares, and that every machine must see."
-            )
-        content: dict[str, Any] = read_json(folder / JOB)
+    def of(cls, content: Mapping[str, Any]) -> "Training":
+        """Read what `write` wrote."""
         return cls(
             start=Path(content["start"]),
             shards=Path(content["shards"]),
@@ -70,14 +64,26 @@ class Job:
         )
 
 
-def prepare(job: Job, found: Path | None, keep: Callable[[Callable[[Path], Any]], Any]) -> None:
-    """Lay the job's folder out, with what was trained of the chunk already.
+def train_on_ranks(
+    job: Training, folder: Path, found: Path | None, keep: Callable[[Callable[[Path], Any]], Any]
+) -> None:
+    """Train a chunk on several processes; its last resume point holds the result.
 
     Args:
         job: what is to be trained.
-        found: a folder of resume points of this very chunk, if there is one.
-        keep: lets a function replace that folder (`ResumePoint.save`).
+        folder: where the ranks work and keep their resume points; every machine must see it.
+        found: `folder`, where it holds resume points of this very chunk.
+        keep: lets a function replace the folder (`ResumePoint.save`).
+
+    Raises:
+        TikmixError: as `run_ranks`.
     """
+    prepare(job, found, keep)
+    run_ranks(folder, job.train)
+
+
+def prepare(job: Training, found: Path | None, keep: Callable[[Callable[[Path], Any]], Any]) -> None:
+    """Lay the job's folder out, with what was trained of the chunk already; the arguments of `train_on_ranks`."""
     if found is not None and (found / JOB).is_file():
         job.write(found)
         return
@@ -91,3 +97,26 @@ def prepare(job: Job, found: Path | None, keep: Callable[[Callable[[Path], Any]]
             job.write(temporary)
 
     keep(write)
+
+
+def train(job: Training, folder: Path, team: Team, everyone: Exchange) -> None:
+    """Do one rank's part, from the last resume point to the chunk's end."""
+    from tikmix_pipeline.lm.ranks.points import clear_half_written, save_point
+
+    if everyone.leads:
+        clear_half_written(folder)
+    everyone.wait()
+    state = train_chunk(
+        Checkpoint(job.start),
+        TokenShards.open(job.shards),
+        job.mixture,
+        model=job.model,
+        train=job.train,
+        schedule=job.schedule,
+        seed=job.seed,
+        resume=folder,
+        save=partial(save_point, folder=folder),
+        description=job.description,
+        team=team,
+    )
+    save_point(state, folder)

@@ -1,47 +1,43 @@
-"""Start the processes that train a chunk, and wait for them: by PyTorch's elastic launcher, or by the user's command.
+"""Start the processes that do a job, and wait for them: by PyTorch's elastic launcher, or by the user's command.
 
-The launcher starts all ranks again, `train.max_restarts` times, when one of them dies; they go on from the last resume
-point. Ctrl-C, or the end of this process, ends them, and the next run goes on from there too.
+The launcher starts all ranks again, `train.max_restarts` times, when one of them dies; they go on from what they have
+kept. Ctrl-C, or the end of this process, ends them, and the next run goes on from there too.
 """
 
 import contextlib
+import logging
 import multiprocessing
 import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.ranks.job import Job, prepare
-from tikmix_pipeline.lm.ranks.worker import FAILURE, work
 from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.ranks.work import FAILURE, work
 
 
-def run_ranks(job: Job, folder: Path, found: Path | None, keep: Callable[[Callable[[Path], Any]], Any]) -> None:
-    """Train a chunk on several processes; its last resume point holds the result.
+def run_ranks(folder: Path, train: TrainParameters) -> None:
+    """Have several processes do the job of a folder.
 
     Args:
-        job: what is to be trained.
-        folder: where the ranks work and keep their resume points; every machine must see it.
-        found: `folder`, where it holds resume points of this very chunk.
-        keep: lets a function replace the folder.
+        folder: where the job is (`job.write_job`) and the ranks work; every machine must see it.
+        train: how many there are, and how they are started.
 
     Raises:
         TikmixError: a mistake that a rank has met, ranks that died more often than `train.max_restarts`, or a command
             of `train.launch` that failed.
     """
-    prepare(job, found, keep)
     failure = folder / FAILURE
     failure.unlink(missing_ok=True)
     try:
-        if job.train.launch is None:
-            _launch(job.train, folder)
+        if train.launch is None:
+            _launch(train, folder)
         else:
-            _run(job.train.launch, folder)
+            _run(train.launch, folder)
     except TikmixError as error:
         if not failure.is_file():
             raise
@@ -72,7 +68,7 @@ def _launch(train: TrainParameters, folder: Path) -> None:
         max_restarts=train.max_restarts,
         start_method="spawn",
     )
-    with _own_signals():
+    with _own_signals(), _no_traceback_of_a_mistake(folder):
         try:
             elastic_launch(config, work)(folder)
         except SignalException as error:
@@ -83,9 +79,25 @@ def _launch(train: TrainParameters, folder: Path) -> None:
             rank, first = error.get_first_failure()
             raise TikmixError(
                 f"Rank {rank} of train.world_size={train.world_size} died with exit code {first.exitcode}, after "
-                f"train.max_restarts={train.max_restarts} restarts; its own message is above. The chunk's resume "
-                "points are kept: run it again, with smaller train.micro_batch_size if memory ran out."
+                f"train.max_restarts={train.max_restarts} restarts; its own message is above. What they had done is "
+                "kept: run it again, with smaller train.micro_batch_size or influence.batch_size if memory ran out."
             ) from error
+
+
+@contextlib.contextmanager
+def _no_traceback_of_a_mistake(folder: Path) -> Iterator[None]:
+    """Keep the launcher from logging a failure that is told in the user's terms."""
+    log = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
+
+    def is_worth_logging(record: logging.LogRecord) -> bool:
+        del record
+        return not (folder / FAILURE).is_file()
+
+    log.addFilter(is_worth_logging)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_worth_logging)
 
 
 @contextlib.contextmanager
@@ -111,5 +123,5 @@ def _run(command: str, folder: Path) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         raise TikmixError(
             f"The command of train.launch failed ({error}); its own messages are above. It must start "
-            "train.world_size ranks of tikmix_pipeline.lm.ranks.worker, and wait for them."
+            "train.world_size ranks of tikmix_pipeline.ranks, and wait for them."
         ) from error

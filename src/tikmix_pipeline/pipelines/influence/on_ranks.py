@@ -1,0 +1,106 @@
+"""The stages of a measurement by several processes, `train.world_size` of them, in place of this one."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tikmix_pipeline.datasets.paths import WorkFolder
+from tikmix_pipeline.files import remove, replacing
+from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
+from tikmix_pipeline.pipelines.measuring import measuring_code
+from tikmix_pipeline.pipelines.types import Checkpoint, Factors, GradientStore, TokenShards
+
+
+def fit(
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    seed: int,
+    work: WorkFolder,
+) -> Callable[[Path], Any]:
+    """Fit the factors; what is returned moves them to where they belong."""
+    from tikmix_pipeline.ranks.measuring import Measuring, fit_on_ranks
+
+    job = Measuring(
+        stage="factors",
+        checkpoint=checkpoint.folder,
+        shards=corpus.folder,
+        model=model,
+        train=train,
+        influence=influence,
+        seed=seed,
+    )
+    found = fit_on_ranks(job, work.begin())
+
+    def write(folder: Path) -> None:
+        with replacing(folder) as temporary:
+            shutil.move(found, temporary)
+        remove(work.folder)
+
+    return write
+
+
+def collect(
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    seed: int,
+    folder: Path,
+    *,
+    horizon: float = 0.0,
+    factors: Factors | None = None,
+    growth: Mapping[str, Any] | None = None,
+) -> None:
+    """Collect the gradients into a folder, by `influence.tokens` or, with what a growth needs, until they suffice."""
+    from tikmix_pipeline.ranks.measuring import Measuring, collect_on_ranks
+
+    job = Measuring(
+        stage="gradients",
+        checkpoint=checkpoint.folder,
+        shards=corpus.folder,
+        model=model,
+        train=train,
+        influence=influence,
+        seed=seed,
+        code=measuring_code(model),
+        store=folder,
+        horizon=horizon,
+        factors=factors.folder if factors is not None else None,
+        growth=growth,
+    )
+    collect_on_ranks(job, _beside(folder))
+
+
+def multiply(
+    checkpoint: Checkpoint,
+    gradients: GradientStore,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    horizon: float,
+    factors: Factors | None,
+) -> tuple[Any, Any, Any]:
+    """Return the products of all parts, the report of the curvature they went through, and the cost of both."""
+    from tikmix_pipeline.ranks.measuring import Measuring, multiply_on_ranks
+
+    job = Measuring(
+        stage="products",
+        checkpoint=checkpoint.folder,
+        model=model,
+        train=train,
+        influence=influence,
+        store=gradients.folder,
+        horizon=horizon,
+        factors=factors.folder if factors is not None else None,
+    )
+    return multiply_on_ranks(job, _beside(gradients.folder))
+
+
+def _beside(folder: Path) -> Path:
+    """Return where the ranks work, which every machine must see and which goes when they are done."""
+    return folder.with_name(f"{folder.name}.ranks")

@@ -1,0 +1,78 @@
+"""Two processes that share a model, or have a copy each, measure what one process measures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from curvature_fits import FISHER_KINDS, GROUPS
+from group_examples import dealt
+from in_ranks import in_ranks
+from influence_oracle import random_batches, tiny_model
+
+from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
+from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
+from tikmix_pipeline.influence.curvature.build import build_curvature
+from tikmix_pipeline.influence.curvature.factors import Factors
+from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.group import group_influence
+from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm.ranks.team import RankTeam
+from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
+from tikmix_pipeline.ranks.crew import crew_of
+
+MODELS = [("llama", False), ("llama", True), ("gpt2", True)]
+
+
+def measured(kind: str, tied: bool, folder: Path, crew: Crew = MEASURED_ALONE) -> dict[str, Any]:
+    """Measure a tiny model's sets with every curvature; return what there is to compare."""
+    model = tiny_model(kind, tied=tied, exact_norms=False)
+    if crew is not MEASURED_ALONE:
+        crew.spread(model, TrainParameters())
+    store = GradientStore(folder / "gradients", crew)
+    key = measurement_key(model, "code", crew)
+    collect_gradients(model, dealt(), store, key=key)
+    found: dict[str, Any] = {"key": key, "cost": store.cost, "matrix": {}, "report": {}, "fit": {}}
+    for curvature in ("identity", *FISHER_KINDS):
+        parameters = InfluenceParameters(curvature=curvature, inverse="damped", damping=0.1)
+        factors = None
+        if parameters.needs_factors:
+            batches = random_batches(30, batches=6, sequences=3)  # an odd number: one rank has less to do
+            fitted = fit_factors(model, batches, kind=curvature, fisher="true", seed=3, groups=GROUPS, crew=crew)
+            fitted.save(folder / curvature, crew.everyone)
+            factors = Factors.load(folder / curvature)
+            found["fit"][curvature] = factors.cost
+        built = build_curvature(
+            parameters,
+            model,
+            factors=factors,
+            optimizer_state={},
+            train=TrainParameters(),
+            horizon=None,
+            exchange=crew.everyone,
+        )
+        influence = group_influence(store, built)
+        found["matrix"][curvature] = influence.influence_TK
+        found["report"][curvature] = built.report
+    return found
+
+
+def measured_in_ranks(team: RankTeam, shard: int, folder: Path) -> dict[str, Any]:
+    crew = crew_of(team, TrainParameters(world_size=team.world_size, shard=shard, batch_size=team.world_size))
+    return {f"{kind}-{tied}": measured(kind, tied, folder / f"{kind}-{tied}", crew) for kind, tied in MODELS}
+
+
+@pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
+def test_two_ranks_measure_what_one_process_measures(tmp_path: Path, shard: int) -> None:
+    both = in_ranks(2, measured_in_ranks, shard, tmp_path / "two")
+    for kind, tied in MODELS:
+        alone = measured(kind, tied, tmp_path / "one" / f"{kind}-{tied}")
+        for rank in both:
+            together = both[rank][f"{kind}-{tied}"]
+            assert together["key"] == alone["key"]
+            assert together["cost"] == alone["cost"]
+            for curvature, expected in alone["matrix"].items():
+                difference = abs(together["matrix"][curvature] - expected).max() / abs(expected).max()
+                assert difference < 1e-12, (kind, tied, curvature)
+                ours, theirs = together["report"][curvature], alone["report"][curvature]
+                assert {block.parameters for block in ours.blocks} == {block.parameters for block in theirs.blocks}
+                assert ours.left_out == pytest.approx(theirs.left_out)
