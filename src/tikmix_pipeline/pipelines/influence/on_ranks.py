@@ -1,5 +1,6 @@
 """The stages of a measurement by several processes, `train.world_size` of them, in place of this one."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,34 @@ from tikmix_pipeline.files import remove, replacing
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
 from tikmix_pipeline.pipelines.measuring import measuring_code
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, GradientStore, TokenShards
+
+
+def train_branch(
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    mixture: Mapping[str, float],
+    *,
+    steps: int,
+    model: ModelParameters,
+    train: TrainParameters,
+    schedule: Any,
+    seed: int,
+    description: str,
+) -> Any:
+    """Train a branch and return its state, on the CPU of this process; as `lm.branch.train_branch`."""
+    from tikmix_pipeline.lm.chunk import train_chunk
+    from tikmix_pipeline.ranks.training import Training, train_on_ranks
+
+    folder = _beside(checkpoint.folder)
+    schedule = dataclasses.replace(schedule, chunk_steps=steps)  # a branch is a chunk of so many steps
+    job = Training(checkpoint.folder, corpus.folder, mixture, model, train, schedule, seed, description)
+    train_on_ranks(job, folder, None, lambda write: write(folder))
+    here = train.model_copy(update={"device": "cpu"})
+    state = train_chunk(
+        checkpoint, corpus, mixture, model=model, train=here, schedule=schedule, seed=seed, resume=folder
+    )
+    remove(folder)
+    return state
 
 
 def fit(
