@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.tensor_file import TensorFile
@@ -66,3 +66,31 @@ def test_file_that_is_cut_after_it_was_opened_is_told(path):
     path.unlink()
     with pytest.raises(TikmixError, match="cannot be read"):
         file.read_into("matrix", torch.empty(4, 3))
+
+
+def test_what_is_written_in_slices_is_a_file_that_the_library_reads(tmp_path):
+    described = {name: (values.dtype, tuple(values.shape)) for name, values in TENSORS.items()}
+    path = tmp_path / "slices.safetensors"
+    TensorFile.lay_out(path, described, {"loss": "1.5"})
+    for start, stop in ((3, 4), (0, 3)):  # by two processes, say, each with the file opened for itself
+        TensorFile.open(path).write("matrix", TENSORS["matrix"].T.contiguous().T[start:stop], start)
+    for name in ("double", "scalar"):
+        TensorFile.open(path).write(name, TENSORS[name])
+    found = load_file(path)
+    assert found.keys() == TENSORS.keys()
+    assert all((found[name] == values).all() for name, values in TENSORS.items())
+    assert TensorFile.open(path).metadata == {"loss": "1.5"}
+
+
+def test_equal_tensors_are_laid_out_in_equal_bytes(tmp_path):
+    described = {name: (values.dtype, tuple(values.shape)) for name, values in TENSORS.items()}
+    TensorFile.lay_out(tmp_path / "a", described, {})
+    TensorFile.lay_out(tmp_path / "b", dict(reversed(described.items())), {})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_file_that_cannot_be_written_is_named(tmp_path):
+    file = TensorFile.lay_out(tmp_path / "a", {"matrix": (torch.float32, (4, 3))}, {})
+    (tmp_path / "a").unlink()
+    with pytest.raises(TikmixError, match=r"a cannot be written"):
+        file.write("matrix", TENSORS["matrix"])

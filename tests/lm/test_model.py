@@ -6,7 +6,7 @@ from lm_examples import MODEL, gpt2_model, tied_model, tiny_model
 from safetensors.torch import load_file, save_file
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.model import build_model, load_model, parameter_count, resolve_device
+from tikmix_pipeline.lm.model import build_model, load_model, outline_model, parameter_count, resolve_device
 from tikmix_pipeline.lm.presets import PRESETS
 from tikmix_pipeline.parameters import ModelParameters
 
@@ -135,3 +135,18 @@ def test_missing_weights_are_not_made_up(tmp_path: Path):
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(TikmixError, match=r"lacks 1 of the model's weights, model\.layers\.1\.mlp\.up_proj\.weight"):
         load_model(tmp_path, MODEL)
+
+
+@pytest.mark.parametrize("build", [tiny_model, tied_model, gpt2_model])
+def test_an_outline_has_the_names_and_shapes_of_the_model_and_no_weights(tmp_path: Path, build):
+    model = build()
+    model.half().save_pretrained(tmp_path)
+    outline = outline_model(tmp_path, MODEL)
+    shapes = [(name, p.shape, p.dtype) for name, p in load_model(tmp_path, MODEL).named_parameters()]
+    assert [(name, p.shape, p.dtype) for name, p in outline.named_parameters()] == shapes
+    assert {p.device.type for p in outline.parameters()} == {"meta"}
+
+
+def test_an_outline_of_nothing_is_refused(tmp_path: Path):
+    with pytest.raises(TikmixError, match=r"cannot be read"):
+        outline_model(tmp_path, MODEL)

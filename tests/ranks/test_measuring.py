@@ -25,6 +25,7 @@ from tikmix_pipeline.ranks.job import read_job
 from tikmix_pipeline.ranks.measuring import Measuring, collect_on_ranks, fit_on_ranks, multiply_on_ranks
 
 TWO = train_parameters(world_size=2)
+ONCE = train_parameters(world_size=2, max_restarts=0)
 INFLUENCE = InfluenceParameters(
     tokens="auto",
     max_tokens=512,
@@ -80,11 +81,10 @@ def job(stage: str, start: Checkpoint, shards: TokenShards, **rest: Any) -> Meas
         checkpoint=start.folder,
         shards=shards.folder,
         model=MODEL,
-        train=TWO,
         influence=INFLUENCE,
         horizon=1.0,
         code="code",
-        **rest,
+        **{"train": TWO} | rest,
     )
 
 
@@ -133,5 +133,5 @@ def test_a_job_is_read_as_it_was_written(start, token_shards, tmp_path):
 
 def test_a_mistake_of_the_users_is_told_as_by_one_process(start, token_shards, tmp_path, caplog):
     with pytest.raises(TikmixError, match=r"^influence\.curvature=kfac .* needs factors, and none were fitted"):
-        multiply_on_ranks(job("products", start, token_shards, store=tmp_path), tmp_path / "ranks")
+        multiply_on_ranks(job("products", start, token_shards, store=tmp_path, train=ONCE), tmp_path / "ranks")
     assert "Traceback" not in caplog.text

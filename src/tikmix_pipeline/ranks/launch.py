@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,7 +36,7 @@ def run_ranks(folder: Path, train: TrainParameters) -> None:
     failure.unlink(missing_ok=True)
     try:
         if train.launch is None:
-            _launch(train, folder)
+            launch(train, folder)
         else:
             _run(train.launch, folder)
     except TikmixError as error:
@@ -46,8 +47,29 @@ def run_ranks(folder: Path, train: TrainParameters) -> None:
         raise TikmixError(failure.read_text(encoding="utf-8"))
 
 
-def _launch(train: TrainParameters, folder: Path) -> None:
-    """Start the ranks on this machine."""
+@dataclass(frozen=True)
+class Nodes:
+    """Where ranks are started that are to find each other.
+
+    Attributes:
+        count: nodes, each of which has as many ranks.
+        endpoint: host and port where the nodes meet.
+        run: what the meeting is called.
+        address: of this node, for its ranks; None for its host name.
+    """
+
+    count: int = 1
+    endpoint: str = "localhost:0"
+    run: str = field(default_factory=lambda: uuid4().hex)
+    address: str | None = "127.0.0.1"
+
+
+def launch(train: TrainParameters, folder: Path, nodes: Nodes | None = None) -> None:
+    """Start this machine's ranks, all there are or those of one of several nodes, and wait for them.
+
+    Raises:
+        TikmixError: they died more often than `train.max_restarts`, or this process may start none.
+    """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -57,14 +79,15 @@ def _launch(train: TrainParameters, folder: Path) -> None:
             f"train.world_size={train.world_size} inside a worker process, as an arm of `compare` is: it may start no "
             "processes of its own. Set train.world_size=1 there."
         )
+    nodes = nodes or Nodes()
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=train.world_size,
-        run_id=uuid4().hex,
+        min_nodes=nodes.count,
+        max_nodes=nodes.count,
+        nproc_per_node=train.world_size // nodes.count,
+        run_id=nodes.run,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="127.0.0.1",
+        rdzv_endpoint=nodes.endpoint,
+        local_addr=nodes.address,
         max_restarts=train.max_restarts,
         start_method="spawn",
     )

@@ -7,6 +7,7 @@ from influence_oracle import flatten, random_batches, random_gradient, tiny_mode
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors
+from tikmix_pipeline.lm.exchange import Exchange
 
 
 @pytest.mark.parametrize("kind", FISHER_KINDS)
@@ -87,3 +88,34 @@ def test_moments_stay_as_they_were_when_they_are_used():
     first, second = (precondition(use(model, factors), random_gradient(model)) for _ in range(2))
     assert all((factors.tensors[name] == before[name]).all() for name in before)
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class OneOfThree(Exchange):
+    count = 3
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+
+
+@pytest.mark.parametrize("kind", FISHER_KINDS)
+def test_every_layer_falls_to_one_process_and_those_that_share_a_moment_to_the_same(kind):
+    factors = fit(tiny_model("qwen2"), random_batches(1), kind)
+    shares = [set(factors.names_for(OneOfThree(rank))) for rank in range(3)]
+    assert sorted(name for share in shares for name in share) == sorted({layer.layer for layer in factors.layers})
+    owner = {name: rank for rank, share in enumerate(shares) for name in share}
+    sharing = {(layer.tensors.get("input"), layer.tensors.get("columns")): set() for layer in factors.layers}
+    for layer in factors.layers:
+        sharing[layer.tensors.get("input"), layer.tensors.get("columns")].add(owner[layer.layer])
+    assert all(len(owners) == 1 for shared, owners in sharing.items() if any(shared))
+
+
+def test_tensors_of_an_opened_artifact_are_read_when_they_are_asked_for(tmp_path):
+    factors = fit(tiny_model("llama"), random_batches(1))
+    factors.save(tmp_path / "factors")
+    opened = Factors.load(tmp_path / "factors")
+    assert opened.folder == tmp_path / "factors"
+    assert factors.folder is None
+    assert opened.shapes == factors.shapes
+    (tmp_path / "factors" / "factors.safetensors").unlink()
+    with pytest.raises(TikmixError, match=r"factors\.safetensors cannot be read"):
+        next(iter(opened.tensors.values()))

@@ -1,0 +1,73 @@
+"""Ranks on the nodes of a Ray cluster: Ray finds each node's ranks a place, PyTorch's launcher does the rest.
+
+One Ray job per node starts that node's ranks, and starts them again when one dies. When a node is lost, all are begun
+again on those that are left or come in, and go on from what they had kept.
+"""
+
+import dataclasses
+import logging
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from torch._C._distributed_c10d import TCPStore
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.jobs.engine import each_job
+from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.parameters import EngineParameters, TrainParameters
+from tikmix_pipeline.ranks.job import read_job
+from tikmix_pipeline.ranks.launch import Nodes, launch
+
+_LOG = logging.getLogger(__name__)
+
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    folder: Path
+    train: TrainParameters
+    nodes: Nodes
+
+
+def launch_on_ray(folder: Path, engine: EngineParameters, nodes: int, host: str) -> None:
+    """Have the job of a folder done by ranks on so many nodes of a cluster.
+
+    Args:
+        folder: where the job is; every node must see it under the same path.
+        engine: which cluster, what each node's ranks are given together, and how often lost nodes are replaced.
+        nodes: each has as many ranks.
+        host: of this process, as the nodes reach it.
+
+    Raises:
+        TikmixError: the ranks cannot be dealt to the nodes, the cluster does not fit, ranks died too often, or nodes.
+    """
+    train = TrainParameters.model_validate(read_job(folder)["train"])
+    if train.world_size % nodes:
+        raise TikmixError(f"--nodes {nodes}: train.world_size={train.world_size} is no multiple of it.")
+    for attempt in range(engine.retries + 1):
+        # the nodes meet here, so that it does not matter which of them are up first
+        store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=30))
+        address = _LOOPBACK if host == _LOOPBACK else None
+        place = Nodes(nodes, f"{host}:{store.port}", f"{uuid4().hex}-{attempt}", address)
+        once = engine.model_copy(update={"retries": 0})  # one node alone would wait for the others
+        jobs = each_job(
+            _start,
+            _Shared(folder.resolve(), train, place),
+            range(nodes),
+            engine=once,
+            workers=nodes,
+            on_cpu=engine.gpus_per_job == 0,
+            folders=(folder.resolve(),),
+        )
+        lost = next((outcome for _, outcome in jobs if isinstance(outcome, Died)), None)
+        if lost is None:
+            return
+        _LOG.warning("A node of %d was lost: %s. Its ranks and the others' begin again.", nodes, lost.reason)
+    raise TikmixError(f"Nodes were lost more often than --retries {engine.retries} allows. What was done is kept.")
+
+
+def _start(shared: _Shared, node: int) -> None:
+    del node
+    launch(shared.train, shared.folder, shared.nodes)

@@ -1,0 +1,34 @@
+"""The stages of a measurement by two real processes: the same files, the same figures, and nothing left behind."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tests.pipelines.conftest import run_in
+from tikmix_pipeline.files import read_json, remove
+
+CHANGE = {"factor_tokens": 128, "items_per_task": 7, "tokens": 128}
+MADE = ("factors", "gradients", "influence.parquet", "measurement.json")
+
+
+def test_two_ranks_make_what_one_process_makes(project: Path, tmp_path: Path) -> None:
+    folder = project / "data" / "07_model_output" / "one" / "round_0"
+    run_in(project, "influence", round=0, influence=CHANGE, train={"world_size": 2})
+    for name in MADE:
+        shutil.move(folder / name, tmp_path / name)
+        remove(folder / f"{name}.recipe.json")
+    before = sorted(path.name for path in folder.iterdir())
+    run_in(project, "influence", round=0, influence=CHANGE)
+    after = {path.name for path in folder.iterdir()} - set(MADE) - {f"{name}.recipe.json" for name in MADE}
+    assert sorted(after) == before  # no folder of the ranks, no half-done factors
+
+    both, alone = (pd.read_parquet(of / "influence.parquet") for of in (tmp_path, folder))
+    assert both[["task", "domain"]].equals(alone[["task", "domain"]])
+    difference = np.abs(both["influence"] - alone["influence"]).max() / np.abs(alone["influence"]).max()
+    assert difference < 1e-5
+    reports = [read_json(of / "measurement.json") for of in (tmp_path, folder)]
+    for part in ("factors", "gradients"):
+        assert len({report["cost"]["parts"][part]["tokens"] for report in reports}) == 1
+    assert reports[0]["coverage"].keys() == reports[1]["coverage"].keys()
