@@ -1,7 +1,5 @@
 """Real processes, started as a run starts them: what they train is what one process trains."""
 
-import os
-
 import pytest
 from lm_examples import FIRST, MODEL, all_tensors, train_parameters
 
@@ -13,10 +11,6 @@ from tikmix_pipeline.ranks.training import Training, train_on_ranks
 STEPS = 50
 
 
-@pytest.mark.skipif(
-    "TIKMIX_RANKS" not in os.environ,
-    reason="on a starved machine two processes may wait for each other over gloo: set TIKMIX_RANKS=1 on a quiet one",
-)
 def test_two_ranks_train_what_one_process_trains(start, token_shards, tmp_path):
     train = train_parameters(chunk_tokens=64 * STEPS, save_every_steps=10)
     arguments = {"model": MODEL, "train": train, "schedule": Schedule.of(train, 1), "seed": 0}

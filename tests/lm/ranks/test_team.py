@@ -23,3 +23,18 @@ def test_ranks_that_outnumber_the_gpus_are_refused(monkeypatch):
     assert str(rank_device("auto", 0)) == "cuda:0"
     with pytest.raises(TikmixError, match=r"train\.world_size: this machine has 1 GPUs"):
         rank_device("auto", 1)
+
+
+def test_ranks_that_are_started_again_do_not_meet_those_that_died(monkeypatch):
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    launcher = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+    alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1}
+    for start in (0, 1):
+        for name, value in {**launcher, **alone, "TORCHELASTIC_RESTART_COUNT": start}.items():
+            monkeypatch.setenv(name, str(value))
+        with joined(train_parameters()):
+            # not in a second meeting: what the first start left in the launcher's store counts for nothing
+            assert store.check([f"start_{start}/meeting_0/all tried"])
+            assert not store.check([f"start_{start}/meeting_1/all tried"])

@@ -6,6 +6,7 @@ went, by the launcher's store, and all of them try again.
 """
 
 import logging
+import os
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -17,7 +18,8 @@ _LOG = logging.getLogger(__name__)
 
 _PATIENCE = timedelta(minutes=30)
 """For ranks to start, and for any exchange afterwards: a rank may be reading a large checkpoint."""
-_CONNECTING = timedelta(seconds=20)
+_CONNECTING = timedelta(seconds=6)
+"""Gloo waits five times as long for the other side to connect."""
 _TRIES = 6
 
 
@@ -28,8 +30,10 @@ def meet(backend: str) -> None:
         RuntimeError: they cannot connect.
     """
     store, rank, world_size = next(rendezvous("env://"))
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     for number in range(_TRIES):
-        here = PrefixStore(f"meeting_{number}", store)
+        # the launcher keeps its store when it starts ranks again, with the addresses of those that died
+        here = PrefixStore(f"start_{start}/meeting_{number}", store)
         _wait_for_all("started", here, world_size)
         here.add("connected", int(_connect(backend, here, rank, world_size)))
         _wait_for_all("tried", here, world_size)
