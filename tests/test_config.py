@@ -1,9 +1,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 import yaml
 
 from tikmix_pipeline.config import TikmixConfigLoader
+from tikmix_pipeline.lm.model import build_model, parameter_count
+from tikmix_pipeline.parameters import RunParameters
 
 
 def loader(folder: Path, own: dict[str, Any] | None, **runtime_params: Any) -> TikmixConfigLoader:
@@ -62,3 +66,20 @@ def test_an_own_domain_set_to_null_is_left_out(tmp_path: Path) -> None:
     overrides = {"corpus": {"domains": {"news": None}, "tasks": {"piqa": None}}}
     found = loader(tmp_path, own, **overrides)["parameters"]["corpus"]
     assert found == {"domains": {"books": {"max_megabytes": 1}}, "tasks": {"quiz": {}}}
+
+
+@pytest.mark.parametrize("environment", ["base", "smoke", "extended", "gpu", "cluster"])
+def test_every_environment_of_the_project_is_valid_and_has_a_model_of_the_size_it_names(environment: str) -> None:
+    loader = TikmixConfigLoader(
+        str(Path(__file__).parents[1] / "conf"),
+        env=environment,
+        base_env="base",
+        default_run_env="local",
+        merge_strategy={"parameters": "soft"},
+    )
+    parameters = RunParameters.model_validate(loader["parameters"])
+    vocabulary = parameters.corpus.tokenizer.vocabulary_size
+    with torch.device("meta"):
+        model = build_model(parameters.model, vocabulary_size=vocabulary, context=parameters.train.context, seed=0)
+    size = {"gpu": 100e6, "cluster": 1.03e9}.get(environment)
+    assert size is None or parameter_count(model) == pytest.approx(size, rel=0.02)
