@@ -21,6 +21,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.parts import deal_sets, take_evenly
 from tikmix_pipeline.lm.checkpoint import Checkpoint, restore_place
 from tikmix_pipeline.lm.chunk import restore_state
+from tikmix_pipeline.lm.model import compute_in_bfloat16
 from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
 
@@ -92,6 +93,8 @@ class MeasuredText:
         saved = checkpoint.training_state()
         if saved:
             restore_place(state, saved)
+        if influence.precision == "bfloat16":
+            compute_in_bfloat16(state.model)
         return cls(state.model, state.stream, shards, influence, train.context)
 
     def factor_batches(self) -> list[TokenBatch]:

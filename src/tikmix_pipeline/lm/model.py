@@ -126,6 +126,12 @@ def outline_model(folder: Path, parameters: ModelParameters) -> "PreTrainedModel
     return model
 
 
+def compute_in_bfloat16(model: torch.nn.Module) -> None:
+    """Make a model's forward and backward passes, from now on, run their matrix products in bfloat16."""
+    device = next(model.parameters()).device.type
+    model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
+
+
 def parameter_count(model: torch.nn.Module) -> int:
     """Count trainable parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())

@@ -67,6 +67,9 @@ class InfluenceParameters(ParameterGroup):
     the result."""
     memory_megabytes: PositiveFloat = 1_000.0
     """Most working memory of the products of gradients, beside the model; changes speed, not the result."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` runs matrix products of the model in bfloat16; weights, gradients, second moments and all that is made
+    of them stay in float32."""
     device: str = "auto"
     """`auto` takes the GPU where there is one."""
 

@@ -7,10 +7,10 @@ from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors
 
 
-def measuring_code(model: ModelParameters) -> str:
-    """Return what a part's gradient depends on besides weights and text: its code, the libraries and the kernel."""
+def measuring_code(model: ModelParameters, influence: InfluenceParameters) -> str:
+    """Return what a part's gradient depends on besides weights and text: code, libraries, kernel and precision."""
     code = code_of(_measure_a_part)
-    return f"{code.digest} {sorted(code.libraries.items())} {model.attention}"
+    return f"{code.digest} {sorted(code.libraries.items())} {model.attention} {influence.precision}"
 
 
 def _measure_a_part() -> Any:

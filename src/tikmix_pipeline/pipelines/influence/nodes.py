@@ -21,8 +21,8 @@ from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, Gradien
 
 _LOG = logging.getLogger(__name__)
 
-_OF_FACTORS = {"curvature", "fisher", "groups", "factor_tokens", "context"}
-_OF_GRADIENTS = {"tokens", "context", "items_per_task", "task_loss", "targets", "tasks", "micro_batches"}
+_OF_FACTORS = {"curvature", "fisher", "groups", "factor_tokens", "context", "precision"}
+_OF_GRADIENTS = {"tokens", "context", "items_per_task", "task_loss", "targets", "tasks", "micro_batches", "precision"}
 _OF_GROWTH = {"max_tokens", "stable_within"}
 _OF_CURVATURE = {"curvature", "groups", "inverse", "damping", "damping_unit"}
 
@@ -121,7 +121,7 @@ def collect_part_gradients(
         text.model,
         {"task": text.target_parts(), "domain": text.domain_parts()},
         GradientStore(work.begin()),
-        key=measurement_key(text.model, measuring_code(model)),
+        key=measurement_key(text.model, measuring_code(model, influence)),
     )
     return _written_already
 
@@ -163,7 +163,7 @@ def collect_gradients_until_stable(
             text.growing_domain_parts(),
             curvature_at(checkpoint, text.model, train, influence, factors, horizon),
             store,
-            key=measurement_key(text.model, measuring_code(model)),
+            key=measurement_key(text.model, measuring_code(model, influence)),
             implied_mixture=implied_mixture(**decision, tasks=list(targets)),
             parameters=influence,
         )

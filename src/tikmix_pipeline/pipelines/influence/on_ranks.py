@@ -96,7 +96,7 @@ def collect(
         train=train,
         influence=influence,
         seed=seed,
-        code=measuring_code(model),
+        code=measuring_code(model, influence),
         store=folder,
         horizon=horizon,
         factors=factors.folder if factors is not None else None,

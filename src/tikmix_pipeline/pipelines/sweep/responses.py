@@ -26,7 +26,19 @@ _LOG = logging.getLogger(__name__)
 
 _OF_DESIGN = {"candidates", "design", "low", "high", "min_strength", "max_strength", "max_ratio", "response"}
 _OF_BRANCHES = {"branch_tokens", "anneal", "items"}
-_OF_GRADIENTS = {"tokens", "max_tokens", "context", "items_per_task", "task_loss", "targets", "tasks", "micro_batches"}
+_OF_GRADIENTS = {
+    *(
+        "tokens",
+        "max_tokens",
+        "context",
+        "items_per_task",
+        "task_loss",
+        "targets",
+        "tasks",
+        "micro_batches",
+        "precision",
+    )
+}
 _OF_CURVATURE = {"inverse", "damping", "damping_unit"}
 
 
@@ -200,7 +212,7 @@ def measure_own_tokens(
         text.model,
         {"task": text.target_parts(), "domain": deal_sets("candidate", samples, influence.micro_batches)},
         store,
-        key=measurement_key(text.model, measuring_code(model)),
+        key=measurement_key(text.model, measuring_code(model, influence)),
     )
     horizon = horizon_after(train, rounds, mixture["round"])
     found = group_influence(

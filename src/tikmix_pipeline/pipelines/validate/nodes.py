@@ -34,7 +34,9 @@ def _relevant_to_factors(kind: Curvature) -> Relevant:
         return {
             "kind": kind,
             "groups": parameters.validation.groups_of(kind, parameters.influence),
-            "influence": parameters.influence.model_dump(mode="json", include={"fisher", "factor_tokens", "context"}),
+            "influence": parameters.influence.model_dump(
+                mode="json", include={"fisher", "factor_tokens", "context", "precision"}
+            ),
             "train": {"context": parameters.train.context},
             "seed": parameters.seed,
         }
