@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import remove
+from tikmix_pipeline.files import remove, write_text
 from tikmix_pipeline.jobs.workers import end_with_parent
 from tikmix_pipeline.progress import no_progress_bars
 from tikmix_pipeline.ranks.job import read_job
@@ -34,7 +34,7 @@ def work(folder: Path) -> None:
     try:
         _train(job, folder) if job["kind"] == "training" else _measure(job, folder)
     except TikmixError as error:
-        failure.write_text(str(error), encoding="utf-8")
+        write_text(failure, str(error))  # whole or not at all, since another rank's end is the end of this one
         raise
 
 
