@@ -95,9 +95,9 @@ def tokens_read(project: Path, name: str) -> object:
     return read_json(project / "data" / "06_models" / name / "round_0" / "training_state.json")["stream"]
 
 
-def restarts(project: Path, name: str) -> int:
-    """Return how often the launcher began anew."""
-    return (project / f"{name}.log").read_text(encoding="utf-8").count("will restart worker group")
+def deaths(project: Path, name: str) -> int:
+    """Return how many ranks the launcher saw killed."""
+    return (project / f"{name}.log").read_text(encoding="utf-8").count("failed (exitcode: -9)")
 
 
 def main() -> None:
@@ -120,14 +120,14 @@ def main() -> None:
         matrix = {name: (influence(project, name) - expected).abs().max() / expected.abs().max() for name in RANKS}
         same = all(tokens_read(project, name) == tokens_read(project, "one") for name in RANKS)
         moved = {name: (mixture(project, name) - mixture(project, "two")).abs().max() for name in KILLED_ON}
-        again = {name: restarts(project, name) for name in KILLED_ON}
+        seen = {name: deaths(project, name) for name in KILLED_ON}
     rows = [
         [name, str(RANKS[name]), f"{loss[name]:.1e}", f"{matrix[name]:.1e}", f"{seconds[name]:.0f}"] for name in RANKS
     ]
     print_table(["run", "ranks", "loss difference", "influence difference", "seconds"], rows)
     for name, kept in killed.items():
         print(
-            f"{name}: one rank killed with {kept}, {again[name]} restarts; the last mixture moved by {moved[name]:.1e}."
+            f"{name}: one rank killed with {kept}, {seen[name]} seen to die; the last mixture moved by {moved[name]:.1e}."
         )
     print_figures(
         {
