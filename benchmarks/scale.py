@@ -127,7 +127,7 @@ def main() -> None:
     print_table(["run", "ranks", "loss difference", "influence difference", "seconds"], rows)
     for name, kept in killed.items():
         print(
-            f"{name}: one rank killed with {kept}, {seen[name]} seen to die; the last mixture moved by {moved[name]:.1e}."
+            f"{name}: rank killed with {kept}, {seen[name]} seen to die; the last mixture moved by {moved[name]:.1e}."
         )
     print_figures(
         {

@@ -31,7 +31,8 @@ def measured(kind: str, tied: bool, folder: Path, crew: Crew = MEASURED_ALONE) -
     store = GradientStore(folder / "gradients", crew)
     key = measurement_key(model, "code", crew)
     collect_gradients(model, dealt(), store, key=key)
-    found: dict[str, Any] = {"key": key, "cost": store.cost, "matrix": {}, "report": {}, "fit": {}}
+    found: dict[str, Any] = {"key": key, "cost": store.cost, "matrix": {}, "report": {}, "kept": {}}
+    found["weights"] = sum(crew.shard(parameter)[0].numel() for parameter in model.parameters())
     for curvature in ("identity", *FISHER_KINDS):
         parameters = InfluenceParameters(curvature=curvature, inverse="damped", damping=0.1)
         factors = None
@@ -40,7 +41,7 @@ def measured(kind: str, tied: bool, folder: Path, crew: Crew = MEASURED_ALONE) -
             fitted = fit_factors(model, batches, kind=curvature, fisher="true", seed=3, groups=GROUPS, crew=crew)
             fitted.save(folder / curvature, crew.everyone)
             factors = Factors.load(folder / curvature)
-            found["fit"][curvature] = factors.cost
+            found["kept"][curvature] = {name: values.numel() for name, values in fitted.tensors.items()}
         built = build_curvature(
             parameters,
             model,
@@ -61,13 +62,25 @@ def measured_in_ranks(team: RankTeam, shard: int, folder: Path) -> dict[str, Any
     return {f"{kind}-{tied}": measured(kind, tied, folder / f"{kind}-{tied}", crew) for kind, tied in MODELS}
 
 
+def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard: int) -> None:
+    """Every moment is kept by one rank, neither keeps most, and ranks that share a copy have half of it each."""
+    for curvature, whole in alone["kept"].items():
+        kept = [rank["kept"][curvature] for rank in ranks]
+        assert sorted([*kept[0], *kept[1]]) == sorted(whole)
+        assert max(sum(sizes.values()) for sizes in kept) < 0.75 * sum(whole.values())
+    assert sum(rank["weights"] for rank in ranks) == alone["weights"] * len(ranks) // shard
+    assert max(rank["weights"] for rank in ranks) < (0.6 if shard == 2 else 1.1) * alone["weights"]
+
+
 @pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
 def test_two_ranks_measure_what_one_process_measures(tmp_path: Path, shard: int) -> None:
     both = in_ranks(2, measured_in_ranks, shard, tmp_path / "two")
     for kind, tied in MODELS:
-        alone = measured(kind, tied, tmp_path / "one" / f"{kind}-{tied}")
+        name = f"{kind}-{tied}"
+        alone = measured(kind, tied, tmp_path / "one" / name)
+        require_shared_out(alone, [found[name] for found in both.values()], shard)
         for rank in both:
-            together = both[rank][f"{kind}-{tied}"]
+            together = both[rank][name]
             assert together["key"] == alone["key"]
             assert together["cost"] == alone["cost"]
             for curvature, expected in alone["matrix"].items():

@@ -28,7 +28,9 @@ def run(start, token_shards, tmp_path):
 
 
 def test_a_command_of_the_users_own_is_given_the_folder(run, tmp_path):
-    run("cp", "{folder}/job.json", f"{tmp_path}/seen.json")
+    # which is no launcher: what it leaves undone is not done by this process instead
+    with pytest.raises(TikmixError, match=r"ended without a result.*train\.launch='cp"):
+        run("cp", "{folder}/job.json", f"{tmp_path}/seen.json")
     assert Training.of(read_job(tmp_path / "resume")).train.world_size == 2
     assert (tmp_path / "seen.json").read_text() == (tmp_path / "resume" / "job.json").read_text()
 

@@ -136,3 +136,18 @@ def test_a_mistake_of_the_users_is_told_as_by_one_process(start, token_shards, t
     with pytest.raises(TikmixError, match=r"^influence\.curvature=kfac .* needs factors, and none were fitted"):
         multiply_on_ranks(job("products", start, token_shards, store=tmp_path, train=ONCE), tmp_path / "ranks")
     assert not any("Traceback" in record.getMessage() for record in caplog.records if record.levelno > logging.INFO)
+
+
+def test_a_launcher_that_does_nothing_lets_no_old_result_pass_for_a_new_one(start, token_shards, tmp_path):
+    idle = train_parameters(world_size=2, launch="true {folder}")
+    folder, store = tmp_path / "ranks", GradientStore(tmp_path / "store")
+    store.finish({"task": {}, "domain": {}}, {})
+    with pytest.raises(TikmixError, match=r"ended without a result"):
+        collect_on_ranks(job("gradients", start, token_shards, store=store.folder, train=idle), folder)
+    assert not store.is_finished
+    (folder / "factors").mkdir()
+    with pytest.raises(TikmixError, match=r"ended without a result"):
+        fit_on_ranks(job("factors", start, token_shards, train=idle), folder)
+    (folder / "products.json").touch()
+    with pytest.raises(TikmixError, match=r"ended without a result"):
+        multiply_on_ranks(job("products", start, token_shards, store=store.folder, train=idle), folder)

@@ -85,17 +85,17 @@ DEVICES = {
         dollars=1.8,  # assumed
     ),
     "cpu": Device(
-        peak=90e9,
-        float32_peak=90e9,
-        eigen_rate=41e9,
+        peak=94.5e9,
+        float32_peak=94.5e9,
+        eigen_rate=50e9,
         eigen_half=300,
         memory=16e9,
         memory_rate=14e9,
-        write_rate=2.9e9,  # to the system's cache, as long as it holds them
-        read_rate=4.7e9,  # the same
+        write_rate=1.1e9,  # to the system's cache, as long as it holds them
+        read_rate=4.6e9,  # the same
         network_rate=1e9,  # assumed
-        utilisation=0.88,
-        float32_utilisation=0.93,
+        utilisation=0.95,
+        float32_utilisation=0.88,
         number=4,
         dollars=0.04,  # assumed
     ),

@@ -77,7 +77,10 @@ def collect_gradients(
     """
     parts = list(_parts(model, sets, key))
     store.begin(key)
-    missing = [part for part in parts if not store.holds(part.side, part.name, part.number, part.identity)]
+    held = store.crew.everyone.by_the_first(
+        lambda: [store.holds(part.side, part.name, part.number, part.identity) for part in parts]
+    )
+    missing = [part for part, is_there in zip(parts, held, strict=True) if not is_there]
     _require_space(model, store, len(missing))
     if missing:
         _measure(model, missing, store, key, _flops_by_length(model, parts, store.crew))
@@ -90,7 +93,6 @@ def collect_gradients(
 def _measure(model: nn.Module, missing: Sequence[_Part], store: GradientStore, key: str, flops: SequenceFlops) -> None:
     """Measure and write the parts that fall to this process's copy."""
     crew = store.crew
-    crew.everyone.wait()  # until all have seen which parts are missing
     mine = missing[crew.number :: crew.copies]
     total = sum(batch.loss_tokens for part in mine for batch in part.batches)
     with progress_bar(f"Gradients of {len(mine)} parts", total, "tok") as bar:

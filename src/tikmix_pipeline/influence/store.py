@@ -93,6 +93,11 @@ class GradientStore:
         """
         return [PartFigures(part["loss"], part["loss_tokens"]) for part in map(_description, self._files(side, name))]
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether a collection was finished."""
+        return (self.folder / _INDEX).is_file()
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every parameter that gradients were taken by."""
         return self._any_file().shapes
@@ -182,6 +187,11 @@ class GradientStore:
             for parameter, values in mean.gradient.items():
                 file.write(parameter, *self.crew.shard(values))
 
+    def forget(self) -> None:
+        """Forget which parts belong to the measurement; they stay."""
+        self._collected = None
+        (self.folder / _INDEX).unlink(missing_ok=True)
+
     def begin(self, key: str) -> None:
         """Forget which parts belong to the measurement, and remove those that no measurement of `key` could use."""
         self._collected = None
@@ -190,7 +200,7 @@ class GradientStore:
         self.crew.everyone.wait()
 
     def _clear(self, key: str) -> None:
-        (self.folder / _INDEX).unlink(missing_ok=True)
+        self.forget()
         for side in get_args(Side):
             for path in self.folder.glob(f"{side}-*/*"):
                 found = _PART_FILE.fullmatch(path.name)

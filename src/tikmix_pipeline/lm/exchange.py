@@ -4,13 +4,15 @@
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from tikmix_pipeline.files import replacing
+
+Value = TypeVar("Value")
 
 
 class Exchange:
@@ -42,6 +44,10 @@ class Exchange:
     def everyones(self, value: Any) -> list[Any]:
         """Return the small values of all processes, in the order of their ranks."""
         return [value]
+
+    def by_the_first(self, decide: Callable[[], Value]) -> Value:
+        """Return what one process finds, where each might find something else, as on a disk that lags behind."""
+        return decide()
 
     def shared(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of all processes, each of which has some, by names that no two have."""

@@ -31,6 +31,11 @@ def spread_points(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"step_*/{STATE}"))
 
 
+def point_name(step: int) -> str:
+    """Name the resume point of several processes after so many steps."""
+    return f"step_{step:08d}"
+
+
 def is_spread(point: Path) -> bool:
     """Tell whether a resume point was written by several processes."""
     return (point / STATE).is_file()

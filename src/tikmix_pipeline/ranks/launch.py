@@ -47,6 +47,19 @@ def run_ranks(folder: Path, train: TrainParameters) -> None:
         raise TikmixError(failure.read_text(encoding="utf-8"))
 
 
+def require_done(done: bool, train: TrainParameters) -> None:
+    """Refuse to go on where a launcher came back without the work.
+
+    Raises:
+        TikmixError: it is not done.
+    """
+    if not done:
+        raise TikmixError(
+            f"The ranks ended without a result. train.launch={train.launch!r} must start train.world_size="
+            f"{train.world_size} ranks of tikmix_pipeline.ranks on the folder that it is given, and wait for them."
+        )
+
+
 @dataclass(frozen=True)
 class Nodes:
     """Where ranks are started that are to find each other.

@@ -27,7 +27,7 @@ from tikmix_pipeline.mixture.implied import implied_mixture
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, OptimizeParameters, TrainParameters
 from tikmix_pipeline.ranks.crew import RankCrew
 from tikmix_pipeline.ranks.job import write_job
-from tikmix_pipeline.ranks.launch import run_ranks
+from tikmix_pipeline.ranks.launch import require_done, run_ranks
 
 Stage = Literal["factors", "gradients", "products"]
 
@@ -124,8 +124,11 @@ def fit_on_ranks(job: Measuring, folder: Path) -> Path:
     Raises:
         TikmixError: as `run_ranks`.
     """
+    found = folder / _FACTORS
+    remove(found)
     _run(job, folder)
-    return folder / _FACTORS
+    require_done(found.is_dir(), job.train)
+    return found
 
 
 def collect_on_ranks(job: Measuring, folder: Path) -> None:
@@ -134,8 +137,13 @@ def collect_on_ranks(job: Measuring, folder: Path) -> None:
     Raises:
         TikmixError: as `run_ranks`.
     """
-    _run(job, folder)
-    remove(folder)
+    store = GradientStore(_needed(job.store))
+    store.forget()
+    try:
+        _run(job, folder)
+    finally:
+        remove(folder)
+    require_done(store.is_finished, job.train)
 
 
 def multiply_on_ranks(job: Measuring, folder: Path) -> tuple[Floats, CurvatureReport, Cost]:
@@ -144,10 +152,14 @@ def multiply_on_ranks(job: Measuring, folder: Path) -> tuple[Floats, CurvatureRe
     Raises:
         TikmixError: as `run_ranks`.
     """
-    _run(job, folder)
-    report = read_json(folder / _REPORT)
-    products_TMKL = np.load(folder / _PRODUCTS, allow_pickle=False)
     remove(folder)
+    try:
+        _run(job, folder)
+        require_done((folder / _REPORT).is_file(), job.train)
+        report = read_json(folder / _REPORT)
+        products_TMKL = np.load(folder / _PRODUCTS, allow_pickle=False)
+    finally:
+        remove(folder)
     blocks = tuple(BlockReport(**block | {"parameters": tuple(block["parameters"])}) for block in report["blocks"])
     groups = tuple(report["groups"])
     cost = Cost(**report.pop("cost"))
@@ -211,8 +223,7 @@ def _by_the_first(growth: Mapping[str, Any], tasks: list[str], crew: RankCrew) -
     decide = implied_mixture(growth["stock"], growth["prior"], optimize, tasks)
 
     def decided(influence_TK: Floats) -> Floats:
-        weights_K: Floats = crew.everyone.everyones(decide(influence_TK) if crew.everyone.leads else None)[0]
-        return weights_K
+        return crew.everyone.by_the_first(lambda: decide(influence_TK))
 
     return decided
 

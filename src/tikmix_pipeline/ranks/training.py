@@ -14,12 +14,12 @@ from tikmix_pipeline.files import replacing
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
 from tikmix_pipeline.lm.exchange import Exchange
-from tikmix_pipeline.lm.resume import JOB, ONE_PROCESS
+from tikmix_pipeline.lm.resume import JOB, ONE_PROCESS, point_name, spread_points
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
 from tikmix_pipeline.ranks.job import write_job
-from tikmix_pipeline.ranks.launch import run_ranks
+from tikmix_pipeline.ranks.launch import require_done, run_ranks
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def train_on_ranks(
     """
     prepare(job, found, keep)
     run_ranks(folder, job.train)
+    last_step = Checkpoint(job.start).step + job.schedule.chunk_steps
+    require_done(any(point.name == point_name(last_step) for point in spread_points(folder)), job.train)
 
 
 def prepare(job: Training, found: Path | None, keep: Callable[[Callable[[Path], Any]], Any]) -> None:

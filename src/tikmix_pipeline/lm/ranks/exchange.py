@@ -1,7 +1,7 @@
 """What ranks tell each other: by gloo, or by NCCL, with gloo for what is on the CPU."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from tikmix_pipeline.files import replacing
-from tikmix_pipeline.lm.exchange import Exchange
+from tikmix_pipeline.lm.exchange import Exchange, Value
 
 
 class RankExchange(Exchange):
@@ -42,6 +42,11 @@ class RankExchange(Exchange):
         dist.all_gather_object(values, value, group=self._group)
         return values
 
+    def by_the_first(self, decide: Callable[[], Value]) -> Value:
+        """Return what the first rank finds, a small value."""
+        value: Value = self.everyones(decide() if self.leads else None)[0]
+        return value
+
     def shared(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of all ranks, one broadcast each, on the device where each is with its owner."""
         described = self.everyones({name: (v.shape, v.dtype, v.device.type) for name, v in tensors.items()})
@@ -57,8 +62,6 @@ class RankExchange(Exchange):
     def replacing(self, path: Path) -> Iterator[Path]:
         """Yield one temporary path for all ranks, made and renamed by the first."""
         with contextlib.ExitStack() as stack:
-            own = stack.enter_context(replacing(path)) if self.leads else None
-            (temporary, *_) = self.everyones(own)
-            yield temporary
+            yield self.by_the_first(lambda: stack.enter_context(replacing(path)))
             self.wait()
         self.wait()

@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, remove, write_json
 from tikmix_pipeline.lm.checkpoint import place_of, restore_place
-from tikmix_pipeline.lm.resume import STATE, spread_points
+from tikmix_pipeline.lm.resume import STATE, point_name, spread_points
 from tikmix_pipeline.lm.trainer import TrainingState
 
 _POINT = "step_*"
@@ -25,7 +25,7 @@ _POINT = "step_*"
 
 def save_point(state: TrainingState, folder: Path) -> Path:
     """Write the state of all ranks, if that was not done; each rank calls this. The points before are then removed."""
-    point = folder / f"step_{state.step:08d}"
+    point = folder / point_name(state.step)
     if (point / STATE).is_file():
         return point
     save(_weights(state) | _moments(state.optimizer.state_tensors()), checkpoint_id=point)
