@@ -145,9 +145,10 @@ def test_a_launcher_that_does_nothing_lets_no_old_result_pass_for_a_new_one(star
     with pytest.raises(TikmixError, match=r"ended without a result"):
         collect_on_ranks(job("gradients", start, token_shards, store=store.folder, train=idle), folder)
     assert not store.is_finished
-    (folder / "factors").mkdir()
+    (folder / "factors").mkdir(parents=True)
     with pytest.raises(TikmixError, match=r"ended without a result"):
         fit_on_ranks(job("factors", start, token_shards, train=idle), folder)
+    folder.mkdir(exist_ok=True)
     (folder / "products.json").touch()
     with pytest.raises(TikmixError, match=r"ended without a result"):
         multiply_on_ranks(job("products", start, token_shards, store=store.folder, train=idle), folder)

@@ -2,7 +2,8 @@
 
 A node function imports the rooms it uses, in its body or above it. From there imports are followed through the science
 rooms. The hash covers the function, what it calls in its own file, and every module found; comments, docstrings and
-layout do not count. Parameters count by their values, and Kedro's wiring not at all.
+layout do not count. Parameters count by their values, and Kedro's wiring not at all. Neither does how processes are
+started and how a measurement is dealt to them: what they run is what one process runs, and that counts.
 """
 
 import ast
@@ -19,10 +20,9 @@ from typing import Any
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
-    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "ranks", "reporting"),
+    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "ranks.training", "reporting"),
     *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
-    *("pipelines.influence.on_ranks", "pipelines.measuring"),
-    *("pipelines.reweight.exports", "pipelines.sweep_figures"),
+    *("pipelines.measuring", "pipelines.reweight.exports", "pipelines.sweep_figures"),
 )
 _LIBRARIES = frozenset({"numpy", "rensa", "scipy", "sklearn", "tokenizers", "torch", "transformers", "xgboost"})
 """Libraries whose version may change the bits of a result."""

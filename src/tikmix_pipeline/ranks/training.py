@@ -14,9 +14,10 @@ from tikmix_pipeline.files import replacing
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
 from tikmix_pipeline.lm.exchange import Exchange
+from tikmix_pipeline.lm.ranks.points import clear_half_written, save_point
+from tikmix_pipeline.lm.ranks.team import RankTeam
 from tikmix_pipeline.lm.resume import JOB, ONE_PROCESS, point_name, spread_points
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
 from tikmix_pipeline.ranks.job import write_job
 from tikmix_pipeline.ranks.launch import require_done, run_ranks
@@ -101,10 +102,8 @@ def prepare(job: Training, found: Path | None, keep: Callable[[Callable[[Path], 
     keep(write)
 
 
-def train(job: Training, folder: Path, team: Team, everyone: Exchange) -> None:
+def train(job: Training, folder: Path, team: RankTeam, everyone: Exchange) -> None:
     """Do one rank's part, from the last resume point to the chunk's end."""
-    from tikmix_pipeline.lm.ranks.points import clear_half_written, save_point
-
     if everyone.leads:
         clear_half_written(folder)
     everyone.wait()
