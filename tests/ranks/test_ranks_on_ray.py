@@ -2,7 +2,10 @@
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from click.testing import CliRunner
 from lm_examples import FIRST, MODEL, train_parameters
 
 from tikmix_pipeline.lm.chunk import train_chunk
+from tikmix_pipeline.lm.resume import spread_points
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.ranks.ray_launch import main
 from tikmix_pipeline.ranks.training import Training, prepare
@@ -18,27 +22,52 @@ pytest.importorskip("ray", reason="needs the extra [ray]")
 
 
 @pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    yield cluster.address
+    cluster.second = cluster.add_node(num_cpus=1)
+    yield cluster
     cluster.shutdown()
 
 
-def test_a_rank_on_each_of_two_nodes_trains_what_one_process_trains(start, token_shards, tmp_path, address):
+def on_two_nodes(folder: Path, cluster: Any) -> Any:
+    arguments = [str(folder), "--nodes", "2", "--address", cluster.address, "--host", "127.0.0.1"]
+    return CliRunner().invoke(main, arguments)
+
+
+def test_a_rank_on_each_of_two_nodes_trains_what_one_process_trains(start, token_shards, tmp_path, cluster):
     train = train_parameters(world_size=2)
     schedule, folder = Schedule.of(train, 1), tmp_path / "resume"
     job = Training(start.folder, token_shards.folder, FIRST, MODEL, train, schedule, 0, "On Ray")
     prepare(job, None, lambda write: write(folder))
-    result = CliRunner().invoke(main, [str(folder), "--nodes", "2", "--address", address, "--host", "127.0.0.1"])
+    result = on_two_nodes(folder, cluster)
     assert result.exit_code == 0, result.output
     arguments = {"model": MODEL, "train": train_parameters(), "schedule": schedule, "seed": 0}
     together = train_chunk(start, token_shards, FIRST, **arguments, resume=folder)
     alone = train_chunk(start, token_shards, FIRST, **arguments)
     assert [record.loss for record in together.records] == pytest.approx([r.loss for r in alone.records], abs=1e-6)
+
+
+def test_a_node_that_is_lost_is_told_and_what_was_done_is_kept(start, token_shards, tmp_path, cluster):
+    train = train_parameters(world_size=2, chunk_tokens=64 * 100_000, save_every_steps=50)  # longer than anyone waits
+    folder = tmp_path / "resume"
+    job = Training(start.folder, token_shards.folder, FIRST, MODEL, train, Schedule.of(train, 1), 0, "On Ray")
+    prepare(job, None, lambda write: write(folder))
+
+    def kill() -> None:
+        while not spread_points(folder):
+            time.sleep(0.05)
+        cluster.remove_node(cluster.second, allow_graceful=False)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    result = on_two_nodes(folder, cluster)
+    killer.join()
+    assert result.exit_code == 1
+    assert "A node was lost: its node died. What was done is kept" in result.output
+    assert spread_points(folder)
 
 
 def test_ranks_that_cannot_be_dealt_to_the_nodes_are_refused(start, token_shards, tmp_path):

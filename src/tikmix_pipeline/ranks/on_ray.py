@@ -1,13 +1,15 @@
 """Ranks on the nodes of a Ray cluster: Ray finds each node's ranks a place, PyTorch's launcher does the rest.
 
-One Ray job per node starts that node's ranks, and starts them again when one dies. When a node is lost, all are begun
-again on those that are left or come in, and go on from what they had kept.
+One Ray job per node starts that node's ranks, and starts them again when one dies. When a node is lost the others are
+ended, and the next start goes on from what they had kept.
 """
 
+import contextlib
 import dataclasses
-import logging
+from collections.abc import Generator
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 from torch._C._distributed_c10d import TCPStore
@@ -18,8 +20,6 @@ from tikmix_pipeline.jobs.outcome import Died
 from tikmix_pipeline.parameters import EngineParameters, TrainParameters
 from tikmix_pipeline.ranks.job import read_job
 from tikmix_pipeline.ranks.launch import Nodes, launch
-
-_LOG = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
 
@@ -36,36 +36,32 @@ def launch_on_ray(folder: Path, engine: EngineParameters, nodes: int, host: str)
 
     Args:
         folder: where the job is; every node must see it under the same path.
-        engine: which cluster, what each node's ranks are given together, and how often lost nodes are replaced.
+        engine: which cluster, and what each node's ranks are given together.
         nodes: each has as many ranks.
         host: of this process, as the nodes reach it.
 
     Raises:
-        TikmixError: the ranks cannot be dealt to the nodes, the cluster does not fit, ranks died too often, or nodes.
+        TikmixError: the ranks cannot be dealt to the nodes, the cluster does not fit, ranks died too often, or a node.
     """
     train = TrainParameters.model_validate(read_job(folder)["train"])
     if train.world_size % nodes:
         raise TikmixError(f"--nodes {nodes}: train.world_size={train.world_size} is no multiple of it.")
-    for attempt in range(engine.retries + 1):
-        # the nodes meet here, so that it does not matter which of them are up first
-        store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=30))
-        address = _LOOPBACK if host == _LOOPBACK else None
-        place = Nodes(nodes, f"{host}:{store.port}", f"{uuid4().hex}-{attempt}", address)
-        once = engine.model_copy(update={"retries": 0})  # one node alone would wait for the others
-        jobs = each_job(
-            _start,
-            _Shared(folder.resolve(), train, place),
-            range(nodes),
-            engine=once,
-            workers=nodes,
-            on_cpu=engine.gpus_per_job == 0,
-            folders=(folder.resolve(),),
-        )
+    # the nodes meet here, so that it does not matter which of them are up first
+    store = TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timedelta(minutes=30))
+    address = _LOOPBACK if host == _LOOPBACK else None
+    jobs = each_job(
+        _start,
+        _Shared(folder.resolve(), train, Nodes(nodes, f"{host}:{store.port}", uuid4().hex, address)),
+        range(nodes),
+        engine=engine.model_copy(update={"retries": 0}),  # one node alone would wait for the others
+        workers=nodes,
+        on_cpu=engine.gpus_per_job == 0,
+        folders=(folder.resolve(),),
+    )
+    with contextlib.closing(cast("Generator[tuple[int, Died | None]]", jobs)):  # which ends the other nodes' ranks
         lost = next((outcome for _, outcome in jobs if isinstance(outcome, Died)), None)
-        if lost is None:
-            return
-        _LOG.warning("A node of %d was lost: %s. Its ranks and the others' begin again.", nodes, lost.reason)
-    raise TikmixError(f"Nodes were lost more often than --retries {engine.retries} allows. What was done is kept.")
+    if lost is not None:
+        raise TikmixError(f"A node was lost: {lost.reason}. What was done is kept: run it again to go on from there.")
 
 
 def _start(shared: _Shared, node: int) -> None:

@@ -21,11 +21,10 @@ from tikmix_pipeline.ranks.on_ray import launch_on_ray
 )
 @click.option("--cpus", type=float, default=1.0, show_default=True, help="Cores of a node that its ranks are given.")
 @click.option("--gpus", type=float, default=0.0, show_default=True, help="GPUs of a node that its ranks are given.")
-@click.option("--retries", type=int, default=3, show_default=True, help="How often lost nodes are replaced.")
 @click.option("--host", default=socket.getfqdn, help="Of this process, as the nodes reach it; by default its name.")
-def main(folder: Path, nodes: int, address: str, cpus: float, gpus: float, retries: int, host: str) -> None:
+def main(folder: Path, nodes: int, address: str, cpus: float, gpus: float, host: str) -> None:
     """Start ranks from the command line."""
-    engine = EngineParameters(kind="ray", address=address, cpus_per_job=cpus, gpus_per_job=gpus, retries=retries)
+    engine = EngineParameters(kind="ray", address=address, cpus_per_job=cpus, gpus_per_job=gpus)
     try:
         launch_on_ray(folder, engine, nodes, host)
     except TikmixError as error:
