@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.lm.cost import plain_gradients
 from tikmix_pipeline.lm.exchange import ALONE, Exchange
 
 
@@ -34,7 +34,7 @@ class Crew:
 
     def gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
         """Return the gradients of the sum over the copy's processes of their losses, spread as the parameters are."""
-        return torch.autograd.grad(loss, list(parameters), allow_unused=True)
+        return plain_gradients(loss, parameters)
 
     def whole(self, value: Tensor) -> Tensor:
         """Return a plain tensor for one that may be spread over the copy's processes."""

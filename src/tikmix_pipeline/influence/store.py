@@ -180,10 +180,7 @@ class GradientStore:
         tensors = {name: (values.dtype, tuple(values.shape)) for name, values in mean.gradient.items()}
         copy = self.crew.copy
         with copy.replacing(path) as temporary:
-            if copy.leads:
-                TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(description)})
-            copy.wait()
-            file = TensorFile.open(temporary)
+            file = TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(description)}, copy)
             for parameter, values in mean.gradient.items():
                 file.write(parameter, *self.crew.shard(values))
 

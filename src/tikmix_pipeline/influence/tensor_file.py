@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.exchange import ALONE, Exchange
 
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -68,24 +69,19 @@ class TensorFile:
 
     @classmethod
     def lay_out(
-        cls, path: Path, tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
+        cls,
+        path: Path,
+        tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+        metadata: Mapping[str, str],
+        exchange: Exchange = ALONE,
     ) -> "TensorFile":
         """Write the header of a file and make room for its tensors, of the given types and shapes, to be written.
 
-        Equal arguments give equal bytes.
+        Equal arguments give equal bytes. Of several processes, which all call this, one writes it.
         """
-        header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
-        end = 0
-        # the wider types first, as the library has it, so that each tensor is aligned to its own
-        for name in sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name)):
-            dtype, shape = tensors[name]
-            start, end = end, end + _bytes(dtype, shape)
-            header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % _ALIGNMENT)
-        with path.open("wb") as stream:
-            stream.write(struct.pack("<Q", len(text)) + text)
-            stream.truncate(_LENGTH_BYTES + len(text) + end)
+        if exchange.leads:
+            _lay_out(path, tensors, metadata)
+        exchange.wait()
         return cls.open(path)
 
     @property
@@ -138,6 +134,23 @@ class TensorFile:
     def _offset(self, name: str, start: int) -> int:
         place = self._places[name]
         return place.offset + start * _bytes(place.dtype, place.shape[1:])
+
+
+def _lay_out(
+    path: Path, tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> None:
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    end = 0
+    # the wider types first, as the library has it, so that each tensor is aligned to its own
+    for name in sorted(tensors, key=lambda name: (-tensors[name][0].itemsize, name)):
+        dtype, shape = tensors[name]
+        start, end = end, end + _bytes(dtype, shape)
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with path.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        stream.truncate(_LENGTH_BYTES + len(text) + end)
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

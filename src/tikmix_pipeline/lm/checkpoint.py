@@ -18,13 +18,13 @@ from torch import Tensor
 from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
-from tikmix_pipeline.lm.model import load_model, outline_model
+from tikmix_pipeline.lm.model import load_model, outline_model, read_config
 from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
 from tikmix_pipeline.parameters import ModelParameters
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _STATE_JSON = "training_state.json"
 _STATE_TENSORS = "training_state.safetensors"
@@ -43,6 +43,10 @@ class Checkpoint:
     def outline(self, parameters: ModelParameters) -> "PreTrainedModel":
         """Return the model without its weights: names and shapes, on the `meta` device."""
         return outline_model(self.folder, parameters)
+
+    def config(self, parameters: ModelParameters) -> "PretrainedConfig":
+        """Read the model's configuration."""
+        return read_config(self.folder, parameters)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Load the optimiser's state as tensors named `<parameter>/<entry>`; empty for a checkpoint not trained here.

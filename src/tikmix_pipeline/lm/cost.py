@@ -198,7 +198,7 @@ class SequenceFlops:
             gradients: takes the gradients of a model that is spread over several processes.
         """
         shorter = max(1, longest // 2)
-        back = (gradients or _gradients) if training else None
+        back = (gradients or plain_gradients) if training else None
         short, long = (Fraction(_count_sequence(model, length, back), length) for length in (shorter, longest))
         per_pair = (long - short) / (longest - shorter) if longest > shorter else Fraction(0)
         return cls(long - per_pair * longest, per_pair)
@@ -219,7 +219,8 @@ class SequenceFlops:
         return float(round(sequences * positions * (self.per_token + self.per_pair * positions)))
 
 
-def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+def plain_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+    """Take the gradients of a model that is on one device, and leave its `.grad` as it is."""
     return torch.autograd.grad(loss, list(parameters), allow_unused=True)
 
 

@@ -13,7 +13,7 @@ from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.parameters import ModelParameters
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def _import_transformers() -> Any:
@@ -91,9 +91,7 @@ def load_model(folder: Path, parameters: ModelParameters, *, dtype: torch.dtype 
             use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TikmixError(
-            f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
-        ) from error
+        raise _unreadable(folder, error) from error
     # transformers fills what is missing with random numbers and a warning
     missing = sorted(loading["missing_keys"])
     if missing:
@@ -111,19 +109,36 @@ def outline_model(folder: Path, parameters: ModelParameters) -> "PreTrainedModel
     Raises:
         TikmixError: the folder's configuration cannot be read.
     """
-    transformers = _import_transformers()
-    trust = parameters.trust_remote_code
+    config, attention, trust = read_config(folder, parameters), parameters.attention, parameters.trust_remote_code
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
         with torch.device("meta"):
-            model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(
-                config, attn_implementation=parameters.attention, dtype=torch.float32, trust_remote_code=trust
+            model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_config(
+                config, attn_implementation=attention, dtype=torch.float32, trust_remote_code=trust
             )
     except (OSError, ValueError, RuntimeError) as error:
-        raise TikmixError(
-            f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
-        ) from error
+        raise _unreadable(folder, error) from error
     return model
+
+
+def read_config(folder: Path, parameters: ModelParameters) -> "PretrainedConfig":
+    """Read the configuration of a checkpoint folder.
+
+    Raises:
+        TikmixError: it cannot be read.
+    """
+    try:
+        config: PretrainedConfig = _import_transformers().AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=parameters.trust_remote_code
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(folder, error) from error
+    return config
+
+
+def _unreadable(folder: Path, error: Exception) -> TikmixError:
+    return TikmixError(
+        f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
+    )
 
 
 def compute_in_bfloat16(model: torch.nn.Module) -> None:

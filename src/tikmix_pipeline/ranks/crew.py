@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from tikmix_pipeline.influence.crew import Crew
 from tikmix_pipeline.lm.exchange import ALONE
 from tikmix_pipeline.lm.ranks.exchange import RankExchange
-from tikmix_pipeline.lm.ranks.team import RankTeam, shard_model
+from tikmix_pipeline.lm.ranks.team import RankTeam, shard_model, whole_tensor
 from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import TrainParameters
 
@@ -52,7 +52,7 @@ class RankCrew(Crew, Team):
 
     def whole(self, value: Tensor) -> Tensor:
         """Return the whole of a tensor that lies in shards; all ranks of the copy do this at a time."""
-        return value.full_tensor() if isinstance(value, DTensor) else value
+        return whole_tensor(value)
 
     def shard(self, value: Tensor) -> tuple[Tensor, int]:
         """Return this rank's shard of a tensor, and where along axis 0 it begins."""

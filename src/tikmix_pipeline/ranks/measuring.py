@@ -31,6 +31,7 @@ from tikmix_pipeline.ranks.launch import require_done, run_ranks
 
 Stage = Literal["factors", "gradients", "products"]
 
+_FOLDERS = ("checkpoint", "shards", "store", "factors")
 _FACTORS = "factors"
 _PRODUCTS = "products.npy"
 _REPORT = "products.json"
@@ -66,7 +67,7 @@ class Measuring:
 
     def write(self, folder: Path) -> None:
         """Write the job to a folder that is there."""
-        folders = {name: getattr(self, name) for name in ("checkpoint", "shards", "store", "factors")}
+        folders = {name: getattr(self, name) for name in _FOLDERS}
         content = {
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             **{name: str(path.resolve()) if path else None for name, path in folders.items()},
@@ -82,7 +83,7 @@ class Measuring:
         values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         return cls(
             **values
-            | {name: Path(values[name]) for name in ("checkpoint", "shards", "store", "factors") if values[name]}
+            | {name: Path(values[name]) for name in _FOLDERS if values[name]}
             | {
                 "model": ModelParameters.model_validate(values["model"]),
                 "train": TrainParameters.model_validate(values["train"]),

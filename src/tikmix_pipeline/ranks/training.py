@@ -82,7 +82,7 @@ def train_on_ranks(
     prepare(job, found, keep)
     run_ranks(folder, job.train)
     last_step = Checkpoint(job.start).step + job.schedule.chunk_steps
-    require_done(any(point.name == point_name(last_step) for point in spread_points(folder)), job.train)
+    require_done(folder / point_name(last_step) in spread_points(folder), job.train)
 
 
 def prepare(job: Training, found: Path | None, keep: Callable[[Callable[[Path], Any]], Any]) -> None:

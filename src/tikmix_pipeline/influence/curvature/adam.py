@@ -65,12 +65,15 @@ def adam_blocks(
             f"{list_names(missing)}. Use influence.curvature=kfac, or train with train.optimizer=adamw first."
         )
     return [
-        EigenBlock(Layout(name), "adam", step_divisors(state, name, train).to(device, sum_dtype(parameter)))
+        EigenBlock(Layout(name), "adam", step_divisors(state, name, train, device, sum_dtype(parameter)))
         for name, parameter in parameters_for(exchange, parameters).items()
     ]
 
 
-def step_divisors(state: Mapping[str, Tensor], name: str, train: TrainParameters) -> Tensor:
+def step_divisors(
+    state: Mapping[str, Tensor], name: str, train: TrainParameters, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """Return √v̂ + ε of one parameter, what AdamW divides its steps by."""
     correction = 1 - train.beta2 ** float(state[f"{name}/step"])
-    return torch.sqrt(state[f"{name}/exp_avg_sq"] / correction) + train.epsilon
+    second = state[f"{name}/exp_avg_sq"].to(device, dtype)
+    return torch.sqrt(second / correction) + train.epsilon

@@ -101,7 +101,7 @@ def _divisors(
     if parameters.damping_unit != "horizon" or parameters.curvature == "adam":
         return {}
     return {
-        name: step_divisors(optimizer_state, name, train).to(block.eigenvalues_oi)
+        name: step_divisors(optimizer_state, name, train, block.eigenvalues_oi.device, block.eigenvalues_oi.dtype)
         for block in blocks
         for name in block.names
         if f"{name}/exp_avg_sq" in optimizer_state

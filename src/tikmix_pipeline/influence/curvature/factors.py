@@ -97,9 +97,7 @@ class Factors:
             if exchange.leads:
                 temporary.mkdir()
                 write_json(temporary / _JSON, content)
-                TensorFile.lay_out(temporary / _TENSORS, tensors, {})
-            exchange.wait()
-            file = TensorFile.open(temporary / _TENSORS)
+            file = TensorFile.lay_out(temporary / _TENSORS, tensors, {}, exchange)
             for name, values in self.tensors.items():
                 file.write(name, values)
 

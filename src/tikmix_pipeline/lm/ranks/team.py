@@ -25,6 +25,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.workers import usable_cores
 from tikmix_pipeline.lm.blocks import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.model import resolve_device
+from tikmix_pipeline.lm.ranks.exchange import RankExchange
 from tikmix_pipeline.lm.ranks.meeting import meet
 from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import TrainParameters
@@ -61,13 +62,16 @@ class RankTeam(Team):
 
     def total(self, value: Tensor) -> Tensor:
         """Return the sum of a scalar over the ranks, the same on all of them."""
-        summed = value.clone()
-        dist.all_reduce(summed)
-        return summed
+        return RankExchange().total(value)
 
     def whole(self, value: Tensor) -> Tensor:
         """Return the whole of a tensor that lies in shards."""
-        return value.full_tensor() if isinstance(value, DTensor) else value
+        return whole_tensor(value)
+
+
+def whole_tensor(value: Tensor) -> Tensor:
+    """Return a plain tensor for one that may lie in shards; all ranks that have one do this at a time."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def shard_model(model: "PreTrainedModel", mesh: DeviceMesh, low: torch.dtype | None = None) -> None:

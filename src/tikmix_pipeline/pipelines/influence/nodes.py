@@ -248,8 +248,7 @@ def _rebalancing_cost(checkpoint: Checkpoint, number: int, model: ModelParameter
     steps = checkpoint.step - (number + 1) * train.steps_per_chunk
     if steps <= 0:  # the round's own checkpoint, or one from elsewhere
         return NO_COST
-    config = checkpoint.outline(model).config
-    return training_cost(config, context=train.context, tokens=steps * train.tokens_per_step)
+    return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
 
 
 def _as_table(columns: Mapping[str, Any]) -> Table:

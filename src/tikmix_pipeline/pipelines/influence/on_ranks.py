@@ -51,17 +51,9 @@ def fit(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit the factors; what is returned moves them to where they belong."""
-    from tikmix_pipeline.ranks.measuring import Measuring, fit_on_ranks
+    from tikmix_pipeline.ranks.measuring import fit_on_ranks
 
-    job = Measuring(
-        stage="factors",
-        checkpoint=checkpoint.folder,
-        shards=corpus.folder,
-        model=model,
-        train=train,
-        influence=influence,
-        seed=seed,
-    )
+    job = _job("factors", checkpoint, model, train, influence, shards=corpus.folder, seed=seed)
     found = fit_on_ranks(job, work.begin())
 
     def write(folder: Path) -> None:
@@ -86,22 +78,11 @@ def collect(
     growth: Mapping[str, Any] | None = None,
 ) -> None:
     """Collect the gradients into a folder, by `influence.tokens` or, with what a growth needs, until they suffice."""
-    from tikmix_pipeline.ranks.measuring import Measuring, collect_on_ranks
+    from tikmix_pipeline.ranks.measuring import collect_on_ranks
 
-    job = Measuring(
-        stage="gradients",
-        checkpoint=checkpoint.folder,
-        shards=corpus.folder,
-        model=model,
-        train=train,
-        influence=influence,
-        seed=seed,
-        code=measuring_code(model, influence),
-        store=folder,
-        horizon=horizon,
-        factors=factors.folder if factors is not None else None,
-        growth=growth,
-    )
+    text = {"shards": corpus.folder, "seed": seed, "code": measuring_code(model, influence)}
+    growing = {"horizon": horizon, "growth": growth}
+    job = _job("gradients", checkpoint, model, train, influence, factors, store=folder, **text, **growing)
     collect_on_ranks(job, _beside(folder))
 
 
@@ -115,19 +96,33 @@ def multiply(
     factors: Factors | None,
 ) -> tuple[Any, Any, Any]:
     """Return the products of all parts, the report of the curvature they went through, and the cost of both."""
-    from tikmix_pipeline.ranks.measuring import Measuring, multiply_on_ranks
+    from tikmix_pipeline.ranks.measuring import multiply_on_ranks
 
-    job = Measuring(
-        stage="products",
+    job = _job("products", checkpoint, model, train, influence, factors, store=gradients.folder, horizon=horizon)
+    return multiply_on_ranks(job, _beside(gradients.folder))
+
+
+def _job(
+    stage: Any,
+    checkpoint: Checkpoint,
+    model: ModelParameters,
+    train: TrainParameters,
+    influence: InfluenceParameters,
+    factors: Factors | None = None,
+    **rest: Any,
+) -> Any:
+    """Say what the ranks are to do, with folders in place of what they hold."""
+    from tikmix_pipeline.ranks.measuring import Measuring
+
+    return Measuring(
+        stage=stage,
         checkpoint=checkpoint.folder,
         model=model,
         train=train,
         influence=influence,
-        store=gradients.folder,
-        horizon=horizon,
         factors=factors.folder if factors is not None else None,
+        **rest,
     )
-    return multiply_on_ranks(job, _beside(gradients.folder))
 
 
 def _beside(folder: Path) -> Path:
