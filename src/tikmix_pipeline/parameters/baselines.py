@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup
 from tikmix_pipeline.parameters.sweep import SurrogateKind
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.parameters.training import StreamParameters
 
 
 class UnimaxParameters(ParameterGroup):
@@ -67,10 +67,10 @@ class RegmixParameters(ParameterGroup):
     """Of these, the ones with the least predicted loss, whose mean is the mixture."""
     items: PositiveInt | None = 400
     """Query items per task that proxies are scored on; `null` takes all."""
-    workers: PositiveInt | Literal["auto"] = "auto"
+    workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
     """Proxies trained at a time, each in one thread: `auto` is one per core on a CPU, and one on a GPU."""
 
-    def steps(self, train: TrainParameters) -> int:
+    def steps(self, train: StreamParameters) -> int:
         """Return the optimiser steps of a proxy."""
         return -(-self.tokens // train.tokens_per_step)
 

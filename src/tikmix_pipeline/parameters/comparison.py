@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup
 from tikmix_pipeline.parameters.harness import HarnessParameters
 
 ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -26,7 +26,7 @@ class CompareParameters(ParameterGroup):
     out_of_domain: list[str] | Literal["auto"] = "auto"
     """Tasks that judge and never decide; on the command line `piqa+siqa`. `auto`: the last two fifths of
     `corpus.tasks`."""
-    workers: PositiveInt | Literal["auto"] = "auto"
+    workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
     """Arms at a time; `auto`: one per core on a CPU, one on a GPU."""
     definitions: Annotated[dict[ArmName, dict[str, Any]], Field(min_length=1)] = Field(
         default_factory=lambda: {"proportional": {"tikmix.strategy": "proportional"}, "direct": {}}

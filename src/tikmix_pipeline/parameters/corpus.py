@@ -169,14 +169,16 @@ class OverlapParameters(ParameterGroup):
     """An evaluation text counts as leaked when at least this share of its n-grams stands in one training document."""
 
 
-class CorpusParameters(ParameterGroup):
-    """Everything the `corpus` pipeline needs."""
+class SourcesParameters(ParameterGroup):
+    """What there is to read."""
 
-    name: Name = "default"
-    """Names the folder of the shards."""
     domains: Annotated[dict[Name, DomainParameters], Field(min_length=1)]
     tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
-    tokenizer: TokenizerParameters = TokenizerParameters()
+
+
+class TextParameters(SourcesParameters):
+    """What becomes text, and which of it is held out."""
+
     max_megabytes: PositiveFloat | None = None
     """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
     read: Literal["auto", "all", "sample"] = "auto"
@@ -188,10 +190,23 @@ class CorpusParameters(ParameterGroup):
     """Upper limit on the held-out text per domain."""
     near_duplicates: NearDuplicateParameters = NearDuplicateParameters()
     overlap: OverlapParameters = OverlapParameters()
-    shard_megatokens: PositiveFloat = 64.0
-    """Largest shard, in millions of tokens."""
     seed: NonNegativeInt = 0
     """Decides splits and samples; apart from the run's seed, so that seeds share one corpus."""
+
+
+class ShardParameters(SourcesParameters):
+    """How text becomes token ids. The sources are there for those that are token ids already."""
+
+    tokenizer: TokenizerParameters = TokenizerParameters()
+    shard_megatokens: PositiveFloat = 64.0
+    """Largest shard, in millions of tokens."""
+
+
+class CorpusParameters(TextParameters, ShardParameters):
+    """Everything the `corpus` pipeline needs."""
+
+    name: Name = "default"
+    """Names the folder of the shards."""
 
     @model_validator(mode="after")
     def _check_names(self) -> "CorpusParameters":

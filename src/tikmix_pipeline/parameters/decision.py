@@ -32,7 +32,36 @@ class DomainGroup(DomainBounds):
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class OptimizeParameters(ParameterGroup):
+class RepetitionParameters(ParameterGroup):
+    """How often text may be read."""
+
+    max_epochs: PositiveFloat = 4.0
+    """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
+
+
+class BoundsParameters(RepetitionParameters):
+    """Bounds on the weights, wherever the current mixture lies."""
+
+    min_weight: Weight = 0.0
+    max_weight: Weight = 1.0
+    bounds: dict[str, DomainBounds] = Field(default_factory=dict)
+    """Per domain, tighter than `min_weight` and `max_weight`."""
+    groups: dict[str, DomainGroup] = Field(default_factory=dict)
+    """Bounds on what several domains have together."""
+    pinned: dict[str, Weight | Literal["current"]] = Field(default_factory=dict)
+    """Domains whose weight is decided already: a number, or `current`, that of the current mixture (of the prior where
+    there is none). All other bounds hold for them too."""
+
+
+class StepBoundsParameters(BoundsParameters):
+    """Bounds on the weights, with how far they may move from the current mixture."""
+
+    max_change: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How far a domain's weight may move from the current mixture; null: any distance. Where a pin, a group or another
+    bound asks for more, that goes first."""
+
+
+class OptimizeParameters(StepBoundsParameters):
     """TiKMiX-D: minimise `α·std(P̂) − β·ΣP̂ − γ·H(w)` within bounds."""
 
     uniformity: NonNegativeFloat = 1.0
@@ -45,7 +74,7 @@ class OptimizeParameters(ParameterGroup):
     """γ, the weight of the mixture's entropy."""
     anchor: Literal["uniform", "current"] = "uniform"
     """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
-    `current`, the mixture in force, makes a decision a step from where training is."""
+    `current`, the current mixture, makes a decision a step from where training is."""
     pareto: bool = True
     """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
     task_groups: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
@@ -54,20 +83,6 @@ class OptimizeParameters(ParameterGroup):
     task_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """How much a task, or a group under its name, counts; 1 where nothing is given. A target of weight 0 is no part of
     the objective, as if it were not there, and only the Pareto constraint looks at it."""
-    min_weight: Weight = 0.0
-    max_weight: Weight = 1.0
-    bounds: dict[str, DomainBounds] = Field(default_factory=dict)
-    """Per domain, tighter than `min_weight` and `max_weight`."""
-    groups: dict[str, DomainGroup] = Field(default_factory=dict)
-    """Bounds on what several domains have together."""
-    pinned: dict[str, Weight | Literal["current"]] = Field(default_factory=dict)
-    """Domains whose weight is decided already: a number, or `current`, that of the mixture in force (of the prior where
-    there is none). All other bounds hold for them too."""
-    max_epochs: PositiveFloat = 4.0
-    """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
-    max_change: Annotated[float, Field(gt=0, le=1)] | None = None
-    """How far a domain's weight may move from the mixture in force; null: any distance. Where a pin, a group or another
-    bound asks for more, that goes first."""
 
     def gain_of(self, targets: int) -> float:
         """Return β for so many targets."""
@@ -87,11 +102,16 @@ class OptimizeParameters(ParameterGroup):
         return self
 
 
-class ReweightParameters(ParameterGroup):
-    """How a decided mixture is recorded."""
+class RoundingParameters(ParameterGroup):
+    """How weights are rounded."""
 
     decimals: Annotated[int, Field(ge=3, le=12)] = 6
     """Weights are rounded to this many decimals by largest remainder; they sum to 1 exactly."""
+
+
+class ExportParameters(ParameterGroup):
+    """For whom mixtures are written, and what these trainers call things."""
+
     exports: Names = Field(default_factory=list)
     """Trainers that the mixtures are written for: names in `tikmix_pipeline.export.registry.TRAINERS`."""
     paths: dict[str, str] = Field(default_factory=dict)
@@ -102,21 +122,40 @@ class ReweightParameters(ParameterGroup):
     """Tokens of a sequence of theirs; null: `train.context`."""
 
 
-class TikmixParameters(ParameterGroup):
-    """The loop of rounds."""
+class ReweightParameters(RoundingParameters, ExportParameters):
+    """How a decided mixture is recorded and handed over."""
 
-    rounds: PositiveInt = 3
+
+class StrategyParameters(ParameterGroup):
+    """Who decides."""
+
     strategy: Strategy = "direct"
     """`direct` is TiKMiX-D, `surrogate` TiKMiX-M; `prior` keeps the prior mixture. The others are baselines, decided
     after the first round and kept: see `baselines`."""
-    decisions: PositiveInt | None = None
-    """How many rounds decide; from then on the last mixture is kept. null: every round."""
+
+
+class AveragingParameters(ParameterGroup):
+    """On which rounds a decision rests."""
+
     memory: Literal["precision", "mean", "none"] = "precision"
     """`precision` decides on the mean of the task-normalised influence over the rounds so far, weighed by its standard
     errors (unweighed for TiKMiX-M's sampled candidates); `mean` has it unweighed for all; `none` decides on the last
     measurement."""
+
+
+class PriorParameters(ParameterGroup):
+    """What mixture 0 is."""
+
     prior: Literal["proportional", "uniform"] | dict[str, Weight] = "proportional"
     """Mixture 0: by the domains' token counts, equal, or given weights."""
+
+
+class TikmixParameters(StrategyParameters, AveragingParameters, PriorParameters):
+    """The loop of rounds."""
+
+    rounds: PositiveInt = 3
+    decisions: PositiveInt | None = None
+    """How many rounds decide; from then on the last mixture is kept. null: every round."""
 
     @property
     def deciding_rounds(self) -> int:

@@ -1,8 +1,10 @@
 """`compare.harness`: accuracies by EleutherAI's lm-eval, beside bits per byte."""
 
+from typing import Annotated
+
 from pydantic import Field, PositiveInt
 
-from tikmix_pipeline.parameters.base import Names, ParameterGroup
+from tikmix_pipeline.parameters.base import UNRECORDED, Names, ParameterGroup
 
 
 class HarnessParameters(ParameterGroup):
@@ -17,7 +19,7 @@ class HarnessParameters(ParameterGroup):
     """A folder with the user's own tasks (YAML), relative to the project's root; they go before lm-eval's."""
     limit: PositiveInt | None = None
     """At most this many items of each task, the first ones; `null` takes all."""
-    batch_size: PositiveInt = 32
+    batch_size: Annotated[PositiveInt, UNRECORDED] = 32
     """Options scored at a time."""
     document_start: bool = True
     """Begin every item with the token that begins a document, as for bits per byte. `false` is lm-eval's own way: for

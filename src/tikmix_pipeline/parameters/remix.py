@@ -4,7 +4,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from tikmix_pipeline.parameters.base import ParameterGroup
 from tikmix_pipeline.parameters.decision import Weight
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.parameters.training import ScheduleParameters
 
 
 class DomainSize(ParameterGroup):
@@ -36,6 +36,6 @@ class RemixParameters(ParameterGroup):
     sizes: dict[str, DomainSize] = Field(default_factory=dict)
     """How much text a domain has. Of others it is counted, or estimated from the sample."""
 
-    def coming_chunk(self, train: TrainParameters) -> int:
+    def coming_chunk(self, train: ScheduleParameters) -> int:
         """Return the training tokens of the coming chunk."""
         return self.chunk_tokens or train.tokens_per_chunk

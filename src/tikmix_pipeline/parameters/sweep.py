@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tikmix_pipeline.parameters.base import ParameterGroup
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
+from tikmix_pipeline.parameters.training import StreamParameters
 
 Response = Literal["influence", "lookahead", "table"]
 SurrogateKind = Literal["xgboost", "ridge", "gp", "linear"]
@@ -55,43 +55,14 @@ class SearchParameters(ParameterGroup):
         return self
 
 
-class SweepParameters(ParameterGroup):
-    """TiKMiX-M: a regression surrogate of measured responses, searched for the best mixture."""
+class SurrogateParameters(ParameterGroup):
+    """Which regression is fitted, on which responses."""
 
     response: Response = "influence"
     """`influence` is the paper's: Group Influence of a sample of tokens drawn by the candidate, from parts that are
     measured already. `lookahead` trains a short branch under every candidate. `table` reads CSV files."""
-    candidates: Annotated[int, Field(ge=12)] = 256
-    """At least 8 of them have to come through."""
-    design: Literal["latin_hypercube", "dirichlet"] = "latin_hypercube"
-    """Around TiKMiX-D's mixture, or around the prior as RegMix does."""
-    low: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Latin hypercube: the smallest share of a domain, over its share in D's mixture."""
-    high: Annotated[float, Field(ge=1)] = 2.0
-    """Latin hypercube: the largest."""
-    min_strength: PositiveFloat = 0.1
-    """Dirichlet: the smallest of the strengths `s` in `α = s · K · prior`, spaced evenly in their logarithm."""
-    max_strength: PositiveFloat = 5.0
-    """Dirichlet: the largest."""
-    max_ratio: Annotated[float, Field(gt=1)] = 15.0
-    """Dirichlet: no share is more than this times the prior's."""
-    tokens: PositiveInt | None = None
-    """Response `influence`: tokens of a candidate's sample; `null` takes all that influence was measured on."""
-    exact: NonNegativeInt = 0
-    """Response `influence`: candidates that are also measured on tokens of their own, to show that both agree."""
-    branch_tokens: PositiveInt = 81_920
-    """Response `lookahead`: training tokens of a branch, rounded up to whole steps."""
-    anneal: bool = True
-    """Response `lookahead`: let a branch's learning rate fall to zero, as any model's would before it is judged."""
-    items: PositiveInt | None = 400
-    """Response `lookahead`: items per task that a branch is scored on; `null` takes all of the query half."""
-    workers: PositiveInt | Literal["auto"] = "auto"
-    """Response `lookahead`: branches at a time, each in one thread: `auto` is one per core, and one on a GPU."""
-    table: TableParameters = TableParameters()
     surrogate: SurrogateKind = "xgboost"
     """What is searched."""
-    compared: Annotated[list[SurrogateKind], Field(min_length=1)] = Field(default_factory=lambda: [*SURROGATE_KINDS])
-    """Surrogates whose quality is reported; the one that is searched is always among them."""
     target: Literal["each", "aggregate"] = "each"
     """A model per task, or one of the objective itself."""
     folds: Annotated[int, Field(ge=2)] = 5
@@ -99,21 +70,104 @@ class SweepParameters(ParameterGroup):
     not two rows for each."""
     objective: Literal["direct", "sum"] = "direct"
     """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains."""
-    require_better: bool = True
-    """Keep D's mixture if the surrogate predicts no better than the additive influence `S w`."""
-    choose: Literal["predicted", "measured"] = "predicted"
-    """`predicted` is the mixture that the surrogate finds; `measured` the candidate whose mean response over the
-    targets was the best, with no surrogate's word in it."""
-    search: SearchParameters = SearchParameters()
+
+
+class DrawnParameters(ParameterGroup):
+    """Which surrogate is drawn."""
+
+    surrogate: SurrogateKind = "xgboost"
+
+
+class JudgementParameters(SurrogateParameters):
+    """Which regressions are judged."""
+
+    compared: Annotated[list[SurrogateKind], Field(min_length=1)] = Field(default_factory=lambda: [*SURROGATE_KINDS])
+    """Surrogates whose quality is reported; the one that is searched is always among them."""
 
     @property
     def all_compared(self) -> list[SurrogateKind]:
         """Surrogates to judge, in the order of the registry."""
         return [kind for kind in SURROGATE_KINDS if kind in {*self.compared, self.surrogate}]
 
-    def steps(self, train: TrainParameters) -> int:
+
+class SearchedParameters(SurrogateParameters):
+    """How the fitted surrogate is searched."""
+
+    require_better: bool = True
+    """Keep D's mixture if the surrogate predicts no better than the additive influence `S w`."""
+    search: SearchParameters = SearchParameters()
+
+
+class DesignParameters(ParameterGroup):
+    """Which mixtures are candidates."""
+
+    response: Response = "influence"
+    candidates: Annotated[int, Field(ge=12)] = 256
+    """At least 8 of them have to come through."""
+    design: Literal["latin_hypercube", "dirichlet"] = "latin_hypercube"
+    """Around TiKMiX-D's mixture, or around the prior as RegMix does."""
+    low: Annotated[float, Field(gt=0, le=1), only_if("design", "latin_hypercube")] = 0.5
+    """Latin hypercube: the smallest share of a domain, over its share in D's mixture."""
+    high: Annotated[float, Field(ge=1), only_if("design", "latin_hypercube")] = 2.0
+    """Latin hypercube: the largest."""
+    min_strength: Annotated[PositiveFloat, only_if("design", "dirichlet")] = 0.1
+    """Dirichlet: the smallest of the strengths `s` in `α = s · K · prior`, spaced evenly in their logarithm."""
+    max_strength: Annotated[PositiveFloat, only_if("design", "dirichlet")] = 5.0
+    """Dirichlet: the largest."""
+    max_ratio: Annotated[float, Field(gt=1), only_if("design", "dirichlet")] = 15.0
+    """Dirichlet: no share is more than this times the prior's."""
+
+
+class SampleParameters(ParameterGroup):
+    """How much text a candidate's influence is sampled from."""
+
+    tokens: PositiveInt | None = None
+    """Response `influence`: tokens of a candidate's sample; `null` takes all that influence was measured on."""
+
+
+class OwnTokensParameters(SampleParameters):
+    """Which candidates are measured on tokens of their own."""
+
+    exact: NonNegativeInt = 0
+    """Response `influence`: candidates that are also measured on tokens of their own, to show that both agree."""
+
+
+class CandidateRunParameters(ParameterGroup):
+    """The branch that is trained under each candidate."""
+
+    branch_tokens: PositiveInt = 81_920
+    """Response `lookahead`: training tokens of a branch, rounded up to whole steps."""
+    anneal: bool = True
+    """Response `lookahead`: let a branch's learning rate fall to zero, as any model's would before it is judged."""
+    items: PositiveInt | None = 400
+    """Response `lookahead`: items per task that a branch is scored on; `null` takes all of the query half."""
+    workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
+    """Response `lookahead`: branches at a time, each in one thread: `auto` is one per core, and one on a GPU."""
+
+    def steps(self, train: StreamParameters) -> int:
         """Return the optimiser steps of a branch."""
         return -(-self.branch_tokens // train.tokens_per_step)
+
+
+class TablesParameters(ParameterGroup):
+    """Which tables a sweep reads instead of measuring."""
+
+    table: TableParameters = TableParameters()
+
+
+class SweepParameters(
+    JudgementParameters,
+    SearchedParameters,
+    DesignParameters,
+    OwnTokensParameters,
+    CandidateRunParameters,
+    TablesParameters,
+):
+    """TiKMiX-M: a regression surrogate of measured responses, searched for the best mixture."""
+
+    choose: Literal["predicted", "measured"] = "predicted"
+    """`predicted` is the mixture that the surrogate finds; `measured` the candidate whose mean response over the
+    targets was the best, with no surrogate's word in it."""
 
     @model_validator(mode="after")
     def _require_tables(self) -> "SweepParameters":

@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
+
 
 HOW_IT_IS_SPREAD = frozenset(
     {"world_size", "shard", "max_restarts", "launch", "activation_checkpointing", "compile_blocks"}
@@ -21,67 +22,127 @@ NOT_OF_A_BRANCH = {
 """Parameters of `train` that do not matter to a branch."""
 
 
-class ModelParameters(ParameterGroup):
+class LoadParameters(ParameterGroup):
+    """How a checkpoint is loaded."""
+
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    trust_remote_code: Annotated[bool, UNRECORDED] = False
+    """Run the Python code that comes with `checkpoint`. Leave this off unless you wrote it."""
+
+
+class ModelParameters(LoadParameters):
     """A built-in size, or the user's own checkpoint."""
 
-    preset: str = "llama-1m"
+    preset: Annotated[str, only_if("checkpoint", None)] = "llama-1m"
     """One of `tikmix_pipeline.lm.presets.PRESETS`; ignored when `checkpoint` is given."""
     checkpoint: str | None = None
     """A folder that `AutoModelForCausalLM.from_pretrained` reads, as the starting point."""
-    trust_remote_code: bool = False
-    """Run the Python code that comes with `checkpoint`. Leave this off unless you wrote it."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
 
 
-class TrainParameters(ParameterGroup):
-    """One chunk of training. Amounts are tokens over the whole run unless they say otherwise."""
+class ContextParameters(ParameterGroup):
+    """How long a training sequence is."""
 
-    chunk_tokens: PositiveInt = 500_000
-    """Training tokens per round, rounded up to whole steps."""
-    batch_size: PositiveInt = 16
-    """Sequences per optimiser step, over all ranks."""
-    micro_batch_size: PositiveInt | None = None
-    """Sequences per forward pass of a rank; smaller than its share of `batch_size` accumulates gradients."""
     context: Annotated[int, Field(ge=2)] = 256
     """Tokens per sequence."""
+
+
+class StreamParameters(ContextParameters):
+    """The batches that training reads."""
+
+    batch_size: PositiveInt = 16
+    """Sequences per optimiser step, over all ranks."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Training tokens of one optimiser step."""
+        return self.batch_size * self.context
+
+
+class DeviceParameters(ParameterGroup):
+    """Where the work is done."""
+
+    device: Annotated[str, UNRECORDED] = "auto"
+    """`auto` takes the GPU where there is one."""
+
+
+class ProcessParameters(DeviceParameters):
+    """How the work is spread over processes. Results depend on none of it, beyond rounding."""
+
+    world_size: Annotated[PositiveInt, UNRECORDED] = 1
+    """Ranks: processes that train together, one per GPU. Not a matter of the result, beyond rounding."""
+    shard: Annotated[PositiveInt | None, UNRECORDED] = None
+    """Ranks that share one copy of the model; `None`: all of them, 1: a whole copy each."""
+    max_restarts: Annotated[NonNegativeInt, UNRECORDED] = 3
+    """How often the ranks are started again when one of them dies, from the last resume point."""
+    launch: Annotated[str | None, UNRECORDED] = None
+    """Command that starts the ranks, on several machines as a rule, `{folder}` being what they work in; `None`: they
+    are started on this machine."""
+    activation_checkpointing: Annotated[bool, UNRECORDED] = False
+    """Compute the activations of a block again in the backward pass, instead of keeping them."""
+    compile_blocks: Annotated[bool, UNRECORDED] = False
+    """Compile every block of the model (`torch.compile`)."""
+
+
+class SecondMomentParameters(ParameterGroup):
+    """What AdamW divides its steps by."""
+
+    beta2: Momentum = 0.95
+    epsilon: PositiveFloat = 1e-8
+
+
+class StepParameters(StreamParameters, ProcessParameters, SecondMomentParameters):
+    """What an optimiser step depends on, but for its learning rate's schedule."""
+
+    micro_batch_size: PositiveInt | None = None
+    """Sequences per forward pass of a rank; smaller than its share of `batch_size` accumulates gradients."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` moves the matrices of the blocks by Muon and the rest by AdamW."""
     learning_rate: PositiveFloat = 3e-3
-    muon_learning_rate: PositiveFloat = 2e-2
+    muon_learning_rate: Annotated[PositiveFloat, only_if("optimizer", "muon")] = 2e-2
     weight_decay: NonNegativeFloat = 0.1
     """On matrices and embeddings, not on norms and biases."""
     beta1: Momentum = 0.9
-    beta2: Momentum = 0.95
-    epsilon: PositiveFloat = 1e-8
     gradient_clip: PositiveFloat = 1.0
     """Largest global gradient norm."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """`bfloat16` keeps float32 weights and runs matrix products in bfloat16."""
+    save_every_steps: Annotated[PositiveInt, UNRECORDED] = 50
+    """Interval of the resume points inside a chunk."""
+
+
+class ScheduleParameters(StreamParameters):
+    """How long a chunk is, and the learning rate over the whole run. Amounts are tokens over the whole run."""
+
+    chunk_tokens: PositiveInt = 500_000
+    """Training tokens per round, rounded up to whole steps."""
+    learning_rate: PositiveFloat = 3e-3
     warmup_tokens: NonNegativeInt = 50_000
     decay_tokens: NonNegativeInt = 250_000
     """Length of the linear decay to `final_learning_rate_fraction` at the very end of the last round."""
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """`bfloat16` keeps float32 weights and runs matrix products in bfloat16."""
-    device: str = "auto"
-    """`auto` takes the GPU where there is one."""
-    world_size: PositiveInt = 1
-    """Ranks: processes that train together, one per GPU. Not a matter of the result, beyond rounding."""
-    shard: PositiveInt | None = None
-    """Ranks that share one copy of the model; `None`: all of them, 1: a whole copy each."""
-    max_restarts: NonNegativeInt = 3
-    """How often the ranks are started again when one of them dies, from the last resume point."""
-    launch: str | None = None
-    """Command that starts the ranks, on several machines as a rule, `{folder}` being what they work in; `None`: they
-    are started on this machine."""
-    activation_checkpointing: bool = False
-    """Compute the activations of a block again in the backward pass, instead of keeping them."""
-    compile_blocks: bool = False
-    """Compile every block of the model (`torch.compile`)."""
-    save_every_steps: PositiveInt = 50
-    """Interval of the resume points inside a chunk."""
+
+    @property
+    def steps_per_chunk(self) -> int:
+        """Optimiser steps of one chunk."""
+        return -(-self.chunk_tokens // self.tokens_per_step)
+
+    @property
+    def tokens_per_chunk(self) -> int:
+        """Training tokens of one chunk, in whole steps."""
+        return self.steps_per_chunk * self.tokens_per_step
+
+
+class EvaluationParameters(ContextParameters, DeviceParameters):
+    """How much text a checkpoint is scored on after each round."""
+
     evaluation_items: PositiveInt | None = 256
     """Items per task scored after each round; the final evaluation scores all."""
     evaluation_windows: PositiveInt | None = 32
     """Held-out windows per domain scored after each round; the final evaluation scores all."""
+
+
+class TrainParameters(StepParameters, ScheduleParameters, EvaluationParameters):
+    """One chunk of training. Amounts are tokens over the whole run unless they say otherwise."""
 
     @model_validator(mode="after")
     def _require_equal_shares(self) -> "TrainParameters":
@@ -101,18 +162,3 @@ class TrainParameters(ParameterGroup):
                 '"srun torchrun ... -m tikmix_pipeline.ranks {folder}"'
             )
         return self
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Training tokens of one optimiser step."""
-        return self.batch_size * self.context
-
-    @property
-    def steps_per_chunk(self) -> int:
-        """Optimiser steps of one chunk."""
-        return -(-self.chunk_tokens // self.tokens_per_step)
-
-    @property
-    def tokens_per_chunk(self) -> int:
-        """Training tokens of one chunk, in whole steps."""
-        return self.steps_per_chunk * self.tokens_per_step

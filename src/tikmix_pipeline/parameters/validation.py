@@ -6,9 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from tikmix_pipeline.parameters.base import ParameterGroup
-from tikmix_pipeline.parameters.measurement import Curvature, DampingUnit, Group, InfluenceParameters, Inverse
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup
+from tikmix_pipeline.parameters.measurement import (
+    CoverageParameters,
+    Curvature,
+    CurvatureParameters,
+    DampingUnit,
+    Group,
+    Inverse,
+)
+from tikmix_pipeline.parameters.training import StreamParameters
 
 
 class Candidate(ParameterGroup):
@@ -38,7 +45,7 @@ class Candidate(ParameterGroup):
             "groups": ", ".join(self.groups or []),
         }
 
-    def applied_to(self, influence: InfluenceParameters) -> InfluenceParameters:
+    def applied_to(self, influence: CurvatureParameters) -> CurvatureParameters:
         """Return `influence` with what this candidate sets."""
         own = self.model_dump(include={"curvature", "inverse", "damping", "damping_unit"})
         return influence.model_copy(update=own | ({"groups": self.groups} if self.groups else {}))
@@ -65,24 +72,41 @@ def _filtered(curvature: Curvature, *, damped: Sequence[float], horizon: Sequenc
     ]
 
 
-class ValidateParameters(ParameterGroup):
-    """Branches of training from a checkpoint: one under the round's mixture, and one with more of each domain."""
+class MoveParameters(ParameterGroup):
+    """By how much the counterfactual mixtures differ from the current one."""
 
     step: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """By how much a share is raised: `w' = (1 - step) w + step e_j`."""
+
+
+class BranchLengthParameters(ParameterGroup):
+    """How long a branch is."""
+
     tokens: PositiveInt = 163_840
     """Training tokens of a branch, rounded up to whole steps."""
     anneal: bool = True
     """Let the learning rate of a branch fall to zero, so that its loss is not that of a random step; otherwise it stays
     what the coming chunk has."""
+
+    def steps(self, train: StreamParameters) -> int:
+        """Return the optimiser steps of a branch."""
+        return -(-self.tokens // train.tokens_per_step)
+
+
+class BranchesParameters(MoveParameters, BranchLengthParameters):
+    """Which branches are trained, and on how much text each is scored."""
+
     replicates: PositiveInt = 3
     """Times that every branch is trained, each time on other text."""
-    workers: PositiveInt | Literal["auto"] = "auto"
+    workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
     """Branches trained at a time, each in one thread: `auto` is one per core on a CPU, and one on a GPU."""
     items: PositiveInt | None = 400
     """Items per task and half that a branch is scored on; `null` takes all."""
-    half: Literal["evaluation", "query"] = "evaluation"
-    """Which half of the tasks predictions are compared on; influence is measured on the query half."""
+
+
+class CandidatesParameters(ParameterGroup):
+    """Which predictions are compared."""
+
     candidates: Annotated[list[Candidate], Field(min_length=1)] = Field(default_factory=_default_candidates)
     """What is compared."""
 
@@ -94,14 +118,27 @@ class ValidateParameters(ParameterGroup):
             raise ValueError(f"the candidate '{twice[0]}' is there more than once")
         return candidates
 
-    def steps(self, train: TrainParameters) -> int:
-        """Return the optimiser steps of a branch."""
-        return -(-self.tokens // train.tokens_per_step)
-
-    def groups_of(self, kind: Curvature, influence: InfluenceParameters) -> list[Group]:
+    def groups_of(self, kind: Curvature, influence: CoverageParameters) -> list[Group]:
         """Return the groups of parameters that the candidates of one curvature take, in the order of `influence`."""
-        taken = {
-            group for one in self.candidates if one.curvature == kind for group in one.applied_to(influence).groups
-        }
+        taken = {group for one in self.candidates if one.curvature == kind for group in one.groups or influence.groups}
         order: tuple[Group, ...] = ("linear", "embedding", "head", "elementwise")
         return [group for group in order if group in taken]
+
+
+class PredictionParameters(MoveParameters, CandidatesParameters):
+    """What is predicted by which candidates."""
+
+
+class HalfParameters(ParameterGroup):
+    """Which half of the tasks is looked at."""
+
+    half: Literal["evaluation", "query"] = "evaluation"
+    """Which half of the tasks predictions are compared on; influence is measured on the query half."""
+
+
+class AgreementParameters(HalfParameters, CandidatesParameters, BranchLengthParameters):
+    """What predictions are held against."""
+
+
+class ValidateParameters(BranchesParameters, PredictionParameters, AgreementParameters):
+    """Branches of training from a checkpoint: one under the round's mixture, and one with more of each domain."""

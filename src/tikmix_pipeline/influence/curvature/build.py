@@ -19,7 +19,7 @@ from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
 from tikmix_pipeline.lm.exchange import ALONE, Exchange
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tikmix_pipeline.parameters.measurement import CurvatureParameters
 from tikmix_pipeline.parameters.training import TrainParameters
 
 
@@ -41,7 +41,7 @@ class Curvature:
 
 
 def build_curvature(
-    parameters: InfluenceParameters,
+    parameters: CurvatureParameters,
     model: nn.Module,
     *,
     factors: Factors | None,
@@ -91,7 +91,7 @@ def build_curvature(
 
 
 def _divisors(
-    parameters: InfluenceParameters,
+    parameters: CurvatureParameters,
     optimizer_state: Mapping[str, Tensor],
     train: TrainParameters,
     blocks: Sequence[EigenBlock],
@@ -108,7 +108,7 @@ def _divisors(
     }
 
 
-def _fitting(parameters: InfluenceParameters, factors: Factors | None) -> Factors:
+def _fitting(parameters: CurvatureParameters, factors: Factors | None) -> Factors:
     """Return factors that are what the parameters ask for."""
     asked = f"influence.curvature={parameters.curvature} with influence.fisher={parameters.fisher}"
     if factors is None:
@@ -123,7 +123,7 @@ def _fitting(parameters: InfluenceParameters, factors: Factors | None) -> Factor
 
 
 def _fisher_blocks(
-    parameters: InfluenceParameters, model: nn.Module, factors: Factors, device: torch.device, exchange: Exchange
+    parameters: CurvatureParameters, model: nn.Module, factors: Factors, device: torch.device, exchange: Exchange
 ) -> list[EigenBlock]:
     layers = [layer for layer in factors.layers if layer.group in parameters.groups]
     covered = sorted(name for layer in layers for name in layer.layout.names)
@@ -155,7 +155,7 @@ def _mean_eigenvalue(block: EigenBlock) -> float:
 
 
 def _report(
-    parameters: InfluenceParameters, model: nn.Module, blocks: Sequence[EigenBlock], exchange: Exchange
+    parameters: CurvatureParameters, model: nn.Module, blocks: Sequence[EigenBlock], exchange: Exchange
 ) -> CurvatureReport:
     trainable = trainable_parameters(model)
     total = sum(parameter.numel() for parameter in trainable.values())

@@ -1,0 +1,40 @@
+"""Views: what a node is handed of the parameters, and what the provenance record of its artifacts holds."""
+
+import dataclasses
+from typing import Any, Self, get_type_hints
+
+from tikmix_pipeline.parameters.base import ParameterGroup, plain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class View:
+    """Everything besides its inputs that a node may read.
+
+    A field that is annotated with a facet holds that facet of the parameter group of its name; other fields hold the
+    parameter of their name, or a value that was derived from parameters. Nothing reaches a node any other way, and the
+    record is made from the view itself, so that no value can matter to a node without standing in its record.
+    """
+
+    @classmethod
+    def of(cls, parameters: Any, **derived: Any) -> Self:
+        """Take the view out of all parameters.
+
+        Args:
+            parameters: all parameters of the run.
+            derived: values of the fields that are no parameters themselves.
+        """
+        values = dict(derived)
+        for name, kind in get_type_hints(cls).items():
+            if name not in derived:
+                value = getattr(parameters, name)
+                values[name] = value.narrowed(kind) if isinstance(value, ParameterGroup) else value
+        return cls(**values)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the values that results may depend on, as JSON can hold them."""
+        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoParameters(View):
+    """The view of a node that depends on its inputs alone."""
