@@ -49,7 +49,7 @@ def measured_run(report: Path) -> None:
 
     from kedro.framework.startup import bootstrap_project
 
-    from tikmix_pipeline.session import TikmixSession
+    from tikmix_pipeline.session.kedro_session import TikmixSession
 
     seconds: dict[str, float] = {}
 

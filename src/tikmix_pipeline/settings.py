@@ -2,11 +2,11 @@
 
 import os
 
-from tikmix_pipeline.config import TikmixConfigLoader
-from tikmix_pipeline.hooks import TrackingHooks
-from tikmix_pipeline.provenance import ProvenanceHooks
-from tikmix_pipeline.run_context import folder_name
-from tikmix_pipeline.session import TikmixSession
+from tikmix_pipeline.run import folder_name
+from tikmix_pipeline.session.config import TikmixConfigLoader
+from tikmix_pipeline.session.kedro_session import TikmixSession
+from tikmix_pipeline.session.run_hooks import ProvenanceHooks
+from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 
 # idle OpenMP threads that spin bring a shared machine to a standstill; read when torch is first imported
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -6,8 +6,8 @@ from kedro.io import DatasetError
 from matplotlib.figure import Figure
 
 from tikmix_pipeline.datasets import CsvDataset, FigureDataset, FolderDataset, JsonDataset, TableDataset
-from tikmix_pipeline.datasets.recipes import Recipe, read_recipe, recipe_path
 from tikmix_pipeline.files import replacing
+from tikmix_pipeline.store.provenance import Recipe, read_recipe, recipe_path
 
 RECIPE = Recipe(step="make", code="c", parameters={"a": 1}, inputs={})
 OTHER = Recipe(step="make", code="c", parameters={"a": 2}, inputs={})

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 
 from tikmix_pipeline.datasets import MixtureRowsDataset
-from tikmix_pipeline.datasets.recipes import Recipe
+from tikmix_pipeline.store.provenance import Recipe
 
 
 def rows(number: int, weight: float) -> pd.DataFrame:

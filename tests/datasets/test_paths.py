@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tikmix_pipeline.datasets import FolderPathDataset, ResumePointDataset, WorkFolderDataset
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, write_recipe
+from tikmix_pipeline.store.provenance import Recipe, artifact_status, write_recipe
 
 RECIPE = Recipe(step="train", code="c", parameters={"a": 1}, inputs={})
 

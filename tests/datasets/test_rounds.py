@@ -5,7 +5,7 @@ import pytest
 from kedro.io import DatasetError
 
 from tikmix_pipeline.datasets import RoundRowsDataset
-from tikmix_pipeline.datasets.recipes import Recipe
+from tikmix_pipeline.store.provenance import Recipe
 
 
 def save(path: Path, number: int, value: float) -> RoundRowsDataset:

@@ -14,8 +14,8 @@ from kedro.framework.project import configure_project
 from kedro.framework.startup import bootstrap_project
 
 from tikmix_pipeline.lm import branch_pool
-from tikmix_pipeline.run_context import set_run_context
-from tikmix_pipeline.session import TikmixSession, UserError
+from tikmix_pipeline.run import set_run_context
+from tikmix_pipeline.session.kedro_session import TikmixSession, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

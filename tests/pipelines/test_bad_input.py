@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.pipelines.conftest import run_in
-from tikmix_pipeline.session import UserError
+from tikmix_pipeline.session.kedro_session import UserError
 
 
 def refusal(project: Path, *pipelines: str, **runtime_params: Any) -> str:

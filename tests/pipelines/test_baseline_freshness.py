@@ -10,8 +10,8 @@ from tikmix_pipeline.baselines import doremi as doremi_module
 from tikmix_pipeline.baselines.result import Baseline
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.branches import branch_code, code_key, relevant_to_branches
-from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.optimize import baselines
+from tikmix_pipeline.store.code import code_of
 
 FILES = {"sources": [{"kind": "files", "path": "texts.jsonl"}]}
 CORPUS = {"domains": {"code": FILES}, "tasks": {"quiz": FILES}}

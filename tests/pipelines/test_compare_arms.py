@@ -10,9 +10,9 @@ from kedro.framework.startup import bootstrap_project
 from tests.pipelines.test_compare import COMPARE, LONG
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.pipelines.compare.arms import arms_of, context_of, nested
-from tikmix_pipeline.provenance import check_arms
-from tikmix_pipeline.run_context import RunContext, run_context, set_run_context
-from tikmix_pipeline.session import TikmixSession
+from tikmix_pipeline.run import RunContext, run_context, set_run_context
+from tikmix_pipeline.session.kedro_session import TikmixSession
+from tikmix_pipeline.session.run_hooks import check_arms
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tikmix_pipeline.pipelines.compare import run_arm
 from tikmix_pipeline.pipelines.compare.arms import Arm
 from tikmix_pipeline.pipelines.compare.results import points_of
 from tikmix_pipeline.pipelines.compare.run_arm import ArmSetting
-from tikmix_pipeline.session import UserError
+from tikmix_pipeline.session.kedro_session import UserError
 
 ARM = Arm("mine", 0, "cmp.mine.0", {})
 COMPARE = CompareParameters(

@@ -12,7 +12,7 @@ from kedro.framework.startup import bootstrap_project
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.influence import collect
 from tikmix_pipeline.influence.store import GradientStore
-from tikmix_pipeline.session import TikmixSession, UserError
+from tikmix_pipeline.session.kedro_session import TikmixSession, UserError
 
 Stamps = dict[str, int]
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.pipelines.conftest import make_project, run_in
 from tikmix_pipeline.files import write_json
-from tikmix_pipeline.session import UserError
+from tikmix_pipeline.session.kedro_session import UserError
 
 PATHS = {"code": "data/code", "prose": "data/prose", "verse": "data/verse"}
 SIZES = {"code": {"tokens": 5e6}, "prose": {"bytes": 4e7}, "verse": {"tokens": 2e6}}

@@ -17,7 +17,7 @@ from tikmix_pipeline.lm import branch_pool
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.cost import training_cost
 from tikmix_pipeline.parameters import ModelParameters
-from tikmix_pipeline.session import UserError
+from tikmix_pipeline.session.kedro_session import UserError
 
 BRANCHES = {"candidates": 12, "branch_tokens": 1024, "items": 8, "workers": 1}
 AHEAD: dict[str, Any] = FEW | BRANCHES | {"response": "lookahead"}

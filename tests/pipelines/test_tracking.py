@@ -20,10 +20,10 @@ from mlflow.exceptions import MlflowException
 
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.hooks import TrackingHooks
-from tikmix_pipeline.run_context import run_context, set_run_context
-from tikmix_pipeline.session import TikmixSession
-from tikmix_pipeline.tracking.tags import code_version
+from tikmix_pipeline.run import run_context, set_run_context
+from tikmix_pipeline.session.kedro_session import TikmixSession
+from tikmix_pipeline.session.tracking.tags import code_version
+from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 
 
 def runs_of(project: Path, experiment: str) -> list[mlflow.entities.Run]:
@@ -197,7 +197,7 @@ def test_store_that_fails_under_way_leaves_the_run_untracked(
 
     hooks = open_run(mixture)
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", fail)
-    log = logging.getLogger("tikmix_pipeline.hooks")
+    log = logging.getLogger("tikmix_pipeline.session.tracking_hooks")
     log.addHandler(caplog.handler)  # Kedro's logging does not hand records on to the root logger
     monkeypatch.setattr(log, "propagate", False)
     for _ in range(2):

@@ -14,7 +14,7 @@ from tests.pipelines.test_tracking import runs_of
 from tikmix_pipeline.influence.effect import MOVED_SHARE
 from tikmix_pipeline.lm import branch_pool
 from tikmix_pipeline.parameters import ValidateParameters
-from tikmix_pipeline.session import UserError
+from tikmix_pipeline.session.kedro_session import UserError
 
 VALIDATE: dict[str, Any] = {"step": 0.1, "tokens": 256, "replicates": 2, "items": 8, "workers": 1}
 TWO = [{"curvature": "identity"}, {"curvature": "kfac", "damping": 0.2}]

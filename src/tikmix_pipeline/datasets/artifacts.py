@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from tikmix_pipeline.datasets.recipes import Recipe, Status, artifact_status, forget_recipe, write_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json, write_text
+from tikmix_pipeline.store.provenance import Recipe, Status, artifact_status, forget_recipe, write_recipe
 
 if TYPE_CHECKING:
     import pandas as pd

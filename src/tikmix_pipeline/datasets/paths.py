@@ -7,8 +7,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from kedro.io import AbstractDataset
 
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, forget_recipe, write_recipe
 from tikmix_pipeline.files import remove
+from tikmix_pipeline.store.provenance import Recipe, artifact_status, forget_recipe, write_recipe
 
 Place = TypeVar("Place")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
-from tikmix_pipeline.datasets.recipes import Recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
+from tikmix_pipeline.store.provenance import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd

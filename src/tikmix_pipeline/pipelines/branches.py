@@ -5,7 +5,7 @@ from typing import Any
 
 from tikmix_pipeline.parameters import InfluenceParameters, RunParameters, TrainParameters
 from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
-from tikmix_pipeline.pipelines.code import code_of
+from tikmix_pipeline.store.code import code_of
 
 
 def branch_schedule(train: TrainParameters, *, steps: int, anneal: bool, rounds: int, number: int) -> Any:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
-from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors
+from tikmix_pipeline.store.code import code_of
 
 
 def measuring_code(model: ModelParameters, influence: InfluenceParameters) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from tikmix_pipeline.datasets.recipes import Recipe
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.code import code_of
+from tikmix_pipeline.store.code import code_of
+from tikmix_pipeline.store.provenance import Recipe
 
 _ROUND = re.compile(r"^round_(\d+)")
 

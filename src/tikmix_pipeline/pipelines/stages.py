@@ -7,9 +7,9 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, recorded_recipe
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.run_context import RunContext, run_context
+from tikmix_pipeline.run import RunContext, run_context
+from tikmix_pipeline.store.provenance import Recipe, artifact_status, recorded_recipe
 
 
 def stage_round(part: Callable[[int], Pipeline]) -> int:

@@ -45,7 +45,7 @@ def score_by_harness(
     from tikmix_pipeline.corpus.choices import evaluation_choices
     from tikmix_pipeline.lm.harness import harness_scores, write_harness_tasks
     from tikmix_pipeline.progress import progress_bar
-    from tikmix_pipeline.run_context import run_context
+    from tikmix_pipeline.run import run_context
 
     write_harness_tasks(evaluation_choices(corpus, root=project, downloads=downloads), tasks_folder)
     own = compare.harness.include_path

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tikmix_pipeline.datasets.recipes import Recipe, flatten
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.simplex import nearest_name
 from tikmix_pipeline.parameters import CompareParameters, RunParameters
 from tikmix_pipeline.parameters.comparison import START
-from tikmix_pipeline.run_context import RunContext, as_current, beside, check_parameters, merged_parameters, run_context
+from tikmix_pipeline.run import RunContext, as_current, beside, check_parameters, merged_parameters, run_context
+from tikmix_pipeline.store.provenance import Recipe, flatten
 
 _SHARED = {"experiment", "seed", "round", "corpus", "compare", "engine"}
 """What no arm has of its own."""

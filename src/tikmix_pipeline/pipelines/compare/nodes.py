@@ -31,7 +31,7 @@ def run_arms(corpus: TokenShards, project: Path, logs: Path) -> tuple[Table, Tab
         Scores after the last round, tokens and scores round by round, mixtures, and influence, of all arms that came
         through.
     """
-    from tikmix_pipeline.run_context import run_context
+    from tikmix_pipeline.run import run_context
 
     del corpus  # made before any arm, so that no two of them make it at once
     parameters = run_context().parameters

@@ -15,7 +15,7 @@ from kedro.pipeline import Node, Pipeline
 from tikmix_pipeline.pipelines.compare.accuracy import score_by_harness
 from tikmix_pipeline.pipelines.compare.nodes import draw_comparison, run_arms, tabulate_comparison
 from tikmix_pipeline.pipelines.corpus import create_pipeline as create_corpus
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
 
 _MADE = [f"comparison_{name}" for name in ("scores", "rounds", "mixtures", "influence")]
 _TABLES = [f"comparison_{name}" for name in ("summary", "table", "stability", "against")]

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tikmix_pipeline.datasets.recipes import artifact_status
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.comparison import START
@@ -12,7 +11,8 @@ from tikmix_pipeline.pipelines.compare.arms import Arm, context_of, recipes_of_a
 from tikmix_pipeline.pipelines.compare.run_arm import FIRST_ROUND, ArmFailure, ArmSetting, run_arm
 from tikmix_pipeline.pipelines.stages import artifact_path
 from tikmix_pipeline.progress import progress_bar
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
+from tikmix_pipeline.store.provenance import artifact_status
 
 _LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.reweight.pipeline import chosen_decision
 from tikmix_pipeline.pipelines.stages import artifact_path
 from tikmix_pipeline.pipelines.types import Table
-from tikmix_pipeline.run_context import RunContext, as_current
+from tikmix_pipeline.run import RunContext, as_current
 
 MEASURES = {"text": "bpb", "answer": "bpb_answer"}
 """The columns that the measures of an evaluation stand in."""

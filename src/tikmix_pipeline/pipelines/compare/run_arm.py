@@ -13,12 +13,12 @@ from typing import Any
 
 from click import ClickException
 
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, recipe_path
 from tikmix_pipeline.errors import causes_of
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.parameters.comparison import START
 from tikmix_pipeline.pipelines.compare.arms import Arm
 from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.store.provenance import Recipe, artifact_status, recipe_path
 
 FIRST_ROUND = tuple(of_round(0, name) for name in ("checkpoint", "train_log", "evaluation", "stock"))
 """What the run makes that trains the first round for all arms of a seed."""
@@ -83,7 +83,7 @@ def _run(setting: ArmSetting, arm: Arm) -> None:
     import torch
     from kedro.framework.project import settings
 
-    from tikmix_pipeline.run_context import merged_parameters, run_context
+    from tikmix_pipeline.run import merged_parameters, run_context
 
     if setting.on_cpu:
         torch.set_num_threads(1)

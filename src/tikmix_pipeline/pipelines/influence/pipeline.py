@@ -22,7 +22,7 @@ from tikmix_pipeline.pipelines.influence.nodes import (
 )
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.stages import stage_round
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:

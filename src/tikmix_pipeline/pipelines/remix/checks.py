@@ -9,7 +9,7 @@ from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.remix.corpus import tokenizer_folder
 from tikmix_pipeline.pipelines.remix.nodes import given_mixture
 from tikmix_pipeline.pipelines.remix.rounds import remix_round, require_earlier_rounds
-from tikmix_pipeline.run_context import RunContext
+from tikmix_pipeline.run import RunContext
 
 
 def check_remix(context: RunContext) -> None:

@@ -28,7 +28,7 @@ from tikmix_pipeline.pipelines.reweight.pipeline import (
     record_of_round,
 )
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
-from tikmix_pipeline.run_context import RunContext, as_current, run_context
+from tikmix_pipeline.run import RunContext, as_current, run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:

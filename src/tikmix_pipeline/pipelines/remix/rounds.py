@@ -8,14 +8,14 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, read_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.remix.nodes import relevant_to_checkpoint
 from tikmix_pipeline.pipelines.stages import artifact_path
-from tikmix_pipeline.run_context import RunContext
+from tikmix_pipeline.run import RunContext
+from tikmix_pipeline.store.provenance import Recipe, artifact_status, read_recipe
 
 _ADOPTED = "adopt_checkpoint"
 

@@ -9,7 +9,7 @@ from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.reweight.exports import export_mixtures, state_gains, state_no_gains
 from tikmix_pipeline.pipelines.reweight.nodes import keep_mixture, record_decision
 from tikmix_pipeline.pipelines.stages import stage_round
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:

@@ -33,7 +33,7 @@ from tikmix_pipeline.pipelines.sweep.responses import (
     sample_influence,
     train_candidates,
 )
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:

@@ -20,7 +20,7 @@ from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.pipelines.tikmix.nodes import draw_run, summarise
 from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate_fully
 from tikmix_pipeline.pipelines.train_chunk.pipeline import training_of_round
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
 
 
 def create_pipeline(**_: Any) -> Pipeline:

@@ -26,7 +26,7 @@ from tikmix_pipeline.pipelines.validate.nodes import (
     predict_effects,
     train_branches,
 )
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
 
 _FITS: dict[Curvature, Any] = {"diagonal": fit_diagonal, "kfac": fit_kfac, "ekfac": fit_ekfac}
 

@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.hooks import TrackingHooks
-from tikmix_pipeline.run_context import RunContext, check_parameters
-from tikmix_pipeline.tracking.store import StoreClient, StoreError
-from tikmix_pipeline.tracking.tracker import Tracker
+from tikmix_pipeline.run import RunContext, check_parameters
+from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
+from tikmix_pipeline.session.tracking.tracker import Tracker
+from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 
 BUCKET = "mlflow-artifacts"
 SOURCES = {"sources": [{"kind": "files", "path": "none.jsonl"}]}

@@ -5,9 +5,9 @@ import pytest
 import torch
 import yaml
 
-from tikmix_pipeline.config import TikmixConfigLoader
 from tikmix_pipeline.lm.model import build_model, parameter_count
 from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.session.config import TikmixConfigLoader
 
 
 def loader(folder: Path, own: dict[str, Any] | None, **runtime_params: Any) -> TikmixConfigLoader:
@@ -71,7 +71,7 @@ def test_an_own_domain_set_to_null_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("environment", ["base", "smoke", "extended", "gpu", "cluster"])
 def test_every_environment_of_the_project_is_valid_and_has_a_model_of_the_size_it_names(environment: str) -> None:
     loader = TikmixConfigLoader(
-        str(Path(__file__).parents[1] / "conf"),
+        str(Path(__file__).parents[2] / "conf"),
         env=environment,
         base_env="base",
         default_run_env="local",

@@ -6,7 +6,7 @@ import pytest
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.run_context import (
+from tikmix_pipeline.run import (
     RunContext,
     as_current,
     beside,

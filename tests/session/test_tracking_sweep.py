@@ -12,9 +12,9 @@ from sklearn.linear_model import LinearRegression
 
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
 from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS, SurrogateKind
-from tikmix_pipeline.run_context import RunContext, check_parameters
-from tikmix_pipeline.tracking.sweep import best_candidates, candidates_table, write_model
-from tikmix_pipeline.tracking.tracker import Tracker
+from tikmix_pipeline.run import RunContext, check_parameters
+from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
+from tikmix_pipeline.session.tracking.tracker import Tracker
 
 DOMAINS = ["code", "prose (old)", "verse"]
 TARGETS = ["quiz", "heldout/code"]

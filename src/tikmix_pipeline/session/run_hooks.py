@@ -16,7 +16,6 @@ from kedro.pipeline import Pipeline
 from tikmix_pipeline.baselines.proxy import proxy_model
 from tikmix_pipeline.datasets import ResumePointDataset, RoundRowsDataset, WorkFolderDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
-from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.engine import require_installed
 from tikmix_pipeline.lm.presets import find_preset
@@ -33,7 +32,8 @@ from tikmix_pipeline.pipelines.stages import (
     recipes_of_remix,
     recipes_of_tables,
 )
-from tikmix_pipeline.run_context import RunContext, load_run_context, run_context, set_run_context
+from tikmix_pipeline.run import RunContext, load_run_context, run_context, set_run_context
+from tikmix_pipeline.store.provenance import Recipe, own_changes, read_recipe
 
 _LOG = logging.getLogger(__name__)
 

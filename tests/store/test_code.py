@@ -4,7 +4,6 @@ from pathlib import Path
 
 from tikmix_pipeline.corpus import readers as reader_files
 from tikmix_pipeline.pipelines import branches, measuring
-from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.compare import nodes as compare
 from tikmix_pipeline.pipelines.corpus import nodes as corpus
 from tikmix_pipeline.pipelines.influence import nodes as influence
@@ -13,6 +12,7 @@ from tikmix_pipeline.pipelines.sweep.nodes import fit_surrogate
 from tikmix_pipeline.pipelines.sweep.responses import sample_influence, train_candidates
 from tikmix_pipeline.pipelines.train_chunk import nodes as train_chunk
 from tikmix_pipeline.pipelines.validate import nodes as validate
+from tikmix_pipeline.store.code import code_of
 
 
 def test_training_depends_on_trainer_stream_and_what_these_import() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.mixture.sweep.persist import TRUSTED_TYPES
-from tikmix_pipeline.tracking.metrics import Metrics, in_a_metric
+from tikmix_pipeline.session.tracking.metrics import Metrics, in_a_metric
 
 if TYPE_CHECKING:
     import pandas as pd

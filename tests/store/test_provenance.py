@@ -1,7 +1,7 @@
 import shutil
 from pathlib import Path
 
-from tikmix_pipeline.datasets.recipes import Recipe, artifact_status, forget_recipe, recipe_path, write_recipe
+from tikmix_pipeline.store.provenance import Recipe, artifact_status, forget_recipe, recipe_path, write_recipe
 
 
 def recipe(step: str = "train", code: str = "abc", rate: float = 0.1, start: str = "f0") -> Recipe:

@@ -17,12 +17,12 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from tikmix_pipeline.run_context import run_context
+from tikmix_pipeline.run import run_context
+from tikmix_pipeline.session.tracking.metrics import Metrics
+from tikmix_pipeline.session.tracking.names import is_logged, split_name
+from tikmix_pipeline.session.tracking.store import StoreError
+from tikmix_pipeline.session.tracking.tracker import Tracker
 from tikmix_pipeline.summary import comparison_text, remix_text, summary_table, sweep_table, validation_table
-from tikmix_pipeline.tracking.metrics import Metrics
-from tikmix_pipeline.tracking.names import is_logged, split_name
-from tikmix_pipeline.tracking.store import StoreError
-from tikmix_pipeline.tracking.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.datasets.recipes import flatten
-from tikmix_pipeline.run_context import RunContext
+from tikmix_pipeline.run import RunContext
+from tikmix_pipeline.store.provenance import flatten
 
 
 def run_tags(context: RunContext, run_params: Mapping[str, Any]) -> dict[str, str]:

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.datasets.recipes import flatten
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.run_context import RunContext
-from tikmix_pipeline.tracking.metrics import METRICS, Metrics
-from tikmix_pipeline.tracking.names import COMPARISONS, DOCUMENTS, FILES, SWEEP_PARTS, TABLES, split_name
-from tikmix_pipeline.tracking.store import StoreClient, StoreError
-from tikmix_pipeline.tracking.sweep import best_candidates, candidates_table, write_model
-from tikmix_pipeline.tracking.tags import run_tags
+from tikmix_pipeline.run import RunContext
+from tikmix_pipeline.session.tracking.metrics import METRICS, Metrics
+from tikmix_pipeline.session.tracking.names import COMPARISONS, DOCUMENTS, FILES, SWEEP_PARTS, TABLES, split_name
+from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
+from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
+from tikmix_pipeline.session.tracking.tags import run_tags
+from tikmix_pipeline.store.provenance import flatten
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
