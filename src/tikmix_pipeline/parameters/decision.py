@@ -15,9 +15,6 @@ BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax",
 
 _TASKS_OF_PAPER = 9
 
-OF_BOUNDS = {"min_weight", "max_weight", "bounds", "groups", "pinned", "max_epochs", "max_change"}
-"""Parameters of `optimize` that bound the weights."""
-
 
 class DomainBounds(ParameterGroup):
     """Bounds on one domain's weight."""
@@ -150,7 +147,11 @@ class PriorParameters(ParameterGroup):
     """Mixture 0: by the domains' token counts, equal, or given weights."""
 
 
-class TikmixParameters(StrategyParameters, AveragingParameters, PriorParameters):
+class TablesStrategyParameters(AveragingParameters, PriorParameters):
+    """What a decision over a user's tables depends on."""
+
+
+class TikmixParameters(StrategyParameters, TablesStrategyParameters):
     """The loop of rounds."""
 
     rounds: PositiveInt = 3
