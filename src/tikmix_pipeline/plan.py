@@ -53,23 +53,26 @@ def _is_done(run: Run, name: str, record: ProvenanceRecord) -> bool:
 @lru_cache(maxsize=1)
 def records_of_rounds(run: Run) -> Records:
     """Return the record of every artifact of the loop, its validation and its sweep under the current parameters."""
-    records = _records_with(run, loop_of(run), run.parameters.tikmix.rounds)
+    records = expected_records(rounds_of(run))
     if run.rounds > run.parameters.tikmix.rounds:
         # a stage beyond the loop; the loop's own records stay as they are
-        records = _records_with(run, unrolled(run, run.rounds), run.rounds) | records
+        records = expected_records(_with_single_stages(run, unrolled(run, run.rounds), run.rounds)) | records
     return records
 
 
-def _records_with(run: Run, loop: Pipeline, rounds: int) -> dict[str, ProvenanceRecord]:
-    """Return the records of a loop and of all that a stage may do beside it."""
+def rounds_of(run: Run) -> Pipeline:
+    """Return the loop, and every stage that may be run beside it."""
+    return _with_single_stages(run, loop_of(run), run.parameters.tikmix.rounds)
+
+
+def _with_single_stages(run: Run, loop: Pipeline, rounds: int) -> Pipeline:
     stages = [validation_of_round, influence_of_round, decision_of_round, exports_of_round]
     if run.parameters.sweep.response != "table":
         stages.append(sweep_of_round)
     # what the strategy needs of these is in the loop already
     within = {node.name for node in loop.nodes}
     beside = [node for number in range(rounds) for stage in stages for node in stage(run, number).nodes]
-    apart = [node for node in beside if node.name not in within]
-    return expected_records(Pipeline([*loop.nodes, *apart]))
+    return Pipeline([*loop.nodes, *(node for node in beside if node.name not in within)])
 
 
 def records_of_tables(run: Run) -> Records:

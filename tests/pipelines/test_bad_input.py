@@ -183,7 +183,7 @@ def test_killed_run_goes_on_inside_its_chunk_to_the_same_bits(project: Path) -> 
     models = project / "data" / "06_models" / "killed"
     running = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not (models / "round_1.resume.recipe.json").exists():
+    while not (models / "round_1.resume.key.json").exists():
         assert running.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
