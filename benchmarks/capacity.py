@@ -10,7 +10,7 @@ The benchmark does not begin above a load of `--load`. Where the machine is neve
 seconds of the processor, which other programs disturb less.
 
 Figures: predicted over measured seconds, the worst of the sizes (`factors_worst`, ...: farthest from 1); the constants
-over all sizes, for `capacity/devices.py` (`peak_gflops`, `utilisation`, `float32_utilisation`, `eigen_gflops`,
+over all sizes, for `tools/capacity/devices.py` (`peak_gflops`, `utilisation`, `float32_utilisation`, `eigen_gflops`,
 `memory_gigabytes`, `write_gigabytes`, `read_gigabytes`).
 """
 
@@ -30,11 +30,9 @@ import torch
 from safetensors.torch import save_file
 
 from common import machine, print_figures, print_table
-from tikmix_pipeline.capacity.configs import shape_of
-from tikmix_pipeline.capacity.devices import DEVICES, Device
-from tikmix_pipeline.capacity.plan import Cluster, influence_stages
-from tikmix_pipeline.capacity.shape import DecoderShape
-from tikmix_pipeline.capacity.workload import Workload
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where `tools` lies
+
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import build_curvature
@@ -44,6 +42,11 @@ from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.model import build_model
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
+from tools.capacity.configs import shape_of
+from tools.capacity.devices import DEVICES, Device
+from tools.capacity.plan import Cluster, influence_stages
+from tools.capacity.shape import DecoderShape
+from tools.capacity.workload import Workload
 
 SIZES = ("llama-1m", "llama-3m", "llama-10m")
 VOCABULARY = 4096

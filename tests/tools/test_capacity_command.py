@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tikmix_pipeline.capacity.__main__ import command
-from tikmix_pipeline.capacity.table import in_words
+from tools.capacity.__main__ import command
+from tools.capacity.table import in_words
 
 
 def typed(*arguments: str) -> Result:
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_marked_and_mended() -> None:
 
 
 def test_plan_needs_no_tensors() -> None:
-    code = "import sys, tikmix_pipeline.capacity.__main__; assert not {'torch', 'transformers'} & sys.modules.keys()"
+    code = "import sys, tools.capacity.__main__; assert not {'torch', 'transformers'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from tikmix_pipeline.capacity.devices import Device
-from tikmix_pipeline.capacity.plan import Cluster, Stage
-from tikmix_pipeline.capacity.shape import DecoderShape
 from tikmix_pipeline.columns import aligned
+from tools.capacity.devices import Device
+from tools.capacity.plan import Cluster, Stage
+from tools.capacity.shape import DecoderShape
 
 _HEADER = ("", "FLOPs", "GB per device", "GB on disk", "time", "dollars")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.capacity.shape import DecoderShape
 from tikmix_pipeline.errors import TikmixError
+from tools.capacity.shape import DecoderShape
 
 Values = Mapping[str, Any]
 

@@ -1,8 +1,8 @@
 """Print what influence and a sweep by lookahead would take on given devices.
 
-python -m tikmix_pipeline.capacity --preset 7B --domains 26 --tasks 9 --devices 64
-python -m tikmix_pipeline.capacity --parameters 3e9 --device a100 --devices 8 --dollars 1.5
-python -m tikmix_pipeline.capacity --config path/to/checkpoint --curvature identity --branches 0
+python -m tools.capacity --preset 7B --domains 26 --tasks 9 --devices 64
+python -m tools.capacity --parameters 3e9 --device a100 --devices 8 --dollars 1.5
+python -m tools.capacity --config path/to/checkpoint --curvature identity --branches 0
 """
 
 from dataclasses import fields, replace
@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from tikmix_pipeline.capacity.configs import read_shape
-from tikmix_pipeline.capacity.devices import DEVICES, Device
-from tikmix_pipeline.capacity.plan import Cluster, influence_stages, least_devices, sweep_stages
-from tikmix_pipeline.capacity.shape import SHAPES, DecoderShape, shape_with_parameters
-from tikmix_pipeline.capacity.table import describe_shape, plan_table
-from tikmix_pipeline.capacity.workload import Workload
 from tikmix_pipeline.errors import TikmixError
+from tools.capacity.configs import read_shape
+from tools.capacity.devices import DEVICES, Device
+from tools.capacity.plan import Cluster, influence_stages, least_devices, sweep_stages
+from tools.capacity.shape import SHAPES, DecoderShape, shape_with_parameters
+from tools.capacity.table import describe_shape, plan_table
+from tools.capacity.workload import Workload
 
 _OF_SHAPE = ("layers", "width", "feed_forward", "heads", "key_value_heads", "vocabulary", "tied")
 _OF_DEVICE = tuple(field.name for field in fields(Device) if field.name != "number")
@@ -106,7 +106,7 @@ def _print_plan(**given: Any) -> None:
 
 
 command = click.Command(
-    "python -m tikmix_pipeline.capacity",
+    "python -m tools.capacity",
     callback=_print_plan,
     params=_options(),
     help=__doc__.replace("\n\n", "\n\n\b\n"),

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from tikmix_pipeline.capacity import storage
-from tikmix_pipeline.capacity.devices import Device
-from tikmix_pipeline.capacity.operations import (
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tools.capacity import storage
+from tools.capacity.devices import Device
+from tools.capacity.operations import (
     decomposed_sizes,
     decomposition_flops,
     dot_flops,
@@ -26,11 +28,9 @@ from tikmix_pipeline.capacity.operations import (
     precondition_flops,
     training_flops,
 )
-from tikmix_pipeline.capacity.shape import DecoderShape
-from tikmix_pipeline.capacity.traffic import factor_traffic, forward_traffic, training_traffic
-from tikmix_pipeline.capacity.workload import Workload
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tools.capacity.shape import DecoderShape
+from tools.capacity.traffic import factor_traffic, forward_traffic, training_traffic
+from tools.capacity.workload import Workload
 
 Curvature = Literal["kfac", "identity"]
 

@@ -6,8 +6,8 @@ the way back. They are small beside the matrix products of a large model, and as
 parameters. A kernel that fuses several of them moves less.
 """
 
-from tikmix_pipeline.capacity.operations import moment_sizes
-from tikmix_pipeline.capacity.shape import DecoderShape
+from tools.capacity.operations import moment_sizes
+from tools.capacity.shape import DecoderShape
 
 _WIDTHS, _INNER = 38, 5
 """Of a block, forward."""

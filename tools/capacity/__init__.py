@@ -2,5 +2,5 @@
 
 Plain formulas of a decoder's shape (`shape`), of what is asked of it (`workload`) and of the devices (`devices`). The
 operations (`operations`) are those that `lm.cost` counts in a run, so that a plan and a run can be held against each
-other. `python -m tikmix_pipeline.capacity` prints the table.
+other. `python -m tools.capacity` prints the table.
 """

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from tikmix_pipeline.capacity.devices import DEVICES, Device
-from tikmix_pipeline.capacity.operations import decomposed_sizes, decomposition_flops
-from tikmix_pipeline.capacity.plan import Cluster, Stage, influence_stages, least_devices, sweep_stages
-from tikmix_pipeline.capacity.shape import SHAPES, shape_with_parameters
-from tikmix_pipeline.capacity.storage import factor_disk, gradient_disk
-from tikmix_pipeline.capacity.workload import Workload
 from tikmix_pipeline.errors import TikmixError
+from tools.capacity.devices import DEVICES, Device
+from tools.capacity.operations import decomposed_sizes, decomposition_flops
+from tools.capacity.plan import Cluster, Stage, influence_stages, least_devices, sweep_stages
+from tools.capacity.shape import SHAPES, shape_with_parameters
+from tools.capacity.storage import factor_disk, gradient_disk
+from tools.capacity.workload import Workload
 
 SMALL = SHAPES["1B"]
 H100 = DEVICES["h100"]

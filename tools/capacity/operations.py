@@ -16,7 +16,7 @@ per table of V rows; a product of two gradients 2 per parameter.
 
 from collections.abc import Iterator
 
-from tikmix_pipeline.capacity.shape import DecoderShape
+from tools.capacity.shape import DecoderShape
 
 _EIGENDECOMPOSITION = 9
 

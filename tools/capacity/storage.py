@@ -4,10 +4,10 @@ Weights, gradients, moments and the optimiser's state are in float32 and shared 
 weights are gathered at a time. What every device has for itself are the activations of its batch.
 """
 
-from tikmix_pipeline.capacity.devices import Device
-from tikmix_pipeline.capacity.operations import decomposed_sizes, moment_sizes
-from tikmix_pipeline.capacity.shape import DecoderShape
-from tikmix_pipeline.capacity.workload import Workload
+from tools.capacity.devices import Device
+from tools.capacity.operations import decomposed_sizes, moment_sizes
+from tools.capacity.shape import DecoderShape
+from tools.capacity.workload import Workload
 
 _FLOAT32, _FLOAT64 = 4, 8
 _ADAMW_COPIES = 4

@@ -8,16 +8,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedModel
 
-from tikmix_pipeline.capacity.configs import shape_of
-from tikmix_pipeline.capacity.operations import (
-    dot_flops,
-    eigendecomposition_flops,
-    factor_pass_flops,
-    forward_flops,
-    moment_flops,
-    precondition_flops,
-    training_flops,
-)
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import build_curvature
@@ -27,6 +17,16 @@ from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
+from tools.capacity.configs import shape_of
+from tools.capacity.operations import (
+    dot_flops,
+    eigendecomposition_flops,
+    factor_pass_flops,
+    forward_flops,
+    moment_flops,
+    precondition_flops,
+    training_flops,
+)
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
