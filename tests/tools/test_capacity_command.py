@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tools.capacity.__main__ import command
-from tools.capacity.table import in_words
+from tools.capacity.__main__ import command, in_words
 
 
 def typed(*arguments: str) -> Result:
     return CliRunner().invoke(command, list(arguments))
 
 
-def test_table_has_every_stage_and_both_totals() -> None:
+def test_table_has_every_phase_and_both_totals() -> None:
     found = typed("--preset", "7B", "--devices", "64")
     assert found.exit_code == 0
     first, _, *rows = found.output.splitlines()
