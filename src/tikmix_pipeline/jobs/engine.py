@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs.outcome import Died
-from tikmix_pipeline.jobs.workers import each_in_a_process, usable_cores
+from tikmix_pipeline.jobs.worker_pool import Died, each_in_a_process, usable_cores
 from tikmix_pipeline.parameters.engine import EngineParameters
 
 Shared = TypeVar("Shared")
