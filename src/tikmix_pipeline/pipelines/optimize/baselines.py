@@ -64,7 +64,7 @@ def decide_by_rule(
     baselines: BaselineParameters,
 ) -> dict[str, Any]:
     """Decide by how many tokens each domain has, and by nothing else."""
-    from tikmix_pipeline.baselines.result import Baseline, inside
+    from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
     from tikmix_pipeline.baselines.unimax import unimax
     from tikmix_pipeline.mixture.prior import prior_mixture
     from tikmix_pipeline.mixture.stock import Stock
@@ -75,7 +75,7 @@ def decide_by_rule(
         found = unimax(run.supplies(), tokens=to_come, parameters=baselines.unimax, bounds=bounds)
         return _decided(tikmix.strategy, found)
     wanted = prior_mixture("uniform" if tikmix.strategy == "uniform" else "proportional", run.available)
-    weights, notes = inside(bounds, wanted)
+    weights, notes = within_bounds(bounds, wanted)
     return _decided(tikmix.strategy, Baseline(weights, notes=notes))
 
 
