@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.export.exported import Exported, Realised
 from tikmix_pipeline.export.schedule import Schedule, Stage, stage_name
-from tikmix_pipeline.export.shares import Shares, document_shares, floats, plain_decimal, text_of, token_shares
-from tikmix_pipeline.export.text import block, comment
+from tikmix_pipeline.export.syntax import block, comment
+from tikmix_pipeline.export.weights import Shares, document_shares, floats, plain_decimal, text_of, token_shares
 
 PACKED = "packed sequences of one length, so tokens"
 TOKENS = "tokens"

@@ -16,7 +16,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.shares import DECIMALS, Shares, shares_of
+from tikmix_pipeline.export.weights import DECIMALS, Shares, shares_of
 
 LARGEST_BLOCK = 65535
 _ENOUGH = 256

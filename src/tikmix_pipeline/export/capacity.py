@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.schedule import Domain, Schedule
-from tikmix_pipeline.export.shares import Shares
+from tikmix_pipeline.export.weights import Shares
 
 _SLACK = 1e-6
 """By how much, relatively, a weight at its limit may exceed it: the noise of rounding."""

@@ -6,8 +6,8 @@ Source: megatron/energon/metadataset/metadataset_v2.py.
 from tikmix_pipeline.export.about import as_stated, exported, restart_notes
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block, quoted
+from tikmix_pipeline.export.syntax import block, quoted
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 _UNIT = "samples, so tokens where every sample is a packed sequence of one length"
 

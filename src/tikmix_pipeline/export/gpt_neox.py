@@ -4,11 +4,11 @@ Source: configs/neox_arguments.md, megatron/data/data_utils.py.
 """
 
 from tikmix_pipeline.export.about import PACKED, as_stated, exported, restart_notes
-from tikmix_pipeline.export.checks import check_count, check_prefixes
 from tikmix_pipeline.export.exported import Exported
+from tikmix_pipeline.export.limits import check_count, check_prefixes
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block, flow_list, quoted
+from tikmix_pipeline.export.syntax import block, flow_list, quoted
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 MOST_DATASETS = 254
 

@@ -8,8 +8,8 @@ Zero probabilities hang or misbehave (datasets #7147), and they sum to 1.
 from tikmix_pipeline.export.about import DOCUMENTS, by_documents, exported, restart_notes
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import Shares, text_of
-from tikmix_pipeline.export.text import block, python_dicts, quoted
+from tikmix_pipeline.export.syntax import block, python_dicts, quoted
+from tikmix_pipeline.export.weights import Shares, text_of
 
 _BODY = """
 def train_dataset(open_dataset, seed=42):

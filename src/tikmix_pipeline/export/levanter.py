@@ -10,8 +10,8 @@ from tikmix_pipeline.export.about import PACKED, exported
 from tikmix_pipeline.export.blocks import BlockGrid, block_counts, block_grid, levanter_counts, weights_for
 from tikmix_pipeline.export.exported import Exported, Realised
 from tikmix_pipeline.export.schedule import Schedule, stage_name
-from tikmix_pipeline.export.shares import Shares, floats, shares_of, text_of
-from tikmix_pipeline.export.text import block, flow_list, quoted
+from tikmix_pipeline.export.syntax import block, flow_list, quoted
+from tikmix_pipeline.export.weights import Shares, floats, shares_of, text_of
 
 _SWITCH = (
     "stop the run, and resume it with this file, by the step where the new stage starts: train_weights names all "

@@ -6,8 +6,8 @@ litgpt has no field for weights in its configuration: they belong into a data mo
 from tikmix_pipeline.export.about import PACKED, as_stated, exported, restart_notes
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block, quoted
+from tikmix_pipeline.export.syntax import block, quoted
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 _BODY = """
 def train_dataset(open_dataset, seed=42):

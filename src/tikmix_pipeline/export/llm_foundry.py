@@ -9,8 +9,8 @@ Source: llmfoundry/data/text_data.py, callbacks/curriculum_learning_callback.py;
 from tikmix_pipeline.export.about import PACKED, as_stated, exported, restart_notes
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule, Stage
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block, quoted
+from tikmix_pipeline.export.syntax import block, quoted
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 
 def write_llm_foundry(schedule: Schedule) -> Exported:

@@ -7,11 +7,11 @@ Source: megatron/core/datasets/utils.py (`get_blend_from_list`), training/utils/
 import json
 
 from tikmix_pipeline.export.about import PACKED, as_stated, exported, restart_notes
-from tikmix_pipeline.export.checks import check_count, check_no_blanks, check_prefixes
 from tikmix_pipeline.export.exported import Exported
+from tikmix_pipeline.export.limits import check_count, check_no_blanks, check_prefixes
 from tikmix_pipeline.export.schedule import Schedule, Stage
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block
+from tikmix_pipeline.export.syntax import block
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 MOST_DATASETS = 32766
 

@@ -8,8 +8,8 @@ Source: src/nanotron/config/config.py, run_train.py, data/nanoset.py.
 from tikmix_pipeline.export.about import PACKED, as_stated, exported
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule, Stage
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block, flow_list, quoted
+from tikmix_pipeline.export.syntax import block, flow_list, quoted
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 
 def write_nanotron(schedule: Schedule) -> Exported:

@@ -9,8 +9,8 @@ from tikmix_pipeline.export.about import PACKED, as_stated, exported, restart_no
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.megatron import blend
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import shares_of
-from tikmix_pipeline.export.text import block, flow_list, quoted
+from tikmix_pipeline.export.syntax import block, flow_list, quoted
+from tikmix_pipeline.export.weights import shares_of
 
 _NOTES = (
     "nemo.py is for PreTrainingDataModule(paths=PATHS), nemo.json the same argument as a dict, nemo.yaml for NeMo 1.",

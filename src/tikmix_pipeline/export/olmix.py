@@ -12,8 +12,8 @@ from tikmix_pipeline.export.about import TOKENS, as_stated, exported, restart_no
 from tikmix_pipeline.export.capacity import capacity_notes, repetition_ratios
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block, quoted
+from tikmix_pipeline.export.syntax import block, quoted
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 _NO_DOMAINS = ("run", "run_id", "name", "index")
 """Columns that Olmix takes for something else than a domain."""

@@ -9,8 +9,8 @@ from tikmix_pipeline.export.about import TOKENS, as_stated, exported, restart_no
 from tikmix_pipeline.export.capacity import capacity_notes, repetition_ratios
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import shares_of, text_of
-from tikmix_pipeline.export.text import block, flow_list, quoted
+from tikmix_pipeline.export.syntax import block, flow_list, quoted
+from tikmix_pipeline.export.weights import shares_of, text_of
 
 _SWITCH = (
     "start a new run that loads the checkpoint with load_trainer_state=False and load_optim_state=True and reads this "

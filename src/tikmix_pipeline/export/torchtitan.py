@@ -8,8 +8,8 @@ Source: torchtitan/components/data (README; Grain-based since PR #4088).
 from tikmix_pipeline.export.about import DOCUMENTS, PACKED, as_stated, by_documents, exported, restart_notes
 from tikmix_pipeline.export.exported import Exported, Realised
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import Shares, shares_of
-from tikmix_pipeline.export.text import block, python_dicts
+from tikmix_pipeline.export.syntax import block, python_dicts
+from tikmix_pipeline.export.weights import Shares, shares_of
 
 _SWITCH = (
     "none by resuming, which needs the configuration unchanged: start a new run from the checkpoint's weights and "

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.schedule import Domain
-from tikmix_pipeline.export.shares import document_shares, plain_decimal, shares_of, text_of, token_shares
+from tikmix_pipeline.export.weights import document_shares, plain_decimal, shares_of, text_of, token_shares
 
 weights = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0, 1), min_size=1, max_size=30).filter(
     lambda weights: sum(weights.values()) > 1e-3

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.shares import Shares, text_of
+from tikmix_pipeline.export.weights import Shares, text_of
 
 
 def quoted(text: str) -> str:
