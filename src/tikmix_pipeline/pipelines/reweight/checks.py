@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.registry import check_trainer, write
-from tikmix_pipeline.export.schedule import Domain, Schedule, Stage
+from tikmix_pipeline.export.schedule import Domain, Phase, Schedule
 from tikmix_pipeline.mixture.prior import prior_mixture
 from tikmix_pipeline.mixture.simplex import nearest_name
 from tikmix_pipeline.parameters import RunParameters
@@ -36,7 +36,7 @@ def check_exports(parameters: RunParameters, chunk_tokens: int, known: Collectio
         )
     try:
         schedule = Schedule(
-            stages=[Stage(0, 0, prior_mixture("uniform", dict.fromkeys(domains, 1)))],
+            phases=[Phase(0, 0, prior_mixture("uniform", dict.fromkeys(domains, 1)))],
             domains=[Domain(name, reweight.paths.get(name, name), None, 1.0) for name in domains],
             batch_tokens=batch,
             context=reweight.context or parameters.train.context,

@@ -94,7 +94,7 @@ def export_mixtures(
     decided, stock = history[-1], Stock.from_dict(history[-2])
     batch = reweight.batch_tokens or train.tokens_per_step
     schedule = Schedule(
-        stages=_stages(history, batch),
+        phases=_phases(history, batch),
         domains=[_domain(name, corpus, stock, reweight, optimize) for name in _ever(history)],
         batch_tokens=batch,
         context=reweight.context or train.context,
@@ -109,14 +109,14 @@ def export_mixtures(
     return lambda folder: _write_files(exported, folder)
 
 
-def _stages(history: tuple[Mapping[str, Any], ...], batch_tokens: int) -> list[Any]:
+def _phases(history: tuple[Mapping[str, Any], ...], batch_tokens: int) -> list[Any]:
     """Return every mixture with where it begins; one that nothing was trained under is left out."""
-    from tikmix_pipeline.export.schedule import Stage
+    from tikmix_pipeline.export.schedule import Phase
 
     mixtures, stocks = history[::2], history[1::2]
     starts = [0, *(round(sum(stock["consumed"].values())) for stock in stocks)]
     by_start = {start: mixture["weights"] for start, mixture in zip(starts, mixtures, strict=True)}
-    return [Stage(round(start / batch_tokens), start, weights) for start, weights in by_start.items()]
+    return [Phase(round(start / batch_tokens), start, weights) for start, weights in by_start.items()]
 
 
 def _ever(history: tuple[Mapping[str, Any], ...]) -> list[str]:
