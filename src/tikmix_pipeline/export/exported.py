@@ -139,7 +139,8 @@ def _about(schedule: Schedule, made: Exported) -> list[str]:
     domains = [("domain", "weight in the file", "share of tokens", "epochs at the end of the chunk")]
     for name, weight in stated.items():
         epochs = f"{schedule.epochs[name]:.4g}" if name in schedule.epochs else "not known"
-        domains.append((name, *(text_of(plain_decimal(value)) for value in (weight, per_token[name])), epochs))
+        shown = [text_of(plain_decimal(value)) for value in (weight, per_token[name])]
+        domains.append((name, shown[0], shown[1], epochs))
     gains = [("task", f"expected gain ({schedule.gain_unit})", "standard error")]
     for task, gain in sorted(schedule.expected_gain.items()):
         gains.append((task, f"{gain.value:+.4g}", "not known" if gain.stderr is None else f"{gain.stderr:.2g}"))
