@@ -81,7 +81,7 @@ def regmix(
     """
     box = bounds or unlimited_bounds(OptimizeParameters(), prior)
     prior_K = check_mixture(prior, box.domains, "the prior")
-    candidates_NK = _candidates(prior_K, box, parameters, seed)
+    proxies = _proxies(prior_K, box, parameters, seed)
     proxy = proxy_model(parameters.preset, model, "baselines.regmix.preset")
     save_initial(proxy, shards, folder / "initial", context=train.context, seed=seed)
     steps = parameters.steps(train)
@@ -94,10 +94,6 @@ def regmix(
         schedule=proxy_schedule(steps),
         seed=seed,
     )
-    proxies = [
-        Branch(f"proxy {number}", dict(zip(box.domains, weights_K, strict=True)))
-        for number, weights_K in enumerate(candidates_NK.tolist())
-    ]
     results = run_branches(
         setting, proxies, texts, folder=folder / "proxies", key=key, workers=parameters.workers, engine=engine
     )
@@ -143,8 +139,8 @@ class _Forecast:
         return tuple(notes)
 
 
-def _candidates(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> FloatArray:
-    """Return N mixtures to try, the prior first."""
+def _proxies(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> list[Branch]:
+    """Return a branch for each of N mixtures to try, the prior first."""
     try:
         design = dirichlet(
             prior_K,
@@ -159,7 +155,10 @@ def _candidates(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameter
         # the sweep's design speaks of its own parameters, which have the same names here but for the number
         told = str(error).replace("sweep.candidates", "baselines.regmix.proxies").replace("sweep.", "baselines.regmix.")
         raise TikmixError(f"RegMix's proxies: {told}") from error
-    return design.weights_NK
+    return [
+        Branch(f"proxy {number}", dict(zip(bounds.domains, weights_K, strict=True)))
+        for number, weights_K in enumerate(design.weights_NK.tolist())
+    ]
 
 
 def _responses(results: Sequence[BranchResult], domains: Sequence[str], texts: Sequence[str]) -> Responses:

@@ -38,8 +38,31 @@ class Realised:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a writer returns.
+
+    Attributes:
+        files: text by file name, as the trainer reads it; names begin with the trainer's.
+        unit: what the weights in the files count.
+        switch: how to change over to the last phase in mid-run, in one line.
+        notes: what a user of this trainer should know, in sentences.
+        realised: the last phase as the trainer will follow it; by default as written, in shares of tokens.
+        restarts: the trainer starts every domain over at a change of mixture, so that text may be read again.
+        unless: what a user can do to keep domains from starting over, as a clause.
+    """
+
+    files: Mapping[str, str]
+    unit: str
+    switch: str
+    notes: Sequence[str] = ()
+    realised: Realised | None = None
+    restarts: bool = True
+    unless: str = ""
+
+
+@dataclass(frozen=True)
 class Exported:
-    """The files of one trainer.
+    """The files of one trainer, each with what there is to know about it.
 
     Attributes:
         trainer: its name in `TRAINERS`.
@@ -58,43 +81,23 @@ class Exported:
     switch: str
 
 
-def exported(
-    schedule: Schedule,
-    trainer: str,
-    bodies: Mapping[str, str],
-    *,
-    unit: str,
-    switch: str,
-    notes: Sequence[str] = (),
-    realised: Realised | None = None,
-    restarts: bool = True,
-    unless: str = "",
-) -> Exported:
-    """Return a trainer's files, each with what there is to know about it.
-
-    Args:
-        schedule: what was exported.
-        trainer: its name, with which the file names begin.
-        bodies: the files as the trainer reads them, by name.
-        unit: what the weights in the files count.
-        switch: how to change over to the last phase in mid-run, in one line.
-        notes: what a user of this trainer should know, in sentences.
-        realised: the last phase as the trainer will follow it; by default as written, in shares of tokens.
-        restarts: the trainer starts every domain over at a change of mixture, so that text may be read again.
-        unless: what a user can do to keep domains from starting over, as a clause.
-    """
-    last = schedule.last
+def exported(trainer: str, schedule: Schedule, written: Written) -> Exported:
+    """Return what was written for a trainer, with notes on the schedule and a text about itself at each file's head."""
+    last, realised, files = schedule.last, written.realised, written.files
     if realised is None:
         stated = floats(shares_of(last.weights))
         realised = Realised(last.start_step, last.start_tokens, stated, stated)
-    again = _restart_notes(schedule, realised, unless) if restarts else ()
-    made = Exported(trainer, bodies, realised, unit, (*notes, *again, *_notes_on(schedule, realised)), switch)
+    again = _restart_notes(schedule, realised, written.unless) if written.restarts else ()
+    notes = (*written.notes, *again, *_notes_on(schedule, realised))
+    made = Exported(trainer, files, realised, written.unit, notes, written.switch)
     about = _about(schedule, made)
-    files = {name: comment(about) + "\n" + body if name.endswith(_COMMENTED) else body for name, body in bodies.items()}
-    if not all(name.endswith(_COMMENTED) for name in bodies):
-        names = ", ".join(f"`{name}`" for name in bodies)
-        files[f"{trainer}.about.md"] = block([f"# {trainer}: {names}", "", *(f"    {line}".rstrip() for line in about)])
-    return replace(made, files=files)
+    headed = {name: comment(about) + "\n" + text if name.endswith(_COMMENTED) else text for name, text in files.items()}
+    if not all(name.endswith(_COMMENTED) for name in files):
+        names = ", ".join(f"`{name}`" for name in files)
+        headed[f"{trainer}.about.md"] = block(
+            [f"# {trainer}: {names}", "", *(f"    {line}".rstrip() for line in about)]
+        )
+    return replace(made, files=headed)
 
 
 def _restart_notes(schedule: Schedule, realised: Realised, unless: str) -> tuple[str, ...]:

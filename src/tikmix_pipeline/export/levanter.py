@@ -19,7 +19,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.exported import PACKED, Exported, Realised, exported
+from tikmix_pipeline.export.exported import PACKED, Realised, Written
 from tikmix_pipeline.export.schedule import Schedule, phase_name
 from tikmix_pipeline.export.syntax import Inline, Quoted, yaml_text
 from tikmix_pipeline.export.weights import DECIMALS, Shares, floats, shares_of
@@ -44,7 +44,7 @@ class BlockGrid:
     block_before: int | None = None
 
 
-def write_levanter(schedule: Schedule) -> Exported:
+def write_levanter(schedule: Schedule) -> Written:
     """Return all phases as `levanter.yaml`.
 
     Raises:
@@ -61,9 +61,7 @@ def write_levanter(schedule: Schedule) -> Exported:
         floats(written[-1]),
         {name: count / grid.block for name, count in counts.items()},
     )
-    return exported(
-        schedule,
-        "levanter",
+    return Written(
         {"levanter.yaml": _yaml(schedule, grid, written)},
         unit=PACKED,
         switch=(

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.exported import PACKED, Exported, exported
+from tikmix_pipeline.export.exported import PACKED, Written
 from tikmix_pipeline.export.schedule import Phase, Schedule
 from tikmix_pipeline.export.syntax import Inline, Quoted, block, json_text, quoted, yaml_text
 from tikmix_pipeline.export.weights import shares_of, text_of
@@ -24,7 +24,7 @@ MOST_DATASETS = 32766
 MOST_OF_GPT_NEOX = 254
 
 
-def write_megatron(schedule: Schedule) -> Exported:
+def write_megatron(schedule: Schedule) -> Written:
     """Return the last phase's blend as `megatron.txt` and `megatron.json`, and each phase's as a list of its own.
 
     Raises:
@@ -49,10 +49,10 @@ def write_megatron(schedule: Schedule) -> Exported:
         f"With phases give --train-samples {samples} instead of --train-iters, since the bound of the last phase is "
         "read from it, and keep the global batch size.",
     )
-    return exported(schedule, "megatron", files, unit=PACKED, switch=switch, notes=notes)
+    return Written(files, unit=PACKED, switch=switch, notes=notes)
 
 
-def write_nemo(schedule: Schedule) -> Exported:
+def write_nemo(schedule: Schedule) -> Written:
     """Return the last phase as `nemo.py`, `nemo.json` and `nemo.yaml`.
 
     Raises:
@@ -63,9 +63,7 @@ def write_nemo(schedule: Schedule) -> Exported:
     # the key of the held-out split is not `valid`, as in Megatron-LM
     by_split = dict.fromkeys(("train", "validation", "test"), _tokens(blend))
     rows = (f"    {quoted(text_of(share))}, {quoted(path)}," for share, path in blend)
-    return exported(
-        schedule,
-        "nemo",
+    return Written(
         {
             "nemo.py": block(["PATHS = [", *rows, "]"]),
             "nemo.json": json_text(by_split),
@@ -83,7 +81,7 @@ def write_nemo(schedule: Schedule) -> Exported:
     )
 
 
-def write_gpt_neox(schedule: Schedule) -> Exported:
+def write_gpt_neox(schedule: Schedule) -> Written:
     """Return the last phase as `gpt_neox.yml`, to be given beside the model's configuration.
 
     Raises:
@@ -98,9 +96,7 @@ def write_gpt_neox(schedule: Schedule) -> Exported:
     for split in ("train", "valid", "test"):
         lines += [f'  "{split}-data-paths": [{paths}],', f'  "{split}-data-weights": [{weights}],']
     lines += ['  "weight_by_num_documents": false,', "}"]
-    return exported(
-        schedule,
-        "gpt_neox",
+    return Written(
         {"gpt_neox.yml": block(lines)},
         unit=PACKED,
         switch="none in mid-run: start a new run from the checkpoint, with this file in place of the last one.",
@@ -113,16 +109,14 @@ def write_gpt_neox(schedule: Schedule) -> Exported:
     )
 
 
-def write_energon(schedule: Schedule) -> Exported:
+def write_energon(schedule: Schedule) -> Written:
     """Return the last phase as `energon.yaml`, with a blend for the split `train`."""
     blend = [
         Inline(weight=share, path=Quoted(schedule.domain(name).path))
         for name, share in shares_of(schedule.last.weights).items()
     ]
     kind = {"__module__": "megatron.energon", "__class__": "MetadatasetV2"}
-    return exported(
-        schedule,
-        "energon",
+    return Written(
         {"energon.yaml": yaml_text({**kind, "splits": {"train": {"blend": blend}}})},
         unit="samples, so tokens where every sample is a packed sequence of one length",
         switch="none in mid-run: save, and launch again from the checkpoint with this file.",

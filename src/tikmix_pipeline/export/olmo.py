@@ -20,7 +20,7 @@ import math
 from decimal import Decimal
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.exported import TOKENS, Exported, exported
+from tikmix_pipeline.export.exported import TOKENS, Written
 from tikmix_pipeline.export.schedule import Domain, Schedule
 from tikmix_pipeline.export.syntax import Inline, Quoted, yaml_text
 from tikmix_pipeline.export.weights import Shares, shares_of, text_of
@@ -32,7 +32,7 @@ _SLACK = 1e-6
 _DECIMALS = 6
 
 
-def write_olmo_core(schedule: Schedule) -> Exported:
+def write_olmo_core(schedule: Schedule) -> Written:
     """Return the last phase as `olmo_core.yaml`.
 
     Raises:
@@ -49,9 +49,7 @@ def write_olmo_core(schedule: Schedule) -> Exported:
         }
         for name, share in shares.items()
     ]
-    return exported(
-        schedule,
-        "olmo_core",
+    return Written(
         {"olmo_core.yaml": yaml_text({"sources": sources})},
         unit=TOKENS,
         switch=(
@@ -67,7 +65,7 @@ def write_olmo_core(schedule: Schedule) -> Exported:
     )
 
 
-def write_olmix(schedule: Schedule) -> Exported:
+def write_olmix(schedule: Schedule) -> Written:
     """Return all phases as `olmix.ratios.csv`, and the last as `olmix.yaml`.
 
     Raises:
@@ -79,9 +77,7 @@ def write_olmix(schedule: Schedule) -> Exported:
         Quoted(name): Inline(weight=share, **_if_known("repetition_factor", ratios[name]))
         for name, share in shares.items()
     }
-    return exported(
-        schedule,
-        "olmix",
+    return Written(
         {"olmix.ratios.csv": _ratios_table(schedule), "olmix.yaml": yaml_text({"mix": mix})},
         unit=TOKENS,
         switch="launch a new run with olmix.yaml from the checkpoint.",

@@ -14,13 +14,13 @@ callbacks/curriculum_learning_callback.py, streaming/base/stream.py, batching.
 
 from typing import Any
 
-from tikmix_pipeline.export.exported import PACKED, Exported, exported
+from tikmix_pipeline.export.exported import PACKED, Written
 from tikmix_pipeline.export.schedule import Phase, Schedule
 from tikmix_pipeline.export.syntax import Inline, Quoted, yaml_text
 from tikmix_pipeline.export.weights import shares_of
 
 
-def write_nanotron(schedule: Schedule) -> Exported:
+def write_nanotron(schedule: Schedule) -> Written:
     """Return all phases as `nanotron.yaml`, to go into a configuration in place of its `data_stages`."""
     stages = []
     for number, phase in enumerate(schedule.phases, start=1):
@@ -38,9 +38,7 @@ def write_nanotron(schedule: Schedule) -> Exported:
         if done
         else "launch with this file; there is no earlier mixture to switch from."
     )
-    return exported(
-        schedule,
-        "nanotron",
+    return Written(
         {"nanotron.yaml": yaml_text({"data_stages": stages}, indent_lists=False)},
         unit=PACKED,
         switch=switch,
@@ -52,7 +50,7 @@ def write_nanotron(schedule: Schedule) -> Exported:
     )
 
 
-def write_llm_foundry(schedule: Schedule) -> Exported:
+def write_llm_foundry(schedule: Schedule) -> Written:
     """Return all phases as `llm_foundry.yaml`, keys of a training configuration."""
     first, *later = schedule.phases
     ends = [*(phase.start_tokens for phase in later), schedule.end_tokens]
@@ -75,9 +73,7 @@ def write_llm_foundry(schedule: Schedule) -> Exported:
         )
     reason = "    shuffle: true  # without it streams come one after the other\n"
     text = yaml_text(config, indent_lists=False).replace("    shuffle: true\n", reason, 1)
-    return exported(
-        schedule,
-        "llm_foundry",
+    return Written(
         {"llm_foundry.yaml": text},
         unit=PACKED,
         switch=switch,

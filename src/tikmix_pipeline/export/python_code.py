@@ -12,7 +12,7 @@ Sources: datasets' `interleave_datasets`; torchtitan/components/data (README; Gr
 """
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.exported import DOCUMENTS, PACKED, Exported, Realised, exported
+from tikmix_pipeline.export.exported import DOCUMENTS, PACKED, Realised, Written
 from tikmix_pipeline.export.schedule import Schedule
 from tikmix_pipeline.export.syntax import block, quoted
 from tikmix_pipeline.export.weights import Shares, floats, shares_of, text_of
@@ -53,7 +53,7 @@ def train_dataset(open_dataset, seed=42):
 """
 
 
-def write_hf_datasets(schedule: Schedule) -> Exported:
+def write_hf_datasets(schedule: Schedule) -> Written:
     """Return the last phase as `hf_datasets.py` and, for other programs, `hf_datasets.json`.
 
     Raises:
@@ -67,9 +67,7 @@ def write_hf_datasets(schedule: Schedule) -> Exported:
     ]
     json_lines = ["{", f'  "unit": {quoted(DOCUMENTS)},', '  "datasets": [', ",\n".join(rows), "  ]", "}"]
     skips = "open_dataset skips the documents that were read"
-    return exported(
-        schedule,
-        "hf_datasets",
+    return Written(
         {
             "hf_datasets.py": _dictionaries(schedule, "PROBABILITIES", documents) + _HF_DATASETS,
             "hf_datasets.json": block(json_lines),
@@ -86,12 +84,12 @@ def write_hf_datasets(schedule: Schedule) -> Exported:
     )
 
 
-def write_torchtitan(schedule: Schedule) -> Exported:
+def write_torchtitan(schedule: Schedule) -> Written:
     """Return the last phase as `torchtitan.py`, for domains that are packed before they are mixed."""
     return _torchtitan(schedule, "torchtitan", shares_of(schedule.last.weights), PACKED, None)
 
 
-def write_torchtitan_documents(schedule: Schedule) -> Exported:
+def write_torchtitan_documents(schedule: Schedule) -> Written:
     """Return the last phase as `torchtitan_documents.py`, for documents that are mixed before they are packed.
 
     Raises:
@@ -101,11 +99,9 @@ def write_torchtitan_documents(schedule: Schedule) -> Exported:
     return _torchtitan(schedule, "torchtitan_documents", documents, DOCUMENTS, realised)
 
 
-def _torchtitan(schedule: Schedule, trainer: str, shares: Shares, unit: str, realised: Realised | None) -> Exported:
+def _torchtitan(schedule: Schedule, trainer: str, shares: Shares, unit: str, realised: Realised | None) -> Written:
     function = _TORCHTITAN.format(child="packed rows" if unit == PACKED else "documents")
-    return exported(
-        schedule,
-        trainer,
+    return Written(
         {f"{trainer}.py": _dictionaries(schedule, "WEIGHTS", shares) + function},
         unit=unit,
         switch=(
@@ -120,7 +116,7 @@ def _torchtitan(schedule: Schedule, trainer: str, shares: Shares, unit: str, rea
     )
 
 
-def write_litgpt(schedule: Schedule) -> Exported:
+def write_litgpt(schedule: Schedule) -> Written:
     """Return the last phase as `litgpt.py`."""
     shares = shares_of(schedule.last.weights)
     lines = [
@@ -131,9 +127,7 @@ def write_litgpt(schedule: Schedule) -> Exported:
         *(f"    {text_of(share)},  # {name}" for name, share in shares.items()),
         ")",
     ]
-    return exported(
-        schedule,
-        "litgpt",
+    return Written(
         {"litgpt.py": block(lines) + _LITGPT},
         unit=PACKED,
         switch="none in mid-run: save, and start again from the checkpoint with a data module that has these weights.",

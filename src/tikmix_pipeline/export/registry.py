@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.exported import Exported
+from tikmix_pipeline.export.exported import Exported, Written, exported
 from tikmix_pipeline.export.levanter import write_levanter
 from tikmix_pipeline.export.megatron import write_energon, write_gpt_neox, write_megatron, write_nemo
 from tikmix_pipeline.export.olmo import write_olmix, write_olmo_core
@@ -17,7 +17,7 @@ from tikmix_pipeline.export.python_code import (
 from tikmix_pipeline.export.schedule import Schedule
 from tikmix_pipeline.mixture.simplex import nearest_name
 
-Writer = Callable[[Schedule], Exported]
+Writer = Callable[[Schedule], Written]
 """From a schedule to the files of one trainer; raises TikmixError for what the trainer cannot take."""
 
 TRAINERS: Mapping[str, Writer] = {
@@ -64,4 +64,4 @@ def write(name: str, schedule: Schedule) -> Exported:
         TikmixError: there is no such trainer, or it cannot take the schedule.
     """
     check_trainer(name, "The export")
-    return TRAINERS[name](schedule)
+    return exported(name, schedule, TRAINERS[name](schedule))
