@@ -7,7 +7,7 @@ from lm_examples import FIRST, SECOND, train_parameters
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.lm import branch_pool
 from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, Failure, run_branches
 from tikmix_pipeline.lm.schedule import Schedule

@@ -11,7 +11,7 @@ is read more often than N times by the same factor.
 
 from collections.abc import Mapping
 
-from tikmix_pipeline.baselines.result import Baseline, inside
+from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds, Supply
 from tikmix_pipeline.parameters.baselines import UnimaxParameters
@@ -43,7 +43,7 @@ def unimax(
     budgets = _shared(caps, tokens)
     spent = sum(budgets.values())
     wanted = {domain: budget / spent for domain, budget in budgets.items()}
-    weights, notes = inside(bounds, wanted)
+    weights, notes = within_bounds(bounds, wanted)
     short = (
         f"Of the {tokens} tokens to come, baselines.unimax.epochs = {parameters.epochs:g} leaves text for {total:.0f}: "
         f"every domain will be read beyond that, {tokens / total:.3g} times as much as it allows."

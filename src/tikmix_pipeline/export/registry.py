@@ -3,23 +3,21 @@
 from collections.abc import Callable, Mapping
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.energon import write_energon
-from tikmix_pipeline.export.exported import Exported
-from tikmix_pipeline.export.gpt_neox import write_gpt_neox
-from tikmix_pipeline.export.hf_datasets import write_hf_datasets
+from tikmix_pipeline.export.exported import Exported, Written, exported
 from tikmix_pipeline.export.levanter import write_levanter
-from tikmix_pipeline.export.litgpt import write_litgpt
-from tikmix_pipeline.export.llm_foundry import write_llm_foundry
-from tikmix_pipeline.export.megatron import write_megatron
-from tikmix_pipeline.export.nanotron import write_nanotron
-from tikmix_pipeline.export.nemo import write_nemo
-from tikmix_pipeline.export.olmix import write_olmix
-from tikmix_pipeline.export.olmo_core import write_olmo_core
+from tikmix_pipeline.export.megatron import write_energon, write_gpt_neox, write_megatron, write_nemo
+from tikmix_pipeline.export.olmo import write_olmix, write_olmo_core
+from tikmix_pipeline.export.phased import write_llm_foundry, write_nanotron
+from tikmix_pipeline.export.python_code import (
+    write_hf_datasets,
+    write_litgpt,
+    write_torchtitan,
+    write_torchtitan_documents,
+)
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.torchtitan import write_torchtitan, write_torchtitan_documents
 from tikmix_pipeline.mixture.simplex import nearest_name
 
-Writer = Callable[[Schedule], Exported]
+Writer = Callable[[Schedule], Written]
 """From a schedule to the files of one trainer; raises TikmixError for what the trainer cannot take."""
 
 TRAINERS: Mapping[str, Writer] = {
@@ -66,4 +64,4 @@ def write(name: str, schedule: Schedule) -> Exported:
         TikmixError: there is no such trainer, or it cannot take the schedule.
     """
     check_trainer(name, "The export")
-    return TRAINERS[name](schedule)
+    return exported(name, schedule, TRAINERS[name](schedule))

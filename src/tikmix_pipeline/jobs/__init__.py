@@ -1,4 +1,5 @@
-"""Many jobs that need nothing of each other: in processes on this machine, or on a Ray cluster.
+"""Many jobs that need nothing of each other: in worker processes on this machine, or on a Ray cluster.
 
+Here belongs how jobs are run and nothing of what they do, so `parameters` and `errors` are all that may be imported.
 How a job is run changes none of its bits, which is why no result is told stale by a change of this room.
 """

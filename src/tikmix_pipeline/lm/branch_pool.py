@@ -27,7 +27,7 @@ from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
 from tikmix_pipeline.jobs.engine import each_job, workers_here
-from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.lm.branch import train_branch
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses

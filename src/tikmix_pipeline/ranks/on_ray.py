@@ -16,7 +16,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.engine import each_job
-from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.parameters import EngineParameters, TrainParameters
 from tikmix_pipeline.ranks.job import read_job
 from tikmix_pipeline.ranks.launch import Nodes, launch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import remove, write_text
-from tikmix_pipeline.jobs.workers import end_with_parent
+from tikmix_pipeline.jobs.worker_pool import end_with_parent
 from tikmix_pipeline.progress import no_progress_bars
 from tikmix_pipeline.ranks.job import read_job
 

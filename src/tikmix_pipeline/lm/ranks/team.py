@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs.workers import usable_cores
+from tikmix_pipeline.jobs.worker_pool import usable_cores
 from tikmix_pipeline.lm.blocks import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.lm.ranks.exchange import RankExchange

@@ -68,7 +68,7 @@ def _run(
 ) -> Iterator[tuple[Arm, ArmFailure | None]]:
     """Yield each arm as it ends, with what went wrong."""
     from tikmix_pipeline.jobs.engine import each_job
-    from tikmix_pipeline.jobs.outcome import Died
+    from tikmix_pipeline.jobs.worker_pool import Died
 
     for number, outcome in each_job(
         run_arm,

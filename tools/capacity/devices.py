@@ -15,7 +15,7 @@ class Device:
 
     Attributes:
         peak: rate of matrix products in passes through the model, operations per second.
-        float32_peak: the same in float32, which second moments, preconditioning and products are in.
+        float32_peak: the same in float32, which covariances, preconditioning and products are in.
         eigen_rate: operations per second that a large float64 eigendecomposition reaches, at 9 n³ each.
         eigen_half: size n of the one that reaches half of that.
         memory: bytes.
@@ -24,7 +24,7 @@ class Device:
         read_rate: bytes per second from there, and from checkpoints.
         network_rate: bytes per second that a device sends to others in a reduction.
         utilisation: share of `peak` that the matrix products of passes reach, communication between devices included.
-        float32_utilisation: share of `float32_peak` that moments and products reach.
+        float32_utilisation: share of `float32_peak` that covariances and products reach.
         number: bytes of a number in activations.
         dollars: per device and hour.
     """

@@ -1,23 +1,23 @@
 """Print what influence and a sweep by lookahead would take on given devices.
 
-python -m tikmix_pipeline.capacity --preset 7B --domains 26 --tasks 9 --devices 64
-python -m tikmix_pipeline.capacity --parameters 3e9 --device a100 --devices 8 --dollars 1.5
-python -m tikmix_pipeline.capacity --config path/to/checkpoint --curvature identity --branches 0
+python -m tools.capacity --preset 7B --domains 26 --tasks 9 --devices 64
+python -m tools.capacity --parameters 3e9 --device a100 --devices 8 --dollars 1.5
+python -m tools.capacity --config path/to/checkpoint --curvature identity --branches 0
 """
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tikmix_pipeline.capacity.configs import read_shape
-from tikmix_pipeline.capacity.devices import DEVICES, Device
-from tikmix_pipeline.capacity.plan import Cluster, influence_stages, least_devices, sweep_stages
-from tikmix_pipeline.capacity.shape import SHAPES, DecoderShape, shape_with_parameters
-from tikmix_pipeline.capacity.table import describe_shape, plan_table
-from tikmix_pipeline.capacity.workload import Workload
+from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.errors import TikmixError
+from tools.capacity.costs import Workload
+from tools.capacity.devices import DEVICES, Device
+from tools.capacity.plan import Cluster, Phase, influence_phases, least_devices, sweep_phases
+from tools.capacity.shape import SHAPES, DecoderShape, read_shape, shape_with_parameters
 
 _OF_SHAPE = ("layers", "width", "feed_forward", "heads", "key_value_heads", "vocabulary", "tied")
 _OF_DEVICE = tuple(field.name for field in fields(Device) if field.name != "number")
@@ -80,18 +80,18 @@ def _plan(given: dict[str, Any]) -> str:
     workload = Workload(**{field.name: given[field.name] for field in fields(Workload)})
     changes = {name: given[name] for name in _OF_DEVICE if given[name] is not None}
     cluster = Cluster(replace(DEVICES[given["device"]], **changes), given["devices"])
-    sections = {"influence": influence_stages(shape, workload, cluster, given["curvature"])}
+    sections = {"influence": influence_phases(shape, workload, cluster, given["curvature"])}
     notes = []
     try:
-        sections["sweep by lookahead"] = sweep_stages(shape, workload, cluster)
+        sections["sweep by lookahead"] = sweep_phases(shape, workload, cluster)
     except TikmixError as error:  # influence may fit all the same
         notes.append(f"No sweep by lookahead: {error}")
     lines = [
         f"{describe_shape(shape)}; {given['curvature']}, {workload.domains} domains, {workload.tasks} tasks, "
         f"{workload.branches} branches of {workload.branch_tokens} tokens; {cluster.devices} x {given['device']}",
-        plan_table({title: stages for title, stages in sections.items() if stages}, cluster),
+        plan_table({title: phases for title, phases in sections.items() if phases}, cluster),
     ]
-    if any(stage.memory > cluster.device.memory for stage in sections["influence"]):
+    if any(phase.memory > cluster.device.memory for phase in sections["influence"]):
         least = least_devices(shape, workload, cluster.device, given["curvature"])
         advice = f"takes {least} devices" if least else "fits no number of devices: lower --batch-tokens"
         notes.append(f"! more than the {cluster.device.memory / 1e9:.0f} GB of a device: influence {advice}.")
@@ -105,8 +105,61 @@ def _print_plan(**given: Any) -> None:
         raise click.ClickException(str(error)) from error
 
 
+_HEADER = ("", "FLOPs", "GB per device", "GB on disk", "time", "dollars")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def plan_table(sections: dict[str, Sequence[Phase]], cluster: Cluster) -> str:
+    """Return a table of the phases with a total for every section; what does not fit in memory is marked by `!`.
+
+    Args:
+        sections: phases by what they make together.
+        cluster: where they run.
+    """
+    rows: list[Sequence[str]] = [_HEADER]
+    for title, phases in sections.items():
+        rows += [_row(f"  {phase.name}", [phase], cluster.device) for phase in phases]
+        rows.append(_row(title, phases, cluster.device))
+    return "\n".join(line.rstrip() for line in aligned(rows))
+
+
+def describe_shape(shape: DecoderShape) -> str:
+    """Return a line about the model."""
+    return (
+        f"{shape.parameters / 1e9:.3g}B parameters: {shape.layers} layers, width {shape.width}, feed-forward "
+        f"{shape.feed_forward}, {shape.heads} heads ({shape.key_value_heads} of keys and values), vocabulary "
+        f"{shape.vocabulary}{', tied' if shape.tied else ''}"
+    )
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    for unit, name in ((_DAY, "days"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _row(name: str, phases: Sequence[Phase], device: Device) -> Sequence[str]:
+    memory = max(phase.memory for phase in phases)
+    disk = sum(phase.disk for phase in phases)
+    return (
+        name,
+        f"{sum(phase.flops for phase in phases):.2e}",
+        f"{_gigabytes(memory)}{'!' if memory > device.memory else ' '}",
+        _gigabytes(disk) if disk else "-",
+        in_words(sum(phase.seconds for phase in phases)),
+        f"{sum(phase.dollars(device) for phase in phases):,.2f}",
+    )
+
+
+def _gigabytes(size: float) -> str:
+    gigabytes = size / 1e9
+    return f"{gigabytes:,.0f}" if gigabytes >= 10 else f"{gigabytes:.2g}"
+
+
 command = click.Command(
-    "python -m tikmix_pipeline.capacity",
+    "python -m tools.capacity",
     callback=_print_plan,
     params=_options(),
     help=__doc__.replace("\n\n", "\n\n\b\n"),

@@ -2,13 +2,14 @@ import math
 from decimal import Decimal
 
 import pytest
-from export_examples import one_stage
+from export_examples import one_phase
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.export.python_code import by_documents
 from tikmix_pipeline.export.schedule import Domain
-from tikmix_pipeline.export.shares import document_shares, plain_decimal, shares_of, text_of, token_shares
+from tikmix_pipeline.export.weights import plain_decimal, shares_of, text_of
 
 weights = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0, 1), min_size=1, max_size=30).filter(
     lambda weights: sum(weights.values()) > 1e-3
@@ -38,21 +39,13 @@ def test_texts_are_as_short_as_they_can_be():
 
 def test_a_long_document_counts_for_many_short_ones():
     domains = [Domain("books", "b", None, 9000.0), Domain("chat", "c", None, 100.0)]
-    schedule = one_stage({"books": 0.9, "chat": 0.1}, domains)
-    documents = document_shares(schedule, schedule.last, "interleave_datasets")
-    assert {name: float(share) for name, share in documents.items()} == {
-        "books": 0.090909090909,
-        "chat": 0.909090909091,
-    }
-    per_token = token_shares(schedule, documents, "interleave_datasets")
-    assert per_token == pytest.approx({"books": 0.9, "chat": 0.1}, abs=1e-9)
+    documents, realised = by_documents(one_phase({"books": 0.9, "chat": 0.1}, domains), "interleave_datasets")
+    stated = {"books": 0.090909090909, "chat": 0.909090909091}
+    assert {name: float(share) for name, share in documents.items()} == realised.stated == stated
+    assert realised.per_token == pytest.approx({"books": 0.9, "chat": 0.1}, abs=1e-9)
 
 
 def test_documents_of_unknown_length_are_refused():
-    schedule = one_stage(
-        {"books": 0.9, "chat": 0.1}, [Domain("books", "b", None, 9.0), Domain("chat", "c", None, None)]
-    )
+    domains = [Domain("books", "b", None, 9.0), Domain("chat", "c", None, None)]
     with pytest.raises(TikmixError, match=r"mean_tokens_per_document of the domain 'chat' is not known"):
-        document_shares(schedule, schedule.last, "interleave_datasets")
-    with pytest.raises(TikmixError, match=r"mean_tokens_per_document of the domain 'chat' is not known"):
-        token_shares(schedule, shares_of(schedule.last.weights), "interleave_datasets")
+        by_documents(one_phase({"books": 0.9, "chat": 0.1}, domains), "interleave_datasets")

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs.outcome import Died
-from tikmix_pipeline.jobs.workers import each_in_a_process
+from tikmix_pipeline.jobs.worker_pool import Died, each_in_a_process
 
 
 def multiply_or_die(shared: int, job: int | str) -> int:
@@ -43,7 +42,7 @@ def test_a_killed_process_loses_its_own_job_alone():
     assert found == {0: 10, 1: Died(-signal.SIGKILL), 2: 30}
 
 
-def test_a_mistake_ends_the_crew_with_its_own_message():
+def test_a_mistake_ends_the_pool_with_its_own_message():
     with pytest.raises(TikmixError, match="too small"):
         list(each_in_a_process(multiply_or_die, 10, [1, "mistake", 3], workers=1))
 
@@ -56,7 +55,7 @@ def test_any_other_error_is_told_with_its_traceback():
 def test_process_that_cannot_start_is_told_apart_from_a_job_that_died(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from operator import add\nfrom tikmix_pipeline.jobs.workers import each_in_a_process\n"
+        "from operator import add\nfrom tikmix_pipeline.jobs.worker_pool import each_in_a_process\n"
         "print(list(each_in_a_process(add, 1, [1, 2], workers=2)))\n"
     )
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
@@ -67,8 +66,8 @@ def test_process_that_cannot_start_is_told_apart_from_a_job_that_died(tmp_path):
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from test_workers import beat;"
-        "from tikmix_pipeline.jobs.workers import each_in_a_process;"
+        "import sys; from pathlib import Path; from test_worker_pool import beat;"
+        "from tikmix_pipeline.jobs.worker_pool import each_in_a_process;"
         "list(each_in_a_process(beat, Path(sys.argv[1]), [1], workers=1))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=Path(__file__).parent)

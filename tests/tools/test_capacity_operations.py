@@ -8,16 +8,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedModel
 
-from tikmix_pipeline.capacity.configs import shape_of
-from tikmix_pipeline.capacity.operations import (
-    dot_flops,
-    eigendecomposition_flops,
-    factor_pass_flops,
-    forward_flops,
-    moment_flops,
-    precondition_flops,
-    training_flops,
-)
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import build_curvature
@@ -27,6 +17,16 @@ from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
+from tools.capacity.costs import (
+    covariance_flops,
+    dot_flops,
+    eigendecomposition_flops,
+    factor_pass_flops,
+    forward_flops,
+    precondition_flops,
+    training_flops,
+)
+from tools.capacity.shape import shape_of
 
 pytestmark = pytest.mark.usefixtures("single_thread")
 
@@ -103,7 +103,7 @@ def test_influence_takes_what_the_counter_says(family: Any, layers: int, width: 
     )
     tokens = 4 * CONTEXT
     assert factors.cost.flops == pytest.approx(
-        tokens * (factor_pass_flops(shape, CONTEXT) + moment_flops(shape)), rel=0.02
+        tokens * (factor_pass_flops(shape, CONTEXT) + covariance_flops(shape)), rel=0.02
     )
     assert curvature.cost.flops == pytest.approx(eigendecomposition_flops(shape), rel=0.02)
     sets = {

@@ -4,25 +4,23 @@ from dataclasses import replace
 
 import pytest
 
-from tikmix_pipeline.capacity.devices import DEVICES, Device
-from tikmix_pipeline.capacity.operations import decomposed_sizes, decomposition_flops
-from tikmix_pipeline.capacity.plan import Cluster, Stage, influence_stages, least_devices, sweep_stages
-from tikmix_pipeline.capacity.shape import SHAPES, shape_with_parameters
-from tikmix_pipeline.capacity.storage import factor_disk, gradient_disk
-from tikmix_pipeline.capacity.workload import Workload
 from tikmix_pipeline.errors import TikmixError
+from tools.capacity.costs import Workload, decomposed_sizes, decomposition_flops, factor_disk, gradient_disk
+from tools.capacity.devices import DEVICES, Device
+from tools.capacity.plan import Cluster, Phase, influence_phases, least_devices, sweep_phases
+from tools.capacity.shape import SHAPES, shape_with_parameters
 
 SMALL = SHAPES["1B"]
 H100 = DEVICES["h100"]
 WORK = Workload()
 
 
-def by_name(stages: list[Stage]) -> dict[str, Stage]:
-    return {stage.name.partition(",")[0]: stage for stage in stages}
+def by_name(phases: list[Phase]) -> dict[str, Phase]:
+    return {phase.name.partition(",")[0]: phase for phase in phases}
 
 
-def plan(devices: int = 8, device: Device = H100, work: Workload = WORK) -> dict[str, Stage]:
-    return by_name(influence_stages(SMALL, work, Cluster(device, devices), "kfac"))
+def plan(devices: int = 8, device: Device = H100, work: Workload = WORK) -> dict[str, Phase]:
+    return by_name(influence_phases(SMALL, work, Cluster(device, devices), "kfac"))
 
 
 @pytest.mark.parametrize(("name", "billions"), [("1B", 1.236), ("7B", 6.738), ("70B", 70.55)])
@@ -42,7 +40,7 @@ def test_gradients_on_disk_are_a_copy_of_the_model_per_part() -> None:
 
 
 def test_identity_has_no_factors_and_takes_less() -> None:
-    identity = by_name(influence_stages(SMALL, WORK, Cluster(H100, 8), "identity"))
+    identity = by_name(influence_phases(SMALL, WORK, Cluster(H100, 8), "identity"))
     assert list(identity) == ["gradients", "products"]
     assert identity["gradients"] == plan()["gradients"]
     assert identity["products"].seconds < plan()["products"].seconds
@@ -72,35 +70,35 @@ def test_largest_eigendecomposition_is_not_shared() -> None:
 
 
 def test_a_dollar_is_a_device_for_an_hour() -> None:
-    stage = Stage("gradients", 0.0, 1800.0, 0.0, 0.0, 64)
-    assert stage.dollars(H100) == 64 * H100.dollars / 2
+    phase = Phase("gradients", 0.0, 1800.0, 0.0, 0.0, 64)
+    assert phase.dollars(H100) == 64 * H100.dollars / 2
 
 
 def test_branches_take_as_few_devices_as_hold_one() -> None:
-    small = sweep_stages(SMALL, WORK, Cluster(H100, 8))
-    large = sweep_stages(SHAPES["7B"], WORK, Cluster(H100, 8))
-    assert [stage.name for stage in small] == ["branches", "scoring"]
+    small = sweep_phases(SMALL, WORK, Cluster(H100, 8))
+    large = sweep_phases(SHAPES["7B"], WORK, Cluster(H100, 8))
+    assert [phase.name for phase in small] == ["branches", "scoring"]
     assert large[0].name == "branches, 2 devices each"
     assert large[0].memory <= H100.memory < 16 * SHAPES["7B"].parameters
-    fewer = sweep_stages(SMALL, Workload(branches=9), Cluster(H100, 8))
+    fewer = sweep_phases(SMALL, Workload(branches=9), Cluster(H100, 8))
     assert fewer[0].seconds == pytest.approx(small[0].seconds * 2 / 32), "nine branches on eight devices are two waves"
 
 
 def test_branch_that_fits_no_device_says_what_to_change() -> None:
     with pytest.raises(TikmixError, match=r"--devices 8: a branch needs 1\d\d GB .* lower --batch-tokens"):
-        sweep_stages(SHAPES["70B"], WORK, Cluster(H100, 8))
+        sweep_phases(SHAPES["70B"], WORK, Cluster(H100, 8))
 
 
-def test_least_devices_hold_every_stage() -> None:
+def test_least_devices_hold_every_phase() -> None:
     found = least_devices(SHAPES["70B"], WORK, H100, "kfac")
     assert found is not None
     for devices, fits in ((found, True), (found // 2, False)):
-        stages = influence_stages(SHAPES["70B"], WORK, Cluster(H100, devices), "kfac")
-        assert all(stage.memory <= H100.memory for stage in stages) is fits
+        phases = influence_phases(SHAPES["70B"], WORK, Cluster(H100, devices), "kfac")
+        assert all(phase.memory <= H100.memory for phase in phases) is fits
     assert least_devices(SHAPES["70B"], Workload(batch_tokens=1 << 20), H100, "kfac") is None
 
 
-def test_factors_are_a_square_for_every_moment() -> None:
+def test_factors_are_a_square_for_every_covariance() -> None:
     widths = {"2048": 16 * 6 + 2, "8192": 16 * 3, "512": 16 * 2}
     squares = sum(count * int(width) ** 2 for width, count in widths.items())
     assert factor_disk(SMALL) == 4 * (squares + 2 * SMALL.vocabulary)

@@ -1,4 +1,4 @@
-"""A crew of processes that outlives the death of any of them.
+"""A pool of worker processes that outlives the death of any of them, and what becomes of a job in whichever engine.
 
 The pools of the standard library give up when a process is killed, as the kernel does when memory runs out. Here the
 job under way is lost, its death is reported, and a new process takes the next one.
@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +17,54 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from tikmix_pipeline.jobs.outcome import Answer, Died, answered, received
+from tikmix_pipeline.errors import TikmixError
 
 Shared = TypeVar("Shared")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Answer = tuple[bool, Any]
+"""Whether a job returned, and what; or the error that it ended in."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """A job that ended without an answer.
+
+    Attributes:
+        exit_code: of its process, negative for a signal; None where nobody saw it end.
+        cause: why, where more is known than the code.
+    """
+
+    exit_code: int | None = None
+    cause: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it died, as the end of a sentence."""
+        return self.cause or f"its process ended with code {self.exit_code}, as when memory runs out"
+
+
+def answered(function: Callable[[Any, Any], Any], shared: Any, job: Any) -> Answer:
+    """Do a job, and return what it returned or raised in a form that another process can read."""
+    try:
+        return True, function(shared, job)
+    except TikmixError as error:
+        return False, error
+    except Exception:
+        return False, RuntimeError(traceback.format_exc())
+
+
+def received(answer: Answer) -> Any:
+    """Return what a job returned.
+
+    Raises:
+        TikmixError: as raised by the job.
+        RuntimeError: the job raised anything else, and the message is its traceback.
+    """
+    returned, value = answer
+    if not returned:
+        raise value
+    return value
 
 
 def usable_cores() -> int:
@@ -47,24 +91,24 @@ def each_in_a_process(
         RuntimeError: `function` raised anything else, and the message is its traceback; or a process could not start.
     """
     waiting = deque(enumerate(jobs))
-    crew: dict[Any, _Worker] = {}
+    pool: dict[Any, _Worker] = {}
     try:
-        while waiting or crew:
+        while waiting or pool:
             # those still to report have no job yet, and will take one
-            while len(crew) < min(workers, len(waiting) + sum(worker.number is not None for worker in crew.values())):
+            while len(pool) < min(workers, len(waiting) + sum(worker.number is not None for worker in pool.values())):
                 worker = _start(function, shared)
-                crew[worker.connection] = worker
-            for connection in wait(list(crew)):
-                worker = crew[connection]
+                pool[worker.connection] = worker
+            for connection in wait(list(pool)):
+                worker = pool[connection]
                 number, outcome = worker.number, worker.outcome()
                 if waiting and not isinstance(outcome, Died):
                     worker.give(waiting.popleft())
                 else:
-                    crew.pop(connection).end()
+                    pool.pop(connection).end()
                 if number is not None:
                     yield number, outcome
     finally:
-        for worker in crew.values():
+        for worker in pool.values():
             worker.end()
 
 
@@ -113,7 +157,7 @@ def _start(function: Callable[[Any, Any], Any], shared: Any) -> _Worker:
 
 def _work(connection: Connection, function: Callable[[Any, Any], Any], shared: Any) -> None:
     """Report, then do one job after the other until the process is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its crew itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
     end_with_parent()
     connection.send((True, None))
     while True:

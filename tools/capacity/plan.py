@@ -2,9 +2,9 @@
 
     seconds = operations / (devices · peak · utilisation)  +  bytes / (devices · rate)
 
-the bytes being those of elementwise work in memory, of files, and of reductions between devices.
+The bytes are those of elementwise work in memory, of files, and of reductions between devices.
 
-A stage is spread over all devices evenly; only an eigendecomposition is done by one. Reading and multiplying do not
+A phase is spread over all devices evenly; only an eigendecomposition is done by one. Reading and multiplying do not
 overlap. What is left out: loading the model, the corpus, start-up, the solver, and the surrogate (seconds each).
 """
 
@@ -13,28 +13,15 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from tikmix_pipeline.capacity import storage
-from tikmix_pipeline.capacity.devices import Device
-from tikmix_pipeline.capacity.operations import (
-    decomposed_sizes,
-    decomposition_flops,
-    dot_flops,
-    eigendecomposition_flops,
-    factor_pass_flops,
-    forward_flops,
-    moment_flops,
-    precondition_flops,
-    training_flops,
-)
-from tikmix_pipeline.capacity.shape import DecoderShape
-from tikmix_pipeline.capacity.traffic import factor_traffic, forward_traffic, training_traffic
-from tikmix_pipeline.capacity.workload import Workload
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tools.capacity import costs
+from tools.capacity.costs import Workload
+from tools.capacity.devices import Device
+from tools.capacity.shape import DecoderShape
 
 Curvature = Literal["kfac", "identity"]
 
-_FLOAT32 = 4
 _SUM_MOVES = 5
 """Times that a batch's gradient goes to or from memory: written, and with its sum read and written again."""
 _PRECONDITION_MOVES = 12
@@ -84,8 +71,8 @@ class Cluster:
         return size / (self.devices * self.device.read_rate)
 
     def decompositions(self, sizes: Iterable[int]) -> float:
-        """Return the seconds in which moments of these sizes are decomposed, each by one device."""
-        single = [decomposition_flops(size) * (1 + self.device.eigen_half / size) for size in sizes]
+        """Return the seconds in which covariances of these sizes are decomposed, each by one device."""
+        single = [costs.decomposition_flops(size) * (1 + self.device.eigen_half / size) for size in sizes]
         return max(sum(single) / self.devices, *single) / self.device.eigen_rate
 
     def reduction(self, size: float) -> float:
@@ -94,8 +81,8 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One stage of a plan.
+class Phase:
+    """One phase of a plan.
 
     Attributes:
         name: what it does.
@@ -118,8 +105,8 @@ class Stage:
         return self.seconds / 3600 * self.devices * device.dollars
 
 
-def influence_stages(shape: DecoderShape, workload: Workload, cluster: Cluster, curvature: Curvature) -> list[Stage]:
-    """Return the stages of one measurement.
+def influence_phases(shape: DecoderShape, workload: Workload, cluster: Cluster, curvature: Curvature) -> list[Phase]:
+    """Return the phases of one measurement.
 
     Args:
         shape: the model's.
@@ -133,57 +120,64 @@ def influence_stages(shape: DecoderShape, workload: Workload, cluster: Cluster, 
     return [_factors(*of), _decompositions(shape, cluster), _gradients(*of), _products(*of, preconditioned=True)]
 
 
-def _factors(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Stage:
+def _factors(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Phase:
     tokens = workload.factor_tokens
-    passes, moments = tokens * factor_pass_flops(shape, workload.context), tokens * moment_flops(shape)
-    size = storage.factor_disk(shape)
+    passes, covariances = (
+        tokens * costs.factor_pass_flops(shape, workload.context),
+        tokens * costs.covariance_flops(shape),
+    )
+    size = costs.factor_disk(shape)
     batches = _batches(tokens, workload, cluster)
-    seconds = cluster.passes(passes) + cluster.products(moments) + cluster.elementwise(tokens * factor_traffic(shape))
+    seconds = (
+        cluster.passes(passes)
+        + cluster.products(covariances)
+        + cluster.elementwise(tokens * costs.factor_traffic(shape))
+    )
     seconds += cluster.writing(size) + cluster.reduction(size)
-    # every batch adds its moments to the sums: a product to be written, and both to be read and one written
+    # every batch adds its covariances to the sums: a product to be written, and both to be read and one written
     seconds += cluster.moving(4 * size * batches)
-    memory = storage.factor_memory(shape, workload, cluster.device, cluster.devices)
-    return Stage("factors", passes + moments, seconds, memory, size, cluster.devices)
+    memory = costs.factor_memory(shape, workload, cluster.device, cluster.devices)
+    return Phase("factors", passes + covariances, seconds, memory, size, cluster.devices)
 
 
-def _decompositions(shape: DecoderShape, cluster: Cluster) -> Stage:
-    flops = eigendecomposition_flops(shape)
-    seconds = cluster.decompositions(decomposed_sizes(shape))
-    memory = storage.decomposition_memory(shape, cluster.devices)
-    return Stage("eigendecompositions", flops, seconds, memory, 0.0, cluster.devices)
+def _decompositions(shape: DecoderShape, cluster: Cluster) -> Phase:
+    flops = costs.eigendecomposition_flops(shape)
+    seconds = cluster.decompositions(costs.decomposed_sizes(shape))
+    memory = costs.decomposition_memory(shape, cluster.devices)
+    return Phase("eigendecompositions", flops, seconds, memory, 0.0, cluster.devices)
 
 
-def _gradients(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Stage:
+def _gradients(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Phase:
     of_domains = workload.domains * workload.tokens
     of_tasks = workload.tasks * workload.items * workload.item_tokens
-    flops = of_domains * training_flops(shape, workload.context)
-    flops += of_tasks * training_flops(shape, workload.item_tokens)
-    size = storage.gradient_disk(shape, workload)
-    gradient = _FLOAT32 * shape.parameters
+    flops = of_domains * costs.training_flops(shape, workload.context)
+    flops += of_tasks * costs.training_flops(shape, workload.item_tokens)
+    size = costs.gradient_disk(shape, workload)
+    gradient = costs.FLOAT32 * shape.parameters
     batches = max(sum(workload.rows), _batches(of_domains + of_tasks, workload, cluster))
-    seconds = cluster.passes(flops) + cluster.elementwise((of_domains + of_tasks) * training_traffic(shape))
+    seconds = cluster.passes(flops) + cluster.elementwise((of_domains + of_tasks) * costs.training_traffic(shape))
     seconds += cluster.moving(_SUM_MOVES * gradient * batches) + cluster.writing(size) + cluster.reduction(size)
-    memory = storage.gradient_memory(shape, workload, cluster.device, cluster.devices)
-    return Stage("gradients", flops, seconds, memory, size, cluster.devices)
+    memory = costs.gradient_memory(shape, workload, cluster.device, cluster.devices)
+    return Phase("gradients", flops, seconds, memory, size, cluster.devices)
 
 
-def _products(shape: DecoderShape, workload: Workload, cluster: Cluster, *, preconditioned: bool) -> Stage:
+def _products(shape: DecoderShape, workload: Workload, cluster: Cluster, *, preconditioned: bool) -> Phase:
     task_rows, domain_rows = workload.rows
-    flops = task_rows * domain_rows * dot_flops(shape)
-    gradient = _FLOAT32 * shape.parameters
+    flops = task_rows * domain_rows * costs.dot_flops(shape)
+    gradient = costs.FLOAT32 * shape.parameters
     moved = (task_rows + 2 * domain_rows) * gradient
     if preconditioned:
-        flops += task_rows * precondition_flops(shape)
+        flops += task_rows * costs.precondition_flops(shape)
         moved += (_PRECONDITION_MOVES * task_rows + _FUNCTION_MOVES) * gradient
-    size = storage.gradient_disk(shape, workload)
+    size = costs.gradient_disk(shape, workload)
     seconds = cluster.products(flops) + cluster.moving(moved) + cluster.reading(size)
     working = 1e6 * InfluenceParameters().memory_megabytes
-    memory = storage.product_memory(shape, cluster.devices, working) if preconditioned else working
-    return Stage("products", flops, seconds, memory, 0.0, cluster.devices)
+    memory = costs.product_memory(shape, cluster.devices, working) if preconditioned else working
+    return Phase("products", flops, seconds, memory, 0.0, cluster.devices)
 
 
-def sweep_stages(shape: DecoderShape, workload: Workload, cluster: Cluster) -> list[Stage]:
-    """Return the stages of a sweep by lookahead: branches side by side, each on as few devices as hold it.
+def sweep_phases(shape: DecoderShape, workload: Workload, cluster: Cluster) -> list[Phase]:
+    """Return the phases of a sweep by lookahead: branches side by side, each on as few devices as hold it.
 
     Raises:
         TikmixError: all devices together cannot hold one branch.
@@ -193,41 +187,43 @@ def sweep_stages(shape: DecoderShape, workload: Workload, cluster: Cluster) -> l
     group = _devices_per_branch(shape, workload, cluster)
     one = Cluster(cluster.device, group)
     waves = ceil(workload.branches / (cluster.devices // group))
-    training = workload.branch_tokens * training_flops(shape, workload.branch_context)
+    training = workload.branch_tokens * costs.training_flops(shape, workload.branch_context)
     scored = workload.tasks * workload.scored_items * workload.item_tokens
-    scoring = scored * forward_flops(shape, workload.item_tokens)
-    loading = one.reading(storage.checkpoint_disk(shape))
-    memory = storage.branch_memory(shape, workload, cluster.device, group)
-    trained_in = loading + one.passes(training) + one.elementwise(workload.branch_tokens * training_traffic(shape))
-    scored_in = one.passes(scoring) + one.elementwise(scored * forward_traffic(shape))
+    scoring = scored * costs.forward_flops(shape, workload.item_tokens)
+    loading = one.reading(costs.checkpoint_disk(shape))
+    memory = costs.branch_memory(shape, workload, cluster.device, group)
+    trained_in = (
+        loading + one.passes(training) + one.elementwise(workload.branch_tokens * costs.training_traffic(shape))
+    )
+    scored_in = one.passes(scoring) + one.elementwise(scored * costs.forward_traffic(shape))
     times = {
         f"branches, {group} devices each" if group > 1 else "branches": (training, trained_in),
         "scoring": (scoring, scored_in),
     }
     return [
-        Stage(name, workload.branches * flops, waves * seconds, memory, 0.0, cluster.devices)
+        Phase(name, workload.branches * flops, waves * seconds, memory, 0.0, cluster.devices)
         for name, (flops, seconds) in times.items()
     ]
 
 
 def least_devices(shape: DecoderShape, workload: Workload, device: Device, curvature: Curvature) -> int | None:
-    """Return the fewest devices, among powers of two, whose memory holds every stage of `influence`.
+    """Return the fewest devices, among powers of two, whose memory holds every phase of `influence`.
 
     Returns:
         None where a device's own share, whatever their number, is more than its memory.
     """
     for devices in _powers_of_two(1 << 14):
-        stages = influence_stages(shape, workload, Cluster(device, devices), curvature)
-        if all(stage.memory <= device.memory for stage in stages):
+        phases = influence_phases(shape, workload, Cluster(device, devices), curvature)
+        if all(phase.memory <= device.memory for phase in phases):
             return devices
     return None
 
 
 def _devices_per_branch(shape: DecoderShape, workload: Workload, cluster: Cluster) -> int:
     for devices in _powers_of_two(cluster.devices):
-        if storage.branch_memory(shape, workload, cluster.device, devices) <= cluster.device.memory:
+        if costs.branch_memory(shape, workload, cluster.device, devices) <= cluster.device.memory:
             return devices
-    needed = storage.branch_memory(shape, workload, cluster.device, cluster.devices)
+    needed = costs.branch_memory(shape, workload, cluster.device, cluster.devices)
     raise TikmixError(
         f"--devices {cluster.devices}: a branch needs {needed / 1e9:.0f} GB on each of them, and one has "
         f"{cluster.device.memory / 1e9:.0f} GB. Take more devices, lower --batch-tokens, or leave the sweep out by "

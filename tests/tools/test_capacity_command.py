@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tikmix_pipeline.capacity.__main__ import command
-from tikmix_pipeline.capacity.table import in_words
+from tools.capacity.__main__ import command, in_words
 
 
 def typed(*arguments: str) -> Result:
     return CliRunner().invoke(command, list(arguments))
 
 
-def test_table_has_every_stage_and_both_totals() -> None:
+def test_table_has_every_phase_and_both_totals() -> None:
     found = typed("--preset", "7B", "--devices", "64")
     assert found.exit_code == 0
     first, _, *rows = found.output.splitlines()
@@ -92,7 +91,7 @@ def test_what_does_not_fit_is_marked_and_mended() -> None:
 
 
 def test_plan_needs_no_tensors() -> None:
-    code = "import sys, tikmix_pipeline.capacity.__main__; assert not {'torch', 'transformers'} & sys.modules.keys()"
+    code = "import sys, tools.capacity.__main__; assert not {'torch', 'transformers'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

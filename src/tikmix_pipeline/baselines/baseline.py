@@ -1,13 +1,18 @@
-"""What a baseline decides: a mixture, and what it took to find it."""
+"""What a method of this room decides: a mixture, and what it took to find it.
 
-from collections.abc import Mapping
+Axes: K domains.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from tikmix_pipeline.lm.cost import Cost
 from tikmix_pipeline.mixture.bounds import Bounds
+
+Detail = float | Sequence[str] | Mapping[str, float] | None
+"""What a method says of its decision beside the mixture: a number, domains, or a number for each domain."""
 
 _MOVED = 1e-6
 
@@ -20,16 +25,16 @@ class Baseline:
         weights: share of each domain in the training tokens; they sum to 1.
         cost: what was spent on the decision.
         notes: what a reader should know, in sentences.
-        details: what else there is to say, as plain values for JSON.
+        details: what else the method has to say, by name.
     """
 
     weights: dict[str, float]
     cost: Cost = field(default_factory=Cost)
     notes: tuple[str, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Detail] = field(default_factory=dict)
 
 
-def inside(bounds: Bounds | None, weights: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
+def within_bounds(bounds: Bounds | None, weights: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
     """Move a mixture inside the bounds; return it, and a note if that changed it.
 
     Args:
