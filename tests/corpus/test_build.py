@@ -8,7 +8,7 @@ from corpus_examples import corpus_in, package_source, random_text, write_jsonl,
 from pydantic import ValidationError
 
 from tikmix_pipeline import run_context
-from tikmix_pipeline.corpus import build, fetch, ngrams
+from tikmix_pipeline.corpus import build, documents, packages
 from tikmix_pipeline.corpus.build import build_tokenizer, check_parameters, prepare_text
 from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.errors import TikmixError
@@ -70,7 +70,7 @@ def test_the_order_of_domains_and_tasks_changes_nothing(tmp_path: Path):
 
 def test_words_are_forgotten_when_the_text_is_prepared(tmp_path: Path):
     prepare(tmp_path)
-    assert not ngrams._word_hashes
+    assert not documents._word_hashes
 
 
 def test_training_documents_with_task_items_are_removed_and_reported(tmp_path: Path):
@@ -249,7 +249,7 @@ def test_the_extended_corpus_keeps_the_default_one_s_domains_and_tasks():
 def test_a_missing_client_is_told_before_anything_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fetched: list[str] = []
     monkeypatch.setattr(build, "fetch_package", lambda source, _: fetched.append(source.package))
-    monkeypatch.setattr(fetch, "has_client", lambda source: source.kind != "debian")
+    monkeypatch.setattr(packages, "has_client", lambda source: source.kind != "debian")
     pinned = {"sha256": "0" * 64, "members": "*"}
     domains = {
         "one": domain(kind="package", package="tiny", version="1", **pinned),

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.corpus import stream as stream_module
+from tikmix_pipeline.corpus.batches import Windows
 from tikmix_pipeline.corpus.stream import MixtureStream, check_weights
-from tikmix_pipeline.corpus.windows import Windows
 from tikmix_pipeline.errors import TikmixError
 
 CONTEXT = 4

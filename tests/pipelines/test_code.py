@@ -1,8 +1,5 @@
 """The code a step runs is found by reading it."""
 
-from pathlib import Path
-
-from tikmix_pipeline.corpus import readers as reader_files
 from tikmix_pipeline.pipelines import branches, measuring
 from tikmix_pipeline.pipelines.code import code_of
 from tikmix_pipeline.pipelines.compare import nodes as compare
@@ -17,7 +14,7 @@ from tikmix_pipeline.pipelines.validate import nodes as validate
 
 def test_training_depends_on_trainer_stream_and_what_these_import() -> None:
     reached = set(code_of(train_chunk.train_one_chunk).modules)
-    assert {"lm.chunk", "lm.trainer", "lm.optimizer", "lm.schedule", "corpus.stream", "corpus.shares"} <= reached
+    assert {"lm.chunk", "lm.trainer", "lm.optimizer", "lm.schedule", "corpus.stream", "corpus.row_counts"} <= reached
 
 
 def test_training_does_not_depend_on_how_text_was_read_or_is_scored() -> None:
@@ -28,14 +25,13 @@ def test_training_does_not_depend_on_how_text_was_read_or_is_scored() -> None:
 def test_scoring_does_not_depend_on_how_text_was_read() -> None:
     reached = set(code_of(train_chunk.evaluate).modules)
     assert "corpus.tasks" in reached
-    assert not reached & {"corpus.build", "corpus.sources", "corpus.readers.registry"}
+    assert not reached & {"corpus.build", "corpus.sources", "corpus.readers"}
 
 
 def test_preparing_text_depends_on_archives_clients_and_every_reader() -> None:
     reached = set(code_of(corpus.prepare).modules)
-    readers = {f"corpus.readers.{path.stem}" for path in Path(reader_files.__file__).parent.glob("[a-z]*.py")}
-    assert len(readers) > 10
-    assert {"corpus.archives", "corpus.clients", "corpus.fetch", "corpus.records", "corpus.text"} | readers <= reached
+    readers = {"corpus.readers", "corpus.package_readers"}
+    assert {"corpus.archives", "corpus.packages", "corpus.text"} | readers <= reached
 
 
 def test_tables_and_figures_of_a_comparison_depend_on_the_statistics_in_them() -> None:
@@ -46,7 +42,7 @@ def test_tables_and_figures_of_a_comparison_depend_on_the_statistics_in_them() -
 
 
 def test_preparing_text_depends_on_parsing_and_splitting_of_items() -> None:
-    assert {"corpus.tasks", "corpus.split", "corpus.overlap"} <= set(code_of(corpus.prepare).modules)
+    assert {"corpus.tasks", "corpus.documents", "corpus.overlap"} <= set(code_of(corpus.prepare).modules)
 
 
 def test_stages_of_the_measurement_depend_on_what_they_run_and_no_more() -> None:

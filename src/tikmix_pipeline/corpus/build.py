@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
-from tikmix_pipeline.corpus.documents import Document, Sample, trim
-from tikmix_pipeline.corpus.fetch import check_clients, fetch_package
-from tikmix_pipeline.corpus.ngrams import forget_words
+from tikmix_pipeline.corpus.documents import Document, Sample, forget_words, split_documents, trim
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap, unchecked_row
+from tikmix_pipeline.corpus.packages import check_clients, fetch_package
 from tikmix_pipeline.corpus.prepared import PreparedText
-from tikmix_pipeline.corpus.readers.registry import READERS
+from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import limit_bytes, read_domain
-from tikmix_pipeline.corpus.records import missing_field
 from tikmix_pipeline.corpus.sources import about, matching_files, read_records
-from tikmix_pipeline.corpus.split import split_documents
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
+from tikmix_pipeline.corpus.text import missing_field
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError

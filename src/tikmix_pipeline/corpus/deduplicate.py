@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tikmix_pipeline.corpus.documents import Document
-from tikmix_pipeline.corpus.ngrams import Hashes, ngram_hashes
+from tikmix_pipeline.corpus.documents import Document, Hashes, ngram_hashes
 from tikmix_pipeline.parameters.corpus import NearDuplicateParameters
 from tikmix_pipeline.progress import progress_bar
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.corpus.records import Record, missing_field, read_json_lines, text_of
-from tikmix_pipeline.corpus.text import naming
+from tikmix_pipeline.corpus.text import Record, missing_field, naming, read_json_lines, text_of
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import FilesSource
 

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.corpus.documents import Document
-from tikmix_pipeline.corpus.ngrams import Hashes, hash_words, ngram_hashes
+from tikmix_pipeline.corpus.documents import Document, Hashes, hash_words, ngram_hashes
 from tikmix_pipeline.parameters.corpus import OverlapParameters
 from tikmix_pipeline.progress import progress_bar
 

@@ -1,23 +1,29 @@
-"""Reading one domain: all of it, or, where it is many times larger than what is kept, at random places."""
+"""Reading one domain: all of it, or, where it is many times larger than what is kept, at random places.
+
+Sampling all sources of a domain as one.
+"""
 
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from tikmix_pipeline.corpus.documents import Sample, sample_by_hash, sample_first
-from tikmix_pipeline.corpus.huggingface import data_files
-from tikmix_pipeline.corpus.sampling.sources import sample_sources
-from tikmix_pipeline.corpus.sources import about, files_below, matching_files, read_source
-from tikmix_pipeline.parameters.corpus import (
-    CorpusParameters,
-    DomainParameters,
-    FilesSource,
-    HuggingFaceSource,
-    Source,
-)
+from tikmix_pipeline.corpus.formats import compression_of, format_of
+from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
+from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, deal, joined, size_of
+from tikmix_pipeline.corpus.sampling.tables import sample_dataset, sample_parquet
+from tikmix_pipeline.corpus.sampling.text_files import sample_plain_lines, sample_plain_text, sample_streams
+from tikmix_pipeline.corpus.sources import about, data_files, describe, files_below, matching_files, read_source
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.corpus import CorpusParameters, DomainParameters, FilesSource, HuggingFaceSource, Source
 from tikmix_pipeline.progress import progress_bar
 
 # near-duplicate removal needs something to remove: a capped domain is read to this multiple of its cap
@@ -117,3 +123,128 @@ def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
     for text in texts:
         bar.update()
         yield text
+
+
+_logger = logging.getLogger(__name__)
+
+_Sampler = Callable[..., Sampled]
+
+_BUILDERS: dict[str, Literal["jsonl", "parquet"]] = {"json": "jsonl", "parquet": "parquet"}
+_ENDINGS = {
+    "jsonl": tuple(f"{name}{compression}" for name in (".jsonl", ".ndjson") for compression in ("", ".gz", ".zst")),
+    "parquet": (".parquet",),
+}
+
+
+@dataclass(frozen=True, order=True)
+class _Part:
+    """What is sampled in one go: files of one kind, or one other source.
+
+    Attributes:
+        key: decides its random numbers; does not depend on where the files are.
+        label: names it in errors.
+        sampler: takes `limit_bytes` and `generator`.
+    """
+
+    key: str
+    label: str = field(compare=False)
+    sampler: _Sampler = field(compare=False)
+
+
+def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, limit_bytes: float, seed: int) -> Sampled:
+    """Draw documents from all sources of a domain, each of them equally likely, and read little more than they are.
+
+    The sample depends on the files and the seed alone, and not on the order of the sources or on where `root` is.
+    Memory is bounded by the limit, which each stream of unknown size takes once more. Packages and the standard library
+    are read whole.
+
+    Args:
+        sources: any kinds but `shards`.
+        root: the folder that relative paths start from.
+        downloads: the folder packages are kept in.
+        limit_bytes: most UTF-8 bytes of text to draw; at least one document is.
+        seed: decides.
+
+    Raises:
+        TikmixError: a source is missing or holds no text, or what was drawn of it is damaged.
+    """
+    sources = [of_files for source in sources for of_files in _as_files(source, root)]
+    others = (_of_other(source, root, downloads) for source in sources if not isinstance(source, FilesSource))
+    parts = sorted({*_of_files(sources, root), *others})
+    drawn: list[Sampled] = []
+    unknown: list[Sampled] = []
+    for part in parts:
+        generator = np.random.default_rng([seed, zlib.crc32(part.key.encode("utf-8"))])
+        sampled = part.sampler(limit_bytes=limit_bytes, generator=generator)
+        if not sampled.texts:
+            raise TikmixError(f"{part.label}: no text was found. Check the files, or set corpus.read to `all`.")
+        # each is drawn as if it were alone: only then is it known how much text it has, to deal the limit by
+        if sampled.is_size_known:
+            drawn = deal([*drawn, sampled], limit_bytes)
+        else:
+            unknown.append(sampled)
+            if len(parts) > 1:
+                _logger.info(
+                    "%s: its size is not known, and taken to be that of the other sources on average", part.label
+                )
+    return joined(deal([*drawn, *unknown], limit_bytes))
+
+
+def _as_files(source: Source, root: Path) -> list[Source]:
+    """Return the files that a dataset of local data files stands for, since files can be entered anywhere."""
+    kind = _BUILDERS.get(source.path) if isinstance(source, HuggingFaceSource) else None
+    if not isinstance(source, HuggingFaceSource) or kind is None or source.split != "train":
+        return [source]
+    names = data_files(source)
+    local = [path for name in names for path in files_below(name, root)]
+    is_all = bool(names) and all(files_below(name, root) for name in names)
+    # another ending may be that of one JSON array, or of a compression that the builder alone knows
+    if not is_all or not all(path.name.lower().endswith(_ENDINGS[kind]) for path in local):
+        return [source]
+    return [FilesSource(kind="files", path=name, format=kind, field=source.field) for name in names]
+
+
+def _of_files(sources: Sequence[Source], root: Path) -> Iterator[_Part]:
+    """Yield the files of all sources together, by format, compression and field."""
+    files: dict[tuple[str, bool, str], set[Path]] = {}
+    for source in sources:
+        if isinstance(source, FilesSource):
+            for path in matching_files(source.path, root):
+                kind = format_of(path, source)
+                is_compressed = compression_of(path) is not None and kind != "parquet"
+                column = "" if kind == "text" else source.field
+                files.setdefault((kind, is_compressed, column), set()).add(path)
+    budget = READING_BUDGET_BYTES / max(1, sum(compressed or kind == "parquet" for kind, compressed, _ in files))
+    for (kind, is_compressed, column), paths in files.items():
+        first, *more = sorted(paths)
+        label = f"{first} and {len(more)} more" if more else f"{first}"
+        sampler = _files_sampler(kind, is_compressed, column, [first, *more], budget)
+        yield _Part(f"files {kind} {is_compressed} {column}", label, sampler)
+
+
+def _of_other(source: Source, root: Path, downloads: Path) -> _Part:
+    if isinstance(source, HuggingFaceSource):
+        return _Part(source.model_dump_json(), describe(source), partial(sample_dataset, source, root))
+    return _Part(source.model_dump_json(), describe(source), partial(_sample_whole, source, root, downloads))
+
+
+def _files_sampler(kind: str, is_compressed: bool, column: str, files: list[Path], budget_bytes: float) -> _Sampler:
+    if kind == "parquet":
+        return partial(sample_parquet, files, column, budget_bytes=budget_bytes)
+    if is_compressed:
+        return partial(sample_streams, files, column or None, budget_bytes=budget_bytes)
+    if kind == "jsonl":
+        return partial(sample_plain_lines, files, column)
+    return partial(sample_plain_text, files)
+
+
+def _sample_whole(
+    source: Source, root: Path, downloads: Path, *, limit_bytes: float, generator: np.random.Generator
+) -> Sampled:
+    reservoir = Reservoir(limit_bytes, generator)
+    total = count = 0
+    for text in read_source(source, root=root, downloads=downloads):
+        size = size_of(text)
+        reservoir.offer(lambda text=text: text, size)  # type: ignore[misc]
+        total, count = total + size, count + 1
+    return Sampled(reservoir.texts, total, count)

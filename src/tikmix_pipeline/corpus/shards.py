@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.corpus.windows import Windows
+from tikmix_pipeline.corpus.batches import Windows
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
 

@@ -2,8 +2,8 @@
 
 The batch at step s is a pure function of (seed, weights so far, s):
 
-- *How many* rows each domain gets follows from the weights and the steps since they were set (`shares.py`): in every
-  batch and over every stretch of batches from a weight change on, within one row of `weight * batch_size`.
+- *How many* rows each domain gets follows from the weights and the steps since they were set (`row_counts.py`): in
+  every batch and over every stretch of batches from a weight change on, within one row of `weight * batch_size`.
 - *Which* windows: each domain has one cursor that only moves forward, over a new permutation of its windows in every
   epoch, drawn from (seed, crc32 of its name, epoch). A weight change moves no cursor, so it repeats and skips nothing,
   and within an epoch every window comes once.
@@ -31,8 +31,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.corpus.shares import RowShares
-from tikmix_pipeline.corpus.windows import Tokens, Windows, as_items
+from tikmix_pipeline.corpus.batches import Tokens, Windows, as_items
+from tikmix_pipeline.corpus.row_counts import RowShares
 from tikmix_pipeline.errors import TikmixError
 
 _SUM_TOLERANCE = 1e-6

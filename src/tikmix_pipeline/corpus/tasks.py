@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.corpus.records import Record, text_of
+from tikmix_pipeline.corpus.text import Record, text_of
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
 

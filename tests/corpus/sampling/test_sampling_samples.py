@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tikmix_pipeline.corpus.sampling.reservoir import Reservoir
+from tikmix_pipeline.corpus.sampling.samples import Reservoir
 
 SIZES = [10, 50, 20, 90, 30] * 80
 

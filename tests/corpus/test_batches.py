@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tikmix_pipeline.corpus.windows import Windows
+from tikmix_pipeline.corpus.batches import Windows
 
 
 def split(tokens, lengths):

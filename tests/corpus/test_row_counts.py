@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tikmix_pipeline.corpus.shares import RowShares
+from tikmix_pipeline.corpus.row_counts import RowShares
 
 TAKES_ROWS_BACK = [80, 3, 1, 3, 13, 5, 2], 2
 FALLS_BEHIND = [3, 1, 1, 1, 40, 40, 1, 3, 3, 3, 1, 40, 40], 3

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from sampling_examples import SHARDS, TEXTS, TOTAL_BYTES, files, inclusion, json_lines, write_domain, write_shard
 
-from tikmix_pipeline.corpus.sampling import datasets as sampling_datasets
-from tikmix_pipeline.corpus.sampling import plain_lines
-from tikmix_pipeline.corpus.sampling.sampled import Sampled, size_of
-from tikmix_pipeline.corpus.sampling.sources import sample_sources
+from tikmix_pipeline.corpus.reading import sample_sources
+from tikmix_pipeline.corpus.sampling import tables, text_files
+from tikmix_pipeline.corpus.sampling.samples import Sampled, size_of
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import HuggingFaceSource, StandardLibrarySource
 
@@ -224,7 +223,7 @@ def test_a_stream_of_unknown_size_counts_as_the_other_sources_do_on_average(
 ):
     write_shard(tmp_path / "0.jsonl", [f"one {row:096d}" for row in range(2000)])
     write_shard(tmp_path / "1.jsonl.gz", [f"six {row:096d}" for row in range(6000)])
-    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: Stream(lambda row: f"far {row:096d}", 10**6))
+    monkeypatch.setattr(tables, "open_dataset", lambda *_: Stream(lambda row: f"far {row:096d}", 10**6))
     with caplog.at_level("INFO"):
         sampled = sample(tmp_path, files("0.jsonl"), STREAM, files("1.jsonl.gz"), limit=40_000)
     counts = Counter(text[:3] for text in sampled.texts)
@@ -237,17 +236,17 @@ def test_a_stream_of_unknown_size_counts_as_the_other_sources_do_on_average(
 
 def test_a_stream_of_unknown_size_counts_no_less_than_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_shard(tmp_path / "0.jsonl", TEXTS[:20])
-    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: Stream(lambda row: f"far {row:06d}", 10**5))
+    monkeypatch.setattr(tables, "open_dataset", lambda *_: Stream(lambda row: f"far {row:06d}", 10**5))
     sampled = sample(tmp_path, files("0.jsonl"), STREAM)
     assert sum(size_of(text) for text in sampled.texts if text.startswith("far")) > 0.95 * LIMIT
     with_rows = Stream(lambda row: f"far {row:06d}", 10**5, listed=10**6)
-    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: with_rows)
+    monkeypatch.setattr(tables, "open_dataset", lambda *_: with_rows)
     assert sample(tmp_path, STREAM).total_bytes == pytest.approx(10e6, rel=0.01)
 
 
 def test_a_stream_of_blank_texts_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     stream = Stream(lambda _: "", 10**6)
-    monkeypatch.setattr(sampling_datasets, "open_dataset", lambda *_: stream)
+    monkeypatch.setattr(tables, "open_dataset", lambda *_: stream)
     with pytest.raises(TikmixError, match=r"far/away'?: no text was found"):
         sample(tmp_path, STREAM)
     assert stream.read < LIMIT
@@ -276,7 +275,7 @@ def test_rows_of_mostly_nothing_fill_the_limit(tmp_path: Path):
 
 
 def test_a_line_that_is_too_long_is_refused_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(plain_lines, "LONGEST_LINE_BYTES", 1000)
+    monkeypatch.setattr(text_files, "LONGEST_LINE_BYTES", 1000)
     write_shard(tmp_path / "0.jsonl", [2000 * "x"])
     with pytest.raises(TikmixError, match=r"0.jsonl, byte 0 has more than"):
         sample(tmp_path, files("0.jsonl"))
