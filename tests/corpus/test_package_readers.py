@@ -1,3 +1,4 @@
+import hashlib
 import json
 import struct
 import zlib
@@ -203,3 +204,25 @@ def test_a_text_that_a_package_holds_twice_is_read_once():
 def test_bytes_that_look_like_an_object_are_passed_over():
     assert read_bytes("rdata", b"\0\0\0\x09x\x9cnot compressed" + lazy_load_file(novel("emma"))) != []
     assert read_bytes("rdata", b"\0\0\0\x09x\x9cnot compressed") == []
+
+
+SAMPLES = {
+    "kjv": b'Bible("""' + b"In the beginning God [was] good.\r\n\n\n" * 900 + b'""", """titles""")',
+    "fortunes": b"\n%\n".join(b"\tA saying n\b\xe9 of %d words, and more of them.\a" % number for number in range(90)),
+    "licences": b"---\nkey: mit\n---\n" + b"Permission is granted, \xc2\xa7 4.  \n" * 40,
+    "metamath": (section("One", THEOREM, "#*#*" * 10) + section("Two", THEOREM * 200)).encode(),
+    "rdata": lazy_load_file(novel("emma"), ["a table"], novel("anne")),
+}
+DIGESTS = {
+    "kjv": "edcce039ce23479e",
+    "fortunes": "bbb20e37a5693835",
+    "licences": "cef59055efdff718",
+    "metamath": "0fd35bd9430c0a37",
+    "rdata": "4225d2f97a526f19",
+}
+
+
+@pytest.mark.parametrize("reader", SAMPLES)
+def test_documents_are_those_that_earlier_releases_made(reader: str):
+    documents = read_bytes(reader, SAMPLES[reader])
+    assert hashlib.sha256("\0".join(documents).encode()).hexdigest()[:16] == DIGESTS[reader]

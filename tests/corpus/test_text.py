@@ -54,7 +54,7 @@ def test_json_lines_errors_name_the_byte_that_is_not_utf8():
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"txt": "a", "id": 1}, r"there is no field 'text'; the fields are 'txt', 'id'. Did you mean 'txt'\?"),
+        ({"txt": "a", "id": 1}, r"there is no field 'text'. Did you mean 'txt'\? The names are 'txt', 'id'."),
         ([1], "expected a JSON object with the field 'text', found list"),
         ({"text": None}, "the field 'text' holds NoneType, expected text"),
         ({"text": "\ud800"}, "half a surrogate pair at character 0"),
@@ -66,7 +66,7 @@ def test_records_without_text_are_refused_by_place_and_field(record: object, mes
 
 
 def test_missing_field_of_an_empty_record_says_so():
-    assert missing_field("text", []) == "there is no field 'text'; the fields are none."
+    assert missing_field("text", []) == "there is no field 'text'. There are none."
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`Windows`: a domain's tokens, cut into the sequences that training reads.
+"""What a model reads: `Windows` of a domain's training tokens, and `TokenBatch`, sequences and which tokens carry loss.
 
 A window is `context + 1` tokens, so that inputs and targets are two views of it, and windows start `context` tokens
 apart: every token but the very first is a target exactly once per epoch. The files of a domain are read as one, back to
@@ -7,11 +7,7 @@ back; the tokens left over at the end, fewer than `context`, belong to no window
 Cost: a window inside one file is a view of the memory map; a window that spans a file's end is copied once, at the
 start. Nothing else is held.
 
-Axes: N windows, S tokens of a window (`context + 1`).
-
-`TokenBatch`: sequences and which of their tokens carry loss.
-
-Axes: B sequences, S tokens of a sequence.
+Axes: B sequences of a batch, N windows, S tokens of a sequence or window (`context + 1`).
 """
 
 from collections.abc import Sequence
@@ -32,30 +28,31 @@ class Windows:
 
     Attributes:
         context: tokens per training sequence.
-        dtype: that of the files.
+        dtype: the dtype of the files.
     """
 
     def __init__(self, files: Sequence[Tokens], context: int) -> None:
         self.context = context
         self.dtype = np.dtype(files[0].dtype if files else np.uint16)
         self._length = max(0, (sum(len(file) for file in files) - 1) // context)
+        # runs of windows: those inside one file, and those that span a file's end
         self._firsts: list[int] = []
-        self._parts: list[npt.NDArray[np.void]] = []
+        self._runs: list[npt.NDArray[np.void]] = []
         start = 0
         for file in files:
             first = -(-start // context)
             inside = np.asarray(file)[first * context - start :]
             if len(inside) > context:
-                self._add_part(first, np.lib.stride_tricks.sliding_window_view(inside, context + 1)[::context])
+                self._add_run(first, np.lib.stride_tricks.sliding_window_view(inside, context + 1)[::context])
             start += len(file)
             across = (start - 1) // context
-            known = self._firsts[-1] + len(self._parts[-1]) if self._parts else 0
+            known = self._firsts[-1] + len(self._runs[-1]) if self._runs else 0
             if known <= across < self._length:
-                self._add_part(across, _read(files, across * context, context + 1)[None])
+                self._add_run(across, _read(files, across * context, context + 1)[None])
 
-    def _add_part(self, first: int, windows_NS: Tokens) -> None:
+    def _add_run(self, first: int, windows_NS: Tokens) -> None:
         self._firsts.append(first)
-        self._parts.append(as_items(windows_NS))
+        self._runs.append(as_items(windows_NS))
 
     def __len__(self) -> int:
         return self._length
@@ -72,16 +69,16 @@ class Windows:
         """Return the same as `take`, in the files' own dtype."""
         if len(indices) and not 0 <= int(np.min(indices)) <= int(np.max(indices)) < len(self):
             raise IndexError(f"window indices must lie in [0, {len(self)}), got {indices}")
-        items_N = self._parts[0][indices] if len(self._parts) == 1 else self._gather_from_parts(indices)
+        items_N = self._runs[0][indices] if len(self._runs) == 1 else self._gather_from_runs(indices)
         windows_NS: Tokens = items_N.view(self.dtype).reshape(len(indices), self.context + 1)
         return windows_NS
 
-    def _gather_from_parts(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.void]:
+    def _gather_from_runs(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.void]:
         items_N = as_items(np.empty((len(indices), self.context + 1), dtype=self.dtype))
-        parts_N = np.searchsorted(self._firsts, indices, side="right") - 1
-        for part in np.unique(parts_N):
-            here_N = parts_N == part
-            items_N[here_N] = self._parts[part][indices[here_N] - self._firsts[part]]
+        runs_N = np.searchsorted(self._firsts, indices, side="right") - 1
+        for run in np.unique(runs_N):
+            here_N = runs_N == run
+            items_N[here_N] = self._runs[run][indices[here_N] - self._firsts[run]]
         return items_N
 
 

@@ -18,10 +18,9 @@ from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import limit_bytes, read_domain
 from tikmix_pipeline.corpus.sources import about, matching_files, read_records
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
-from tikmix_pipeline.corpus.text import missing_field
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
     CorpusParameters,
@@ -126,7 +125,7 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
                 raise TikmixError("`shards` sources need corpus.tokenizer.path: the tokenizer that made their ids.")
             for source in domain.sources:
                 if isinstance(source, ArchiveSource) and source.reader not in READERS:
-                    raise TikmixError(f"reader: {missing_field(source.reader, list(READERS))}")
+                    raise TikmixError(f"reader: there is no {source.reader!r}.{nearest_name(source.reader, READERS)}")
                 if isinstance(source, ShardsSource):
                     matching_files(source.path, root)
             if parameters.read == "sample" and kinds == {False} and math.isinf(limit_bytes(domain, parameters)):

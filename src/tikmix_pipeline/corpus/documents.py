@@ -1,14 +1,10 @@
-"""`Document`: one text with the numbers that decide where it goes.
+"""`Document`: one text with the numbers that decide where it goes; the sample and the split of a domain.
 
-Both keys are hashes of the text and the corpus seed alone. So a document lands in the same sample and on the same side
+Its keys are hashes of the text and the corpus seed alone. So a document lands in the same sample and on the same side
 of the split whatever file it came from, in whatever order the files were read.
 
-Word n-grams as 64-bit hashes: what near-duplicates and contamination are counted in.
-
-Words are runs of letters and digits, lower-cased. With 64 bits, n-grams that differ share a hash about once in
-10^19 / (number of pairs): never at the sizes handled here.
-
-The split of a domain into training and held-out documents.
+Near-duplicates and contamination are counted in word n-grams as 64-bit hashes. Words are runs of letters and digits,
+lower-cased. n-grams that differ share a hash about once in 10^19 / (number of pairs): never at the sizes handled here.
 """
 
 import hashlib
@@ -17,12 +13,43 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError
+
+Hashes = npt.NDArray[np.uint64]
+
+_WORD = re.compile(r"[^\W_]+")
+_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+def hash_words(text: str) -> Hashes:
+    """Return the hash of every word of `text`, in order."""
+    words = _WORD.findall(text.lower())
+    return np.fromiter(map(_hash_word, words), np.uint64, len(words))
+
+
+@cache
+def _hash_word(word: str) -> int:
+    """Hash each distinct word once: text repeats its words, so most calls are dictionary hits."""
+    return int.from_bytes(hashlib.blake2b(word.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+def forget_words() -> None:
+    """Free the memory of the words seen so far; their hashes stay what they are."""
+    _hash_word.cache_clear()
+
+
+def ngram_hashes(words: Hashes, length: int) -> Hashes:
+    """Return the hash of every run of `length` words, in order; empty when there are fewer words."""
+    count = max(0, len(words) - length + 1)
+    hashes = np.zeros(count, dtype=np.uint64)
+    for offset in range(length):
+        hashes = hashes * _ODD_MULTIPLIER + words[offset : offset + count]
+    return hashes
 
 
 @dataclass(frozen=True)
@@ -49,8 +76,8 @@ class Document:
         return cls(text, len(data), int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big"))
 
     @cached_property
-    def words(self) -> npt.NDArray[np.uint64]:
-        """Hashes of the text's words in order."""
+    def words(self) -> Hashes:
+        """The hashes of the text's words in order."""
         return hash_words(self.text)
 
 
@@ -133,48 +160,10 @@ def trim(documents: list[Document], limit_bytes: float) -> list[Document]:
     return documents[: max(1, int(np.searchsorted(kept_bytes, limit_bytes, side="right")))]
 
 
-Hashes = npt.NDArray[np.uint64]
-
-_WORD = re.compile(r"[^\W_]+")
-_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-
-
-class _WordHashes(dict[str, int]):
-    """Hashes each distinct word once: text repeats its words, so most look-ups are dictionary hits."""
-
-    def __missing__(self, word: str) -> int:
-        digest = hashlib.blake2b(word.encode("utf-8"), digest_size=8).digest()
-        self[word] = value = int.from_bytes(digest, "little")
-        return value
-
-
-_word_hashes = _WordHashes()
-
-
-def forget_words() -> None:
-    """Free the memory of the words seen so far; their hashes stay what they are."""
-    _word_hashes.clear()
-
-
-def hash_words(text: str) -> Hashes:
-    """Return the hash of every word of `text`, in order."""
-    words = _WORD.findall(text.lower())
-    return np.fromiter(map(_word_hashes.__getitem__, words), np.uint64, len(words))
-
-
-def ngram_hashes(words: Hashes, length: int) -> Hashes:
-    """Return the hash of every run of `length` words, in order; empty when there are fewer words."""
-    count = max(0, len(words) - length + 1)
-    hashes = np.zeros(count, dtype=np.uint64)
-    for offset in range(length):
-        hashes = hashes * _ODD_MULTIPLIER + words[offset : offset + count]
-    return hashes
-
-
 def split_documents(
     documents: list[Document], *, fraction: float, max_bytes: float, contiguous: bool = False
 ) -> tuple[list[Document], list[Document]]:
-    """Split into (training, held-out) documents.
+    """Split a domain into (training, held-out) documents.
 
     Held out are documents of up to `fraction` of the text and up to `max_bytes`: those with the smallest keys that
     fit, or, where documents are slices of one text, a block of neighbours at a place their keys decide.

