@@ -26,7 +26,7 @@ def read(source: Any, root: Path) -> list[str]:
 
 
 def records(source: Any, root: Path) -> list[Any]:
-    return [record for _, record in read_records(source, root=root, downloads=root / "downloads")]
+    return [record for _, record in read_records([source], root=root, downloads=root / "downloads")]
 
 
 @pytest.fixture

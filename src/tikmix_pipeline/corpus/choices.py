@@ -4,7 +4,6 @@ Scoring by loss needs the gold answer only, and so does `tasks.parquet`; accurac
 options are read from the sources again, and the halves are those that `corpus.tasks` deals.
 """
 
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -47,10 +46,7 @@ def evaluation_choices(parameters: CorpusParameters, *, root: Path, downloads: P
     choices: dict[str, list[ChoiceItem]] = {}
     for name, task in sorted(parameters.tasks.items()):
         with about(f"corpus.tasks.{name}"):
-            records = itertools.chain.from_iterable(
-                read_records(source, root=root, downloads=downloads) for source in task.sources
-            )
-            by_item = read_choices(records)
+            by_item = read_choices(read_records(task.sources, root=root, downloads=downloads))
             halves = split_items(list(by_item), max_items=task.max_items, seed=parameters.seed)
         chosen = [choice for item in halves["evaluation"] if (choice := by_item[item])]
         if chosen:

@@ -1,7 +1,4 @@
-"""Reading one domain: all of it, or, where it is many times larger than what is kept, at random places.
-
-Sampling all sources of a domain as one.
-"""
+"""Reading one domain: all of it, or, where it is many times larger than what is kept, at random places."""
 
 import itertools
 import logging
@@ -21,9 +18,23 @@ from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
 from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, deal, joined, size_of
 from tikmix_pipeline.corpus.sampling.tables import sample_dataset, sample_parquet
 from tikmix_pipeline.corpus.sampling.text_files import sample_plain_lines, sample_plain_text, sample_streams
-from tikmix_pipeline.corpus.sources import about, data_files, describe, files_below, matching_files, read_source
+from tikmix_pipeline.corpus.sources import (
+    about,
+    cap_bytes,
+    data_files,
+    describe,
+    files_below,
+    matching_files,
+    read_source,
+)
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters.corpus import CorpusParameters, DomainParameters, FilesSource, HuggingFaceSource, Source
+from tikmix_pipeline.parameters.corpus import (
+    CorpusParameters,
+    DomainParameters,
+    FilesSource,
+    HuggingFaceSource,
+    Source,
+)
 from tikmix_pipeline.progress import progress_bar
 
 # near-duplicate removal needs something to remove: a capped domain is read to this multiple of its cap
@@ -32,13 +43,13 @@ _SPARE = 2.0
 _SAMPLED_FOLD = 32
 _SAMPLED_BYTES = 256e6
 
+_BUILDERS: dict[str, Literal["jsonl", "parquet"]] = {"json": "jsonl", "parquet": "parquet"}
+_ENDINGS = {
+    "jsonl": tuple(f"{name}{compression}" for name in (".jsonl", ".ndjson") for compression in ("", ".gz", ".zst")),
+    "parquet": (".parquet",),
+}
+
 _logger = logging.getLogger(__name__)
-
-
-def limit_bytes(domain: DomainParameters, parameters: CorpusParameters) -> float:
-    """Return the most UTF-8 bytes of text to keep of a domain; infinite where it has no cap."""
-    megabytes = domain.max_megabytes or parameters.max_megabytes
-    return math.inf if megabytes is None else megabytes * 1e6
 
 
 def read_domain(
@@ -47,7 +58,7 @@ def read_domain(
     """Read the documents that a domain starts with, up to its cap or, where near-duplicates are removed, twice that.
 
     Args:
-        name: of the domain, for errors and the log.
+        name: the domain's name, for errors and the log.
         domain: sources of text.
         parameters: of the corpus.
         root: the folder that relative paths start from.
@@ -56,7 +67,7 @@ def read_domain(
     Raises:
         TikmixError: a source is missing, empty or damaged; the message names the domain.
     """
-    limit = limit_bytes(domain, parameters)
+    limit = cap_bytes(domain, parameters)
     if parameters.near_duplicates.enabled and not domain.contiguous_split:
         limit *= _SPARE
     with about(f"corpus.domains.{name}"):
@@ -69,11 +80,20 @@ def read_domain(
             sample.is_sampled = True
             sample.is_cut = sampled.total_bytes > limit or not sampled.is_size_known
         else:
-            sample = _read_all(name, domain, limit, parameters.seed, root, downloads)
+            texts = (read_source(source, root=root, downloads=downloads) for source in domain.sources)
+            pick = sample_first if domain.contiguous_split else sample_by_hash
+            with progress_bar(f"read {name}", None, "document") as bar:
+                sample = pick(_counted(itertools.chain.from_iterable(texts), bar), limit, parameters.seed)
     size = sum(document.size for document in sample.documents)
     how = "sampled {:.3g} MB at random places of about" if sample.is_sampled else "took {:.3g} MB of all"
     _logger.info(f"corpus.domains.%s: {how.format(size / 1e6)} %.4g MB", name, sample.total_bytes / 1e6)
     return sample
+
+
+def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
+    for text in texts:
+        bar.update()
+        yield text
 
 
 def is_sampled(domain: DomainParameters, parameters: CorpusParameters, root: Path) -> bool:
@@ -84,56 +104,22 @@ def is_sampled(domain: DomainParameters, parameters: CorpusParameters, root: Pat
     Raises:
         TikmixError: a path or glob matches no file.
     """
-    limit = limit_bytes(domain, parameters)
+    limit = cap_bytes(domain, parameters)
     own = [source for source in domain.sources if isinstance(source, FilesSource | HuggingFaceSource)]
     if parameters.read == "all" or math.isinf(limit) or domain.contiguous_split or not own:
         return False
     if parameters.read == "sample":
         return True
-    files = [_local_files(source, root) for source in own]
-    if any(
-        isinstance(source, HuggingFaceSource) and source.streaming and not local
-        for source, local in zip(own, files, strict=True)
-    ):
-        return True  # of the Hub, and of any size
-    on_disk = sum(path.stat().st_size for path in set(itertools.chain.from_iterable(files)))
-    return on_disk > max(_SAMPLED_FOLD * limit, _SAMPLED_BYTES)
-
-
-def _local_files(source: Source, root: Path) -> list[Path]:
-    match source:
-        case FilesSource():
-            return matching_files(source.path, root)
-        case HuggingFaceSource():
-            return [path for name in (source.path, *data_files(source)) for path in files_below(name, root)]
-        case _:
-            return []
-
-
-def _read_all(name: str, domain: DomainParameters, limit: float, seed: int, root: Path, downloads: Path) -> Sample:
-    with progress_bar(f"read {name}", None, "document") as bar:
-        texts = itertools.chain.from_iterable(
-            read_source(source, root=root, downloads=downloads) for source in domain.sources
-        )
-        pick = sample_first if domain.contiguous_split else sample_by_hash
-        return pick(_counted(texts, bar), limit, seed)
-
-
-def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
-    for text in texts:
-        bar.update()
-        yield text
-
-
-_logger = logging.getLogger(__name__)
-
-_Sampler = Callable[..., Sampled]
-
-_BUILDERS: dict[str, Literal["jsonl", "parquet"]] = {"json": "jsonl", "parquet": "parquet"}
-_ENDINGS = {
-    "jsonl": tuple(f"{name}{compression}" for name in (".jsonl", ".ndjson") for compression in ("", ".gz", ".zst")),
-    "parquet": (".parquet",),
-}
+    files: set[Path] = set()
+    for source in own:
+        if isinstance(source, FilesSource):
+            files.update(matching_files(source.path, root))
+        else:
+            local = [path for name in (source.path, *data_files(source)) for path in files_below(name, root)]
+            if source.streaming and not local:
+                return True  # of the Hub, and of any size
+            files.update(local)
+    return sum(path.stat().st_size for path in files) > max(_SAMPLED_FOLD * limit, _SAMPLED_BYTES)
 
 
 @dataclass(frozen=True, order=True)
@@ -148,7 +134,7 @@ class _Part:
 
     key: str
     label: str = field(compare=False)
-    sampler: _Sampler = field(compare=False)
+    sampler: Callable[..., Sampled] = field(compare=False)
 
 
 def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, limit_bytes: float, seed: int) -> Sampled:
@@ -195,13 +181,12 @@ def _as_files(source: Source, root: Path) -> list[Source]:
     kind = _BUILDERS.get(source.path) if isinstance(source, HuggingFaceSource) else None
     if not isinstance(source, HuggingFaceSource) or kind is None or source.split != "train":
         return [source]
-    names = data_files(source)
-    local = [path for name in names for path in files_below(name, root)]
-    is_all = bool(names) and all(files_below(name, root) for name in names)
+    found = {name: files_below(name, root) for name in data_files(source)}
+    paths = itertools.chain.from_iterable(found.values())
     # another ending may be that of one JSON array, or of a compression that the builder alone knows
-    if not is_all or not all(path.name.lower().endswith(_ENDINGS[kind]) for path in local):
+    if not found or not all(found.values()) or not all(path.name.lower().endswith(_ENDINGS[kind]) for path in paths):
         return [source]
-    return [FilesSource(kind="files", path=name, format=kind, field=source.field) for name in names]
+    return [FilesSource(kind="files", path=name, format=kind, field=source.field) for name in found]
 
 
 def _of_files(sources: Sequence[Source], root: Path) -> Iterator[_Part]:
@@ -215,27 +200,28 @@ def _of_files(sources: Sequence[Source], root: Path) -> Iterator[_Part]:
                 column = "" if kind == "text" else source.field
                 files.setdefault((kind, is_compressed, column), set()).add(path)
     budget = READING_BUDGET_BYTES / max(1, sum(compressed or kind == "parquet" for kind, compressed, _ in files))
-    for (kind, is_compressed, column), paths in files.items():
-        first, *more = sorted(paths)
-        label = f"{first} and {len(more)} more" if more else f"{first}"
-        sampler = _files_sampler(kind, is_compressed, column, [first, *more], budget)
-        yield _Part(f"files {kind} {is_compressed} {column}", label, sampler)
+    for (kind, is_compressed, column), found in files.items():
+        paths = sorted(found)
+        label = f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else f"{paths[0]}"
+        yield _Part(
+            f"files {kind} {is_compressed} {column}", label, _sampler(kind, is_compressed, column, paths, budget)
+        )
+
+
+def _sampler(kind: str, is_compressed: bool, column: str, paths: list[Path], budget: float) -> Callable[..., Sampled]:
+    if kind == "parquet":
+        return partial(sample_parquet, paths, column, budget_bytes=budget)
+    if is_compressed:
+        return partial(sample_streams, paths, column or None, budget_bytes=budget)
+    return partial(sample_plain_lines, paths, column) if kind == "jsonl" else partial(sample_plain_text, paths)
 
 
 def _of_other(source: Source, root: Path, downloads: Path) -> _Part:
     if isinstance(source, HuggingFaceSource):
-        return _Part(source.model_dump_json(), describe(source), partial(sample_dataset, source, root))
-    return _Part(source.model_dump_json(), describe(source), partial(_sample_whole, source, root, downloads))
-
-
-def _files_sampler(kind: str, is_compressed: bool, column: str, files: list[Path], budget_bytes: float) -> _Sampler:
-    if kind == "parquet":
-        return partial(sample_parquet, files, column, budget_bytes=budget_bytes)
-    if is_compressed:
-        return partial(sample_streams, files, column or None, budget_bytes=budget_bytes)
-    if kind == "jsonl":
-        return partial(sample_plain_lines, files, column)
-    return partial(sample_plain_text, files)
+        sampler = partial(sample_dataset, source, root)
+    else:
+        sampler = partial(_sample_whole, source, root, downloads)
+    return _Part(source.model_dump_json(), describe(source), sampler)
 
 
 def _sample_whole(
@@ -245,6 +231,7 @@ def _sample_whole(
     total = count = 0
     for text in read_source(source, root=root, downloads=downloads):
         size = size_of(text)
-        reservoir.offer(lambda text=text: text, size)  # type: ignore[misc]
+        if not reservoir.passes_over():
+            reservoir.add(text, size)
         total, count = total + size, count + 1
     return Sampled(reservoir.texts, total, count)

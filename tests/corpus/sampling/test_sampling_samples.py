@@ -11,7 +11,9 @@ def filled(limit: float, seed: int, texts: list[str]) -> tuple[Reservoir, list[i
     reservoir = Reservoir(limit, np.random.default_rng(seed))
     asked: list[int] = []
     for row, text in enumerate(texts):
-        reservoir.offer(lambda row=row, text=text: asked.append(row) or text, 2 * len(text))
+        if not reservoir.passes_over():
+            asked.append(row)
+            reservoir.add(text, 2 * len(text))
     return reservoir, asked
 
 
@@ -46,7 +48,8 @@ def test_the_share_of_text_is_that_of_the_whole_stream_though_it_changes_on_the_
     for seed in range(20):
         reservoir = Reservoir(3000, np.random.default_rng(seed))
         for row in range(4000):
-            reservoir.offer(lambda: "x" * 30, 40 if row < 2000 else 240)
+            if not reservoir.passes_over():
+                reservoir.add("x" * 30, 40 if row < 2000 else 240)
         shares.append(reservoir.text_share)
     assert np.mean(shares) == pytest.approx(30 / 140, rel=0.05)
 
@@ -54,7 +57,8 @@ def test_the_share_of_text_is_that_of_the_whole_stream_though_it_changes_on_the_
 def test_blank_units_are_not_held_but_count():
     reservoir = Reservoir(100, np.random.default_rng(0))
     for text in ["", " \n", "word", "  "]:
-        reservoir.offer(lambda text=text: text, 8)
+        assert not reservoir.passes_over()
+        reservoir.add(text, 8)
     assert reservoir.texts == ["word"]
     assert reservoir.text_share == 8 / 32
 
@@ -68,7 +72,8 @@ def test_units_that_stand_for_several_are_as_many_times_as_likely():
         for part, weight in enumerate(weights):
             reservoir.weight = weight
             for _ in range(300):
-                reservoir.offer(lambda part=part: str(part) * 10, 40 if part == 1 else 20)
+                if not reservoir.passes_over():
+                    reservoir.add(str(part) * 10, 40 if part == 1 else 20)
         for text in reservoir.texts:
             counts[int(text[0])] += 1
         shares.append(reservoir.text_share)

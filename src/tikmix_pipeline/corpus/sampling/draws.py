@@ -9,7 +9,8 @@ counts as often, so that each of its documents stands for
 documents of the domain. Exact: the mean of every document's weight over all seeds is 1, however uneven the shards are,
 and so is every weight where all shards are read. On average alone: one sample has only the shards that were drawn.
 
-Places: random pieces of files, none twice, found without reading what lies between.
+Files that can be entered anywhere are read at random places: pieces of them, none twice, found without reading what
+lies between.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

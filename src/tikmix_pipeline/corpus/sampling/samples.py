@@ -1,18 +1,16 @@
-"""`Sampled`: texts drawn evenly from something larger, and an estimate of how large it is.
+"""Even samples of a limited number of bytes: `fill` from units in random order, `Reservoir` from a stream.
 
-`Reservoir`: an even sample of a stream of unknown length, of a limited number of bytes, that looks at few units.
-
-Every unit has a random key, and those with the smallest keys are kept, up to the first that overflows the limit. A
-unit whose key is above all kept ones is out for good, so the number of units to pass over before the next candidate is
-drawn from its geometric distribution instead, as Algorithm L does for a limited number of units (Li, 1994). A stream of
-n bytes has about limit (1 + ln(n / limit)) bytes of candidates. A unit that stands for `weight` units has its key
-divided by it, and so is as many times as likely to stay.
+A `Reservoir` looks at few units of a stream of unknown length. Every unit has a random key, and those with the smallest
+keys are kept, up to the first that overflows the limit. A unit whose key is above all kept ones is out for good, so the
+number of units to pass over before the next candidate is drawn from its geometric distribution instead, as Algorithm L
+does for a limited number of units (Li, 1994). A stream of n bytes has about limit (1 + ln(n / limit)) bytes of
+candidates. A unit that stands for `weight` units has its key divided by it, and so is as many times as likely to stay.
 """
 
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +40,7 @@ def size_of(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8"))
 
 
-def is_blank(text: str) -> bool:
+def _is_blank(text: str) -> bool:
     """Return whether a document is left out, as whole reading does: for being empty or white space alone."""
     return not text or text.isspace()
 
@@ -62,7 +60,7 @@ def fill(units: Iterable[tuple[str, float]], *, limit_bytes: float, raw_total: f
         for text, raw in units:
             size = size_of(text)
             seen, read_raw, read_text = seen + 1, read_raw + raw, read_text + size
-            if is_blank(text):
+            if _is_blank(text):
                 continue
             if texts and held + size > limit_bytes:
                 break
@@ -78,7 +76,9 @@ def deal(parts: Sequence[Sampled], limit_bytes: float) -> list[Sampled]:
     A part of unknown size counts as much as the others do on average, and no less than was read of it. Parts that were
     cut before, to the shares among fewer of known size, are cut as if they had not been.
     """
-    sizes = _sizes(parts)
+    known = [part.total_bytes for part in parts if part.is_size_known]
+    usual = sum(known) / len(known) if known else max((part.total_bytes for part in parts), default=0.0)
+    sizes = [part.total_bytes if part.is_size_known else max(usual, part.total_bytes) for part in parts]
     total = sum(sizes)
     if len(parts) < 2 or not total:
         return list(parts)
@@ -87,12 +87,6 @@ def deal(parts: Sequence[Sampled], limit_bytes: float) -> list[Sampled]:
         replace(part, texts=list(_prefix(part.texts, limit_bytes * size / total, row == largest)))
         for row, (part, size) in enumerate(zip(parts, sizes, strict=True))
     ]
-
-
-def _sizes(parts: Sequence[Sampled]) -> list[float]:
-    known = [part.total_bytes for part in parts if part.is_size_known]
-    usual = sum(known) / len(known) if known else max((part.total_bytes for part in parts), default=0.0)
-    return [part.total_bytes if part.is_size_known else max(usual, part.total_bytes) for part in parts]
 
 
 def _prefix(texts: Sequence[str], limit_bytes: float, at_least_one: bool) -> Iterator[str]:
@@ -114,7 +108,7 @@ def joined(parts: Sequence[Sampled]) -> Sampled:
 
 
 class Reservoir:
-    """An even sample of what is offered; holds the sample and nothing else.
+    """An even sample of a stream's units; holds the sample and nothing else.
 
     Attributes:
         skip: how many units to pass over before the one that must be given to `add`.
@@ -153,12 +147,12 @@ class Reservoir:
         """Bytes of text per raw byte, estimated from the candidates by their weight and how rare it was to be one."""
         return self._weighed_text / self._weighed_raw if self._weighed_raw else 0.0
 
-    def offer(self, text: Callable[[], str], raw_bytes: int) -> None:
-        """Offer one unit of the stream; its text is asked for when it is a candidate."""
+    def passes_over(self) -> bool:
+        """Return whether the next unit of the stream is passed over; else it must be given to `add`."""
         if self.skip:
             self.skip -= 1
-        else:
-            self.add(text(), raw_bytes)
+            return True
+        return False
 
     def add(self, text: str, raw_bytes: int) -> None:
         """Take the candidate that `skip` leads to, and draw how far the next one is.
@@ -171,7 +165,7 @@ class Reservoir:
         largest_key = min(self._threshold, 1 / self._weight)  # of a candidate of this weight
         self._weighed_text += size / largest_key
         self._weighed_raw += raw_bytes / largest_key
-        if not is_blank(text):
+        if not _is_blank(text):
             heapq.heappush(self._heap, (-largest_key * self._generator.random(), text, size))
             self._held_bytes += size
             while len(self._heap) > 1 and self._held_bytes > self._limit_bytes:

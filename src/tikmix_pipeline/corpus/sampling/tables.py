@@ -1,6 +1,7 @@
-"""Parquet: some row groups at random, of each the text column in batches, and an even sample of their rows.
+"""Tables: random row groups of Parquet files, and random rows or shards of Hugging Face datasets.
 
-Hugging Face datasets: random rows of those on disk, and the beginnings of random shards of those that stream.
+Of a row group only the text column is read, in batches, and of its rows an even sample is taken. Of datasets on disk
+random rows are read, and of those that stream the beginnings of random shards.
 """
 
 import itertools
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tikmix_pipeline.corpus.formats import parquet_file
 from tikmix_pipeline.corpus.sampling.draws import ENOUGH_DRAWS, draw_shards, shuffled
@@ -23,6 +26,11 @@ from tikmix_pipeline.progress import progress_bar
 _FILE_DRAWS = 256
 """Draws of files whose row groups are looked up: no more files than that, unless they are tiny."""
 _BATCH_ROWS = 1024
+_STREAMED_FOLD = 8
+"""A stream is read to this multiple of the limit, spread over its shards, and sampled."""
+_LEAST_ROW_BYTES = 16
+"""What a row counts at least against that multiple: a stream of empty rows must end, too."""
+_ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -109,31 +117,16 @@ def _offer_rows(group: _RowGroup, field: str, reservoir: Reservoir) -> tuple[int
                 reservoir.add(text, size_of(text))
                 reservoir.skip += row + 1
             reservoir.skip -= len(column)
-            rows, size = rows + len(column), size + _text_bytes(column)
+            # the bytes of a column of text, without making strings of it
+            texts = column if pa.types.is_string(column.type) else column.cast(pa.large_string())
+            rows, size = rows + len(column), size + (pc.sum(pc.binary_length(texts)).as_py() or 0)
     return rows, size
-
-
-def _text_bytes(column: Any) -> int:
-    """Return the bytes of a column of text, without making strings of it."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pa.types.is_string(column.type):
-        column = column.cast(pa.large_string())
-    return pc.sum(pc.binary_length(column)).as_py() or 0
-
-
-_STREAMED_FOLD = 8
-"""A stream is read to this multiple of the limit, spread over its shards, and sampled."""
-_LEAST_ROW_BYTES = 16
-"""What a row counts at least against that multiple: a stream of empty rows must end, too."""
-_ROWS_AT_ONCE = 64
 
 
 def sample_dataset(
     source: HuggingFaceSource, root: Path, *, limit_bytes: float, generator: np.random.Generator
 ) -> Sampled:
-    """Sample a dataset.
+    """Sample a Hugging Face dataset.
 
     A stream has no way into the middle of a shard: documents far behind in their shards are never drawn. Its size is
     known only where its description gives the number of rows, or where it was read to its end; else `total_bytes` is
@@ -189,9 +182,11 @@ def _sample_stream(
                     break
                 text = text_of(record, source.field, f"{source.path}, shard {shard}, row {row}")
                 size = size_of(text)
-                reservoir.offer(lambda text=text: text, size)  # type: ignore[misc]
-                rows, read, spent = rows + 1, read + size, spent + max(size, _LEAST_ROW_BYTES)
-                bar.update(max(size, _LEAST_ROW_BYTES))
+                if not reservoir.passes_over():
+                    reservoir.add(text, size)
+                cost = max(size, _LEAST_ROW_BYTES)
+                rows, read, spent = rows + 1, read + size, spent + cost
+                bar.update(cost)
     listed = (dataset.info.splits or {}).get(source.split)
     count = listed.num_examples if listed else None
     if is_whole or not rows or not count:

@@ -90,12 +90,12 @@ def take_stock_elsewhere(
 def _sampled(corpus: TokenShards, domain: str) -> Any:
     from tikmix_pipeline.mixture.elsewhere import SampledDomain
 
-    source = corpus.manifest["sources"]["domains"][domain]
+    source = corpus.manifest.sources.domains[domain]
     return SampledDomain(
         tokens=corpus.tokens(domain),
         bytes_per_token=corpus.bytes_per_token(domain),
-        total_bytes=source.get("total_bytes"),
-        is_estimate=bool(source.get("sampled")),
+        total_bytes=source.total_bytes,
+        is_estimate=bool(source.sampled),
     )
 
 
