@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tikmix_pipeline.corpus.row_counts import RowShares
+from tikmix_pipeline.corpus.row_counts import RowCounts
 
 TAKES_ROWS_BACK = [80, 3, 1, 3, 13, 5, 2], 2
 FALLS_BEHIND = [3, 1, 1, 1, 40, 40, 1, 3, 3, 3, 1, 40, 40], 3
@@ -60,8 +60,8 @@ def largest_lag(dealt, parts, batch_size):
     batch_size=st.integers(1, 40),
 )
 def test_rows_are_within_one_of_the_quota_in_every_batch_and_every_prefix(parts, batch_size):
-    shares = RowShares(shares_of(parts), batch_size)
-    dealt = [shares.deal() for _ in range(60)]
+    row_counts = RowCounts(shares_of(parts), batch_size)
+    dealt = [row_counts.deal() for _ in range(60)]
     slack = Fraction(1, 10**6)  # weights are read to 12 decimals
     for rows in dealt:
         assert sum(rows) == batch_size
@@ -76,8 +76,8 @@ def test_keeps_both_promises_where_largest_remainder_breaks_one():
     assert min(min(rows) for rows in free_largest_remainder(*TAKES_ROWS_BACK, 60)) < 0
     assert largest_lag(held_largest_remainder(*FALLS_BEHIND, 100), *FALLS_BEHIND) > 1.4
     for parts, batch_size in (TAKES_ROWS_BACK, FALLS_BEHIND):
-        shares = RowShares(shares_of(parts), batch_size)
-        dealt = [shares.deal() for _ in range(100)]
+        row_counts = RowCounts(shares_of(parts), batch_size)
+        dealt = [row_counts.deal() for _ in range(100)]
         assert min(min(rows) for rows in dealt) >= 0
         assert largest_lag(dealt, parts, batch_size) < 1
 
@@ -90,20 +90,20 @@ def test_keeps_both_promises_where_largest_remainder_breaks_one():
 )
 def test_dealing_goes_on_from_the_rows_dealt_as_if_never_stopped(parts, batch_size, before):
     weights = shares_of(parts)
-    shares = RowShares(weights, batch_size)
-    dealt = [shares.deal() for _ in range(before)]
+    row_counts = RowCounts(weights, batch_size)
+    dealt = [row_counts.deal() for _ in range(before)]
     sums = [sum(rows[domain] for rows in dealt) for domain in range(len(parts))]
-    resumed = RowShares(weights, batch_size, batches=before, dealt=sums)
-    assert [shares.deal() for _ in range(40)] == [resumed.deal() for _ in range(40)]
+    resumed = RowCounts(weights, batch_size, batches=before, dealt=sums)
+    assert [row_counts.deal() for _ in range(40)] == [resumed.deal() for _ in range(40)]
 
 
 @pytest.mark.parametrize("weights", [[0.1] * 10, [0.25, 0.75], [0.6, 0.4, 0.0]])
 def test_whole_quotas_are_dealt_exactly(weights):
-    shares = RowShares(weights, 20)
+    row_counts = RowCounts(weights, 20)
     for _ in range(50):
-        assert shares.deal() == [round(20 * weight) for weight in weights]
+        assert row_counts.deal() == [round(20 * weight) for weight in weights]
 
 
 def test_a_tiny_weight_gets_its_rows_in_the_long_run():
-    shares = RowShares([0.999, 0.001], 4)
-    assert sum(shares.deal()[1] for _ in range(5000)) == 20
+    row_counts = RowCounts([0.999, 0.001], 4)
+    assert sum(row_counts.deal()[1] for _ in range(5000)) == 20

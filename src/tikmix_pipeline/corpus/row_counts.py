@@ -1,4 +1,4 @@
-"""`RowShares`: how many rows of each batch a domain gets.
+"""`RowCounts`: how many rows of each batch a domain gets.
 
 With q_j = w_j·B rows per batch, domain j gets floor(q_j) or ceil(q_j) rows in every single batch, and floor(n·q_j) or
 ceil(n·q_j) rows over the first n batches, for every n. Both hold exactly and for any number of domains.
@@ -22,7 +22,7 @@ from heapq import heappop, heappush
 _UNITS = 10**12
 
 
-class RowShares:
+class RowCounts:
     """Deals the rows of one batch after another to the domains, by constant weights.
 
     Args:
@@ -65,8 +65,8 @@ class RowShares:
         Rows that may be dealt are ordered by what PD² compares: deadline, overlap bit, group deadline.
         """
         fraction = self._fractions[domain]
-        whole, part = divmod(nth * _UNITS, fraction)
-        overlap = 1 if part else 0
+        whole, beyond = divmod(nth * _UNITS, fraction)
+        overlap = 1 if beyond else 0
         deadline = whole + overlap
         group_deadline = 0
         if fraction >= _UNITS // 2:
