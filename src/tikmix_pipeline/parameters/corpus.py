@@ -31,7 +31,7 @@ class ArchiveSource(ParameterGroup):
     exclude: tuple[str, ...] = ()
     """Globs of those to leave out."""
     reader: str = "text"
-    """How a member's bytes become documents; one of `tikmix_pipeline.corpus.readers.registry.READERS`."""
+    """How a member's bytes become documents; one of `tikmix_pipeline.corpus.readers.READERS`."""
     field: str | None = None
     """The record's field that holds the text, for readers of records."""
 

@@ -206,7 +206,7 @@ class Tracker:
             for domain in corpus.domains
         ]
         self._client.log_inputs(self._run_id, datasets=inputs)
-        self._client.log_dict(self._run_id, corpus.manifest["overlap"], "corpus/overlap.json")
+        self._client.log_dict(self._run_id, corpus.overlap_report(), "corpus/overlap.json")
 
     def describe(self, text: str) -> None:
         """Show `text` as it is on the run's page."""
