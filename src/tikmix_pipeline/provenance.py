@@ -266,7 +266,7 @@ def check_arms(context: RunContext) -> None:
 
     harness = context.parameters.compare.harness
     if harness.enabled:
-        from tikmix_pipeline.lm.harness import check_harness
+        from tikmix_pipeline.lm.lm_eval import check_harness
 
         check_harness(harness, context.parameters.corpus.tasks, context.root)
     for arm in arms_of(context.parameters):

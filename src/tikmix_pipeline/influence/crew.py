@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.process_group import ALONE, Exchange
 from tikmix_pipeline.lm.cost import plain_gradients
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
+from tikmix_pipeline.distributed.mesh import ALONE, Team
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.parts import deal_sets, take_evenly
 from tikmix_pipeline.lm.checkpoint import Checkpoint, restore_place
 from tikmix_pipeline.lm.chunk import restore_state
 from tikmix_pipeline.lm.model import compute_in_bfloat16
-from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
 
 _BYTES_PER_TOKEN = 8

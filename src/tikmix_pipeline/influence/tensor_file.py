@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tikmix_pipeline.distributed.process_group import ALONE, Exchange
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
+from tikmix_pipeline.distributed.mesh import ALONE, Team
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.lm.model import load_model, outline_model, read_config
-from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
 from tikmix_pipeline.parameters import ModelParameters
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
+from tikmix_pipeline.distributed.mesh import ALONE, Team
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.resume import find_point, is_spread
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
 
@@ -57,7 +57,7 @@ def train_chunk(
         Checkpoint(from_here), shards, mixture, model=model, train=train, seed=seed, team=team, network_only=spread
     )
     if point and spread:
-        from tikmix_pipeline.lm.ranks.points import load_point
+        from tikmix_pipeline.distributed.checkpoint import load_point
 
         load_point(state, point)
     if point is None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.mesh import ALONE
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.team import ALONE
 from tikmix_pipeline.parameters import TrainParameters
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.stream import MixtureStream
+from tikmix_pipeline.distributed.mesh import ALONE, Team
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.loss import device_of, summed_loss
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.parameters import TrainParameters
 from tikmix_pipeline.progress import progress_bar
 

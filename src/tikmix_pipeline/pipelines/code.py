@@ -20,7 +20,7 @@ from typing import Any
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
-    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "ranks.training", "reporting"),
+    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "distributed.sharding", "reporting"),
     *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
     *("pipelines.measuring", "pipelines.reweight.exports", "pipelines.sweep_figures"),
 )

@@ -5,9 +5,9 @@ import torch
 from curvature_fits import FISHER_KINDS, GROUPS, fit, precondition, use
 from influence_oracle import flatten, random_batches, random_gradient, tiny_model
 
+from tikmix_pipeline.distributed.process_group import Exchange
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.lm.exchange import Exchange
 
 
 @pytest.mark.parametrize("kind", FISHER_KINDS)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.process_group import ALONE, Exchange
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.adam import adam_blocks, step_divisors
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
@@ -17,7 +18,6 @@ from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureRep
 from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, Filter
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import CurvatureParameters
 from tikmix_pipeline.parameters.training import TrainParameters

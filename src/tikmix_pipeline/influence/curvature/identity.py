@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from tikmix_pipeline.distributed.process_group import Exchange
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import chosen_parameters, parameters_for
 from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
 
 

@@ -43,7 +43,7 @@ def score_by_harness(
     import pandas as pd
 
     from tikmix_pipeline.corpus.choices import evaluation_choices
-    from tikmix_pipeline.lm.harness import harness_scores, write_harness_tasks
+    from tikmix_pipeline.lm.lm_eval import harness_scores, write_harness_tasks
     from tikmix_pipeline.progress import progress_bar
     from tikmix_pipeline.run_context import run_context
 

@@ -27,7 +27,7 @@ def train_branch(
 ) -> Any:
     """Train a branch and return its state, on the CPU of this process; as `lm.branch.train_branch`."""
     from tikmix_pipeline.lm.chunk import train_chunk
-    from tikmix_pipeline.ranks.training import Training, train_on_ranks
+    from tikmix_pipeline.lm.on_ranks import Training, train_on_ranks
 
     folder = _beside(checkpoint.folder)
     schedule = dataclasses.replace(schedule, chunk_steps=steps)  # a branch is a chunk of so many steps
@@ -51,7 +51,7 @@ def fit(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit the factors; what is returned moves them to where they belong."""
-    from tikmix_pipeline.ranks.measuring import fit_on_ranks
+    from tikmix_pipeline.influence.on_ranks import fit_on_ranks
 
     job = _job("factors", checkpoint, model, train, influence, shards=corpus.folder, seed=seed)
     found = fit_on_ranks(job, work.begin())
@@ -78,7 +78,7 @@ def collect(
     growth: Mapping[str, Any] | None = None,
 ) -> None:
     """Collect the gradients into a folder, by `influence.tokens` or, with what a growth needs, until they suffice."""
-    from tikmix_pipeline.ranks.measuring import collect_on_ranks
+    from tikmix_pipeline.influence.on_ranks import collect_on_ranks
 
     text = {"shards": corpus.folder, "seed": seed, "code": measuring_code(model, influence)}
     growing = {"horizon": horizon, "growth": growth}
@@ -96,7 +96,7 @@ def multiply(
     factors: Factors | None,
 ) -> tuple[Any, Any, Any]:
     """Return the products of all parts, the report of the curvature they went through, and the cost of both."""
-    from tikmix_pipeline.ranks.measuring import multiply_on_ranks
+    from tikmix_pipeline.influence.on_ranks import multiply_on_ranks
 
     job = _job("products", checkpoint, model, train, influence, factors, store=gradients.folder, horizon=horizon)
     return multiply_on_ranks(job, _beside(gradients.folder))
@@ -112,7 +112,7 @@ def _job(
     **rest: Any,
 ) -> Any:
     """Say what the ranks are to do, with folders in place of what they hold."""
-    from tikmix_pipeline.ranks.measuring import Measuring
+    from tikmix_pipeline.influence.on_ranks import Measuring
 
     return Measuring(
         stage=stage,

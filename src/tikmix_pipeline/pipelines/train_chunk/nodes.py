@@ -107,7 +107,7 @@ def train_one_chunk(
     description = f"Round {mixture['round']}: training"
     found = resume.find()
     if train.world_size > 1:
-        from tikmix_pipeline.ranks.training import Training, train_on_ranks
+        from tikmix_pipeline.lm.on_ranks import Training, train_on_ranks
 
         job = Training(start.folder, corpus.folder, mixture["weights"], model, train, schedule, seed, description)
         train_on_ranks(job, resume.folder, found, resume.save)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tikmix_pipeline.lm.ranks.team import RankTeam, joined
+from tikmix_pipeline.distributed.sharding import RankTeam, joined
 from tikmix_pipeline.parameters import TrainParameters
 
 

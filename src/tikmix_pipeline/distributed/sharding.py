@@ -21,13 +21,13 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from tikmix_pipeline.distributed.mesh import Team
+from tikmix_pipeline.distributed.rank_group import RankExchange
+from tikmix_pipeline.distributed.rendezvous import meet
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.workers import usable_cores
 from tikmix_pipeline.lm.blocks import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.model import resolve_device
-from tikmix_pipeline.lm.ranks.exchange import RankExchange
-from tikmix_pipeline.lm.ranks.meeting import meet
-from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import TrainParameters
 
 if TYPE_CHECKING:

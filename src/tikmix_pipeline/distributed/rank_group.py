@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from tikmix_pipeline.distributed.process_group import Exchange, Value
 from tikmix_pipeline.files import replacing
-from tikmix_pipeline.lm.exchange import Exchange, Value
 
 
 class RankExchange(Exchange):

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from tikmix_pipeline.distributed.work import FAILURE, work
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import TrainParameters
-from tikmix_pipeline.ranks.work import FAILURE, work
 
 
 def run_ranks(folder: Path, train: TrainParameters) -> None:
@@ -56,7 +56,8 @@ def require_done(done: bool, train: TrainParameters) -> None:
     if not done:
         raise TikmixError(
             f"The ranks ended without a result. train.launch={train.launch!r} must start train.world_size="
-            f"{train.world_size} ranks of tikmix_pipeline.ranks on the folder that it is given, and wait for them."
+            f"{train.world_size} ranks of tikmix_pipeline.distributed on the folder that it is given, and wait for "
+            "them."
         )
 
 
@@ -159,5 +160,5 @@ def _run(command: str, folder: Path) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         raise TikmixError(
             f"The command of train.launch failed ({error}); its own messages are above. It must start "
-            "train.world_size ranks of tikmix_pipeline.ranks, and wait for them."
+            "train.world_size ranks of tikmix_pipeline.distributed, and wait for them."
         ) from error

@@ -14,12 +14,12 @@ from uuid import uuid4
 
 from torch._C._distributed_c10d import TCPStore
 
+from tikmix_pipeline.distributed.job import read_job
+from tikmix_pipeline.distributed.launch import Nodes, launch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.engine import each_job
 from tikmix_pipeline.jobs.outcome import Died
 from tikmix_pipeline.parameters import EngineParameters, TrainParameters
-from tikmix_pipeline.ranks.job import read_job
-from tikmix_pipeline.ranks.launch import Nodes, launch
 
 _LOOPBACK = "127.0.0.1"
 

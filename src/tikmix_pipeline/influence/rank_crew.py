@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from tikmix_pipeline.distributed.mesh import Team
+from tikmix_pipeline.distributed.process_group import ALONE
+from tikmix_pipeline.distributed.rank_group import RankExchange
+from tikmix_pipeline.distributed.sharding import RankTeam, shard_model, whole_tensor
 from tikmix_pipeline.influence.crew import Crew
-from tikmix_pipeline.lm.exchange import ALONE
-from tikmix_pipeline.lm.ranks.exchange import RankExchange
-from tikmix_pipeline.lm.ranks.team import RankTeam, shard_model, whole_tensor
-from tikmix_pipeline.lm.team import Team
 from tikmix_pipeline.parameters import TrainParameters
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import os
 import signal
 from pathlib import Path
 
+from tikmix_pipeline.distributed.job import read_job
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import remove, write_text
 from tikmix_pipeline.jobs.workers import end_with_parent
 from tikmix_pipeline.progress import no_progress_bars
-from tikmix_pipeline.ranks.job import read_job
 
 FAILURE = "failure.txt"
 
@@ -39,9 +39,9 @@ def work(folder: Path) -> None:
 
 
 def _train(content: dict[str, object], folder: Path) -> None:
-    from tikmix_pipeline.lm.ranks.exchange import RankExchange
-    from tikmix_pipeline.lm.ranks.team import joined
-    from tikmix_pipeline.ranks.training import Training, train
+    from tikmix_pipeline.distributed.rank_group import RankExchange
+    from tikmix_pipeline.distributed.sharding import joined
+    from tikmix_pipeline.lm.on_ranks import Training, train
 
     job = Training.of(content)
     with joined(job.train) as team, _bars_of_the_first(team.rank):
@@ -49,9 +49,9 @@ def _train(content: dict[str, object], folder: Path) -> None:
 
 
 def _measure(content: dict[str, object], folder: Path) -> None:
-    from tikmix_pipeline.lm.ranks.team import joined
-    from tikmix_pipeline.ranks.crew import crew_of
-    from tikmix_pipeline.ranks.measuring import Measuring, measure
+    from tikmix_pipeline.distributed.sharding import joined
+    from tikmix_pipeline.influence.on_ranks import Measuring, measure
+    from tikmix_pipeline.influence.rank_crew import crew_of
 
     job = Measuring.of(content)
     placed = job.train.model_copy(update={"device": job.influence.device})

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 
 from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.job import write_job
+from tikmix_pipeline.distributed.launch import require_done, run_ranks
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
@@ -17,6 +19,7 @@ from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureReport
 from tikmix_pipeline.influence.grow import collect_until_stable
 from tikmix_pipeline.influence.products import counted_products
+from tikmix_pipeline.influence.rank_crew import RankCrew
 from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.stopping import ImpliedMixture
@@ -25,9 +28,6 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.cost import Cost
 from tikmix_pipeline.mixture.implied import implied_mixture
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, OptimizeParameters, TrainParameters
-from tikmix_pipeline.ranks.crew import RankCrew
-from tikmix_pipeline.ranks.job import write_job
-from tikmix_pipeline.ranks.launch import require_done, run_ranks
 
 Stage = Literal["factors", "gradients", "products"]
 

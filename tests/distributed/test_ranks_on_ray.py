@@ -12,11 +12,11 @@ import pytest
 from click.testing import CliRunner
 from lm_examples import FIRST, MODEL, train_parameters
 
+from tikmix_pipeline.distributed.ray_launch import main
 from tikmix_pipeline.lm.chunk import train_chunk
+from tikmix_pipeline.lm.on_ranks import Training, prepare
 from tikmix_pipeline.lm.resume import spread_points
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.ranks.ray_launch import main
-from tikmix_pipeline.ranks.training import Training, prepare
 
 pytest.importorskip("ray", reason="needs the extra [ray]")
 

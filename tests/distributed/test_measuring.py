@@ -9,12 +9,14 @@ import pytest
 from lm_examples import MODEL, train_parameters
 
 from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.job import read_job
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.grow import collect_until_stable
+from tikmix_pipeline.influence.on_ranks import Measuring, collect_on_ranks, fit_on_ranks, multiply_on_ranks
 from tikmix_pipeline.influence.products import counted_products
 from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.stopping import Stopping
@@ -22,8 +24,6 @@ from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.mixture.implied import implied_mixture
 from tikmix_pipeline.parameters import InfluenceParameters, OptimizeParameters
-from tikmix_pipeline.ranks.job import read_job
-from tikmix_pipeline.ranks.measuring import Measuring, collect_on_ranks, fit_on_ranks, multiply_on_ranks
 
 TWO = train_parameters(world_size=2)
 ONCE = train_parameters(world_size=2, max_restarts=0)

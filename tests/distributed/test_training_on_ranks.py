@@ -5,8 +5,8 @@ from lm_examples import FIRST, MODEL, all_tensors, train_parameters
 
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
+from tikmix_pipeline.lm.on_ranks import Training, train_on_ranks
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.ranks.training import Training, train_on_ranks
 
 STEPS = 50
 

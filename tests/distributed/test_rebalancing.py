@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from lm_examples import FIRST, MODEL, SECOND, train_parameters
 
+from tikmix_pipeline.lm import on_ranks as training
 from tikmix_pipeline.lm.branch import train_branch
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.pipelines.influence import on_ranks
-from tikmix_pipeline.ranks import training
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.checkpoint import clear_half_written, save_point
+from tikmix_pipeline.distributed.job import write_job
+from tikmix_pipeline.distributed.launch import require_done, run_ranks
+from tikmix_pipeline.distributed.process_group import Exchange
+from tikmix_pipeline.distributed.sharding import RankTeam
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
-from tikmix_pipeline.lm.exchange import Exchange
-from tikmix_pipeline.lm.ranks.points import clear_half_written, save_point
-from tikmix_pipeline.lm.ranks.team import RankTeam
 from tikmix_pipeline.lm.resume import JOB, ONE_PROCESS, point_name, spread_points
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.parameters import ModelParameters, TrainParameters
-from tikmix_pipeline.ranks.job import write_job
-from tikmix_pipeline.ranks.launch import require_done, run_ranks
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The command that starts ranks on a Ray cluster, in place of PyTorch's launcher on one machine:
 
-train.launch: "python -m tikmix_pipeline.ranks.ray_launch --nodes 2 --gpus 8 {folder}"
+train.launch: "python -m tikmix_pipeline.distributed.ray_launch --nodes 2 --gpus 8 {folder}"
 """
 
 import socket
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from tikmix_pipeline.distributed.on_ray import launch_on_ray
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import EngineParameters
-from tikmix_pipeline.ranks.on_ray import launch_on_ray
 
 
 @click.command(help="Start the ranks of a job's FOLDER on the nodes of a Ray cluster, and wait for them.")

@@ -9,16 +9,16 @@ from group_examples import dealt
 from in_ranks import in_ranks
 from influence_oracle import random_batches, tiny_model
 
+from tikmix_pipeline.distributed.sharding import RankTeam
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.group import group_influence
+from tikmix_pipeline.influence.rank_crew import crew_of
 from tikmix_pipeline.influence.store import GradientStore
-from tikmix_pipeline.lm.ranks.team import RankTeam
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
-from tikmix_pipeline.ranks.crew import crew_of
 
 MODELS = [("llama", False), ("llama", True), ("gpt2", True)]
 

@@ -5,14 +5,14 @@ from functools import partial
 import pytest
 from lm_examples import FIRST, MODEL, differing, tied_model, train_parameters
 
+from tikmix_pipeline.distributed.checkpoint import clear_half_written, save_point
+from tikmix_pipeline.distributed.job import read_job
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import save_checkpoint, save_model
 from tikmix_pipeline.lm.chunk import train_chunk
-from tikmix_pipeline.lm.ranks.points import clear_half_written, save_point
+from tikmix_pipeline.lm.on_ranks import Training, prepare
 from tikmix_pipeline.lm.resume import find_point, is_spread
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.ranks.job import read_job
-from tikmix_pipeline.ranks.training import Training, prepare
 
 
 class KilledError(Exception):
