@@ -171,7 +171,7 @@ def check_before_compute(parameters: RunParameters, root: Path, *, elsewhere: bo
         _check_proxies(parameters)
     _check_measurement(parameters)
     for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
-        from tikmix_pipeline.lm.model import resolve_device
+        from tikmix_pipeline.distributed.mesh import resolve_device
 
         resolve_device(device)
 

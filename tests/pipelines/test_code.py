@@ -78,9 +78,9 @@ def test_a_part_s_gradient_depends_on_neither_curvature_nor_sampling() -> None:
 
 
 def test_a_chunk_depends_on_how_ranks_train_and_no_stage_on_what_starts_them() -> None:
-    assert {"lm.on_ranks", "distributed.sharding"} <= set(code_of(train_chunk.train_one_chunk).modules)
+    assert {"lm.chunk", "lm.resume"} <= set(code_of(train_chunk.train_one_chunk).modules)
     for node in (train_chunk.train_one_chunk, influence.fit_curvature_factors, influence.compute_influence):
-        assert not set(code_of(node).modules) & {"ranks.launch", "ranks.work", "ranks.measuring", "ranks.on_ray"}
+        assert not set(code_of(node).modules) & {"distributed.launch", "distributed.job"}
 
 
 def test_two_steps_of_one_file_have_code_of_their_own() -> None:

@@ -28,11 +28,12 @@ from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_in
 from tikmix_pipeline.baselines.result import Baseline, inside
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import check_weights
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
-from tikmix_pipeline.lm.model import resolve_device
+from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.trainer import TrainingState
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
@@ -162,28 +163,22 @@ class _Work:
 
     def train_reference(self, prior: Mapping[str, float]) -> None:
         """Train the reference, or what is missing of it."""
-        reference, part = self.folder / "reference", self.folder / "reference.part"
+        reference, part = self.folder / "reference", PlainResume(self.folder / "reference.part")
         if reference.is_dir():
             return
-        tokenizer = self.shards.tokenizer_folder
-
-        def keep(under_way: TrainingState) -> None:
-            save_checkpoint(under_way, part, tokenizer)
-
         state = train_chunk(
             Checkpoint(self.initial),
             self.shards,
             prior,
             model=self.model,
-            train=self.train,
+            train=self.train.model_copy(update={"world_size": 1}),
             schedule=proxy_schedule(self.steps),
             seed=self.seed,
-            resume=part if part.is_dir() else None,
-            save=keep,
+            resume=part,
             description="Reference",
         )
-        save_checkpoint(state, reference, tokenizer)
-        remove(part)
+        save_checkpoint(state, reference, self.shards.tokenizer_folder)
+        part.discard()
 
     def train_proxy(self) -> DomainWeights:
         """Train the proxy, or what is missing of it; return its domain weights after the last step."""

@@ -22,8 +22,7 @@ from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_in
 from tikmix_pipeline.baselines.result import Baseline, inside
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.branch_cost import cost_of_branches
-from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, run_branches
+from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, cost_of_branches, run_branches
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.sweep.design import dirichlet

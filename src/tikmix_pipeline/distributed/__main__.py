@@ -7,7 +7,7 @@
 import sys
 from pathlib import Path
 
-from tikmix_pipeline.distributed.work import work
+from tikmix_pipeline.distributed.job import work
 
 if __name__ == "__main__":
     work(Path(sys.argv[1]))

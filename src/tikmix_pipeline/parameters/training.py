@@ -90,7 +90,19 @@ class SecondMomentParameters(ParameterGroup):
     epsilon: PositiveFloat = 1e-8
 
 
-class StepParameters(StreamParameters, ProcessParameters, SecondMomentParameters):
+class RestoreParameters(StreamParameters, ProcessParameters):
+    """How a checkpoint's model and its place in the text are restored."""
+
+
+class ProductParameters(ProcessParameters, SecondMomentParameters):
+    """What products of gradients through a curvature depend on."""
+
+
+class GrowingParameters(RestoreParameters, ProductParameters):
+    """What a measurement depends on that grows until it is stable."""
+
+
+class StepParameters(GrowingParameters):
     """What an optimiser step depends on, but for its learning rate's schedule."""
 
     micro_batch_size: PositiveInt | None = None

@@ -30,7 +30,7 @@ def run_all(arms: Sequence[Arm], parameters: RunParameters, project: Path, logs:
         TikmixError: an arm broke off for a reason that may pass or be mended; or the reference came through for no
             seed, so that there is nothing to compare with.
     """
-    from tikmix_pipeline.lm.model import resolve_device
+    from tikmix_pipeline.distributed.mesh import resolve_device
 
     context = run_context()
     on_cpu = resolve_device(parameters.train.device).type == "cpu"

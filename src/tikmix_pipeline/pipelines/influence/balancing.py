@@ -12,7 +12,6 @@ from typing import Any
 
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, RunParameters, TrainParameters
 from tikmix_pipeline.pipelines.branches import branch_rates, branch_schedule, relevant_to_branch_training
-from tikmix_pipeline.pipelines.influence import on_ranks
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, TokenShards
 
@@ -44,8 +43,7 @@ def rebalance(
     from tikmix_pipeline.lm.checkpoint import save_checkpoint
 
     steps = influence.rebalancing_steps(train)
-    branch = on_ranks.train_branch if train.world_size > 1 else train_branch
-    state = branch(
+    state = train_branch(
         checkpoint,
         corpus,
         prior["weights"],

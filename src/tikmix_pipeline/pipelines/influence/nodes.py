@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tikmix_pipeline.datasets.paths import WorkFolder
 from tikmix_pipeline.parameters import (
@@ -14,10 +14,9 @@ from tikmix_pipeline.parameters import (
     RunParameters,
     TrainParameters,
 )
-from tikmix_pipeline.pipelines.influence import on_ranks
-from tikmix_pipeline.pipelines.measuring import curvature_at, measuring_code
+from tikmix_pipeline.pipelines.measuring import measuring_code
 from tikmix_pipeline.pipelines.steps import nothing, step
-from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, MeasuredText, Table, TokenShards
+from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Figure, GradientStore, Table, TokenShards
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,24 +78,13 @@ def fit_curvature_factors(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit the second moments that the curvature is made of; go on where a killed fit stood."""
-    if train.world_size > 1:
-        return on_ranks.fit(checkpoint, corpus, model, train, influence, seed, work)
-    from tikmix_pipeline.influence.curvature.factors import Kind
-    from tikmix_pipeline.influence.curvature.fit import fit_factors
     from tikmix_pipeline.influence.curvature.progress import FitProgress
+    from tikmix_pipeline.influence.measure import fit_factors_at
 
-    text = _text(checkpoint, corpus, model, train, influence, seed)
-    factors = fit_factors(
-        text.model,
-        text.factor_batches(),
-        kind=cast("Kind", influence.curvature),  # a curvature without factors has no such node
-        fisher=influence.fisher,
-        seed=seed,
-        groups=influence.groups,
-        progress=FitProgress(work.begin(), work.key),
+    progress = FitProgress(work.begin(), work.key)
+    return fit_factors_at(
+        checkpoint, corpus, model=model, train=train, influence=influence, seed=seed, progress=progress
     )
-    write: Callable[[Path], Any] = factors.save
-    return write
 
 
 @step(_relevant_to_gradients)
@@ -110,18 +98,11 @@ def collect_part_gradients(
     work: WorkFolder,
 ) -> Callable[[Path], Any]:
     """Measure the mean gradient of every part of every task and domain that is not there yet."""
-    if train.world_size > 1:
-        on_ranks.collect(checkpoint, corpus, model, train, influence, seed, work.begin())
-        return _written_already
-    from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
-    from tikmix_pipeline.influence.store import GradientStore
+    from tikmix_pipeline.influence.measure import collect_gradients_at
 
-    text = _text(checkpoint, corpus, model, train, influence, seed)
-    collect_gradients(
-        text.model,
-        {"task": text.target_parts(), "domain": text.domain_parts()},
-        GradientStore(work.begin()),
-        key=measurement_key(text.model, measuring_code(model, influence)),
+    code, folder = measuring_code(model, influence), work.begin()
+    collect_gradients_at(
+        checkpoint, corpus, folder, model=model, train=train, influence=influence, seed=seed, code=code
     )
     return _written_already
 
@@ -142,50 +123,28 @@ def collect_gradients_until_stable(
     factors: Factors | None = None,
 ) -> Callable[[Path], Any]:
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`)."""
-    from tikmix_pipeline.influence.collect import measurement_key
-    from tikmix_pipeline.influence.grow import collect_until_stable
-    from tikmix_pipeline.influence.stopping import Stopping
-    from tikmix_pipeline.influence.store import GradientStore
+    from tikmix_pipeline.influence.measure import collect_until_stable_at
     from tikmix_pipeline.mixture.implied import implied_mixture
 
-    horizon, store = _horizon(train, rounds, stock["round"]), GradientStore(work.begin())
-    decision: dict[str, Any] = {"stock": dict(stock), "prior": prior["weights"], "optimize": optimize}
-    if train.world_size > 1:
-        growth = {**decision, "optimize": optimize.model_dump(mode="json")}
-        of_ranks = partial(on_ranks.collect, horizon=horizon, factors=factors, growth=growth)
-        of_ranks(checkpoint, corpus, model, train, influence, seed, store.folder)
-    else:
-        text = _text(checkpoint, corpus, model, train, influence, seed)
-        targets = text.target_parts()
-        collect_until_stable(
-            text.model,
-            targets,
-            text.growing_domain_parts(),
-            curvature_at(checkpoint, text.model, train, influence, factors, horizon),
-            store,
-            key=measurement_key(text.model, measuring_code(model, influence)),
-            implied_mixture=implied_mixture(**decision, tasks=list(targets)),
-            parameters=influence,
-        )
-    _LOG.info("%s", Stopping.from_dict(store.notes).in_words(influence.stable_within))
+    found = collect_until_stable_at(
+        checkpoint,
+        corpus,
+        work.begin(),
+        model=model,
+        train=train,
+        influence=influence,
+        seed=seed,
+        code=measuring_code(model, influence),
+        factors=factors,
+        horizon=_horizon(train, rounds, stock["round"]),
+        decide=partial(implied_mixture, stock=dict(stock), prior=prior["weights"], optimize=optimize),
+    )
+    _LOG.info("%s", found.in_words(influence.stable_within))
     return _written_already
 
 
 def _written_already(folder: Path) -> None:
     """Write nothing: the node worked in the artifact's own folder."""
-
-
-def _text(
-    checkpoint: Checkpoint,
-    corpus: TokenShards,
-    model: ModelParameters,
-    train: TrainParameters,
-    influence: InfluenceParameters,
-    seed: int,
-) -> MeasuredText:
-    from tikmix_pipeline.influence.samples import MeasuredText
-
-    return MeasuredText.open(checkpoint, corpus, model=model, train=train, influence=influence, seed=seed)
 
 
 @step(_relevant_to_influence)
@@ -201,12 +160,14 @@ def compute_influence(
 ) -> tuple[Table, Table, dict[str, Any], dict[str, Any]]:
     """Compute how much more of each domain, and each part of it, would help each task; no pass through the model."""
     from tikmix_pipeline.influence.group import influence_of
+    from tikmix_pipeline.influence.measure import multiply_at
     from tikmix_pipeline.influence.report import influence_rows, measurement_report, part_rows, spread_record
     from tikmix_pipeline.lm.cost import NO_COST
 
     horizon = _horizon(train, rounds, mixture["round"])
-    multiply = on_ranks.multiply if train.world_size > 1 else _multiply
-    products_TMKL, curvature, matrix = multiply(checkpoint, gradients, model, train, influence, horizon, factors)
+    products_TMKL, curvature, matrix = multiply_at(
+        checkpoint, gradients, model=model, train=train, influence=influence, horizon=horizon, factors=factors
+    )
     found = influence_of(
         gradients, products_TMKL, curvature, reference=mixture["weights"], calibration=influence.calibration
     )
@@ -218,28 +179,6 @@ def compute_influence(
     }
     report = measurement_report(found, influence, horizon=horizon, stopping=gradients.notes, cost=cost)
     return _as_table(influence_rows(found)), _as_table(part_rows(found)), spread_record(found), report
-
-
-def _multiply(
-    checkpoint: Checkpoint,
-    gradients: GradientStore,
-    model: ModelParameters,
-    train: TrainParameters,
-    influence: InfluenceParameters,
-    horizon: float,
-    factors: Factors | None,
-) -> tuple[Any, Any, Any]:
-    """Return the products of all parts, the report of the curvature they went through, and the cost of both."""
-    from tikmix_pipeline.influence.products import counted_products
-    from tikmix_pipeline.lm.model import resolve_device
-
-    device = resolve_device(influence.device)
-    outline = checkpoint.outline(model)
-    curvature = curvature_at(checkpoint, outline, train, influence, factors, horizon, device=device)
-    products_TMKL, cost = counted_products(
-        gradients, curvature, memory_megabytes=influence.memory_megabytes, device=device
-    )
-    return products_TMKL, curvature.report, curvature.cost + cost
 
 
 def _rebalancing_cost(checkpoint: Checkpoint, number: int, model: ModelParameters, train: TrainParameters) -> Any:

@@ -192,12 +192,12 @@ def measure_own_tokens(
     factors: Factors | None = None,
 ) -> Table:
     """Measure some candidates on tokens of their own, and set that beside what the measured parts say of them."""
+    from tikmix_pipeline.distributed.mesh import resolve_device
     from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
     from tikmix_pipeline.influence.group import group_influence
     from tikmix_pipeline.influence.parts import deal_sets
     from tikmix_pipeline.influence.samples import MeasuredText
     from tikmix_pipeline.influence.store import GradientStore
-    from tikmix_pipeline.lm.model import resolve_device
     from tikmix_pipeline.lm.schedule import horizon_after
 
     text = MeasuredText.open(checkpoint, corpus, model=model, train=train, influence=influence, seed=seed)
@@ -286,8 +286,7 @@ def train_candidates(
         The losses on the query half of every target, and what all branches took, whenever they were trained.
     """
     from tikmix_pipeline.influence.counterfactual import scored_texts
-    from tikmix_pipeline.lm.branch_cost import cost_of_branches
-    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, run_branches
+    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, run_branches
     from tikmix_pipeline.lm.cost import cost_report
 
     steps = sweep.steps(train)

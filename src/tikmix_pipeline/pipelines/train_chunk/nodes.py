@@ -93,10 +93,7 @@ def train_one_chunk(
     seed: int,
     resume: ResumePoint,
 ) -> tuple[Table, Callable[[Path], Any]]:
-    """Train the chunk that follows `start` under `mixture`; go on from the resume point if there is one.
-
-    Several processes train from one resume point to another, which is then read as any other would be.
-    """
+    """Train the chunk that follows `start` under `mixture`; go on from the resume point if there is one."""
     import pandas as pd
 
     from tikmix_pipeline.lm.checkpoint import save_checkpoint
@@ -105,13 +102,6 @@ def train_one_chunk(
 
     schedule = Schedule.of(train, max(rounds, mixture["round"] + 1))
     description = f"Round {mixture['round']}: training"
-    found = resume.find()
-    if train.world_size > 1:
-        from tikmix_pipeline.lm.on_ranks import Training, train_on_ranks
-
-        job = Training(start.folder, corpus.folder, mixture["weights"], model, train, schedule, seed, description)
-        train_on_ranks(job, resume.folder, found, resume.save)
-        found, train = resume.folder, train.model_copy(update={"device": "cpu"})
     state = train_chunk(
         start,
         corpus,
@@ -120,8 +110,7 @@ def train_one_chunk(
         train=train,
         schedule=schedule,
         seed=seed,
-        resume=found,
-        save=lambda under_way: resume.save(partial(save_checkpoint, under_way, tokenizer=corpus.tokenizer_folder)),
+        resume=resume,
         description=description,
     )
 

@@ -203,8 +203,8 @@ def predict_effects(
     *factors: Factors,
 ) -> Table:
     """Predict with every candidate what the branches will do; no pass through the model."""
+    from tikmix_pipeline.distributed.mesh import resolve_device
     from tikmix_pipeline.influence.candidates import candidate_influences, prediction_rows
-    from tikmix_pipeline.lm.model import resolve_device
 
     found = candidate_influences(
         validate.candidates,

@@ -8,8 +8,8 @@ from tikmix_pipeline.distributed.sharding import joined, rank_device
 from tikmix_pipeline.errors import TikmixError
 
 
-def test_another_number_of_ranks_is_refused(team_of_one, monkeypatch):
-    monkeypatch.setattr("tikmix_pipeline.distributed.sharding.meet", lambda _: None)
+def test_another_number_of_ranks_is_refused(mesh_of_one, monkeypatch):
+    monkeypatch.setattr("tikmix_pipeline.distributed.sharding.init_process_group", lambda _: None)
     with (
         pytest.raises(TikmixError, match=r"train\.world_size is 2, but 1 ranks"),
         joined(train_parameters(world_size=2)),
