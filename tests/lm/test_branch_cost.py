@@ -4,8 +4,7 @@ import numpy as np
 from lm_examples import MODEL
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.lm.branch_cost import cost_of_branches
-from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, Failure
+from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, Failure, cost_of_branches
 from tikmix_pipeline.lm.cost import NO_COST, scoring_cost, training_cost
 from tikmix_pipeline.lm.evaluation import TextLoss
 

@@ -5,8 +5,9 @@ import torch
 from lm_examples import MODEL, gpt2_model, tied_model, tiny_model
 from safetensors.torch import load_file, save_file
 
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.model import build_model, load_model, outline_model, parameter_count, resolve_device
+from tikmix_pipeline.lm.model import build_model, load_model, outline_model, parameter_count
 from tikmix_pipeline.lm.presets import PRESETS
 from tikmix_pipeline.parameters import ModelParameters
 

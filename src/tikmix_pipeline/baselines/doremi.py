@@ -29,11 +29,12 @@ from tikmix_pipeline.baselines.group_dro import DomainWeights, train_by_group_dr
 from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import check_weights
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
-from tikmix_pipeline.lm.model import resolve_device
+from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.trainer import TrainingState
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
@@ -179,6 +180,7 @@ class _Trainings:
 
     def train_reference(self, prior: Mapping[str, float]) -> None:
         """Train the reference, or what is missing of it."""
+<<<<<<< HEAD
         if self.kept.find("reference"):
             return
 
@@ -186,20 +188,33 @@ class _Trainings:
             with self.kept.replacing(name) as temporary:
                 save_checkpoint(state, temporary, self.shards.tokenizer_folder)
 
+=======
+        reference, part = self.folder / "reference", PlainResume(self.folder / "reference.part")
+        if reference.is_dir():
+            return
+>>>>>>> house-lm
         state = train_chunk(
             Checkpoint(self.kept.folder / "initial"),
             self.shards,
             prior,
             model=self.model,
-            train=self.train,
+            train=self.train.model_copy(update={"world_size": 1}),
             schedule=proxy_schedule(self.steps),
             seed=self.seed,
+<<<<<<< HEAD
             resume=self.kept.find("reference.part"),
             save=lambda under_way: keep("reference.part", under_way),
             description="Reference",
         )
         keep("reference", state)
         self.kept.discard("reference.part")
+=======
+            resume=part,
+            description="Reference",
+        )
+        save_checkpoint(state, reference, self.shards.tokenizer_folder)
+        part.discard()
+>>>>>>> house-lm
 
     def train_proxy(self) -> DomainWeights:
         """Train the proxy, or what is missing of it; return its domain weights after the last step."""

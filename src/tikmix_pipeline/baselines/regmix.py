@@ -24,8 +24,7 @@ from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.branch_cost import cost_of_branches
-from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, run_branches
+from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, cost_of_branches, run_branches
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.sweep.design import dirichlet

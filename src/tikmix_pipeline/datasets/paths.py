@@ -1,13 +1,11 @@
 """Places on disk that a node is handed: a plain folder, and a folder to work in that outlives a kill."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
 
-from tikmix_pipeline.store.keyed import KeyedStore
+from tikmix_pipeline.store.keyed import KeyedEntry
 from tikmix_pipeline.store.provenance import ProvenanceRecord, forget_record
 
 
@@ -34,43 +32,18 @@ class FolderPathDataset(AbstractDataset[NoReturn, Path]):
         return {"filepath": str(self._filepath)}
 
 
-@dataclass(frozen=True)
-class WorkFolder:
+class WorkFolder(KeyedEntry):
     """Where a node keeps what is under way, so that a killed run goes on from it.
 
     It is either one state of the artifact to come, which counts for that very artifact alone (`find`, `save`,
     `discard`), or a folder whose entries each say for themselves what they are of (`begin`), so that a run with other
-    parameters takes what it can.
-
-    Attributes:
-        folder: where that is.
-        key: the fingerprint of the artifact that the run is about to make.
+    parameters takes what it can. The key is the fingerprint of the artifact that the run is about to make.
     """
-
-    folder: Path
-    key: str
 
     def begin(self) -> Path:
         """Return the folder; where it is the artifact itself, that counts as unfinished from here on."""
         forget_record(self.folder)
         return self.folder
-
-    def find(self) -> Path | None:
-        """Return the folder as an earlier, stopped run of the very same artifact saved it, if one did."""
-        return self._store.find(self.folder.name, self.key) if self.key else None
-
-    def save(self, write: Callable[[Path], Any]) -> None:
-        """Let `write` replace the saved state; a kill at any moment leaves the old state or the new one."""
-        with self._store.replacing(self.folder.name, self.key) as temporary:
-            write(temporary)
-
-    def discard(self) -> None:
-        """Remove what was saved, once the artifact itself is complete."""
-        self._store.discard(self.folder.name)
-
-    @property
-    def _store(self) -> KeyedStore:
-        return KeyedStore(self.folder.parent)
 
 
 class WorkFolderDataset(AbstractDataset[NoReturn, WorkFolder]):

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew, rows_for
-from tikmix_pipeline.lm.loss import summed_loss
+from tikmix_pipeline.lm.loss import rows_for, summed_loss
 
 Gradient = dict[str, Tensor]
 """One tensor per trainable parameter, of its shape, under its first name in `named_parameters()`."""
@@ -72,7 +72,7 @@ def mean_gradient(
     *,
     of: str,
     advance: Callable[[int], object] | None = None,
-    crew: Crew = MEASURED_ALONE,
+    mesh: Mesh = SINGLE_MESH,
 ) -> MeanGradient:
     """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`.
 
@@ -83,7 +83,7 @@ def mean_gradient(
         batches: the set; how it is cut into batches does not change the result.
         of: what the set is called in error messages.
         advance: called with the number of loss-carrying tokens of each batch done.
-        crew: the processes of a copy share the sequences of each batch, and the gradient is spread as the model is.
+        mesh: the processes of a copy share the sequences of each batch, and the gradient is spread as the model is.
 
     Raises:
         TikmixError: the set has no token that carries loss, or its gradient is not finite.
@@ -93,19 +93,19 @@ def mean_gradient(
     loss_sum, loss_tokens = 0.0, 0
     with evaluation_mode(model), torch.enable_grad():
         for batch in batches:
-            loss, _ = summed_loss(model, rows_for(crew.copy, batch))
-            for total, gradient in zip(sums.values(), crew.gradients(loss, list(parameters.values())), strict=True):
+            loss, _ = summed_loss(model, rows_for(mesh.shard, batch))
+            for total, gradient in zip(sums.values(), mesh.gradients(loss, list(parameters.values())), strict=True):
                 if gradient is not None:
                     total.add_(gradient)
             loss_sum += loss.item()
             loss_tokens += batch.loss_tokens
             if advance is not None:
                 advance(batch.loss_tokens)
-    loss_sum = sum(crew.copy.everyones(loss_sum))
+    loss_sum = sum(mesh.shard.all_gather_object(loss_sum))
     if loss_tokens == 0:
         raise TikmixError(f"The {of} has no token that carries loss. Give it data, or leave it out.")
     mean = {name: total.div_(loss_tokens) for name, total in sums.items()}
-    _require_finite({name: crew.shard(values)[0] for name, values in mean.items()}, of)
+    _require_finite({name: mesh.local_tensor(values)[0] for name, values in mean.items()}, of)
     return MeanGradient(mean, loss_sum / loss_tokens, loss_tokens)
 
 

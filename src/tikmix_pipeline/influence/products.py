@@ -83,7 +83,7 @@ def part_products(
     products_NN = np.zeros((sides[0].count, sides[1].count))
     for piece in pieces:
         _add_piece(products_NN, store, sides, piece, room, device)
-    products_NN = curvature.exchange.total(torch.from_numpy(products_NN)).numpy()
+    products_NN = curvature.process_group.all_reduce(torch.from_numpy(products_NN)).numpy()
     return products_NN.reshape(len(tasks), -1, len(domains), sides[1].parts)
 
 
@@ -99,7 +99,7 @@ def counted_products(
         products_TMKL = part_products(
             store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=device
         )
-    return products_TMKL, Cost(flops=sum(curvature.exchange.everyones(counter.flops)))
+    return products_TMKL, Cost(flops=sum(curvature.process_group.all_gather_object(counter.flops)))
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.parts import deal_sets, take_evenly
-from tikmix_pipeline.lm.checkpoint import Checkpoint, restore_place
-from tikmix_pipeline.lm.chunk import restore_state
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.chunk import restore_network
 from tikmix_pipeline.lm.model import compute_in_bfloat16
-from tikmix_pipeline.lm.team import ALONE, Team
-from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
+from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.parameters.training import LoadParameters, RestoreParameters
 
 _BYTES_PER_TOKEN = 8
 """More than any tokenizer's mean on text that it was made for."""
@@ -63,11 +64,11 @@ class MeasuredText:
         checkpoint: Checkpoint,
         shards: TokenShards,
         *,
-        model: ModelParameters,
-        train: TrainParameters,
+        model: LoadParameters,
+        train: RestoreParameters,
         influence: InfluenceParameters,
         seed: int,
-        team: Team = ALONE,
+        mesh: Mesh = SINGLE_MESH,
     ) -> "MeasuredText":
         """Load the checkpoint and find its place in the corpus.
 
@@ -75,10 +76,10 @@ class MeasuredText:
             checkpoint: what is measured.
             shards: the corpus.
             model: how the checkpoint is loaded.
-            train: context, batch size and optimiser that the checkpoint was trained with.
+            train: context and batch size that the checkpoint was trained with.
             influence: how it is measured.
             seed: decides the order of the text.
-            team: the processes that the model is spread over.
+            mesh: the processes that the model lies on.
 
         Raises:
             TikmixError: the checkpoint does not fit the corpus or the parameters.
@@ -87,15 +88,10 @@ class MeasuredText:
         placed = train.model_copy(update={"device": influence.device})
         # of a checkpoint that was not trained here; whatever the mixture, a domain's next windows are the same
         mixture = dict.fromkeys(shards.domains, 1 / len(shards.domains))
-        state = restore_state(
-            checkpoint, shards, mixture, model=model, train=placed, seed=seed, team=team, network_only=True
-        )
-        saved = checkpoint.training_state()
-        if saved:
-            restore_place(state, saved)
+        network, stream = restore_network(checkpoint, shards, mixture, model=model, train=placed, seed=seed, mesh=mesh)
         if influence.precision == "bfloat16":
-            compute_in_bfloat16(state.model)
-        return cls(state.model, state.stream, shards, influence, train.context)
+            compute_in_bfloat16(network)
+        return cls(network, stream, shards, influence, train.context)
 
     def factor_batches(self) -> list[TokenBatch]:
         """Take `influence.factor_tokens`, spread evenly over domains, whatever the mixture is."""

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.parts import sequences
 from tikmix_pipeline.influence.tensor_file import TensorFile
@@ -69,12 +69,12 @@ class GradientStore:
 
     Attributes:
         folder: where they are.
-        crew: the processes that write them; each has a store of this folder and makes the same calls.
+        mesh: the processes that write them; each has a store of this folder and makes the same calls.
     """
 
-    def __init__(self, folder: Path, crew: Crew = MEASURED_ALONE) -> None:
+    def __init__(self, folder: Path, mesh: Mesh = SINGLE_MESH) -> None:
         self.folder = folder
-        self.crew = crew
+        self.mesh = mesh
         self._collected: _Collected | None = None
 
     def sets(self, side: Side) -> tuple[str, ...]:
@@ -178,11 +178,11 @@ class GradientStore:
             "cost": cost.to_dict(),
         }
         tensors = {name: (values.dtype, tuple(values.shape)) for name, values in mean.gradient.items()}
-        copy = self.crew.copy
+        copy = self.mesh.shard
         with copy.replacing(path) as temporary:
             file = TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(description)}, copy)
             for parameter, values in mean.gradient.items():
-                file.write(parameter, *self.crew.shard(values))
+                file.write(parameter, *self.mesh.local_tensor(values))
 
     def forget(self) -> None:
         """Forget which parts belong to the measurement; they stay."""
@@ -192,9 +192,9 @@ class GradientStore:
     def begin(self, key: str) -> None:
         """Forget which parts belong to the measurement, and remove those that no measurement of `key` could use."""
         self._collected = None
-        if self.crew.everyone.leads:
+        if self.mesh.world.is_rank_zero:
             self._clear(key)
-        self.crew.everyone.wait()
+        self.mesh.world.barrier()
 
     def _clear(self, key: str) -> None:
         self.forget()
@@ -226,10 +226,10 @@ class GradientStore:
             for name, parts in by_name.items()
         ]
         content = {"version": 2, "sets": sets, "notes": dict(notes), "choosing": choosing.to_dict()}
-        self.crew.everyone.wait()
-        if self.crew.everyone.leads:
+        self.mesh.world.barrier()
+        if self.mesh.world.is_rank_zero:
             write_json(self.folder / _INDEX, content)
-        self.crew.everyone.wait()
+        self.mesh.world.barrier()
         self._collected = None
 
     def path(self, side: Side, name: str, part: int) -> Path:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.lm.model import load_model, outline_model, read_config
-from tikmix_pipeline.lm.team import ALONE, Team
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
-from tikmix_pipeline.parameters import ModelParameters
+from tikmix_pipeline.parameters.training import LoadParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -36,15 +36,15 @@ class Checkpoint:
 
     folder: Path
 
-    def model(self, parameters: ModelParameters) -> "PreTrainedModel":
+    def model(self, parameters: LoadParameters) -> "PreTrainedModel":
         """Load the model in float32 on the CPU."""
         return load_model(self.folder, parameters)
 
-    def outline(self, parameters: ModelParameters) -> "PreTrainedModel":
+    def outline(self, parameters: LoadParameters) -> "PreTrainedModel":
         """Return the model without its weights: names and shapes, on the `meta` device."""
         return outline_model(self.folder, parameters)
 
-    def config(self, parameters: ModelParameters) -> "PretrainedConfig":
+    def config(self, parameters: LoadParameters) -> "PretrainedConfig":
         """Read the model's configuration."""
         return read_config(self.folder, parameters)
 
@@ -147,12 +147,12 @@ class Checkpoint:
         stream = self.training_state().get("stream", {})
         return {domain: windows * stream["context"] for domain, windows in stream.get("consumed", {}).items()}
 
-    def restore(self, state: TrainingState, team: Team = ALONE) -> None:
+    def restore(self, state: TrainingState, mesh: Mesh = SINGLE_MESH) -> None:
         """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint.
 
         Args:
             state: changed in place.
-            team: has spread the model.
+            mesh: where the model lies.
 
         Raises:
             TikmixError: the saved state is damaged, or is of another optimiser or stream.
@@ -160,7 +160,7 @@ class Checkpoint:
         saved = self.training_state()
         if not saved:
             return
-        state.optimizer.load_state_tensors(self.optimizer_tensors(), team.place)
+        state.optimizer.load_state_tensors(self.optimizer_tensors(), mesh.distribute)
         restore_place(state, saved)
 
 

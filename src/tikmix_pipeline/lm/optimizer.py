@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.team import ALONE
-from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.parameters.training import StepParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ class NamedOptimizer:
     Parameters that do not require a gradient are left out.
     """
 
-    def __init__(self, model: "PreTrainedModel", parameters: TrainParameters) -> None:
+    def __init__(self, model: "PreTrainedModel", parameters: StepParameters) -> None:
         self._named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         by_muon = _block_matrices(model) & self._named.keys() if parameters.optimizer == "muon" else set()
         by_adamw = [parameter for name, parameter in self._named.items() if name not in by_muon]
@@ -64,7 +64,7 @@ class NamedOptimizer:
         }
 
     def load_state_tensors(
-        self, tensors: Mapping[str, Tensor], place: Callable[[Tensor, nn.Parameter], Tensor] = ALONE.place
+        self, tensors: Mapping[str, Tensor], place: Callable[[Tensor, nn.Parameter], Tensor] = SINGLE_MESH.distribute
     ) -> None:
         """Restore what `state_tensors` returned.
 
@@ -93,7 +93,7 @@ class NamedOptimizer:
             owners[parameter].state[parameter] = copies
 
 
-def _adamw(tensors: list[nn.Parameter], parameters: TrainParameters) -> torch.optim.AdamW:
+def _adamw(tensors: list[nn.Parameter], parameters: StepParameters) -> torch.optim.AdamW:
     groups = [
         {"params": [p for p in tensors if p.ndim >= 2], "weight_decay": parameters.weight_decay},
         {"params": [p for p in tensors if p.ndim < 2], "weight_decay": 0.0},
@@ -107,7 +107,7 @@ def _adamw(tensors: list[nn.Parameter], parameters: TrainParameters) -> torch.op
     )
 
 
-def _muon(matrices: list[nn.Parameter], parameters: TrainParameters) -> torch.optim.Muon:
+def _muon(matrices: list[nn.Parameter], parameters: StepParameters) -> torch.optim.Muon:
     return torch.optim.Muon(matrices, lr=parameters.muon_learning_rate, weight_decay=parameters.weight_decay)
 
 

@@ -166,6 +166,6 @@ class TrainParameters(StepParameters, ScheduleParameters, EvaluationParameters):
         if self.launch is not None and "{folder}" not in self.launch:
             raise ValueError(
                 "train.launch must name the folder that the ranks work in, as {folder}: "
-                '"srun torchrun ... -m tikmix_pipeline.ranks {folder}"'
+                '"srun torchrun ... -m tikmix_pipeline.distributed {folder}"'
             )
         return self

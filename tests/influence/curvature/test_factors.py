@@ -5,9 +5,9 @@ import torch
 from curvature_fits import FISHER_KINDS, GROUPS, fit, precondition, use
 from influence_oracle import flatten, random_batches, random_gradient, tiny_model
 
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.lm.exchange import Exchange
 
 
 @pytest.mark.parametrize("kind", FISHER_KINDS)
@@ -90,7 +90,7 @@ def test_moments_stay_as_they_were_when_they_are_used():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-class OneOfThree(Exchange):
+class OneOfThree(ProcessGroup):
     count = 3
 
     def __init__(self, rank: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.adam import adam_blocks, step_divisors
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
@@ -17,10 +18,9 @@ from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureRep
 from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, Filter
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import CurvatureParameters
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.parameters.training import SecondMomentParameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Curvature:
         blocks: cover every trainable parameter of the chosen groups once, over all processes; the rest take no part.
         report: how, and with what λ, of all blocks.
         cost: of the decompositions of all blocks, without that of the factors.
-        exchange: the processes that have the blocks between them.
+        process_group: the processes that have the blocks between them.
     """
 
     blocks: tuple[EigenBlock, ...]
     report: CurvatureReport
     cost: Cost = NO_COST
-    exchange: Exchange = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
 
 
 def build_curvature(
@@ -46,10 +46,10 @@ def build_curvature(
     *,
     factors: Factors | None,
     optimizer_state: Mapping[str, Tensor],
-    train: TrainParameters,
+    train: SecondMomentParameters,
     horizon: float | None,
     device: torch.device | None = None,
-    exchange: Exchange = ALONE,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Curvature:
     """Build `influence.curvature` at a checkpoint.
 
@@ -62,7 +62,7 @@ def build_curvature(
         train: β₂ and ε of that optimiser.
         horizon: sum of the learning rates over the coming chunk's steps; needed for `damping_unit=horizon`.
         device: where the work is done; the model's if not given.
-        exchange: the processes that share the blocks out; each calls this, and decomposes its own.
+        process_group: the processes that share the blocks out; each calls this, and decomposes its own.
 
     Raises:
         TikmixError: `adam` without the optimiser's state, a unit without its horizon, factors that do not fit the
@@ -70,14 +70,14 @@ def build_curvature(
     """
     device = device or device_of(model)
     if parameters.curvature == "identity":
-        blocks = identity_blocks(model, parameters.groups, device, exchange)
-        return Curvature(tuple(blocks), _report(parameters, model, blocks, exchange), exchange=exchange)
+        blocks = identity_blocks(model, parameters.groups, device, process_group)
+        return Curvature(tuple(blocks), _report(parameters, model, blocks, process_group), process_group=process_group)
     damping = Damping(parameters.damping, parameters.damping_unit, horizon)
     with counting() as counter:
         if parameters.curvature == "adam":
-            blocks = adam_blocks(model, parameters.groups, optimizer_state, train, device, exchange)
+            blocks = adam_blocks(model, parameters.groups, optimizer_state, train, device, process_group)
         else:
-            blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors), device, exchange)
+            blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors), device, process_group)
     divisors = _divisors(parameters, optimizer_state, train, blocks)
     function = FUNCTIONS[parameters.inverse]
     filtered = [
@@ -86,14 +86,16 @@ def build_curvature(
         )
         for block in blocks
     ]
-    flops = sum(exchange.everyones(counter.flops))
-    return Curvature(tuple(filtered), _report(parameters, model, filtered, exchange), Cost(flops=flops), exchange)
+    flops = sum(process_group.all_gather_object(counter.flops))
+    return Curvature(
+        tuple(filtered), _report(parameters, model, filtered, process_group), Cost(flops=flops), process_group
+    )
 
 
 def _divisors(
     parameters: CurvatureParameters,
     optimizer_state: Mapping[str, Tensor],
-    train: TrainParameters,
+    train: SecondMomentParameters,
     blocks: Sequence[EigenBlock],
 ) -> dict[str, Tensor]:
     """Return what AdamW divides its steps by, of the blocks' parameters, where λ asks for it."""
@@ -123,14 +125,18 @@ def _fitting(parameters: CurvatureParameters, factors: Factors | None) -> Factor
 
 
 def _fisher_blocks(
-    parameters: CurvatureParameters, model: nn.Module, factors: Factors, device: torch.device, exchange: Exchange
+    parameters: CurvatureParameters,
+    model: nn.Module,
+    factors: Factors,
+    device: torch.device,
+    process_group: ProcessGroup,
 ) -> list[EigenBlock]:
     layers = [layer for layer in factors.layers if layer.group in parameters.groups]
     covered = sorted(name for layer in layers for name in layer.layout.names)
     if covered != sorted(chosen_parameters(model, parameters.groups)):
         raise TikmixError("The factors of the curvature were fitted to another model than this. Fit them again.")
     decompositions = Decompositions(factors, device)
-    mine = set(factors.names_for(exchange))
+    mine = set(factors.names_for(process_group))
     return [_block(layer, factors, decompositions, device) for layer in layers if layer.layer in mine]
 
 
@@ -155,7 +161,7 @@ def _mean_eigenvalue(block: EigenBlock) -> float:
 
 
 def _report(
-    parameters: CurvatureParameters, model: nn.Module, blocks: Sequence[EigenBlock], exchange: Exchange
+    parameters: CurvatureParameters, model: nn.Module, blocks: Sequence[EigenBlock], process_group: ProcessGroup
 ) -> CurvatureReport:
     trainable = trainable_parameters(model)
     total = sum(parameter.numel() for parameter in trainable.values())
@@ -165,8 +171,8 @@ def _report(
         for block in blocks
     ]
     order = {name: number for number, name in enumerate(trainable)}
-    reports = [report for of_process in exchange.everyones(mine) for report in of_process]
-    if exchange.count > 1:
+    reports = [report for of_process in process_group.all_gather_object(mine) for report in of_process]
+    if process_group.world_size > 1:
         reports.sort(key=lambda report: order[report.parameters[0]])
     return CurvatureReport(
         curvature=parameters.curvature,

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.influence.curvature.head import HeadBatch
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.curvature.moments import Calls, ElementwiseMoments, Moments, with_bias
@@ -199,15 +199,15 @@ def _sum_by_row(rows_v: Tensor, ids_P: Tensor, gradient_Pi: Tensor) -> Tensor:
 class EigenvaluePass(Pass):
     """The eigenvalues of all layers in given bases."""
 
-    def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis], crew: Crew = MEASURED_ALONE) -> None:
+    def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis], mesh: Mesh = SINGLE_MESH) -> None:
         """Take layers, the basis of each by name, and who fits; layers without a basis are taken as they are."""
         head = next((layer for layer in layers if layer.kind == "head"), None)
-        homes = homes_of([layer.size for layer in layers], crew.everyone)
+        homes = homes_of([layer.size for layer in layers], mesh.world)
         moments: dict[str, Moments] = {}
         for layer, home in zip(layers, homes, strict=True):
             basis = bases.get(layer.name, Basis())
             if layer.kind == "elementwise":
-                moments[layer.name] = ElementwiseMoments(layer, home, crew.whole)
+                moments[layer.name] = ElementwiseMoments(layer, home, mesh.full_tensor)
             elif layer.kind == "linear":
                 moments[layer.name] = LinearEigenvalues(layer, basis, home)
             elif layer.kind == "embedding":

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew, rows_for, tokens_for
 from tikmix_pipeline.influence.curvature.eigenvalues import Basis, EigenvaluePass
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind, Labels, LayerFactors
 from tikmix_pipeline.influence.curvature.head import HeadBatch, cross_entropy_gradient
@@ -35,7 +35,7 @@ from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.curvature.taps import Taps
 from tikmix_pipeline.influence.gradients import evaluation_mode
 from tikmix_pipeline.lm.cost import NO_COST, Cost, ShapeCounter, counting
-from tikmix_pipeline.lm.loss import device_of, next_token_logits
+from tikmix_pipeline.lm.loss import device_of, next_token_logits, rows_for, tokens_for
 from tikmix_pipeline.parameters.measurement import Group
 from tikmix_pipeline.progress import progress_bar
 
@@ -49,7 +49,7 @@ def fit_factors(
     seed: int,
     groups: Sequence[Group],
     progress: FitProgress | None = None,
-    crew: Crew = MEASURED_ALONE,
+    mesh: Mesh = SINGLE_MESH,
 ) -> Factors:
     """Fit the Fisher to a model on training text.
 
@@ -62,7 +62,7 @@ def fit_factors(
         groups: kinds of parameters that take part.
         progress: where to keep what is summed so far; a fit that finds its own goes on from there, to the same bits. Of
             one process alone: several begin again.
-        crew: the processes that fit together; each calls this, and returns the tensors that it keeps.
+        mesh: the processes that fit together; each calls this, and returns the tensors that it keeps.
 
     Raises:
         TikmixError: a parameter of the groups belongs to no known kind of layer, the batches carry no loss, or the
@@ -75,7 +75,7 @@ def fit_factors(
     if progress is not None:
         settings = f"{kind} {fisher} {seed} {' '.join(sorted(groups))} {len(batches)} {tokens}"
         progress = dataclasses.replace(progress, key=f"{progress.key} {settings}")
-    run = _Run(model, batches, fisher, seed, tokens, progress, crew)
+    run = _Run(model, batches, fisher, seed, tokens, progress, mesh)
     empty = Factors(kind, fisher, seed, tokens, tuple(groups), (), {})
     if kind == "diagonal":
         factors = _fit_diagonal(run, layers, empty)
@@ -89,14 +89,14 @@ def fit_factors(
 
 
 def _fit_kfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
-    moments = KfacPass(layers, run.crew)
+    moments = KfacPass(layers, run.mesh)
     tensors, cost = run.through("K-FAC", moments)
     return dataclasses.replace(empty, layers=tuple(moments.factors()), tensors=tensors, cost=cost)
 
 
 def _fit_diagonal(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
     """Take the bias back out of the matrix of its layer: a diagonal has one block per parameter."""
-    found, cost = run.through("Fisher diagonal", EigenvaluePass(layers, {}, run.crew))
+    found, cost = run.through("Fisher diagonal", EigenvaluePass(layers, {}, run.mesh))
     factors: list[LayerFactors] = []
     tensors: dict[str, Tensor] = {}
     for layer in layers:
@@ -122,7 +122,7 @@ def _fit_ekfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
         kfac = _fit_kfac(run, layers, empty)
         with counting() as counter:
             found = _eigenbases(kfac, run)
-        flops = sum(run.crew.everyone.everyones(counter.flops))
+        flops = sum(run.mesh.world.all_gather_object(counter.flops))
         found = dataclasses.replace(found, cost=kfac.cost + Cost(flops=flops))
         run.keep_bases(stage, found)
     bases = {
@@ -131,14 +131,14 @@ def _fit_ekfac(run: "_Run", layers: Sequence[Layer], empty: Factors) -> Factors:
         if "columns" in of.tensors
     }
     matrices = [layer for layer in layers if layer.kind != "elementwise"]
-    corrected, cost = run.through(stage, EigenvaluePass(matrices, bases, run.crew))
+    corrected, cost = run.through(stage, EigenvaluePass(matrices, bases, run.mesh))
     factors = [
         dataclasses.replace(of, tensors={**of.tensors, "eigenvalues": f"{of.layer}/eigenvalues"})
         if of.layer in bases
         else of
         for of in found.layers
     ]
-    mine = set(found.names_for(run.crew.everyone))
+    mine = set(found.names_for(run.mesh.world))
     kept = {name for of in found.layers if of.layer in mine for name in of.tensors.values()}
     tensors = {**{name: values for name, values in found.tensors.items() if name in kept}, **corrected}
     return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors, cost=found.cost + cost)
@@ -149,9 +149,9 @@ def _eigenbases(kfac: Factors, run: "_Run") -> Factors:
 
     Each process decomposes its share; then all have the eigenvectors of every layer, to rotate their sequences by.
     """
-    exchange = run.crew.everyone
-    kfac = dataclasses.replace(kfac, tensors=exchange.shared(kfac.tensors))
-    decompositions, mine = Decompositions(kfac, run.device), set(kfac.names_for(exchange))
+    process_group = run.mesh.world
+    kfac = dataclasses.replace(kfac, tensors=process_group.all_gather(kfac.tensors))
+    decompositions, mine = Decompositions(kfac, run.device), set(kfac.names_for(process_group))
     layers: list[LayerFactors] = []
     tensors: dict[str, Tensor] = {}
     for of in kfac.layers:
@@ -166,7 +166,7 @@ def _eigenbases(kfac: Factors, run: "_Run") -> Factors:
         tensors[names["columns"]] = block.columns_ii
         if block.rows_oo is not None:
             tensors[names["rows"]] = block.rows_oo
-    return dataclasses.replace(kfac, layers=tuple(layers), tensors=exchange.shared(tensors))
+    return dataclasses.replace(kfac, layers=tuple(layers), tensors=process_group.all_gather(tensors))
 
 
 def _names_in_eigenbasis(of: LayerFactors) -> dict[str, str]:
@@ -193,7 +193,7 @@ class _Run:
     seed: int
     tokens: int
     progress: FitProgress | None
-    crew: Crew
+    mesh: Mesh
 
     @property
     def device(self) -> torch.device:
@@ -218,15 +218,15 @@ class _Run:
         with evaluation_mode(self.model), taps.attached(), progress_bar(stage, self.tokens, "tok") as bar:
             for index, batch in enumerate(self.batches):
                 if index >= done and batch.loss_tokens:
-                    mine = rows_for(self.crew.everyone, batch)
+                    mine = rows_for(self.mesh.world, batch)
                     uniform_N = draw_uniform(batch.loss_tokens, generator)
                     with counter.batch(mine):
-                        self._add_batch(mine, moments, taps, uniform_N[tokens_for(self.crew.everyone, batch)])
+                        self._add_batch(mine, moments, taps, uniform_N[tokens_for(self.mesh.world, batch)])
                 bar.update(batch.loss_tokens)
                 if index >= done and self.progress is not None and self.progress.due:
                     notes = {"done": index + 1, "moments": moments.notes(), "counted": counter.to_dict()}
                     self.progress.save(stage, notes, moments.sums() | {"generator": generator.get_state()})
-        return moments.finish(self.tokens), sum(self.crew.everyone.everyones(counter.cost), NO_COST)
+        return moments.finish(self.tokens), sum(self.mesh.world.all_gather_object(counter.cost), NO_COST)
 
     def _restore(self, stage: str, moments: Pass, generator: torch.Generator) -> tuple[int, ShapeCounter]:
         """Return how many batches are done, and what they took."""

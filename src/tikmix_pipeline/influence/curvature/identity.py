@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import chosen_parameters, parameters_for
 from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
 
 
 def identity_blocks(
-    model: nn.Module, groups: Sequence[Group], device: torch.device, exchange: Exchange
+    model: nn.Module, groups: Sequence[Group], device: torch.device, process_group: ProcessGroup
 ) -> list[EigenBlock]:
     """Return one block per trainable parameter of the groups; its eigenvalues take no memory.
 
@@ -27,12 +27,12 @@ def identity_blocks(
         model: the checkpoint.
         groups: which parameters take part.
         device: where the blocks are to lie.
-        exchange: the processes that share the parameters out.
+        process_group: the processes that share the parameters out.
 
     Raises:
         TikmixError: there is no such parameter.
     """
     return [
         EigenBlock(Layout(name), "identity", torch.ones((), device=device).expand(parameter.shape))
-        for name, parameter in parameters_for(exchange, chosen_parameters(model, groups)).items()
+        for name, parameter in parameters_for(process_group, chosen_parameters(model, groups)).items()
     ]

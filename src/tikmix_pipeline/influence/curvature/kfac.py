@@ -31,7 +31,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.influence.curvature.factors import LayerFactors
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.curvature.layout import Layout
@@ -59,17 +59,17 @@ _OF_KIND: dict[Group, type[LinearMoments | EmbeddingMoments | HeadMoments]] = {
 class KfacPass(Pass):
     """The second moments of all layers."""
 
-    def __init__(self, layers: Sequence[Layer], crew: Crew = MEASURED_ALONE) -> None:
+    def __init__(self, layers: Sequence[Layer], mesh: Mesh = SINGLE_MESH) -> None:
         """Take the layers, and who fits."""
-        homes = homes_of([_sides(layer)[0] ** 2 for layer in layers], crew.everyone)
+        homes = homes_of([_sides(layer)[0] ** 2 for layer in layers], mesh.world)
         moments: dict[str, Moments] = {
-            layer.name: ElementwiseMoments(layer, home, crew.whole)
+            layer.name: ElementwiseMoments(layer, home, mesh.full_tensor)
             if layer.kind == "elementwise"
             else _OF_KIND[layer.kind](layer, home)
             for layer, home in zip(layers, homes, strict=True)
         }
         super().__init__(layers, moments)
-        self._exchange = crew.everyone
+        self._process_group = mesh.world
         self._linear = [layer.name for layer in layers if layer.kind == "linear"]
         self._inputs: dict[str, InputMoments] = {}
         self._leader_of: dict[str, str] = {}
@@ -131,7 +131,7 @@ class KfacPass(Pass):
     def _set_leaders(self, leader_of: Mapping[str, str]) -> None:
         self._leader_of = dict(leader_of)
         leaders = [self.layers[leader] for leader in dict.fromkeys(leader_of.values())]
-        homes = homes_of([_sides(leader)[1] ** 2 for leader in leaders], self._exchange)
+        homes = homes_of([_sides(leader)[1] ** 2 for leader in leaders], self._process_group)
         self._inputs = {leader.name: InputMoments(leader, home) for leader, home in zip(leaders, homes, strict=True)}
 
 

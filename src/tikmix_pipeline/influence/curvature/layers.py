@@ -12,12 +12,12 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.layout import Layout
 from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.influence.shares import share_out
-from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
 
 _ORDER: tuple[Group, ...] = ("embedding", "head", "linear", "elementwise")
@@ -84,11 +84,11 @@ def chosen_parameters(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn
     return chosen
 
 
-def parameters_for(exchange: Exchange, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+def parameters_for(process_group: ProcessGroup, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Return the parameters that fall to this process, about as many scalars as to any other."""
-    owners = share_out([parameter.numel() for parameter in parameters.values()], exchange.count)
+    owners = share_out([parameter.numel() for parameter in parameters.values()], process_group.world_size)
     shared = zip(owners, parameters.items(), strict=True)
-    return {name: parameter for owner, (name, parameter) in shared if owner == exchange.rank}
+    return {name: parameter for owner, (name, parameter) in shared if owner == process_group.rank}
 
 
 def parameter_groups(model: nn.Module) -> dict[str, Group]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tikmix_pipeline.influence.crew import MEASURED_ALONE
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH
 from tikmix_pipeline.influence.curvature.head import HeadBatch
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.curvature.positions import Positions
@@ -137,7 +137,7 @@ class ElementwiseMoments(Moments):
     """
 
     def __init__(
-        self, layer: Layer, home: Home = HERE, whole: Callable[[Tensor], Tensor] = MEASURED_ALONE.whole
+        self, layer: Layer, home: Home = HERE, whole: Callable[[Tensor], Tensor] = SINGLE_MESH.full_tensor
     ) -> None:
         """Take a layer, and what makes its parameters whole where they are spread."""
         parameters = dict(layer.module.named_parameters(recurse=False))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.influence.gradients import sum_dtype
 from tikmix_pipeline.influence.shares import share_out
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,20 @@ class Home:
     """Where some sums are kept.
 
     Attributes:
-        exchange: the processes that add to them.
+        process_group: the processes that add to them.
         owner: the one that keeps them.
     """
 
-    exchange: Exchange = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
     owner: int = 0
 
 
 HERE = Home()
 
 
-def homes_of(sizes: Sequence[float], exchange: Exchange) -> list[Home]:
+def homes_of(sizes: Sequence[float], process_group: ProcessGroup) -> list[Home]:
     """Spread sums of these sizes evenly over the processes."""
-    return [Home(exchange, owner) for owner in share_out(sizes, exchange.count)]
+    return [Home(process_group, owner) for owner in share_out(sizes, process_group.world_size)]
 
 
 _Shapes = Mapping[str, tuple[int, ...]]
@@ -63,19 +63,19 @@ class Sums:
         self._device = like.device
         self._blank = {role: (shape, self.dtype) for role, shape in shapes.items()}
         self._blank |= {role: (shape, torch.int64) for role, shape in (counts or {}).items()}
-        is_home = home.exchange.rank == home.owner
+        is_home = home.process_group.rank == home.owner
         self.sums = {role: self._zeros(role) for role in self._blank} if is_home else {}
 
     @contextlib.contextmanager
     def adding(self, role: str) -> Iterator[Tensor]:
         """Yield a tensor for this process's part of a batch to be added into; all processes do this at a time."""
-        exchange, owner = self.home.exchange, self.home.owner
-        if exchange.count == 1:
+        process_group, owner = self.home.process_group, self.home.owner
+        if process_group.world_size == 1:
             yield self.sums[role]
             return
         part = self._zeros(role)
         yield part
-        exchange.sum_at(owner, part)
+        process_group.reduce(part, owner)
         if role in self.sums:
             self.sums[role] += part
 

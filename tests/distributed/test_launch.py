@@ -1,17 +1,16 @@
 """How ranks are started, and what is said when they cannot be."""
 
-import ast
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from lm_examples import FIRST, MODEL, train_parameters
 
-import tikmix_pipeline
+from tikmix_pipeline.distributed.job import FAILURE, Job, work
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.chunk import train_chunk
+from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.ranks.job import read_job
-from tikmix_pipeline.ranks.training import Training, train_on_ranks
-from tikmix_pipeline.ranks.work import FAILURE, work
 
 
 @pytest.fixture
@@ -19,10 +18,9 @@ def run(start, token_shards, tmp_path):
     """Return what runs a command in place of the launcher."""
 
     def with_command(*words: str) -> None:
-        train = train_parameters(world_size=2, launch=" ".join(words))
-        job = Training(start.folder, token_shards.folder, FIRST, MODEL, train, Schedule.of(train, 1), 0, "")
-        folder = tmp_path / "resume"
-        train_on_ranks(job, folder, None, lambda write: write(folder))
+        train, resume = train_parameters(world_size=2, launch=" ".join(words)), PlainResume(tmp_path / "resume")
+        schedule = Schedule.of(train, 1)
+        train_chunk(start, token_shards, FIRST, model=MODEL, train=train, schedule=schedule, seed=0, resume=resume)
 
     return with_command
 
@@ -31,7 +29,7 @@ def test_a_command_of_the_users_own_is_given_the_folder(run, tmp_path):
     # which is no launcher: what it leaves undone is not done by this process instead
     with pytest.raises(TikmixError, match=r"ended without a result.*train\.launch='cp"):
         run("cp", "{folder}/job.json", f"{tmp_path}/seen.json")
-    assert Training.of(read_job(tmp_path / "resume")).train.world_size == 2
+    assert Job.read(tmp_path / "resume").processes.world_size == 2
     assert (tmp_path / "seen.json").read_text() == (tmp_path / "resume" / "job.json").read_text()
 
 
@@ -50,7 +48,7 @@ def test_what_a_rank_has_to_say_is_said(run, end):
 
 def test_a_folder_without_a_job_is_refused(tmp_path):
     with pytest.raises(TikmixError, match=r"holds no job\.json"):
-        read_job(tmp_path)
+        Job.read(tmp_path)
 
 
 def test_ranks_started_again_after_a_users_mistake_do_nothing(tmp_path, monkeypatch):
@@ -60,14 +58,24 @@ def test_ranks_started_again_after_a_users_mistake_do_nothing(tmp_path, monkeypa
     work(tmp_path)
 
 
-def test_one_process_imports_nothing_of_several():
-    package = Path(tikmix_pipeline.__file__).parent
-    for file in [*package.glob("lm/*.py"), *package.glob("pipelines/**/*.py"), *package.glob("influence/*.py")]:
-        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
-            imported = ast.unparse(statement) if isinstance(statement, ast.Import | ast.ImportFrom) else ""
-            assert "tikmix_pipeline.ranks" not in imported, file
-            assert "lm.ranks" not in imported, file
-            assert "distributed" not in imported, file
+def test_one_process_loads_nothing_of_several():
+    code = """
+import sys
+import tikmix_pipeline.lm.branch_pool, tikmix_pipeline.influence.measure
+of_several = ("fsdp", "tensor", "checkpoint", "elastic", "launcher")
+loaded = [name for name in of_several if f"torch.distributed.{name}" in sys.modules]
+print(loaded, "ray" in sys.modules, "transformers" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split("\n")[0] == "[] False False"
+
+
+@pytest.mark.parametrize("command", ["tikmix_pipeline.ranks", "tikmix_pipeline.ranks.ray_launch"])
+def test_the_old_commands_say_their_new_name_and_do_the_same(tmp_path, command):
+    words = [sys.executable, "-m", command, str(tmp_path)] + (["--nodes", "1"] if "ray" in command else [])
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "tikmix_pipeline.ranks is now tikmix_pipeline.distributed: set train.launch to" in found.stderr
+    assert "holds no job.json" in found.stderr
 
 
 @pytest.mark.parametrize(

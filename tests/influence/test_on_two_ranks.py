@@ -9,37 +9,35 @@ from group_examples import dealt
 from in_ranks import in_ranks
 from influence_oracle import random_batches, tiny_model
 
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.group import group_influence
 from tikmix_pipeline.influence.store import GradientStore
-from tikmix_pipeline.lm.ranks.team import RankTeam
+from tikmix_pipeline.lm.model import blocks_of
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
-from tikmix_pipeline.ranks.crew import crew_of
 
 MODELS = [("llama", False), ("llama", True), ("gpt2", True)]
 
 
-def measured(kind: str, tied: bool, folder: Path, crew: Crew = MEASURED_ALONE) -> dict[str, Any]:
+def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> dict[str, Any]:
     """Measure a tiny model's sets with every curvature; return what there is to compare."""
     model = tiny_model(kind, tied=tied, exact_norms=False)
-    if crew is not MEASURED_ALONE:
-        crew.spread(model, TrainParameters())
-    store = GradientStore(folder / "gradients", crew)
-    key = measurement_key(model, "code", crew)
+    mesh.place_for_measuring(model, blocks_of(model), device="cpu")
+    store = GradientStore(folder / "gradients", mesh)
+    key = measurement_key(model, "code", mesh)
     collect_gradients(model, dealt(parts=5), store, key=key)  # some of one sequence: a rank has nothing to do
     found: dict[str, Any] = {"key": key, "cost": store.cost, "matrix": {}, "report": {}, "kept": {}}
-    found["weights"] = sum(crew.shard(parameter)[0].numel() for parameter in model.parameters())
+    found["weights"] = sum(mesh.local_tensor(parameter)[0].numel() for parameter in model.parameters())
     for curvature in ("identity", *FISHER_KINDS):
         parameters = InfluenceParameters(curvature=curvature, inverse="damped", damping=0.1)
         factors = None
         if parameters.needs_factors:
             batches = random_batches(30, batches=6, sequences=3) + random_batches(31, batches=1, sequences=1)
-            fitted = fit_factors(model, batches, kind=curvature, fisher="true", seed=3, groups=GROUPS, crew=crew)
-            fitted.save(folder / curvature, crew.everyone)
+            fitted = fit_factors(model, batches, kind=curvature, fisher="true", seed=3, groups=GROUPS, mesh=mesh)
+            fitted.save(folder / curvature, mesh.world)
             factors = Factors.load(folder / curvature)
             found["kept"][curvature] = {name: values.numel() for name, values in fitted.tensors.items()}
         built = build_curvature(
@@ -49,7 +47,7 @@ def measured(kind: str, tied: bool, folder: Path, crew: Crew = MEASURED_ALONE) -
             optimizer_state={},
             train=TrainParameters(),
             horizon=None,
-            exchange=crew.everyone,
+            process_group=mesh.world,
         )
         influence = group_influence(store, built)
         found["matrix"][curvature] = influence.influence_TK
@@ -57,9 +55,8 @@ def measured(kind: str, tied: bool, folder: Path, crew: Crew = MEASURED_ALONE) -
     return found
 
 
-def measured_in_ranks(team: RankTeam, shard: int, folder: Path) -> dict[str, Any]:
-    crew = crew_of(team, TrainParameters(world_size=team.world_size, shard=shard, batch_size=team.world_size))
-    return {f"{kind}-{tied}": measured(kind, tied, folder / f"{kind}-{tied}", crew) for kind, tied in MODELS}
+def measured_in_ranks(mesh: Mesh, folder: Path) -> dict[str, Any]:
+    return {f"{kind}-{tied}": measured(kind, tied, folder / f"{kind}-{tied}", mesh) for kind, tied in MODELS}
 
 
 def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard: int) -> None:
@@ -74,7 +71,7 @@ def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard
 
 @pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
 def test_two_ranks_measure_what_one_process_measures(tmp_path: Path, shard: int) -> None:
-    both = in_ranks(2, measured_in_ranks, shard, tmp_path / "two")
+    both = in_ranks(2, shard, measured_in_ranks, tmp_path / "two")
     for kind, tied in MODELS:
         name = f"{kind}-{tied}"
         alone = measured(kind, tied, tmp_path / "one" / name)

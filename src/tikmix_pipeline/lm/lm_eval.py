@@ -22,11 +22,12 @@ from statistics import NormalDist
 from typing import Any
 
 from tikmix_pipeline.corpus.choices import ChoiceItem
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
-from tikmix_pipeline.lm.model import load_model, resolve_device
-from tikmix_pipeline.parameters import ModelParameters
+from tikmix_pipeline.lm.model import load_model
 from tikmix_pipeline.parameters.harness import HarnessParameters
+from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.progress import progress_bar
 
 ACCURACIES = ("acc", "acc_norm")
@@ -153,7 +154,7 @@ def harness_scores(
     parameters: HarnessParameters,
     *,
     include_paths: Sequence[Path] = (),
-    model: ModelParameters,
+    model: LoadParameters,
     device: str = "auto",
 ) -> list[HarnessScore]:
     """Score a checkpoint; tasks are found and their data read before the model is.
@@ -272,7 +273,7 @@ def _require_accuracies(units: Mapping[str, Sequence[Any]]) -> None:
                 )
 
 
-def load_scorer(checkpoint: Path, parameters: HarnessParameters, model: ModelParameters, device: str) -> Any:
+def load_scorer(checkpoint: Path, parameters: HarnessParameters, model: LoadParameters, device: str) -> Any:
     """Load a checkpoint as a model of lm-eval's (`lm_eval.api.model.LM`).
 
     Raises:
@@ -287,7 +288,7 @@ def load_scorer(checkpoint: Path, parameters: HarnessParameters, model: ModelPar
     return scorer
 
 
-def _load_tokenizer(checkpoint: Path, model: ModelParameters) -> Any:
+def _load_tokenizer(checkpoint: Path, model: LoadParameters) -> Any:
     from transformers import AutoTokenizer
 
     try:

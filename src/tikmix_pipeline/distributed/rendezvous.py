@@ -23,8 +23,8 @@ _CONNECTING = timedelta(seconds=6)
 _TRIES = 6
 
 
-def meet(backend: str) -> None:
-    """Make the default group of all ranks, as the launcher's environment variables say.
+def init_process_group(backend: str) -> None:
+    """Initialise the default group of all ranks, as the launcher's environment variables say.
 
     Raises:
         RuntimeError: they cannot connect.

@@ -22,7 +22,7 @@ from tikmix_pipeline.corpus.tokenizer import load_tokenizer
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.evaluation import text_losses
-from tikmix_pipeline.lm.harness import (
+from tikmix_pipeline.lm.lm_eval import (
     check_harness,
     harness_scores,
     load_scorer,

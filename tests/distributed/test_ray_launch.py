@@ -12,11 +12,15 @@ import pytest
 from click.testing import CliRunner
 from lm_examples import FIRST, MODEL, train_parameters
 
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.checkpoint import points_in
+from tikmix_pipeline.distributed.ray_launch import main
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
-from tikmix_pipeline.lm.resume import spread_points
+from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.ranks.ray_launch import main
-from tikmix_pipeline.ranks.training import Training, prepare
+from tikmix_pipeline.parameters import TrainParameters
 
 pytest.importorskip("ray", reason="needs the extra [ray]")
 
@@ -32,6 +36,16 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     cluster.shutdown()
 
 
+def lay_out_job(start: Checkpoint, shards: TokenShards, train: TrainParameters, folder: Path) -> None:
+    """Make what a launcher is given; the one that `train.launch` names does nothing."""
+    idle = train.model_copy(update={"launch": "true {folder}"})
+    schedule = Schedule.of(train, 1)
+    with pytest.raises(TikmixError, match="ended without a result"):
+        train_chunk(
+            start, shards, FIRST, model=MODEL, train=idle, schedule=schedule, seed=0, resume=PlainResume(folder)
+        )
+
+
 def on_two_nodes(folder: Path, cluster: Any) -> Any:
     arguments = [str(folder), "--nodes", "2", "--address", cluster.address, "--host", "127.0.0.1"]
     return CliRunner().invoke(main, arguments)
@@ -40,12 +54,11 @@ def on_two_nodes(folder: Path, cluster: Any) -> Any:
 def test_a_rank_on_each_of_two_nodes_trains_what_one_process_trains(start, token_shards, tmp_path, cluster):
     train = train_parameters(world_size=2)
     schedule, folder = Schedule.of(train, 1), tmp_path / "resume"
-    job = Training(start.folder, token_shards.folder, FIRST, MODEL, train, schedule, 0, "On Ray")
-    prepare(job, None, lambda write: write(folder))
+    lay_out_job(start, token_shards, train, folder)
     result = on_two_nodes(folder, cluster)
     assert result.exit_code == 0, result.output
     arguments = {"model": MODEL, "train": train_parameters(), "schedule": schedule, "seed": 0}
-    together = train_chunk(start, token_shards, FIRST, **arguments, resume=folder)
+    together = train_chunk(start, token_shards, FIRST, **arguments, resume=PlainResume(folder))
     alone = train_chunk(start, token_shards, FIRST, **arguments)
     assert [record.loss for record in together.records] == pytest.approx([r.loss for r in alone.records], abs=1e-6)
 
@@ -53,11 +66,10 @@ def test_a_rank_on_each_of_two_nodes_trains_what_one_process_trains(start, token
 def test_a_node_that_is_lost_is_told_and_what_was_done_is_kept(start, token_shards, tmp_path, cluster):
     train = train_parameters(world_size=2, chunk_tokens=64 * 100_000, save_every_steps=50)  # longer than anyone waits
     folder = tmp_path / "resume"
-    job = Training(start.folder, token_shards.folder, FIRST, MODEL, train, Schedule.of(train, 1), 0, "On Ray")
-    prepare(job, None, lambda write: write(folder))
+    lay_out_job(start, token_shards, train, folder)
 
     def kill() -> None:
-        while not spread_points(folder):
+        while not points_in(folder):
             time.sleep(0.05)
         cluster.remove_node(cluster.second, allow_graceful=False)
 
@@ -67,13 +79,12 @@ def test_a_node_that_is_lost_is_told_and_what_was_done_is_kept(start, token_shar
     killer.join()
     assert result.exit_code == 1
     assert "A node was lost: its node died. What was done is kept" in result.output
-    assert spread_points(folder)
+    assert points_in(folder)
 
 
 def test_ranks_that_cannot_be_dealt_to_the_nodes_are_refused(start, token_shards, tmp_path):
     train = train_parameters(world_size=2)
-    job = Training(start.folder, token_shards.folder, FIRST, MODEL, train, Schedule.of(train, 1), 0, "")
-    prepare(job, None, lambda write: write(tmp_path / "resume"))
+    lay_out_job(start, token_shards, train, tmp_path / "resume")
     result = CliRunner().invoke(main, [str(tmp_path / "resume"), "--nodes", "3"])
     assert result.exit_code == 1
     assert "train.world_size=2 is no multiple" in result.output

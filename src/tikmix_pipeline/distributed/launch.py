@@ -16,29 +16,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+from tikmix_pipeline.distributed.job import FAILURE, Job, work
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters import TrainParameters
-from tikmix_pipeline.ranks.work import FAILURE, work
+from tikmix_pipeline.parameters.training import ProcessParameters
 
 
-def run_ranks(folder: Path, train: TrainParameters) -> None:
-    """Have several processes do the job of a folder.
+def run_ranks(job: Job, folder: Path) -> None:
+    """Have several processes do a job.
 
     Args:
-        folder: where the job is (`job.write_job`) and the ranks work; every machine must see it.
-        train: how many there are, and how they are started.
+        job: what they do, and how they are started.
+        folder: where they work, made if need be; every machine must see it.
 
     Raises:
         TikmixError: a mistake that a rank has met, ranks that died more often than `train.max_restarts`, or a command
             of `train.launch` that failed.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    job.write(folder)
     failure = folder / FAILURE
     failure.unlink(missing_ok=True)
     try:
-        if train.launch is None:
-            launch(train, folder)
+        if job.processes.launch is None:
+            launch(job.processes, folder)
         else:
-            _run(train.launch, folder)
+            _run(job.processes.launch, folder)
     except TikmixError as error:
         if not failure.is_file():
             raise
@@ -47,7 +49,7 @@ def run_ranks(folder: Path, train: TrainParameters) -> None:
         raise TikmixError(failure.read_text(encoding="utf-8"))
 
 
-def require_done(done: bool, train: TrainParameters) -> None:
+def require_done(done: bool, processes: ProcessParameters) -> None:
     """Refuse to go on where a launcher came back without the work.
 
     Raises:
@@ -55,9 +57,15 @@ def require_done(done: bool, train: TrainParameters) -> None:
     """
     if not done:
         raise TikmixError(
-            f"The ranks ended without a result. train.launch={train.launch!r} must start train.world_size="
-            f"{train.world_size} ranks of tikmix_pipeline.ranks on the folder that it is given, and wait for them."
+            f"The ranks ended without a result. train.launch={processes.launch!r} must start train.world_size="
+            f"{processes.world_size} ranks of tikmix_pipeline.distributed on the folder that it is given, and wait for "
+            "them."
         )
+
+
+def folder_beside(folder: Path) -> Path:
+    """Return where ranks work on what goes to `folder`: beside it, where every machine sees both."""
+    return folder.with_name(f"{folder.name}.ranks")
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Nodes:
     address: str | None = "127.0.0.1"
 
 
-def launch(train: TrainParameters, folder: Path, nodes: Nodes | None = None) -> None:
+def launch(processes: ProcessParameters, folder: Path, nodes: Nodes | None = None) -> None:
     """Start this machine's ranks, all there are or those of one of several nodes, and wait for them.
 
     Raises:
@@ -89,19 +97,19 @@ def launch(train: TrainParameters, folder: Path, nodes: Nodes | None = None) -> 
 
     if multiprocessing.current_process().daemon:
         raise TikmixError(
-            f"train.world_size={train.world_size} inside a worker process, as an arm of `compare` is: it may start no "
-            "processes of its own. Set train.world_size=1 there."
+            f"train.world_size={processes.world_size} inside a worker process, as an arm of `compare` is: it may start "
+            "no processes of its own. Set train.world_size=1 there."
         )
     nodes = nodes or Nodes()
     config = LaunchConfig(
         min_nodes=nodes.count,
         max_nodes=nodes.count,
-        nproc_per_node=train.world_size // nodes.count,
+        nproc_per_node=processes.world_size // nodes.count,
         run_id=nodes.run,
         rdzv_backend="c10d",
         rdzv_endpoint=nodes.endpoint,
         local_addr=nodes.address,
-        max_restarts=train.max_restarts,
+        max_restarts=processes.max_restarts,
         start_method="spawn",
     )
     with _own_signals(), _no_traceback_of_a_mistake(folder):
@@ -114,10 +122,16 @@ def launch(train: TrainParameters, folder: Path, nodes: Nodes | None = None) -> 
         except ChildFailedError as error:
             rank, first = error.get_first_failure()
             raise TikmixError(
-                f"Rank {rank} of train.world_size={train.world_size} died with exit code {first.exitcode}, after "
-                f"train.max_restarts={train.max_restarts} restarts; its own message is above. What they had done is "
-                "kept: run it again, with smaller train.micro_batch_size or influence.batch_size if memory ran out."
+                f"Rank {rank} of train.world_size={processes.world_size} died with exit code {first.exitcode}, after "
+                f"train.max_restarts={processes.max_restarts} restarts; its own message is above. What they had done "
+                "is kept: run it again, with smaller train.micro_batch_size or influence.batch_size if memory ran out."
             ) from error
+
+
+def launch_on_node(shared: tuple[ProcessParameters, Path, Nodes], node: int) -> None:
+    """Start one node's ranks: `launch` as a job of `jobs.engine.each_job`."""
+    del node
+    launch(*shared)
 
 
 @contextlib.contextmanager
@@ -159,5 +173,5 @@ def _run(command: str, folder: Path) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         raise TikmixError(
             f"The command of train.launch failed ({error}); its own messages are above. It must start "
-            "train.world_size ranks of tikmix_pipeline.ranks, and wait for them."
+            "train.world_size ranks of tikmix_pipeline.distributed, and wait for them."
         ) from error
