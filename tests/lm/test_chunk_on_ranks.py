@@ -5,8 +5,8 @@ from lm_examples import FIRST, MODEL, all_tensors, train_parameters
 
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
-from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 STEPS = 50
 
@@ -18,7 +18,7 @@ def test_two_ranks_train_what_one_process_trains(start, token_shards, tmp_path):
 
     folder = tmp_path / "resume"
     two = train.model_copy(update={"world_size": 2, "shard": 2})
-    together = train_chunk(start, token_shards, FIRST, **arguments | {"train": two}, resume=PlainResume(folder))
+    together = train_chunk(start, token_shards, FIRST, **arguments | {"train": two}, resume=KeyedEntry(folder, "chunk"))
 
     assert [path.name for path in folder.glob("step_*")] == [f"step_{STEPS:08d}"]
     assert together.stream.state_dict() == alone.stream.state_dict()

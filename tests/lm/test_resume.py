@@ -10,8 +10,9 @@ from tikmix_pipeline.distributed.job import Job
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import save_checkpoint, save_model
 from tikmix_pipeline.lm.chunk import _train_as_rank, run_chunk
-from tikmix_pipeline.lm.resume import PlainResume, find_point, lay_out, save_ranks_point
+from tikmix_pipeline.lm.resume import find_point, lay_out, save_ranks_point
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 
 class KilledError(Exception):
@@ -56,11 +57,15 @@ def test_one_process_goes_on_from_a_point_of_ranks(start, token_shards, tmp_path
 
 def test_ranks_go_on_from_a_checkpoint_of_one_process(start, token_shards, tmp_path, mesh_of_one, monkeypatch):
     folder = tmp_path / "resume"
-    keep = partial(save_checkpoint, folder=folder, tokenizer=token_shards.tokenizer_folder)
+    kept = KeyedEntry(folder, "chunk")
+
+    def keep(state):
+        kept.save(partial(save_checkpoint, state, tokenizer=token_shards.tokenizer_folder))
+
     with pytest.raises(KilledError):
         chunk(start, token_shards, save=keep_until(4, keep))
     job = Job(_train_as_rank, {"folder": folder, "mixture": FIRST}, train_parameters())
-    lay_out(job, PlainResume(folder))
+    lay_out(job, kept)
     assert Job.read(folder).arguments == {"folder": str(folder), "mixture": FIRST}
     spread = chunk(start, token_shards, mesh=mesh_of_one, resume=folder)
     save_ranks_point(spread, folder)
@@ -70,8 +75,8 @@ def test_ranks_go_on_from_a_checkpoint_of_one_process(start, token_shards, tmp_p
     alone = chunk(start, token_shards)
     assert [record.loss for record in resumed.records] == pytest.approx([r.loss for r in alone.records], abs=1e-6)
     # prepared again, as a run that goes on does, nothing is lost
-    monkeypatch.setattr(PlainResume, "save", lambda *_: pytest.fail("the folder was replaced"))
-    lay_out(job, PlainResume(folder))
+    monkeypatch.setattr(KeyedEntry, "save", lambda *_: pytest.fail("the folder was replaced"))
+    lay_out(job, kept)
     assert is_point(find_point(folder))
 
 

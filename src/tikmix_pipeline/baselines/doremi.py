@@ -14,10 +14,7 @@ that is worse than the proxy leaves nothing in excess and the weights uniform (#
 Axes: K domains.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,17 +27,16 @@ from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_in
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import check_weights
 from tikmix_pipeline.distributed.mesh import resolve_device
-from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
-from tikmix_pipeline.lm.resume import PlainResume
-from tikmix_pipeline.lm.trainer import TrainingState
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
-from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.parameters import ModelParameters
 from tikmix_pipeline.parameters.baselines import DoremiParameters
-from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
+from tikmix_pipeline.parameters.training import StepParameters
+from tikmix_pipeline.store.keyed import KeyedEntry, key_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -57,7 +53,7 @@ def doremi(
     prior: Mapping[str, float],
     *,
     model: ModelParameters,
-    train: TrainParameters,
+    train: StepParameters,
     parameters: DoremiParameters,
     seed: int,
     folder: Path,
@@ -83,17 +79,9 @@ def doremi(
     """
     check_weights(prior, shards.domains)
     proxy = proxy_model(parameters.preset, model, "baselines.doremi.preset")
-    identity = [
-        [key, dict(prior)],
-        shards.manifest_digest,
-        proxy.model_dump(mode="json"),
-        train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH),
-        parameters.model_dump(mode="json"),
-        seed,
-    ]
-    kept = _KeptTrainings(folder, hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest())
-    trainings = _Trainings(shards, proxy, train, parameters, seed, kept)
-    config = save_initial(proxy, shards, kept.folder / "initial", context=train.context, seed=seed)
+    identity = [key, prior, shards.manifest_digest, proxy.recorded(), train.recorded(), parameters.recorded(), seed]
+    trainings = _Trainings(shards, proxy, train, parameters, seed, folder, key_of(identity))
+    config = save_initial(proxy, shards, trainings.initial, context=train.context, seed=seed)
     trainings.train_reference(prior)
     found = trainings.train_proxy()
     mean_K = found.alpha_sum_K / found.alpha_sum_K.sum()
@@ -127,45 +115,25 @@ def _notes(mean_K: FloatArray, excess_K: FloatArray, parameters: DoremiParameter
     return tuple(notes)
 
 
-class _KeptTrainings:
-    """Checkpoints of both trainings below one folder: whatever is read, written or removed there goes through this.
-
-    initial/, reference/ and reference.part/, proxy/ are checkpoints, the proxy's with its domain weights beside. Those
-    that a call with another key left there are discarded.
-    """
-
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder = folder
-        path = folder / "identity.json"
-        if not path.is_file() or read_json(path) != key:
-            for name in ("initial", "reference", "reference.part", "proxy"):
-                self.discard(name)
-            write_json(path, key)
-
-    def find(self, name: str) -> Path | None:
-        """Return the folder of a checkpoint, or None if there is none yet."""
-        path = self.folder / name
-        return path if path.is_dir() else None
-
-    def replacing(self, name: str) -> AbstractContextManager[Path]:
-        """Yield a folder to write a checkpoint to, which takes the place of the last one when complete."""
-        return replacing(self.folder / name)
-
-    def discard(self, name: str) -> None:
-        """Remove a checkpoint, if it is there."""
-        remove(self.folder / name)
-
-
 @dataclass(frozen=True)
 class _Trainings:
-    """The training of the reference and that of the proxy."""
+    """The training of the reference and that of the proxy, each kept in a folder under the key of both."""
 
     shards: TokenShards
     model: ModelParameters
-    train: TrainParameters
+    train: StepParameters
     parameters: DoremiParameters
     seed: int
-    kept: _KeptTrainings
+    folder: Path
+    key: str
+
+    @property
+    def initial(self) -> Path:
+        """Where the weights are that both begin with; they follow from the seed and are written every time."""
+        return self.folder / "initial"
+
+    def _kept(self, name: str) -> KeyedEntry:
+        return KeyedEntry(self.folder / name, self.key)
 
     @property
     def steps(self) -> int:
@@ -180,48 +148,31 @@ class _Trainings:
 
     def train_reference(self, prior: Mapping[str, float]) -> None:
         """Train the reference, or what is missing of it."""
-<<<<<<< HEAD
-        if self.kept.find("reference"):
+        reference, under_way = self._kept("reference"), self._kept("reference.part")
+        if reference.find() is not None:
             return
-
-        def keep(name: str, state: TrainingState) -> None:
-            with self.kept.replacing(name) as temporary:
-                save_checkpoint(state, temporary, self.shards.tokenizer_folder)
-
-=======
-        reference, part = self.folder / "reference", PlainResume(self.folder / "reference.part")
-        if reference.is_dir():
-            return
->>>>>>> house-lm
         state = train_chunk(
-            Checkpoint(self.kept.folder / "initial"),
+            Checkpoint(self.initial),
             self.shards,
             prior,
             model=self.model,
             train=self.train.model_copy(update={"world_size": 1}),
             schedule=proxy_schedule(self.steps),
             seed=self.seed,
-<<<<<<< HEAD
-            resume=self.kept.find("reference.part"),
-            save=lambda under_way: keep("reference.part", under_way),
+            resume=under_way,
             description="Reference",
         )
-        keep("reference", state)
-        self.kept.discard("reference.part")
-=======
-            resume=part,
-            description="Reference",
-        )
-        save_checkpoint(state, reference, self.shards.tokenizer_folder)
-        part.discard()
->>>>>>> house-lm
+        with reference.replacing() as temporary:
+            save_checkpoint(state, temporary, self.shards.tokenizer_folder)
+        under_way.discard()
 
     def train_proxy(self) -> DomainWeights:
         """Train the proxy, or what is missing of it; return its domain weights after the last step."""
         count = len(self.shards.domains)
-        under_way = self.kept.find("proxy")
+        kept = self._kept("proxy")
+        under_way = kept.find()
         state = restore_state(
-            Checkpoint(under_way or self.kept.folder / "initial"),
+            Checkpoint(under_way or self.initial),
             self.shards,
             dict.fromkeys(self.shards.domains, 1 / count),
             model=self.model,
@@ -233,7 +184,7 @@ class _Trainings:
         )
 
         def keep() -> None:
-            with self.kept.replacing("proxy") as temporary:
+            with kept.replacing() as temporary:
                 save_checkpoint(state, temporary, self.shards.tokenizer_folder)
                 write_json(temporary / _WEIGHTS, weights.to_dict())
 
@@ -241,7 +192,7 @@ class _Trainings:
             train_by_group_dro(
                 state,
                 weights,
-                Checkpoint(self.kept.folder / "reference").model(self.model).to(resolve_device(self.train.device)),
+                Checkpoint(self.folder / "reference").model(self.model).to(resolve_device(self.train.device)),
                 train=self.train,
                 schedule=proxy_schedule(self.steps),
                 parameters=self.parameters,

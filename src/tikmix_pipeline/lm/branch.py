@@ -17,10 +17,10 @@ from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.launch import folder_beside
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
-from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 
 def train_branch(
@@ -65,7 +65,7 @@ def train_branch(
     if train.world_size > 1:
         if replicate:
             raise ValueError("a branch of several processes goes on with the text that training would read next")
-        resume = PlainResume(folder_beside(checkpoint.folder))
+        resume = KeyedEntry(folder_beside(checkpoint.folder), "branch")
         resume.discard()
         state = train_chunk(
             checkpoint,

@@ -11,7 +11,6 @@ A folder of resume points is one or the other:
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from tikmix_pipeline.distributed import checkpoint as points
 from tikmix_pipeline.distributed.job import Job, holds_job
-from tikmix_pipeline.files import remove, replacing
+from tikmix_pipeline.files import replacing
 from tikmix_pipeline.lm.checkpoint import place_of, restore_place
 from tikmix_pipeline.lm.trainer import TrainingState
 
@@ -38,25 +37,6 @@ class ResumeFolder(Protocol):
 
     def save(self, write: Callable[[Path], Any]) -> None:
         """Let `write` replace the folder, or write what is to replace it."""
-
-
-@dataclass(frozen=True)
-class PlainResume:
-    """A folder of one chunk alone, so that whatever lies in it is of that chunk."""
-
-    folder: Path
-
-    def find(self) -> Path | None:
-        """Return the folder, if it is there."""
-        return self.folder if self.folder.is_dir() else None
-
-    def save(self, write: Callable[[Path], Any]) -> None:
-        """Let `write` replace the folder."""
-        write(self.folder)
-
-    def discard(self) -> None:
-        """Remove the folder."""
-        remove(self.folder)
 
 
 def find_point(folder: Path) -> Path | None:

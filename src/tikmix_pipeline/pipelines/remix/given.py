@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def sampled_domain(corpus: "TokenShards", domain: str) -> SampledDomain:
     """Return what the sample of a domain tells of the whole."""
-    source = corpus.manifest["sources"]["domains"][domain]
+    source = corpus.manifest.sources.domains[domain]
     return SampledDomain(
         tokens=corpus.tokens(domain),
         bytes_per_token=corpus.bytes_per_token(domain),
-        total_bytes=source.get("total_bytes"),
-        is_estimate=bool(source.get("sampled")),
+        total_bytes=source.total_bytes,
+        is_estimate=bool(source.sampled),
     )
 
 
