@@ -22,10 +22,11 @@ from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
-    CorpusParameters,
     DomainParameters,
     ShardsSource,
     StandardLibrarySource,
+    ShardParameters,
+    TextParameters,
     TokenizerParameters,
 )
 from tikmix_pipeline.progress import progress_bar
@@ -35,7 +36,7 @@ __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "prepare_text"
 Items = dict[Half, list[Item]]
 
 
-def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -> PreparedText:
+def prepare_text(parameters: TextParameters, *, root: Path, downloads: Path) -> PreparedText:
     """Read all sources; remove duplicates; split; remove what overlaps with evaluation text.
 
     The result depends on the parameters and the sources' content alone, and not on the order of domains or tasks, which
@@ -60,7 +61,7 @@ def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -
         forget_words()
 
 
-def _prepare(parameters: CorpusParameters, root: Path, downloads: Path) -> PreparedText:
+def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> PreparedText:
     items: dict[str, Items] = {}
     for name, task in parameters.tasks.items():
         with about(f"corpus.tasks.{name}"):
@@ -109,7 +110,7 @@ def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, 
     return train_tokenizer(texts, parameters.vocabulary_size)
 
 
-def check_parameters(parameters: CorpusParameters, root: Path) -> None:
+def check_parameters(parameters: TextParameters, root: Path) -> None:
     """Refuse what can be known to fail before anything is downloaded or read.
 
     Raises:
@@ -120,8 +121,6 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
             kinds = {isinstance(source, ShardsSource) for source in domain.sources}
             if kinds == {True, False}:
                 raise TikmixError("`shards` sources and sources of text cannot be mixed in one domain; make two.")
-            if kinds == {True} and parameters.tokenizer.path is None:
-                raise TikmixError("`shards` sources need corpus.tokenizer.path: the tokenizer that made their ids.")
             for source in domain.sources:
                 if isinstance(source, ArchiveSource) and source.reader not in READERS:
                     raise TikmixError(f"reader: there is no {source.reader!r}.{nearest_name(source.reader, READERS)}")
@@ -141,12 +140,25 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
                     raise TikmixError(f"reader: tasks are read from records, set `jsonl` instead of {source.reader!r}.")
 
 
+def check_tokenizer(parameters: ShardParameters) -> None:
+    """Refuse token ids without the tokenizer that made them.
+
+    Raises:
+        TikmixError: naming the domain.
+    """
+    for name, domain in parameters.domains.items():
+        if is_pretokenised(domain) and parameters.tokenizer.path is None:
+            raise TikmixError(
+                f"corpus.domains.{name}: `shards` sources need corpus.tokenizer.path: the tokenizer that made their ids."
+            )
+
+
 def is_pretokenised(domain: DomainParameters) -> bool:
     """Return whether a domain's sources hold token ids."""
     return isinstance(domain.sources[0], ShardsSource)
 
 
-def _fetch_packages(parameters: CorpusParameters, downloads: Path) -> None:
+def _fetch_packages(parameters: TextParameters, downloads: Path) -> None:
     archives = {
         parameter: [source for source in sources if isinstance(source, ArchiveSource)]
         for parameter, sources in by_parameter(parameters).items()
@@ -164,7 +176,7 @@ def _split_and_remove_overlap(
     samples: dict[str, Sample],
     unique: dict[str, list[Document]],
     items: dict[str, Items],
-    parameters: CorpusParameters,
+    parameters: TextParameters,
 ) -> Overlap:
     """Trim every domain to its cap, and say so where that, or the sample before, left text out; then split it."""
     training: dict[str, list[Document]] = {}
@@ -195,7 +207,7 @@ def _split_and_remove_overlap(
 
 
 def _report(
-    parameters: CorpusParameters,
+    parameters: TextParameters,
     samples: dict[str, Sample],
     unique: dict[str, list[Document]],
     overlap: Overlap,

@@ -12,7 +12,7 @@ from pathlib import Path
 from tikmix_pipeline.corpus.sources import about, read_records
 from tikmix_pipeline.corpus.tasks import Item, gold_letter, options_by_letter, parse_item, split_items
 from tikmix_pipeline.corpus.text import Record, text_of
-from tikmix_pipeline.parameters.corpus import CorpusParameters
+from tikmix_pipeline.parameters.corpus import SeededTasksParameters
 
 _MOST_FIXED_ANSWERS = 5
 
@@ -32,7 +32,9 @@ class ChoiceItem:
     gold: int
 
 
-def evaluation_choices(parameters: CorpusParameters, *, root: Path, downloads: Path) -> dict[str, list[ChoiceItem]]:
+def evaluation_choices(
+    parameters: SeededTasksParameters, *, root: Path, downloads: Path
+) -> dict[str, list[ChoiceItem]]:
     """Read the evaluation half of every task that offers a choice; others are left out.
 
     Relative paths start from `root`; packages are kept in `downloads`.

@@ -29,11 +29,11 @@ from tikmix_pipeline.corpus.sources import (
 )
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import (
-    CorpusParameters,
     DomainParameters,
     FilesSource,
     HuggingFaceSource,
     Source,
+    TextParameters,
 )
 from tikmix_pipeline.progress import progress_bar
 
@@ -53,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 
 def read_domain(
-    name: str, domain: DomainParameters, parameters: CorpusParameters, *, root: Path, downloads: Path
+    name: str, domain: DomainParameters, parameters: TextParameters, *, root: Path, downloads: Path
 ) -> Sample:
     """Read the documents that a domain starts with, up to its cap or, where near-duplicates are removed, twice that.
 
@@ -96,7 +96,7 @@ def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
         yield text
 
 
-def is_sampled(domain: DomainParameters, parameters: CorpusParameters, root: Path) -> bool:
+def is_sampled(domain: DomainParameters, parameters: TextParameters, root: Path) -> bool:
     """Return whether a domain is read at random places.
 
     Never where it has no cap, where its documents must stay neighbours, or where all its sources are packages.

@@ -23,7 +23,7 @@ from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing, require_space, sha256_of_file
-from tikmix_pipeline.parameters.corpus import CorpusParameters, DomainParameters, ShardsSource
+from tikmix_pipeline.parameters.corpus import DomainParameters, ShardParameters, ShardsSource
 from tikmix_pipeline.progress import progress_bar
 
 _BATCH_BYTES = 1 << 20
@@ -32,7 +32,7 @@ _SPACE_MARGIN = 1.1
 
 
 def write_corpus(
-    parameters: CorpusParameters, prepared: PreparedText, tokenizer: CorpusTokenizer, root: Path, folder: Path
+    parameters: ShardParameters, prepared: PreparedText, tokenizer: CorpusTokenizer, root: Path, folder: Path
 ) -> TokenShards:
     """Write token shards, tokenizer, task items and manifest; the folder appears, or is replaced, when all is written.
 
@@ -124,7 +124,7 @@ class _TokenDomain:
     """
 
     def __init__(
-        self, name: str, domain: DomainParameters, parameters: CorpusParameters, tokenizer: CorpusTokenizer, root: Path
+        self, name: str, domain: DomainParameters, parameters: ShardParameters, tokenizer: CorpusTokenizer, root: Path
     ):
         self._name = name
         self._tokenizer = tokenizer

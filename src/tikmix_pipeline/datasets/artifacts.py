@@ -15,7 +15,14 @@ from kedro.io import AbstractDataset
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json, write_text
 from tikmix_pipeline.record import Record
-from tikmix_pipeline.store.provenance import ProvenanceRecord, Status, artifact_status, forget_record, read_record, write_record
+from tikmix_pipeline.store.provenance import (
+    ProvenanceRecord,
+    Status,
+    artifact_status,
+    forget_record,
+    read_record,
+    write_record,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

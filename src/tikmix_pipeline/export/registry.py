@@ -1,8 +1,11 @@
 """The trainers by name, and the one call that writes for any of them."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.export.exported import Exported, Written, exported
 from tikmix_pipeline.export.levanter import write_levanter
 from tikmix_pipeline.export.megatron import write_energon, write_gpt_neox, write_megatron, write_nemo
@@ -15,7 +18,9 @@ from tikmix_pipeline.export.python_code import (
     write_torchtitan_documents,
 )
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.mixture.simplex import nearest_name
+from tikmix_pipeline.files import read_json, replacing
+
+_SUMMARY = "exports.json"
 
 Writer = Callable[[Schedule], Written]
 """From a schedule to the files of one trainer; raises TikmixError for what the trainer cannot take."""
@@ -65,3 +70,27 @@ def write(name: str, schedule: Schedule) -> Exported:
     """
     check_trainer(name, "The export")
     return exported(name, schedule, TRAINERS[name](schedule))
+
+
+def write_folder(trainers: Sequence[str], schedule: Schedule, folder: Path) -> None:
+    """Write the files of some trainers, and a summary of them, whole or not at all.
+
+    Raises:
+        TikmixError: as `write`.
+    """
+    written = [write(trainer, schedule) for trainer in trainers]
+    summary = [
+        {"trainer": one.trainer, "files": sorted(one.files), "switch": one.switch, "notes": list(one.notes)}
+        for one in written
+    ]
+    with replacing(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for name, text in ((name, text) for one in written for name, text in one.files.items()):
+            (temporary / name).write_text(text, encoding="utf-8")
+        (temporary / _SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def read_summary(folder: Path) -> list[dict[str, Any]]:
+    """Read what was written for which trainer, and how to change over to it."""
+    summary: list[dict[str, Any]] = read_json(folder / _SUMMARY)
+    return summary

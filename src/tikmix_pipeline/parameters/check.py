@@ -1,12 +1,13 @@
 """Plain values become typed parameters, and what is wrong with them is told in the user's terms, all at once."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
 
 
@@ -39,7 +40,7 @@ def _in_words(problem: Mapping[str, Any]) -> str:
     path = ".".join(location)
     if problem["type"] != "extra_forbidden":
         return f"{path}: {problem['msg'].lower()}, got {problem['input']!r}"
-    close = get_close_matches(location[-1], _names_beside(location), n=1)
+    close = difflib.get_close_matches(location[-1], _names_beside(location), n=1)
     hint = f"Did you mean '{'.'.join([*location[:-1], close[0]])}'?" if close else "See conf/base/parameters*.yml."
     return f"{path} is not a parameter. {hint}"
 

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from tikmix_pipeline.baselines.proxy import proxy_model
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.export.registry import check_trainer, write
-from tikmix_pipeline.export.schedule import Domain, Phase, Schedule as ExportSchedule
+from tikmix_pipeline.export.schedule import Domain, Phase
+from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds

@@ -17,12 +17,12 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from tikmix_pipeline.session.final_table import final_table
 from tikmix_pipeline.session.run_hooks import RunHooks
 from tikmix_pipeline.session.tracking.metrics import Metrics
 from tikmix_pipeline.session.tracking.names import is_logged
 from tikmix_pipeline.session.tracking.store import StoreError
 from tikmix_pipeline.session.tracking.tracker import Tracker
-from tikmix_pipeline.session.final_table import final_table
 
 _LOG = logging.getLogger(__name__)
 

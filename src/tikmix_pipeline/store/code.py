@@ -187,7 +187,9 @@ def _resolved(
         if _file_of(full) is None:
             found.append((module, name or "<module>"))
         else:  # a module: of it, what is asked for
-            found += [(full, attribute) for attribute in used[alias]] or [(full, every) for every in _module(full).nodes]
+            found += [(full, attribute) for attribute in used[alias]] or [
+                (full, every) for every in _module(full).nodes
+            ]
     return [place for place in found if not _is_left_out(place[0])], libraries
 
 
@@ -218,9 +220,7 @@ def _file_of(name: str) -> Path | None:
 def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str | None]]:
     """Return what an import binds: by name, the module and what of it."""
     if isinstance(statement, ast.Import):
-        return {
-            alias.asname or alias.name.partition(".")[0]: (alias.name, None) for alias in statement.names
-        }
+        return {alias.asname or alias.name.partition(".")[0]: (alias.name, None) for alias in statement.names}
     return {alias.asname or alias.name: (statement.module or "", alias.name) for alias in statement.names}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters import CompareParameters, RunParameters
 from tikmix_pipeline.parameters.check import check_parameters, merged_parameters
-from tikmix_pipeline.parameters.comparison import START
+from tikmix_pipeline.parameters.comparison import START, PointParameters
 from tikmix_pipeline.pipelines.cached_node import expected_records
 from tikmix_pipeline.pipelines.checks import check_run
 from tikmix_pipeline.pipelines.tikmix.pipeline import loop_of
@@ -89,7 +89,7 @@ def _arm(parameters: RunParameters, name: str, seed: int, own: Mapping[str, Any]
     return Arm(name, seed, str(settled["experiment"]), nested({**settled, **own, **alone}), siblings)
 
 
-def arms_without(compare: CompareParameters, *names: str) -> list[str]:
+def arms_without(compare: PointParameters, *names: str) -> list[str]:
     """Return the arms that set none of these parameters, or groups of them."""
 
     def sets_any(arm: str) -> bool:

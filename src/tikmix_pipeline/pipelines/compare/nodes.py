@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.parameters.comparison import PointParameters, ReferenceParameters
-from tikmix_pipeline.parameters.corpus import SourcesParameters
+from tikmix_pipeline.parameters.corpus import SeededTasksParameters
 from tikmix_pipeline.parameters.harness import HarnessParameters
 from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
@@ -59,7 +59,7 @@ class AccuracyView(View):
     """Which tasks of lm-eval are scored; the files are those of the user's own tasks."""
 
     harness: HarnessParameters
-    corpus: SourcesParameters
+    corpus: SeededTasksParameters
     model: LoadParameters
     files: OnDisk
     device: str = unrecorded()
@@ -82,7 +82,9 @@ def run_arms(
     deciding = view.deciding.recorded()
     finished = [(arm, run_of(view.run, arm)) for arm in run_all(view.run, logs)]
     scores = _all([scores_of(*one, deciding) for one in finished])
-    rounds, mixtures, influence = (_all([of(*one) for one in finished]) for of in (rounds_of, mixtures_of, influence_of))
+    rounds, mixtures, influence = (
+        _all([of(*one) for one in finished]) for of in (rounds_of, mixtures_of, influence_of)
+    )
     return scores, rounds, mixtures, influence
 
 

@@ -104,4 +104,3 @@ def _is_finished(comparison: Run, arm: Arm) -> bool:
         for name, record in records_of_arm(run).items()
         if (name in FIRST_ROUND if arm.name == START else not name.endswith("_rows"))
     )
-

@@ -14,6 +14,9 @@ from tikmix_pipeline.run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tikmix_pipeline.lm.cost import CostRecord
+    from tikmix_pipeline.mixture.records import DecisionCost
+
 MEASURES = {"text": "bpb", "answer": "bpb_answer"}
 """The columns that the measures of an evaluation stand in."""
 
@@ -26,8 +29,8 @@ def scores_of(arm: Arm, run: Run, deciding: Sequence[str]) -> pd.DataFrame:
     return table.assign(
         arm=arm.name,
         seed=arm.seed,
-        method_flops=sum((cost["flops"] for _, cost in costs), 0.0),
-        method_tokens=sum(cost["tokens"] for _, cost in costs),
+        method_flops=sum((cost.flops for _, cost in costs), 0.0),
+        method_tokens=sum(cost.tokens for _, cost in costs),
         train_tokens=rounds * run.parameters.train.tokens_per_chunk,
     )[["arm", "seed", "task", "split", "bpb", "bpb_answer", "method_flops", "method_tokens", "train_tokens"]]
 
@@ -38,7 +41,7 @@ def rounds_of(arm: Arm, run: Run) -> pd.DataFrame:
 
     spent: dict[int, float] = {}
     for number, cost in _costs(run):
-        spent[number] = spent.get(number, 0) + cost["tokens"]
+        spent[number] = spent.get(number, 0) + cost.tokens
     chunk = run.parameters.train.tokens_per_chunk
     rows = []
     for number in range(run.parameters.tikmix.rounds):
@@ -56,7 +59,7 @@ def mixtures_of(arm: Arm, run: Run) -> pd.DataFrame:
     rows = [
         (arm.name, arm.seed, number, domain, weight)
         for number in range(run.parameters.tikmix.rounds)
-        for domain, weight in run.load(of_round(number, "mixture"))["weights"].items()
+        for domain, weight in run.load(of_round(number, "mixture")).weights.items()
     ]
     return pd.DataFrame(rows, columns=["arm", "seed", "round", "domain", "weight"])
 
@@ -73,7 +76,9 @@ def influence_of(arm: Arm, run: Run) -> pd.DataFrame:
     return pd.concat(measured)[columns] if measured else pd.DataFrame(columns=columns)
 
 
-def points_of(scores: pd.DataFrame, mixtures: pd.DataFrame, influence: pd.DataFrame, compare: PointParameters) -> pd.DataFrame:
+def points_of(
+    scores: pd.DataFrame, mixtures: pd.DataFrame, influence: pd.DataFrame, compare: PointParameters
+) -> pd.DataFrame:
     """Return, per arm and seed, the influence of the mixture that follows the shared round and the final mean score.
 
     The influence is that of the shared checkpoint, measured as the comparison itself is told to: by any arm that sets
@@ -111,16 +116,14 @@ def _measured_rounds(run: Run) -> list[int]:
     return [] if tikmix.strategy in BASELINES else list(range(tikmix.deciding_rounds))
 
 
-def _costs(run: Run) -> Iterator[tuple[int, dict[str, float]]]:
+def _costs(run: Run) -> Iterator[tuple[int, CostRecord | DecisionCost]]:
     """Yield what was spent to decide the mixture of each round."""
     parameters = run.parameters
     if parameters.tikmix.strategy in BASELINES:
-        with as_current(run):
-            yield 1, run.load(chosen_decision(0))["cost"]
+        yield 1, run.load(chosen_decision(run, 0)).cost
     if parameters.tikmix.strategy == "prior":
         return  # what is measured under it decides nothing
     for number in _measured_rounds(run):
-        yield number + 1, run.load(of_round(number, "measurement"))["cost"]
+        yield number + 1, run.load(of_round(number, "measurement")).cost
         if parameters.tikmix.strategy == "surrogate" and parameters.sweep.response == "lookahead":
-            yield number + 1, run.load(of_round(number, "sweep_cost"))["cost"]
-
+            yield number + 1, run.load(of_round(number, "sweep_cost")).cost

@@ -42,7 +42,12 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
             cached_node(
                 nodes.compute_influence,
                 matrix,
-                [measured_checkpoint(run, number), of_round(number, "mixture"), of_round(number, "gradients"), *factors],
+                [
+                    measured_checkpoint(run, number),
+                    of_round(number, "mixture"),
+                    of_round(number, "gradients"),
+                    *factors,
+                ],
                 [of_round(number, name) for name in ("influence", "part_influence", "spread", "measurement")],
                 name="compute_influence",
                 stage=_STAGE,

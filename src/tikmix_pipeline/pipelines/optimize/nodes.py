@@ -89,9 +89,7 @@ class RegmixView(View):
     engine: EngineParameters = unrecorded()
 
 
-def decide(
-    view: DirectView, budget: TokenBudget, prior: MixtureRecord, *influences: pd.DataFrame
-) -> DecisionRecord:
+def decide(view: DirectView, budget: TokenBudget, prior: MixtureRecord, *influences: pd.DataFrame) -> DecisionRecord:
     """Decide the mixture of the next round."""
     from tikmix_pipeline.mixture.decision import summary_lines
     from tikmix_pipeline.mixture.direct import decide_direct
@@ -106,7 +104,7 @@ def decide_by_rule(view: RuleView, budget: TokenBudget) -> DecisionRecord:
     from tikmix_pipeline.baselines.unimax import by_rule
 
     bounds = budget.bounds(view.optimize)
-    found = by_rule(view.tikmix.strategy, budget, bounds, unimax=view.unimax, tokens=view.tokens_to_come)
+    found = by_rule(view.tikmix.strategy, budget, bounds, unimax_parameters=view.unimax, tokens=view.tokens_to_come)
     return _record(view.tikmix.strategy, found)
 
 
@@ -174,6 +172,4 @@ def _record(strategy: str, found: Any) -> DecisionRecord:
 
     for note in found.notes:
         _LOG.info("%s: %s", strategy, note)
-    return baseline_record(
-        strategy, found.weights, notes=found.notes, cost=found.cost.to_dict(), details=found.details
-    )
+    return baseline_record(strategy, found.weights, notes=found.notes, cost=found.cost.to_dict(), details=found.details)

@@ -15,6 +15,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sampled_signature, sha256_of_file
+from tikmix_pipeline.parameters.corpus import TextParameters
 from tikmix_pipeline.parameters.view import NoParameters, OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.corpus.pipeline import source_files
@@ -51,7 +52,7 @@ def made_earlier(pipeline: Pipeline) -> list[str]:
 def _reading(run: Run) -> list[Node]:
     corpus = narrowed_corpus(run.parameters)
     sample = nodes.SampleTextView.of(
-        run.parameters, corpus=corpus.narrowed(nodes.TextParameters), files=OnDisk(lambda: source_files(run, corpus))
+        run.parameters, corpus=corpus.narrowed(TextParameters), files=OnDisk(lambda: source_files(run, corpus))
     )
     tokens = nodes.SampleTokensView.of(
         run.parameters,
@@ -61,9 +62,7 @@ def _reading(run: Run) -> list[Node]:
     )
     return [
         cached_node(nodes.sample_text, sample, ["project", "downloads"], "text", name="sample_text", stage=_STAGE),
-        cached_node(
-            nodes.tokenize_sample, tokens, ["text", "project"], "corpus", name="tokenize_sample", stage=_STAGE
-        ),
+        cached_node(nodes.tokenize_sample, tokens, ["text", "project"], "corpus", name="tokenize_sample", stage=_STAGE),
     ]
 
 

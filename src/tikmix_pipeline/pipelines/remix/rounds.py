@@ -104,9 +104,7 @@ def domains_ever(run: Run) -> list[str]:
 def earlier_rounds(run: Run, number: int) -> tuple[int, ...]:
     """Return the earlier rounds that measured at least the tasks and domains of this one."""
     return tuple(
-        earlier
-        for earlier in range(number)
-        if _covers(run.path(of_round(earlier, "measurement")), run.parameters)
+        earlier for earlier in range(number) if _covers(run.path(of_round(earlier, "measurement")), run.parameters)
     )
 
 

@@ -67,15 +67,11 @@ def record_decision(
     """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
     from tikmix_pipeline.mixture import recording
 
-    record = recording.record_decision(
-        decision, budget, prior, strategy=view.tikmix.strategy, rounding=view.reweight
-    )
+    record = recording.record_decision(decision, budget, prior, strategy=view.tikmix.strategy, rounding=view.reweight)
     return record, recording.mixture_table(record)
 
 
-def keep_mixture(
-    view: KeptView, mixture: MixtureRecord, budget: TokenBudget
-) -> tuple[MixtureRecord, pd.DataFrame]:
+def keep_mixture(view: KeptView, mixture: MixtureRecord, budget: TokenBudget) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record the mixture of a round for the next one too, as far as there is text for it."""
     from tikmix_pipeline.mixture import recording
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.curvature.factors import Factors
     from tikmix_pipeline.lm.branch_pool import CostRecord
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, SweepDesign, TokenBudget
+    from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
     from tikmix_pipeline.mixture.sweep.solve import SurrogateDecision
     from tikmix_pipeline.mixture.sweep.surrogates import Surrogate
 
@@ -229,9 +229,7 @@ def train_candidates(
         schedule=view.schedule,
         seed=view.seed,
     )
-    texts = scored_texts(
-        corpus, view.influence, items=view.sweep.items, context=view.train.context, halves=("query",)
-    )
+    texts = scored_texts(corpus, view.influence, items=view.sweep.items, context=view.train.context, halves=("query",))
     results = run_branches(
         setting,
         [Branch(str(run), weights) for run, weights in ratios.set_index("run").to_dict("index").items()],
@@ -326,9 +324,7 @@ def search_tables(
     return _decided(found, view.sweep, 1)
 
 
-def _decided(
-    found: SurrogateDecision, sweep: SurrogateParameters, number: int
-) -> tuple[DecisionRecord, pd.DataFrame]:
+def _decided(found: SurrogateDecision, sweep: SurrogateParameters, number: int) -> tuple[DecisionRecord, pd.DataFrame]:
     for note in found.notes:
         _LOG.info("%s", note)
     return found.to_record(sweep.response, number), found.trace_table()

@@ -100,9 +100,7 @@ def record_prior(view: PriorView, corpus: TokenShards) -> tuple[MixtureRecord, p
 
     tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
     require_supply(view.optimize, tokens, view.run_tokens)
-    record = record_of_prior(
-        view.tikmix.prior, tokens, chunk_tokens=view.chunk_tokens, decimals=view.reweight.decimals
-    )
+    record = record_of_prior(view.tikmix.prior, tokens, chunk_tokens=view.chunk_tokens, decimals=view.reweight.decimals)
     return record, mixture_rows(record)
 
 

@@ -118,9 +118,7 @@ def train_branches(
     return pd.DataFrame(list(loss_rows(results)))
 
 
-def fit_kind(
-    view: KindView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
-) -> Callable[[Path], Any]:
+def fit_kind(view: KindView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder) -> Callable[[Path], Any]:
     """Fit the factors of one kind of curvature, over the groups that any candidate takes."""
     from tikmix_pipeline.influence.curvature.progress import FitProgress
     from tikmix_pipeline.influence.measure import fit_factors_at

@@ -73,8 +73,7 @@ def _fit(run: Run, number: int, kind: Curvature, name: str) -> Node:
 def _comparison(run: Run, number: int, factors: list[str]) -> list[Node]:
     parameters, own = run.parameters, run.parameters.validation
     steps = own.steps(parameters.train)
-    length = {"steps": steps, "anneal": own.anneal}
-    branches = nodes.BranchesView.of(parameters, steps=steps, schedule=branch_schedule(run, number, **length))
+    branches = nodes.BranchesView.of(parameters, steps=steps, schedule=branch_schedule(run, number, steps=steps, anneal=own.anneal))
     lengths = {
         "branch_tokens": steps * parameters.train.tokens_per_step,
         "chunk_tokens": parameters.train.tokens_per_chunk,
@@ -93,7 +92,7 @@ def _comparison(run: Run, number: int, factors: list[str]) -> list[Node]:
         ),
         node(
             nodes.predict_effects,
-            nodes.PredictionView.of(parameters, horizon=branch_horizon(run, number, **length)),
+            nodes.PredictionView.of(parameters, horizon=branch_horizon(run, number, steps=steps, anneal=own.anneal)),
             [measured_checkpoint(run, number), mixture, of_round(number, "gradients"), *factors],
             predictions,
             name="predict_effects",

@@ -11,7 +11,15 @@ from typing import Any
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.metrics import METRICS, Metrics
-from tikmix_pipeline.session.tracking.names import COMPARISONS, DOCUMENT_NAMES, DOCUMENTS, FILES, SWEEP_PARTS, TABLES, split_name
+from tikmix_pipeline.session.tracking.names import (
+    COMPARISONS,
+    DOCUMENT_NAMES,
+    DOCUMENTS,
+    FILES,
+    SWEEP_PARTS,
+    TABLES,
+    split_name,
+)
 from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.session.tracking.tags import run_tags
