@@ -21,7 +21,7 @@ from tikmix_pipeline.mixture.clash import refuse_clash, round_up
 from tikmix_pipeline.mixture.demands import Demand, Supply, demands_of
 from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
-from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.parameters.decision import BoundsParameters, RepetitionParameters
 
 __all__ = [
     "Bounds",
@@ -125,7 +125,7 @@ class Bounds:
 
 
 def mixture_bounds(
-    parameters: OptimizeParameters,
+    parameters: BoundsParameters,
     supplies: Mapping[str, Supply],
     chunk_tokens: int,
     current: Mapping[str, float] | None = None,
@@ -133,7 +133,7 @@ def mixture_bounds(
     """Return the tightest bound on each domain on either side, and the limits on groups.
 
     Args:
-        parameters: those of `OF_BOUNDS`; `max_change` is for `within_reach`.
+        parameters: the user's bounds; `optimize.max_change` is for `within_reach`.
         supplies: the text of each domain; its keys are the domains.
         chunk_tokens: C, the training tokens of the coming chunk.
         current: the weights that `optimize.pinned: current` holds; without them such a pin is left open.
@@ -185,7 +185,7 @@ def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float
 
 
 def unlimited_bounds(
-    parameters: OptimizeParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
+    parameters: BoundsParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
 ) -> Bounds:
     """Return the user's bounds alone, as if there were text of every domain without end.
 
@@ -200,7 +200,7 @@ def unlimited_bounds(
     return mixture_bounds(parameters, {domain: Supply(math.inf) for domain in domains}, 1, current)
 
 
-def require_supply(parameters: OptimizeParameters, available: Mapping[str, int], run_tokens: int) -> None:
+def require_supply(parameters: RepetitionParameters, available: Mapping[str, int], run_tokens: int) -> None:
     """Refuse a run that is longer than all text read `max_epochs` times.
 
     Args:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray, nearest_name
-from tikmix_pipeline.parameters.decision import DomainBounds, OptimizeParameters
+from tikmix_pipeline.parameters.decision import BoundsParameters, DomainBounds
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Demand:
 
 
 def demands_of(
-    parameters: OptimizeParameters,
+    parameters: BoundsParameters,
     supplies: Mapping[str, Supply],
     chunk_tokens: int,
     current: Mapping[str, float] | None,
@@ -91,7 +91,7 @@ def demands_of(
     """Return all that the parameters ask for beyond the simplex; what could never bind is left out.
 
     Args:
-        parameters: those of `OF_BOUNDS`, but for `max_change`.
+        parameters: the user's bounds.
         supplies: the text of each domain; its keys are the domains.
         chunk_tokens: C, the training tokens of the coming chunk.
         current: the mixture that `current` pins to; where there is none, such a pin is left out.
@@ -124,7 +124,7 @@ def demands_of(
     ]
 
 
-def _refuse_unknown(parameters: OptimizeParameters, domains: Collection[str]) -> None:
+def _refuse_unknown(parameters: BoundsParameters, domains: Collection[str]) -> None:
     named = {
         "optimize.bounds": [*parameters.bounds],
         "optimize.pinned": [*parameters.pinned],
@@ -138,7 +138,7 @@ def _refuse_unknown(parameters: OptimizeParameters, domains: Collection[str]) ->
                 )
 
 
-def _pins(parameters: OptimizeParameters, current: Mapping[str, float] | None) -> Iterator[Demand]:
+def _pins(parameters: BoundsParameters, current: Mapping[str, float] | None) -> Iterator[Demand]:
     for domain, pin in parameters.pinned.items():
         weight = (None if current is None else current[domain]) if pin == "current" else pin
         if weight is not None:
@@ -154,7 +154,7 @@ def _sides(
         yield Demand(parameter.format(side="max"), bounds.max, "most", members, kind)
 
 
-def _repetition(parameters: OptimizeParameters, supplies: Mapping[str, Supply], chunk_tokens: int) -> Iterator[Demand]:
+def _repetition(parameters: BoundsParameters, supplies: Mapping[str, Supply], chunk_tokens: int) -> Iterator[Demand]:
     limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
     if limited:
         yield Demand(
