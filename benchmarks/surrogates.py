@@ -26,11 +26,11 @@ from threadpoolctl import threadpool_limits
 
 from common import machine, print_figures, print_table
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
-from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
 from tikmix_pipeline.mixture.sweep.design import latin_hypercube
-from tikmix_pipeline.mixture.sweep.modelled import Modelled
 from tikmix_pipeline.mixture.sweep.quality import judge
+from tikmix_pipeline.mixture.sweep.regression_data import Modelled
 from tikmix_pipeline.mixture.sweep.responses import Responses, varies
+from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate, importance
 from tikmix_pipeline.mixture.sweep.tables import read_responses
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters

@@ -17,12 +17,12 @@ from tikmix_pipeline.baselines.proxy import proxy_model
 from tikmix_pipeline.datasets import ResumePointDataset, RoundRowsDataset, WorkFolderDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.datasets.recipes import Recipe, own_changes, read_recipe
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.jobs.engine import require_installed
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
-from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
+from tikmix_pipeline.mixture.simplex import check_mixture
 from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.remix.checks import check_remix

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.objective import KINK, Objective
+from tikmix_pipeline.mixture.projection import Halfspaces
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.export.energon import write_energon
 from tikmix_pipeline.export.exported import Exported
 from tikmix_pipeline.export.gpt_neox import write_gpt_neox
@@ -17,7 +17,6 @@ from tikmix_pipeline.export.olmix import write_olmix
 from tikmix_pipeline.export.olmo_core import write_olmo_core
 from tikmix_pipeline.export.schedule import Schedule
 from tikmix_pipeline.export.torchtitan import write_torchtitan, write_torchtitan_documents
-from tikmix_pipeline.mixture.simplex import nearest_name
 
 Writer = Callable[[Schedule], Exported]
 """From a schedule to the files of one trainer; raises TikmixError for what the trainer cannot take."""

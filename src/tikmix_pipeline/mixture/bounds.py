@@ -1,9 +1,9 @@
 """Bounds on each domain's weight and on the sums of groups, from the user and from how much text there is.
 
-What is asked is in `mixture.demands`; here it becomes a box, the tightest bound on either side of each weight, and
+What is asked is in `mixture.constraints`; here it becomes a box, the tightest bound on either side of each weight, and
 half-spaces, one per side of a group. Every bound remembers where it comes from, so that a report can say what to
-change, and bounds that no mixture satisfies are refused with the parameters that clash (`mixture.clash`). Nor may a
-weight move further than `optimize.max_change` from the mixture in force: influence is local, and says little of
+change, and bounds that no mixture satisfies are refused with the parameters at fault (`mixture.infeasible`). Nor may a
+weight move further than `optimize.max_change` from the current mixture: influence is local, and says little of
 mixtures far away.
 
 Axes: K domains, G sides of groups.
@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.clash import refuse_clash, round_up
-from tikmix_pipeline.mixture.demands import Demand, Supply, demands_of
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
+from tikmix_pipeline.mixture.constraints import Demand, Supply, demands_of
+from tikmix_pipeline.mixture.infeasible import refuse_clash, round_up
+from tikmix_pipeline.mixture.projection import Halfspaces
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
 from tikmix_pipeline.parameters.decision import BoundsParameters, RepetitionParameters
 

@@ -17,12 +17,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.mixture.binding import VISIBLE, binding_constraints
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import Binding, Decision
 from tikmix_pipeline.mixture.normaliser import check_influence, normaliser, normaliser_notes
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.simplex import FloatArray, quoted
+from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.solver import Solution, minimise
 from tikmix_pipeline.mixture.targets import Targets
 from tikmix_pipeline.parameters.decision import OptimizeParameters

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
+from tikmix_pipeline.mixture.projection import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
 from tikmix_pipeline.mixture.targets import deviations, spread, total
 

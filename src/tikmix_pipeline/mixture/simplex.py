@@ -3,15 +3,14 @@
 Axes: K domains.
 """
 
-import difflib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -50,18 +49,6 @@ def check_mixture(weights: Mapping[str, float], domains: Sequence[str], source: 
     if abs(total - 1) > SUM_TOLERANCE:
         raise TikmixError(f"The weights of {source} sum to {total:.9g} instead of 1. Divide each of them by that sum.")
     return weights_K / total
-
-
-def nearest_name(name: str, names: Collection[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known one, and all of them."""
-    nearest = difflib.get_close_matches(name, names, n=1)
-    guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"{guess} The names are {quoted(names)}."
-
-
-def quoted(names: Collection[str]) -> str:
-    """Return the names in quotes, separated by commas."""
-    return ", ".join(f"'{name}'" for name in names)
 
 
 def round_to_simplex(weights_K: FloatArray, decimals: int) -> FloatArray:

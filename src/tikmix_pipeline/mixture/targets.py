@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import FloatArray, nearest_name
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 
 

@@ -9,7 +9,7 @@ from tikmix_pipeline.pipelines.types import Table
 
 def remembered(tables: Sequence[Table], domains: Sequence[str], tikmix: TikmixParameters) -> tuple[list[str], Any]:
     """Return the tasks and the influence (T, K) that a decision rests on, from the tables of the rounds so far."""
-    from tikmix_pipeline.mixture.memory import remember
+    from tikmix_pipeline.mixture.averaging import remember
 
     tasks = list(dict.fromkeys(tables[-1]["task"]))
 

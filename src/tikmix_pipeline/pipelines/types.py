@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.mixture.bounds import Bounds
-    from tikmix_pipeline.mixture.sweep.modelled import Modelled
+    from tikmix_pipeline.mixture.sweep.regression_data import Modelled
 
     Table = pd.DataFrame
 else:

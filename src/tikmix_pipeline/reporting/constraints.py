@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.mixture.decision import Binding
 from tikmix_pipeline.mixture.report import holder, in_words
-from tikmix_pipeline.mixture.simplex import quoted
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from tikmix_pipeline.mixture.sweep.evidence import Kernel, Warp
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
+from tikmix_pipeline.mixture.sweep.marginal_likelihood import Kernel, Warp
 
 
 def surface(weights_NK):

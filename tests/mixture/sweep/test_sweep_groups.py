@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import linprog
-from tests.mixture.sweep.decide_examples import WHOLE, decide, direct_decision
+from tests.mixture.sweep.solve_examples import WHOLE, decide, direct_decision
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
 from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube
-from tikmix_pipeline.mixture.sweep.modelled import covered_box, table_bounds
+from tikmix_pipeline.mixture.sweep.regression_data import covered_box, table_bounds
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.mixture.sweep.search import project, search
 from tikmix_pipeline.parameters import OptimizeParameters

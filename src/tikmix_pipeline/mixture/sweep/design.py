@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.simplex import FloatArray, quoted, round_to_simplex
+from tikmix_pipeline.mixture.simplex import FloatArray, round_to_simplex
 from tikmix_pipeline.mixture.sweep.search import project
 
 _DECIMALS = 6

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.evidence import Kernel, Prior, Warp, negative_log_posterior
+from tikmix_pipeline.mixture.sweep.marginal_likelihood import Kernel, Prior, Warp, negative_log_posterior
 from tikmix_pipeline.mixture.sweep.responses import varies
 from tikmix_pipeline.mixture.sweep.robust import excess_noise
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
+from tikmix_pipeline.mixture.projection import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.sweep import SearchParameters
 

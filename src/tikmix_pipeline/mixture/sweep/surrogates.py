@@ -26,8 +26,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.evidence import Warp
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
+from tikmix_pipeline.mixture.sweep.marginal_likelihood import Warp
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.mixture.sweep.robust import excess_noise
 from tikmix_pipeline.parameters.sweep import SurrogateKind

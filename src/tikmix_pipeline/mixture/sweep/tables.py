@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import FloatArray, quoted
+from tikmix_pipeline.errors import TikmixError, quoted
+from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import Responses
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tikmix_pipeline.datasets.recipes import Recipe, flatten
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import nearest_name
+from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters import CompareParameters, RunParameters
 from tikmix_pipeline.parameters.comparison import START
 from tikmix_pipeline.run_context import RunContext, as_current, beside, check_parameters, merged_parameters, run_context

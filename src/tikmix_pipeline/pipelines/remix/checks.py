@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.elsewhere import check_told
+from tikmix_pipeline.mixture.external_run import check_told
 from tikmix_pipeline.mixture.simplex import check_mixture
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.remix.corpus import tokenizer_folder

@@ -70,7 +70,7 @@ def take_stock_elsewhere(
     decided: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Say what the run elsewhere has read, what is left and which mixture is in force."""
-    from tikmix_pipeline.mixture.elsewhere import EarlierRound, stock_elsewhere
+    from tikmix_pipeline.mixture.external_run import EarlierRound, stock_elsewhere
     from tikmix_pipeline.mixture.stock import Stock
 
     del checkpoint  # only so that nothing is recorded for one that was refused
@@ -88,7 +88,7 @@ def take_stock_elsewhere(
 
 
 def _sampled(corpus: TokenShards, domain: str) -> Any:
-    from tikmix_pipeline.mixture.elsewhere import SampledDomain
+    from tikmix_pipeline.mixture.external_run import SampledDomain
 
     source = corpus.manifest["sources"]["domains"][domain]
     return SampledDomain(

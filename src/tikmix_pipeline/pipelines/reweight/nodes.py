@@ -49,7 +49,7 @@ def record_prior(
     """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
     from tikmix_pipeline.mixture.bounds import require_supply
     from tikmix_pipeline.mixture.prior import prior_mixture
-    from tikmix_pipeline.mixture.record import record_mixture
+    from tikmix_pipeline.mixture.recording import record_mixture
     from tikmix_pipeline.mixture.stock import Stock
 
     tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
@@ -74,7 +74,7 @@ def record_decision(
     reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
     """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
-    from tikmix_pipeline.mixture.record import record_mixture
+    from tikmix_pipeline.mixture.recording import record_mixture
     from tikmix_pipeline.mixture.stock import Stock
 
     kept = tikmix.strategy == "prior"
@@ -100,7 +100,7 @@ def keep_mixture(
     reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
     """Record the mixture of a round for the next one too, as far as there is text for it."""
-    from tikmix_pipeline.mixture.record import record_mixture
+    from tikmix_pipeline.mixture.recording import record_mixture
     from tikmix_pipeline.mixture.simplex import check_mixture
     from tikmix_pipeline.mixture.stock import Stock
 

@@ -137,8 +137,8 @@ def search_mixture(
     import numpy as np
 
     from tikmix_pipeline.mixture.bounds import unlimited_bounds
-    from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
     from tikmix_pipeline.mixture.sweep.quality import better_than_additive
+    from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
 
     modelled = _modelled(ratios, metrics, optimize, sweep, tikmix, influences)
     is_better, reason = better_than_additive(quality.to_dict("records"), sweep.surrogate)
@@ -171,8 +171,8 @@ def search_tables(
     seed: int,
 ) -> tuple[dict[str, Any], Table]:
     """Search the surrogate of a user's tables for the best mixture within what they cover."""
-    from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
-    from tikmix_pipeline.mixture.sweep.modelled import covered_box, table_bounds, table_prior
+    from tikmix_pipeline.mixture.sweep.regression_data import covered_box, table_bounds, table_prior
+    from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
 
     modelled = _modelled(ratios, metrics, optimize, sweep, tikmix, ())
     prior_K = table_prior(tikmix.prior, modelled.measured)
@@ -225,7 +225,7 @@ def _modelled(
     influences: tuple[Table, ...],
 ) -> Modelled:
     """Return the measured responses on their scale, with the influence that D decided on where there is one."""
-    from tikmix_pipeline.mixture.sweep.modelled import Modelled
+    from tikmix_pipeline.mixture.sweep.regression_data import Modelled
     from tikmix_pipeline.mixture.sweep.tables import responses_of
     from tikmix_pipeline.pipelines.decisions import remembered
 

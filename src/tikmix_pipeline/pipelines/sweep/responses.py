@@ -102,7 +102,7 @@ def draw_candidates(
     from tikmix_pipeline.mixture.simplex import check_mixture
     from tikmix_pipeline.mixture.stock import Stock
     from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube
-    from tikmix_pipeline.mixture.sweep.modelled import REFERENCE
+    from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE
 
     run = Stock.from_dict(stock)
     domains, bounds = run.domains, run.bounds(optimize)
@@ -148,7 +148,7 @@ def sample_influence(
     Args:
         parts: of the rounds so far: `part_influence`.
     """
-    from tikmix_pipeline.mixture.memory import in_todays_units
+    from tikmix_pipeline.mixture.averaging import in_todays_units
     from tikmix_pipeline.mixture.sweep.sampled import sampled_influence, whole_influence
 
     domains = list(ratios.columns[1:])

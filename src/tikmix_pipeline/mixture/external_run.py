@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
 from tikmix_pipeline.mixture.prior import prior_mixture
-from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name, quoted
+from tikmix_pipeline.mixture.simplex import check_mixture
 from tikmix_pipeline.mixture.stock import Stock
 from tikmix_pipeline.parameters.remix import DomainSize, RemixParameters
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
-from tikmix_pipeline.mixture.simplex import FloatArray, entropy, quoted
+from tikmix_pipeline.errors import quoted
+from tikmix_pipeline.mixture.projection import Halfspaces
+from tikmix_pipeline.mixture.simplex import FloatArray, entropy
 from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 from tikmix_pipeline.mixture.sweep.goal import AGGREGATE
-from tikmix_pipeline.mixture.sweep.modelled import Modelled
+from tikmix_pipeline.mixture.sweep.regression_data import Modelled
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.mixture.sweep.search import SearchResult, project, search
 from tikmix_pipeline.parameters.decision import OptimizeParameters

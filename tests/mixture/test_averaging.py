@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.memory import remember
+from tikmix_pipeline.mixture.averaging import remember
 
 FIRST = np.array([[4.0, 2.0, -1.0], [-1.0, -2.0, 0.0]])
 LAST = np.array([[0.1, 0.2, 0.0], [-0.5, 0.0, 0.25]])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.demands import Demand
+from tikmix_pipeline.mixture.constraints import Demand
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
 
 _LISTED = 8

@@ -3,7 +3,7 @@
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.elsewhere import EarlierRound, SampledDomain, stock_elsewhere
+from tikmix_pipeline.mixture.external_run import EarlierRound, SampledDomain, stock_elsewhere
 from tikmix_pipeline.mixture.stock import Stock
 from tikmix_pipeline.parameters.remix import RemixParameters
 

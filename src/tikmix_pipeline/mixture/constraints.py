@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray, nearest_name
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
 from tikmix_pipeline.parameters.decision import BoundsParameters, DomainBounds
 
 

@@ -4,8 +4,8 @@ import pytest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.normaliser import normaliser
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.sweep.modelled import REFERENCE, Modelled
 from tikmix_pipeline.mixture.sweep.quality import better_than_additive, judge
+from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE, Modelled
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 

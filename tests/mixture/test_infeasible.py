@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.clash import minimal_clash, refuse_clash
-from tikmix_pipeline.mixture.demands import Supply, demands_of
+from tikmix_pipeline.mixture.constraints import Supply, demands_of
+from tikmix_pipeline.mixture.infeasible import minimal_clash, refuse_clash
 from tikmix_pipeline.parameters import OptimizeParameters
 
 

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from decide_examples import (
+from solve_examples import (
     DOMAINS,
     INFLUENCE,
     PRIOR,
@@ -22,7 +22,7 @@ from decide_examples import (
 from tikmix_pipeline.mixture.objective import Objective
 from tikmix_pipeline.mixture.sweep.design import latin_hypercube
 from tikmix_pipeline.mixture.sweep.goal import Goal
-from tikmix_pipeline.mixture.sweep.modelled import REFERENCE
+from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
 from tikmix_pipeline.mixture.targets import Targets

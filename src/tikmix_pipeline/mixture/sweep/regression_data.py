@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
 from tikmix_pipeline.mixture.normaliser import normaliser
-from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture, quoted
+from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.sweep.goal import AGGREGATE, Goal
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
 from tikmix_pipeline.mixture.targets import check_tasks

@@ -6,11 +6,11 @@ import numpy as np
 
 from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
 from tikmix_pipeline.mixture.direct import solve_direct
-from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
 from tikmix_pipeline.mixture.sweep.design import dirichlet
 from tikmix_pipeline.mixture.sweep.goal import Goal
-from tikmix_pipeline.mixture.sweep.modelled import Modelled
+from tikmix_pipeline.mixture.sweep.regression_data import Modelled
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
+from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 
 DOMAINS = ("books", "code", "maths", "web")
