@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend, what lies behind an exception, and how a message names the known names."""
+"""The one exception for what a user can mend, what lies behind an exception, and names in messages."""
 
 import difflib
 from collections.abc import Collection, Iterator

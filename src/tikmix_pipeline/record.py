@@ -11,8 +11,9 @@ from tikmix_pipeline.errors import TikmixError
 class Record(BaseModel):
     """One JSON object; an unknown key, a missing one or a value of the wrong type is an error.
 
-    A field may have another name than its key on disk, which is then its alias. A key that is not always there belongs
-    to a field whose default is None: where it was not set, it is not written either.
+    A field may have another name than its key on disk, which is then its `validation_alias` and `serialization_alias`
+    (not its `alias`, which type checkers take for the name of the constructor's argument). A key that is not always
+    there belongs to a field whose default is None: where it was not set, it is not written either.
     """
 
     model_config = ConfigDict(

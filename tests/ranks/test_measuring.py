@@ -20,7 +20,8 @@ from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.stopping import Stopping
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.mixture.implied import implied_mixture
+from tikmix_pipeline.mixture.direct import implied_mixture
+from tikmix_pipeline.mixture.records import TokenBudget
 from tikmix_pipeline.parameters import InfluenceParameters, OptimizeParameters
 from tikmix_pipeline.ranks.job import read_job
 from tikmix_pipeline.ranks.measuring import Measuring, collect_on_ranks, fit_on_ranks, multiply_on_ranks
@@ -62,6 +63,7 @@ def by_one_process(start: Checkpoint, shards: TokenShards, folder: Path) -> tupl
     )
     store, targets, decision = GradientStore(folder), text.target_parts(), growth(shards)
     decision["optimize"] = OptimizeParameters.model_validate(decision["optimize"])
+    decision["budget"] = TokenBudget.from_json(decision.pop("stock"))
     collect_until_stable(
         text.model,
         targets,

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.constraints import Demand, Supply, demands_of
-from tikmix_pipeline.mixture.infeasible import refuse_clash, round_up
-from tikmix_pipeline.mixture.projection import Halfspaces
+from tikmix_pipeline.mixture.constraints import Constraint, Supply, constraints_of
+from tikmix_pipeline.mixture.infeasible import refuse_infeasible, round_up
+from tikmix_pipeline.mixture.projection import Box, Halfspaces, project_onto_box
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
 from tikmix_pipeline.parameters.decision import BoundsParameters, RepetitionParameters
 
@@ -35,18 +35,22 @@ __all__ = [
 ]
 
 
+Reason = Literal["simplex", "user", "repetition", "change", "prior"]
+"""Where a limit comes from; `simplex`: a weight is from 0 to 1; `prior`: no task may do worse than under the prior."""
+
+
 @dataclass(frozen=True)
 class Limit:
-    """One bound on one domain's weight.
+    """One limit on a domain's weight, on the sum of a group's weights, or on a task's gain.
 
     Attributes:
-        weight: the bound.
-        reason: `simplex` (a weight is from 0 to 1), `user`, `repetition` or `change`.
+        weight: the limit.
+        reason: where it comes from.
         parameter: the parameter that sets it; empty for the simplex.
     """
 
     weight: float
-    reason: Literal["simplex", "user", "repetition", "change"] = "simplex"
+    reason: Reason = "simplex"
     parameter: str = ""
 
 
@@ -81,7 +85,7 @@ class Bounds:
         """Return the bounds of any mixture."""
         return cls(tuple(domains), (Limit(0.0),) * len(domains), (Limit(1.0),) * len(domains))
 
-    def box(self) -> tuple[FloatArray, FloatArray]:
+    def box(self) -> Box:
         """Return the smallest weights `low_K` and the largest `high_K`."""
         return np.array([limit.weight for limit in self.lower]), np.array([limit.weight for limit in self.upper])
 
@@ -97,31 +101,15 @@ class Bounds:
         return Halfspaces(rows_GK, least_G)
 
     def project(self, weights_K: FloatArray) -> FloatArray:
-        """Return the mixture inside the bounds that is nearest to `weights_K` in the Euclidean norm.
-
-        Where no group stands in the way that is `clip(w + shift, low, high)` for the one shift at which it sums to 1. A
-        mixture inside is its own projection.
-        """
-        boxed_K = self._project_into_box(weights_K)
+        """Return the mixture inside the bounds that is nearest to `weights_K`; one inside is its own projection."""
+        low_K, high_K = box = self.box()
+        is_inside = np.all((low_K <= weights_K) & (weights_K <= high_K)) and abs(weights_K.sum() - 1) <= ROUNDING
+        boxed_1K = weights_K[None].copy() if is_inside else project_onto_box(weights_K[None], box, halvings=100)
         halfspaces = self.halfspaces()
         # the nearest in the box is the nearest of all if the groups let it be
-        if not halfspaces.shortfall(boxed_K[None])[0]:
-            return boxed_K
-        nearest_K: FloatArray = halfspaces.nearest(weights_K[None], self.box())[0]
+        nearest_1K = halfspaces.nearest(weights_K[None], box) if halfspaces.shortfall(boxed_1K)[0] else boxed_1K
+        nearest_K: FloatArray = nearest_1K[0]
         return nearest_K
-
-    def _project_into_box(self, weights_K: FloatArray) -> FloatArray:
-        low_K, high_K = self.box()
-        if np.all((low_K <= weights_K) & (weights_K <= high_K)) and abs(weights_K.sum() - 1) <= ROUNDING:
-            return weights_K.copy()
-        below, above = float((low_K - weights_K).min()), float((high_K - weights_K).max())
-        for _ in range(100):
-            shift = (below + above) / 2
-            if np.clip(weights_K + shift, low_K, high_K).sum() < 1:
-                below = shift
-            else:
-                above = shift
-        return np.clip(weights_K + above, low_K, high_K)
 
 
 def mixture_bounds(
@@ -140,30 +128,30 @@ def mixture_bounds(
 
     Raises:
         TikmixError: a parameter names an unknown domain, a domain has no text, or no mixture satisfies all bounds; the
-            message says which of them clash and what would make room.
+            message says which of them are at fault and what would make room.
     """
-    demands = demands_of(parameters, supplies, chunk_tokens, current)
-    limits = [_tightest(demands, domain) for domain in supplies]
+    constraints = constraints_of(parameters, supplies, chunk_tokens, current)
+    limits = [_tightest(constraints, domain) for domain in supplies]
     if parameters.groups or not _is_roomy(limits):
-        refuse_clash(demands, tuple(supplies))
+        refuse_infeasible(constraints, tuple(supplies))
     return Bounds(
         domains=tuple(supplies),
         lower=tuple(low for low, _ in limits),
-        # what does not clash may still cross by rounding
+        # bounds that some mixture satisfies may still cross by rounding
         upper=tuple(high if high.weight >= low.weight else replace(high, weight=low.weight) for low, high in limits),
-        groups=tuple(_group_limits(demands, tuple(supplies))),
+        groups=tuple(_group_limits(constraints, tuple(supplies))),
     )
 
 
 def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float) -> Bounds:
-    """Return the bounds narrowed to weights that differ from the mixture in force by at most `max_change`.
+    """Return the bounds narrowed to weights that differ from the current mixture by at most `max_change`.
 
-    What the other bounds ask for, pins and groups among them, goes first: where they have moved away from the mixture
-    in force, the distance is taken from the nearest mixture inside them. So there is always a mixture left.
+    What the other bounds ask for, pins and groups among them, goes first: where they have moved away from the current
+    mixture, the distance is taken from the nearest mixture inside them. So there is always a mixture left.
 
     Args:
         bounds: of the coming chunk.
-        current: the weights in force, by domain.
+        current: the current weights, by domain.
         max_change: δ of `|w_j − current_j| ≤ δ`.
     """
     current_K = bounds.project(np.array([current[domain] for domain in bounds.domains]))
@@ -171,16 +159,11 @@ def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float
     def nearer(limit: Limit, reach: float, tighter: bool) -> Limit:
         return Limit(reach, "change", "optimize.max_change") if tighter else limit
 
-    reaches = [(weight - max_change, weight + max_change) for weight in current_K.tolist()]
-    return Bounds(
-        domains=bounds.domains,
-        lower=tuple(
-            nearer(limit, low, low > limit.weight) for limit, (low, _) in zip(bounds.lower, reaches, strict=True)
-        ),
-        upper=tuple(
-            nearer(limit, high, high < limit.weight) for limit, (_, high) in zip(bounds.upper, reaches, strict=True)
-        ),
-        groups=bounds.groups,
+    low_K, high_K = (current_K - max_change).tolist(), (current_K + max_change).tolist()
+    return replace(
+        bounds,
+        lower=tuple(nearer(limit, low, low > limit.weight) for limit, low in zip(bounds.lower, low_K, strict=True)),
+        upper=tuple(nearer(limit, high, high < limit.weight) for limit, high in zip(bounds.upper, high_K, strict=True)),
     )
 
 
@@ -219,19 +202,19 @@ def require_supply(parameters: RepetitionParameters, available: Mapping[str, int
         )
 
 
-def _tightest(demands: Iterable[Demand], domain: str) -> tuple[Limit, Limit]:
+def _tightest(constraints: Iterable[Constraint], domain: str) -> tuple[Limit, Limit]:
     """Return the bounds on one domain; of bounds as tight as each other a pin counts first, then the simplex."""
     lower, upper = [], []
-    for demand in demands:
-        if demand.kind == "group" or (domain,) not in demand.members:
+    for constraint in constraints:
+        if constraint.kind == "group" or (domain,) not in constraint.members:
             continue
-        weight = float(demand.limits()[demand.members.index((domain,))])
-        limit = Limit(weight, "repetition" if demand.kind == "repetition" else "user", demand.parameter)
-        if demand.side != "most":
+        weight = float(constraint.limits()[constraint.members.index((domain,))])
+        limit = Limit(weight, "repetition" if constraint.kind == "repetition" else "user", constraint.parameter)
+        if constraint.side != "most":
             lower.append(limit)
-        if demand.side != "least":
+        if constraint.side != "least":
             upper.append(limit)
-    # a pin comes first among the demands, so that it is named where others ask for the same
+    # a pin comes first among the constraints, so that it is named where others ask for the same
     is_pinned = bool(lower and upper and lower[0] is upper[0])
     low = max([*lower, Limit(0.0)] if is_pinned else [Limit(0.0), *lower], key=lambda limit: limit.weight)
     high = min([*upper, Limit(1.0)] if is_pinned else [Limit(1.0), *upper], key=lambda limit: limit.weight)
@@ -244,12 +227,12 @@ def _is_roomy(limits: Sequence[tuple[Limit, Limit]]) -> bool:
     return least <= 1 + ROUNDING and most >= 1 - ROUNDING and all(low.weight <= high.weight for low, high in limits)
 
 
-def _group_limits(demands: Iterable[Demand], domains: Sequence[str]) -> Iterator[GroupLimit]:
-    for demand in demands:
-        if demand.kind == "group":
+def _group_limits(constraints: Iterable[Constraint], domains: Sequence[str]) -> Iterator[GroupLimit]:
+    for constraint in constraints:
+        if constraint.kind == "group":
             yield GroupLimit(
-                name=demand.parameter.removeprefix("optimize.groups.").rpartition(".")[0],
-                members=tuple(domains.index(domain) for domain in demand.members[0]),
-                side="lower" if demand.side == "least" else "upper",
-                limit=Limit(demand.value, "user", demand.parameter),
+                name=constraint.parameter.removeprefix("optimize.groups.").rpartition(".")[0],
+                members=tuple(domains.index(domain) for domain in constraint.members[0]),
+                side="lower" if constraint.side == "least" else "upper",
+                limit=Limit(constraint.value, "user", constraint.parameter),
             )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.bounds import Bounds, Reason, Supply, mixture_bounds, within_reach
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.decision import BoundsParameters, StepBoundsParameters
 from tikmix_pipeline.record import Record
@@ -33,7 +33,7 @@ class TokenBudget(Record):
     """Tokens of each that were trained on so far, repetitions counted; of domains that are gone, too."""
     chunk_tokens: int
     """Of the coming chunk."""
-    current: ByDomain = Field(alias="in_force")
+    current: ByDomain = Field(validation_alias="in_force", serialization_alias="in_force")
     """The mixture that was last trained under."""
     size_source: Mapping[str, str] = {}
     """How the tokens of a domain are known, where that is not by counting them: `given` or `estimated`."""
@@ -71,21 +71,23 @@ class TokenBudget(Record):
         return bounds if parameters.max_change is None else within_reach(bounds, self.current, parameters.max_change)
 
 
+BindingKind = Literal["lower", "upper", "group_lower", "group_upper", "pareto"]
+"""A bound on a domain's weight, one on the sum of a group's weights, or a task's Pareto constraint."""
+
+
 class BindingRecord(Record):
     """A constraint that a decided mixture leans on."""
 
     name: str
     """The domain, the group of domains, or the task for `pareto`."""
-    kind: Literal["lower", "upper", "group_lower", "group_upper", "pareto"]
-    """`lower` or `upper` bound on a domain's weight, `group_lower` or `group_upper` on the sum of a group's, or a
-    task's `pareto` constraint."""
-    reason: str
-    """Where a bound comes from: `simplex`, `user`, `repetition`, `change`; `prior` for `pareto`."""
+    kind: BindingKind
+    reason: Reason
+    """Where a bound comes from; `prior` for `pareto`."""
     parameter: str
     """The parameter to change to move it; empty for the simplex."""
     bound: Number
     """The bound on the weight or the sum, or the least normalised gain of the task."""
-    multiplier: Number = Field(alias="price")
+    multiplier: Number = Field(validation_alias="price", serialization_alias="price")
     """How fast the objective would fall if the constraint were loosened. Where others hold the mixture in the same
     place, as where tasks that conflict leave no other, it falls by less, or not at all."""
 
@@ -165,7 +167,7 @@ class MixtureRecord(Record):
     kept: Literal["surrogate", "direct"] | None = None
 
 
-class Box(Record):
+class BoxRecord(Record):
     """The smallest and the largest weight of each domain."""
 
     low: ByDomain
@@ -175,7 +177,7 @@ class Box(Record):
 class SweepDesign(Record):
     """How the candidates of a sweep were drawn (`sweep/design.json`)."""
 
-    box: Box
+    box: BoxRecord
     acceptance: Number
     """The share of draws that lay in the box."""
     notes: tuple[str, ...]

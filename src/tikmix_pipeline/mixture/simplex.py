@@ -1,4 +1,4 @@
-"""The simplex: mixtures checked, rounded and measured.
+"""The simplex: mixtures checked, named, rounded and measured; and the prior, mixture 0.
 
 Axes: K domains.
 """
@@ -6,6 +6,7 @@ Axes: K domains.
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,38 @@ def check_mixture(weights: Mapping[str, float], domains: Sequence[str], source: 
     if abs(total - 1) > SUM_TOLERANCE:
         raise TikmixError(f"The weights of {source} sum to {total:.9g} instead of 1. Divide each of them by that sum.")
     return weights_K / total
+
+
+def by_name(names: Sequence[str], values: FloatArray) -> dict[str, float]:
+    """Return the values of one axis under the names of that axis."""
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def prior_mixture(
+    prior: Literal["proportional", "uniform"] | Mapping[str, float],
+    tokens: Mapping[str, float],
+    source: str = "tikmix.prior",
+) -> dict[str, float]:
+    """Return the weight of each domain in mixture 0, under which the first chunk trains before anything is measured.
+
+    `proportional` is `w_j = N_j / Σ_k N_k`, the natural mixture; `uniform` is `w_j = 1/K`.
+
+    Args:
+        prior: a rule, or the weights themselves.
+        tokens: training tokens N_j of each domain; its keys are the domains.
+        source: the parameter `prior` comes from, for messages.
+
+    Raises:
+        TikmixError: the given weights are no mixture of these domains, or there is not a single token.
+    """
+    if prior == "uniform":
+        return dict.fromkeys(tokens, 1 / len(tokens))
+    if prior == "proportional":
+        total = sum(tokens.values())
+        if total == 0:
+            raise TikmixError(f"{source} is proportional to the domains' tokens, but no domain has any.")
+        return {domain: count / total for domain, count in tokens.items()}
+    return by_name(list(tokens), check_mixture(prior, list(tokens), source))
 
 
 def round_to_simplex(weights_K: FloatArray, decimals: int) -> FloatArray:

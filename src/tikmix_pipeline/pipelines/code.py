@@ -21,7 +21,7 @@ _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
     *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "ranks.training", "reporting"),
-    *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
+    *("pipelines.branches", "pipelines.compare", "pipelines.figures"),
     *("pipelines.measuring", "pipelines.reweight.exports", "pipelines.sweep_figures"),
 )
 _LIBRARIES = frozenset({"numpy", "rensa", "scipy", "sklearn", "tokenizers", "torch", "transformers", "xgboost"})

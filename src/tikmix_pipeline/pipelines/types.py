@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.mixture.bounds import Bounds
-    from tikmix_pipeline.mixture.sweep.regression_data import Modelled
 
     Table = pd.DataFrame
 else:
-    Bounds = Checkpoint = Factors = Figure = GradientStore = MeasuredText = Modelled = PreparedText = Any
+    Bounds = Checkpoint = Factors = Figure = GradientStore = MeasuredText = PreparedText = Any
     Table = TokenShards = Any
 
 Surrogate = Any
@@ -30,7 +29,6 @@ __all__ = [
     "Figure",
     "GradientStore",
     "MeasuredText",
-    "Modelled",
     "PreparedText",
     "Surrogate",
     "Table",

@@ -23,7 +23,8 @@ from tikmix_pipeline.influence.stopping import ImpliedMixture
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.cost import Cost
-from tikmix_pipeline.mixture.implied import implied_mixture
+from tikmix_pipeline.mixture.direct import implied_mixture
+from tikmix_pipeline.mixture.records import TokenBudget
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, OptimizeParameters, TrainParameters
 from tikmix_pipeline.ranks.crew import RankCrew
 from tikmix_pipeline.ranks.job import write_job
@@ -221,7 +222,7 @@ def _collect(job: Measuring, crew: RankCrew) -> None:
 def _by_the_first(growth: Mapping[str, Any], tasks: list[str], crew: RankCrew) -> ImpliedMixture:
     """Have one rank decide for all, which might round differently and part ways."""
     optimize = OptimizeParameters.model_validate(growth["optimize"])
-    decide = implied_mixture(growth["stock"], growth["prior"], optimize, tasks)
+    decide = implied_mixture(TokenBudget.from_json(growth["stock"]), growth["prior"], optimize, tasks)
 
     def decided(influence_TK: Floats) -> Floats:
         return crew.everyone.by_the_first(lambda: decide(influence_TK))

@@ -1,22 +1,29 @@
 """What surrogates are fitted on: the measured responses, one target each, or the objective that they make together.
 
-Axes: N candidates, K domains, T targets.
+Axes: N candidates, K domains, T responses, U targets of the objective.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from tikmix_pipeline.errors import TikmixError, quoted
-from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.averaging import averaged_influence
 from tikmix_pipeline.mixture.normaliser import normaliser
-from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
-from tikmix_pipeline.mixture.sweep.goal import AGGREGATE, Goal
-from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
-from tikmix_pipeline.mixture.targets import check_tasks
-from tikmix_pipeline.parameters.decision import OptimizeParameters
-from tikmix_pipeline.parameters.sweep import SweepParameters
+from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.responses import Responses, Scale, responses_of, varies
+from tikmix_pipeline.mixture.targets import Targets, check_tasks, spread, total
+from tikmix_pipeline.parameters.decision import AveragingParameters, ObjectiveParameters
+from tikmix_pipeline.parameters.sweep import SurrogateParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AGGREGATE = "aggregate"
+"""The one target of `sweep.target: aggregate`."""
 
 REFERENCE = "reference"
 """The run of the mixture that no target may do worse than; measured beside the candidates, it is none of them. Only a
@@ -27,20 +34,68 @@ _FEWEST = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Modelled:
+class SweepObjective:
+    """F as a function of predicted gains: D's objective, or their sum.
+
+    Attributes:
+        kind: `direct` or `sum`.
+        parameters: α, β, γ.
+        counts_T: the responses that take part; others do not vary, or nothing tells them apart.
+        targets: what the objective makes of them: each by itself, or groups, with their weights.
+        anchor_K: the mixture that the entropy is relative to; None for the uniform one.
+    """
+
+    kind: Literal["direct", "sum"]
+    parameters: ObjectiveParameters
+    counts_T: npt.NDArray[np.bool_]
+    targets: Targets
+    anchor_K: FloatArray | None = None
+
+    @classmethod
+    def of(
+        cls, responses: Responses, scale: Scale, sweep: SurrogateParameters, parameters: ObjectiveParameters
+    ) -> "SweepObjective":
+        """Return the objective over the targets whose measured responses vary."""
+        counts_T = scale.counts & varies(responses.response_NT)
+        return cls(sweep.objective, parameters, counts_T, Targets.of(responses.targets, counts_T, parameters))
+
+    def aggregate(self, gains_NT: FloatArray) -> FloatArray:
+        """Return F without the entropy, which needs no predicting: `α·std(P̂) − β·ΣP̂`, or `−ΣP̂`; shape (N,)."""
+        spread_N, gain_N = self.terms(gains_NT)
+        if self.kind == "sum":
+            return -gain_N
+        return self.parameters.uniformity * spread_N - self.parameters.gain_of(len(self.targets.weight_U)) * gain_N
+
+    def terms(self, gains_NT: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return `std(P̂)` and `ΣP̂` over the targets, without their weights in F; each of shape (N,)."""
+        gain_NU = self.targets.gains(gains_NT)
+        return spread(gain_NU, self.targets.weight_U), total(gain_NU, self.targets.weight_U)
+
+    def entropy(self, weights_NK: FloatArray) -> FloatArray:
+        """Return what the entropy adds to F: `−γ·(H(w) + w·ln q)`, or nothing; shape (N,)."""
+        if self.kind == "sum":
+            return np.zeros(len(weights_NK))
+        log_NK = np.log(np.maximum(weights_NK, np.finfo(np.float64).tiny))
+        pull_K = np.zeros(weights_NK.shape[1]) if self.anchor_K is None else np.log(self.anchor_K)
+        less_N: FloatArray = self.parameters.entropy * (weights_NK * (log_NK - pull_K)).sum(axis=1)
+        return less_N
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionData:
     """A sweep's responses and what is made of them.
 
     Attributes:
         measured: every run with its responses.
         scale: the gains that responses are.
-        goal: the objective as a function of gains.
+        objective: F as a function of gains; None where nothing but the targets themselves is asked for.
         influence_TK: S of the same targets; None for tables.
         is_aggregate: whether the objective is fitted, instead of every target.
     """
 
     measured: Responses
     scale: Scale
-    goal: Goal
+    objective: SweepObjective | None
     influence_TK: FloatArray | None
     is_aggregate: bool
 
@@ -50,16 +105,16 @@ class Modelled:
         measured: Responses,
         *,
         influence_TK: FloatArray | None,
-        sweep: SweepParameters,
-        parameters: OptimizeParameters,
-    ) -> "Modelled":
+        sweep: SurrogateParameters,
+        parameters: ObjectiveParameters | None,
+    ) -> "RegressionData":
         """Return the responses with the scale that suits their kind.
 
         Args:
             measured: every run that came through.
             influence_TK: S that D decided on, over the same targets and domains; None for tables.
             sweep: kind of response, target and objective.
-            parameters: α, β and γ.
+            parameters: of the objective; None will do where neither `sweep.target: aggregate` nor a search asks for it.
 
         Raises:
             TikmixError: too few runs came through, or a table has none of the tasks that `task_weights` or
@@ -70,10 +125,10 @@ class Modelled:
             raise TikmixError(_too_few(len(own), is_table=influence_TK is None))
         candidates = measured.take(own)
         scale = _scale(candidates, influence_TK, sweep)
-        if influence_TK is None:
+        if influence_TK is None and parameters is not None:
             check_tasks(parameters, measured.targets)
-        goal = Goal.of(candidates, scale, sweep, parameters)
-        return cls(measured, scale, goal, influence_TK, sweep.target == AGGREGATE)
+        objective = None if parameters is None else SweepObjective.of(candidates, scale, sweep, parameters)
+        return cls(measured, scale, objective, influence_TK, sweep.target == AGGREGATE)
 
     @property
     def responses(self) -> Responses:
@@ -91,14 +146,48 @@ class Modelled:
         gain_NT: FloatArray = responses.weights_NK @ self.influence_TK.T
         if not self.is_aggregate:
             return -gain_NT
-        return self.goal.aggregate(gain_NT / normaliser(self.influence_TK))[:, None]
+        return self._aggregate(gain_NT / normaliser(self.influence_TK))
 
     def aggregated(self, responses: Responses) -> Responses:
         """Return other runs' responses as surrogates are fitted on them."""
         if not self.is_aggregate:
             return responses
-        objective_N1 = self.goal.aggregate(self.scale.gains(responses.response_NT))[:, None]
+        objective_N1 = self._aggregate(self.scale.gains(responses.response_NT))
         return Responses(responses.runs, responses.domains, (AGGREGATE,), responses.weights_NK, objective_N1)
+
+    def _aggregate(self, gain_NT: FloatArray) -> FloatArray:
+        if self.objective is None:
+            raise ValueError("sweep.target: aggregate is the objective, whose parameters were not given")
+        return self.objective.aggregate(gain_NT)[:, None]
+
+
+def regression_data(
+    ratios: "pd.DataFrame",
+    metrics: "pd.DataFrame",
+    sweep: SurrogateParameters,
+    optimize: ObjectiveParameters | None,
+    averaging: AveragingParameters,
+    influences: Sequence["pd.DataFrame"] = (),
+) -> RegressionData:
+    """Return a sweep's measured responses, with the influence that D decided on where there is one.
+
+    Args:
+        ratios: the candidates, in Olmix's columns.
+        metrics: the responses of those that came through.
+        sweep: kind of response, target and objective.
+        optimize: as `parameters` of `RegressionData.of`.
+        averaging: on which rounds D decided.
+        influences: `influence.parquet` of the rounds so far; none for a user's tables.
+
+    Raises:
+        TikmixError: as `RegressionData.of`, or no run came through.
+    """
+    measured = responses_of(ratios, metrics)
+    influence_TK = None
+    if influences:
+        tasks, influence_TK = averaged_influence(influences, measured.domains, averaging)
+        influence_TK = influence_TK[[tasks.index(target) for target in measured.targets]]
+    return RegressionData.of(measured, influence_TK=influence_TK, sweep=sweep, parameters=optimize)
 
 
 def _too_few(count: int, *, is_table: bool) -> str:
@@ -114,7 +203,7 @@ def _too_few(count: int, *, is_table: bool) -> str:
     )
 
 
-def _scale(candidates: Responses, influence_TK: FloatArray | None, sweep: SweepParameters) -> Scale:
+def _scale(candidates: Responses, influence_TK: FloatArray | None, sweep: SurrogateParameters) -> Scale:
     if influence_TK is None:
         return Scale.of_range(candidates.response_NT)
     normaliser_T = normaliser(influence_TK)
@@ -122,51 +211,3 @@ def _scale(candidates: Responses, influence_TK: FloatArray | None, sweep: SweepP
         return Scale.of_normaliser(normaliser_T)
     direct_NT = candidates.weights_NK @ (influence_TK / normaliser_T[:, None]).T
     return Scale.like_direct(candidates.response_NT, direct_NT)
-
-
-def table_bounds(parameters: OptimizeParameters, responses: Responses, prior_K: FloatArray | None) -> Bounds:
-    """Return the user's bounds on a table's domains; `current` pins to the prior, as nothing is in force.
-
-    Raises:
-        TikmixError: as in `mixture_bounds`, or a domain is pinned to a prior that nobody knows.
-    """
-    pinned = [domain for domain, pin in parameters.pinned.items() if pin == "current"]
-    if pinned and prior_K is None:
-        raise TikmixError(
-            f"optimize.pinned holds {quoted(pinned)} at what is in force, but with tables nothing is, and their prior "
-            "is not known. Give weights, or set tikmix.prior to uniform or to weights of the tables' domains."
-        )
-    prior = None if prior_K is None else dict(zip(responses.domains, prior_K.tolist(), strict=True))
-    return unlimited_bounds(parameters, responses.domains, prior)
-
-
-def covered_box(responses: Responses, bounds: Bounds) -> tuple[FloatArray, FloatArray]:
-    """Return the smallest and the largest weight of each domain in any run, inside the bounds.
-
-    Limits on groups stay the bounds' own; the box leaves room within them.
-
-    Raises:
-        TikmixError: no mixture is both inside the bounds and inside what the runs cover.
-    """
-    least_K, most_K = bounds.box()
-    low_K = np.maximum(responses.weights_NK.min(axis=0), least_K)
-    high_K = np.minimum(responses.weights_NK.max(axis=0), most_K)
-    if not bounds.halfspaces().has_room((low_K, high_K)):
-        raise TikmixError(
-            "No mixture is inside both optimize.bounds (min_weight, max_weight, groups, pinned) and what the runs of "
-            "the tables cover. Loosen the bounds: nothing is known of mixtures beyond the runs."
-        )
-    return low_K, high_K
-
-
-def table_prior(prior: str | Mapping[str, float], responses: Responses) -> FloatArray | None:
-    """Return what a table's mixtures are compared with; None for `proportional`, as nothing is known of the text.
-
-    Raises:
-        TikmixError: the given weights are no mixture of the table's domains.
-    """
-    if prior == "proportional":
-        return None
-    if isinstance(prior, str):
-        return np.full(len(responses.domains), 1 / len(responses.domains))
-    return check_mixture(prior, responses.domains, "tikmix.prior")

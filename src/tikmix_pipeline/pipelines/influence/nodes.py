@@ -146,12 +146,12 @@ def collect_gradients_until_stable(
     from tikmix_pipeline.influence.grow import collect_until_stable
     from tikmix_pipeline.influence.stopping import Stopping
     from tikmix_pipeline.influence.store import GradientStore
-    from tikmix_pipeline.mixture.implied import implied_mixture
+    from tikmix_pipeline.mixture.direct import implied_mixture
+    from tikmix_pipeline.mixture.records import TokenBudget
 
     horizon, store = _horizon(train, rounds, stock["round"]), GradientStore(work.begin())
-    decision: dict[str, Any] = {"stock": dict(stock), "prior": prior["weights"], "optimize": optimize}
     if train.world_size > 1:
-        growth = {**decision, "optimize": optimize.model_dump(mode="json")}
+        growth = {"stock": dict(stock), "prior": prior["weights"], "optimize": optimize.model_dump(mode="json")}
         of_ranks = partial(on_ranks.collect, horizon=horizon, factors=factors, growth=growth)
         of_ranks(checkpoint, corpus, model, train, influence, seed, store.folder)
     else:
@@ -164,7 +164,7 @@ def collect_gradients_until_stable(
             curvature_at(checkpoint, text.model, train, influence, factors, horizon),
             store,
             key=measurement_key(text.model, measuring_code(model, influence)),
-            implied_mixture=implied_mixture(**decision, tasks=list(targets)),
+            implied_mixture=implied_mixture(TokenBudget.from_json(stock), prior["weights"], optimize, list(targets)),
             parameters=influence,
         )
     _LOG.info("%s", Stopping.from_dict(store.notes).in_words(influence.stable_within))

@@ -66,10 +66,10 @@ def decide_by_rule(
     """Decide by how many tokens each domain has, and by nothing else."""
     from tikmix_pipeline.baselines.result import Baseline, inside
     from tikmix_pipeline.baselines.unimax import unimax
-    from tikmix_pipeline.mixture.prior import prior_mixture
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.records import TokenBudget
+    from tikmix_pipeline.mixture.simplex import prior_mixture
 
-    run, bounds = Stock.from_dict(stock), _bounds(stock, optimize)
+    run, bounds = TokenBudget.from_json(stock), _bounds(stock, optimize)
     if tikmix.strategy == "unimax":
         to_come = (tikmix.rounds - 1) * train.tokens_per_chunk
         found = unimax(run.supplies(), tokens=to_come, parameters=baselines.unimax, bounds=bounds)
@@ -168,9 +168,9 @@ def decide_by_regmix(
 
 
 def _bounds(stock: Mapping[str, Any], optimize: OptimizeParameters) -> Bounds:
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.records import TokenBudget
 
-    return Stock.from_dict(stock).bounds(optimize, anywhere=True)
+    return TokenBudget.from_json(stock).bounds(optimize)
 
 
 def _guiding_texts(
@@ -183,18 +183,12 @@ def _guiding_texts(
 
 def _decided(strategy: str, found: Any) -> dict[str, Any]:
     """Return a baseline's mixture, which is within the bounds, in the form of a decision."""
+    from tikmix_pipeline.mixture.recording import baseline_record
+
     for note in found.notes:
         _LOG.info("%s: %s", strategy, note)
-    return {
-        "strategy": strategy,
-        "round": 1,
-        "weights": found.weights,
-        "expected_gain": {},
-        "binding": [],
-        "notes": list(found.notes),
-        "cost": found.cost.to_dict(),
-        "details": found.details,
-    }
+    cost, details = found.cost.to_dict(), found.details
+    return baseline_record(strategy, found.weights, notes=found.notes, cost=cost, details=details).to_json()
 
 
 DECIDED_BY: Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]] = {

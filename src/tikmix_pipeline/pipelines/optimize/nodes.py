@@ -29,21 +29,13 @@ def decide(
     *influences: Table,
 ) -> dict[str, Any]:
     """Decide the mixture of the next round."""
-    from tikmix_pipeline.mixture.direct import solve_direct
-    from tikmix_pipeline.mixture.report import summary_lines
-    from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.mixture.stock import Stock
-    from tikmix_pipeline.pipelines.decisions import remembered
+    from tikmix_pipeline.mixture.decision import summary_lines
+    from tikmix_pipeline.mixture.direct import decide_direct
+    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
-    run = Stock.from_dict(stock)
-    tasks, influence_TK = remembered(influences, run.domains, tikmix)
-    bounds = run.bounds(optimize)
-    prior_K = check_mixture(prior["weights"], run.domains, "the prior mixture")
-    current_K = check_mixture(run.in_force, run.domains, "the mixture in force")
-    decision = solve_direct(
-        influence_TK, prior_K, bounds, optimize, domains=run.domains, tasks=tasks, current_K=current_K
-    )
-    number = run.round + 1
+    budget = TokenBudget.from_json(stock)
+    decision = decide_direct(budget, MixtureRecord.from_json(prior), optimize, tikmix, influences)
+    number = budget.round + 1
     _LOG.info("TiKMiX-D for round %d\n%s", number, "\n".join(summary_lines(decision)))
     strategy = "prior" if tikmix.strategy == "prior" else "direct"
-    return {"strategy": strategy, "round": number, **decision.to_dict()}
+    return decision.to_record(strategy, number).to_json()

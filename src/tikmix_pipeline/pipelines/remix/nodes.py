@@ -14,7 +14,6 @@ from tikmix_pipeline.parameters import (
     TikmixParameters,
     TrainParameters,
 )
-from tikmix_pipeline.pipelines.decisions import as_rows
 from tikmix_pipeline.pipelines.steps import nothing, step
 from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
 
@@ -70,13 +69,15 @@ def take_stock_elsewhere(
     decided: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Say what the run elsewhere has read, what is left and which mixture is in force."""
-    from tikmix_pipeline.mixture.external_run import EarlierRound, stock_elsewhere
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.external_run import EarlierRound, external_run_budget
+    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
     del checkpoint  # only so that nothing is recorded for one that was refused
-    earlier = EarlierRound(Stock.from_dict(stock_before), decided) if stock_before and decided else None
-    stock, record = stock_elsewhere(
-        0 if earlier is None else earlier.stock.round + 1,
+    earlier = None
+    if stock_before and decided:
+        earlier = EarlierRound(TokenBudget.from_json(stock_before), MixtureRecord.from_json(decided))
+    budget, record = external_run_budget(
+        0 if earlier is None else earlier.budget.round + 1,
         {domain: _sampled(corpus, domain) for domain in corpus.domains},
         remix,
         prior=tikmix.prior,
@@ -84,7 +85,7 @@ def take_stock_elsewhere(
         given=given_mixture(remix, project, experiment),
         earlier=earlier,
     )
-    return stock.to_dict(), record
+    return budget.to_json(), record.to_json()
 
 
 def _sampled(corpus: TokenShards, domain: str) -> Any:
@@ -136,4 +137,7 @@ def _owner(path: Path, root: Path) -> str | None:
 @step(nothing)
 def list_in_force(in_force: Mapping[str, Any]) -> Table:
     """Add the mixture in force to the catalog of mixtures."""
-    return as_rows(in_force)
+    from tikmix_pipeline.mixture.recording import mixture_table
+    from tikmix_pipeline.mixture.records import MixtureRecord
+
+    return mixture_table(MixtureRecord.from_json(in_force))

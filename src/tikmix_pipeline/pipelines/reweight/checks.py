@@ -5,7 +5,7 @@ from collections.abc import Collection
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.export.registry import check_trainer, write
 from tikmix_pipeline.export.schedule import Domain, Schedule, Stage
-from tikmix_pipeline.mixture.prior import prior_mixture
+from tikmix_pipeline.mixture.simplex import prior_mixture
 from tikmix_pipeline.parameters import RunParameters
 
 

@@ -47,16 +47,14 @@ def state_gains(
     That is known of TiKMiX-D alone.
     """
     from tikmix_pipeline.influence.gain import expected_gains
+    from tikmix_pipeline.mixture.recording import gains_record
 
-    gains = expected_gains(spread, before["weights"], after["weights"], calibration=influence.calibration)
-    record: dict[str, Any] = {task: {"gain": gain, "stderr": error} for task, (gain, error) in gains.items()}
-    if "unconstrained" in decision:
-        free = decision["unconstrained"]["weights"]
-        for task, (gain, _) in expected_gains(
-            spread, before["weights"], free, calibration=influence.calibration
-        ).items():
-            record[task]["unconstrained_gain"] = gain
-    return record
+    mixtures = [after, *([decision["unconstrained"]] if "unconstrained" in decision else [])]
+    gains = [
+        expected_gains(spread, before["weights"], mixture["weights"], calibration=influence.calibration)
+        for mixture in mixtures
+    ]
+    return gains_record(*gains).to_json()
 
 
 @step(nothing)
@@ -89,9 +87,9 @@ def export_mixtures(
     """
     from tikmix_pipeline.export.registry import write
     from tikmix_pipeline.export.schedule import Gain, Schedule
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.records import TokenBudget
 
-    decided, stock = history[-1], Stock.from_dict(history[-2])
+    decided, stock = history[-1], TokenBudget.from_json(history[-2])
     batch = reweight.batch_tokens or train.tokens_per_step
     schedule = Schedule(
         stages=_stages(history, batch),

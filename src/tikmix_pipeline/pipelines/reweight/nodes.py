@@ -12,7 +12,6 @@ from tikmix_pipeline.parameters import (
     TrainParameters,
 )
 from tikmix_pipeline.parameters.decision import OF_BOUNDS
-from tikmix_pipeline.pipelines.decisions import as_rows
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Table, TokenShards
 
@@ -47,22 +46,18 @@ def record_prior(
     reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
     """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
-    from tikmix_pipeline.mixture.bounds import require_supply
-    from tikmix_pipeline.mixture.prior import prior_mixture
-    from tikmix_pipeline.mixture.recording import record_mixture
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.recording import mixture_table
+    from tikmix_pipeline.mixture.recording import record_prior as record
 
-    tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
-    require_supply(optimize, tokens, tikmix.rounds * train.tokens_per_chunk)
-    weights = prior_mixture(tikmix.prior, tokens)
-    record = record_mixture(
-        weights,
-        round_number=0,
-        strategy="prior",
-        decimals=reweight.decimals,
-        stock=Stock(-1, tokens, dict.fromkeys(tokens, 0), train.tokens_per_chunk, weights),
+    found = record(
+        {domain: corpus.tokens(domain) for domain in corpus.domains},
+        prior=tikmix,
+        repetition=optimize,
+        rounding=reweight,
+        rounds=tikmix.rounds,
+        chunk_tokens=train.tokens_per_chunk,
     )
-    return record, as_rows(record)
+    return found.to_json(), mixture_table(found)
 
 
 @step(_relevant)
@@ -74,22 +69,18 @@ def record_decision(
     reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
     """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
-    from tikmix_pipeline.mixture.recording import record_mixture
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.recording import mixture_table
+    from tikmix_pipeline.mixture.recording import record_decision as record
+    from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
 
-    kept = tikmix.strategy == "prior"
-    record = record_mixture(
-        prior["weights"] if kept else decision["weights"],
-        round_number=decision["round"],
+    found = record(
+        DecisionRecord.from_json(decision),
+        TokenBudget.from_json(stock),
+        MixtureRecord.from_json(prior),
         strategy=tikmix.strategy,
-        decimals=reweight.decimals,
-        stock=Stock.from_dict(stock),
+        rounding=reweight,
     )
-    if not kept:
-        record |= {"expected_gain": decision["expected_gain"], "binding": decision["binding"]}
-    if "direct_weights" in decision:
-        record |= {"direct_weights": decision["direct_weights"], "kept": decision["kept"]}
-    return record, as_rows(record)
+    return found.to_json(), mixture_table(found)
 
 
 @step(_relevant_to_kept)
@@ -100,18 +91,9 @@ def keep_mixture(
     reweight: ReweightParameters,
 ) -> tuple[dict[str, Any], Table]:
     """Record the mixture of a round for the next one too, as far as there is text for it."""
-    from tikmix_pipeline.mixture.recording import record_mixture
-    from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.recording import keep_mixture as keep
+    from tikmix_pipeline.mixture.recording import mixture_table
+    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
-    run = Stock.from_dict(stock)
-    in_force_K = check_mixture(mixture["weights"], run.domains, "the mixture in force")
-    weights_K = run.bounds(optimize).project(in_force_K)
-    record = record_mixture(
-        dict(zip(run.domains, weights_K.tolist(), strict=True)),
-        round_number=mixture["round"] + 1,
-        strategy=mixture["strategy"],
-        decimals=reweight.decimals,
-        stock=run,
-    )
-    return record, as_rows(record)
+    found = keep(MixtureRecord.from_json(mixture), TokenBudget.from_json(stock), optimize, reweight)
+    return found.to_json(), mixture_table(found)

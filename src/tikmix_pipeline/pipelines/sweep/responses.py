@@ -1,7 +1,6 @@
 """Nodes of the `sweep` pipeline that draw candidates and measure a response of each; lower is better."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from tikmix_pipeline.pipelines.branches import branch_code, branch_rates, branch
 from tikmix_pipeline.pipelines.measuring import curvature_at, measuring_code
 from tikmix_pipeline.pipelines.steps import step
 from tikmix_pipeline.pipelines.types import Checkpoint, Factors, Table, TokenShards
-
-_LOG = logging.getLogger(__name__)
 
 _OF_DESIGN = {"candidates", "design", "low", "high", "min_strength", "max_strength", "max_ratio", "response"}
 _OF_BRANCHES = {"branch_tokens", "anneal", "items"}
@@ -99,44 +96,11 @@ def draw_candidates(
     seed: int,
 ) -> tuple[Table, dict[str, Any]]:
     """Draw candidate mixtures, around D's or around the prior."""
-    from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.mixture.stock import Stock
-    from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube
-    from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE
+    from tikmix_pipeline.mixture.records import DecisionRecord, TokenBudget
+    from tikmix_pipeline.mixture.sweep.design import draw_candidates as draw
 
-    run = Stock.from_dict(stock)
-    domains, bounds = run.domains, run.bounds(optimize)
-    if sweep.design == "latin_hypercube":
-        direct_K = check_mixture(decision["weights"], domains, "D's mixture")
-        design = latin_hypercube(
-            direct_K, count=sweep.candidates, low=sweep.low, high=sweep.high, bounds=bounds, seed=seed
-        )
-    else:
-        design = dirichlet(
-            check_mixture(decision["prior"], domains, "the prior mixture"),
-            count=sweep.candidates,
-            min_strength=sweep.min_strength,
-            max_strength=sweep.max_strength,
-            max_ratio=sweep.max_ratio,
-            bounds=bounds,
-            seed=seed,
-        )
-    for note in design.notes:
-        _LOG.warning("%s", note)
-    rows = {f"c{number:04d}": weights_K for number, weights_K in enumerate(design.weights_NK.tolist())}
-    if sweep.response == "lookahead":
-        # influence is known of any mixture; what a branch under the prior or D's mixture would do is measured as well
-        beside = {REFERENCE: decision["reference"], "direct": decision["weights"]}
-        for name, weights in beside.items():
-            known = [weights[domain] for domain in domains]
-            if known not in rows.values():
-                rows[name] = known
-    low_K, high_K = design.box
-    box = {
-        "low": dict(zip(domains, low_K.tolist(), strict=True)),
-        "high": dict(zip(domains, high_K.tolist(), strict=True)),
-    }
-    return _frame(rows, domains), {"box": box, "acceptance": design.acceptance, "notes": list(design.notes)}
+    ratios, design = draw(DecisionRecord.from_json(decision), TokenBudget.from_json(stock), optimize, sweep, seed=seed)
+    return ratios, design.to_json()
 
 
 @step(_relevant_to_samples)
@@ -148,31 +112,9 @@ def sample_influence(
     Args:
         parts: of the rounds so far: `part_influence`.
     """
-    from tikmix_pipeline.mixture.averaging import in_todays_units
-    from tikmix_pipeline.mixture.sweep.sampled import sampled_influence, whole_influence
+    from tikmix_pipeline.mixture.sweep.sampled import sampled_responses
 
-    domains = list(ratios.columns[1:])
-    tables = parts[-1:] if tikmix.memory == "none" else parts
-    tasks = list(dict.fromkeys(parts[-1]["task"]))
-    found = [_by_part(table, tasks, domains) for table in tables]
-    total_NT = sampled_influence(
-        ratios[domains].to_numpy(),
-        [S_TKL for S_TKL, _ in found],
-        [tokens_KL for _, tokens_KL in found],
-        tokens=sweep.tokens,
-        factors_RT=in_todays_units([whole_influence(*one) for one in found]),
-        seed=seed,
-    )
-    return _frame(dict(zip(ratios["run"], (-total_NT).tolist(), strict=True)), tasks)
-
-
-def _by_part(table: Table, tasks: Sequence[str], domains: Sequence[str]) -> tuple[Any, Any]:
-    """Return the influence (T, K, L) of every part of a table, and the tokens (K, L) of each."""
-    wide = table.set_index(["task", "domain", "part"]).unstack("part")
-    rows = wide.loc[[(task, domain) for task in tasks for domain in domains]]
-    shape = len(tasks), len(domains), -1
-    influence_TKL, tokens_TKL = (rows[name].to_numpy(dtype=float).reshape(shape) for name in ("influence", "tokens"))
-    return influence_TKL, tokens_TKL[0]
+    return sampled_responses(ratios, parts, tokens=sweep.tokens, averaging=tikmix, seed=seed)
 
 
 @step(_relevant_to_own_tokens)
@@ -199,6 +141,7 @@ def measure_own_tokens(
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.model import resolve_device
     from tikmix_pipeline.lm.schedule import horizon_after
+    from tikmix_pipeline.mixture.sweep.sampled import exact_beside_sampled
 
     text = MeasuredText.open(checkpoint, corpus, model=model, train=train, influence=influence, seed=seed)
     chosen = ratios.iloc[: sweep.exact].set_index("run")
@@ -221,47 +164,8 @@ def measure_own_tokens(
         memory_megabytes=influence.memory_megabytes,
         device=resolve_device(influence.device),
     )
-    return _beside_parts(found, chosen, ratios, parts, sweep, seed)
-
-
-def _beside_parts(found: Any, chosen: Table, ratios: Table, parts: Table, sweep: SweepParameters, seed: int) -> Table:
-    """Tabulate the exact influence of candidates beside that of sampled parts, and the additive `S w`."""
-    import numpy as np
-    import pandas as pd
-
-    from tikmix_pipeline.mixture.sweep.sampled import mean_correlation, sampled_influence, whole_influence
-
-    domains = list(chosen.columns)
-    S_TKL, tokens_KL = _by_part(parts, found.tasks, domains)
-    # all candidates are drawn for, so that these few have the draws that they have in `metrics`
-    sampled_NT = sampled_influence(
-        ratios[domains].to_numpy(),
-        [S_TKL],
-        [tokens_KL],
-        tokens=sweep.tokens,
-        factors_RT=np.ones((1, len(found.tasks))),
-        seed=seed,
-    )[: len(chosen)]
-    additive_NT = chosen.to_numpy() @ whole_influence(S_TKL, tokens_KL).T
-    exact_NT = found.influence_TK.T
-    _LOG.info(
-        "Influence of %d candidates on tokens of their own: %.2f times that of their sampled parts; off the additive "
-        "S w by %.2f times as much as these are; correlation over candidates with S w %.2f, that of the parts %.2f",
-        len(chosen),
-        (exact_NT.mean(axis=0) / sampled_NT.mean(axis=0)).mean(),
-        ((exact_NT - additive_NT).std(axis=0) / (sampled_NT - additive_NT).std(axis=0)).mean(),
-        mean_correlation(exact_NT, additive_NT),
-        mean_correlation(sampled_NT, additive_NT),
-    )
-    return pd.DataFrame(
-        {
-            "run": np.repeat(chosen.index.to_numpy(), len(found.tasks)),
-            "task": np.tile(found.tasks, len(chosen)),
-            "exact": exact_NT.ravel(),
-            "exact_stderr": found.stderr_TK.T.ravel(),
-            "sampled": sampled_NT.ravel(),
-            "additive": additive_NT.ravel(),
-        }
+    return exact_beside_sampled(
+        found.tasks, found.influence_TK.T, found.stderr_TK.T, ratios, parts, tokens=sweep.tokens, seed=seed
     )
 
 
@@ -289,6 +193,7 @@ def train_candidates(
     from tikmix_pipeline.lm.branch_cost import cost_of_branches
     from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, run_branches
     from tikmix_pipeline.lm.cost import cost_report
+    from tikmix_pipeline.mixture.sweep.responses import run_table
 
     steps = sweep.steps(train)
     setting = BranchSetting(
@@ -318,31 +223,12 @@ def train_candidates(
     }
     cost = cost_of_branches(setting, results, texts)
     report = {"branches": cost.trained, "cost": cost_report(training=cost.training, scoring=cost.scoring)}
-    return _frame(losses, [name.removeprefix("query/") for name in texts]), report
+    return run_table(losses, [name.removeprefix("query/") for name in texts]), report
 
 
 @step(_relevant_to_tables)
 def read_tables(root: Path, sweep: SweepParameters) -> tuple[Table, ...]:
     """Read a user's mixtures and scores, and those of the test if there are any."""
-    from tikmix_pipeline.mixture.sweep.tables import aligned, metrics_frame, ratios_frame, read_responses
+    from tikmix_pipeline.mixture.sweep.tables import read_sweep_tables
 
-    table = sweep.table
-    affixes = {
-        "domain_prefix": table.domain_prefix,
-        "metric_prefix": table.metric_prefix,
-        "metric_suffix": table.metric_suffix,
-    }
-    pairs = [(table.ratios, table.metrics), (table.test_ratios, table.test_metrics)]
-    found = [
-        read_responses(root / ratios, root / metrics, **affixes) for ratios, metrics in pairs if ratios and metrics
-    ]
-    found[1:] = [aligned(test, found[0], "sweep.table") for test in found[1:]]
-    return tuple(frame for one in found for frame in (ratios_frame(one), metrics_frame(one)))
-
-
-def _frame(rows: Mapping[str, Sequence[float]], columns: Sequence[str]) -> Table:
-    """Return a table with a run's id before its numbers."""
-    import pandas as pd
-
-    table = pd.DataFrame.from_dict(dict(rows), orient="index", columns=list(columns))
-    return table.rename_axis("run").reset_index()
+    return read_sweep_tables(root, sweep.table)

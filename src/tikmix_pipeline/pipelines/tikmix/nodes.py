@@ -16,8 +16,8 @@ def summarise(final: Table, decision: Mapping[str, Any], *rounds: Any) -> dict[s
         decision: the last round's.
         rounds: the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
     """
-    from tikmix_pipeline.mixture.decision import Binding
-    from tikmix_pipeline.mixture.report import holder, in_words
+    from tikmix_pipeline.mixture.decision import holder, in_words
+    from tikmix_pipeline.mixture.records import DecisionRecord
 
     used = decision["strategy"] != "prior"
     count = (len(rounds) - 1) // 2
@@ -29,7 +29,7 @@ def summarise(final: Table, decision: Mapping[str, Any], *rounds: Any) -> dict[s
         "response": decision.get("response"),
         "expected_gain": decision["expected_gain"] if used else {},
         "notes": decision["notes"] if used else [],
-        "held": {holder(b): in_words(b) for b in (Binding(**held) for held in decision["binding"])} if used else {},
+        "held": {holder(b): in_words(b) for b in DecisionRecord.from_json(decision).binding} if used else {},
     }
 
 

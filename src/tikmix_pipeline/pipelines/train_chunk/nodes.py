@@ -142,16 +142,16 @@ def take_stock(
     checkpoint: Checkpoint, mixture: Mapping[str, Any], corpus: TokenShards, train: TrainParameters
 ) -> dict[str, Any]:
     """Say how much text there is and was read, what mixture is in force and how long the coming chunk is."""
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture.records import TokenBudget
 
     available = {domain: corpus.tokens(domain) for domain in corpus.domains}
-    return Stock(
+    return TokenBudget(
         round=mixture["round"],
         available=available,
         consumed=checkpoint.tokens_read(),
         chunk_tokens=train.tokens_per_chunk,
-        in_force=mixture["weights"],
-    ).to_dict()
+        current=mixture["weights"],
+    ).to_json()
 
 
 @step(_relevant_to_scores)
