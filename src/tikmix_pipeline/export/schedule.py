@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import check_mixture
 
 
 @dataclass(frozen=True)

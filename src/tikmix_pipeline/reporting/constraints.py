@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from tikmix_pipeline.mixture.decision import Binding
-from tikmix_pipeline.mixture.report import holder, in_words
-from tikmix_pipeline.mixture.simplex import quoted
+from tikmix_pipeline.errors import quoted
+from tikmix_pipeline.mixture.decision import holder, in_words
+from tikmix_pipeline.mixture.records import BindingRecord
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 
 
-def constraint_lines(optimize: OptimizeParameters, binding: Sequence[Binding]) -> tuple[str, ...]:
+def constraint_lines(optimize: OptimizeParameters, binding: Sequence[BindingRecord]) -> tuple[str, ...]:
     """Return the constraints of `optimize` in words, those on groups with whether they bind.
 
     What binds a single domain or task is said in its own row.
@@ -18,7 +18,7 @@ def constraint_lines(optimize: OptimizeParameters, binding: Sequence[Binding]) -
     return (*_on_all(optimize), *_on_domains(optimize), *_on_groups(optimize, bound_groups))
 
 
-def held_by(binding: Sequence[Binding], *, tasks: bool) -> dict[str, str]:
+def held_by(binding: Sequence[BindingRecord], *, tasks: bool) -> dict[str, str]:
     """Return the constraint that holds each domain, or each task, in words."""
     kinds = ("pareto",) if tasks else ("lower", "upper")
     return {holder(one): of_run_elsewhere(in_words(one)) for one in binding if one.kind in kinds}

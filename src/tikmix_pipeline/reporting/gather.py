@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tikmix_pipeline.mixture.decision import Binding
-from tikmix_pipeline.mixture.stock import Stock
+from tikmix_pipeline.mixture.records import BindingRecord, TokenBudget
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.reporting.constraints import constraint_lines, held_by, of_run_elsewhere
 from tikmix_pipeline.reporting.content import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
@@ -73,8 +72,8 @@ def gather_report(
         seed: of the run.
         version: of this package.
     """
-    stock = Stock.from_dict(records.stock)
-    binding = [Binding(**one) for one in records.decision["binding"]]
+    stock = TokenBudget.from_json(records.stock)
+    binding = [BindingRecord.from_json(one) for one in records.decision["binding"]]
     domains = _domain_rows(records, stock, optimize, held_by(binding, tasks=False))
     measured = records.measurement
     return RemixReport(
@@ -106,7 +105,7 @@ def gather_report(
 
 
 def _domain_rows(
-    records: Records, stock: Stock, optimize: OptimizeParameters, held: Mapping[str, str]
+    records: Records, stock: TokenBudget, optimize: OptimizeParameters, held: Mapping[str, str]
 ) -> tuple[DomainRow, ...]:
     decided, free = records.mixture, records.decision.get("unconstrained", {}).get("weights", {})
     return tuple(

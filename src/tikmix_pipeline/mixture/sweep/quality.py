@@ -18,16 +18,20 @@ Axes: N rows, T targets, K domains, B resamples.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, naive_predictions
-from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
-from tikmix_pipeline.parameters.sweep import SurrogateKind
+from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, matching_domains, naive_predictions
+from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
+from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, responses_of, varies
+from tikmix_pipeline.parameters.sweep import JudgementParameters, SurrogateKind
 from tikmix_pipeline.progress import progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CROSS_VALIDATION = "cross-validation"
 TEST = "test"
@@ -83,6 +87,42 @@ class _Predicted:
     half_width_NT: FloatArray
 
 
+def quality_tables(
+    data: RegressionData,
+    sweep: JudgementParameters,
+    *,
+    seed: int,
+    round_number: int,
+    test: tuple["pd.DataFrame", "pd.DataFrame"] | None = None,
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Judge a sweep's surrogates beside the naive rules and, where it was measured, the additive influence.
+
+    Args:
+        data: the runs to learn from.
+        sweep: the surrogates to judge.
+        seed: of the folds, the surrogates and the bootstrap.
+        round_number: the round whose sweep it is.
+        test: mixtures and scores of runs to be judged on instead, in Olmix's columns.
+
+    Returns:
+        `Quality.rows` with their round, and the predictions behind them.
+    """
+    import pandas as pd
+
+    responses = data.responses
+    found = judge(
+        responses,
+        sweep.all_compared,
+        folds=sweep.folds,
+        seed=seed,
+        additive_NT=data.additive(data.measured) if test is None else None,
+        matches=matching_domains(responses.domains, responses.targets),
+        test=None if test is None else data.aggregated(responses_of(*test)),
+    )
+    rows = pd.DataFrame([{"round": round_number, **row} for row in found.rows])
+    return rows, pd.DataFrame(found.prediction_rows())
+
+
 def judge(
     responses: Responses,
     kinds: Sequence[SurrogateKind],
@@ -100,7 +140,7 @@ def judge(
         kinds: the surrogates.
         folds: of the outer cross-validation and of the inner one; fewer where there are not two rows for each.
         seed: of the folds, the surrogates and the bootstrap.
-        additive_NT: what additive influence predicts of the judged rows, if it was measured (`Modelled.additive`).
+        additive_NT: what additive influence predicts of the judged rows, if it was measured.
         matches: target -> the domain of the same kind, where there is one.
         test: rows to be judged on instead; then the cross-validation only gives the intervals.
     """

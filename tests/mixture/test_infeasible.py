@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.clash import minimal_clash, refuse_clash
-from tikmix_pipeline.mixture.demands import Supply, demands_of
+from tikmix_pipeline.mixture.constraints import Supply, constraints_of
+from tikmix_pipeline.mixture.infeasible import infeasible_subset, refuse_infeasible
 from tikmix_pipeline.parameters import OptimizeParameters
 
 
 def demanded(count, chunk=1000, tokens=math.inf, current=None, **given):
     domains = [f"d{k}" for k in range(count)]
     parameters = OptimizeParameters.model_validate(given)
-    return demands_of(parameters, dict.fromkeys(domains, Supply(tokens)), chunk, current), domains
+    return constraints_of(parameters, dict.fromkeys(domains, Supply(tokens)), chunk, current), domains
 
 
-def refusal(demands, domains):
+def refusal(constraints, domains):
     with pytest.raises(TikmixError) as caught:
-        refuse_clash(demands, domains)
+        refuse_infeasible(constraints, domains)
     return str(caught.value)
 
 
@@ -45,26 +45,26 @@ def random_demands(seed, count, number):
 @given(st.integers(0, 2**32 - 1), st.integers(3, 8), st.integers(1, 6))
 @settings(deadline=None, max_examples=20)
 def test_what_is_named_clashes_and_does_not_without_any_one_of_it(seed, count, number):
-    demands, domains = random_demands(seed, count, number)
-    clash = minimal_clash(demands, domains)
-    named = [demands[u] for u in clash]
+    constraints, domains = random_demands(seed, count, number)
+    clash = infeasible_subset(constraints, domains)
+    named = [constraints[u] for u in clash]
     if not clash:
-        refuse_clash(demands, domains)
+        refuse_infeasible(constraints, domains)
         return
-    assert minimal_clash(named, domains) == [*range(len(named))]
+    assert infeasible_subset(named, domains) == [*range(len(named))]
     for left_out in range(len(named)):
-        assert minimal_clash([*named[:left_out], *named[left_out + 1 :]], domains) == []
-    message = refusal(demands, domains)
-    assert all(demand.parameter in message for demand in named)
+        assert infeasible_subset([*named[:left_out], *named[left_out + 1 :]], domains) == []
+    message = refusal(constraints, domains)
+    assert all(constraint.parameter in message for constraint in named)
 
 
 def test_a_group_that_its_members_bounds_cannot_fill_is_told_with_what_each_would_have_to_be():
-    demands, domains = demanded(
+    constraints, domains = demanded(
         4,
         bounds={"d0": {"max": 0.1}, "d1": {"max": 0.1}, "d2": {"min": 0.05}},
         groups={"web": {"domains": ["d0", "d1"], "min": 0.3}, "rest": {"domains": ["d2", "d3"], "max": 0.9}},
     )
-    message = refusal(demands, domains)
+    message = refusal(constraints, domains)
     assert "optimize.groups.web.min = 0.3 (the sum of 'd0', 'd1')" in message
     assert "lower optimize.groups.web.min from 0.3 to 0.2" in message
     assert "raise optimize.bounds.d0.max from 0.1 to 0.2" in message
@@ -76,14 +76,16 @@ def test_the_advice_makes_room():
     given = {"pinned": {"d0": 0.5, "d1": 0.4}, "groups": {"web": {"domains": ["d2", "d3"], "min": 0.3333333}}}
     message = refusal(*demanded(4, **given))
     lowered = float(re.search(r"lower optimize.pinned.d0 from 0.5 to ([\d.]+)", message)[1])
-    refuse_clash(*demanded(4, **given | {"pinned": {"d0": lowered, "d1": 0.4}}))
+    refuse_infeasible(*demanded(4, **given | {"pinned": {"d0": lowered, "d1": 0.4}}))
 
 
 def test_where_others_clash_besides_the_least_change_of_several_is_told():
-    demands, domains = demanded(
+    constraints, domains = demanded(
         3, bounds={"d0": {"min": 0.6, "max": 0.5}, "d1": {"min": 0.3, "max": 0.2}}, max_weight=0.9
     )
-    this, others = refusal(demands, domains).split(" Others clash besides; the least change that ends them all is to ")
+    this, others = refusal(constraints, domains).split(
+        " Others clash besides; the least change that ends them all is to "
+    )
     assert "To end this clash, " in this
     assert ("optimize.bounds.d0" in this) != ("optimize.bounds.d1" in this)
     assert "optimize.bounds.d0" in others
@@ -91,19 +93,19 @@ def test_where_others_clash_besides_the_least_change_of_several_is_told():
 
 
 def test_text_that_was_read_too_often_already_is_told_as_such():
-    demands, domains = demanded(2, tokens=100.0)
+    constraints, domains = demanded(2, tokens=100.0)
     read = Supply(100.0, consumed=900)
-    demands = demands_of(OptimizeParameters(), dict.fromkeys(domains, read), 1000, None)
-    message = refusal(demands, domains)
+    constraints = constraints_of(OptimizeParameters(), dict.fromkeys(domains, read), 1000, None)
+    message = refusal(constraints, domains)
     assert "optimize.max_epochs = 4, which leaves of the next 1000 tokens at most" in message
     assert "add text" in message
 
 
 def over_read(supplies, **given):
-    """Return the demands on a chunk of 1000 tokens where `(available, consumed)` tokens of each domain are there."""
+    """Return the constraints on a chunk of 1000 tokens with so many tokens of each domain, `(available, consumed)`."""
     domains = [f"d{k}" for k in range(len(supplies))]
     texts = {domain: Supply(*supply) for domain, supply in zip(domains, supplies, strict=True)}
-    return demands_of(OptimizeParameters.model_validate(given), texts, 1000, None), domains
+    return constraints_of(OptimizeParameters.model_validate(given), texts, 1000, None), domains
 
 
 def test_a_domain_that_was_read_too_often_is_told_how_many_epochs_it_needs():
@@ -114,7 +116,7 @@ def test_a_domain_that_was_read_too_often_is_told_how_many_epochs_it_needs():
         "To make room, lower optimize.bounds.d0.min from 0.25 to 0, or raise optimize.max_epochs from 4 to 11.5, "
         "or add text."
     )
-    refuse_clash(*over_read(supplies, max_epochs=11.5, **least))
+    refuse_infeasible(*over_read(supplies, max_epochs=11.5, **least))
     refusal(*over_read(supplies, max_epochs=11.49, **least))
 
 
@@ -132,25 +134,25 @@ def test_the_epochs_that_are_advised_are_the_least_that_make_room(seed, count):
     supplies = [(float(available), float(available * rng.uniform(0, 12))) for available in rng.uniform(20, 120, count)]
     least = {"min_weight": float(rng.uniform(0, 0.9 / count)), "max_epochs": 1.0}
     advised = re.search(r"raise optimize.max_epochs from 1 to ([\d.]+)", refusal(*over_read(supplies, **least)))
-    refuse_clash(*over_read(supplies, **least | {"max_epochs": float(advised[1])}))
+    refuse_infeasible(*over_read(supplies, **least | {"max_epochs": float(advised[1])}))
     refusal(*over_read(supplies, **least | {"max_epochs": float(advised[1]) * (1 - 1e-2)}))
 
 
 def test_epochs_are_among_the_least_changes_of_several_too():
-    demands, domains = over_read([(100, 900), (100, 500)], bounds={"d0": {"min": 0.6, "max": 0.5}})
-    others = refusal(demands, domains).split(" the least change that ends them all is to ")[1]
+    constraints, domains = over_read([(100, 900), (100, 500)], bounds={"d0": {"min": 0.6, "max": 0.5}})
+    others = refusal(constraints, domains).split(" the least change that ends them all is to ")[1]
     assert "optimize.bounds.d0" in others
     assert "raise optimize.max_epochs from 4 to 12" in others
 
 
 def test_a_pin_to_what_is_in_force_clashes_by_its_weight():
-    demands, domains = demanded(3, current={"d0": 0.8}, pinned={"d0": "current"}, bounds={"d0": {"max": 0.5}})
-    assert "optimize.pinned.d0 = 0.8; optimize.bounds.d0.max = 0.5" in refusal(demands, domains)
+    constraints, domains = demanded(3, current={"d0": 0.8}, pinned={"d0": "current"}, bounds={"d0": {"max": 0.5}})
+    assert "optimize.pinned.d0 = 0.8; optimize.bounds.d0.max = 0.5" in refusal(constraints, domains)
 
 
 def test_fifty_domains_and_twenty_groups_take_well_under_a_second():
-    demands, domains = random_demands(0, 50, 20)
-    refusal(demands, domains)  # imports SciPy
+    constraints, domains = random_demands(0, 50, 20)
+    refusal(constraints, domains)  # imports SciPy
     start = time.process_time()
-    refusal(demands, domains)
+    refusal(constraints, domains)
     assert time.process_time() - start < 0.5

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from decide_examples import (
+from solve_examples import (
     DOMAINS,
     INFLUENCE,
     PRIOR,
@@ -16,13 +16,14 @@ from decide_examples import (
     grid_of,
     interacting,
     measured,
+    record_of,
     true_objective,
 )
 
 from tikmix_pipeline.mixture.objective import Objective
+from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.sweep.design import latin_hypercube
-from tikmix_pipeline.mixture.sweep.goal import Goal
-from tikmix_pipeline.mixture.sweep.modelled import REFERENCE
+from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE, SweepObjective
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
 from tikmix_pipeline.mixture.targets import Targets
@@ -61,7 +62,7 @@ def test_a_fitted_surrogate_leads_within_a_hundredth_of_the_true_optimum(respons
 
 def test_on_additive_responses_the_surrogate_decides_as_direct_does():
     direct = direct_decision()
-    decision = decide(direct=direct.to_dict(), scale=Scale.of_normaliser(direct.normaliser_T), influence=INFLUENCE)
+    decision = decide(direct=record_of(direct), scale=Scale.of_normaliser(direct.normaliser_T), influence=INFLUENCE)
     assert decision.objective == pytest.approx(direct.objective, abs=1e-3)
     assert decision.weights_K == pytest.approx(direct.weights_K, abs=0.02)
     assert decision.expected_gain_T == pytest.approx(decision.additive_gain_T)
@@ -74,17 +75,17 @@ def test_the_objective_is_that_of_direct_for_the_same_gains(gain, beta):
     weights_NK = rng.dirichlet(np.ones(4), size=10)
     parameters = OptimizeParameters(uniformity=0.7, gain=gain, entropy=0.4)
     every_task = np.ones(3, dtype=bool)
-    goal = Goal("direct", parameters, every_task, Targets.of(TASKS, every_task, parameters))
+    objective = SweepObjective("direct", parameters, every_task, Targets.of(TASKS, every_task, parameters))
     of_direct = Objective(INFLUENCE, 0.7, beta, 0.4)
-    values = goal.aggregate(weights_NK @ INFLUENCE.T) + goal.entropy(weights_NK)
+    values = objective.aggregate(weights_NK @ INFLUENCE.T) + objective.entropy(weights_NK)
     assert values == pytest.approx([of_direct.value(weights_K) for weights_K in weights_NK])
 
 
 def test_no_target_is_predicted_to_do_worse_than_under_the_prior():
-    decision = decide(interacting, direct=direct_decision().to_dict())
+    decision = decide(interacting, direct=record_of(direct_decision()))
     assert decision.kept == "surrogate"
     assert np.all(interacting(decision.weights_K[None]) <= interacting(PRIOR[None]) + 1e-8)
-    free = decide(interacting, direct=direct_decision().to_dict(), parameters=OptimizeParameters(pareto=False))
+    free = decide(interacting, direct=record_of(direct_decision()), parameters=OptimizeParameters(pareto=False))
     assert free.objective <= decision.objective + 1e-6
     scale = Scale.of_range(interacting(candidates(OptimizeParameters()).weights_NK))
     grid = grid_of(WHOLE)
@@ -104,7 +105,7 @@ def test_a_measured_reference_is_what_no_target_may_do_worse_than():
         np.vstack([responses.weights_NK, PRIOR]),
         np.vstack([responses.response_NT, reference_T]),
     )
-    direct = direct_decision().to_dict()
+    direct = record_of(direct_decision())
     measured_too = decide(interacting, direct=direct, responses=with_reference, influence=INFLUENCE)
     predicted = decide(interacting, direct=direct, responses=responses, influence=INFLUENCE)
     assert measured_too.objective < predicted.objective
@@ -124,7 +125,7 @@ def test_the_response_of_a_mixture_is_that_of_its_own_row_whatever_the_name(name
     response_NT = responses.response_NT.copy()
     response_NT[0] += 0.05
     runs = (name, *responses.runs[1:-1], "c0000" if name == REFERENCE else REFERENCE)
-    direct = direct_decision().to_dict()
+    direct = record_of(direct_decision())
     decision = decide(interacting, direct=direct, responses=renamed(responses, runs, response_NT), influence=INFLUENCE)
     expected_T = response_NT[0] - interacting(decision.weights_K[None])[0]
     assert decision.expected_gain_T == pytest.approx(expected_T)
@@ -137,7 +138,7 @@ def test_a_run_of_a_table_called_reference_is_a_run_like_others():
         decide(interacting, responses=one, prior_K=PRIOR)
         for one in (renamed(responses, runs, responses.response_NT), responses)
     )
-    assert named.to_dict() == plain.to_dict()
+    assert named.to_record("table", 1) == plain.to_record("table", 1)
     assert named.expected_gain_T == pytest.approx(interacting(PRIOR[None])[0] - interacting(named.weights_K[None])[0])
 
 
@@ -148,7 +149,7 @@ def test_of_influence_the_prior_is_known_though_no_candidate_is_near_it():
     )
     decision = decide(
         predict=lambda weights_NK: additive(np.clip(weights_NK, *design.box)),
-        direct=direct.to_dict(),
+        direct=record_of(direct),
         scale=Scale.of_normaliser(direct.normaliser_T),
         influence=INFLUENCE,
         box=design.box,
@@ -168,7 +169,7 @@ def test_where_the_prior_is_out_of_reach_no_target_does_worse_than_under_direct(
     def predict(weights_NK):
         return np.where(np.all(weights_NK == PRIOR, axis=1), -9.0, interacting(weights_NK).T).T
 
-    decision = decide(predict=predict, direct=direct.to_dict(), box=design.box)
+    decision = decide(predict=predict, direct=record_of(direct), box=design.box)
     assert np.all(predict(decision.weights_K[None]) <= predict(direct.weights_K[None]) + 1e-8)
     assert decision.kept == "surrogate"
     assert decision.searched_objective < decision.direct_objective
@@ -182,7 +183,7 @@ def test_direct_is_kept_if_no_candidate_is_predicted_to_be_better():
     direct = direct_decision(parameters)
     box = np.maximum(PRIOR - 0.05, 0), PRIOR + 0.05
     decision = decide(
-        direct=direct.to_dict(),
+        direct=record_of(direct),
         parameters=parameters,
         scale=Scale.of_normaliser(direct.normaliser_T),
         influence=INFLUENCE,
@@ -201,7 +202,7 @@ def test_a_search_that_stays_with_direct_keeps_it():
     direct = direct_decision()
     decision = decide(
         interacting,
-        direct=direct.to_dict(),
+        direct=record_of(direct),
         box=(direct.weights_K, direct.weights_K),
         parameters=OptimizeParameters(pareto=False),
     )
@@ -214,7 +215,16 @@ def test_a_mixture_of_direct_that_is_predicted_to_harm_a_target_is_not_what_a_se
     """Nothing has a higher sum of gains than maths alone, but the facts suffer from it."""
     by_domain = dict(zip(DOMAINS, PRIOR.tolist(), strict=True))
     decision = decide(
-        direct={"prior": by_domain, "reference": by_domain, "weights": dict.fromkeys(DOMAINS, 0.0) | {"maths": 1.0}},
+        direct=DecisionRecord(
+            strategy="direct",
+            round=1,
+            weights=dict.fromkeys(DOMAINS, 0.0) | {"maths": 1.0},
+            expected_gain={},
+            binding=(),
+            notes=(),
+            prior=by_domain,
+            reference=by_domain,
+        ),
         scale=Scale.of_normaliser(np.ones(3)),
         sweep=SweepParameters(response="lookahead", objective="sum"),
     )
@@ -225,10 +235,10 @@ def test_a_mixture_of_direct_that_is_predicted_to_harm_a_target_is_not_what_a_se
 
 def test_direct_is_kept_for_a_reason_and_what_was_searched_is_reported():
     direct = direct_decision()
-    decision = decide(interacting, direct=direct.to_dict(), keep_direct="The surrogate predicts no better.")
-    report = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    decision = decide(interacting, direct=record_of(direct), keep_direct="The surrogate predicts no better.")
+    report = json.loads(json.dumps(decision.to_record("lookahead", 1).to_json(), allow_nan=False))
     assert report["kept"] == "direct"
-    assert report["weights"] == direct.to_dict()["weights"] == report["direct_weights"]
+    assert report["weights"] == record_of(direct).weights == report["direct_weights"]
     assert report["searched_weights"] != report["weights"]
     assert report["searched_objective"] < report["direct_objective"] == report["objective"]
     assert report["notes"][0] == "The surrogate predicts no better."
@@ -236,7 +246,7 @@ def test_direct_is_kept_for_a_reason_and_what_was_searched_is_reported():
 
 def test_without_direct_the_search_starts_from_the_best_measured_mixture():
     decision = decide(interacting)
-    report = decision.to_dict()
+    report = decision.to_record("lookahead", 1).to_json()
     assert report["direct_weights"] is None
     assert report["kept"] == "surrogate"
     measured_NK = candidates(OptimizeParameters()).weights_NK
@@ -266,7 +276,8 @@ def test_mixtures_stay_in_the_box_of_the_candidates():
     design = latin_hypercube(
         direct.weights_K, count=64, low=0.5, high=2, bounds=bounds_of(OptimizeParameters()), seed=0
     )
-    decision = decide(interacting, direct=direct.to_dict(), box=design.box)
+    decision = decide(interacting, direct=record_of(direct), box=design.box)
+    assert decision.trace_table()[list(DOMAINS)].to_numpy() == pytest.approx(decision.search.centres_RK, abs=0)
     for weights_K in (decision.weights_K, *decision.search.centres_RK):
         assert np.all((weights_K >= design.box[0] - 1e-12) & (weights_K <= design.box[1] + 1e-12))
         assert weights_K.sum() == pytest.approx(1, abs=1e-12)
@@ -285,17 +296,17 @@ def test_one_model_of_the_objective_decides_without_the_targets(shape):
     parameters = OptimizeParameters(pareto=False)
     responses = measured(interacting, candidates(parameters).weights_NK)
     scale = Scale.of_range(responses.response_NT)
-    goal = Goal.of(responses, scale, SweepParameters(), parameters)
+    objective = SweepObjective.of(responses, scale, SweepParameters(), parameters)
     each = decide(interacting, parameters=parameters)
     decision = decide(
-        predict=lambda weights_NK: goal.aggregate(scale.gains(interacting(weights_NK))).reshape(shape),
+        predict=lambda weights_NK: objective.aggregate(scale.gains(interacting(weights_NK))).reshape(shape),
         responses=responses,
         scale=scale,
         sweep=SweepParameters(response="lookahead", target="aggregate"),
         prior_K=PRIOR,
     )
     assert decision.objective == pytest.approx(each.objective, abs=1e-3)
-    report = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    report = json.loads(json.dumps(decision.to_record("lookahead", 1).to_json(), allow_nan=False))
     assert list(report["expected_gain"]) == ["aggregate"]
     assert report["expected_gain"]["aggregate"] > 0
     assert any("optimize.pareto holds nothing back" in note for note in report["notes"])
@@ -315,17 +326,17 @@ def test_a_target_that_nothing_changes_is_left_out():
 def test_a_target_without_influence_is_left_out_as_direct_does():
     influence = np.vstack([INFLUENCE[:2], np.zeros(4)])
     responses = measured(lambda weights_NK: -weights_NK @ influence.T, candidates(OptimizeParameters()).weights_NK)
-    goal = Goal.of(responses, Scale.of_normaliser(np.ones(3)), SweepParameters(), OptimizeParameters())
-    assert goal.counts_T.tolist() == [True, True, False]
+    objective = SweepObjective.of(responses, Scale.of_normaliser(np.ones(3)), SweepParameters(), OptimizeParameters())
+    assert objective.counts_T.tolist() == [True, True, False]
 
 
 def test_decisions_of_other_domains_are_refused():
-    direct = direct_decision().to_dict()
-    direct["weights"] = {"books": 1.0}
+    direct = record_of(direct_decision())
+    direct = direct.model_copy(update={"weights": {"books": 1.0}})
     with pytest.raises(ValueError, match="D's decision is over 'books'"):
         decide(direct=direct)
 
 
 def test_the_decision_is_the_same_every_time():
-    first, again = (decide(interacting, direct=direct_decision().to_dict()) for _ in range(2))
-    assert first.to_dict() == again.to_dict()
+    first, again = (decide(interacting, direct=record_of(direct_decision())) for _ in range(2))
+    assert first.to_record("lookahead", 1) == again.to_record("lookahead", 1)

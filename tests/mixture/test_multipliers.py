@@ -1,4 +1,4 @@
-"""Prices of constraints against what loosening them saves, also where the reference is the best mixture there is."""
+"""Multipliers of constraints against what loosening these saves, also where the reference is the best mixture."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
+from tikmix_pipeline.mixture.decision import cost_of_constraints
 from tikmix_pipeline.mixture.direct import solve_direct
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.report import cost_of_constraints
+from tikmix_pipeline.mixture.projection import Halfspaces
 from tikmix_pipeline.mixture.solver import minimise
 from tikmix_pipeline.parameters import OptimizeParameters
 
@@ -50,7 +50,7 @@ class TaskBounds(Bounds):
 
 @given(SEEDS, st.integers(2, 8))
 @settings(deadline=None, max_examples=60)
-def test_where_the_reference_is_the_best_the_prices_are_those_it_was_planted_with(seed, count):
+def test_where_the_reference_is_the_best_the_multipliers_are_those_it_was_planted_with(seed, count):
     """`w ∝ exp((Σ_t S + λ·S) / γ)` is the best mixture of those that harm no task, and λ are the only multipliers."""
     rng = np.random.default_rng(seed)
     influence = random_influence(rng, int(rng.integers(1, count)), count)
@@ -61,16 +61,16 @@ def test_where_the_reference_is_the_best_the_prices_are_those_it_was_planted_wit
     assert decision.weights_K == pytest.approx(best, abs=1e-4)
     centred = influence - influence.mean(axis=1, keepdims=True)
     if np.linalg.cond(centred) < 20:
-        prices = {binding.name: binding.price for binding in decision.binding if binding.kind == "pareto"}
-        assert [prices[f"t{t}"] for t in range(len(influence))] == pytest.approx(planted, rel=1e-2)
+        multipliers = {binding.name: binding.multiplier for binding in decision.binding if binding.kind == "pareto"}
+        assert [multipliers[f"t{t}"] for t in range(len(influence))] == pytest.approx(planted, rel=1e-2)
     assert decision.unconstrained_K == pytest.approx(free, abs=1e-4)
     assert decision.unconstrained_objective < decision.objective
 
 
 @given(SEEDS, st.integers(2, 8), st.integers(1, 12))
 @settings(deadline=None, max_examples=60)
-def test_no_task_s_price_is_below_what_loosening_it_saves(seed, count, number):
-    """Where several tasks leave no mixture but the reference, loosening one of them may save less than its price."""
+def test_no_task_s_multiplier_is_below_what_loosening_it_saves(seed, count, number):
+    """Where several tasks leave no mixture but the reference, loosening one may save less than its multiplier."""
     rng = np.random.default_rng(seed)
     influence, reference = random_influence(rng, number, count), rng.dirichlet(np.full(count, 2.0))
     objective = Objective(influence, uniformity=1.0, gain=9 / number, entropy=1.0)
@@ -81,38 +81,38 @@ def test_no_task_s_price_is_below_what_loosening_it_saves(seed, count, number):
     for t in range(number):
         loose = replace(bounds, tasks=Halfspaces(influence, held.least_G - STEP * np.eye(number)[t]))
         savings.append((tight.value - minimise(objective, loose, tight.weights_K).value) / STEP)
-    assert np.all(tight.gain_prices_T >= np.array(savings) * (1 - 1e-2) - 1e-2)
+    assert np.all(tight.gain_multipliers_T >= np.array(savings) * (1 - 1e-2) - 1e-2)
     costs_something = minimise(objective, free, reference).value < tight.value - 1e-5
-    assert tight.gain_prices_T.max() > 1e-6 or not costs_something
+    assert tight.gain_multipliers_T.max() > 1e-6 or not costs_something
 
 
 @given(SEEDS, st.integers(2, 8))
 @settings(deadline=None, max_examples=60)
-def test_the_price_of_a_pin_is_what_loosening_it_saves(seed, count):
+def test_the_multiplier_of_a_pin_is_what_loosening_it_saves(seed, count):
     """Up to all domains but one are pinned: of these only one mixture is left."""
     rng = np.random.default_rng(seed)
     influence, inside = random_influence(rng, 3, count), rng.dirichlet(np.full(count, 2.0))
     pinned = {f"d{k}": float(inside[k]) for k in rng.permutation(count)[: rng.integers(1, count)]}
     pins = {domain: {"min": weight, "max": weight} for domain, weight in pinned.items()}
     tight = solve(influence, inside, pinned=pinned, pareto=False)
-    prices = {binding.name: (binding.kind, binding.price) for binding in tight.binding}
+    multipliers = {binding.name: (binding.kind, binding.multiplier) for binding in tight.binding}
     for domain, weight in pinned.items():
-        kind, price = prices.get(domain, ("upper", 0.0))
+        kind, multiplier = multipliers.get(domain, ("upper", 0.0))
         moved = (
             {"min": max(0.0, weight - STEP), "max": weight}
             if kind == "lower"
             else {"min": weight, "max": weight + STEP}
         )
         loose = solve(influence, inside, bounds=pins | {domain: moved}, pareto=False)
-        assert price == pytest.approx(
+        assert multiplier == pytest.approx(
             (tight.objective - loose.objective) / (moved["max"] - moved["min"]), rel=1e-2, abs=1e-2
         )
 
 
-def test_where_all_domains_are_pinned_a_price_is_what_the_others_weights_would_save_there():
+def test_where_all_domains_are_pinned_a_multiplier_is_what_the_others_weights_would_save_there():
     influence, pinned = np.array([[1.0, 0.5, 0.0]]), {"d0": 0.2, "d1": 0.3, "d2": 0.5}
     decision = solve(influence, np.full(3, 1 / 3), pinned=pinned, gain=2.0, uniformity=0.0, entropy=0.0)
-    found = {binding.name: (binding.kind, pytest.approx(binding.price)) for binding in decision.binding}
+    found = {binding.name: (binding.kind, pytest.approx(binding.multiplier)) for binding in decision.binding}
     assert found == {"d0": ("upper", 1.3), "d1": ("upper", 0.3), "d2": ("lower", 0.7)}
     assert decision.unconstrained_K == pytest.approx([1, 0, 0], abs=1e-6)
 
@@ -135,7 +135,7 @@ def test_without_constraints_it_is_never_worse_and_as_good_only_where_they_cost_
         assert decision.binding
 
 
-def test_tasks_that_leave_the_mixture_in_force_alone_are_said_to_cost_something():
+def test_tasks_that_leave_the_current_mixture_alone_are_said_to_cost_something():
     opposed = solve(
         np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]), np.array([0.7, 0.3]), np.array([0.7, 0.3]), anchor="current"
     )

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal, norm
 
-from tikmix_pipeline.mixture.sweep.evidence import Kernel, Prior, Warp, negative_log_posterior
+from tikmix_pipeline.mixture.sweep.marginal_likelihood import Kernel, Prior, Warp, negative_log_posterior
 
 ROWS, DOMAINS = 24, 4
 

@@ -4,8 +4,8 @@ import pytest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.normaliser import normaliser
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.sweep.modelled import REFERENCE, Modelled
 from tikmix_pipeline.mixture.sweep.quality import better_than_additive, judge
+from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE, RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 
@@ -23,27 +23,27 @@ def responses_of(rows, *, noise=0.0, seed=0, names=()):
     return Responses(runs, DOMAINS, TARGETS, weights_NK, response_NT)
 
 
-def modelled(responses, influence_TK=INFLUENCE, **sweep):
+def data_of(responses, influence_TK=INFLUENCE, **sweep):
     sweep = SweepParameters.model_validate({"table": {"ratios": "r", "metrics": "m"}, **sweep})
-    return Modelled.of(responses, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters())
+    return RegressionData.of(responses, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters())
 
 
 def test_additive_influence_lowers_every_target_by_what_it_says_of_each_domain():
     responses = responses_of(20)
-    assert modelled(responses).additive(responses) == pytest.approx(-responses.weights_NK @ INFLUENCE.T)
+    assert data_of(responses).additive(responses) == pytest.approx(-responses.weights_NK @ INFLUENCE.T)
 
 
 def test_additive_influence_predicts_the_objective_that_direct_minimises():
     responses = responses_of(20)
     of_direct = Objective(INFLUENCE / normaliser(INFLUENCE)[:, None], 1.0, 9 / len(INFLUENCE), 0.0)
-    predicted_N1 = modelled(responses, target="aggregate").additive(responses)
+    predicted_N1 = data_of(responses, target="aggregate").additive(responses)
     assert predicted_N1.shape == (20, 1)
     assert predicted_N1[:, 0] == pytest.approx([of_direct.value(weights_K) for weights_K in responses.weights_NK])
 
 
 def test_without_influence_there_is_nothing_additive():
     responses = responses_of(20)
-    assert modelled(responses, None, response="table").additive(responses) is None
+    assert data_of(responses, None, response="table").additive(responses) is None
 
 
 @pytest.mark.parametrize("target", ["each", "aggregate"])
@@ -53,9 +53,9 @@ def test_noise_on_an_additive_response_lets_no_surrogate_pass_as_better(target, 
     passed = []
     for seed in range(6):
         responses = responses_of(64, noise=0.2, seed=seed)
-        made = modelled(responses, target=target, response=response)
+        data = data_of(responses, target=target, response=response)
         rows = judge(
-            made.responses, ["ridge"], folds=4, seed=seed, additive_NT=made.additive(made.measured), matches={}
+            data.responses, ["ridge"], folds=4, seed=seed, additive_NT=data.additive(data.measured), matches={}
         ).rows
         passed.append(better_than_additive(rows, "ridge")[0])
     assert passed == [False] * 6
@@ -71,9 +71,9 @@ def test_noise_on_an_additive_response_lets_no_surrogate_pass_as_better(target, 
 def test_too_few_runs_are_refused_with_what_to_do(influence_TK, names, response, expected):
     responses = responses_of(7 + len(names), names=names)
     with pytest.raises(TikmixError, match=expected):
-        modelled(responses, influence_TK, response=response)
+        data_of(responses, influence_TK, response=response)
 
 
 def test_a_run_of_a_table_may_be_called_the_reference():
     responses = responses_of(8, names=[REFERENCE])
-    assert modelled(responses, None, response="table").measured.runs[0] == REFERENCE
+    assert data_of(responses, None, response="table").measured.runs[0] == REFERENCE

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray, nearest_name
-from tikmix_pipeline.parameters.decision import DomainBounds, OptimizeParameters
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
+from tikmix_pipeline.parameters.decision import BoundsParameters, DomainBounds
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Supply:
 
 
 @dataclass(frozen=True)
-class Demand:
+class Constraint:
     """One parameter and the sums of weights that it bounds.
 
     Attributes:
@@ -82,19 +82,19 @@ class Demand:
         return np.array(readable) / self.chunk_tokens
 
 
-def demands_of(
-    parameters: OptimizeParameters,
+def constraints_of(
+    parameters: BoundsParameters,
     supplies: Mapping[str, Supply],
     chunk_tokens: int,
     current: Mapping[str, float] | None,
-) -> list[Demand]:
+) -> list[Constraint]:
     """Return all that the parameters ask for beyond the simplex; what could never bind is left out.
 
     Args:
-        parameters: those of `OF_BOUNDS`, but for `max_change`.
+        parameters: the user's bounds.
         supplies: the text of each domain; its keys are the domains.
         chunk_tokens: C, the training tokens of the coming chunk.
-        current: the mixture that `current` pins to; where there is none, such a pin is left out.
+        current: the current mixture, which `current` pins to; where there is none, such a pin is left out.
 
     Raises:
         TikmixError: a parameter names an unknown domain, or a domain has no text.
@@ -109,14 +109,14 @@ def demands_of(
         *_pins(parameters, current),
         *_sides(everywhere, "optimize.{side}_weight", singles, "domain"),
         *(
-            demand
+            constraint
             for domain, bounds in parameters.bounds.items()
-            for demand in _sides(bounds, f"optimize.bounds.{domain}.{{side}}", ((domain,),), "domain")
+            for constraint in _sides(bounds, f"optimize.bounds.{domain}.{{side}}", ((domain,),), "domain")
         ),
         *(
-            demand
+            constraint
             for name, group in parameters.groups.items()
-            for demand in _sides(
+            for constraint in _sides(
                 group, f"optimize.groups.{name}.{{side}}", (tuple(dict.fromkeys(group.domains)),), "group"
             )
         ),
@@ -124,7 +124,7 @@ def demands_of(
     ]
 
 
-def _refuse_unknown(parameters: OptimizeParameters, domains: Collection[str]) -> None:
+def _refuse_unknown(parameters: BoundsParameters, domains: Collection[str]) -> None:
     named = {
         "optimize.bounds": [*parameters.bounds],
         "optimize.pinned": [*parameters.pinned],
@@ -138,26 +138,28 @@ def _refuse_unknown(parameters: OptimizeParameters, domains: Collection[str]) ->
                 )
 
 
-def _pins(parameters: OptimizeParameters, current: Mapping[str, float] | None) -> Iterator[Demand]:
+def _pins(parameters: BoundsParameters, current: Mapping[str, float] | None) -> Iterator[Constraint]:
     for domain, pin in parameters.pinned.items():
         weight = (None if current is None else current[domain]) if pin == "current" else pin
         if weight is not None:
-            yield Demand(f"optimize.pinned.{domain}", weight, "exactly", ((domain,),), "pin")
+            yield Constraint(f"optimize.pinned.{domain}", weight, "exactly", ((domain,),), "pin")
 
 
 def _sides(
     bounds: DomainBounds, parameter: str, members: tuple[tuple[str, ...], ...], kind: Literal["domain", "group"]
-) -> Iterator[Demand]:
+) -> Iterator[Constraint]:
     if bounds.min > 0:
-        yield Demand(parameter.format(side="min"), bounds.min, "least", members, kind)
+        yield Constraint(parameter.format(side="min"), bounds.min, "least", members, kind)
     if bounds.max < 1:
-        yield Demand(parameter.format(side="max"), bounds.max, "most", members, kind)
+        yield Constraint(parameter.format(side="max"), bounds.max, "most", members, kind)
 
 
-def _repetition(parameters: OptimizeParameters, supplies: Mapping[str, Supply], chunk_tokens: int) -> Iterator[Demand]:
+def _repetition(
+    parameters: BoundsParameters, supplies: Mapping[str, Supply], chunk_tokens: int
+) -> Iterator[Constraint]:
     limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
     if limited:
-        yield Demand(
+        yield Constraint(
             "optimize.max_epochs",
             parameters.max_epochs,
             "most",

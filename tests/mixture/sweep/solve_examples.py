@@ -6,11 +6,10 @@ import numpy as np
 
 from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
 from tikmix_pipeline.mixture.direct import solve_direct
-from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
 from tikmix_pipeline.mixture.sweep.design import dirichlet
-from tikmix_pipeline.mixture.sweep.goal import Goal
-from tikmix_pipeline.mixture.sweep.modelled import Modelled
+from tikmix_pipeline.mixture.sweep.regression_data import RegressionData, SweepObjective
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
+from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 
 DOMAINS = ("books", "code", "maths", "web")
@@ -86,13 +85,13 @@ def decide(response_of=additive, *, predict=None, direct=None, box=WHOLE, respon
     weights_NK = candidates(parameters).weights_NK
     responses = responses or measured(response_of, weights_NK)
     scale = scale or Scale.of_range(response_of(weights_NK))
-    goal = Goal.of(responses, scale, sweep, parameters)
+    searched = SweepObjective.of(responses, scale, sweep, parameters)
     return solve_surrogate(
         predict or response_of,
-        modelled=Modelled(responses, scale, goal, options.pop("influence", None), sweep.target == "aggregate"),
+        data=RegressionData(responses, scale, searched, options.pop("influence", None), sweep.target == "aggregate"),
         direct=direct,
         box=box,
-        parameters=parameters,
+        pareto=parameters.pareto,
         sweep=sweep,
         seed=0,
         **options,
@@ -102,3 +101,7 @@ def decide(response_of=additive, *, predict=None, direct=None, box=WHOLE, respon
 def direct_decision(parameters=None):
     parameters = parameters or OptimizeParameters()
     return solve_direct(INFLUENCE, PRIOR, bounds_of(parameters), parameters, domains=DOMAINS, tasks=TASKS)
+
+
+def record_of(decision):
+    return decision.to_record("direct", 1)

@@ -1,4 +1,4 @@
-"""The stock of a run that trains elsewhere: what its team tells, and what earlier rounds have recorded.
+"""The token budget of an external run: what its team tells, and what earlier rounds have recorded.
 
 Between two chunks nobody but the team knows what its run has read. What it does not say is taken from the rounds
 recorded so far: that every chunk was trained under the mixture decided for it, and was as long as was said then.
@@ -7,12 +7,11 @@ recorded so far: that every chunk was trained under the mixture decided for it, 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.prior import prior_mixture
-from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name, quoted
-from tikmix_pipeline.mixture.stock import Stock
+from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
+from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture
 from tikmix_pipeline.parameters.remix import DomainSize, RemixParameters
 
 _ROUNDING = 1e-6
@@ -52,15 +51,15 @@ class EarlierRound:
     """What the round before has recorded.
 
     Attributes:
-        stock: at the end of that round.
-        decided: the record of the mixture decided then.
+        budget: at the end of that round.
+        decided: the mixture decided then.
     """
 
-    stock: Stock
-    decided: Mapping[str, Any]
+    budget: TokenBudget
+    decided: MixtureRecord
 
 
-def stock_elsewhere(
+def external_run_budget(
     number: int,
     samples: Mapping[str, SampledDomain],
     remix: RemixParameters,
@@ -69,75 +68,74 @@ def stock_elsewhere(
     chunk_tokens: int,
     given: Mapping[str, float] | None = None,
     earlier: EarlierRound | None = None,
-) -> tuple[Stock, dict[str, Any]]:
-    """Return the stock at a checkpoint of a run elsewhere, and the record of the mixture in force.
+) -> tuple[TokenBudget, MixtureRecord]:
+    """Return the token budget at a checkpoint of an external run, and the record of its current mixture.
 
     Args:
         number: the round that the checkpoint ends.
         samples: by domain.
         remix: sizes and consumed tokens, as far as they are told.
-        prior: `tikmix.prior`, in force at first where `given` and `earlier` are None.
+        prior: `tikmix.prior`, the current mixture where `given` and `earlier` are None.
         chunk_tokens: of the coming chunk.
-        given: the mixture in force, as the team says.
+        given: the current mixture, as the team says.
         earlier: the round before, if this is not the first.
 
     Raises:
-        TikmixError: a name is not a domain's, the mixture in force is no mixture, fewer tokens were consumed than the
+        TikmixError: a name is not a domain's, the current mixture is no mixture, fewer tokens were consumed than the
             round before began with, or the rounds have no domain in common.
     """
-    check_told(remix, samples)
+    check_external_run(remix, samples)
     sizes = {domain: sample.size(remix.sizes.get(domain)) for domain, sample in samples.items()}
     available = {domain: tokens for domain, (tokens, _) in sizes.items()}
-    weights, strategy, notes = _in_force(available, prior, given, earlier)
-    before: dict[str, float] = {} if earlier is None else dict(earlier.stock.consumed)
+    weights, strategy, notes = _current(available, prior, given, earlier)
+    before: dict[str, float] = {} if earlier is None else dict(earlier.budget.consumed)
     # the chunk that ended was read by domains that may be gone since
-    trained_under = weights if earlier is None or given is not None else earlier.decided["weights"]
+    trained_under = weights if earlier is None or given is not None else earlier.decided.weights
     consumed = _consumed(remix.consumed, list(available), trained_under, before, earlier)
-    stock = Stock(
+    budget = TokenBudget(
         round=number,
         available=available,
         consumed=consumed,
         chunk_tokens=chunk_tokens,
-        in_force=weights,
+        current=weights,
         size_source={domain: source for domain, (_, source) in sizes.items()},
         notes=notes,
     )
     tokens = {domain: round(read - before.get(domain, 0.0)) for domain, read in consumed.items()}
-    record = {
-        "round": number,
-        "strategy": strategy,
-        "chunk_tokens": sum(tokens.values()),
-        "weights": weights,
-        "tokens": tokens,
-        "epochs": {domain: consumed[domain] / available[domain] for domain in available},
-    }
-    return stock, record
+    record = MixtureRecord(
+        round=number,
+        strategy=strategy,
+        chunk_tokens=sum(tokens.values()),
+        weights=weights,
+        tokens=tokens,
+        epochs={domain: consumed[domain] / available[domain] for domain in available},
+    )
+    return budget, record
 
 
-def _in_force(
+def _current(
     available: Mapping[str, float],
     prior: Literal["proportional", "uniform"] | Mapping[str, float],
     given: Mapping[str, float] | None,
     earlier: EarlierRound | None,
 ) -> tuple[dict[str, float], str, tuple[str, ...]]:
-    """Return the mixture in force, how it came about, and what a reader should know of it."""
+    """Return the current mixture, how it came about, and what a reader should know of it."""
     domains = list(available)
     if given is not None:
-        weights_K = check_mixture(given, domains, "remix.current")
-        return dict(zip(domains, weights_K.tolist(), strict=True)), "given", ()
+        return by_name(domains, check_mixture(given, domains, "remix.current")), "given", ()
     if earlier is None:
         return prior_mixture(prior, available), "prior", ()
-    decided: Mapping[str, float] = earlier.decided["weights"]
-    kept = _of_domains(decided, available)
+    decided = earlier.decided.weights
+    kept = {domain: float(decided.get(domain, 0)) for domain in domains}
     total = sum(kept.values())
     if total <= 0:
         raise TikmixError(
-            f"The mixture of round {earlier.decided['round']} of this experiment is over {quoted(list(decided))}, none "
+            f"The mixture of round {earlier.decided.round} of this experiment is over {quoted(list(decided))}, none "
             f"of which has a share and is among the domains now, {quoted(domains)}. Give this run an `experiment` of "
-            "its own, or say what mixture is in force: remix.current."
+            "its own, or say what the current mixture is: remix.current."
         )
     weights = {domain: weight / total for domain, weight in kept.items()}
-    return weights, str(earlier.decided["strategy"]), tuple(_changes(decided, domains))
+    return weights, earlier.decided.strategy, tuple(_changes(decided, domains))
 
 
 def _changes(decided: Mapping[str, float], domains: list[str]) -> list[str]:
@@ -145,7 +143,7 @@ def _changes(decided: Mapping[str, float], domains: list[str]) -> list[str]:
     new = [domain for domain in domains if domain not in decided]
     return [
         *([f"No longer there, so their shares are dealt to the rest: {quoted(gone)}."] if gone else []),
-        *([f"New since the round before, so not in force: {quoted(new)}."] if new else []),
+        *([f"New since the round before, so not in the current mixture: {quoted(new)}."] if new else []),
     ]
 
 
@@ -163,7 +161,7 @@ def _consumed(
         consumed = {name: float(told.get(name, before.get(name, 0.0))) for name in names}
         _require_growth(consumed, before)
     else:
-        chunk = told - read_before if told is not None else earlier.stock.chunk_tokens if earlier is not None else 0
+        chunk = told - read_before if told is not None else earlier.budget.chunk_tokens if earlier is not None else 0
         consumed = {name: before.get(name, 0.0) + trained_under.get(name, 0.0) * chunk for name in names}
     if earlier is not None and math.fsum(consumed.values()) <= read_before * (1 + _ROUNDING):
         raise TikmixError(
@@ -184,11 +182,7 @@ def _require_growth(consumed: Mapping[str, float], before: Mapping[str, float]) 
             )
 
 
-def _of_domains(values: Mapping[str, float], domains: Mapping[str, float]) -> dict[str, float]:
-    return {domain: float(values.get(domain, 0)) for domain in domains}
-
-
-def check_told(remix: RemixParameters, domains: Collection[str]) -> None:
+def check_external_run(remix: RemixParameters, domains: Collection[str]) -> None:
     """Refuse sizes and consumed tokens that are not of these domains.
 
     Raises:
