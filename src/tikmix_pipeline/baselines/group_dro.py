@@ -28,7 +28,7 @@ from tikmix_pipeline.lm.loss import device_of, next_token_logits
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError, TrainingState
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.parameters.training import StepParameters
 from tikmix_pipeline.parameters.baselines import DoremiParameters
 from tikmix_pipeline.progress import progress_bar
 
@@ -72,7 +72,7 @@ def train_by_group_dro(
     weights: DomainWeights,
     reference: "PreTrainedModel",
     *,
-    train: TrainParameters,
+    train: StepParameters,
     schedule: Schedule,
     parameters: DoremiParameters,
     steps: int,
@@ -107,7 +107,7 @@ def _step(
     state: TrainingState,
     weights: DomainWeights,
     reference: nn.Module,
-    train: TrainParameters,
+    train: StepParameters,
     schedule: Schedule,
     parameters: DoremiParameters,
 ) -> None:

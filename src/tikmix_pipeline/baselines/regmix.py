@@ -32,8 +32,9 @@ from tikmix_pipeline.mixture.sweep.design import dirichlet
 from tikmix_pipeline.mixture.sweep.quality import judge
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
-from tikmix_pipeline.parameters import EngineParameters, ModelParameters, OptimizeParameters, TrainParameters
+from tikmix_pipeline.parameters import EngineParameters, ModelParameters, OptimizeParameters
 from tikmix_pipeline.parameters.baselines import RegmixParameters
+from tikmix_pipeline.parameters.training import StepParameters
 from tikmix_pipeline.progress import progress_bar
 
 _STRENGTHS = 15
@@ -51,7 +52,7 @@ def regmix(
     prior: Mapping[str, float],
     *,
     model: ModelParameters,
-    train: TrainParameters,
+    train: StepParameters,
     parameters: RegmixParameters,
     seed: int,
     folder: Path,

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds, Supply
-from tikmix_pipeline.mixture.prior import prior_mixture
 from tikmix_pipeline.mixture.records import TokenBudget
+from tikmix_pipeline.mixture.simplex import prior_mixture
 from tikmix_pipeline.parameters.baselines import UnimaxParameters
 from tikmix_pipeline.parameters.decision import Strategy
 
@@ -56,7 +56,12 @@ def unimax(
 
 
 def by_rule(
-    strategy: Strategy, budget: TokenBudget, bounds: Bounds, *, unimax_parameters: UnimaxParameters | None, tokens: int | None
+    strategy: Strategy,
+    budget: TokenBudget,
+    bounds: Bounds,
+    *,
+    unimax_parameters: UnimaxParameters | None,
+    tokens: int | None,
 ) -> Baseline:
     """Return the mixture of a strategy that looks at nothing but how many tokens there are.
 

@@ -23,9 +23,9 @@ from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
     DomainParameters,
+    ShardParameters,
     ShardsSource,
     StandardLibrarySource,
-    ShardParameters,
     TextParameters,
     TokenizerParameters,
 )

@@ -195,6 +195,16 @@ class TokenShards:
             )
         return Windows([np.memmap(self.folder / file.file, self._dtype, mode="r") for file in shards.files], context)
 
+    def require_windows(self, context: int) -> None:
+        """Refuse a context that is longer than a split of a domain: now, and not after a chunk of training.
+
+        Raises:
+            TikmixError: naming the domain and the split.
+        """
+        for domain in self.domains:
+            for split in ("train", "heldout"):
+                self.windows(domain, context, split)
+
     def _split(self, domain: str, split: str) -> SplitShards:
         if domain not in self.manifest.domains:
             raise TikmixError(f"the corpus {self.folder} has no domain {domain!r}; it has {', '.join(self.domains)}.")

@@ -30,8 +30,8 @@ from tikmix_pipeline.parameters.corpus import (
     HuggingFaceSource,
     ShardsSource,
     Source,
-    StandardLibrarySource,
     SourcesParameters,
+    StandardLibrarySource,
 )
 
 _STANDARD_LIBRARY_SKIPPED = {"site-packages", "test", "tests", "idle_test", "pydoc_data", "encodings"}

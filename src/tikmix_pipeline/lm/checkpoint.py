@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
-from tikmix_pipeline.lm.model import load_model, outline_model, read_config
+from tikmix_pipeline.lm.model import build_model, load_model, outline_model, read_config
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
-from tikmix_pipeline.parameters.training import LoadParameters
+from tikmix_pipeline.parameters.training import LoadParameters, ModelParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -179,6 +180,30 @@ def restore_place(state: TrainingState, saved: Mapping[str, Any]) -> None:
     state.stream.load_state_dict(saved["stream"])
     state.step = saved["step"]
     state.records = [StepRecord(**record) for record in saved["records"]]
+
+
+def initial_model(
+    shards: TokenShards, parameters: ModelParameters, *, context: int, seed: int, root: Path
+) -> "PreTrainedModel":
+    """Build the model that a run begins with, or load the user's.
+
+    Args:
+        shards: the corpus.
+        parameters: a built-in size, or a checkpoint.
+        context: tokens per sequence of the training.
+        seed: of a built-in size's weights.
+        root: what the checkpoint's path is relative to.
+
+    Raises:
+        TikmixError: a domain is shorter than the context, there is no such size, or the checkpoint cannot be read or has
+            another tokenizer than the corpus.
+    """
+    shards.require_windows(context)
+    if parameters.checkpoint is None:
+        return build_model(parameters, vocabulary_size=shards.vocabulary_size, context=context, seed=seed)
+    start = Checkpoint(root / parameters.checkpoint)
+    start.require_tokenizer(shards.tokenizer_digest)
+    return start.model(parameters)
 
 
 def save_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> Checkpoint:

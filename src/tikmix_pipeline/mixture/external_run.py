@@ -12,7 +12,7 @@ from typing import Literal
 from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture
-from tikmix_pipeline.parameters.remix import DomainSize, RemixParameters
+from tikmix_pipeline.parameters.remix import DomainSize, ExternalParameters
 
 _ROUNDING = 1e-6
 
@@ -62,7 +62,7 @@ class EarlierRound:
 def external_run_budget(
     number: int,
     samples: Mapping[str, SampledDomain],
-    remix: RemixParameters,
+    remix: ExternalParameters,
     *,
     prior: Literal["proportional", "uniform"] | Mapping[str, float],
     chunk_tokens: int,
@@ -182,7 +182,7 @@ def _require_growth(consumed: Mapping[str, float], before: Mapping[str, float]) 
             )
 
 
-def check_external_run(remix: RemixParameters, domains: Collection[str]) -> None:
+def check_external_run(remix: ExternalParameters, domains: Collection[str]) -> None:
     """Refuse sizes and consumed tokens that are not of these domains.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError, nearest_name
-from tikmix_pipeline.parameters import CompareParameters, RunParameters
+from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.check import check_parameters, merged_parameters
 from tikmix_pipeline.parameters.comparison import START, PointParameters
 from tikmix_pipeline.pipelines.cached_node import expected_records

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.external_run import check_told
+from tikmix_pipeline.mixture.external_run import check_external_run
 from tikmix_pipeline.mixture.simplex import check_mixture
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.remix.given import given_mixture
@@ -29,7 +29,7 @@ def check_remix(run: Run) -> None:
     given = given_mixture(parameters.remix, run.root, parameters.experiment)
     if given is not None:
         check_mixture(given, list(parameters.corpus.domains), "remix.current")
-    check_told(parameters.remix, parameters.corpus.domains)
+    check_external_run(parameters.remix, parameters.corpus.domains)
     if parameters.influence.damping_unit == "horizon":
         raise TikmixError(
             "influence.damping_unit is 'horizon': the sum of the coming chunk's learning rates, which `remix` does not "

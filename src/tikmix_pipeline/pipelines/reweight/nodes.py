@@ -115,11 +115,12 @@ def export_mixtures(
         history: mixture and token budget of every round, then the mixture that was decided.
     """
     from tikmix_pipeline.export.registry import write_folder
+    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
     from tikmix_pipeline.pipelines.reweight.schedule import schedule_of
 
     schedule = schedule_of(
-        history[::2],
-        history[1::2],
+        [record for record in history if isinstance(record, MixtureRecord)],
+        [record for record in history if isinstance(record, TokenBudget)],
         corpus,
         gains,
         reweight=view.reweight,

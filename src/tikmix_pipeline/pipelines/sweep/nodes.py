@@ -41,11 +41,10 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.curvature.factors import Factors
-    from tikmix_pipeline.lm.branch_pool import CostRecord
+    from tikmix_pipeline.lm.cost import BranchCostRecord
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
-    from tikmix_pipeline.mixture.sweep.solve import SurrogateDecision
-    from tikmix_pipeline.mixture.sweep.surrogates import Surrogate
+    from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 
 _LOG = logging.getLogger(__name__)
 
@@ -210,7 +209,7 @@ def train_candidates(
     checkpoint: Checkpoint,
     corpus: TokenShards,
     work: WorkFolder,
-) -> tuple[pd.DataFrame, CostRecord]:
+) -> tuple[pd.DataFrame, BranchCostRecord]:
     """Train a branch under every candidate that has none yet.
 
     Returns:
@@ -218,7 +217,7 @@ def train_candidates(
     """
     from tikmix_pipeline.influence.counterfactual import scored_texts
     from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, run_branches
-    from tikmix_pipeline.mixture.sweep.tables import run_table
+    from tikmix_pipeline.mixture.sweep.responses import run_table
 
     setting = BranchSetting(
         checkpoint=checkpoint.folder,
@@ -295,7 +294,7 @@ def fit_surrogate(
 
 def search_mixture(
     view: SearchView,
-    surrogate: Surrogate,
+    surrogate: Any,
     ratios: pd.DataFrame,
     metrics: pd.DataFrame,
     quality: pd.DataFrame,
@@ -305,7 +304,7 @@ def search_mixture(
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
     from tikmix_pipeline.mixture.sweep.regression_data import regression_data
-    from tikmix_pipeline.mixture.sweep.solve import search_sweep
+    from tikmix_pipeline.mixture.sweep.choose import search_sweep
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
     found = search_sweep(surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed)
@@ -313,14 +312,14 @@ def search_mixture(
 
 
 def search_tables(
-    view: TablesSearchView, surrogate: Surrogate, ratios: pd.DataFrame, metrics: pd.DataFrame
+    view: TablesSearchView, surrogate: Any, ratios: pd.DataFrame, metrics: pd.DataFrame
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate of a user's tables for the best mixture within what they cover."""
-    from tikmix_pipeline.mixture.sweep import solve
+    from tikmix_pipeline.mixture.sweep import choose
     from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
-    found = solve.search_tables(surrogate, data, view.tikmix, view.optimize, view.sweep, seed=view.seed)
+    found = choose.search_tables(surrogate, data, view.tikmix, view.optimize, view.sweep, seed=view.seed)
     return _decided(found, view.sweep, 1)
 
 
@@ -334,7 +333,7 @@ def choose_measured(
     view: NoParameters, ratios: pd.DataFrame, metrics: pd.DataFrame, direct: DecisionRecord
 ) -> DecisionRecord:
     """Take the candidate whose mean response over the targets is the lowest, of those that were really trained on."""
-    from tikmix_pipeline.mixture.sweep.solve import best_measured
+    from tikmix_pipeline.mixture.sweep.choose import best_measured
 
     return best_measured(ratios, metrics, direct)
 

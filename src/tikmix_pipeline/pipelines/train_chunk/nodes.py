@@ -48,7 +48,7 @@ class PriorView(View):
     reweight: RoundingParameters
     chunk_tokens: int
     optimize: RepetitionParameters = unrecorded()
-    run_tokens: int = unrecorded()
+    rounds: int = unrecorded()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +94,17 @@ def initialise(view: InitialView, corpus: TokenShards, project: Path) -> Callabl
 
 def record_prior(view: PriorView, corpus: TokenShards) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
-    from tikmix_pipeline.mixture.bounds import require_supply
-    from tikmix_pipeline.mixture.prior import record_of_prior
-    from tikmix_pipeline.mixture.tables import mixture_rows
+    from tikmix_pipeline.mixture import recording
 
-    tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
-    require_supply(view.optimize, tokens, view.run_tokens)
-    record = record_of_prior(view.tikmix.prior, tokens, chunk_tokens=view.chunk_tokens, decimals=view.reweight.decimals)
-    return record, mixture_rows(record)
+    record = recording.record_prior(
+        {domain: corpus.tokens(domain) for domain in corpus.domains},
+        prior=view.tikmix,
+        repetition=view.optimize,
+        rounding=view.reweight,
+        rounds=view.rounds,
+        chunk_tokens=view.chunk_tokens,
+    )
+    return record, recording.mixture_table(record)
 
 
 def train_one_chunk(
@@ -142,8 +145,6 @@ def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecor
         consumed=checkpoint.tokens_read(),
         chunk_tokens=view.chunk_tokens,
         current=mixture.weights,
-        size_source={},
-        notes=(),
     )
 
 

@@ -80,7 +80,7 @@ def _beginning(run: Run) -> list[Node]:
     prior = nodes.PriorView.of(
         parameters,
         chunk_tokens=parameters.train.tokens_per_chunk,
-        run_tokens=parameters.tikmix.rounds * parameters.train.tokens_per_chunk,
+        rounds=parameters.tikmix.rounds,
     )
     return [
         cached_node(

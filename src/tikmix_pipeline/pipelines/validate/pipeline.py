@@ -73,7 +73,9 @@ def _fit(run: Run, number: int, kind: Curvature, name: str) -> Node:
 def _comparison(run: Run, number: int, factors: list[str]) -> list[Node]:
     parameters, own = run.parameters, run.parameters.validation
     steps = own.steps(parameters.train)
-    branches = nodes.BranchesView.of(parameters, steps=steps, schedule=branch_schedule(run, number, steps=steps, anneal=own.anneal))
+    branches = nodes.BranchesView.of(
+        parameters, steps=steps, schedule=branch_schedule(run, number, steps=steps, anneal=own.anneal)
+    )
     lengths = {
         "branch_tokens": steps * parameters.train.tokens_per_step,
         "chunk_tokens": parameters.train.tokens_per_chunk,
