@@ -17,8 +17,14 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from tikmix_pipeline.report.terminal_tables import (
+    comparison_text,
+    remix_text,
+    summary_table,
+    sweep_table,
+    validation_table,
+)
 from tikmix_pipeline.run_context import run_context
-from tikmix_pipeline.summary import comparison_text, remix_text, summary_table, sweep_table, validation_table
 from tikmix_pipeline.tracking.metrics import Metrics
 from tikmix_pipeline.tracking.names import is_logged, split_name
 from tikmix_pipeline.tracking.store import StoreError

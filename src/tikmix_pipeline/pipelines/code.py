@@ -20,9 +20,9 @@ from typing import Any
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLLOWED = (
-    *("baselines", "comparison", "corpus", "export", "influence", "lm", "mixture", "ranks.training", "reporting"),
-    *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.figures"),
-    *("pipelines.measuring", "pipelines.reweight.exports", "pipelines.sweep_figures"),
+    *("baselines", "corpus", "export", "influence", "lm", "mixture", "ranks.training", "report", "statistics"),
+    *("pipelines.branches", "pipelines.compare", "pipelines.decisions", "pipelines.measuring"),
+    "pipelines.reweight.exports",
 )
 _LIBRARIES = frozenset({"numpy", "rensa", "scipy", "sklearn", "tokenizers", "torch", "transformers", "xgboost"})
 """Libraries whose version may change the bits of a result."""

@@ -60,8 +60,8 @@ def tabulate_comparison(
     """
     import pandas as pd
 
-    from tikmix_pipeline.comparison.influence_table import influence_against_score, rank_stability
-    from tikmix_pipeline.comparison.table import comparison_summary, comparison_table
+    from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
+    from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
 
     reference = compare.reference
     summaries = [comparison_summary(scores, reference=reference, measure=measure) for measure in ("bpb", "bpb_answer")]
@@ -86,9 +86,9 @@ def draw_comparison(
     compare: CompareParameters,
 ) -> tuple[Figure, ...]:
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
-    from tikmix_pipeline.comparison.curves import loss_curves
-    from tikmix_pipeline.comparison.statistics import paired_differences
-    from tikmix_pipeline.pipelines import compare_figures as figures
+    from tikmix_pipeline.report import comparison_figures as figures
+    from tikmix_pipeline.report.comparison_curves import loss_curves
+    from tikmix_pipeline.report.comparison_statistics import paired_differences
 
     reference, arms = summary["reference"].iloc[0], list(scores["arm"].unique())
     return (

@@ -260,6 +260,6 @@ def _as_table(columns: Mapping[str, Any]) -> Table:
 @step(nothing)
 def draw_influence(influence: Table) -> Figure:
     """Draw the task x domain heat map."""
-    from tikmix_pipeline.pipelines.figures import influence_heat_map
+    from tikmix_pipeline.report.run_figures import influence_heat_map
 
     return influence_heat_map(influence)

@@ -12,7 +12,7 @@ from tikmix_pipeline.pipelines.types import Checkpoint, Table
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    from tikmix_pipeline.reporting.render import page_digest
+    from tikmix_pipeline.report.render import page_digest
 
     del round_number, root
     return {
@@ -43,8 +43,8 @@ def write_report(
     """Gather what the round has recorded, and lay it out as a page."""
     from importlib.metadata import version
 
-    from tikmix_pipeline.reporting.gather import Model, Records, gather_report
-    from tikmix_pipeline.reporting.render import render_report
+    from tikmix_pipeline.report.gather import Model, Records, gather_report
+    from tikmix_pipeline.report.render import render_report
 
     records = Records(
         stock=stock,

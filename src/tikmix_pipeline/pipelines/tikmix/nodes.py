@@ -47,7 +47,7 @@ def draw_run(summary: Mapping[str, Any]) -> tuple[Figure, Figure]:
     """Draw mixtures and scores over the rounds."""
     import pandas as pd
 
-    from tikmix_pipeline.pipelines.figures import bits_per_byte_over_rounds, mixture_over_rounds
+    from tikmix_pipeline.report.run_figures import bits_per_byte_over_rounds, mixture_over_rounds
 
     scores = pd.DataFrame(
         [

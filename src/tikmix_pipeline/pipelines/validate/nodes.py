@@ -256,7 +256,7 @@ def draw_validation(
     import numpy as np
 
     from tikmix_pipeline.influence.agreement import MEAN_GAIN
-    from tikmix_pipeline.pipelines.figures import candidates_side_by_side, measured_over_predicted
+    from tikmix_pipeline.report.run_figures import candidates_side_by_side, measured_over_predicted
 
     tasks, domains, gains_RTK = _gains(losses, predictions, validate)
     best = comparison[comparison["best"]]
