@@ -41,8 +41,8 @@ def test_preparing_text_depends_on_archives_clients_and_every_reader() -> None:
 def test_tables_and_figures_of_a_comparison_depend_on_the_statistics_in_them() -> None:
     assert {"pipelines.compare.results", "pipelines.compare.arms"} <= set(code_of(compare.run_arms).modules)
     tabulated, drawn = (set(code_of(of).modules) for of in (compare.tabulate_comparison, compare.draw_comparison))
-    assert {"report.comparison_statistics", "report.comparison_table", "pipelines.compare.results"} <= tabulated
-    assert {"report.comparison_curves", "report.comparison_figures", "pipelines.compare.results"} <= drawn
+    assert {"report.comparison_scores", "report.comparison_table", "pipelines.compare.results"} <= tabulated
+    assert {"report.comparison_scores", "report.comparison_figures", "pipelines.compare.results"} <= drawn
 
 
 def test_preparing_text_depends_on_parsing_and_splitting_of_items() -> None:

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 
-from tikmix_pipeline.report.comparison_curves import loss_curves
 from tikmix_pipeline.report.comparison_figures import (
     arm_styles,
     differences_to_reference,
@@ -19,7 +18,7 @@ from tikmix_pipeline.report.comparison_figures import (
     score_over_influence,
 )
 from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
-from tikmix_pipeline.report.comparison_statistics import paired_differences
+from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
 
 
 def drawn(figure: matplotlib.figure.Figure) -> bytes:

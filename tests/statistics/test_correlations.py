@@ -12,10 +12,26 @@ def test_correlations_are_those_of_scipy_also_with_ties():
     np.testing.assert_allclose(pearson(first, second), [pearsonr(*p).statistic for p in pairs], atol=1e-12)
 
 
-def test_constant_and_undefined_rows_correlate_with_nothing():
+@pytest.mark.parametrize("correlate", [pearson, spearman])
+def test_constant_and_undefined_rows_correlate_with_nothing(correlate):
     values = np.array([[0.1, 0.1, 0.1], [1.0, np.nan, 2.0], [1.0, 2.0, 3.0]])
-    for correlate in (pearson, spearman):
-        np.testing.assert_array_equal(correlate(values, np.arange(9.0).reshape(3, 3)), [np.nan, np.nan, 1])
+    np.testing.assert_array_equal(correlate(values, np.arange(9.0).reshape(3, 3)), [np.nan, np.nan, 1])
+
+
+@pytest.mark.parametrize("correlate", [pearson, spearman])
+def test_pairs_with_an_undefined_member_can_be_left_out(correlate):
+    first, second = np.random.default_rng(0).normal(size=(2, 4, 8))
+    holed = first.copy()
+    holed[:, 2] = np.nan
+    without = correlate(np.delete(first, 2, axis=1), np.delete(second, 2, axis=1))
+    np.testing.assert_allclose(correlate(holed, second, omit_missing=True), without, atol=1e-15)
+    np.testing.assert_allclose(correlate(second, holed, omit_missing=True), without, atol=1e-15)
+
+
+def test_rows_may_lie_along_several_axes():
+    first, second = np.random.default_rng(0).normal(size=(2, 3, 4, 8))
+    expected = [pearson(*planes) for planes in zip(first, second, strict=True)]
+    np.testing.assert_array_equal(pearson(first, second), expected)
 
 
 def test_fisher_interval_is_that_of_scipy():
@@ -45,3 +61,4 @@ def test_mean_leaves_out_what_is_undefined():
     values = np.array([[1.0, np.nan, 3.0], [2.0, np.nan, np.nan]])
     np.testing.assert_array_equal(mean_of_defined(values, axis=0), [1.5, np.nan, 3.0])
     assert float(mean_of_defined(values, axis=(0, 1))) == 2
+    assert np.isnan(mean_of_defined(np.array([np.nan]), axis=0))

@@ -24,15 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.report.comparison_checks import check_table
+from tikmix_pipeline.report.comparison_scores import check_table
 from tikmix_pipeline.statistics.correlations import CORRELATIONS, Floats, fisher_interval, mean_of_defined, spearman
+from tikmix_pipeline.statistics.intervals import middle_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALL_ARMS = "all arms"
 
-_MIDDLE = (2.5, 97.5)
 _COLUMNS = ("arm", "round", "other_round", "spearman", "low", "high", "reachable", "seeds", "tasks", "resampled")
 
 
@@ -138,7 +138,8 @@ def influence_against_score(points: "pd.DataFrame") -> "pd.DataFrame":
         influence_1N = averaged[[name]].to_numpy(dtype=np.float64).T
         row: dict[str, Any] = {"influence": name, "mixtures": len(averaged), "seeds": seeds}
         for kind, correlate in CORRELATIONS.items():
-            correlation = float(correlate(influence_1N, gain_1N)[0]) if len(averaged) else math.nan
+            # rounding may leave a perfect correlation just beyond 1
+            correlation = float(np.clip(correlate(influence_1N, gain_1N), -1, 1)[0]) if len(averaged) else math.nan
             low, high = fisher_interval(correlation, len(averaged), kind)
             row |= {kind: correlation, f"{kind}_low": low, f"{kind}_high": high}
         rows.append({**row, "note": note})
@@ -226,5 +227,4 @@ def _interval(spearman_ST: Floats, resamples: int, seed: int) -> tuple[float, fl
     generator = np.random.default_rng(seed)
     seeds_BS, tasks_BT = (generator.integers(size, size=(resamples, size)) for size in spearman_ST.shape)
     means_B = mean_of_defined(spearman_ST[seeds_BS[:, :, None], tasks_BT[:, None, :]], axis=(1, 2))
-    low, high = np.nanpercentile(means_B, _MIDDLE).tolist()
-    return low, high, " and ".join(drawn)
+    return *middle_interval(means_B), " and ".join(drawn)

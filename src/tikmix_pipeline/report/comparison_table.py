@@ -13,8 +13,6 @@ from tikmix_pipeline.report.comparison_scores import (
     MEAN_OF_TASKS,
     OUT_OF_DOMAIN,
     Measure,
-)
-from tikmix_pipeline.report.comparison_statistics import (
     arm_costs,
     arm_statistics,
     best_on,

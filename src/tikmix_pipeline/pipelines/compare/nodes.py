@@ -87,8 +87,7 @@ def draw_comparison(
 ) -> tuple[Figure, ...]:
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
     from tikmix_pipeline.report import comparison_figures as figures
-    from tikmix_pipeline.report.comparison_curves import loss_curves
-    from tikmix_pipeline.report.comparison_statistics import paired_differences
+    from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
 
     reference, arms = summary["reference"].iloc[0], list(scores["arm"].unique())
     return (
