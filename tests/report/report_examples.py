@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tikmix_pipeline.report.content import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
+from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
 _DOMAINS = {
     # name: current, recommended, without constraints, tokens of its data, read so far, what holds it

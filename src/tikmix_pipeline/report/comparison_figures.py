@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.report.comparison_influence import ALL_ARMS, averaged_points
 from tikmix_pipeline.report.comparison_scores import IN_DOMAIN, MEAN_OF_SPLIT, MEAN_OF_TASKS, OUT_OF_DOMAIN
-from tikmix_pipeline.report.run_figures import colours
+from tikmix_pipeline.report.figure_style import arm_styles, colours, explanation, legend_beside, new_figure, panel_grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +25,6 @@ _WIDE_RANGE = 3
 _SAME_TOTAL = 1.03
 """Totals that differ by less than this factor would be drawn over each other."""
 
-_MARKERS = "osD^vP"
-
 
 def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
     """Draw bits per byte over all tokens that an arm has read, those spent on deciding included.
@@ -39,10 +37,8 @@ def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = 
         curves: of `loss_curves`.
         arms: all arms, for their colours; by default those of `curves`.
     """
-    from matplotlib.figure import Figure
-
     styles = arm_styles(arms or list(curves["arm"].unique()))
-    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+    figure = new_figure(11.0, 4.6)
     whole, ends = figure.subplots(1, 2, width_ratios=(1.35, 1))
     last = {}
     for arm, rows in curves.groupby("arm", sort=False):
@@ -62,7 +58,7 @@ def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = 
     whole.set_ylabel("bits per byte, mean of tasks")
     whole.set_title("The whole run (band: lowest to highest seed)", fontsize=10)
     ends.set_title("After the last round (bar: lowest to highest seed)", fontsize=10)
-    _legend_outside(figure, whole)
+    legend_beside(figure, whole)
     return figure
 
 
@@ -128,30 +124,22 @@ def mixtures_by_arm(mixtures: "DataFrame") -> "Figure":
     Args:
         mixtures: columns `arm`, `seed`, `round`, `domain`, `weight`.
     """
-    from matplotlib.figure import Figure
-
     means = mixtures.groupby(["arm", "round", "domain"], sort=False)["weight"].mean().reset_index()
     domains = _named(means)
     means["domain"] = means["domain"].where(means["domain"].isin(domains), domains[-1])
     arms = list(means["arm"].unique())
-    columns = min(4, len(arms))
-    lines = math.ceil(len(arms) / columns)
-    figure = Figure(figsize=(2.5 * columns + 1.9, 2.1 * lines + 0.9), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flatten()
-    for axes, arm in zip(panels, arms, strict=False):
+    figure, panels = panel_grid(len(arms), 4, (2.5, 2.1), (1.9, 0.9), sharex=True, sharey=True)
+    for axes, arm in zip(panels, arms, strict=True):
         _stacked(axes, means[means["arm"] == arm], domains)
         axes.set_title(arm, fontsize=9)
-    for axes in panels[len(arms) :]:
-        axes.set_axis_off()
-    for axes in panels[max(len(arms) - columns, 0) : len(arms)]:
+    for axes in panels[-4:]:
         axes.tick_params(labelbottom=True)
     panels[0].set_ylim(0, 1)
     panels[0].xaxis.get_major_locator().set_params(integer=True)
     figure.supxlabel("round", fontsize=10)
     figure.supylabel("share of training tokens", fontsize=10)
     figure.suptitle("Mixture by round, mean over seeds", fontsize=11)
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles[::-1], names[::-1], loc="outside right center", frameon=False, fontsize=8)
+    legend_beside(figure, panels[0], upwards=True)
     return figure
 
 
@@ -180,13 +168,11 @@ def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | 
         stability: of `rank_stability`.
         arms: all arms, for their colours; by default those of `stability`.
     """
-    from matplotlib.figure import Figure
-
     if not len(stability):
-        return _nothing("No arm measured influence in two rounds.")
+        return explanation("No arm measured influence in two rounds.")
     measured = [arm for arm in stability["arm"].unique() if arm != ALL_ARMS]
     styles = arm_styles(arms or measured) | {ALL_ARMS: {"color": "black", "linestyle": "-", "marker": "o"}}
-    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
+    figure = new_figure(10.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True, sharex=True)
     first = stability["round"].min()
     neighbours = stability.groupby(["arm", "other_round"])["round"].transform("max")
@@ -212,7 +198,7 @@ def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | 
     panels[0].set_ylabel("Spearman over domains, mean of tasks")
     panels[0].set_ylim(top=1.03)
     figure.suptitle("Do the ranks of domains stay? (bar: middle 95 % over seeds and tasks, all arms)", fontsize=11)
-    _legend_outside(figure, panels[0])
+    legend_beside(figure, panels[0])
     return figure
 
 
@@ -225,15 +211,13 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
         differences: of `paired_differences`.
         arms: all arms, for their colours; by default those of `differences`.
     """
-    from matplotlib.figure import Figure
-
     if not len(differences):
-        return _nothing("There is no arm beside the reference.")
+        return explanation("There is no arm beside the reference.")
     names = [MEAN_OF_SPLIT[IN_DOMAIN], MEAN_OF_SPLIT[OUT_OF_DOMAIN], MEAN_OF_TASKS]
     drawn = [name for name in names if (differences["task"] == name).any()]
     compared = list(differences["arm"].unique())
     styles = arm_styles(arms or compared)
-    figure = Figure(figsize=(3.3 * len(drawn) + 1.4, 1.7 + 0.3 * len(compared)), layout="constrained")
+    figure = new_figure(3.3 * len(drawn) + 1.4, 1.7 + 0.3 * len(compared))
     panels = figure.subplots(1, len(drawn), sharey=True, sharex=True, squeeze=False).flatten()
     shown = differences[differences["task"].isin(drawn)]
     for axes, name in zip(panels, drawn, strict=True):
@@ -281,13 +265,11 @@ def score_over_influence(points: "DataFrame", rows: "DataFrame", *, arms: Sequen
         rows: what it returned.
         arms: all arms, for their colours; by default those of `points`.
     """
-    from matplotlib.figure import Figure
-
     averaged, _, note = averaged_points(points)
     if not len(averaged):
-        return _nothing(f"No mixture has both an influence and a score{note and f': {note}'}.")
+        return explanation(f"No mixture has both an influence and a score{note and f': {note}'}.")
     styles = arm_styles(arms or list(points["arm"].unique()))
-    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
+    figure = new_figure(10.0, 4.2)
     panels = figure.subplots(1, 2, sharey=True)
     titles = {"total": "summed over tasks", "scaled": "each task's row scaled to its largest entry"}
     for axes, row in zip(panels, rows.to_dict("records"), strict=True):
@@ -300,7 +282,7 @@ def score_over_influence(points: "DataFrame", rows: "DataFrame", *, arms: Sequen
     panels[0].set_ylabel("bits per byte, mean of tasks")
     panels[0].invert_yaxis()
     figure.suptitle("Is the mixture that influence praises the better one? (better is up)", fontsize=11)
-    _legend_outside(figure, panels[0])
+    legend_beside(figure, panels[0])
     return figure
 
 
@@ -308,32 +290,3 @@ def _correlation(row: dict[str, Any], kind: str) -> str:
     low, high = row[f"{kind}_low"], row[f"{kind}_high"]
     interval = "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"
     return f"{kind.capitalize()} {row[kind]:.2f}{interval}"
-
-
-def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return colour, line and marker of each arm; up to 15 have a colour of their own."""
-    from matplotlib import colormaps
-
-    palette = [*map(colormaps["tab10"], range(10)), *map(colormaps["tab20b"], range(0, 20, 4))]
-    return {
-        arm: {
-            "color": palette[place % len(palette)],
-            "linestyle": "-" if place < 10 else "--",
-            "marker": _MARKERS[place % len(_MARKERS)],
-        }
-        for place, arm in enumerate(arms)
-    }
-
-
-def _nothing(reason: str) -> "Figure":
-    """Say why there is nothing to draw: a run's figures are always there."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.0, 1.2), layout="constrained")
-    figure.text(0.5, 0.5, reason, ha="center", va="center")
-    return figure
-
-
-def _legend_outside(figure: "Figure", axes: "Axes") -> None:
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", frameon=False, fontsize=8)

@@ -12,7 +12,7 @@ from tikmix_pipeline.pipelines.types import Checkpoint, Table
 
 
 def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    from tikmix_pipeline.report.render import page_digest
+    from tikmix_pipeline.report.page import page_digest
 
     del round_number, root
     return {
@@ -43,10 +43,10 @@ def write_report(
     """Gather what the round has recorded, and lay it out as a page."""
     from importlib.metadata import version
 
-    from tikmix_pipeline.report.gather import Model, Records, gather_report
-    from tikmix_pipeline.report.render import render_report
+    from tikmix_pipeline.report.page import render_report
+    from tikmix_pipeline.report.remix_records import MeasuredModel, RoundRecords, remix_report
 
-    records = Records(
+    records = RoundRecords(
         stock=stock,
         in_force=in_force,
         mixture=mixture,
@@ -56,9 +56,9 @@ def write_report(
         influence=influence.to_dict("records"),
         exports=read_exports(exports) if exports else (),
     )
-    report = gather_report(
+    report = remix_report(
         records,
-        Model(str(model.checkpoint), checkpoint.architecture, checkpoint.parameter_count()),
+        MeasuredModel(str(model.checkpoint), checkpoint.architecture, checkpoint.parameter_count()),
         optimize,
         experiment=experiment,
         seed=seed,

@@ -210,7 +210,7 @@ def draw_sweep(
     predictions: Table, quality: Table, importance: Table, trace: Table, sweep: SweepParameters
 ) -> tuple[Figure, Figure, Figure]:
     """Draw predictions over measurements, what the surrogate looks at, and how it was searched."""
-    from tikmix_pipeline.report.sweep_figures import importance_heat_map, predicted_over_measured, search_trace
+    from tikmix_pipeline.report.run_figures import importance_heat_map, predicted_over_measured, search_trace
 
     predicted = predicted_over_measured(predictions, quality, sweep.surrogate)
     return predicted, importance_heat_map(importance), search_trace(trace)

@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 import pytest
 from report_examples import cells, domain, large_report, task, team_report
 
-from tikmix_pipeline.report.content import Cell, Cost, ExportRow
-from tikmix_pipeline.report.render import render_report
+from tikmix_pipeline.report.page import influence_table, render_report
+from tikmix_pipeline.report.remix_report import Cell, Cost, ExportRow
 
-_VOID = {"br", "meta", "rect", "circle", "line", "path"}
+_VOID = {"br", "meta", "path", "use"}
 HOSTILE = "<b>&\"'{{ 7 * 7 }}</script>"
 
 
@@ -100,7 +100,7 @@ def test_its_style_loads_nothing():
 
 
 def test_every_chart_is_described_or_decoration(page):
-    """A drawing in a drawing, such as a diamond, needs no words of its own."""
+    """Whose bands are shown says nothing by itself."""
     assert page.charts
     assert all(chart.get("aria-label") or chart.get("aria-hidden") == "true" for chart in page.charts)
 
@@ -148,6 +148,59 @@ def test_without_clashing_constraints_no_unconstrained_mixture_is_shown():
     assert "The constraints cost nothing here" in text
 
 
+def test_every_row_shows_its_own_band_of_a_drawing_that_is_in_the_page_once():
+    report = team_report()
+    page = Page(render_report(report))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value for name, value in page.attributes if name.endswith("href")} <= {f"#{one}" for one in ids}
+    windows = [chart["viewbox"] for chart in page.charts if "viewbox" in chart]
+    assert len(windows) == 2 * len(report.domains) + len(report.tasks) + 1
+    gains = windows[len(report.domains) :][: len(report.tasks) + 1]
+    assert [float(window.split()[1]) / float(window.split()[3]) for window in gains] == list(range(len(gains)))
+
+
+def test_drawings_take_their_colours_from_the_page():
+    html = render_report(team_report())
+    assert "var(--recommended)" in html
+    assert not re.search(r"#[0-9a-f]{6}", html.partition("</style>")[2])
+
+
+def test_the_heaviest_domain_and_the_domain_nearest_to_its_limit_come_first():
+    domains = (
+        domain("far", 0.5, 0.2, epochs=1.0),
+        domain("near", 0.1, 0.5, epochs=3.9),
+        domain("roomy", 0.4, 0.3, epochs=4.0, max_epochs=40.0),
+    )
+    page = Page(render_report(team_report(domains=domains, cells=())))
+    labels = [chart["aria-label"].partition(":")[0] for chart in page.charts if "aria-label" in chart]
+    assert labels[:3] == ["near", "roomy", "far"]
+    assert labels[-3:] == ["near", "far", "roomy"]
+
+
+def test_what_binds_is_listed_domains_first():
+    text = Page(render_report(team_report())).text
+    places = [
+        text.index(f"The {kind} {name}:")
+        for kind, name in (("domain", "web"), ("domain", "math"), ("task", "hellaswag"))
+    ]
+    assert places == sorted(places)
+
+
+def test_a_gain_without_error_says_so():
+    tasks = (task("a"), task("b", 0.01, None), task("c", math.nan, math.nan))
+    text = Page(render_report(team_report(tasks=tasks))).text
+    assert "b 0.010 0.010 gains; its error is not known" in text
+    assert "c not known not known not known; its error is not known" in text
+
+
+def test_small_gains_share_a_power_of_ten():
+    text = Page(render_report(team_report(tasks=(task("a", 1.2e-5, 4e-6), task("b", 1e-6, 2e-6))))).text
+    assert "× 10⁻⁶ nats per token" in text
+    assert "12 ± 4" in text
+    assert "1 ± 2" in text
+
+
 def test_the_same_report_gives_the_same_page_whatever_was_rendered_before():
     first = render_report(team_report())
     render_report(large_report())
@@ -161,4 +214,26 @@ def test_fifty_domains_and_twenty_tasks_take_less_than_a_second():
     text = render_report(report)
     assert time.perf_counter() - started < 1
     assert all(f"domain-{k:02d}" in text for k in range(50))
-    assert text.count('class="p') + text.count('class="m') >= 50 * 20
+    assert text.count(" on benchmark-") == 50 * 20
+
+
+def test_influence_is_scaled_by_task_and_marked_where_unclear():
+    cells = [
+        Cell("t", "a", 4e-9, 1e-9),
+        Cell("t", "b", -2e-9, 1.5e-9),
+        Cell("u", "a", -5.0, None),
+        Cell("u", "b", math.nan, None),
+    ]
+    chart = influence_table(cells, ["t", "u"], ["a", "b"])
+    (_, (first, second)), (_, (third, fourth)) = chart.rows
+    assert [square.text for square in (first, second, third, fourth)] == ["100", "−100", "−50?", "·"]
+    assert [square.shade for square in (first, second, third, fourth)] == [1, -1, 0, 0]
+    assert chart.without_error == 1
+    assert "4.0 ± 1.0 × 10^-9" in first.described.replace("\u00a0", " ")
+    assert fourth.described == "b on u: not measured"
+
+
+def test_without_influence_there_is_no_table():
+    assert influence_table([Cell("t", "a", math.nan, None)], ["t"], ["a"]) is None
+    assert influence_table([Cell("other", "a", 1.0, None)], ["t"], ["a"]) is None
+    assert influence_table([Cell("t", "a", 0.0, 0.0)], ["t"], ["a"]).rows[0][1][0].text == "0"

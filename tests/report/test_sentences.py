@@ -3,12 +3,21 @@ import math
 import pytest
 from report_examples import CHUNK, domain, large_report, task, team_report
 
-from tikmix_pipeline.report.headline import expectation, headline, moves
+from tikmix_pipeline.report.sentences import (
+    cost_of_constraints,
+    expectation,
+    least_stable,
+    missing_errors,
+    moves,
+    rank_agreement,
+    recommendation,
+    tokens_left,
+)
 
 
 def sentence(domains, tasks, **changes):
     report = team_report(domains=tuple(domains), tasks=tuple(tasks), **changes)
-    return headline(report).replace("\u00a0", " ")
+    return recommendation(report).replace("\u00a0", " ")
 
 
 def test_it_says_what_moves_and_what_to_expect():
@@ -100,3 +109,55 @@ def test_the_size_of_the_chunk_is_told():
     assert sentence([domain("a", 0.5, 0.4), domain("b", 0.5, 0.6)], [task()], chunk_tokens=CHUNK * 120).startswith(
         "Move 10 % of the next 1.2 T tokens"
     )
+
+
+def test_gains_without_an_error_are_named():
+    assert missing_errors([task("a"), task("b")]) == ""
+    assert missing_errors([task("a"), task("b", 0.01, None)]) == "The error is not known for b."
+    assert "none can be told from zero" in missing_errors([task("b", 0.01, None), task("c", 0.01, math.nan)])
+
+
+@pytest.mark.parametrize(
+    ("consumed", "chunk", "max_epochs", "left"),
+    [(100, 200, 4.0, "100"), (300, 100, 4.0, "none"), (300, 150, 4.0, "50 too many"), (0, 0, 0.0, "none")],
+)
+def test_what_is_left_is_told_in_words_where_it_is_no_number(consumed, chunk, max_epochs, left):
+    row = domain(available_tokens=100.0, consumed_tokens=consumed, chunk_tokens=chunk, max_epochs=max_epochs)
+    assert tokens_left(row) == left
+
+
+def test_what_is_left_of_unknown_text_is_not_known():
+    assert {tokens_left(domain(available_tokens=tokens)) for tokens in (math.nan, math.inf)} == {"not known"}
+
+
+def test_the_cost_of_the_constraints_is_a_share_of_the_free_gain():
+    tasks = [task("a", 0.010, unconstrained_gain=0.030), task("b", 0.010, unconstrained_gain=0.010)]
+    said = cost_of_constraints(tasks).replace("\u00a0", " ")
+    assert "0.020 instead of 0.010 nats per token, so the constraints cost 50 % of it; 1 of 2 tasks" in said
+    assert "not known" in cost_of_constraints([task("a", math.nan)])
+    assert "same to two digits" in cost_of_constraints([task("a")])
+
+
+def test_a_single_task_has_no_mean():
+    said = cost_of_constraints([task("a", 0.010, unconstrained_gain=0.020)])
+    assert said.startswith("Without the constraints the expected gain of the task would be 0.020 instead of 0.010")
+    assert "tasks" not in said
+
+
+@pytest.mark.parametrize(
+    ("stability", "words"),
+    [
+        (0.95, "almost the same"),
+        (0.8, "similar order"),
+        (0.5, "in part only"),
+        (-0.2, "hardly"),
+        (None, "not measured"),
+    ],
+)
+def test_the_order_of_domains_is_judged_in_words(stability, words):
+    assert words in rank_agreement(stability)
+
+
+def test_unstable_tasks_are_named_worst_first():
+    stabilities = {"a": 0.5, "b": 0.95, "c": 0.1, "d": None, "e": math.nan}
+    assert least_stable([task(name, rank_stability=value) for name, value in stabilities.items()]) == ["c", "a"]

@@ -1,10 +1,25 @@
-"""What a report says, as plain values: filled in by whoever measured, laid out by `render`.
+"""What the report of `remix` says, as plain values: `report.json`, which `page` lays out.
 
 An unknown error is None, never a guess. `held_by`, `notes`, `constraints` and `switch` are sentences or phrases for
 people, shown as they are.
 """
 
+import math
 from dataclasses import dataclass
+from enum import StrEnum
+
+ERRORS = 2.0
+"""Standard errors that a figure must be away from zero to count as distinguishable: about 95 % for one figure alone."""
+
+
+class Reading(StrEnum):
+    """What an expected gain says."""
+
+    GAINS = "gains"
+    LOSES = "loses"
+    UNCLEAR = "not distinguishable from zero"
+    UNCHANGED = "unchanged"
+    UNKNOWN = "not known"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +28,7 @@ class DomainRow:
 
     Attributes:
         name: as the user calls it.
-        current: its share of tokens in the mixture in force, from 0 to 1.
+        current: its share of tokens in the current mixture, from 0 to 1.
         recommended: its share in the mixture of the coming chunk.
         unconstrained: its share in the mixture that would be chosen without constraints; None where nobody looked for
             that.
@@ -67,6 +82,27 @@ class TaskRow:
     tokens: float
     held_by: str
 
+    @property
+    def error_known(self) -> bool:
+        """Whether there is a standard error to go by."""
+        return self.stderr is not None and math.isfinite(self.stderr)
+
+    @property
+    def within_error(self) -> bool:
+        """Whether the gain lies less than `ERRORS` known standard errors from zero."""
+        return within_error(self.gain, self.stderr)
+
+    @property
+    def reading(self) -> Reading:
+        """What the gain says; one whose error is not known goes by its sign."""
+        if not math.isfinite(self.gain):
+            return Reading.UNKNOWN
+        if self.within_error:
+            return Reading.UNCLEAR
+        if self.gain == 0:
+            return Reading.UNCHANGED
+        return Reading.GAINS if self.gain > 0 else Reading.LOSES
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -83,6 +119,11 @@ class Cell:
     domain: str
     influence: float
     stderr: float | None
+
+    @property
+    def within_error(self) -> bool:
+        """Whether the influence lies less than `ERRORS` known standard errors from zero."""
+        return within_error(self.influence, self.stderr)
 
 
 @dataclass(frozen=True)
@@ -164,3 +205,8 @@ class RemixReport:
     exports: tuple[ExportRow, ...]
     cost: Cost
     strategy: str
+
+
+def within_error(value: float, stderr: float | None) -> bool:
+    """Say whether a figure lies less than `ERRORS` known standard errors from zero."""
+    return stderr is not None and math.isfinite(stderr) and abs(value) < ERRORS * stderr

@@ -15,18 +15,18 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MAX_DECIMALS = 8
 
 
-def large(count: float | None) -> str:
+def abbreviated(count: float | None) -> str:
     """Write a count of tokens or parameters with two digits: 1.2 T, 34 B, 5.6 M, 512."""
     if count is None or math.isnan(count):
         return NOT_KNOWN
     if math.isinf(count):
         return "no limit"
-    for unit in _UNITS:
-        text = _two_digits(abs(count))
-        if float(text) < 1000 or unit == _UNITS[-1]:
-            return f"{_sign(count, text)}{text}{_SPACE if unit else ''}{unit}"
-        count /= 1000
-    raise AssertionError  # the last unit always returns
+    power = 0
+    while float(_two_digits(abs(count))) >= 1000 and power < len(_UNITS) - 1:
+        count, power = count / 1000, power + 1
+    text = _two_digits(abs(count))
+    sign = "−" if count < 0 and float(text) else ""
+    return f"{sign}{text}{_SPACE if power else ''}{_UNITS[power]}"
 
 
 def times(count: float | None) -> str:
@@ -43,7 +43,7 @@ def share(value: float | None, decimals: int = 1) -> str:
     least = 10.0**-decimals
     if 0 < value * 100 < least / 2:
         return f"<{_SPACE}{least:.{decimals}f}{_SPACE}%"
-    return f"{minus(f'{value * 100:.{decimals}f}')}{_SPACE}%"
+    return f"{true_minus(f'{value * 100:.{decimals}f}')}{_SPACE}%"
 
 
 def brief_share(value: float) -> str:
@@ -51,21 +51,21 @@ def brief_share(value: float) -> str:
     return share(value, 0 if value >= 0.0995 else 1)
 
 
-def points(change: float) -> str:
+def percentage_points(change: float) -> str:
     """Write a change of a share in percentage points, with its sign: +3.1, −0.4, 0.0."""
     text = f"{change * 100:+.1f}"
-    return "0.0" if float(text) == 0 else minus(text)
+    return "0.0" if float(text) == 0 else true_minus(text)
 
 
-def power_of(values: Iterable[float]) -> int:
+def shared_power(values: Iterable[float]) -> int:
     """Return the power of ten, a multiple of three, that lets the largest of these be read: 0 from 0.001 on."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 0 if largest == 0 or largest >= 1e-3 else 3 * math.floor(math.log10(largest) / 3)
 
 
-def nats(power: int) -> str:
+def gain_unit(power: int) -> str:
     """Name the unit of a gain that was divided by ten to this power."""
-    return "nats per token" if power == 0 else f"×{_SPACE}10{superscript(power)} nats per token"
+    return "nats per token" if power == 0 else f"×{_SPACE}10{_superscript(power)} nats per token"
 
 
 def with_error(value: float, stderr: float | None, power: int = 0) -> str:
@@ -74,7 +74,7 @@ def with_error(value: float, stderr: float | None, power: int = 0) -> str:
     Args:
         value: the figure.
         stderr: its standard error in the same unit, or None.
-        power: both are divided by ten to this power; the unit must say so (`nats`).
+        power: both are divided by ten to this power; the unit must say so (`gain_unit`).
     """
     figure = to_error(value, stderr, power)
     if stderr is None or not math.isfinite(stderr) or not math.isfinite(value):
@@ -82,11 +82,11 @@ def with_error(value: float, stderr: float | None, power: int = 0) -> str:
     return f"{figure}{_SPACE}±{_SPACE}{stderr / 10.0**power:.{_error_decimals(value, stderr, power)}f}"
 
 
-def to_error(value: float, stderr: float | None, power: int = 0) -> str:
+def to_error(value: float | None, stderr: float | None, power: int = 0) -> str:
     """Write a figure to the digits that a standard error leaves, two where that is not known; see `with_error`."""
-    if not math.isfinite(value):
+    if value is None or not math.isfinite(value):
         return NOT_KNOWN
-    return minus(f"{value / 10.0**power:.{_error_decimals(value, stderr, power)}f}")
+    return true_minus(f"{value / 10.0**power:.{_error_decimals(value, stderr, power)}f}")
 
 
 def operations(flops: float | None) -> str:
@@ -96,12 +96,12 @@ def operations(flops: float | None) -> str:
     if flops < 1000:
         return f"{flops:.0f}"
     mantissa, exponent = f"{flops:.1e}".split("e")
-    return f"{mantissa}{_SPACE}×{_SPACE}10{superscript(int(exponent))}"
+    return f"{mantissa}{_SPACE}×{_SPACE}10{_superscript(int(exponent))}"
 
 
 def correlation(value: float | None) -> str:
     """Write a correlation with two decimals."""
-    return "not measured" if value is None or not math.isfinite(value) else minus(f"{value:.2f}")
+    return "not measured" if value is None or not math.isfinite(value) else true_minus(f"{value:.2f}")
 
 
 def listed(names: Sequence[str]) -> str:
@@ -109,24 +109,19 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
-def superscript(power: int) -> str:
-    """Write an exponent: ⁻⁶."""
-    return str(power).translate(_SUPERSCRIPTS)
-
-
-def minus(text: str) -> str:
+def true_minus(text: str) -> str:
     """Replace the hyphen before a number by a minus sign, and drop it before a zero."""
     if text.startswith("-"):
         return text[1:] if float(text) == 0 else f"−{text[1:]}"
     return text
 
 
-def _sign(value: float, written: str) -> str:
-    return "−" if value < 0 and float(written) else ""
+def _superscript(power: int) -> str:
+    return str(power).translate(_SUPERSCRIPTS)
 
 
 def _two_digits(value: float) -> str:
-    """Two digits, or all those before the point."""
+    """Write two digits, or all those before the point."""
     return _trimmed(f"{value:.1f}") if value < 9.95 else f"{value:.0f}"
 
 

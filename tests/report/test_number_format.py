@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from tikmix_pipeline.report import notation
+from tikmix_pipeline.report import number_format
 
 
 def plain(text):
@@ -31,7 +31,7 @@ def plain(text):
     ],
 )
 def test_large_counts_have_two_digits_and_a_unit(count, text):
-    assert plain(notation.large(count)) == text
+    assert plain(number_format.abbreviated(count)) == text
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,19 @@ def test_large_counts_have_two_digits_and_a_unit(count, text):
     ],
 )
 def test_shares_are_per_cent_and_nothing_rounds_to_none(value, text):
-    assert plain(notation.share(value)) == text
+    assert plain(number_format.share(value)) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.12, "12 %"), (0.099, "9.9 %"), (0.0996, "10 %"), (0.034, "3.4 %"), (0.0001, "< 0.1 %")]
 )
 def test_shares_in_a_sentence_are_short(value, text):
-    assert plain(notation.brief_share(value)) == text
+    assert plain(number_format.brief_share(value)) == text
 
 
 @pytest.mark.parametrize(("change", "text"), [(0.031, "+3.1"), (-0.004, "−0.4"), (-0.0001, "0.0"), (0.0, "0.0")])
 def test_changes_have_a_sign_unless_they_round_to_nothing(change, text):
-    assert notation.points(change) == text
+    assert number_format.percentage_points(change) == text
 
 
 @pytest.mark.parametrize(
@@ -80,20 +80,20 @@ def test_changes_have_a_sign_unless_they_round_to_nothing(change, text):
     ],
 )
 def test_figures_have_the_digits_that_their_error_leaves(value, stderr, text):
-    assert plain(notation.with_error(value, stderr)) == text
+    assert plain(number_format.with_error(value, stderr)) == text
 
 
 @pytest.mark.parametrize(
     ("values", "power"), [([0.012, -0.3], 0), ([0.001], 0), ([1.2e-5, math.nan], -6), ([9e-4], -6), ([], 0), ([0.0], 0)]
 )
 def test_small_figures_share_a_power_of_ten(values, power):
-    assert notation.power_of(values) == power
+    assert number_format.shared_power(values) == power
 
 
 def test_the_power_is_said_by_the_unit():
-    assert plain(notation.with_error(12.1e-6, 3.8e-6, -6)) == "12 ± 4"
-    assert plain(notation.nats(-6)) == "× 10⁻⁶ nats per token"
-    assert notation.nats(0) == "nats per token"
+    assert plain(number_format.with_error(12.1e-6, 3.8e-6, -6)) == "12 ± 4"
+    assert plain(number_format.gain_unit(-6)) == "× 10⁻⁶ nats per token"
+    assert number_format.gain_unit(0) == "nats per token"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_power_is_said_by_the_unit():
     ],
 )
 def test_operations_are_powers_of_ten(flops, text):
-    assert plain(notation.operations(flops)) == text
+    assert plain(number_format.operations(flops)) == text
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_operations_are_powers_of_ten(flops, text):
     [(0.031, "0.03"), (0.78, "0.78"), (2.44, "2.4"), (4.0, "4"), (12.3, "12"), (0.001, "0"), (math.nan, "not known")],
 )
 def test_times_read_are_short(count, text):
-    assert notation.times(count) == text
+    assert number_format.times(count) == text
 
 
 @pytest.mark.parametrize(
     ("names", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
 )
 def test_names_are_joined_as_in_a_sentence(names, text):
-    assert notation.listed(names) == text
+    assert number_format.listed(names) == text
