@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.report.comparison_influence import ALL_ARMS, averaged_points
 from tikmix_pipeline.report.comparison_scores import IN_DOMAIN, MEAN_OF_SPLIT, MEAN_OF_TASKS, OUT_OF_DOMAIN
-from tikmix_pipeline.report.figure_style import arm_styles, colours, explanation, legend_beside, new_figure, panel_grid
+from tikmix_pipeline.report.figure_style import (
+    arm_styles,
+    explanation,
+    legend_beside,
+    new_figure,
+    panel_grid,
+    stacked_bars,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,24 +83,23 @@ def _token_axis(axes: "Axes", *, is_wide: bool) -> None:
 
 def _run(axes: "Axes", means: "DataFrame", style: dict[str, Any], arm: str) -> None:
     """Draw an arm's mean, from which it moves right before a round by what deciding took."""
+    import pandas as pd
+
     trained = means["train"].diff()
     before = means.assign(total=means["total"] - trained, bpb=means["bpb"].shift()).dropna()
     before["low"], before["high"] = means["low"].shift(), means["high"].shift()
-    path = _interleaved(before, means)
+    # the points before and after each round, in the order in which a run passes them
+    path = pd.concat([before.assign(place=0), means.assign(place=1)]).sort_values(["round", "place"])
     axes.plot(path["total"], path["bpb"], lw=1.4, **(style | {"marker": ""}))
     axes.fill_between(path["total"], path["low"], path["high"], color=style["color"], alpha=0.12, lw=0)
     axes.plot(means["total"], means["bpb"], ms=4, **(style | {"linestyle": "none"}))
     axes.plot([], [], ms=4, lw=1.4, label=arm, **style)
 
 
-def _interleaved(before: "DataFrame", after: "DataFrame") -> "DataFrame":
-    """Return the points before and after each round in the order in which a run passes them."""
-    import pandas as pd
-
-    return pd.concat([before.assign(place=0), after.assign(place=1)]).sort_values(["round", "place"])
-
-
 def _ends(axes: "Axes", last: Mapping[str, Any], styles: Mapping[str, dict[str, Any]]) -> None:
+    """Draw each arm's end with its bar, moved aside from those of about the same total."""
+    from matplotlib.transforms import offset_copy
+
     groups: list[list[str]] = []
     for arm in sorted(last, key=lambda arm: float(last[arm]["total"])):
         if groups and last[arm]["total"] < _SAME_TOTAL * last[groups[-1][0]]["total"]:
@@ -105,17 +111,12 @@ def _ends(axes: "Axes", last: Mapping[str, Any], styles: Mapping[str, dict[str, 
     axes.margins(x=0.16)
     for group in groups:
         for place, arm in enumerate(sorted(group, key=list(last).index)):
-            _end(axes, last[arm], styles[arm], shift=7 * (place - (len(group) - 1) / 2))
-
-
-def _end(axes: "Axes", last: Any, style: dict[str, Any], shift: float) -> None:
-    """Draw an arm's end with its bar, moved right by so many points."""
-    from matplotlib.transforms import offset_copy
-
-    moved = offset_copy(axes.transData, axes.get_figure(root=True), x=shift, units="points")
-    bar = [[last["bpb"] - last["low"]], [last["high"] - last["bpb"]]]
-    look = style | {"linestyle": "none", "transform": moved}
-    axes.errorbar([last["total"]], [last["bpb"]], yerr=bar, ms=6, lw=1.2, **look)
+            shift = 7 * (place - (len(group) - 1) / 2)
+            moved = offset_copy(axes.transData, axes.get_figure(root=True), x=shift, units="points")
+            end = last[arm]
+            bar = [[end["bpb"] - end["low"]], [end["high"] - end["bpb"]]]
+            look = styles[arm] | {"linestyle": "none", "transform": moved}
+            axes.errorbar([end["total"]], [end["bpb"]], yerr=bar, ms=6, lw=1.2, **look)
 
 
 def mixtures_by_arm(mixtures: "DataFrame") -> "Figure":
@@ -128,28 +129,20 @@ def mixtures_by_arm(mixtures: "DataFrame") -> "Figure":
     domains = _named(means)
     means["domain"] = means["domain"].where(means["domain"].isin(domains), domains[-1])
     arms = list(means["arm"].unique())
-    figure, panels = panel_grid(len(arms), 4, (2.5, 2.1), (1.9, 0.9), sharex=True, sharey=True)
+    figure, panels = panel_grid(len(arms), 4, (2.5, 2.1), (1.9, 0.9), shared=True)
     for axes, arm in zip(panels, arms, strict=True):
-        _stacked(axes, means[means["arm"] == arm], domains)
+        of_arm = means[means["arm"] == arm].groupby(["round", "domain"])["weight"].sum().unstack(fill_value=0)
+        stacked_bars(axes, of_arm.reindex(columns=domains, fill_value=0), width=0.9)
         axes.set_title(arm, fontsize=9)
     for axes in panels[-4:]:
         axes.tick_params(labelbottom=True)
     panels[0].set_ylim(0, 1)
-    panels[0].xaxis.get_major_locator().set_params(integer=True)
+    panels[0].locator_params(axis="x", integer=True)
     figure.supxlabel("round", fontsize=10)
     figure.supylabel("share of training tokens", fontsize=10)
     figure.suptitle("Mixture by round, mean over seeds", fontsize=11)
     legend_beside(figure, panels[0], upwards=True)
     return figure
-
-
-def _stacked(axes: "Axes", means: "DataFrame", domains: Sequence[str]) -> None:
-    shares = means.groupby(["round", "domain"])["weight"].sum().unstack(fill_value=0)
-    bottom = 0 * shares.iloc[:, 0]
-    for domain, colour in zip(domains, colours(len(domains)), strict=True):
-        share = shares.get(domain, 0 * bottom)
-        axes.bar(shares.index, share, bottom=bottom, color=colour, width=0.9, label=domain)
-        bottom += share
 
 
 def _named(means: "DataFrame") -> list[str]:

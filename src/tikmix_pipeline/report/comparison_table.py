@@ -1,4 +1,7 @@
-"""The comparison as a table for readers, tasks by arms like Table 1 of the paper, and as one for programs."""
+"""The comparison as a table for readers, tasks by arms like Table 1 of the paper, and as one for programs.
+
+What a table of scores is like, and what is refused, is said in `comparison_scores`.
+"""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,17 +43,12 @@ _SCORED = {
 def comparison_summary(scores: "pd.DataFrame", *, reference: str, measure: Measure = "bpb") -> "pd.DataFrame":
     """Return all that is known of each arm, a row per task and per mean of tasks.
 
-    Args:
-        scores: columns `arm`, `seed`, `task`, `split`, the measure and the costs.
-        reference: the arm that the others are compared with.
-        measure: the column to compare by.
-
     Returns:
         Columns `measure`, `reference` and those of `arm_statistics`; of `paired_differences`, with its `seeds` and `sd`
         as `paired_seeds` and `difference_sd`, undefined for the reference itself; of `best_on`; and of `arm_costs`.
 
     Raises:
-        TikmixError: `reference` has no scores, or the scores of some arm are not those of the others.
+        TikmixError: the arm `reference` has no scores.
     """
     differences = paired_differences(scores, reference=reference, measure=measure)
     summary = (
@@ -81,13 +79,13 @@ def comparison_table(
     """Lay out the comparison in Markdown: what the numbers are, the table, and what it cannot tell.
 
     Args:
-        scores: columns `arm`, `seed`, `task`, `split`, the measure and the costs.
+        scores: the table of scores.
         reference: the arm that the others are compared with.
         measure: the column to compare by.
         expected: arms and seeds that were to be compared; it is said which have no scores.
 
     Raises:
-        TikmixError: `reference` has no scores, or the scores of some arm are not those of the others.
+        TikmixError: `reference` has no scores.
     """
     summary = comparison_summary(scores, reference=reference, measure=measure)
     arms = list(summary["arm"].unique())

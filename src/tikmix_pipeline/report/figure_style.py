@@ -3,14 +3,18 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+    from pandas import DataFrame
 
 _MARKERS = "osD^vP"
+
+Place = Literal["outside right center", "outside right lower"]
 
 
 def colours(count: int) -> Sequence[Any]:
@@ -47,7 +51,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def panel_grid(
-    count: int, columns: int, panel: tuple[float, float], margin: tuple[float, float], **shared: bool
+    count: int, columns: int, panel: tuple[float, float], margin: tuple[float, float], *, shared: bool = False
 ) -> "tuple[Figure, list[Axes]]":
     """Return a figure with `count` panels in rows of at most so many columns.
 
@@ -56,12 +60,12 @@ def panel_grid(
         columns: panels in a row.
         panel: width and height of one, in inches.
         margin: width and height of the figure beyond its panels.
-        shared: of Matplotlib's `subplots`: `sharex`, `sharey`.
+        shared: give all panels the same scales, labelled at the edges alone.
     """
     columns = min(columns, count)
     lines = -(-count // columns)
     figure = new_figure(panel[0] * columns + margin[0], panel[1] * lines + margin[1])
-    panels = list(figure.subplots(lines, columns, squeeze=False, **shared).flatten())
+    panels = list(figure.subplots(lines, columns, squeeze=False, sharex=shared, sharey=shared).flatten())
     for axes in panels[count:]:
         axes.set_axis_off()
     return figure, panels[:count]
@@ -74,11 +78,23 @@ def explanation(reason: str) -> "Figure":
     return figure
 
 
-def legend_beside(figure: "Figure", axes: "Axes", *, upwards: bool = False, place: str = "center") -> None:
+def legend_beside(
+    figure: "Figure", axes: "Axes", *, upwards: bool = False, place: Place = "outside right center"
+) -> None:
     """Name what a panel shows to the right of all panels; `upwards` as bars are stacked, from the last to the first."""
     handles, names = axes.get_legend_handles_labels()
     order = slice(None, None, -1 if upwards else 1)
-    figure.legend(handles[order], names[order], loc=f"outside right {place}", frameon=False, fontsize=8)
+    figure.legend(handles[order], names[order], loc=place, frameon=False, fontsize=8)
+
+
+def stacked_bars(axes: "Axes", shares: "DataFrame", width: float) -> "list[BarContainer]":
+    """Draw a bar per row of shares, with a part for each column in a colour of its own; return the parts."""
+    bottom = 0 * shares.iloc[:, 0]
+    parts = []
+    for (name, share), colour in zip(shares.items(), colours(shares.shape[1]), strict=True):
+        parts.append(axes.bar(shares.index, share, bottom=bottom, color=colour, width=width, label=name))
+        bottom = bottom + share
+    return parts
 
 
 def heat_map(

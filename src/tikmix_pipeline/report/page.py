@@ -40,7 +40,8 @@ def page_digest() -> str:
 
 def _shown(report: RemixReport) -> dict[str, Any]:
     """Return what the template shows and cannot work out itself."""
-    tasks, names = report.tasks, [row.name for row in (*report.tasks, *report.domains)]
+    tasks = report.tasks
+    task_names, domain_names = [row.name for row in tasks], [row.name for row in report.domains]
     by_weight = sorted(report.domains, key=lambda row: -row.recommended)
     by_supply = sorted(report.domains, key=lambda row: -_used_supply(row))
     differs = bool(report.unconstrained_differs)
@@ -48,7 +49,7 @@ def _shown(report: RemixReport) -> dict[str, Any]:
     power = shared_power([*(row.gain for row in tasks), *free_gains])
     return {
         "report": report,
-        "name_width": min(max(map(len, names), default=1) + 2, _WIDEST_NAME),
+        "name_width": min(max(map(len, (*task_names, *domain_names)), default=1) + 2, _WIDEST_NAME),
         "recommendation": sentences.recommendation(report),
         "moved": sentences.moved_share(report.domains),
         "clear_gains": sum(row.error_known and row.reading is Reading.GAINS for row in tasks),
@@ -64,7 +65,7 @@ def _shown(report: RemixReport) -> dict[str, Any]:
         "supply_drawing": supply_drawing(by_supply),
         "rank_agreement": sentences.rank_agreement(report.rank_stability),
         "least_stable": sentences.least_stable(tasks),
-        "influence": influence_table(report.cells, [row.name for row in tasks], [row.name for row in report.domains]),
+        "influence": influence_table(report.cells, task_names, domain_names),
     }
 
 

@@ -27,21 +27,6 @@ _IN_BALANCE = (
 
 
 @dataclass(frozen=True)
-class MeasuredModel:
-    """What was measured.
-
-    Attributes:
-        checkpoint: as the user named it.
-        name: the name of its architecture.
-        parameters: how many it has.
-    """
-
-    checkpoint: str
-    name: str
-    parameters: int
-
-
-@dataclass(frozen=True)
 class RoundRecords:
     """What a round has recorded, as its artifacts hold it.
 
@@ -68,9 +53,11 @@ class RoundRecords:
 
 def remix_report(
     records: RoundRecords,
-    model: MeasuredModel,
     optimize: OptimizeParameters,
     *,
+    checkpoint: str,
+    model: str,
+    parameters: int,
     experiment: str,
     seed: int,
     version: str,
@@ -79,9 +66,11 @@ def remix_report(
 
     Args:
         records: what the round has recorded.
-        model: what was measured.
         optimize: the constraints.
-        experiment: its name.
+        checkpoint: the checkpoint that was measured, as the user named it.
+        model: the name of its architecture.
+        parameters: how many it has.
+        experiment: the name of the experiment.
         seed: the seed of the run.
         version: the version of this package.
     """
@@ -97,9 +86,9 @@ def remix_report(
     return RemixReport(
         experiment=experiment,
         round=stock.round,
-        checkpoint=model.checkpoint,
-        model=model.name,
-        parameters=model.parameters,
+        checkpoint=checkpoint,
+        model=model,
+        parameters=parameters,
         curvature=_curvature(measured["curvature"]),
         tokens_per_domain=sum(measured["domain_tokens"].values()) / len(measured["domain_tokens"]),
         chunk_tokens=stock.chunk_tokens,
@@ -124,7 +113,7 @@ def remix_report(
         cost=Cost(
             tokens=measured["cost"]["tokens"],
             flops=measured["cost"]["flops"],
-            chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * model.parameters * stock.chunk_tokens,
+            chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * parameters * stock.chunk_tokens,
         ),
         strategy=_STRATEGIES[records.mixture["strategy"]],
     )

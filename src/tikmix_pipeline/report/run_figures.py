@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.influence.agreement import MEAN_OF_TASKS
-from tikmix_pipeline.report.figure_style import colours, heat_map, legend_beside, new_figure, panel_grid
+from tikmix_pipeline.report.figure_style import colours, heat_map, legend_beside, new_figure, panel_grid, stacked_bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,16 +60,14 @@ def influence_heat_map(influence: "DataFrame") -> "Figure":
 
 def mixture_over_rounds(mixtures: Sequence[Mapping[str, Any]]) -> "Figure":
     """Draw the mixtures of all rounds as stacked bars; the last is the one decided for the next chunk."""
-    domains = list(mixtures[0]["weights"])
+    import pandas as pd
+
     figure = new_figure(2.6 + 1.1 * len(mixtures), 4.2)
     axes = figure.subplots()
     labels = [f"round {mixture['round']}" for mixture in mixtures[:-1]] + ["next"]
-    bottoms = [0.0] * len(mixtures)
-    for domain, colour in zip(domains, colours(len(domains)), strict=True):
-        weights = [mixture["weights"][domain] for mixture in mixtures]
-        bars = axes.bar(labels, weights, bottom=bottoms, label=domain, color=colour, width=0.75)
+    shares = pd.DataFrame([mixture["weights"] for mixture in mixtures], index=labels)
+    for bars, weights in zip(stacked_bars(axes, shares, width=0.75), shares.to_numpy().T, strict=True):
         axes.bar_label(bars, [f"{w:.0%}" if w >= 0.04 else "" for w in weights], label_type="center", fontsize=8)
-        bottoms = [bottom + weight for bottom, weight in zip(bottoms, weights, strict=True)]
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of training tokens")
     axes.set_title("Mixture by round")
@@ -240,10 +238,10 @@ def search_trace(trace: "DataFrame") -> "Figure":
     below.stackplot(rounds, shares.to_numpy().T, labels=list(shares.columns), colors=colours(shares.shape[1]))
     below.set_ylim(0, 1)
     below.set_xlim(rounds.min(), max(rounds.max(), rounds.min() + 1))
-    below.xaxis.get_major_locator().set_params(integer=True)
+    below.locator_params(axis="x", integer=True)
     below.set_xlabel("round of the search")
     below.set_ylabel("share of training tokens\nat the centre")
-    legend_beside(figure, below, upwards=True, place="lower")
+    legend_beside(figure, below, upwards=True, place="outside right lower")
     figure.suptitle("Search on the surrogate: Dirichlet draws around the best, from wide to narrow", fontsize=11)
     return figure
 

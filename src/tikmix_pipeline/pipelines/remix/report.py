@@ -44,7 +44,7 @@ def write_report(
     from importlib.metadata import version
 
     from tikmix_pipeline.report.page import render_report
-    from tikmix_pipeline.report.remix_records import MeasuredModel, RoundRecords, remix_report
+    from tikmix_pipeline.report.remix_records import RoundRecords, remix_report
 
     records = RoundRecords(
         stock=stock,
@@ -58,8 +58,10 @@ def write_report(
     )
     report = remix_report(
         records,
-        MeasuredModel(str(model.checkpoint), checkpoint.architecture, checkpoint.parameter_count()),
         optimize,
+        checkpoint=str(model.checkpoint),
+        model=checkpoint.architecture,
+        parameters=checkpoint.parameter_count(),
         experiment=experiment,
         seed=seed,
         version=version("tikmix-pipeline"),
