@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import yaml
 from lm_examples import MODEL
-from scipy.stats import binomtest
 
 from tikmix_pipeline.corpus.choices import ChoiceItem
 from tikmix_pipeline.corpus.shards import TokenShards
@@ -26,10 +25,10 @@ from tikmix_pipeline.lm.lm_eval import (
     check_lm_eval,
     lm_eval_scores,
     load_scorer,
-    wilson_interval,
     write_lm_eval_tasks,
 )
 from tikmix_pipeline.parameters.harness import HarnessParameters
+from tikmix_pipeline.statistics.intervals import wilson_interval
 
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="the extra [eval] is not installed")
 
@@ -107,16 +106,6 @@ def only_own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     from lm_eval.tasks import TaskManager
 
     monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda **given: TaskManager(**given | {"include_defaults": False}))
-
-
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (7, 10), (375, 750), (1, 1)])
-def test_intervals_are_wilsons(right: int, n: int):
-    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert wilson_interval(right / n, n) == pytest.approx((interval.low, interval.high), abs=1e-12)
-
-
-def test_nothing_is_known_without_trials():
-    assert wilson_interval(0.0, 0) == (0.0, 1.0)
 
 
 def test_tasks_are_written_as_lm_eval_reads_them(tmp_path: Path):

@@ -26,16 +26,16 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from tikmix_pipeline.statistics.correlations import Floats, mean_of_defined, pearson, spearman
+from tikmix_pipeline.statistics.intervals import middle_interval
+
 Interval = tuple[float, float]
 
 MEAN_OF_TASKS = "mean of tasks"
 MEAN_GAIN = "mean gain"
 
 _RESAMPLES = 1000
-_MIDDLE = (2.5, 97.5)
 _ENDS = ("low", "high")
 
 
@@ -101,11 +101,11 @@ def agreement(gains_RTK: Floats, predicted_TK: Floats, *, resamples: int = _RESA
     gains_RMK = np.concatenate([gains_RTK, gains_RTK.mean(axis=1, keepdims=True)], axis=1)
     predicted_MK = np.concatenate([predicted_TK, predicted_TK.mean(axis=0, keepdims=True)])
     chosen_BR = np.random.default_rng(seed).integers(len(gains_RMK), size=(resamples, len(gains_RMK)))
-    figures_M = _measured(_mean(gains_RMK, axis=0), predicted_MK) | _ceilings(gains_RMK)
-    drawn_BM = _measured(_mean(gains_RMK[chosen_BR], axis=1), predicted_MK)
+    figures_M = _measured(mean_of_defined(gains_RMK, axis=0), predicted_MK) | _ceilings(gains_RMK)
+    drawn_BM = _measured(mean_of_defined(gains_RMK[chosen_BR], axis=1), predicted_MK)
     single, last = slice(None, -1), slice(-1, None)
     of_mean, drawn_mean = (
-        {name: _mean(values[..., single], axis=-1)[..., None] for name, values in group.items()}
+        {name: mean_of_defined(values[..., single], axis=-1)[..., None] for name, values in group.items()}
         for group in (figures_M, drawn_BM)
     )
     return Agreements(
@@ -170,16 +170,22 @@ def _measured(gain_MK: Floats, predicted_MK: Floats) -> dict[str, Floats]:
 
 
 def _ceilings(gains_RMK: Floats) -> dict[str, Floats]:
-    pairs = [_correlations(one, other) for one, other in combinations(gains_RMK, 2)]
-    spearman_M, pearson_M = _mean(np.array(pairs), axis=0) if pairs else np.full((2, gains_RMK.shape[1]), np.nan)
+    pairs = np.array([_correlations(one, other) for one, other in combinations(gains_RMK, 2)])
+    undefined_2M = np.full((2, gains_RMK.shape[1]), np.nan)
+    spearman_M, pearson_M = mean_of_defined(pairs, axis=0) if len(pairs) else undefined_2M
     reliability_M = spearman_brown(pearson_M, len(gains_RMK))
     return {"ceiling": spearman_M, "pearson_ceiling": pearson_M, "reliability": reliability_M}
+
+
+def _correlations(one_MK: Floats, other_MK: Floats) -> tuple[Floats, Floats]:
+    """Return Spearman and Pearson row by row, over what both have."""
+    return spearman(one_MK, other_MK, omit_missing=True), pearson(one_MK, other_MK, omit_missing=True)
 
 
 def _agreements(figures_M: dict[str, Floats], drawn_BM: dict[str, Floats], columns: slice) -> Iterator[Agreement]:
     for column in range(len(figures_M["slope"]))[columns]:
         of = {name: float(values[column]) for name, values in figures_M.items()}
-        around = {name: _interval(drawn[:, column]) for name, drawn in drawn_BM.items()}
+        around = {name: middle_interval(drawn[:, column]) for name, drawn in drawn_BM.items()}
         yield Agreement(
             spearman=of["spearman"],
             pearson=of["pearson"],
@@ -191,48 +197,3 @@ def _agreements(figures_M: dict[str, Floats], drawn_BM: dict[str, Floats], colum
             pearson_interval=around["pearson"],
             slope_interval=around["slope"],
         )
-
-
-def _interval(drawn_B: Floats) -> Interval:
-    defined = drawn_B[~np.isnan(drawn_B)]
-    if not len(defined):
-        return math.nan, math.nan
-    low, high = np.percentile(defined, _MIDDLE).tolist()
-    return low, high
-
-
-def _correlations(one_MK: Floats, other_MK: Floats) -> tuple[Floats, Floats]:
-    """Return Spearman and Pearson row by row, over what both have."""
-    from scipy.stats import rankdata
-
-    missing_MK = np.isnan(one_MK) | np.isnan(other_MK)
-    pair = [np.where(missing_MK, np.nan, values) for values in (one_MK, other_MK)]
-    ranks = [rankdata(values, axis=-1, nan_policy="omit") for values in pair]
-    return _pearson(ranks[0], ranks[1]), _pearson(pair[0], pair[1])
-
-
-def _pearson(one_MK: Floats, other_MK: Floats) -> Floats:
-    # a constant row is told by its values: its mean may be off by rounding
-    differ_M = _differ(one_MK) & _differ(other_MK)
-    centred = [np.nan_to_num(values - _mean(values, axis=-1)[..., None]) for values in (one_MK, other_MK)]
-    scale_M = np.sqrt((centred[0] ** 2).sum(axis=-1) * (centred[1] ** 2).sum(axis=-1))
-    correlation_M = np.full(scale_M.shape, np.nan)
-    np.divide((centred[0] * centred[1]).sum(axis=-1), scale_M, out=correlation_M, where=differ_M & (scale_M > 0))
-    return correlation_M
-
-
-def _differ(values_MK: Floats) -> npt.NDArray[np.bool_]:
-    missing_MK = np.isnan(values_MK)
-    largest_M = np.where(missing_MK, -np.inf, values_MK).max(axis=-1)
-    smallest_M = np.where(missing_MK, np.inf, values_MK).min(axis=-1)
-    differ_M: npt.NDArray[np.bool_] = largest_M > smallest_M
-    return differ_M
-
-
-def _mean(values: Floats, axis: int) -> Floats:
-    """Average over what is defined; nan where nothing is."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=axis)
-    mean = np.full(count.shape, np.nan)
-    np.divide(np.where(defined, values, 0).sum(axis=axis), count, out=mean, where=count > 0)
-    return mean

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from tikmix_pipeline.influence.group import GroupInfluence
-from tikmix_pipeline.influence.stability import mean_of_defined, rank_stability
+from tikmix_pipeline.influence.stability import rank_stability
 from tikmix_pipeline.influence.standard_error import Spread
 from tikmix_pipeline.lm.cost import Cost, cost_report
 from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.statistics.correlations import mean_of_defined
 
 
 def influence_rows(found: GroupInfluence) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def measurement_report(
         "horizon": horizon,
         "lambda": {"least": min(lambdas), "largest": max(lambdas)},
         "rank_stability": {
-            "mean": _defined(float(mean_of_defined(stability_T))),
+            "mean": _defined(float(mean_of_defined(stability_T, axis=0))),
             "tasks": {task: _defined(value) for task, value in _named(found.tasks, stability_T).items()},
         },
         "stopping": dict(stopping) or None,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_of_parts
+from tikmix_pipeline.statistics.correlations import mean_of_defined, spearman
 
 SPLITS = 16
 """Random splits that an agreement is averaged over."""
@@ -31,7 +32,7 @@ def rank_stability(products_TMKL: Floats, task_tokens_TM: Counts, domain_tokens_
             for halves in influence_of_halves(products_TMKL, task_tokens_TM, domain_tokens_KL, splits=SPLITS)
         ]
     )
-    return mean_of_defined(agreements_ST)
+    return mean_of_defined(agreements_ST, axis=0)
 
 
 def influence_of_halves(
@@ -57,26 +58,6 @@ def influence_of_halves(
             for m, el in zip(task_halves, domain_halves, strict=True)
         )
         yield first, second
-
-
-def spearman(first_TK: Floats, second_TK: Floats) -> Floats:
-    """Correlate ranks row by row: (T,); ties share their mean rank, and a row of ties alone gives nan."""
-    from scipy.stats import rankdata
-
-    centred = [rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (first_TK, second_TK)]
-    scale_T = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-    correlation_T = np.full(len(scale_T), np.nan)
-    np.divide((centred[0] * centred[1]).sum(1), scale_T, out=correlation_T, where=scale_T > 0)
-    return correlation_T
-
-
-def mean_of_defined(values: Floats) -> Floats:
-    """Average along the first axis over what is not nan; nan where nothing is left."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=0)
-    mean = np.full(values.shape[1:], np.nan)
-    np.divide(np.where(defined, values, 0).sum(axis=0), count, out=mean, where=count > 0)
-    return mean
 
 
 def _halves(parts: int, generator: np.random.Generator) -> tuple[_Indices, _Indices]:

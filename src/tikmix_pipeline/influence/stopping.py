@@ -21,8 +21,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tikmix_pipeline.influence.stability import influence_of_halves, mean_of_defined, rank_stability
+from tikmix_pipeline.influence.stability import influence_of_halves, rank_stability
 from tikmix_pipeline.influence.standard_error import Counts, Floats
+from tikmix_pipeline.statistics.correlations import mean_of_defined
 
 _SPLITS = 8
 """Splits that the total variation is averaged over; each takes four mixtures, of some 10 ms."""
@@ -103,7 +104,7 @@ def measure_until_stable(
     for tokens, table in tables:
         both = _total_variation(table, implied_mixture, halve_tasks=True)
         domains = _total_variation(table, implied_mixture, halve_tasks=False)
-        stability = float(mean_of_defined(rank_stability(*table)))
+        stability = float(mean_of_defined(rank_stability(*table), axis=0))
         curve.append(Growth(tokens, both, domains, None if np.isnan(stability) else stability))
         if both <= stable_within:
             return Stopping("stable", tuple(curve))

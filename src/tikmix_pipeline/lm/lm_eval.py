@@ -13,12 +13,10 @@ import difflib
 import importlib
 import json
 import logging
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 from tikmix_pipeline.corpus.choices import ChoiceItem
@@ -29,6 +27,7 @@ from tikmix_pipeline.lm.model import load_model
 from tikmix_pipeline.parameters.harness import HarnessParameters
 from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.statistics.intervals import wilson_interval
 
 ACCURACIES = ("acc", "acc_norm")
 TAG = "tikmix"
@@ -54,23 +53,6 @@ class LmEvalScore:
     low: float
     high: float
     n: int
-
-
-def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a binomial share (Wilson, 1927), which stays inside [0, 1].
-
-    Args:
-        share: observed share of successes.
-        n: trials; with none, nothing is known and the interval is [0, 1].
-        confidence: share of such intervals that hold the true value.
-    """
-    if n == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    scale = 1 + z**2 / n
-    centre = (share + z**2 / (2 * n)) / scale
-    half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def check_lm_eval(parameters: HarnessParameters, corpus_tasks: Collection[str], root: Path) -> None:

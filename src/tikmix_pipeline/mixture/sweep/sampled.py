@@ -24,6 +24,7 @@ from tikmix_pipeline.mixture.averaging import unit_factors
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.parameters.decision import AveragingParameters
+from tikmix_pipeline.statistics.correlations import pearson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,7 +182,4 @@ def whole_influence(influence_TKL: FloatArray, tokens_KL: FloatArray) -> FloatAr
 
 def mean_correlation(one_NT: FloatArray, other_NT: FloatArray) -> float:
     """Return the Pearson correlation over candidates, averaged over tasks; nan where one of them does not vary."""
-    centred = [values_NT - values_NT.mean(axis=0) for values_NT in (one_NT, other_NT)]
-    length_T = np.sqrt((centred[0] ** 2).sum(axis=0) * (centred[1] ** 2).sum(axis=0))
-    product_T = (centred[0] * centred[1]).sum(axis=0)
-    return float(np.mean(np.divide(product_T, length_T, out=np.full_like(length_T, np.nan), where=length_T > 0)))
+    return float(np.mean(pearson(one_NT.T, other_NT.T)))

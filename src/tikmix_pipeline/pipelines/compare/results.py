@@ -85,7 +85,7 @@ def points_of(
     nothing of `influence`. Arms with a first round or a training of their own have no point. Of arms with one and the
     same mixture the first stands for all: they are no further evidence.
     """
-    from tikmix_pipeline.comparison.influence_table import mixture_influence
+    from tikmix_pipeline.report.comparison_influence import mixture_influence
 
     trained_alike = arms_without(compare, "tikmix.prior", "tikmix.rounds", "train")
     measured_alike = set(trained_alike) & set(arms_without(compare, "influence"))
