@@ -44,7 +44,7 @@ def write_report(
     from importlib.metadata import version
 
     from tikmix_pipeline.report.page import render_report
-    from tikmix_pipeline.report.remix_records import RoundRecords, remix_report
+    from tikmix_pipeline.report.remix_records import RoundRecords, report_from_records
 
     records = RoundRecords(
         stock=stock,
@@ -56,7 +56,7 @@ def write_report(
         influence=influence.to_dict("records"),
         exports=read_exports(exports) if exports else (),
     )
-    report = remix_report(
+    report = report_from_records(
         records,
         optimize,
         checkpoint=str(model.checkpoint),
