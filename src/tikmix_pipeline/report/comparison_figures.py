@@ -41,7 +41,7 @@ def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = 
     about the same total stand side by side.
 
     Args:
-        curves: of `loss_curves`.
+        curves: what `loss_curves` returned.
         arms: all arms, for their colours; by default those of `curves`.
     """
     styles = arm_styles(arms or list(curves["arm"].unique()))
@@ -158,7 +158,7 @@ def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | 
     """Draw how the ranks of domains by influence agree with those of the first measurement and of the one before.
 
     Args:
-        stability: of `rank_stability`.
+        stability: what `rank_stability` returned.
         arms: all arms, for their colours; by default those of `stability`.
     """
     if not len(stability):
@@ -201,7 +201,7 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
     A point is filled if its interval excludes 0.
 
     Args:
-        differences: of `paired_differences`.
+        differences: what `paired_differences` returned.
         arms: all arms, for their colours; by default those of `differences`.
     """
     if not len(differences):

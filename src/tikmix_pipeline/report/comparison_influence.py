@@ -42,7 +42,7 @@ def rank_stability(influence: "pd.DataFrame", *, resamples: int = 1000, seed: in
     Args:
         influence: columns `arm`, `seed`, `round`, `task`, `domain`, `influence`, `stderr`. Arms may have measured in
             different rounds.
-        resamples: of the bootstrap.
+        resamples: how often the bootstrap draws.
         seed: decides the resamples.
 
     Returns:

@@ -116,7 +116,7 @@ def heat_map(
         rows: names of the rows.
         columns: names of the columns.
         label: names the scale of the colours.
-        colouring: of Matplotlib's `imshow`: `cmap`, `vmin` and `vmax`.
+        colouring: `cmap`, `vmin` and `vmax` as Matplotlib's `imshow` takes them.
     """
     image = axes.imshow(values, aspect="auto", **colouring)
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor", fontsize=9)

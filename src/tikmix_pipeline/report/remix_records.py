@@ -1,4 +1,4 @@
-"""From what a round has recorded to what the report of `remix` says."""
+"""What the report of `remix` says, put together from what a round has recorded."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ _NAMED = 3
 _MOVED = 5e-4
 """Weight from which on the unconstrained mixture counts as another."""
 _FLOPS_PER_PARAMETER_AND_TOKEN = 6
-"""Of training: two forward, four backward (Kaplan et al. 2020, section 2.1)."""
+"""What training takes: two forward, four backward (Kaplan et al. 2020, section 2.1)."""
 _SOURCES = {"estimated": "estimated from a sample"}
 _STRATEGIES = {"direct": "TiKMiX-D, direct optimisation", "surrogate": "TiKMiX-M, a regression over sampled mixtures"}
 _IN_BALANCE = (
@@ -51,7 +51,7 @@ class RoundRecords:
     exports: Sequence[Mapping[str, Any]]
 
 
-def remix_report(
+def report_from_records(
     records: RoundRecords,
     optimize: OptimizeParameters,
     *,
@@ -101,15 +101,7 @@ def remix_report(
         notes=tuple(map(_of_current_mixture, (*records.decision["notes"], *stock.notes, *caveats))),
         constraints=tuple(_constraints(optimize, binding)),
         unconstrained_differs=_unconstrained_differs(domains),
-        exports=tuple(
-            ExportRow(
-                one["trainer"],
-                tuple(f"exports/{file}" for file in one["files"]),
-                one["switch"],
-                tuple(one["notes"]),
-            )
-            for one in records.exports
-        ),
+        exports=tuple(map(_export_row, records.exports)),
         cost=Cost(
             tokens=measured["cost"]["tokens"],
             flops=measured["cost"]["flops"],
@@ -162,6 +154,11 @@ def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow,
             )
         )
     return tuple(rows)
+
+
+def _export_row(one: Mapping[str, Any]) -> ExportRow:
+    files = tuple(f"exports/{file}" for file in one["files"])
+    return ExportRow(one["trainer"], files, one["switch"], tuple(one["notes"]))
 
 
 def _unconstrained_differs(domains: Sequence[DomainRow]) -> bool | None:

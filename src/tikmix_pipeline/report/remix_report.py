@@ -27,7 +27,7 @@ class DomainRow:
     """One domain: its weights, and how much data it has.
 
     Attributes:
-        name: as the user calls it.
+        name: what the user calls it.
         current: its share of tokens in the current mixture, from 0 to 1.
         recommended: its share in the mixture of the coming chunk.
         unconstrained: its share in the mixture that would be chosen without constraints; None where nobody looked for
@@ -59,7 +59,7 @@ class TaskRow:
     """One target task: what it is expected to gain, and how sure that is.
 
     Attributes:
-        name: as the user calls it.
+        name: what the user calls it.
         gain: how much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on
             the recommended instead of the current mixture; to first order.
         stderr: the standard error of `gain`, in the same unit; None where it was not measured.
@@ -171,17 +171,17 @@ class RemixReport:
         curvature: the approximation of the loss's curvature that influence was measured with, in words.
         tokens_per_domain: tokens of each domain that were measured.
         chunk_tokens: tokens of the coming chunk.
-        seed: of every random choice.
-        version: of this package.
+        seed: what every random choice was drawn by.
+        version: the version of this package.
         domains: one row each, in the user's order.
         tasks: one row each, in the user's order.
         cells: influence by task and domain; may be empty.
         rank_stability: mean over tasks of the tasks' own; None where it was not measured.
         notes: warnings and remarks of the measurement and the decision.
-        constraints: every constraint in force, in words.
+        constraints: every constraint that was set, in words.
         unconstrained_differs: whether the constraints changed the mixture; None where nobody looked.
         exports: the trainers' files.
-        cost: of measuring and deciding.
+        cost: what measuring and deciding took.
         strategy: how the mixture was decided, in words.
     """
 

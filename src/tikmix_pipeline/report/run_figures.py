@@ -101,7 +101,7 @@ def measured_over_predicted(points: "DataFrame", rows: "DataFrame") -> "Figure":
 
     Args:
         points: columns `task`, `domain`, `predicted` and `measured`, a row per replicate.
-        rows: of the comparison, those of one candidate.
+        rows: the rows of `compared_rows` for one candidate.
     """
     tasks = list(points["task"].unique())
     figure, panels = panel_grid(len(tasks), 3, (3.6, 3.1), (1.6, 0.6))
@@ -138,7 +138,7 @@ def candidates_side_by_side(rows: "DataFrame") -> "Figure":
     """Draw each candidate's mean Pearson correlation with its interval, and how high any could come.
 
     Args:
-        rows: of the comparison; those of the mean of tasks are drawn.
+        rows: what `compared_rows` returned; the rows of the mean of tasks are drawn.
     """
     means = rows[rows["task"] == MEAN_OF_TASKS].iloc[::-1]
     figure = new_figure(7.0, 1.6 + 0.38 * len(means))

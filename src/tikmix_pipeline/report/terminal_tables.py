@@ -60,7 +60,7 @@ def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:
     """Lay out how well each candidate predicted, how well any could have, and what to set.
 
     Args:
-        rows: of `validate.parquet`, for one round.
+        rows: the rows of `validate.parquet` for one round.
         experiment: names the folders.
     """
     first = rows[0]

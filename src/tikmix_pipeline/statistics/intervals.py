@@ -25,19 +25,18 @@ def middle_interval(drawn_B: Floats) -> tuple[float, float]:
     return low, high
 
 
-def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a binomial share (Wilson, 1927), which stays inside [0, 1].
+def wilson_interval(share: float, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a binomial share (Wilson, 1927), which stays inside [0, 1].
 
     SciPy's takes whole numbers of successes, and the mean share of several tasks need not be one.
 
     Args:
         share: observed share of successes.
         n: trials; with none, nothing is known and the interval is [0, 1].
-        confidence: share of such intervals that hold the true value.
     """
     if n == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(_UPPER)
     scale = 1 + z**2 / n
     centre = (share + z**2 / (2 * n)) / scale
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / scale
@@ -85,9 +84,9 @@ class PairedDifference:
         sd: s.
         low: lower end of the interval.
         high: upper end of the interval.
-        p_value: of the test.
-        win_probability: of the first arm on a new seed, where less is better.
-        share_won: by the first arm.
+        p_value: the p value.
+        win_probability: how likely the first arm wins on a new seed, where less is better.
+        share_won: the share of seeds that the first arm wins.
     """
 
     difference: float = math.nan
