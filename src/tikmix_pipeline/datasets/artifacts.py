@@ -6,15 +6,14 @@ made again. Loading one whose provenance record does not match is refused.
 
 import importlib
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kedro.io import AbstractDataset
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json, write_text
-from tikmix_pipeline.record import Record
 from tikmix_pipeline.store.provenance import (
     ProvenanceRecord,
     Status,
@@ -100,24 +99,37 @@ class JsonDataset(Artifact):
         write_json(self._filepath, data)
 
 
+class JsonRecord(Protocol):
+    """A record of this project's own (`record.Record`, or a class that is written and read alike)."""
+
+    VERSION: ClassVar[int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the document holds."""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+
+
 class RecordDataset(Artifact):
     """A record of this project's own as a JSON document, read and written by its class.
 
-    The version of the class stands in the provenance record, so that a document of another version is refused instead of
-    being misread.
+    The version of the class stands in the provenance record, so that a document of another version is refused
+    instead of being misread.
     """
 
     def __init__(self, *, filepath: str, record: str, metadata: dict[str, Any] | None = None) -> None:
         super().__init__(filepath=filepath, metadata=metadata)
         self._record = record
 
-    def read(self) -> Record:
+    def read(self) -> JsonRecord:
         """Read the document as the class named `record`.
 
         Raises:
             TikmixError: it was written as another version of the record, or does not hold what it should.
         """
-        kind: type[Record] = _named(self._record)
+        kind: type[JsonRecord] = _named(self._record)
         written = read_record(self._filepath)
         if written is not None and written.version != kind.VERSION:
             raise TikmixError(
@@ -129,13 +141,13 @@ class RecordDataset(Artifact):
         except TikmixError as error:
             raise TikmixError(f"{self._filepath}: {error}") from error
 
-    def write(self, data: Record) -> None:
+    def write(self, data: JsonRecord) -> None:
         """Write the document."""
         write_json(self._filepath, data.to_json())
 
     def record(self, provenance: ProvenanceRecord) -> None:
         """Write the record of what made the document, with the version of its class."""
-        kind: type[Record] = _named(self._record)
+        kind: type[JsonRecord] = _named(self._record)
         write_record(self._filepath, provenance, version=kind.VERSION)
 
 

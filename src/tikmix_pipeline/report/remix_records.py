@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tikmix_pipeline.mixture.decision import Binding
-from tikmix_pipeline.mixture.report import holder, in_words
-from tikmix_pipeline.mixture.simplex import quoted
-from tikmix_pipeline.mixture.stock import Stock
+from tikmix_pipeline.errors import quoted
+from tikmix_pipeline.influence.curvature.report import CurvatureReport
+from tikmix_pipeline.influence.report import Measurement
+from tikmix_pipeline.mixture.decision import holder, in_words
+from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
@@ -31,22 +32,22 @@ class RoundRecords:
     """What a round has recorded, as its artifacts hold it.
 
     Attributes:
-        stock: `stock.json`.
-        in_force: the record of the current mixture.
+        budget: how much text there is, and was read.
+        current: the record of the current mixture.
         mixture: the record of the mixture that was decided.
         decision: the one that counts: TiKMiX-D's, or TiKMiX-M's.
-        gains: `gains.json`.
-        measurement: `measurement.json`.
+        gains: what each task is expected to gain.
+        measurement: what was measured on what.
         influence: rows of `influence.parquet`.
         exports: `exports.json`.
     """
 
-    stock: Mapping[str, Any]
-    in_force: Mapping[str, Any]
-    mixture: Mapping[str, Any]
-    decision: Mapping[str, Any]
-    gains: Mapping[str, Any]
-    measurement: Mapping[str, Any]
+    budget: TokenBudget
+    current: MixtureRecord
+    mixture: MixtureRecord
+    decision: DecisionRecord
+    gains: Gains
+    measurement: Measurement
     influence: Sequence[Mapping[str, Any]]
     exports: Sequence[Mapping[str, Any]]
 
@@ -74,68 +75,68 @@ def report_from_records(
         seed: the seed of the run.
         version: the version of this package.
     """
-    stock = Stock.from_dict(records.stock)
-    binding = [Binding(**one) for one in records.decision["binding"]]
-    domains = _domain_rows(records, stock, optimize, _held_by(binding, "lower", "upper"))
+    budget, binding = records.budget, records.decision.binding
+    domains = _domain_rows(records, optimize, _held_by(binding, "lower", "upper"))
     measured = records.measurement
     caveats = [
-        f"Gains are scaled by one factor for all tasks, influence.calibration = {measured['calibration']:g}: go by "
+        f"Gains are scaled by one factor for all tasks, influence.calibration = {measured.calibration:g}: go by "
         "their signs, their order and their errors rather than by their size.",
-        *([] if records.in_force["strategy"] == "prior" else [_IN_BALANCE]),
+        *([] if records.current.strategy == "prior" else [_IN_BALANCE]),
     ]
     return RemixReport(
         experiment=experiment,
-        round=stock.round,
+        round=budget.round,
         checkpoint=checkpoint,
         model=model,
         parameters=parameters,
-        curvature=_curvature(measured["curvature"]),
-        tokens_per_domain=sum(measured["domain_tokens"].values()) / len(measured["domain_tokens"]),
-        chunk_tokens=stock.chunk_tokens,
+        curvature=_curvature(measured.curvature),
+        tokens_per_domain=sum(measured.domain_tokens.values()) / len(measured.domain_tokens),
+        chunk_tokens=budget.chunk_tokens,
         seed=seed,
         version=version,
         domains=domains,
         tasks=_task_rows(records, _held_by(binding, "pareto")),
         cells=tuple(Cell(r["task"], r["domain"], r["influence"], r["stderr"]) for r in records.influence),
-        rank_stability=measured["rank_stability"]["mean"],
-        notes=tuple(map(_of_current_mixture, (*records.decision["notes"], *stock.notes, *caveats))),
+        rank_stability=measured.rank_stability.mean,
+        notes=tuple(map(_of_current_mixture, (*records.decision.notes, *budget.notes, *caveats))),
         constraints=tuple(_constraints(optimize, binding)),
         unconstrained_differs=_unconstrained_differs(domains),
         exports=tuple(map(_export_row, records.exports)),
         cost=Cost(
-            tokens=measured["cost"]["tokens"],
-            flops=measured["cost"]["flops"],
-            chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * parameters * stock.chunk_tokens,
+            tokens=measured.cost.tokens,
+            flops=measured.cost.flops,
+            chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * parameters * budget.chunk_tokens,
         ),
-        strategy=_STRATEGIES[records.mixture["strategy"]],
+        strategy=_STRATEGIES[records.mixture.strategy],
     )
 
 
 def _domain_rows(
-    records: RoundRecords, stock: Stock, optimize: OptimizeParameters, held: Mapping[str, str]
+    records: RoundRecords, optimize: OptimizeParameters, held: Mapping[str, str]
 ) -> tuple[DomainRow, ...]:
-    decided, free = records.mixture, records.decision.get("unconstrained", {}).get("weights", {})
+    decided, budget, unconstrained = records.mixture, records.budget, records.decision.unconstrained
+    free = unconstrained.weights if unconstrained is not None else {}
     return tuple(
         DomainRow(
             name=domain,
-            current=records.in_force["weights"][domain],
-            recommended=decided["weights"][domain],
+            current=records.current.weights[domain],
+            recommended=decided.weights[domain],
             unconstrained=free.get(domain),
-            available_tokens=stock.available[domain],
-            consumed_tokens=stock.consumed.get(domain, 0),
-            chunk_tokens=decided["tokens"][domain],
-            epochs=decided["epochs"][domain],
+            available_tokens=budget.available[domain],
+            consumed_tokens=budget.consumed.get(domain, 0),
+            chunk_tokens=decided.tokens[domain],
+            epochs=decided.epochs[domain],
             max_epochs=optimize.max_epochs,
             held_by=held.get(domain, ""),
-            size_source=_SOURCES.get(source := stock.size_source.get(domain, "counted"), source),
+            size_source=_SOURCES.get(source := budget.size_source.get(domain, "counted"), source),
         )
-        for domain in stock.domains
+        for domain in budget.domains
     )
 
 
 def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow, ...]:
     rows = []
-    for task, gain in records.gains.items():
+    for task, gain in records.gains.tasks.items():
         by_influence = sorted((row for row in records.influence if row["task"] == task), key=lambda r: -r["influence"])
         ranked = [row["domain"] for row in by_influence]
         # none is named at both ends
@@ -143,13 +144,13 @@ def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow,
         rows.append(
             TaskRow(
                 name=task,
-                gain=gain["gain"],
-                stderr=gain["stderr"],
-                unconstrained_gain=gain.get("unconstrained_gain"),
+                gain=gain.gain,
+                stderr=gain.stderr,
+                unconstrained_gain=gain.unconstrained_gain,
                 best_domains=tuple(ranked[:named]),
                 worst_domains=tuple(ranked[: -named - 1 : -1]),
-                rank_stability=records.measurement["rank_stability"]["tasks"][task],
-                tokens=records.measurement["task_tokens"][task],
+                rank_stability=records.measurement.rank_stability.tasks[task],
+                tokens=records.measurement.task_tokens[task],
                 held_by=held.get(task, ""),
             )
         )
@@ -166,13 +167,13 @@ def _unconstrained_differs(domains: Sequence[DomainRow]) -> bool | None:
     return any(move > _MOVED for move in moved) if moved else None
 
 
-def _curvature(about: Mapping[str, Any]) -> str:
-    if about["inverse"] == "none":
-        return str(about["curvature"])
-    return f"{about['curvature']}, {about['inverse']} by {about['damping']:g} ({about['damping_unit']})"
+def _curvature(about: CurvatureReport) -> str:
+    if about.inverse == "none":
+        return str(about.curvature)
+    return f"{about.curvature}, {about.inverse} by {about.damping:g} ({about.damping_unit})"
 
 
-def _held_by(binding: Sequence[Binding], *kinds: str) -> dict[str, str]:
+def _held_by(binding: Sequence[BindingRecord], *kinds: str) -> dict[str, str]:
     """Return the constraint of such a kind that holds each domain, or each task, in words."""
     return {holder(one): _of_current_mixture(in_words(one)) for one in binding if one.kind in kinds}
 
@@ -182,7 +183,7 @@ def _of_current_mixture(text: str) -> str:
     return re.sub(r"\b([Tt]he) prior\b(?!')", r"\1 current mixture", text)
 
 
-def _constraints(optimize: OptimizeParameters, binding: Sequence[Binding]) -> Iterator[str]:
+def _constraints(optimize: OptimizeParameters, binding: Sequence[BindingRecord]) -> Iterator[str]:
     """Yield every constraint in words; those on groups say whether they bind, others say so in the row they hold."""
     yield f"No domain is read more than {optimize.max_epochs:g} times by the end of the chunk (optimize.max_epochs)."
     if optimize.pareto:

@@ -5,8 +5,14 @@ people, shown as they are.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tikmix_pipeline.errors import TikmixError
 
 ERRORS = 2.0
 """Standard errors that a figure must be away from zero to count as distinguishable: about 95 % for one figure alone."""
@@ -205,6 +211,24 @@ class RemixReport:
     exports: tuple[ExportRow, ...]
     cost: Cost
     strategy: str
+
+    VERSION: ClassVar[int] = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `report.json` holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "RemixReport":
+        """Read what `to_json` gave.
+
+        Raises:
+            TikmixError: the content is not a report of this version.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(content)
+        except ValidationError as error:
+            raise TikmixError(f"This is no report as this version writes it ({error.errors()[0]['msg']}).") from error
 
 
 def within_error(value: float, stderr: float | None) -> bool:

@@ -58,14 +58,14 @@ def influence_heat_map(influence: "DataFrame") -> "Figure":
     return figure
 
 
-def mixture_over_rounds(mixtures: Sequence[Mapping[str, Any]]) -> "Figure":
+def mixture_over_rounds(mixtures: Sequence[MixtureRecord]) -> "Figure":
     """Draw the mixtures of all rounds as stacked bars; the last is the one decided for the next chunk."""
     import pandas as pd
 
     figure = new_figure(2.6 + 1.1 * len(mixtures), 4.2)
     axes = figure.subplots()
-    labels = [f"round {mixture['round']}" for mixture in mixtures[:-1]] + ["next"]
-    shares = pd.DataFrame([mixture["weights"] for mixture in mixtures], index=labels)
+    labels = [f"round {mixture.round}" for mixture in mixtures[:-1]] + ["next"]
+    shares = pd.DataFrame([mixture.weights for mixture in mixtures], index=labels)
     for bars, weights in zip(stacked_bars(axes, shares, width=0.75), shares.to_numpy().T, strict=True):
         axes.bar_label(bars, [f"{w:.0%}" if w >= 0.04 else "" for w in weights], label_type="center", fontsize=8)
     axes.set_ylim(0, 1)

@@ -8,6 +8,9 @@ import numpy as np
 
 from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
+from tikmix_pipeline.mixture.records import DecisionRecord
+from tikmix_pipeline.report.remix_report import RemixReport
+from tikmix_pipeline.report.run_summary import RunSummary
 from tikmix_pipeline.statistics.correlations import mean_of_defined
 
 _EXPECTED = {
@@ -21,31 +24,31 @@ _FIRST_ORDER = (
 )
 
 
-def summary_table(summary: Mapping[str, Any], experiment: str) -> str:
+def summary_table(summary: RunSummary, experiment: str) -> str:
     """Lay out mixtures, bits per byte and the last decision's expected gain for a terminal.
 
     Args:
-        summary: `summary.json`.
+        summary: of the run.
         experiment: names the folders.
     """
-    mixtures, scores = summary["mixtures"], summary["bits_per_byte"]
+    mixtures, scores = summary.mixtures, summary.bits_per_byte
     rounds = [f"round {number}" for number in range(len(scores))]
-    every_score = [*scores, summary["final_bits_per_byte"]]
-    mixture_rows = [[domain, *(f"{m['weights'][domain]:.1%}" for m in mixtures)] for domain in mixtures[0]["weights"]]
-    gains = {task: f"{gain:+.3g}" for task, gain in summary["expected_gain"].items() if gain is not None}
+    every_score = [*scores, summary.final_bits_per_byte]
+    mixture_rows = [[domain, *(f"{m.weights[domain]:.1%}" for m in mixtures)] for domain in mixtures[0].weights]
+    gains = {task: f"{gain:+.3g}" for task, gain in summary.expected_gain.items() if gain is not None}
     task_rows = [
         [task, *(f"{score['task'][task]:.3f}" for score in every_score), gains.get(task, "")]
         for task in scores[0]["task"]
     ]
     means = [f"{sum(score['task'].values()) / len(score['task']):.3f}" for score in every_score]
     domain_rows = [
-        [domain, *(f"{score['domain'][domain]:.3f}" for score in every_score), ""] for domain in mixtures[0]["weights"]
+        [domain, *(f"{score['domain'][domain]:.3f}" for score in every_score), ""] for domain in mixtures[0].weights
     ]
     remarks = [
         "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is "
-        + _EXPECTED.get(str(summary.get("response")), _FIRST_ORDER),
-        *(f"{name}: {how}" for name, how in summary["held"].items()),
-        *summary["notes"],
+        + _EXPECTED.get(str(summary.response), _FIRST_ORDER),
+        *(f"{name}: {how}" for name, how in summary.held.items()),
+        *summary.notes,
     ]
     return _text(
         _block(["Mixture", *rounds, "next"], mixture_rows),
@@ -83,46 +86,46 @@ def comparison_text(table: str, experiment: str) -> str:
     return _text(table.strip(), places)
 
 
-def remix_text(report: Mapping[str, Any]) -> str:
+def remix_text(report: RemixReport) -> str:
     """Lay out what was decided for an external run: mixtures, expected gains, and where the rest is.
 
     Args:
-        report: `report.json`.
+        report: of the decision.
     """
-    experiment = report["experiment"]
-    free = report["unconstrained_differs"] is not None
+    experiment = report.experiment
+    free = report.unconstrained_differs is not None
     weights = ["current", "recommended", *(["unconstrained"] if free else [])]
     gains = ["gain", *(["unconstrained_gain"] if free else [])]
-    domains = [[row["name"], *(f"{row[name]:.1%}" for name in weights)] for row in report["domains"]]
-    tasks = [[row["name"], *(f"{row[name]:+.3g}" for name in gains), f"{row['stderr']:.2g}"] for row in report["tasks"]]
-    held = [f"{row['name']}: {row['held_by']}" for row in (*report["domains"], *report["tasks"]) if row["held_by"]]
-    held += [line for line in report["constraints"] if "it binds" in line]
-    exports = ", ".join(row["trainer"] for row in report["exports"])
+    domains = [[row.name, *(f"{getattr(row, name):.1%}" for name in weights)] for row in report.domains]
+    tasks = [[row.name, *(f"{getattr(row, name):+.3g}" for name in gains), f"{row.stderr:.2g}"] for row in report.tasks]
+    held = [f"{row.name}: {row.held_by}" for row in (*report.domains, *report.tasks) if row.held_by]
+    held += [line for line in report.constraints if "it binds" in line]
+    exports = ", ".join(row.trainer for row in report.exports)
     return _text(
-        _block([f"Mixture of the next {report['chunk_tokens']:,} tokens", "now", "next", *weights[2:]], domains),
+        _block([f"Mixture of the next {report.chunk_tokens:,} tokens", "now", "next", *weights[2:]], domains),
         _block(["Expected gain, nats per token", "next", *weights[2:], "error"], tasks),
-        "\n".join([*held, *report["notes"]]),
+        "\n".join([*held, *report.notes]),
         f"Report: data/08_reporting/{experiment}/report.html"
         + (f"\nFiles for {exports}: data/08_reporting/{experiment}/exports/" if exports else ""),
     )
 
 
-def sweep_table(decision: Mapping[str, Any], quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
+def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
     """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
 
     Args:
-        decision: `sweep/decision.json`.
+        decision: of the sweep.
         quality: rows of `sweep/quality.parquet`, of the same round.
         experiment: names the folders.
     """
-    weights = {"prior": decision["prior"], "D": decision["direct_weights"], "M": decision["searched_weights"]}
+    weights = {"prior": decision.prior, "D": decision.direct_weights, "M": decision.searched_weights}
     present = {name: of for name, of in weights.items() if of is not None}
-    mixtures = [[domain, *(f"{of[domain]:.1%}" for of in present.values())] for domain in decision["weights"]]
-    gains = [[target, f"{gain:+.3g}"] for target, gain in decision["expected_gain"].items()]
-    whose = "D's mixture is kept" if decision["kept"] == "direct" else "M, the surrogate's mixture"
-    direct, searched = decision["direct_objective"], decision["searched_objective"]
+    mixtures = [[domain, *(f"{of[domain]:.1%}" for of in present.values())] for domain in decision.weights]
+    gains = [[target, f"{gain:+.3g}"] for target, gain in decision.expected_gain.items()]
+    whose = "D's mixture is kept" if decision.kept == "direct" else "M, the surrogate's mixture"
+    direct, searched = decision.direct_objective, decision.searched_objective
     beside = "" if direct is None else f", {direct:.4g} of D's"
-    number = decision["round"] - 1
+    number = decision.round - 1
     return _text(
         _block(["Mixture", *present], mixtures),
         _block(["Expected fall of the response, against the prior", ""], gains),
@@ -133,7 +136,7 @@ def sweep_table(decision: Mapping[str, Any], quality: Sequence[Mapping[str, Any]
             [
                 f"Decided: {whose}.",
                 f"Predicted objective, lower is better: {searched:.4g} of M{beside}.",
-                *decision["notes"],
+                *decision.notes,
             ]
         ),
         f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: data/08_reporting/{experiment}/",

@@ -107,7 +107,7 @@ def tabulate_comparison(
 
     from tikmix_pipeline.pipelines.compare.results import points_of
     from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
-    from tikmix_pipeline.report.influence_table import influence_against_score, rank_stability
+    from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
 
     compare = view.compare
     reference = compare.reference
@@ -134,8 +134,7 @@ def draw_comparison(
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
     from tikmix_pipeline.pipelines.compare.results import points_of
     from tikmix_pipeline.report import comparison_figures as figures
-    from tikmix_pipeline.report.comparison_table import loss_curves
-    from tikmix_pipeline.statistics.paired import paired_differences
+    from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
 
     reference, arms = summary["reference"].iloc[0], list(scores["arm"].unique())
     return (

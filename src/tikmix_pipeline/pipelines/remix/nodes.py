@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import Measurement
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
-    from tikmix_pipeline.report.content import RemixReport
+    from tikmix_pipeline.report.remix_report import RemixReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,12 +148,12 @@ def write_report(
     from importlib.metadata import version
 
     from tikmix_pipeline.export.registry import read_summary
-    from tikmix_pipeline.report.gather import Model, Records, gather_report
+    from tikmix_pipeline.report.remix_records import RoundRecords, report_from_records
     from tikmix_pipeline.report.page import render_report
 
-    records = Records(
-        stock=budget,
-        in_force=current,
+    records = RoundRecords(
+        budget=budget,
+        current=current,
         mixture=mixture,
         decision=decision,
         gains=gains,
@@ -161,12 +161,14 @@ def write_report(
         influence=influence.to_dict("records"),
         exports=read_summary(exports) if exports else (),
     )
-    report = gather_report(
+    report = report_from_records(
         records,
-        Model(view.checkpoint, checkpoint.architecture, checkpoint.parameter_count()),
         view.optimize,
+        checkpoint=view.checkpoint,
+        model=checkpoint.architecture,
+        parameters=checkpoint.parameter_count(),
         experiment=view.experiment,
         seed=view.seed,
         version=version("tikmix-pipeline"),
     )
-    return asdict(report), render_report(report)
+    return report, render_report(report)

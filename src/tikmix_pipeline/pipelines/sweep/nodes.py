@@ -346,7 +346,7 @@ def draw_sweep(
     trace: pd.DataFrame,
 ) -> tuple[Figure, Figure, Figure]:
     """Draw predictions over measurements, what the surrogate looks at, and how it was searched."""
-    from tikmix_pipeline.report.sweep_figures import importance_heat_map, predicted_over_measured, search_trace
+    from tikmix_pipeline.report.run_figures import importance_heat_map, predicted_over_measured, search_trace
 
     predicted = predicted_over_measured(predictions, quality, view.sweep.surrogate)
     return predicted, importance_heat_map(importance), search_trace(trace)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
-    from tikmix_pipeline.report.records import RunSummary
+    from tikmix_pipeline.report.run_summary import RunSummary
 
 
 def summarise(
@@ -25,10 +25,12 @@ def summarise(
         decision: the last round's.
         rounds: the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
     """
-    from tikmix_pipeline.report.summary import run_summary
+    from tikmix_pipeline.mixture.records import MixtureRecord
+    from tikmix_pipeline.report.run_summary import run_summary
 
-    count = (len(rounds) - 1) // 2
-    return run_summary(final, decision, rounds[: count + 1], rounds[count + 1 :])
+    mixtures = [one for one in rounds if isinstance(one, MixtureRecord)]
+    evaluations = [one for one in rounds if not isinstance(one, MixtureRecord)]
+    return run_summary(final, decision, mixtures, evaluations)
 
 
 def draw_run(view: NoParameters, summary: RunSummary) -> tuple[Figure, Figure]:

@@ -185,7 +185,7 @@ def draw_validation(
 ) -> tuple[Figure, Figure]:
     """Draw measured gains over the best candidate's predictions, and all candidates side by side."""
     from tikmix_pipeline.influence.agreement import validation_points
-    from tikmix_pipeline.report.validation_figures import candidates_side_by_side, measured_over_predicted
+    from tikmix_pipeline.report.run_figures import candidates_side_by_side, measured_over_predicted
 
     points, shown = validation_points(losses, predictions, comparison, half=view.validation.half)
     return measured_over_predicted(points, shown), candidates_side_by_side(comparison)
