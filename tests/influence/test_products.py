@@ -93,7 +93,7 @@ import torch
 from safetensors.torch import save_file
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.layers import Layout
 from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Filter
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.products import part_products

@@ -25,8 +25,7 @@ from torch import nn
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.collect import collect_gradients
-from tikmix_pipeline.influence.curvature.build import Curvature
-from tikmix_pipeline.influence.curvature.report import CurvatureReport
+from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport
 from tikmix_pipeline.influence.effect import effect_with_error
 from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.products import counted_products

@@ -25,11 +25,10 @@ from tikmix_pipeline.distributed.launch import folder_beside, require_done, run_
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
-from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
+from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.progress import FitProgress
-from tikmix_pipeline.influence.curvature.report import CurvatureReport
 from tikmix_pipeline.influence.grow import collect_until_stable
 from tikmix_pipeline.influence.products import counted_products
 from tikmix_pipeline.influence.samples import MeasuredText

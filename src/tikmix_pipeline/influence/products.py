@@ -25,7 +25,7 @@ from torch import Tensor
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.report import list_names
+from tikmix_pipeline.influence.curvature.layers import list_names
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.store import GradientStore, Side
 from tikmix_pipeline.lm.cost import Cost, counting

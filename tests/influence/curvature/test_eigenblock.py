@@ -4,7 +4,7 @@ import torch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.kronecker import eigenbasis
-from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.layers import Layout
 from tikmix_pipeline.influence.curvature.spectrum import Filter, damped
 
 LAYOUTS = [Layout("w"), Layout("w", "b"), Layout("w", transposed=True), Layout("w", "b", True)]

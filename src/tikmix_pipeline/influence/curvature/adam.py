@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.layers import chosen_parameters, parameters_for
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.report import list_names
+from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, list_names, parameters_for
 from tikmix_pipeline.influence.gradients import sum_dtype
 from tikmix_pipeline.parameters.measurement import Group
 from tikmix_pipeline.parameters.training import SecondMomentParameters

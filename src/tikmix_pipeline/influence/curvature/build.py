@@ -1,7 +1,13 @@
-"""`Curvature`: f(C) over the chosen parameters, in blocks, as `influence` asks for; no backward pass is needed."""
+"""`Curvature`: f(C) over the chosen parameters, in blocks, as `influence` asks for; no backward pass is needed.
+
+The identity, C = I, makes Group Influence the plain dot product of mean gradients: f(C) g = g. It has no damping and no
+horizon, which would only rescale everything. Learning rate times `S[t, j]` is then the first-order fall of task t's
+loss in one step of gradient descent on domain j.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +17,64 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.adam import adam_blocks, step_divisors
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
-from tikmix_pipeline.influence.curvature.identity import identity_blocks
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions, require_finite
-from tikmix_pipeline.influence.curvature.layers import chosen_parameters
-from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureReport
+from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, parameters_for
 from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, Filter
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.parameters.measurement import CurvatureParameters
+from tikmix_pipeline.parameters.measurement import CurvatureParameters, Group
 from tikmix_pipeline.parameters.training import SecondMomentParameters
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """One block of the curvature.
+
+    Attributes:
+        parameters: names of the parameters in the block.
+        kind: how the block is approximated.
+        size: number of scalar parameters.
+        mean_eigenvalue: mean eigenvalue of the block before damping, in the curvature's unit.
+        damping: λ, in the same unit.
+    """
+
+    parameters: tuple[str, ...]
+    kind: str
+    size: int
+    mean_eigenvalue: float
+    damping: float
+
+
+@dataclass(frozen=True)
+class CurvatureReport:
+    """All blocks of a curvature.
+
+    Attributes:
+        curvature: `influence.curvature`.
+        inverse: `influence.inverse`; `none` where f = 1.
+        damping: `influence.damping`, in `damping_unit`.
+        damping_unit: `influence.damping_unit`; `none` where f = 1.
+        groups: the groups of parameters that take part.
+        left_out: share of the trainable scalar parameters that take no part.
+        blocks: λ and mean eigenvalue of every block.
+    """
+
+    curvature: str
+    inverse: str
+    damping: float
+    damping_unit: str
+    groups: tuple[str, ...]
+    left_out: float
+    blocks: tuple[BlockReport, ...]
+
+    def coverage(self) -> dict[str, float]:
+        """Return the share of trainable scalar parameters in each kind of block; with `left_out` they sum to one."""
+        covered = sum(block.size for block in self.blocks)
+        kinds = dict.fromkeys(block.kind for block in self.blocks)
+        return {
+            kind: (1 - self.left_out) * sum(b.size for b in self.blocks if b.kind == kind) / covered for kind in kinds
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,3 +237,23 @@ def _report(
         left_out=1 - sum(report.size for report in reports) / total,
         blocks=tuple(reports),
     )
+
+
+def identity_blocks(
+    model: nn.Module, groups: Sequence[Group], device: torch.device, process_group: ProcessGroup
+) -> list[EigenBlock]:
+    """Return one block per trainable parameter of the groups; its eigenvalues take no memory.
+
+    Args:
+        model: the checkpoint.
+        groups: which parameters take part.
+        device: where the blocks are to lie.
+        process_group: the processes that share the parameters out.
+
+    Raises:
+        TikmixError: there is no such parameter.
+    """
+    return [
+        EigenBlock(Layout(name), "identity", torch.ones((), device=device).expand(parameter.shape))
+        for name, parameter in parameters_for(process_group, chosen_parameters(model, groups)).items()
+    ]

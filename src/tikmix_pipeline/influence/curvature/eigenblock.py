@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.layers import Layout
 from tikmix_pipeline.influence.curvature.spectrum import UNITY, Filter
 
 

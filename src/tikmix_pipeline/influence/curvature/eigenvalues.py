@@ -36,12 +36,19 @@ import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
+from tikmix_pipeline.influence.curvature.fisher_pass import (
+    HERE,
+    Calls,
+    ElementwiseMoments,
+    Home,
+    Moments,
+    Pass,
+    homes_of,
+    with_bias,
+)
 from tikmix_pipeline.influence.curvature.head import HeadBatch
+from tikmix_pipeline.influence.curvature.hooks import Positions
 from tikmix_pipeline.influence.curvature.layers import Layer
-from tikmix_pipeline.influence.curvature.moments import Calls, ElementwiseMoments, Moments, with_bias
-from tikmix_pipeline.influence.curvature.passes import Pass
-from tikmix_pipeline.influence.curvature.positions import Positions
-from tikmix_pipeline.influence.curvature.sums import HERE, Home, homes_of
 
 _WORKING_SCALARS = 1 << 24
 """Entries of the sequence gradients held at a time, if one alone has no more."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
-from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.layers import Layout
 from tikmix_pipeline.influence.shares import share_out
 from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost import NO_COST, Cost

@@ -23,16 +23,13 @@ from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenvalues import Basis, EigenvaluePass
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind, Labels, LayerFactors
-from tikmix_pipeline.influence.curvature.head import HeadBatch, cross_entropy_gradient
+from tikmix_pipeline.influence.curvature.fisher_pass import Pass
+from tikmix_pipeline.influence.curvature.head import HeadBatch, cross_entropy_gradient, draw_uniform, sample_labels
+from tikmix_pipeline.influence.curvature.hooks import Positions, Taps
 from tikmix_pipeline.influence.curvature.kfac import KfacPass
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions
-from tikmix_pipeline.influence.curvature.labels import draw_uniform, sample_labels
-from tikmix_pipeline.influence.curvature.layers import Layer, find_layers
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.passes import Pass
-from tikmix_pipeline.influence.curvature.positions import Positions
+from tikmix_pipeline.influence.curvature.layers import Layer, Layout, find_layers
 from tikmix_pipeline.influence.curvature.progress import FitProgress
-from tikmix_pipeline.influence.curvature.taps import Taps
 from tikmix_pipeline.influence.gradients import evaluation_mode
 from tikmix_pipeline.lm.cost import NO_COST, Cost, ShapeCounter, counting
 from tikmix_pipeline.lm.loss import device_of, next_token_logits, rows_for, tokens_for

@@ -12,7 +12,7 @@ the text (`fisher=empirical`, another object). The block of each layer:
 | embedding, W_vi | diag(f) ⊗ G | f = frequency of the input token: a one-hot input makes A diagonal |
 | output head, W_vi | diag(d) ⊗ A | d = E[p ∘ (1 − p)], exact over labels; the off-diagonal E[−p_u p_v] is left out |
 | tied embedding and head, W_vi | diag(c) ⊗ B | the Kronecker product nearest to the sum of the two above |
-| elementwise (norms) | diagonal | exact gradient of each sequence, squared: see `moments.ElementwiseMoments` |
+| elementwise (norms) | diagonal | exact gradient of each sequence, squared: see `fisher_pass.ElementwiseMoments` |
 
 Expectations are over positions whose next token carries loss; products of gradients at different positions are left
 out (the expand setting of Eschenhagen et al. 2023). A vocabulary costs V here, never V². Empirically, d = E[(p − y)²]
@@ -24,30 +24,128 @@ and stored once; should they ever read different tensors, each goes on with a co
 Cost: a forward pass, a backward pass without weight gradients, and one product of size N·n² per factor. Memory: the n²
 factors; sums are in float32, or float64 for float64 weights.
 References: Martens and Grosse 2015 (1503.05671); Grosse et al. 2023 (2308.03296) for its use in influence.
+
+Axes: B sequences, P positions, N loss-carrying positions, i inputs (and one more for a bias), o outputs, V vocabulary.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.influence.curvature.factors import LayerFactors
-from tikmix_pipeline.influence.curvature.layers import Layer
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.moments import (
+from tikmix_pipeline.influence.curvature.fisher_pass import (
+    HERE,
+    Calls,
     ElementwiseMoments,
-    EmbeddingMoments,
-    HeadMoments,
-    InputMoments,
-    LinearMoments,
+    Home,
     Moments,
+    Pass,
+    Sums,
+    homes_of,
+    with_bias,
 )
-from tikmix_pipeline.influence.curvature.passes import Pass
-from tikmix_pipeline.influence.curvature.positions import Positions
-from tikmix_pipeline.influence.curvature.sums import homes_of
-from tikmix_pipeline.influence.curvature.taps import Call
+from tikmix_pipeline.influence.curvature.head import HeadBatch
+from tikmix_pipeline.influence.curvature.hooks import Call, Positions
+from tikmix_pipeline.influence.curvature.layers import Layer, Layout
 from tikmix_pipeline.parameters.measurement import Group
+
+
+class InputMoments(Sums):
+    """A = E[a aᵀ] over all inputs of a linear layer, or of several that read the same."""
+
+    def __init__(self, layer: Layer, home: Home = HERE) -> None:
+        weight = layer.module.get_parameter("weight")
+        width = weight.shape[0 if layer.layout.transposed else 1] + layer.has_bias
+        super().__init__(home, weight, {"input": (width, width)}, {"input_rows": ()})
+        self._layer = layer
+
+    def add(self, inputs: Sequence[Tensor], at: Positions) -> None:
+        """Add the inputs of one batch, one per call of the layer."""
+        for inputs_BPi in inputs:
+            rows_Ni = with_bias(at.rows(inputs_BPi, self._layer.name), self._layer)
+            with self.adding("input") as total_ii, self.adding("input_rows") as rows:
+                _add_gram(total_ii, rows_Ni)
+                rows.add_(len(rows_Ni))
+
+    def copy(self, layer: Layer) -> "InputMoments":
+        """Return the same sums for another layer to go on with."""
+        other = InputMoments(layer, self.home)
+        for role, values in self.sums.items():
+            other.sums[role].copy_(values)
+        return other
+
+    def finish(self) -> dict[str, Tensor]:
+        """Return A."""
+        if not self.sums:
+            return {}
+        return {"input": self.sums["input"].div_(self.sums["input_rows"].clamp(min=1))}
+
+
+class LinearMoments(Moments):
+    """G = E[g gᵀ] of a linear layer's pre-activation gradients; of a layer called twice per token, twice as large."""
+
+    def __init__(self, layer: Layer, home: Home = HERE) -> None:
+        weight = layer.module.get_parameter("weight")
+        outputs = weight.shape[1 if layer.layout.transposed else 0]
+        super().__init__(home, weight, {"output": (outputs, outputs)})
+        self._layer = layer
+
+    def add(self, calls: Calls, at: Positions) -> None:
+        """Add a layer's calls in one batch."""
+        with self.adding("output") as total_oo:
+            for _, gradient_BPo in calls:
+                _add_gram(total_oo, at.rows(gradient_BPo, self._layer.name))
+
+
+class EmbeddingMoments(Moments):
+    """Frequencies f of the input tokens, which are the diagonal of A, and G = E[g gᵀ] of the output gradients."""
+
+    def __init__(self, layer: Layer, home: Home = HERE) -> None:
+        weight_Vi = layer.module.get_parameter("weight")
+        vocabulary, width = weight_Vi.shape
+        super().__init__(home, weight_Vi, {"output": (width, width)}, {"count": (vocabulary,)})
+        self._layer = layer
+
+    def add(self, calls: Calls, at: Positions) -> None:
+        """Add a layer's calls in one batch."""
+        with self.adding("count") as count_V, self.adding("output") as total_ii:
+            for ids_BP, gradient_BPi in calls:
+                count_V.add_(torch.bincount(ids_BP[at.carries_BP], minlength=len(count_V)))
+                _add_gram(total_ii, at.rows(gradient_BPi, self._layer.name))
+
+    def finish(self, tokens: int) -> dict[str, Tensor]:
+        """Return f and G of `tokens` predictions; the sums are spent."""
+        if not self.sums:
+            return {}
+        count_V = self.sums["count"].to(self.sums["output"])
+        return {"frequency": count_V / count_V.sum().clamp(min=1), "output": self.sums["output"].div_(tokens)}
+
+
+class HeadMoments(Moments):
+    """A = E[h hᵀ] of the output head's inputs and d, the diagonal of its G (see `head`)."""
+
+    def __init__(self, layer: Layer, home: Home = HERE) -> None:
+        weight_Vi = layer.module.get_parameter("weight")
+        vocabulary, width = weight_Vi.shape
+        width += layer.has_bias
+        super().__init__(home, weight_Vi, {"variance": (vocabulary,), "input": (width, width)})
+        self._layer = layer
+
+    def end_batch(self, head: HeadBatch | None, at: Positions) -> None:
+        """Add the batch."""
+        if head is not None:
+            with self.adding("input") as total_ii, self.adding("variance") as variance_V:
+                _add_gram(total_ii, with_bias(head.inputs_Ni, self._layer))
+                variance_V.add_(head.squares().sum(0).to(variance_V))
+
+
+def _add_gram(total_ii: Tensor, rows_Ni: Tensor) -> None:
+    rows_Ni = rows_Ni.to(total_ii.dtype)
+    total_ii += rows_Ni.T @ rows_Ni
+
 
 _OF_KIND: dict[Group, type[LinearMoments | EmbeddingMoments | HeadMoments]] = {
     "linear": LinearMoments,

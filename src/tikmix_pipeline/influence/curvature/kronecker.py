@@ -5,7 +5,15 @@
 A factor that is diagonal, as on the token side of an embedding or a head, needs no eigenvectors. Decompositions are in
 float64 on the device where the moments are, each once however many layers share the moment.
 
-Axes: o rows of a block (outputs, or the vocabulary), i columns.
+The sum of two products, as of a tied embedding and head, is replaced by the product nearest to it:
+
+    min over c, B of ‖ diag(p) ⊗ P + diag(q) ⊗ Q − diag(c) ⊗ B ‖_F
+
+Written with vec, the sum is the rank-two matrix [p q] [vec P, vec Q]ᵀ, and the minimiser is its leading singular pair
+(Van Loan and Pitsianis, 1993). For p, q ≥ 0 and positive semi-definite P, Q both Gram matrices are non-negative, so by
+Perron-Frobenius the pair is a non-negative combination: c ≥ 0, and B = αP + βQ is positive semi-definite.
+
+Axes: o rows of a block (outputs, or the vocabulary v), i and n columns.
 """
 
 from dataclasses import dataclass
@@ -15,7 +23,6 @@ from torch import Tensor
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
-from tikmix_pipeline.influence.curvature.nearest_kronecker import nearest_kronecker
 
 _Eigen = tuple[Tensor, Tensor]
 
@@ -106,3 +113,24 @@ def require_finite(moment: Tensor, of: str) -> Tensor:
             "low to measure at: load it in float32."
         )
     return moment
+
+
+def nearest_kronecker(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return `(c, B)` with diag(c) ⊗ B nearest to the sum of diag(p) ⊗ P and diag(q) ⊗ Q.
+
+    Args:
+        first: `(p, P)`, a non-negative vector and a positive semi-definite matrix.
+        second: `(q, Q)`, of the same shapes.
+
+    Returns:
+        `c`, of unit Euclidean norm, and `B`; both zero when the sum is zero.
+    """
+    diagonals_v2 = torch.stack([first[0], second[0]], dim=1).double()
+    dense_2nn = torch.stack([first[1], second[1]]).double()
+    diagonal_gram_22 = diagonals_v2.T @ diagonals_v2
+    dense_gram_22 = torch.einsum("anm,bnm->ab", dense_2nn, dense_2nn)
+    eigenvalues, eigenvectors = torch.linalg.eig(dense_gram_22 @ diagonal_gram_22)
+    leading = eigenvectors[:, eigenvalues.real.argmax()].real.abs()
+    c = diagonals_v2 @ leading
+    c = c / c.norm().clamp(min=torch.finfo(c.dtype).tiny)
+    return c, torch.einsum("a,anm->nm", diagonals_v2.T @ c, dense_2nn)

@@ -4,21 +4,54 @@ A group (`influence.groups`) is what a parameter is for: `embedding` looks token
 logits, `linear` is every other layer with a matrix, its bias included, and `elementwise` the rest. A parameter that
 several modules share is of the first group in this order: embedding, head, linear, elementwise. Every parameter has a
 group; the Fisher has a block for a layer only where the forward that runs is known.
+
+Axes: N gradients, o rows of a block's matrix (outputs of a layer), i columns (inputs, and the bias).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.influence.shares import share_out
 from tikmix_pipeline.parameters.measurement import Group
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A weight and the bias that makes its last column, or one parameter of any shape.
+
+    Attributes:
+        weight: name of the weight.
+        bias: name of the bias, if any.
+        transposed: the weight is stored as (inputs, outputs).
+    """
+
+    weight: str
+    bias: str | None = None
+    transposed: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the block."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def gather(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the block of N gradients as N matrices, (N, o, i)."""
+        matrix_Noi = rows[self.weight].mT if self.transposed else rows[self.weight]
+        return matrix_Noi if self.bias is None else torch.cat([matrix_Noi, rows[self.bias][..., None]], dim=-1)
+
+    def scatter(self, matrix_Noi: Tensor) -> dict[str, Tensor]:
+        """Undo `gather`."""
+        weight_Noi = matrix_Noi if self.bias is None else matrix_Noi[..., :-1]
+        parts = {self.weight: weight_Noi.mT if self.transposed else weight_Noi}
+        return parts if self.bias is None else parts | {self.bias: matrix_Noi[..., -1]}
+
 
 _ORDER: tuple[Group, ...] = ("embedding", "head", "linear", "elementwise")
 
@@ -175,3 +208,9 @@ def _require_coverage(names: list[str], layers: list[Layer], unknown: list[str])
 def _owners(names: list[str], layers: list[Layer]) -> Iterator[tuple[str, list[Layer]]]:
     for name in names:
         yield name, [layer for layer in layers if name in layer.parameters.values()]
+
+
+def list_names(names: Sequence[str], shown: int = 5) -> str:
+    """Join the first few names for an error message."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

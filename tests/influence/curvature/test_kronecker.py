@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from tikmix_pipeline.influence.curvature.nearest_kronecker import nearest_kronecker
+from tikmix_pipeline.influence.curvature.kronecker import nearest_kronecker
 
 
 def random_term(seed: int, rows: int = 6, size: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
