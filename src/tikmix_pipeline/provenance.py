@@ -266,9 +266,9 @@ def check_arms(context: RunContext) -> None:
 
     harness = context.parameters.compare.harness
     if harness.enabled:
-        from tikmix_pipeline.lm.lm_eval import check_harness
+        from tikmix_pipeline.lm.lm_eval import check_lm_eval
 
-        check_harness(harness, context.parameters.corpus.tasks, context.root)
+        check_lm_eval(harness, context.parameters.corpus.tasks, context.root)
     for arm in arms_of(context.parameters):
         parameters = context_of(arm).parameters
         try:

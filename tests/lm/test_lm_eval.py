@@ -23,11 +23,11 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.evaluation import text_losses
 from tikmix_pipeline.lm.lm_eval import (
-    check_harness,
-    harness_scores,
+    check_lm_eval,
+    lm_eval_scores,
     load_scorer,
     wilson_interval,
-    write_harness_tasks,
+    write_lm_eval_tasks,
 )
 from tikmix_pipeline.parameters.harness import HarnessParameters
 
@@ -121,7 +121,7 @@ def test_nothing_is_known_without_trials():
 
 def test_tasks_are_written_as_lm_eval_reads_them(tmp_path: Path):
     choice = ChoiceItem(Item('Wo ist "{{er}}"?', "zu Hause – dort", "Es regnet."), ("weg", "zu Hause – dort"), 1)
-    assert write_harness_tasks({"quiz": [choice]}, tmp_path / "tasks") == ["tikmix_quiz"]
+    assert write_lm_eval_tasks({"quiz": [choice]}, tmp_path / "tasks") == ["tikmix_quiz"]
     config = yaml.safe_load((tmp_path / "tasks" / "quiz.yaml").read_text(encoding="utf-8"))
     assert (config["task"], config["tag"]) == ("tikmix_quiz", "tikmix")
     assert [metric["metric"] for metric in config["metric_list"]] == ["acc", "acc_norm"]
@@ -133,8 +133,8 @@ def test_tasks_are_written_as_lm_eval_reads_them(tmp_path: Path):
 
 
 def test_tasks_of_an_earlier_corpus_do_not_stay(tmp_path: Path):
-    write_harness_tasks({"old": choice_items(2)}, tmp_path / "tasks")
-    write_harness_tasks({"new": choice_items(2)}, tmp_path / "tasks")
+    write_lm_eval_tasks({"old": choice_items(2)}, tmp_path / "tasks")
+    write_lm_eval_tasks({"new": choice_items(2)}, tmp_path / "tasks")
     assert sorted(path.name for path in (tmp_path / "tasks").iterdir()) == ["new.jsonl", "new.yaml"]
 
 
@@ -143,9 +143,9 @@ def test_a_missing_library_is_told_with_the_command_that_installs_it(tmp_path: P
         monkeypatch.setitem(sys.modules, module, None)
     command = r'pip install -e "\.\[eval\]"'
     with pytest.raises(TikmixError, match=command):
-        check_harness(HarnessParameters(tasks=["tikmix"]), ["quiz"], tmp_path)
+        check_lm_eval(HarnessParameters(tasks=["tikmix"]), ["quiz"], tmp_path)
     with pytest.raises(TikmixError, match=command):
-        harness_scores(tmp_path / "no checkpoint", HarnessParameters(tasks=["piqa"]), model=MODEL)
+        lm_eval_scores(tmp_path / "no checkpoint", HarnessParameters(tasks=["piqa"]), model=MODEL)
 
 
 def test_without_tasks_nothing_is_to_be_scored():
@@ -171,7 +171,7 @@ def test_what_the_project_shows_to_be_wrong_is_told_without_lm_eval(
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     (tmp_path / "a file").touch()
     with pytest.raises(TikmixError, match=rf"compare\.harness\.{message}"):
-        check_harness(HarnessParameters.model_validate(values), ["quiz", "riddle"], tmp_path)
+        check_lm_eval(HarnessParameters.model_validate(values), ["quiz", "riddle"], tmp_path)
 
 
 @needs_lm_eval
@@ -185,14 +185,14 @@ def test_an_unknown_task_is_told_before_there_is_a_checkpoint(
     write_task(tmp_path / "own")
     parameters = HarnessParameters(tasks=["tikmix_quiz", "own", name], include_path="own")
     with pytest.raises(TikmixError, match=rf"compare\.harness\.tasks: .*{message}"):
-        check_harness(parameters, ["quiz"], tmp_path)
+        check_lm_eval(parameters, ["quiz"], tmp_path)
 
 
 @needs_lm_eval
 def test_tasks_that_are_there_are_let_through(tmp_path: Path):
     write_task(tmp_path / "own")
     parameters = HarnessParameters(tasks=["tikmix", "tikmix_quiz", "own"], include_path="own")
-    check_harness(parameters, ["quiz"], tmp_path)
+    check_lm_eval(parameters, ["quiz"], tmp_path)
 
 
 @needs_lm_eval
@@ -220,8 +220,8 @@ def test_scores_are_the_accuracies_of_the_options(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     tasks = {"recall": choice_items(20), "rhyme": choice_items(15, options=2, seed=1)}
-    write_harness_tasks(tasks, tmp_path / "tasks")
-    scores = harness_scores(
+    write_lm_eval_tasks(tasks, tmp_path / "tasks")
+    scores = lm_eval_scores(
         start.folder, HarnessParameters(tasks=["tikmix"]), include_paths=[tmp_path / "tasks"], model=MODEL, device="cpu"
     )
     expected = {
@@ -237,9 +237,9 @@ def test_scores_are_the_accuracies_of_the_options(
 @needs_lm_eval
 def test_a_limit_takes_the_first_items(start: Checkpoint, token_shards: TokenShards, tmp_path: Path):
     items = choice_items(20)
-    write_harness_tasks({"recall": items}, tmp_path / "tasks")
+    write_lm_eval_tasks({"recall": items}, tmp_path / "tasks")
     parameters = HarnessParameters(tasks=["tikmix_recall"], limit=6)
-    scores = harness_scores(start.folder, parameters, include_paths=[tmp_path / "tasks"], model=MODEL, device="cpu")
+    scores = lm_eval_scores(start.folder, parameters, include_paths=[tmp_path / "tasks"], model=MODEL, device="cpu")
     expected = accuracies(items[:6], option_losses(start, token_shards, items[:6]))
     assert {score.metric: score.value for score in scores} == pytest.approx(expected)
     assert {score.n for score in scores} == {6}
@@ -247,13 +247,13 @@ def test_a_limit_takes_the_first_items(start: Checkpoint, token_shards: TokenSha
 
 @needs_lm_eval
 def test_a_group_has_one_score_over_the_items_of_its_tasks(start: Checkpoint, tmp_path: Path):
-    write_harness_tasks({"recall": choice_items(20), "rhyme": choice_items(12, seed=1)}, tmp_path / "tasks")
+    write_lm_eval_tasks({"recall": choice_items(20), "rhyme": choice_items(12, seed=1)}, tmp_path / "tasks")
     group = {"group": "both", "task": ["tikmix_recall", "tikmix_rhyme"]}
     (tmp_path / "tasks" / "both.yaml").write_text(yaml.safe_dump(group))
     parameters = HarnessParameters(tasks=["both", "tikmix_rhyme"])
-    scores = harness_scores(start.folder, parameters, include_paths=[tmp_path / "tasks"], model=MODEL, device="cpu")
+    scores = lm_eval_scores(start.folder, parameters, include_paths=[tmp_path / "tasks"], model=MODEL, device="cpu")
     assert [(score.task, score.n) for score in scores if score.metric == "acc"] == [("both", 32), ("tikmix_rhyme", 12)]
-    (recall, _) = harness_scores(
+    (recall, _) = lm_eval_scores(
         start.folder,
         HarnessParameters(tasks=["tikmix_recall"]),
         include_paths=[tmp_path / "tasks"],
@@ -267,7 +267,7 @@ def test_a_group_has_one_score_over_the_items_of_its_tasks(start: Checkpoint, tm
 @needs_lm_eval
 def test_a_users_task_has_the_accuracies_that_it_names(start: Checkpoint, tmp_path: Path):
     write_task(tmp_path / "own")
-    (score,) = harness_scores(
+    (score,) = lm_eval_scores(
         start.folder, HarnessParameters(tasks=["own"]), include_paths=[tmp_path / "own"], model=MODEL, device="cpu"
     )
     # the same question twice, once with either option as the gold one
@@ -301,7 +301,7 @@ def test_what_cannot_be_scored_is_refused_before_the_model_is_read(
 ):
     write_task(tmp_path / "own", **changes)
     with pytest.raises(TikmixError, match=rf"compare\.harness\.tasks: .*{message}"):
-        harness_scores(
+        lm_eval_scores(
             tmp_path / "no checkpoint", HarnessParameters(tasks=tasks), include_paths=[tmp_path / "own"], model=MODEL
         )
 
@@ -309,7 +309,7 @@ def test_what_cannot_be_scored_is_refused_before_the_model_is_read(
 @needs_lm_eval
 def test_a_missing_folder_of_tasks_is_named(tmp_path: Path):
     with pytest.raises(TikmixError, match=r"compare\.harness\.include_path: there is no folder .*none"):
-        harness_scores(tmp_path, HarnessParameters(tasks=["own"]), include_paths=[tmp_path / "none"], model=MODEL)
+        lm_eval_scores(tmp_path, HarnessParameters(tasks=["own"]), include_paths=[tmp_path / "none"], model=MODEL)
 
 
 @needs_lm_eval
@@ -318,6 +318,6 @@ def test_a_checkpoint_without_tokenizer_is_refused(start: Checkpoint, tmp_path: 
     for file in start.folder.glob("tokenizer*"):
         file.unlink()
     with pytest.raises(TikmixError, match=r"The tokenizer in .* cannot be read"):
-        harness_scores(
+        lm_eval_scores(
             start.folder, HarnessParameters(tasks=["own"]), include_paths=[tmp_path / "own"], model=MODEL, device="cpu"
         )

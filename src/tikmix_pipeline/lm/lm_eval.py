@@ -32,11 +32,11 @@ from tikmix_pipeline.progress import progress_bar
 
 ACCURACIES = ("acc", "acc_norm")
 TAG = "tikmix"
-"""Stands for all tasks that `write_harness_tasks` wrote, and begins the name of each."""
+"""Stands for all tasks that `write_lm_eval_tasks` wrote, and begins the name of each."""
 
 
 @dataclass(frozen=True)
-class HarnessScore:
+class LmEvalScore:
     """An accuracy with its interval.
 
     Attributes:
@@ -73,7 +73,7 @@ def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[flo
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def check_harness(parameters: HarnessParameters, corpus_tasks: Collection[str], root: Path) -> None:
+def check_lm_eval(parameters: HarnessParameters, corpus_tasks: Collection[str], root: Path) -> None:
     """Refuse, before anything is trained, what no checkpoint could be scored on.
 
     Whether a task of the corpus offers a choice, and whether the data of any other can be read, is not known here.
@@ -100,14 +100,14 @@ def check_harness(parameters: HarnessParameters, corpus_tasks: Collection[str], 
     _task_manager(others, folders, written)
 
 
-def write_harness_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path) -> list[str]:
+def write_lm_eval_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path) -> list[str]:
     """Write tasks in lm-eval's format, `<task>.yaml` beside `<task>.jsonl`, in place of what the folder held.
 
     The files name their data by absolute path, as lm-eval reads them: write them again where the folder has moved.
 
     Args:
         tasks: at least one item of each.
-        folder: what `include_paths` of `harness_scores`, or `--include_path` of lm-eval, is to be.
+        folder: what `include_paths` of `lm_eval_scores`, or `--include_path` of lm-eval, is to be.
 
     Returns:
         The names of the tasks: `tikmix_<task>`, so that none is mistaken for lm-eval's task of that name, of which it
@@ -149,14 +149,14 @@ def _task_config(name: str, data: Path) -> dict[str, Any]:
     }
 
 
-def harness_scores(
+def lm_eval_scores(
     checkpoint: Path,
     parameters: HarnessParameters,
     *,
     include_paths: Sequence[Path] = (),
     model: LoadParameters,
     device: str = "auto",
-) -> list[HarnessScore]:
+) -> list[LmEvalScore]:
     """Score a checkpoint; tasks are found and their data read before the model is.
 
     Args:
@@ -194,10 +194,10 @@ def harness_scores(
     ]
 
 
-def _pooled(name: str, metric: str, results: Sequence[tuple[Mapping[str, Any], int]]) -> HarnessScore:
+def _pooled(name: str, metric: str, results: Sequence[tuple[Mapping[str, Any], int]]) -> LmEvalScore:
     n = sum(count for _, count in results)
     value = sum(result[f"{metric},none"] * count for result, count in results) / n
-    return HarnessScore(name, metric, value, *wilson_interval(value, n), n)
+    return LmEvalScore(name, metric, value, *wilson_interval(value, n), n)
 
 
 def _import(module: str) -> Any:

@@ -43,11 +43,11 @@ def score_by_harness(
     import pandas as pd
 
     from tikmix_pipeline.corpus.choices import evaluation_choices
-    from tikmix_pipeline.lm.lm_eval import harness_scores, write_harness_tasks
+    from tikmix_pipeline.lm.lm_eval import lm_eval_scores, write_lm_eval_tasks
     from tikmix_pipeline.progress import progress_bar
     from tikmix_pipeline.run_context import run_context
 
-    write_harness_tasks(evaluation_choices(corpus, root=project, downloads=downloads), tasks_folder)
+    write_lm_eval_tasks(evaluation_choices(corpus, root=project, downloads=downloads), tasks_folder)
     own = compare.harness.include_path
     paths = [tasks_folder, *([project / own] if own else [])]
     through = set(scores[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None))
@@ -57,7 +57,7 @@ def score_by_harness(
         for arm in arms:
             context = context_of(arm)
             last = of_round(context.parameters.tikmix.rounds - 1, "checkpoint")
-            found = harness_scores(
+            found = lm_eval_scores(
                 artifact_path(context, last), compare.harness, include_paths=paths, model=model, device=device
             )
             rows += [{"arm": arm.name, "seed": arm.seed, **dataclasses.asdict(score)} for score in found]
