@@ -67,8 +67,8 @@ def test_ranks_go_on_from_a_checkpoint_of_one_process(start, token_shards, tmp_p
     job = Job(_train_as_rank, {"folder": folder, "mixture": FIRST}, train_parameters())
     lay_out(job, kept)
     assert Job.read(folder).arguments == {"folder": str(folder), "mixture": FIRST}
-    spread = chunk(start, token_shards, mesh=mesh_of_one, resume=folder)
-    save_ranks_point(spread, folder)
+    of_ranks = chunk(start, token_shards, mesh=mesh_of_one, resume=folder)
+    save_ranks_point(of_ranks, folder)
     assert is_point(find_point(folder))
     resumed = chunk(start, token_shards, resume=folder)
     assert [record.step for record in resumed.records] == [1, 2, 3, 4, 5, 6]

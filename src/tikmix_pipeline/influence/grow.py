@@ -15,7 +15,7 @@ from tikmix_pipeline.influence.stopping import ImpliedMixture, PartTable, Stoppi
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost import NO_COST
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.parameters.measurement import GrowthParameters
 
 
 def collect_until_stable(
@@ -27,7 +27,7 @@ def collect_until_stable(
     *,
     key: str,
     implied_mixture: ImpliedMixture,
-    parameters: InfluenceParameters,
+    parameters: GrowthParameters,
 ) -> Stopping:
     """Measure growing parts of every domain; the store says when and why it stopped, and what finding that out took.
 

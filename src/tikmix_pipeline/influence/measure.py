@@ -91,7 +91,7 @@ def fit_factors_at(
     Raises:
         TikmixError: the checkpoint does not fit the corpus or the parameters, as `fit_factors`, or as `run_ranks`.
     """
-    arguments = {"model": model, "train": train, "influence": influence, "seed": seed}
+    arguments: dict[str, Any] = {"model": model, "train": train, "influence": influence, "seed": seed}
     if train.world_size == 1:
         return _fit(checkpoint, shards, **arguments, progress=progress).save
     found = progress.folder / _FACTORS
@@ -323,7 +323,7 @@ def _open(
     at_once: int,
 ) -> MeasuredText:
     """Load the checkpoint where it is measured, and its text in batches for so many processes at once."""
-    scaled = influence.model_copy(update={"batch_size": influence.batch_size * at_once})
+    scaled: Any = influence.model_copy(update={"batch_size": influence.batch_size * at_once})
     return MeasuredText.open(checkpoint, shards, model=model, train=train, influence=scaled, seed=seed, mesh=mesh)
 
 
@@ -350,7 +350,7 @@ def _curvature(
 
 
 def _collect_on_ranks(
-    entry: Callable[..., None],
+    entry: Callable[..., object],
     arguments: Mapping[str, Any],
     train: ProcessParameters,
     influence: ReadingParameters,
@@ -366,6 +366,6 @@ def _collect_on_ranks(
 
 
 def _run(
-    entry: Callable[..., None], arguments: Mapping[str, Any], train: ProcessParameters, device: str, folder: Path
+    entry: Callable[..., object], arguments: Mapping[str, Any], train: ProcessParameters, device: str, folder: Path
 ) -> None:
     run_ranks(Job(entry, arguments, train.model_copy(update={"device": device})), folder)

@@ -54,7 +54,7 @@ class NamedOptimizer:
         }
 
     def blank_state_tensors(self) -> dict[str, Tensor]:
-        """Return room for the state of all parameters, spread as they are, under the names of `state_tensors`."""
+        """Return room for the state of all parameters, in shards as they are, under the names of `state_tensors`."""
         return {
             f"{name}/{entry}": torch.zeros((), device=parameter.device)
             if entry == "step"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+    from tikmix_pipeline.mixture.records import MixtureRecord
+
 _NAMED_DOMAINS = 12
 """In the search's figure, so many domains have a colour; the others are one."""
 
