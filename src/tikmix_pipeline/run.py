@@ -1,7 +1,7 @@
 """A run as a value: what it was told, where it stands, and how many rounds it has.
 
-Kedro builds pipelines without arguments. The session makes a run the current one before Kedro asks for the pipelines, and
-each `create_pipeline` asks for it, once; everything below is handed the run.
+Kedro builds pipelines without arguments. The session makes a run the current one before Kedro asks for the pipelines,
+and each `create_pipeline` asks for it, once; everything below is handed the run.
 """
 
 import functools

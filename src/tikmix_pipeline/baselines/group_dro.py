@@ -28,8 +28,8 @@ from tikmix_pipeline.lm.loss import device_of, next_token_logits
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError, TrainingState
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.parameters.training import StepParameters
 from tikmix_pipeline.parameters.baselines import DoremiParameters
+from tikmix_pipeline.parameters.training import StepParameters
 from tikmix_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:

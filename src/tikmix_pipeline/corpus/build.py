@@ -23,7 +23,6 @@ from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
     DomainParameters,
-    ShardParameters,
     ShardsSource,
     StandardLibrarySource,
     TextParameters,
@@ -138,19 +137,6 @@ def check_parameters(parameters: TextParameters, root: Path) -> None:
                     raise TikmixError(f"a source of kind {source.kind!r} holds no records of questions and answers.")
                 if isinstance(source, ArchiveSource) and source.reader != "jsonl":
                     raise TikmixError(f"reader: tasks are read from records, set `jsonl` instead of {source.reader!r}.")
-
-
-def check_tokenizer(parameters: ShardParameters) -> None:
-    """Refuse token ids without the tokenizer that made them.
-
-    Raises:
-        TikmixError: naming the domain.
-    """
-    for name, domain in parameters.domains.items():
-        if is_pretokenised(domain) and parameters.tokenizer.path is None:
-            raise TikmixError(
-                f"corpus.domains.{name}: `shards` sources need corpus.tokenizer.path: the tokenizer that made their ids."
-            )
 
 
 def is_pretokenised(domain: DomainParameters) -> bool:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tikmix_pipeline.influence.report import SpreadRecord
 from tikmix_pipeline.influence.standard_error import Spread
 
 
 def expected_gains(
-    spread: Mapping[str, Any], before: Mapping[str, float], after: Mapping[str, float], *, calibration: float
+    spread: SpreadRecord, before: Mapping[str, float], after: Mapping[str, float], *, calibration: float
 ) -> dict[str, tuple[float, float]]:
     """Return each task's expected gain and its standard error, in nats per loss-carrying token.
 
@@ -28,6 +29,6 @@ def expected_gains(
         after: the mixture that is trained on instead.
         calibration: measured over predicted effect.
     """
-    moved_1K = np.array([[after[domain] - before[domain] for domain in spread["domains"]]])
-    gain_T1, error_T1 = Spread.from_dict(spread).combined(calibration * moved_1K)
-    return dict(zip(spread["tasks"], zip(gain_T1[:, 0].tolist(), error_T1[:, 0].tolist(), strict=True), strict=True))
+    moved_1K = np.array([[after[domain] - before[domain] for domain in spread.domains]])
+    gain_T1, error_T1 = Spread.from_dict(spread.to_json()).combined(calibration * moved_1K)
+    return dict(zip(spread.tasks, zip(gain_T1[:, 0].tolist(), error_T1[:, 0].tolist(), strict=True), strict=True))

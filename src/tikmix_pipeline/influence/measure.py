@@ -36,7 +36,11 @@ from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.lm.cost import Cost
+from tikmix_pipeline.influence.group import group_influence
+from tikmix_pipeline.influence.parts import deal_sets
+from tikmix_pipeline.distributed.mesh import resolve_device
+from tikmix_pipeline.parameters.training import MeasuredParameters
+from tikmix_pipeline.lm.cost import NO_COST, Cost, training_cost
 from tikmix_pipeline.parameters.measurement import (
     CurvatureParameters,
     FactorParameters,
@@ -369,3 +373,24 @@ def _run(
     entry: Callable[..., object], arguments: Mapping[str, Any], train: ProcessParameters, device: str, folder: Path
 ) -> None:
     run_ranks(Job(entry, arguments, train.model_copy(update={"device": device})), folder)
+
+
+def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: MeasuredParameters, *, steps: int) -> Cost:
+    if steps <= 0:
+        return NO_COST
+    return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
+
+
+def influence_of_samples_at(checkpoint, shards, folder, *, mixtures, tokens, model, train, influence, seed, code, factors, horizon):  # type: ignore
+    text = MeasuredText.open(checkpoint, shards, model=model, train=train, influence=influence, seed=seed)
+    samples = {run: text.drawn_by(weights, tokens, seed=seed + number) for number, (run, weights) in enumerate(mixtures.items())}
+    store = GradientStore(folder)
+    collect_gradients(
+        text.model,
+        {"task": text.target_parts(), "domain": deal_sets("candidate", samples, influence.micro_batches)},
+        store,
+        key=measurement_key(text.model, code),
+    )
+    optimizer_state = checkpoint.optimizer_tensors() if influence.needs_optimizer else {}
+    curvature = build_curvature(influence, text.model, factors=factors, optimizer_state=optimizer_state, train=train, horizon=horizon)
+    return group_influence(store, curvature, memory_megabytes=influence.memory_megabytes, device=resolve_device(influence.device))

@@ -195,8 +195,8 @@ def initial_model(
         root: what the checkpoint's path is relative to.
 
     Raises:
-        TikmixError: a domain is shorter than the context, there is no such size, or the checkpoint cannot be read or has
-            another tokenizer than the corpus.
+        TikmixError: a domain is shorter than the context, there is no such size, or the checkpoint cannot be read or
+            has another tokenizer than the corpus.
     """
     shards.require_windows(context)
     if parameters.checkpoint is None:

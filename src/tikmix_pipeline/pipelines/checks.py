@@ -14,6 +14,7 @@ from tikmix_pipeline.mixture.bounds import unlimited_bounds
 from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
 from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters.corpus import ShardsSource
 from tikmix_pipeline.pipelines.remix.rounds import domains_ever
 from tikmix_pipeline.run import Run
 
@@ -35,6 +36,7 @@ def check_run(run: Run, *, external: bool = False) -> None:
     if isinstance(parameters.tikmix.prior, Mapping):
         check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
     unlimited_bounds(parameters.optimize, domains)
+    _check_shards(parameters)
     _check_tasks(parameters, domains)
     Schedule.of(parameters.train, run.rounds)
     if not external:
@@ -57,6 +59,15 @@ def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
+
+
+def _check_shards(parameters: RunParameters) -> None:
+    for name, domain in parameters.corpus.domains.items():
+        if isinstance(domain.sources[0], ShardsSource) and parameters.corpus.tokenizer.path is None:
+            raise TikmixError(
+                f"corpus.domains.{name}: `shards` sources need corpus.tokenizer.path: the tokenizer that made their "
+                "ids."
+            )
 
 
 def _check_folders(run: Run) -> None:

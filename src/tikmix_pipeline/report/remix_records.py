@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.influence.curvature.report import CurvatureReport
+from tikmix_pipeline.influence.curvature.build import CurvatureReport
 from tikmix_pipeline.influence.report import Measurement
 from tikmix_pipeline.mixture.decision import holder, in_words
 from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, MixtureRecord, TokenBudget
@@ -111,9 +111,7 @@ def report_from_records(
     )
 
 
-def _domain_rows(
-    records: RoundRecords, optimize: OptimizeParameters, held: Mapping[str, str]
-) -> tuple[DomainRow, ...]:
+def _domain_rows(records: RoundRecords, optimize: OptimizeParameters, held: Mapping[str, str]) -> tuple[DomainRow, ...]:
     decided, budget, unconstrained = records.mixture, records.budget, records.decision.unconstrained
     free = unconstrained.weights if unconstrained is not None else {}
     return tuple(

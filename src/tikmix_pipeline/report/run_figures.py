@@ -4,18 +4,17 @@ They are drawn from tables alone. Axes: T tasks or targets, K domains.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.influence.agreement import MEAN_OF_TASKS
+from tikmix_pipeline.mixture.records import MixtureRecord
 from tikmix_pipeline.report.figure_style import colours, heat_map, legend_beside, new_figure, panel_grid, stacked_bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
-
-    from tikmix_pipeline.mixture.records import MixtureRecord
 
 _NAMED_DOMAINS = 12
 """In the search's figure, so many domains have a colour; the others are one."""

@@ -1,6 +1,6 @@
 """What a whole run comes to: its mixtures and scores, round by round, and its last decision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tikmix_pipeline.mixture.decision import holder, in_words
@@ -25,7 +25,7 @@ class RunSummary(Record):
     """After the last round, on all evaluation data."""
     response: str | None
     """What the last decision's surrogate was fitted on, if there was one."""
-    expected_gain: dict[str, float | None]
+    expected_gain: Mapping[str, int | float]
     """By task; empty where the prior was kept."""
     notes: tuple[str, ...]
     held: dict[str, str]

@@ -35,7 +35,7 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
     rounds = [f"round {number}" for number in range(len(scores))]
     every_score = [*scores, summary.final_bits_per_byte]
     mixture_rows = [[domain, *(f"{m.weights[domain]:.1%}" for m in mixtures)] for domain in mixtures[0].weights]
-    gains = {task: f"{gain:+.3g}" for task, gain in summary.expected_gain.items() if gain is not None}
+    gains = {task: f"{gain:+.3g}" for task, gain in summary.expected_gain.items()}
     task_rows = [
         [task, *(f"{score['task'][task]:.3f}" for score in every_score), gains.get(task, "")]
         for task in scores[0]["task"]
@@ -98,7 +98,7 @@ def remix_text(report: RemixReport) -> str:
     gains = ["gain", *(["unconstrained_gain"] if free else [])]
     domains = [[row.name, *(f"{getattr(row, name):.1%}" for name in weights)] for row in report.domains]
     tasks = [[row.name, *(f"{getattr(row, name):+.3g}" for name in gains), f"{row.stderr:.2g}"] for row in report.tasks]
-    held = [f"{row.name}: {row.held_by}" for row in (*report.domains, *report.tasks) if row.held_by]
+    held = [f"{row.name}: {row.held_by}" for row in [*report.domains, *report.tasks] if row.held_by]
     held += [line for line in report.constraints if "it binds" in line]
     exports = ", ".join(row.trainer for row in report.exports)
     return _text(

@@ -3,7 +3,13 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-from tikmix_pipeline.report.terminal_tables import comparison_text, remix_text, summary_table, sweep_table, validation_table
+from tikmix_pipeline.report.terminal_tables import (
+    comparison_text,
+    remix_text,
+    summary_table,
+    sweep_table,
+    validation_table,
+)
 from tikmix_pipeline.session.tracking.names import split_name
 
 

@@ -2,7 +2,7 @@
 
 From a function on, every name that it uses is looked up: in its own file, and through every import of the package, at
 the top of a file or inside a function, in annotations as in calls. What is found is a set of *definitions* (functions,
-classes, constants), and the digest is theirs: comments, docstrings, layout, and whatever nothing refers to do not count.
+classes, constants), and the digest is theirs: comments, docstrings, layout and what nothing refers to do not count.
 A string `"tikmix_pipeline.module:name"` counts as a reference too.
 
 What starts processes, draws progress bars and words mistakes is left out: no result depends on it.
@@ -22,7 +22,10 @@ from typing import Any
 
 _PACKAGE = "tikmix_pipeline"
 _ROOT = Path(__file__).resolve().parents[1]
-_NOT_FOLLOWED = ("errors", "jobs", "progress")
+_NOT_FOLLOWED = (
+    *("errors", "jobs", "progress"),
+    *(f"distributed.{name}" for name in ("job", "launch", "ray_launch", "rendezvous")),
+)
 _ENTRY = re.compile(rf"{_PACKAGE}(\.\w+)+:\w+")
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("numpy", "rensa", "scipy", "tokenizers", "torch", "transformers")},

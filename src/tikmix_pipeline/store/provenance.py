@@ -1,8 +1,8 @@
 """Provenance records: what made an artifact, written beside it, so that nothing stale is ever used.
 
 A record is a Merkle node: the code that a pipeline node runs, the parameters that it was handed and the fingerprints of
-its inputs. Two artifacts with one fingerprint were made from the same things, all the way back to the sources. The record
-of `name` stands in `name.recipe.json`.
+its inputs. Two artifacts with one fingerprint were made from the same things, all the way back to the sources. The
+record of `name` stands in `name.recipe.json`.
 """
 
 import hashlib

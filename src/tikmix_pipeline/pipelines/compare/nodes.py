@@ -106,8 +106,8 @@ def tabulate_comparison(
     import pandas as pd
 
     from tikmix_pipeline.pipelines.compare.results import points_of
-    from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
     from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
+    from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
 
     compare = view.compare
     reference = compare.reference

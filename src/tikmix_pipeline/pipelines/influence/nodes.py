@@ -171,7 +171,7 @@ def collect_gradients_until_stable(
 ) -> Callable[[Path], Any]:
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`)."""
     from tikmix_pipeline.influence.measure import collect_until_stable_at
-    from tikmix_pipeline.mixture.implied import implied_mixture
+    from tikmix_pipeline.mixture.direct import implied_mixture
 
     stopping = collect_until_stable_at(
         checkpoint,

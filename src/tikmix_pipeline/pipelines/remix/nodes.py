@@ -148,8 +148,8 @@ def write_report(
     from importlib.metadata import version
 
     from tikmix_pipeline.export.registry import read_summary
-    from tikmix_pipeline.report.remix_records import RoundRecords, report_from_records
     from tikmix_pipeline.report.page import render_report
+    from tikmix_pipeline.report.remix_records import RoundRecords, report_from_records
 
     records = RoundRecords(
         budget=budget,

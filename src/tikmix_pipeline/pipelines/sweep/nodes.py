@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.curvature.factors import Factors
-    from tikmix_pipeline.lm.cost import BranchCostRecord
     from tikmix_pipeline.lm.checkpoint import Checkpoint
+    from tikmix_pipeline.lm.cost import BranchCostRecord
     from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
     from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 
@@ -303,8 +303,8 @@ def search_mixture(
     *influences: pd.DataFrame,
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
     from tikmix_pipeline.mixture.sweep.choose import search_sweep
+    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
     found = search_sweep(surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed)
