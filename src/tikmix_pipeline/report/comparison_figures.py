@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tikmix_pipeline.report.comparison_influence import ALL_ARMS, averaged_points
 from tikmix_pipeline.report.comparison_scores import IN_DOMAIN, MEAN_OF_SPLIT, MEAN_OF_TASKS, OUT_OF_DOMAIN
 from tikmix_pipeline.report.figure_style import (
@@ -239,7 +241,6 @@ def _interval(axes: "Axes", row: dict[str, Any], place: int, colour: Any) -> Non
 
 def _limits(rows: "DataFrame") -> tuple[float, float]:
     """Return how far to draw: 0, all points, and intervals as far as three times the furthest of them."""
-    import numpy as np
 
     difference = rows["difference"].to_numpy(dtype=float)
     furthest = np.nanmax(np.abs(difference), initial=0.0)

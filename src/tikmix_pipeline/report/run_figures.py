@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tikmix_pipeline.influence.agreement import MEAN_OF_TASKS
 from tikmix_pipeline.mixture.records import MixtureRecord
 from tikmix_pipeline.report.figure_style import colours, heat_map, legend_beside, new_figure, panel_grid, stacked_bars
@@ -31,7 +33,6 @@ def influence_heat_map(influence: "DataFrame") -> "Figure":
     Args:
         influence: columns `task`, `domain`, `influence` and `stderr`.
     """
-    import numpy as np
 
     wide = influence.pivot(index="task", columns="domain", values="influence")
     influence_TK = wide.to_numpy()
@@ -193,7 +194,6 @@ def importance_heat_map(importance: "DataFrame") -> "Figure":
     Args:
         importance: columns `target`, `domain` and `importance`, whole.
     """
-    import numpy as np
 
     wide = importance.pivot(index="target", columns="domain", values="importance")
     wide = wide.loc[importance["target"].unique(), importance["domain"].unique()]
