@@ -15,7 +15,7 @@ from tikmix_pipeline.mixture.infeasible import infeasible_subset, refuse_infeasi
 from tikmix_pipeline.parameters import OptimizeParameters
 
 
-def demanded(count, chunk=1000, tokens=math.inf, current=None, **given):
+def constrained(count, chunk=1000, tokens=math.inf, current=None, **given):
     domains = [f"d{k}" for k in range(count)]
     parameters = OptimizeParameters.model_validate(given)
     return constraints_of(parameters, dict.fromkeys(domains, Supply(tokens)), chunk, current), domains
@@ -27,7 +27,7 @@ def refusal(constraints, domains):
     return str(caught.value)
 
 
-def random_demands(seed, count, number):
+def random_constraints(seed, count, number):
     rng = np.random.default_rng(seed)
     domains = [f"d{k}" for k in range(count)]
     given = {"bounds": {}, "pinned": {}, "groups": {}}
@@ -39,16 +39,16 @@ def random_demands(seed, count, number):
         low, high = sorted(rng.uniform(0, 2 / count, size=2).tolist())
         given["bounds"][domain] = {"min": low, "max": high}
     given["pinned"][domains[-1]] = float(rng.uniform(0, 2 / count))
-    return demanded(count, tokens=float(rng.uniform(100, 1000)), max_epochs=0.5, **given)
+    return constrained(count, tokens=float(rng.uniform(100, 1000)), max_epochs=0.5, **given)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 8), st.integers(1, 6))
 @settings(deadline=None, max_examples=20)
-def test_what_is_named_clashes_and_does_not_without_any_one_of_it(seed, count, number):
-    constraints, domains = random_demands(seed, count, number)
-    clash = infeasible_subset(constraints, domains)
-    named = [constraints[u] for u in clash]
-    if not clash:
+def test_what_is_named_is_infeasible_and_is_not_without_any_one_of_it(seed, count, number):
+    constraints, domains = random_constraints(seed, count, number)
+    subset = infeasible_subset(constraints, domains)
+    named = [constraints[u] for u in subset]
+    if not subset:
         refuse_infeasible(constraints, domains)
         return
     assert infeasible_subset(named, domains) == [*range(len(named))]
@@ -59,7 +59,7 @@ def test_what_is_named_clashes_and_does_not_without_any_one_of_it(seed, count, n
 
 
 def test_a_group_that_its_members_bounds_cannot_fill_is_told_with_what_each_would_have_to_be():
-    constraints, domains = demanded(
+    constraints, domains = constrained(
         4,
         bounds={"d0": {"max": 0.1}, "d1": {"max": 0.1}, "d2": {"min": 0.05}},
         groups={"web": {"domains": ["d0", "d1"], "min": 0.3}, "rest": {"domains": ["d2", "d3"], "max": 0.9}},
@@ -74,13 +74,13 @@ def test_a_group_that_its_members_bounds_cannot_fill_is_told_with_what_each_woul
 
 def test_the_advice_makes_room():
     given = {"pinned": {"d0": 0.5, "d1": 0.4}, "groups": {"web": {"domains": ["d2", "d3"], "min": 0.3333333}}}
-    message = refusal(*demanded(4, **given))
+    message = refusal(*constrained(4, **given))
     lowered = float(re.search(r"lower optimize.pinned.d0 from 0.5 to ([\d.]+)", message)[1])
-    refuse_infeasible(*demanded(4, **given | {"pinned": {"d0": lowered, "d1": 0.4}}))
+    refuse_infeasible(*constrained(4, **given | {"pinned": {"d0": lowered, "d1": 0.4}}))
 
 
 def test_where_others_clash_besides_the_least_change_of_several_is_told():
-    constraints, domains = demanded(
+    constraints, domains = constrained(
         3, bounds={"d0": {"min": 0.6, "max": 0.5}, "d1": {"min": 0.3, "max": 0.2}}, max_weight=0.9
     )
     this, others = refusal(constraints, domains).split(
@@ -93,7 +93,7 @@ def test_where_others_clash_besides_the_least_change_of_several_is_told():
 
 
 def test_text_that_was_read_too_often_already_is_told_as_such():
-    constraints, domains = demanded(2, tokens=100.0)
+    constraints, domains = constrained(2, tokens=100.0)
     read = Supply(100.0, consumed=900)
     constraints = constraints_of(OptimizeParameters(), dict.fromkeys(domains, read), 1000, None)
     message = refusal(constraints, domains)
@@ -145,13 +145,13 @@ def test_epochs_are_among_the_least_changes_of_several_too():
     assert "raise optimize.max_epochs from 4 to 12" in others
 
 
-def test_a_pin_to_what_is_in_force_clashes_by_its_weight():
-    constraints, domains = demanded(3, current={"d0": 0.8}, pinned={"d0": "current"}, bounds={"d0": {"max": 0.5}})
+def test_a_pin_to_the_current_mixture_clashes_by_its_weight():
+    constraints, domains = constrained(3, current={"d0": 0.8}, pinned={"d0": "current"}, bounds={"d0": {"max": 0.5}})
     assert "optimize.pinned.d0 = 0.8; optimize.bounds.d0.max = 0.5" in refusal(constraints, domains)
 
 
 def test_fifty_domains_and_twenty_groups_take_well_under_a_second():
-    constraints, domains = random_demands(0, 50, 20)
+    constraints, domains = random_constraints(0, 50, 20)
     refusal(constraints, domains)  # imports SciPy
     start = time.process_time()
     refusal(constraints, domains)

@@ -28,7 +28,7 @@ from tikmix_pipeline.mixture.records import BindingRecord, MixtureRecord, TokenB
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.solver import Solution, minimise
 from tikmix_pipeline.mixture.targets import Targets
-from tikmix_pipeline.parameters.decision import AveragingParameters, ObjectiveParameters, OptimizeParameters
+from tikmix_pipeline.parameters.decision import AveragingParameters, OptimizeParameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,14 +50,7 @@ def decide_direct(
     averaging: AveragingParameters,
     influences: Sequence["pd.DataFrame"],
 ) -> Decision:
-    """Return what TiKMiX-D decides on all measurements of a run so far.
-
-    Args:
-        budget: at the end of the last round.
-        prior: the mixture that no task may do worse than.
-        optimize: objective and constraints.
-        averaging: which rounds count, and how much.
-        influences: `influence.parquet` of the rounds so far, oldest first.
+    """Return what TiKMiX-D decides on the tables of influence of the rounds so far, oldest first.
 
     Raises:
         TikmixError: as `solve_direct`, no mixture is within the bounds, or the rounds cannot be averaged.
@@ -72,12 +65,6 @@ def implied_mixture(
     """Return what makes a mixture of one round's influence, for a measurement that grows until the mixture is stable.
 
     Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still.
-
-    Args:
-        budget: of the round.
-        prior: the prior mixture.
-        optimize: objective and constraints.
-        tasks: names of axis T.
     """
     decide = _decider(budget, prior, optimize, tasks)
     return lambda influence_TK: decide(influence_TK).weights_K
@@ -133,7 +120,7 @@ def solve_direct(
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
     anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
-    objective = _objective(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
+    objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
     no_worse_TK, held = normalised_TK[is_held_T], [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]
@@ -158,19 +145,6 @@ def solve_direct(
         unconstrained_objective=unconstrained.value,
         anchor_K=anchor_K,
         notes=(*normaliser_notes(influence_TK, tasks), *_notes(solution, bounds, prior_K, reference_K)),
-    )
-
-
-def _objective(
-    normalised_TK: FloatArray, targets: Targets, parameters: ObjectiveParameters, anchor_K: FloatArray | None
-) -> Objective:
-    return Objective(
-        normalised_TK=targets.rows(normalised_TK),
-        uniformity=parameters.uniformity,
-        gain=parameters.gain_of(len(targets.weight_U)),
-        entropy=parameters.entropy,
-        anchor_K=anchor_K,
-        weight_T=targets.weight_U,
     )
 
 

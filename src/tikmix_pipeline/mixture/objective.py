@@ -15,7 +15,8 @@ import numpy as np
 
 from tikmix_pipeline.mixture.projection import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
-from tikmix_pipeline.mixture.targets import deviations, spread, total
+from tikmix_pipeline.mixture.targets import Targets, deviations, spread, total
+from tikmix_pipeline.parameters.decision import ObjectiveParameters
 
 KINK = 1e-6
 """std has no gradient where all tasks gain alike; the solver sees `√(std² + KINK²)`, which is never off by more."""
@@ -43,6 +44,20 @@ class Objective:
     entropy: float
     anchor_K: FloatArray | None = None
     weight_T: FloatArray | None = None
+
+    @classmethod
+    def of(
+        cls, normalised_TK: FloatArray, targets: Targets, parameters: ObjectiveParameters, anchor_K: FloatArray | None
+    ) -> "Objective":
+        """Return the objective over targets, from the normalised influence on tasks."""
+        return cls(
+            normalised_TK=targets.rows(normalised_TK),
+            uniformity=parameters.uniformity,
+            gain=parameters.gain_of(len(targets.weight_U)),
+            entropy=parameters.entropy,
+            anchor_K=anchor_K,
+            weight_T=targets.weight_U,
+        )
 
     def _weights(self) -> FloatArray:
         return np.ones(len(self.normalised_TK)) if self.weight_T is None else self.weight_T

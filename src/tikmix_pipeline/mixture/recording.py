@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 def record_mixture(
     weights: Mapping[str, float], *, round_number: int, strategy: str, decimals: int, budget: TokenBudget
 ) -> MixtureRecord:
-    """Return the record of the mixture that round `round_number` trains under.
-
-    Args:
-        weights: per token, by domain; they are rounded to `decimals` and sum to 1.
-        round_number: the round.
-        strategy: who decided.
-        decimals: of the recorded weights.
-        budget: before the round's chunk.
+    """Return the record of the mixture that round `round_number` trains under, the budget being that before it.
 
     Raises:
         TikmixError: the weights are no mixture of these domains.
@@ -59,15 +52,7 @@ def record_prior(
     rounds: int,
     chunk_tokens: int,
 ) -> MixtureRecord:
-    """Return the record of mixture 0.
-
-    Args:
-        tokens: training tokens of each domain.
-        prior: what mixture 0 is.
-        repetition: how often text may be read.
-        rounding: of the recorded weights.
-        rounds: of the run.
-        chunk_tokens: of each round.
+    """Return the record of mixture 0 of a corpus with so many training tokens of each domain.
 
     Raises:
         TikmixError: the prior is no mixture of these domains, or the corpus is too small for all rounds.
@@ -136,15 +121,7 @@ def baseline_record(
     cost: Mapping[str, float],
     details: Mapping[str, Any],
 ) -> DecisionRecord:
-    """Return what is recorded of a baseline, which decides once, after the first round.
-
-    Args:
-        strategy: its name.
-        weights: its mixture, which is within the bounds.
-        notes: what a reader should know, in sentences.
-        cost: `tokens` and `flops` that it took.
-        details: what else it has to say, as plain values.
-    """
+    """Return what is recorded of a baseline, which decides once, after the first round; it took tokens and flops."""
     return DecisionRecord(
         strategy=strategy,
         round=1,
@@ -160,11 +137,11 @@ def baseline_record(
 def gains_record(
     gains: Mapping[str, tuple[float, float]], unconstrained: Mapping[str, tuple[float, float]] | None = None
 ) -> Gains:
-    """Return what each task is expected to gain.
+    """Return what each task is expected to gain over the current mixture, given with its standard error.
 
     Args:
-        gains: by task, over the current mixture, each with its standard error.
-        unconstrained: the same of the mixture that nothing constrains, where it is known.
+        gains: of the decided mixture.
+        unconstrained: of the one that nothing constrains, where it is known.
     """
     free = {task: {"unconstrained_gain": gain} for task, (gain, _) in (unconstrained or {}).items()}
     return Gains(

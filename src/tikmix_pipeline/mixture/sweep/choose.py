@@ -40,15 +40,7 @@ def search_sweep(
 ) -> SurrogateDecision:
     """Search a round's surrogate within the design's box; D's mixture is kept where the surrogate predicts no better.
 
-    Args:
-        surrogate: fitted on the data.
-        data: the responses of the round's candidates.
-        design: how these were drawn.
-        direct: D's decision of the round.
-        quality: of the surrogates, as `quality_tables` gives it.
-        optimize: the limits on groups, and whether the Pareto constraint holds.
-        sweep: which surrogate, how to search, and whether it has to be better.
-        seed: the same seed gives the same mixture.
+    How well it predicts is in `quality`, the table that `quality_tables` makes.
     """
     is_better, reason = better_than_additive(quality.to_dict("records"), sweep.surrogate)
     _LOG.info("%s", reason)
@@ -77,14 +69,6 @@ def search_tables(
 ) -> SurrogateDecision:
     """Search the surrogate of a user's tables for the best mixture within what they cover.
 
-    Args:
-        surrogate: fitted on the data.
-        data: the runs of the tables.
-        prior: what mixtures are compared with.
-        optimize: the bounds, and whether the Pareto constraint holds.
-        sweep: how to search.
-        seed: the same seed gives the same mixture.
-
     Raises:
         TikmixError: as `table_prior`, `table_bounds` and `covered_box`.
     """
@@ -106,12 +90,7 @@ def search_tables(
 def best_measured(ratios: "pd.DataFrame", metrics: "pd.DataFrame", direct: DecisionRecord) -> DecisionRecord:
     """Return the candidate whose mean response over the targets is the lowest, with no surrogate's word in it.
 
-    Its gains are over the reference, where that was measured too.
-
-    Args:
-        ratios: the candidates, in Olmix's columns.
-        metrics: the losses of those that were trained on.
-        direct: D's decision of the round.
+    Its gains are over D's reference, where that was measured too.
     """
     responses, mixtures = metrics.set_index("run"), ratios.set_index("run")
     means = responses.mean(axis=1)

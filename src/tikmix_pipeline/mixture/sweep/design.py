@@ -86,13 +86,6 @@ def draw_candidates(
     Where branches are to be trained, the reference and D's mixture are among them: influence is known of any mixture,
     but what a branch under these would do has to be measured too.
 
-    Args:
-        decision: D's.
-        budget: of the round.
-        optimize: the bounds on candidates.
-        sweep: which candidates, and how many.
-        seed: the same seed gives the same candidates.
-
     Returns:
         The candidates in Olmix's columns, and what is recorded of the design.
 

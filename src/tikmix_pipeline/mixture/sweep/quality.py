@@ -99,9 +99,9 @@ def quality_tables(
     Args:
         data: the runs to learn from.
         sweep: the surrogates to judge.
-        seed: of the folds, the surrogates and the bootstrap.
+        seed: as in `judge`.
         round_number: the round whose sweep it is.
-        test: mixtures and scores of runs to be judged on instead, in Olmix's columns.
+        test: mixtures and scores of runs to be judged on instead.
 
     Returns:
         `Quality.rows` with their round, and the predictions behind them.

@@ -174,8 +174,7 @@ def regression_data(
     Args:
         ratios: the candidates, in Olmix's columns.
         metrics: the responses of those that came through.
-        sweep: kind of response, target and objective.
-        optimize: as `parameters` of `RegressionData.of`.
+        sweep: as in `RegressionData.of`, where `optimize` is called `parameters`.
         averaging: on which rounds D decided.
         influences: `influence.parquet` of the rounds so far; none for a user's tables.
 

@@ -45,9 +45,8 @@ def sampled_responses(
     Args:
         ratios: the candidates.
         chunks: `part_influence.parquet` of the rounds so far, oldest first; the tasks are those of the last.
-        tokens: N, the size of a sample; by default as many as were measured.
+        tokens: as in `sampled_influence`, and so is the seed.
         averaging: which rounds count; all that do have the same say.
-        seed: decides the draws.
     """
     domains, tasks = list(ratios.columns[1:]), list(dict.fromkeys(chunks[-1]["task"]))
     tables = chunks[-1:] if averaging.memory == "none" else chunks
@@ -83,26 +82,20 @@ def exact_beside_sampled(
         stderr_NT: its standard errors.
         ratios: all candidates, so that the first have the draws that they have among all.
         chunks: `part_influence.parquet` of the round.
-        tokens: as in `sampled_responses`.
-        seed: as in `sampled_responses`.
+        tokens: as in `sampled_influence`, and so is the seed.
 
     Returns:
         `run, task, exact, exact_stderr, sampled, additive`.
     """
     import pandas as pd
 
-    weights_NK = ratios[list(ratios.columns[1:])].to_numpy()
-    count = len(exact_NT)
-    influence_TKL, tokens_KL = by_chunk(chunks, tasks, list(ratios.columns[1:]))
+    count, weights = len(exact_NT), ratios.set_index("run")
+    influence_TKL, tokens_KL = by_chunk(chunks, tasks, list(weights.columns))
+    unit_1T = np.ones((1, len(tasks)))
     sampled_NT = sampled_influence(
-        weights_NK,
-        [influence_TKL],
-        [tokens_KL],
-        tokens=tokens,
-        factors_RT=np.ones((1, len(tasks))),
-        seed=seed,
+        weights.to_numpy(), [influence_TKL], [tokens_KL], tokens=tokens, factors_RT=unit_1T, seed=seed
     )[:count]
-    additive_NT = ratios.iloc[:count].set_index("run").to_numpy() @ whole_influence(influence_TKL, tokens_KL).T
+    additive_NT = weights.iloc[:count].to_numpy() @ whole_influence(influence_TKL, tokens_KL).T
     _LOG.info(
         "Influence of %d candidates on tokens of their own: %.2f times that of their sampled parts; off the additive "
         "S w by %.2f times as much as these are; correlation over candidates with S w %.2f, that of the parts %.2f",

@@ -64,7 +64,7 @@ def search(
         evaluate: the objective, for many mixtures at a time.
         starts_SK: mixtures that are evaluated first, the best of which is the first centre; moved inside the bounds.
         box: the smallest and the largest weight of each domain.
-        groups: limits on groups of domains, which hold as the box does; None: there are none.
+        groups: limits on groups of domains, which hold as the box does.
         parameters: rounds, draws and concentrations.
         seed: the same seed gives the same mixture.
     """
@@ -74,9 +74,12 @@ def search(
     trace = [_trace_row(0, np.nan, best, centre)]
     centres = [centre.weights_NK[0]]
     concentrations = np.geomspace(parameters.coarse, parameters.fine, parameters.rounds).tolist()
+    open_K = box[1] > 0  # a domain that the box leaves out stays out
     for number, concentration in enumerate(concentrations, start=1):
-        drawn_NK = _draw(centre.weights_NK[0], concentration, box, groups, parameters.samples, rng)
-        drawn = _Evaluated.of(evaluate, drawn_NK).joined(best)
+        alpha_K = np.maximum(concentration * centre.weights_NK[0, open_K], _DORMANT)
+        drawn_NK = np.zeros((parameters.samples, len(open_K)))
+        drawn_NK[:, open_K] = rng.dirichlet(alpha_K, size=parameters.samples)
+        drawn = _Evaluated.of(evaluate, project(drawn_NK, box, groups)).joined(best)
         mean_K = drawn.best(parameters.top).allowed().weights_NK.mean(axis=0)
         centre = _Evaluated.of(evaluate, project(mean_K[None], box, groups))
         best = drawn.joined(centre).best(1)
@@ -89,21 +92,6 @@ def search(
         trace=trace,
         centres_RK=np.stack(centres),
     )
-
-
-def _draw(
-    centre_K: FloatArray,
-    concentration: float,
-    box: Box,
-    groups: Halfspaces | None,
-    samples: int,
-    rng: np.random.Generator,
-) -> FloatArray:
-    """Return draws around the centre, inside the box; a domain that the box leaves out stays out."""
-    open_K = box[1] > 0
-    drawn_NK = np.zeros((samples, len(centre_K)))
-    drawn_NK[:, open_K] = rng.dirichlet(np.maximum(concentration * centre_K[open_K], _DORMANT), size=samples)
-    return project(drawn_NK, box, groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ Axes: N mixtures, K domains, T targets, S starts.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -57,17 +58,16 @@ def solve_surrogate(
 ) -> SurrogateDecision:
     """Return the best mixture that the surrogate predicts, or D's.
 
-    Without D's decision the search starts from the best of the measured mixtures, and nothing can be kept instead.
-
     Args:
         predict: the fitted surrogate.
         data: what it was fitted on, with scale and objective.
-        direct: D's decision; its prior, reference and anchor are this decision's too.
+        direct: D's decision; its prior, reference and anchor are this decision's too. Without one the search starts
+            from the best of the measured mixtures, and nothing can be kept instead.
         box: the smallest and the largest weight of each domain; within D's bounds.
         pareto: no target may gain less than under the reference.
         sweep: the kind of response, and how to search.
         seed: the same seed gives the same mixture.
-        groups: limits on groups of domains, as in `Bounds.halfspaces`; None: there are none.
+        groups: limits on groups of domains, as in `Bounds.halfspaces`.
         keep_direct: why D's mixture is kept whatever the search finds, in a sentence; None where it need not be.
         prior_K: the prior where there is no D. Without either, gains are over the mean of the measured mixtures, and no
             Pareto constraint holds: hardly any mixture does better than that on every target.
@@ -82,14 +82,8 @@ def solve_surrogate(
         starts_SK = np.concatenate([starts_SK, anchors.reference_K[None]])
 
     def searched(least_gain_T: FloatArray | None) -> SearchResult:
-        return search(
-            lambda weights_NK: problem.evaluate(weights_NK, least_gain_T),
-            starts_SK,
-            box=box,
-            groups=groups,
-            parameters=sweep.search,
-            seed=seed,
-        )
+        evaluate = partial(problem.evaluate, least_gain_T=least_gain_T)
+        return search(evaluate, starts_SK, box=box, groups=groups, parameters=sweep.search, seed=seed)
 
     notes = [] if keep_direct is None else [keep_direct]
     least_gain_T = None

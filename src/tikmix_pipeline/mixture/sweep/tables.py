@@ -84,9 +84,9 @@ def read_responses(
             negative, a mixture does not sum to 1 within `ROUNDING`; a prefix does not fit; or no run is in both files.
     """
     ratio_cells, metric_cells = _read_cells(ratios), _read_cells(metrics)
-    id_columns = _id_columns(_header(ratio_cells), ratios, _header(metric_cells), metrics)
-    mixtures = _Table.of(ratios, ratio_cells, id_columns[0], _weight)
-    scores = _Table.of(metrics, metric_cells, id_columns[1], _score)
+    ratio_header, metric_header = _header(ratio_cells), _header(metric_cells)
+    mixtures = _Table.of(ratios, ratio_cells, _id_column(ratios, ratio_header, metric_header), _weight)
+    scores = _Table.of(metrics, metric_cells, _id_column(metrics, metric_header, ratio_header), _score)
     domains = _cut_names(mixtures, "domain", prefix=("sweep.table.domain_prefix", domain_prefix))
     targets = _cut_names(
         scores,
@@ -153,18 +153,11 @@ def _header(cells: "pd.DataFrame") -> list[str]:
     return header
 
 
-def _id_columns(ratio_header: list[str], ratios: Path, metric_header: list[str], metrics: Path) -> tuple[str, str]:
-    """Return the first id column that both files have, else the first of each."""
-    in_both = [column for column in ID_COLUMNS if column in ratio_header and column in metric_header]
-    if in_both:
-        return in_both[0], in_both[0]
-    return _id_column(ratio_header, ratios), _id_column(metric_header, metrics)
-
-
-def _id_column(header: list[str], path: Path) -> str:
-    for column in ID_COLUMNS:
-        if column in header:
-            return column
+def _id_column(path: Path, header: list[str], other: list[str]) -> str:
+    """Return the first id column that both files have, else the first of this one."""
+    here = [column for column in ID_COLUMNS if column in header]
+    if here:
+        return next((column for column in here if column in other), here[0])
     raise TikmixError(
         f"{path} has no column of run ids: expected one of {quoted(ID_COLUMNS)}, found {quoted(header[:_SHOWN])}"
         f"{', ...' if len(header) > _SHOWN else ''}. Give each run an id, the same in both files."
@@ -234,28 +227,24 @@ def _check_ids(path: Path, runs: "pd.Series[str]", id_column: str) -> None:
         lines[run] = line
 
 
-def _number(cell: str) -> float | None:
-    """Return the number, NaN for a missing value and None for any other text."""
-    if cell.lower() in _MISSING:
-        return math.nan
+def _score(cell: str, place: str) -> float:
+    """Return the number, NaN for a missing value."""
     try:
-        return float(cell)
-    except ValueError:
-        return None
+        return math.nan if cell.lower() in _MISSING else float(cell)
+    except ValueError as error:
+        raise TikmixError(
+            f"{place}: expected a number, found '{cell}'. Leave the cell empty if it was not measured."
+        ) from error
 
 
 def _weight(cell: str, place: str) -> float:
-    weight = _number(cell)
-    if weight is None or not math.isfinite(weight) or weight < 0:
+    try:
+        weight = float(cell)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight) or weight < 0:
         raise TikmixError(f"{place}: expected a weight from 0 to 1, found '{cell}'. A domain that is left out has 0.")
     return weight
-
-
-def _score(cell: str, place: str) -> float:
-    score = _number(cell)
-    if score is None:
-        raise TikmixError(f"{place}: expected a number, found '{cell}'. Leave the cell empty if it was not measured.")
-    return score
 
 
 def _cut_names(
