@@ -94,7 +94,7 @@ from safetensors.torch import save_file
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import Layout
-from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Filter
+from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, DampingFunction
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.products import part_products
 from tikmix_pipeline.influence.store import GradientStore
@@ -112,7 +112,7 @@ for side, names in sets.items():
             mean = MeanGradient({key: torch.randn(shape) for key, shape in shapes.items()}, 1.0, 1)
             store.write(side, name, part, mean, key="", identity="", cost=NO_COST)
 store.finish({side: {name: [""] * 4 for name in names} for side, names in sets.items()}, {})
-function = Filter(FUNCTIONS["horizon"], 0.1)
+function = DampingFunction(FUNCTIONS["horizon"], 0.1)
 blocks = [
     EigenBlock(Layout("dense"), "", torch.rand(600, 300), torch.eye(600), torch.eye(300), function),
     EigenBlock(Layout("embedding"), "", torch.rand(1500, 200), None, torch.eye(200), function),

@@ -29,7 +29,7 @@ def test_every_parameter_is_covered_once_by_the_blocks_reported(kind, family, ti
     for block, reported in zip(curvature.blocks, curvature.report.blocks, strict=True):
         assert (block.names, block.kind, block.size) == (reported.parameters, reported.kind, reported.size)
         assert reported.mean_eigenvalue == pytest.approx(block.eigenvalues_oi.mean().item())
-        assert reported.damping == block.filter.scale == pytest.approx(0.1 * reported.mean_eigenvalue)
+        assert reported.damping == block.damping_function.scale == pytest.approx(0.1 * reported.mean_eigenvalue)
 
 
 @pytest.mark.parametrize(("family", "tied"), MODELS)
@@ -139,8 +139,8 @@ def test_a_horizon_is_in_the_step_sizes_of_adamw_where_its_state_is_known():
             torch.sqrt(state[f"{name}/exp_avg_sq"] / (1 - train.beta2**3)).flatten() + train.epsilon
             for name in known.names
         ]
-        assert known.filter.scale == pytest.approx(0.5 * torch.cat(roots).mean().item() / 0.2, rel=1e-6)
-        assert unknown.filter.scale == pytest.approx(0.5 / 0.2)
+        assert known.damping_function.scale == pytest.approx(0.5 * torch.cat(roots).mean().item() / 0.2, rel=1e-6)
+        assert unknown.damping_function.scale == pytest.approx(0.5 / 0.2)
 
 
 def identity(model, **parameters) -> Curvature:

@@ -19,11 +19,11 @@ from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions, require_finite
 from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, parameters_for
-from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, Filter
+from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, DampingFunction
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.parameters.measurement import CurvatureParameters, Group
+from tikmix_pipeline.parameters.measurement import CoverageParameters, CurvatureParameters
 from tikmix_pipeline.parameters.training import SecondMomentParameters
 
 
@@ -120,11 +120,13 @@ def build_curvature(
 
     Raises:
         TikmixError: `adam` without the optimiser's state, a unit without its horizon, factors that do not fit the
-            parameters or the model, or moments that are not finite.
+            parameters or the model, or are not finite.
     """
     device = device or device_of(model)
     if parameters.curvature == "identity":
-        blocks = identity_blocks(model, parameters.groups, device, process_group)
+        chosen = parameters_for(process_group, chosen_parameters(model, parameters.groups))
+        one = torch.ones((), device=device)  # expanded, it takes no memory
+        blocks = [EigenBlock(Layout(name), "identity", one.expand(p.shape)) for name, p in chosen.items()]
         return Curvature(tuple(blocks), _report(parameters, model, blocks, process_group), process_group=process_group)
     damping = Damping(parameters.damping, parameters.damping_unit, horizon)
     with counting() as counter:
@@ -132,39 +134,33 @@ def build_curvature(
             blocks = adam_blocks(model, parameters.groups, optimizer_state, train, device, process_group)
         else:
             blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors), device, process_group)
-    divisors = _divisors(parameters, optimizer_state, train, blocks)
-    function = FUNCTIONS[parameters.inverse]
-    filtered = [
-        dataclasses.replace(
-            block, filter=Filter(function, damping.scale(_mean_eigenvalue(block), _mean_divisor(block, divisors)))
-        )
-        for block in blocks
-    ]
+    damped: list[EigenBlock] = []
+    for block in blocks:
+        divisor = _mean_step_divisor(block, parameters, optimizer_state, train)
+        scale = damping.scale(block.mean_eigenvalue, divisor)
+        function = DampingFunction(FUNCTIONS[parameters.inverse], scale)
+        damped.append(dataclasses.replace(block, damping_function=function))
     flops = sum(process_group.all_gather_object(counter.flops))
-    return Curvature(
-        tuple(filtered), _report(parameters, model, filtered, process_group), Cost(flops=flops), process_group
-    )
+    return Curvature(tuple(damped), _report(parameters, model, damped, process_group), Cost(flops=flops), process_group)
 
 
-def _divisors(
-    parameters: CurvatureParameters,
-    optimizer_state: Mapping[str, Tensor],
-    train: SecondMomentParameters,
-    blocks: Sequence[EigenBlock],
-) -> dict[str, Tensor]:
-    """Return what AdamW divides its steps by, of the blocks' parameters, where λ asks for it."""
+def _mean_step_divisor(
+    block: EigenBlock, parameters: CurvatureParameters, state: Mapping[str, Tensor], train: SecondMomentParameters
+) -> float:
+    """Return the mean over a block of what AdamW divides its steps by, where λ asks for it and it is known; else one."""
     # the eigenvalues of `adam` are the divisors themselves
     if parameters.damping_unit != "horizon" or parameters.curvature == "adam":
-        return {}
-    return {
-        name: step_divisors(optimizer_state, name, train, block.eigenvalues_oi.device, block.eigenvalues_oi.dtype)
-        for block in blocks
+        return 1.0
+    like = block.eigenvalues_oi
+    known = [
+        step_divisors(state, name, train, like.device, like.dtype).double().flatten()
         for name in block.names
-        if f"{name}/exp_avg_sq" in optimizer_state
-    }
+        if f"{name}/exp_avg_sq" in state
+    ]
+    return torch.cat(known).mean().item() if known else 1.0
 
 
-def _fitting(parameters: CurvatureParameters, factors: Factors | None) -> Factors:
+def _fitting(parameters: CoverageParameters, factors: Factors | None) -> Factors:
     """Return factors that are what the parameters ask for."""
     asked = f"influence.curvature={parameters.curvature} with influence.fisher={parameters.fisher}"
     if factors is None:
@@ -179,7 +175,7 @@ def _fitting(parameters: CurvatureParameters, factors: Factors | None) -> Factor
 
 
 def _fisher_blocks(
-    parameters: CurvatureParameters,
+    parameters: CoverageParameters,
     model: nn.Module,
     factors: Factors,
     device: torch.device,
@@ -204,24 +200,14 @@ def _block(layer: LayerFactors, factors: Factors, decompositions: Decompositions
     return EigenBlock(layer.layout, layer.kind, found["eigenvalues"], found.get("rows"), found.get("columns"))
 
 
-def _mean_divisor(block: EigenBlock, divisors: Mapping[str, Tensor]) -> float:
-    """Return the mean over a block of what its optimiser divides steps by; one where that is not known."""
-    known = [divisors[name].double().flatten() for name in block.names if name in divisors]
-    return torch.cat(known).mean().item() if known else 1.0
-
-
-def _mean_eigenvalue(block: EigenBlock) -> float:
-    return block.eigenvalues_oi.double().mean().item()
-
-
 def _report(
     parameters: CurvatureParameters, model: nn.Module, blocks: Sequence[EigenBlock], process_group: ProcessGroup
 ) -> CurvatureReport:
     trainable = trainable_parameters(model)
     total = sum(parameter.numel() for parameter in trainable.values())
-    is_filtered = parameters.curvature != "identity"
+    is_damped = parameters.curvature != "identity"
     mine = [
-        BlockReport(block.names, block.kind, block.size, _mean_eigenvalue(block), block.filter.scale)
+        BlockReport(block.names, block.kind, block.size, block.mean_eigenvalue, block.damping_function.scale)
         for block in blocks
     ]
     order = {name: number for number, name in enumerate(trainable)}
@@ -230,30 +216,10 @@ def _report(
         reports.sort(key=lambda report: order[report.parameters[0]])
     return CurvatureReport(
         curvature=parameters.curvature,
-        inverse=parameters.inverse if is_filtered else "none",
-        damping=parameters.damping if is_filtered else 0.0,
-        damping_unit=parameters.damping_unit if is_filtered else "none",
+        inverse=parameters.inverse if is_damped else "none",
+        damping=parameters.damping if is_damped else 0.0,
+        damping_unit=parameters.damping_unit if is_damped else "none",
         groups=tuple(parameters.groups),
         left_out=1 - sum(report.size for report in reports) / total,
         blocks=tuple(reports),
     )
-
-
-def identity_blocks(
-    model: nn.Module, groups: Sequence[Group], device: torch.device, process_group: ProcessGroup
-) -> list[EigenBlock]:
-    """Return one block per trainable parameter of the groups; its eigenvalues take no memory.
-
-    Args:
-        model: the checkpoint.
-        groups: which parameters take part.
-        device: where the blocks are to lie.
-        process_group: the processes that share the parameters out.
-
-    Raises:
-        TikmixError: there is no such parameter.
-    """
-    return [
-        EigenBlock(Layout(name), "identity", torch.ones((), device=device).expand(parameter.shape))
-        for name, parameter in parameters_for(process_group, chosen_parameters(model, groups)).items()
-    ]

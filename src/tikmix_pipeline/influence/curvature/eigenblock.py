@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from tikmix_pipeline.influence.curvature.layers import Layout
-from tikmix_pipeline.influence.curvature.spectrum import UNITY, Filter
+from tikmix_pipeline.influence.curvature.spectrum import UNDAMPED, DampingFunction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EigenBlock:
         eigenvalues_oi: μ, non-negative, never changed after construction.
         rows_oo: eigenvectors of the output side as columns; None where C is diagonal there.
         columns_ii: eigenvectors of the input side as columns; None where C is diagonal there.
-        filter: f and its λ.
+        damping_function: f and its λ.
         span: of a piece, the slice [start, stop) along the first axis of its parameters that it covers.
     """
 
@@ -39,7 +39,7 @@ class EigenBlock:
     eigenvalues_oi: Tensor
     rows_oo: Tensor | None = None
     columns_ii: Tensor | None = None
-    filter: Filter = UNITY
+    damping_function: DampingFunction = UNDAMPED
     span: tuple[int, int] | None = None
 
     @property
@@ -51,6 +51,11 @@ class EigenBlock:
     def size(self) -> int:
         """Scalar parameters in the block."""
         return self.eigenvalues_oi.numel()
+
+    @property
+    def mean_eigenvalue(self) -> float:
+        """Mean of the eigenvalues, taken in float64."""
+        return self.eigenvalues_oi.double().mean().item()
 
     def precondition(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return f(C) times each of N gradients.
@@ -70,7 +75,7 @@ class EigenBlock:
             matrix_Noi = rows_oo.T @ matrix_Noi
         if columns_ii is not None:
             matrix_Noi = matrix_Noi @ columns_ii
-        matrix_Noi = matrix_Noi * self.filter.multiplier(self.eigenvalues_oi).to(matrix_Noi.dtype)
+        matrix_Noi = matrix_Noi * self.damping_function(self.eigenvalues_oi).to(matrix_Noi.dtype)
         if rows_oo is not None:
             matrix_Noi = rows_oo @ matrix_Noi
         if columns_ii is not None:

@@ -68,7 +68,7 @@ class Factors:
         loss_tokens: how many tokens it was estimated from.
         groups: groups of parameters that are in it.
         layers: what each block is made of.
-        tensors: moments, eigenvectors and eigenvalues by name.
+        tensors: Kronecker factors, eigenvectors and eigenvalues by name.
         cost: of the fit; a token counts once for every pass.
     """
 
@@ -140,7 +140,7 @@ class Factors:
     def names_for(self, process_group: ProcessGroup) -> list[str]:
         """Name the layers that fall to this process: about as much work to decompose and to use as to any other.
 
-        Layers that share a moment go to one process, which decomposes it once.
+        Layers that share a factor go to one process, which decomposes it once.
         """
         units: dict[str, list[LayerFactors]] = {}
         for layer in self.layers:

@@ -95,13 +95,13 @@ class Call:
     gradient: Tensor | None = None
 
 
-Receive = Callable[[str, Sequence[tuple[Tensor, Tensor]], Positions], None]
+Calls = Sequence[tuple[Tensor, Tensor]]
+"""Input and output gradient of each call of a layer in one batch."""
+Receive = Callable[[str, Calls, Positions], None]
+"""Takes the name of a layer, its calls in the batch, and the batch's positions."""
 
 
-"""Takes the name of a layer, input and gradient of all its calls in the batch, and the batch's positions."""
-
-
-class Taps:
+class ModuleHooks:
     """Hooks on the layers of a model.
 
     Attributes:
@@ -116,7 +116,7 @@ class Taps:
         self._layers = dict(layers)
         self._head = head
         self._receive = receive
-        self._silent = set(layers)
+        self._without_gradient = set(layers)
         self._at: Positions | None = None
         self._roots: list[Tensor] = []
         self._head_call: tuple[Tensor, Tensor] | None = None
@@ -130,7 +130,7 @@ class Taps:
                     stack.callback(module.register_forward_pre_hook(self._expand_ids).remove)
                     stack.callback(module.register_forward_hook(self._keep_root).remove)
             for name, module in self._layers.items():
-                stack.callback(module.register_forward_hook(partial(self._tap, name)).remove)
+                stack.callback(module.register_forward_hook(partial(self._keep_call, name)).remove)
             if self._head is not None:
                 stack.callback(self._head.register_forward_hook(self._keep_head_call).remove)
             yield
@@ -173,14 +173,14 @@ class Taps:
         torch.autograd.grad(logits_NV, self._roots, score_NV, allow_unused=True)
         for name in list(self.calls):
             self._hand_over(name)
-        if self._silent:
+        if self._without_gradient:
             raise TikmixError(
-                f"The Fisher: no gradient reaches layer {list_names(sorted(self._silent))}. Freeze its parameters "
-                "(requires_grad=False), leave its kind out of influence.groups, or use influence.curvature=adam or "
-                "identity."
+                f"The Fisher: no gradient reaches layer {list_names(sorted(self._without_gradient))}. Freeze its "
+                "parameters (requires_grad=False), leave its kind out of influence.groups, or use "
+                "influence.curvature=adam or identity."
             )
 
-    def _tap(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+    def _keep_call(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if len(args) != 1:
             raise TikmixError(
                 f"The Fisher: layer {name} takes {len(args)} positional inputs instead of one. Use "
@@ -191,7 +191,7 @@ class Taps:
         output.register_hook(partial(self._arrived, name, call))  # type: ignore[no-untyped-call]
 
     def _arrived(self, name: str, call: Call, gradient: Tensor) -> None:
-        self._silent.discard(name)
+        self._without_gradient.discard(name)
         call.gradient = gradient
         if all(other.gradient is not None for other in self.calls[name]):
             self._hand_over(name)

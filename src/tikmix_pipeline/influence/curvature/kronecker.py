@@ -3,7 +3,7 @@
     G ⊗ A = (Q_G ⊗ Q_A) (diag(μ_G) ⊗ diag(μ_A)) (Q_G ⊗ Q_A)ᵀ
 
 A factor that is diagonal, as on the token side of an embedding or a head, needs no eigenvectors. Decompositions are in
-float64 on the device where the moments are, each once however many layers share the moment.
+float64 on the device where the factors are, each once however many layers share the factor.
 
 The sum of two products, as of a tied embedding and head, is replaced by the product nearest to it:
 
@@ -34,7 +34,7 @@ class Kronecker:
     Attributes:
         row_values_o: eigenvalues of the output side, float64.
         column_values_i: eigenvalues of the input side, float64.
-        columns_ii: eigenvectors of the input side as columns, in the precision of the moments.
+        columns_ii: eigenvectors of the input side as columns, in the precision of the factors.
         rows_oo: eigenvectors of the output side as columns; None where it is diagonal.
     """
 
@@ -44,7 +44,7 @@ class Kronecker:
     rows_oo: Tensor | None = None
 
     def eigenvalues_oi(self) -> Tensor:
-        """Return all eigenvalues of the product, in the precision of the moments."""
+        """Return all eigenvalues of the product, in the precision of the factors."""
         return torch.outer(self.row_values_o, self.column_values_i).to(self.columns_ii.dtype)
 
 
@@ -60,59 +60,59 @@ class Decompositions:
         """Decompose the block of one layer.
 
         Raises:
-            TikmixError: its moments are not finite.
+            TikmixError: its factors are not finite.
         """
         if "variance" in layer.tensors and "frequency" in layer.tensors:
             diagonal_V, width_ii = nearest_kronecker(
-                (self._moment(layer, "frequency"), self._moment(layer, "output")),
-                (self._moment(layer, "variance"), self._moment(layer, "input")),
+                (self._factor(layer, "frequency"), self._factor(layer, "output")),
+                (self._factor(layer, "variance"), self._factor(layer, "input")),
             )
             values, vectors = eigenbasis(width_ii, layer.layer)
-            return Kronecker(diagonal_V, values, vectors.to(self._moment(layer, "output").dtype))
+            return Kronecker(diagonal_V, values, vectors.to(self._factor(layer, "output").dtype))
         if layer.kind == "kronecker":
             rows, columns = self._eigen(layer, "output"), self._eigen(layer, "input")
             return Kronecker(rows[0], columns[0], columns[1], rows[1])
         diagonal, dense = ("frequency", "output") if "frequency" in layer.tensors else ("variance", "input")
-        return Kronecker(self._moment(layer, diagonal).double(), *self._eigen(layer, dense))
+        return Kronecker(self._factor(layer, diagonal).double(), *self._eigen(layer, dense))
 
-    def _moment(self, layer: LayerFactors, role: str) -> Tensor:
+    def _factor(self, layer: LayerFactors, role: str) -> Tensor:
         return require_finite(self._factors.tensors[layer.tensors[role]].to(self._device), layer.layer)
 
     def _eigen(self, layer: LayerFactors, role: str) -> _Eigen:
         name = layer.tensors[role]
         if name not in self._done:
-            moment = self._moment(layer, role)
-            values, vectors = eigenbasis(moment, layer.layer)
-            self._done[name] = values, vectors.to(moment.dtype)
+            factor = self._factor(layer, role)
+            values, vectors = eigenbasis(factor, layer.layer)
+            self._done[name] = values, vectors.to(factor.dtype)
         return self._done[name]
 
 
-def eigenbasis(moment: Tensor, of: str) -> tuple[Tensor, Tensor]:
-    """Decompose a second moment in float64; rounding that makes eigenvalues negative is clamped.
+def eigenbasis(factor: Tensor, of: str) -> tuple[Tensor, Tensor]:
+    """Decompose a factor in float64; rounding that makes eigenvalues negative is clamped.
 
     Returns:
         Eigenvalues, ascending, and eigenvectors as columns, both float64.
 
     Raises:
-        TikmixError: the moment of layer `of` is not finite.
+        TikmixError: the factor of layer `of` is not finite.
     """
-    eigenvalues, eigenvectors = torch.linalg.eigh(require_finite(moment, of).double())
+    eigenvalues, eigenvectors = torch.linalg.eigh(require_finite(factor, of).double())
     # in the order of memory that files have, so that products round alike with what is read back
     return eigenvalues.clamp(min=0), eigenvectors.contiguous()
 
 
-def require_finite(moment: Tensor, of: str) -> Tensor:
-    """Return the moment of layer `of`.
+def require_finite(factor: Tensor, of: str) -> Tensor:
+    """Return the factor of layer `of`.
 
     Raises:
         TikmixError: it is not finite.
     """
-    if not moment.isfinite().all():
+    if not factor.isfinite().all():
         raise TikmixError(
             f"The curvature of {of} is not finite. The checkpoint has diverged, or its weights are in a precision too "
             "low to measure at: load it in float32."
         )
-    return moment
+    return factor
 
 
 def nearest_kronecker(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ group; the Fisher has a block for a layer only where the forward that runs is kn
 Axes: N gradients, o rows of a block's matrix (outputs of a layer), i columns (inputs, and the bias).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -68,7 +68,7 @@ class Layer:
     Attributes:
         name: the module's name.
         module: the module.
-        kind: which second moments it needs.
+        kind: what the module is for, which decides the form of its block.
         parameters: the model's name of each parameter by its name in the module, such as `weight`.
         tied: an embedding and a head share their weight; set on both.
     """
@@ -93,6 +93,14 @@ class Layer:
     def size(self) -> int:
         """Scalars of all its parameters."""
         return sum(self.module.get_parameter(key).numel() for key in self.parameters)
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Outputs, or the vocabulary, and inputs of its weight, one more for a bias; not of an elementwise layer."""
+        outputs, inputs = self.module.get_parameter("weight").shape
+        if self.layout.transposed:
+            outputs, inputs = inputs, outputs
+        return outputs, inputs + self.has_bias
 
     @property
     def layout(self) -> Layout:
@@ -192,7 +200,7 @@ def _kind(module: nn.Module, head: nn.Module | None) -> Group | None:
 
 
 def _require_coverage(names: list[str], layers: list[Layer], unknown: list[str]) -> None:
-    owners = dict(_owners(names, layers))
+    owners = {name: [layer for layer in layers if name in layer.parameters.values()] for name in names}
     uncovered = [name for name, of in owners.items() if not of or name in unknown]
     shared = [
         name for name, of in owners.items() if len(of) > 1 and sorted(la.kind for la in of) != ["embedding", "head"]
@@ -203,11 +211,6 @@ def _require_coverage(names: list[str], layers: list[Layer], unknown: list[str])
             f"The Fisher {reason} {list_names(uncovered or shared)}. Freeze them (requires_grad=False), leave their "
             "kind out of influence.groups, or use influence.curvature=adam or identity."
         )
-
-
-def _owners(names: list[str], layers: list[Layer]) -> Iterator[tuple[str, list[Layer]]]:
-    for name in names:
-        yield name, [layer for layer in layers if name in layer.parameters.values()]
 
 
 def list_names(names: Sequence[str], shown: int = 5) -> str:
