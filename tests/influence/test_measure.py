@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lm_examples import MODEL, initial_checkpoint, train_parameters
+from tikmix_pipeline.mixture.implied import implied_mixture
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
@@ -21,7 +22,6 @@ from tikmix_pipeline.influence.measure import (
 )
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.mixture.implied import implied_mixture
 from tikmix_pipeline.parameters import InfluenceParameters, OptimizeParameters, TrainParameters
 
 ONE = train_parameters()

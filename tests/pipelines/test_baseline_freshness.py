@@ -5,11 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tikmix_pipeline.pipelines.branches import branch_code, code_key, relevant_to_branches
 
 from tikmix_pipeline.baselines import doremi as doremi_module
 from tikmix_pipeline.baselines.baseline import Baseline
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.branches import branch_code, code_key, relevant_to_branches
 from tikmix_pipeline.pipelines.optimize import baselines
 from tikmix_pipeline.store.code import code_of
 

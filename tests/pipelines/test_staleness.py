@@ -109,18 +109,14 @@ RUNS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         ("optimize",),
         {
             "tikmix": {"strategy": "regmix"},
-            "baselines": {
-                "regmix": {"proxies": 12, "tokens": 256, "samples": 64, "top": 8, "items": 8, "workers": 1}
-            },
+            "baselines": {"regmix": {"proxies": 12, "tokens": 256, "samples": 64, "top": 8, "items": 8, "workers": 1}},
         },
     ),
 }
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_node_is_stale_where_a_parameter_that_it_reads_has_changed_and_nowhere_else(
-    project: Path, name: str
-) -> None:
+def test_a_node_is_stale_where_a_parameter_that_it_reads_has_changed_and_nowhere_else(project: Path, name: str) -> None:
     pipelines, values = RUNS[name]
     reading = Reading()
     with noted(reading):

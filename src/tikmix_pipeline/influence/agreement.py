@@ -201,35 +201,42 @@ def _agreements(figures_M: dict[str, Floats], drawn_BM: dict[str, Floats], colum
 
 def agreement_table(losses, predictions, candidates, *, half, seed, round_number, branch_tokens, chunk_tokens):  # type: ignore
     import pandas as pd
+
     tasks, domains, gains_RTK = _gains(losses, predictions, half)
     predicted = {name: _wide(rows, tasks, domains) for name, rows in predictions.groupby("candidate", sort=False)}
     about = {"half": half, "replicates": len(gains_RTK), "branch_tokens": branch_tokens, "chunk_tokens": chunk_tokens}
     settings = {one.label: one.settings() for one in candidates}
-    return pd.DataFrame([
-        {"round": round_number, **row, **settings[row["curvature"]], **about}
-        for row in compared_rows(gains_RTK, predicted, tasks, seed=seed)
-    ])
+    return pd.DataFrame(
+        [
+            {"round": round_number, **row, **settings[row["curvature"]], **about}
+            for row in compared_rows(gains_RTK, predicted, tasks, seed=seed)
+        ]
+    )
 
 
 def validation_points(losses, predictions, comparison, *, half):  # type: ignore
     import pandas as pd
+
     tasks, domains, gains_RTK = _gains(losses, predictions, half)
     best = comparison[comparison["best"]]
     shown = best if len(best) else comparison[comparison["curvature"] == comparison["curvature"].iloc[0]]
     predicted_TK = _wide(predictions[predictions["candidate"] == shown["curvature"].iloc[0]], tasks, domains)
     gains_RMK = np.concatenate([gains_RTK, gains_RTK.mean(axis=1, keepdims=True)], axis=1)
     predicted_MK = np.concatenate([predicted_TK, predicted_TK.mean(axis=0, keepdims=True)])
-    points = pd.DataFrame([
-        {"task": task, "domain": domain, "predicted": predicted_MK[m, k], "measured": gain}
-        for m, task in enumerate([*tasks, MEAN_GAIN])
-        for k, domain in enumerate(domains)
-        for gain in gains_RMK[:, m, k].tolist()
-    ])
+    points = pd.DataFrame(
+        [
+            {"task": task, "domain": domain, "predicted": predicted_MK[m, k], "measured": gain}
+            for m, task in enumerate([*tasks, MEAN_GAIN])
+            for k, domain in enumerate(domains)
+            for gain in gains_RMK[:, m, k].tolist()
+        ]
+    )
     return points, shown
 
 
 def _gains(losses, predictions, half):  # type: ignore
     from tikmix_pipeline.influence.counterfactual import measured_gains
+
     tasks, domains = (predictions[name].unique().tolist() for name in ("task", "domain"))
     rows = losses[losses["half"] == half]
     keys = zip(rows["replicate"].tolist(), rows["branch"], rows["task"], strict=True)

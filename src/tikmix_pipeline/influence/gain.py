@@ -7,7 +7,6 @@ Axes: T tasks, K domains.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 

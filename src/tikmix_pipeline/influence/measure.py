@@ -22,24 +22,22 @@ from pydantic import PlainValidator, TypeAdapter
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.job import Job, resumed_partial
 from tikmix_pipeline.distributed.launch import folder_beside, require_done, run_ranks
-from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh, resolve_device
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.progress import FitProgress
+from tikmix_pipeline.influence.group import group_influence
 from tikmix_pipeline.influence.grow import collect_until_stable
+from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.products import counted_products
 from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.influence.group import group_influence
-from tikmix_pipeline.influence.parts import deal_sets
-from tikmix_pipeline.distributed.mesh import resolve_device
-from tikmix_pipeline.parameters.training import MeasuredParameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, training_cost
 from tikmix_pipeline.parameters.measurement import (
     CurvatureParameters,
@@ -51,6 +49,7 @@ from tikmix_pipeline.parameters.measurement import (
 from tikmix_pipeline.parameters.training import (
     GrowingParameters,
     LoadParameters,
+    MeasuredParameters,
     ProcessParameters,
     ProductParameters,
     RestoreParameters,
@@ -381,9 +380,14 @@ def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: Measu
     return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
 
 
-def influence_of_samples_at(checkpoint, shards, folder, *, mixtures, tokens, model, train, influence, seed, code, factors, horizon):  # type: ignore
+def influence_of_samples_at(
+    checkpoint, shards, folder, *, mixtures, tokens, model, train, influence, seed, code, factors, horizon
+):  # type: ignore
     text = MeasuredText.open(checkpoint, shards, model=model, train=train, influence=influence, seed=seed)
-    samples = {run: text.drawn_by(weights, tokens, seed=seed + number) for number, (run, weights) in enumerate(mixtures.items())}
+    samples = {
+        run: text.drawn_by(weights, tokens, seed=seed + number)
+        for number, (run, weights) in enumerate(mixtures.items())
+    }
     store = GradientStore(folder)
     collect_gradients(
         text.model,
@@ -392,5 +396,9 @@ def influence_of_samples_at(checkpoint, shards, folder, *, mixtures, tokens, mod
         key=measurement_key(text.model, code),
     )
     optimizer_state = checkpoint.optimizer_tensors() if influence.needs_optimizer else {}
-    curvature = build_curvature(influence, text.model, factors=factors, optimizer_state=optimizer_state, train=train, horizon=horizon)
-    return group_influence(store, curvature, memory_megabytes=influence.memory_megabytes, device=resolve_device(influence.device))
+    curvature = build_curvature(
+        influence, text.model, factors=factors, optimizer_state=optimizer_state, train=train, horizon=horizon
+    )
+    return group_influence(
+        store, curvature, memory_megabytes=influence.memory_megabytes, device=resolve_device(influence.device)
+    )

@@ -3,7 +3,6 @@
 Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from tikmix_pipeline.influence.curvature.build import CurvatureReport
 from tikmix_pipeline.influence.group import GroupInfluence
 from tikmix_pipeline.influence.stability import rank_stability
 from tikmix_pipeline.influence.standard_error import Spread
-from tikmix_pipeline.influence.curvature.build import CurvatureReport
 from tikmix_pipeline.lm.cost import Cost, CostRecord, cost_report
 from tikmix_pipeline.parameters.measurement import MatrixParameters
 from tikmix_pipeline.record import Record
@@ -122,7 +121,7 @@ def measurement(
         horizon=horizon,
         lambdas={"least": min(lambdas), "largest": max(lambdas)},
         rank_stability=RankStability(
-            mean=_defined(float(mean_of_defined(stability_T))),
+            mean=_defined(float(mean_of_defined(stability_T, axis=0))),
             tasks={task: _defined(value) for task, value in _named(found.tasks, stability_T).items()},
         ),
         stopping=dict(stopping) or None,

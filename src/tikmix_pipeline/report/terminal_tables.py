@@ -9,7 +9,7 @@ import numpy as np
 from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.report.remix_report import RemixReport
+from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
 from tikmix_pipeline.report.run_summary import RunSummary
 from tikmix_pipeline.statistics.correlations import mean_of_defined
 
@@ -98,7 +98,8 @@ def remix_text(report: RemixReport) -> str:
     gains = ["gain", *(["unconstrained_gain"] if free else [])]
     domains = [[row.name, *(f"{getattr(row, name):.1%}" for name in weights)] for row in report.domains]
     tasks = [[row.name, *(f"{getattr(row, name):+.3g}" for name in gains), f"{row.stderr:.2g}"] for row in report.tasks]
-    held = [f"{row.name}: {row.held_by}" for row in [*report.domains, *report.tasks] if row.held_by]
+    rows: list[DomainRow | TaskRow] = [*report.domains, *report.tasks]
+    held = [f"{row.name}: {row.held_by}" for row in rows if row.held_by]
     held += [line for line in report.constraints if "it binds" in line]
     exports = ", ".join(row.trainer for row in report.exports)
     return _text(

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import linprog
-from tests.mixture.sweep.solve_examples import WHOLE, decide, direct_decision
 
+from tests.mixture.sweep.solve_examples import WHOLE, decide, direct_decision
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
 from tikmix_pipeline.mixture.projection import project
