@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tikmix_pipeline.influence.effect import effect_with_error
+from tikmix_pipeline.influence.group import effect_with_error
 from tikmix_pipeline.influence.standard_error import influence_with_error
 
 TASKS, DOMAINS, PARTS, DIMENSION = 2, 3, 8, 10

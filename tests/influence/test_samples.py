@@ -5,7 +5,7 @@ import torch
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.influence.parts import sequences
+from tikmix_pipeline.influence.gradients import sequences
 from tikmix_pipeline.influence.samples import MeasuredText, window_growths
 from tikmix_pipeline.parameters import InfluenceParameters
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.influence.effect import MOVED_SHARE
-from tikmix_pipeline.influence.group import GroupInfluence, group_influence
+from tikmix_pipeline.influence.group import MOVED_SHARE, GroupInfluence, group_influence
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters

@@ -30,11 +30,10 @@ from tikmix_pipeline.influence.curvature.factors import Factors, Kind
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.curvature.report import CurvatureReport
-from tikmix_pipeline.influence.grow import collect_until_stable
 from tikmix_pipeline.influence.products import counted_products
 from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.standard_error import Floats
-from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping
+from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping, collect_until_stable
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.cost import Cost

@@ -1,4 +1,7 @@
-"""A measurement as a table and as an account of how it was made.
+"""A measurement as tables, as an account of how it was made, and as what a change of mixture is expected to do.
+
+To first order the loss of task t falls by `calibration · Σ_j (w'_j − w_j) S[t, j]` more over the coming chunk if that
+is trained under w' instead of w. `influence.group` says when S is in nats.
 
 Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
@@ -11,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from tikmix_pipeline.influence.group import GroupInfluence
-from tikmix_pipeline.influence.stability import mean_of_defined, rank_stability
-from tikmix_pipeline.influence.standard_error import Spread
+from tikmix_pipeline.influence.standard_error import Spread, mean_of_defined, rank_stability
 from tikmix_pipeline.lm.cost import Cost, cost_report
 from tikmix_pipeline.parameters import InfluenceParameters
 
@@ -91,6 +93,25 @@ def measurement_report(
         "domain_tokens": _named(found.domains, found.domain_tokens_KL.sum(axis=1)),
         "cost": cost_report(**cost),
     }
+
+
+def expected_gains(
+    spread: Mapping[str, Any], before: Mapping[str, float], after: Mapping[str, float], *, calibration: float
+) -> dict[str, tuple[float, float]]:
+    """Return each task's expected gain and its standard error, in nats per loss-carrying token.
+
+    The error is that of the sampled sequences; what the first order leaves out, and the error of the calibration, are
+    not in it.
+
+    Args:
+        spread: of one measurement (`report.spread_record`).
+        before: the mixture that gains are stated against.
+        after: the mixture that is trained on instead.
+        calibration: measured over predicted effect.
+    """
+    moved_1K = np.array([[after[domain] - before[domain] for domain in spread["domains"]]])
+    gain_T1, error_T1 = Spread.from_dict(spread).combined(calibration * moved_1K)
+    return dict(zip(spread["tasks"], zip(gain_T1[:, 0].tolist(), error_T1[:, 0].tolist(), strict=True), strict=True))
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, Any]:

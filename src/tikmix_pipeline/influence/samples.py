@@ -19,7 +19,7 @@ from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.parts import deal_sets, take_evenly
+from tikmix_pipeline.influence.gradients import deal_sets, take_evenly
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_network
 from tikmix_pipeline.lm.model import compute_in_bfloat16

@@ -21,10 +21,15 @@ samples for itself: its row means are the combined row means, while the other tw
 The error is that of the sampled sequences at a fixed checkpoint and a fixed curvature: the curvature's own noise, which
 all entries share, is not in it.
 
+**Rank stability** asks the same of ranks: how far two disjoint halves of a measurement agree. Either half has half the
+parts of every task and every domain, so it is what a measurement on half the text would have given, and the two share
+nothing but the checkpoint and its curvature. The difference between halves has twice the standard error of the whole:
+agreement of halves is a cautious bound on how far the whole would come out the same again.
+
 Axes: T tasks, K domains, M parts of a task, L parts of a domain.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,6 +38,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
+
+SPLITS = 16
+"""Random splits that the agreement of halves is averaged over."""
 
 
 def influence_with_error(
@@ -123,3 +131,69 @@ def _bessel(shares: Floats) -> Floats:
     """Return 1 / (1 − Σ u²) per set: M / (M − 1) for equal parts."""
     factor: Floats = 1 / (1 - (shares**2).sum(axis=1))
     return factor
+
+
+def rank_stability(products_TMKL: Floats, task_tokens_TM: Counts, domain_tokens_KL: Counts) -> Floats:
+    """Return, per task, Spearman's correlation over domains between the influence from two halves: (T,).
+
+    It is averaged over splits; nan where a task ranks nothing, as with a single domain or without any influence.
+    """
+    agreements_ST = np.array(
+        [
+            spearman(*halves)
+            for halves in influence_of_halves(products_TMKL, task_tokens_TM, domain_tokens_KL, splits=SPLITS)
+        ]
+    )
+    return mean_of_defined(agreements_ST)
+
+
+def influence_of_halves(
+    products_TMKL: Floats, task_tokens_TM: Counts, domain_tokens_KL: Counts, *, splits: int, halve_tasks: bool = True
+) -> Iterator[tuple[Floats, Floats]]:
+    """Yield the influence (T, K) from either half, for so many random splits.
+
+    Args:
+        products_TMKL: part products.
+        task_tokens_TM: loss-carrying tokens of task parts.
+        domain_tokens_KL: loss-carrying tokens of domain parts.
+        splits: how many.
+        halve_tasks: False leaves all of the tasks' text in either half, to see the domains' error alone; the domains
+            are split in the same ways.
+    """
+    of_tasks, of_domains = np.random.default_rng([0, 0]), np.random.default_rng([0, 1])
+    everything = np.arange(products_TMKL.shape[1])
+    for _ in range(splits):
+        domain_halves = _halves(products_TMKL.shape[3], of_domains)
+        task_halves = _halves(len(everything), of_tasks) if halve_tasks else (everything, everything)
+        first, second = (
+            influence_of_parts(products_TMKL[:, m][..., el], task_tokens_TM[:, m], domain_tokens_KL[:, el])
+            for m, el in zip(task_halves, domain_halves, strict=True)
+        )
+        yield first, second
+
+
+def spearman(first_TK: Floats, second_TK: Floats) -> Floats:
+    """Correlate ranks row by row: (T,); ties share their mean rank, and a row of ties alone gives nan."""
+    from scipy.stats import rankdata
+
+    centred = [rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (first_TK, second_TK)]
+    scale_T = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
+    correlation_T = np.full(len(scale_T), np.nan)
+    np.divide((centred[0] * centred[1]).sum(1), scale_T, out=correlation_T, where=scale_T > 0)
+    return correlation_T
+
+
+def mean_of_defined(values: Floats) -> Floats:
+    """Average along the first axis over what is not nan; nan where nothing is left."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
+    mean = np.full(values.shape[1:], np.nan)
+    np.divide(np.where(defined, values, 0).sum(axis=0), count, out=mean, where=count > 0)
+    return mean
+
+
+def _halves(parts: int, generator: np.random.Generator) -> tuple[Counts, Counts]:
+    """Give either half one of every two neighbours, so that parts that grow stay balanced; an odd part is left out."""
+    first = generator.integers(0, 2, parts // 2)
+    pairs = 2 * np.arange(parts // 2)
+    return pairs + first, pairs + 1 - first

@@ -26,8 +26,7 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
-from tikmix_pipeline.influence.gradients import MeanGradient
-from tikmix_pipeline.influence.parts import sequences
+from tikmix_pipeline.influence.gradients import MeanGradient, sequences
 from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost import NO_COST, Cost
 

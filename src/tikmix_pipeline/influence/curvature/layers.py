@@ -12,12 +12,12 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
+from tikmix_pipeline.distributed.assignment import share_out
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.layout import Layout
 from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.gradients import trainable_parameters
-from tikmix_pipeline.influence.shares import share_out
 from tikmix_pipeline.parameters.measurement import Group
 
 _ORDER: tuple[Group, ...] = ("embedding", "head", "linear", "elementwise")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tikmix_pipeline.distributed.assignment import share_out
 from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.influence.gradients import sum_dtype
-from tikmix_pipeline.influence.shares import share_out
 
 
 @dataclass(frozen=True)

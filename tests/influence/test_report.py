@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tikmix_pipeline.influence.effect import effect_with_error
-from tikmix_pipeline.influence.gain import expected_gains
+from tikmix_pipeline.influence.group import effect_with_error
+from tikmix_pipeline.influence.report import expected_gains
 from tikmix_pipeline.influence.standard_error import Spread, influence_with_error
 
 PRODUCTS = np.random.default_rng(0).normal(size=(2, 4, 3, 4)) + np.arange(3)[:, None]
