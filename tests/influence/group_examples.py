@@ -23,9 +23,9 @@ CURVATURES = ["identity", "adam", "diagonal", "kfac", "ekfac"]
 Batches = Mapping[str, Sequence[TokenBatch]]
 
 
-def dealt(domains: Batches = DOMAINS, tasks: Batches = TASKS, *, parts: int = 3) -> Sets:
-    """Cut sets into parts."""
-    return {"task": deal_sets("task", tasks, parts), "domain": deal_sets("domain", domains, parts)}
+def dealt(domains: Batches = DOMAINS, tasks: Batches = TASKS, *, chunks: int = 3) -> Sets:
+    """Cut sets into chunks."""
+    return {"task": deal_sets("task", tasks, chunks), "domain": deal_sets("domain", domains, chunks)}
 
 
 def curvature_of(model: torch.nn.Module, name: str = "kfac", **settings: object) -> Curvature:

@@ -5,7 +5,7 @@ from influence_oracle import flatten, mean_gradient_vector, random_batches, tiny
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.gradients import deal_into_parts, mean_gradient, take_evenly
+from tikmix_pipeline.influence.gradients import deal_into_chunks, mean_gradient, take_evenly
 from tikmix_pipeline.lm.loss import summed_loss
 
 
@@ -96,28 +96,28 @@ def sequences(batches: list[TokenBatch]) -> list[tuple[int, ...]]:
 
 def test_parts_hold_every_sequence_once_and_keep_its_loss():
     batches = random_batches(3, batches=4, sequences=5)
-    parts = deal_into_parts(batches, 3)
-    assert sorted(row for part in parts for row in sequences(part)) == sorted(sequences(batches))
-    assert max(len(sequences(part)) for part in parts) - min(len(sequences(part)) for part in parts) <= 1
-    assert all(len(batch) <= 5 for part in parts for batch in part)
+    chunks = deal_into_chunks(batches, 3)
+    assert sorted(row for chunk in chunks for row in sequences(chunk)) == sorted(sequences(batches))
+    assert max(len(sequences(chunk)) for chunk in chunks) - min(len(sequences(chunk)) for chunk in chunks) <= 1
+    assert all(len(batch) <= 5 for chunk in chunks for batch in chunk)
 
 
 def test_parts_of_a_sorted_set_see_its_whole_range():
     batches = [TokenBatch.of_windows(np.full((4, length), length)) for length in (2, 4, 6, 8)]
-    for part in deal_into_parts(batches, 4):
-        assert sorted(len(row) for row in sequences(part)) == sorted(length + length for length in (2, 4, 6, 8))
+    for chunk in deal_into_chunks(batches, 4):
+        assert sorted(len(row) for row in sequences(chunk)) == sorted(length + length for length in (2, 4, 6, 8))
 
 
 def test_padding_behind_the_last_loss_token_is_cut_and_silent_sequences_dropped():
     tokens = np.arange(24).reshape(3, 8)
     loss = np.zeros((3, 8), dtype=bool)
     loss[0, 2], loss[1, 3] = True, True
-    (part,) = deal_into_parts([TokenBatch(tokens, loss)], 1)
-    assert [batch.tokens_BS.shape for batch in part] == [(2, 4)]
+    (chunk,) = deal_into_chunks([TokenBatch(tokens, loss)], 1)
+    assert [batch.tokens_BS.shape for batch in chunk] == [(2, 4)]
 
 
-def test_too_few_sequences_leave_parts_empty():
-    assert [len(part) for part in deal_into_parts(random_batches(3, batches=1, sequences=2), 3)] == [1, 1, 0]
+def test_too_few_sequences_leave_chunks_empty():
+    assert [len(chunk) for chunk in deal_into_chunks(random_batches(3, batches=1, sequences=2), 3)] == [1, 1, 0]
 
 
 def test_take_evenly_gives_every_domain_its_share_rounded_up():

@@ -10,10 +10,10 @@ from influence_oracle import random_batches, tiny_model
 from tikmix_pipeline.influence import collect
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import group_influence
-from tikmix_pipeline.influence.samples import Parts
+from tikmix_pipeline.influence.samples import Chunks
 from tikmix_pipeline.influence.stopping import (
+    ChunkTable,
     ImpliedMixture,
-    PartTable,
     Stopping,
     collect_until_stable,
     measure_until_stable,
@@ -34,8 +34,8 @@ def softmax_mixture(influence_TK: np.ndarray) -> np.ndarray:
 
 def growing(
     means_TK: np.ndarray, *, task_noise: float, domain_noise: float, sizes: int, asked: list[int]
-) -> Iterator[tuple[int, PartTable]]:
-    """Tables of 4 task parts, and 4 more domain parts of growing size per growth."""
+) -> Iterator[tuple[int, ChunkTable]]:
+    """Tables of 4 task chunks, and 4 more domain chunks of growing size per growth."""
     rng = np.random.default_rng(0)
     tasks, domains = means_TK.shape
     task_TMK = means_TK[:, None] + task_noise * rng.normal(size=(tasks, 4, domains))
@@ -93,15 +93,15 @@ def test_reason_is_told_with_the_parameter_to_change(reason, words):
     stopping = measure_until_stable(tables, softmax_mixture, stable_within=0.05)
     assert stopping.reason == reason
     assert words in stopping.in_words(0.05)
-    assert stopping.to_dict()["curve"][0]["tokens"] == 4
+    assert stopping.curve[0].tokens == 4
 
 
-def growths() -> Iterator[tuple[int, Parts]]:
-    parts: Parts = {"web": [], "code": []}
+def growths() -> Iterator[tuple[int, Chunks]]:
+    chunks: Chunks = {"web": [], "code": []}
     for growth in range(3):
-        for seed, dealt in enumerate(parts.values()):
-            dealt += [random_batches(100 * seed + 4 * growth + part, batches=1, loss="all") for part in range(4)]
-        yield 4 * 3 * 6 * (growth + 1), parts
+        for seed, dealt in enumerate(chunks.values()):
+            dealt += [random_batches(100 * seed + 4 * growth + chunk, batches=1, loss="all") for chunk in range(4)]
+        yield 4 * 3 * 6 * (growth + 1), chunks
 
 
 def grow(folder: Path, implied_mixture: ImpliedMixture) -> Stopping:
@@ -144,17 +144,17 @@ def test_unstable_mixture_lets_it_grow_to_the_end_and_later_runs_measure_nothing
     assert grow(tmp_path, erratic).reason == "cap"
 
 
-def test_products_of_every_size_are_part_of_the_cost(tmp_path):
-    """3 tasks in 4 parts meet 2 domains in 4, 8 and 12 parts, over all parameters."""
+def test_products_of_every_size_are_chunk_of_the_cost(tmp_path):
+    """3 tasks in 4 chunks meet 2 domains in 4, 8 and 12 chunks, over all parameters."""
     grow(tmp_path, erratic)
     store = GradientStore(tmp_path)
-    collected = sum((Cost(**part) for part in part_costs(store)), NO_COST)
+    collected = sum((Cost(**chunk) for chunk in chunk_costs(store)), NO_COST)
     parameters = sum(parameter.numel() for parameter in tiny_model("llama").parameters())
     assert store.cost.tokens == collected.tokens
     assert store.cost.flops - collected.flops == 2 * parameters * 12 * (8 + 16 + 24)
 
 
-def part_costs(store: GradientStore) -> list[dict]:
+def chunk_costs(store: GradientStore) -> list[dict]:
     files = sorted(store.folder.glob("*/*.safetensors"))
     return [json.loads(TensorFile.open(file).metadata["part"])["cost"] for file in files]
 

@@ -5,7 +5,7 @@ sets of unequal size comparable, and it is the unit of every curvature in this r
 float64 weights, whatever lower precision a batch's gradient comes in. Memory: two copies of the trainable parameters,
 for the sum and for one batch's gradient; of several processes each has its shard of both.
 
-A set is dealt into equal parts, each with a mean gradient of its own: their spread gives the set's its standard error.
+A set is dealt into equal chunks, each with a mean gradient of its own: their spread gives the set's its standard error.
 """
 
 import contextlib
@@ -126,41 +126,41 @@ def _require_finite(gradient: Gradient, of: str) -> None:
         )
 
 
-def deal_into_parts(batches: Sequence[TokenBatch], parts: int) -> list[list[TokenBatch]]:
-    """Deal the sequences out like cards, so that every part sees the whole range of a set sorted by length.
+def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[TokenBatch]]:
+    """Deal the sequences out like cards, so that every chunk sees the whole range of a set sorted by length.
 
-    Batches inside a part are no larger than the largest given. Sequences without loss are dropped, and what follows
+    Batches inside a chunk are no larger than the largest given. Sequences without loss are dropped, and what follows
     the last loss-carrying token of a sequence is cut: a causal model does not look there.
 
     Returns:
-        `parts` lists of batches; a list is empty when there are fewer sequences than parts.
+        `chunks` lists of batches; a list is empty when there are fewer sequences than chunks.
     """
     rows = list(sequences(batches))
     batch_size = max((len(batch) for batch in batches), default=1)
-    return [_collate(rows[part::parts], batch_size) for part in range(parts)]
+    return [_collate(rows[chunk::chunks], batch_size) for chunk in range(chunks)]
 
 
-def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], parts: int) -> dict[str, list[list[TokenBatch]]]:
-    """Deal every set into parts.
+def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) -> dict[str, list[list[TokenBatch]]]:
+    """Deal every set into chunks.
 
     Args:
         side: what the sets are called in error messages.
         sets: batches by name.
-        parts: `influence.micro_batches`.
+        chunks: `influence.micro_batches`.
 
     Raises:
-        TikmixError: there is no set, a set has fewer sequences than parts, or there are fewer than two parts.
+        TikmixError: there is no set, a set has fewer sequences than chunks, or there are fewer than two chunks.
     """
     if not sets:
         raise TikmixError(f"There is no {side} to measure influence with. Name at least one.")
-    if parts < 2:
-        raise TikmixError("influence.micro_batches must be at least 2: one part has no spread to take an error from.")
-    dealt = {name: deal_into_parts(batches, parts) for name, batches in sets.items()}
+    if chunks < 2:
+        raise TikmixError("influence.micro_batches must be at least 2: one chunk has no spread to take an error from.")
+    dealt = {name: deal_into_chunks(batches, chunks) for name, batches in sets.items()}
     for name, batches in sets.items():
         if not all(dealt[name]):
             raise TikmixError(
                 f"{side} '{name}' has {len(list(sequences(batches)))} sequences with loss, fewer than "
-                f"influence.micro_batches = {parts}. Give it more data, or lower influence.micro_batches."
+                f"influence.micro_batches = {chunks}. Give it more data, or lower influence.micro_batches."
             )
     return dealt
 

@@ -20,13 +20,13 @@ the end point by −f(C) Σ_j Δw_j g_j with f(μ) = (1 − exp(−μτ))/μ, an
 of mixture. That holds for gradient descent; AdamW moves further along flat directions, and any other inverse or damping
 has another scale. What `validate` measures on real branches of training then sets the scale: `influence.calibration`.
 
-An effect's standard error is that of the same combination of part products (`standard_error.Spread.combined`): the
+An effect's standard error is that of the same combination of chunk products (`standard_error.Spread.combined`): the
 task's sample is shared by all domains, whose own samples are independent. It leaves out the error of the calibration.
 
 The gradients lie in a store (`collect`); from there everything is products (`products`). No per-example gradient and no
 pass per (domain, task) pair.
 
-Axes: T tasks, K domains, M parts of a task, L parts of a domain.
+Axes: T tasks, K domains, M chunks of a task, L chunks of a domain.
 """
 
 import dataclasses
@@ -69,9 +69,9 @@ class GroupInfluence:
         effect_TK: fall of the task's loss, in nats per loss-carrying token, when 1 % of the coming chunk's tokens moves
             to the domain from all domains in proportion to the reference mixture.
         effect_stderr_TK: its standard error.
-        products_TMKL: the same products part by part, for bootstraps over parts.
-        task_tokens_TM: loss-carrying tokens of every part.
-        domain_tokens_KL: loss-carrying tokens of every part.
+        products_TMKL: the same products chunk by chunk, for bootstraps over chunks.
+        task_tokens_TM: loss-carrying tokens of every chunk.
+        domain_tokens_KL: loss-carrying tokens of every chunk.
         task_loss_T: mean loss at the checkpoint, nats per loss-carrying token.
         domain_loss_K: mean loss at the checkpoint, nats per loss-carrying token.
         curvature: what C was and how it was damped.
@@ -105,7 +105,7 @@ def group_influence(
     """Compute the influence of every domain of a store on every task, its error, and its effect in nats.
 
     Args:
-        store: part gradients of one checkpoint.
+        store: gradient chunks of one checkpoint.
         curvature: C at the same checkpoint, on `device`; the processes that share its blocks each call this.
         reference: the mixture that effects are stated against, by domain; all domains alike if not given.
         calibration: measured over predicted effect.
@@ -130,11 +130,11 @@ def influence_of(
     reference: Mapping[str, float] | None = None,
     calibration: float = 1.0,
 ) -> GroupInfluence:
-    """Return what products of a store's parts amount to.
+    """Return what products of a store's chunks amount to.
 
     Args:
-        store: part gradients of one checkpoint.
-        products_TMKL: of all its tasks' and domains' parts (`products.part_products`).
+        store: gradient chunks of one checkpoint.
+        products_TMKL: of all its tasks' and domains' chunks (`products.chunk_products`).
         curvature: what they went through.
         reference: as in `group_influence`.
         calibration: measured over predicted effect.
@@ -176,9 +176,9 @@ def effect_with_error(
     """Return what moving 1 % of the tokens to each domain does for each task, and the standard error.
 
     Args:
-        products_TMKL: part products.
-        task_tokens_TM: loss-carrying tokens per part of each task.
-        domain_tokens_KL: the same per part of each domain.
+        products_TMKL: chunk products.
+        task_tokens_TM: loss-carrying tokens per chunk of each task.
+        domain_tokens_KL: the same per chunk of each domain.
         reference_K: the mixture the tokens are taken from, summing to one.
         calibration: measured over predicted effect, `influence.calibration`.
 
@@ -202,27 +202,27 @@ def measure_group_influence(
 ) -> GroupInfluence:
     """Measure the influence of every domain on every task in one call, keeping no gradients.
 
-    The part gradients lie in a temporary folder meanwhile.
+    The gradient chunks lie in a temporary folder meanwhile.
 
     Args:
         model: the checkpoint, on the device to work on; left as it was.
         domains: windows of training text by domain.
         tasks: query items by task.
         curvature: C, fitted at the same checkpoint.
-        micro_batches: parts that every set is split into for the standard error.
+        micro_batches: chunks that every set is split into for the standard error.
         reference: the mixture that effects are stated against; all domains alike if not given.
         memory_megabytes: bound on the working memory of the products.
 
     Raises:
-        TikmixError: a set has fewer sequences than parts, or a gradient is not finite.
+        TikmixError: a set has fewer sequences than chunks, or a gradient is not finite.
     """
-    parts: dict[Side, dict[str, list[list[TokenBatch]]]] = {
+    chunks: dict[Side, dict[str, list[list[TokenBatch]]]] = {
         "task": deal_sets("task", tasks, micro_batches),
         "domain": deal_sets("domain", domains, micro_batches),
     }
     with tempfile.TemporaryDirectory() as folder:
         store = GradientStore(Path(folder))
-        collect_gradients(model, parts, store, key="")
+        collect_gradients(model, chunks, store, key="")
         return group_influence(
             store, curvature, reference=reference, memory_megabytes=memory_megabytes, device=device_of(model)
         )
@@ -242,6 +242,6 @@ def _reference(reference: Mapping[str, float] | None, domains: Sequence[str]) ->
 
 def _figures(store: GradientStore, side: Side, names: Sequence[str]) -> tuple[Counts, Floats]:
     figures = [store.figures(side, name) for name in names]
-    tokens = np.array([[part.loss_tokens for part in parts] for parts in figures], dtype=np.int64)
-    loss = np.array([[part.loss for part in parts] for parts in figures])
+    tokens = np.array([[chunk.loss_tokens for chunk in chunks] for chunks in figures], dtype=np.int64)
+    loss = np.array([[chunk.loss for chunk in chunks] for chunks in figures])
     return tokens, (loss * tokens).sum(axis=1) / tokens.sum(axis=1)

@@ -31,7 +31,7 @@ from tikmix_pipeline.jobs.engine import each_job, workers_here
 from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.lm.branch import train_branch
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.lm.cost import Cost, SequenceFlops
+from tikmix_pipeline.lm.cost import BranchCostRecord, Cost, SequenceFlops, cost_report
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
@@ -300,6 +300,10 @@ class BranchCost:
     trained: int
     training: Cost
     scoring: Cost
+
+    def to_record(self) -> BranchCostRecord:
+        """Return what `sweep/cost.json` holds."""
+        return BranchCostRecord(branches=self.trained, cost=cost_report(training=self.training, scoring=self.scoring))
 
 
 def cost_of_branches(setting: BranchSetting, results: Sequence[BranchResult], texts: Texts) -> BranchCost:

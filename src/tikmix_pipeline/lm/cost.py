@@ -27,6 +27,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
+from tikmix_pipeline.record import Record
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -58,10 +59,25 @@ class Cost:
 NO_COST = Cost()
 
 
-def cost_report(**parts: Cost) -> dict[str, Any]:
-    """Return the sum of the parts, and each of them, as plain values for JSON."""
+class CostRecord(Record):
+    """What some work took, and each part of it."""
+
+    tokens: int
+    flops: float
+    parts: dict[str, Cost]
+
+
+class BranchCostRecord(Record):
+    """What lookahead runs took, whenever they were trained: `sweep/cost.json`."""
+
+    branches: int
+    cost: CostRecord
+
+
+def cost_report(**parts: Cost) -> CostRecord:
+    """Return the sum of the parts, and each of them."""
     total = sum(parts.values(), NO_COST)
-    return {**total.to_dict(), "parts": {name: part.to_dict() for name, part in parts.items()}}
+    return CostRecord(tokens=total.tokens, flops=total.flops, parts=parts)
 
 
 def tokens_read(batch: TokenBatch) -> int:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.curvature.factors import Factors
-    from tikmix_pipeline.lm.branch_pool import CostRecord
+    from tikmix_pipeline.lm.cost import BranchCostRecord
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, SweepDesign, TokenBudget
     from tikmix_pipeline.mixture.sweep.solve import SurrogateDecision
@@ -210,7 +210,7 @@ def train_candidates(
     checkpoint: Checkpoint,
     corpus: TokenShards,
     work: WorkFolder,
-) -> tuple[pd.DataFrame, CostRecord]:
+) -> tuple[pd.DataFrame, BranchCostRecord]:
     """Train a branch under every candidate that has none yet.
 
     Returns:
