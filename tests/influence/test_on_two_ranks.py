@@ -28,7 +28,7 @@ def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> d
     mesh.place_for_measuring(model, blocks_of(model), device="cpu")
     store = GradientStore(folder / "gradients", mesh)
     key = measurement_key(model, "code", mesh)
-    collect_gradients(model, dealt(parts=5), store, key=key)  # some of one sequence: a rank has nothing to do
+    collect_gradients(model, dealt(chunks=5), store, key=key)  # some of one sequence: a rank has nothing to do
     found: dict[str, Any] = {"key": key, "cost": store.cost, "matrix": {}, "report": {}, "kept": {}}
     found["weights"] = sum(mesh.local_tensor(parameter)[0].numel() for parameter in model.parameters())
     for curvature in ("identity", *FISHER_KINDS):

@@ -84,7 +84,7 @@ def test_stages_of_the_measurement_depend_on_what_they_run_and_no_more() -> None
     computed = code_of(influence.compute_influence).modules
     assert {"influence.curvature.kfac", "influence.samples", "lm.loss"} <= fitted
     assert {"influence.collect", "influence.gradients", "influence.samples", "lm.loss"} <= collected
-    assert {"influence.products", "influence.standard_error", "influence.effect"} <= computed
+    assert {"influence.products", "influence.standard_error", "influence.group"} <= computed
     assert not collected & {"influence.curvature.kfac", "influence.products", "mixture.direct"}
     assert "mixture.direct" not in fitted
 

@@ -12,8 +12,8 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import group_influence
-from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters

@@ -23,14 +23,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.validation import Candidate
 from tikmix_pipeline.statistics.correlations import Floats, mean_of_defined, pearson, spearman
 from tikmix_pipeline.statistics.intervals import middle_interval
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tikmix_pipeline.corpus.tasks import Half
+
 Interval = tuple[float, float]
+
+BASELINE = "baseline"
 
 MEAN_OF_TASKS = "mean of tasks"
 MEAN_GAIN = "mean gain"
@@ -86,6 +95,11 @@ class Agreements:
     of_mean_gain: Agreement
 
 
+def raised(domain: str) -> str:
+    """Return the name of the branch that reads more of `domain`; no domain makes it `baseline`."""
+    return f"+{domain}"
+
+
 def agreement(gains_RTK: Floats, predicted_TK: Floats, *, resamples: int = _RESAMPLES, seed: int = 0) -> Agreements:
     """Compare measured gains with predicted effects.
 
@@ -98,8 +112,7 @@ def agreement(gains_RTK: Floats, predicted_TK: Floats, *, resamples: int = _RESA
     Returns:
         Correlations are nan where fewer than two domains differ, ceilings where there are fewer than two replicates.
     """
-    gains_RMK = np.concatenate([gains_RTK, gains_RTK.mean(axis=1, keepdims=True)], axis=1)
-    predicted_MK = np.concatenate([predicted_TK, predicted_TK.mean(axis=0, keepdims=True)])
+    gains_RMK, predicted_MK = _with_mean(gains_RTK, predicted_TK)
     chosen_BR = np.random.default_rng(seed).integers(len(gains_RMK), size=(resamples, len(gains_RMK)))
     figures_M = _measured(mean_of_defined(gains_RMK, axis=0), predicted_MK) | _ceilings(gains_RMK)
     drawn_BM = _measured(mean_of_defined(gains_RMK[chosen_BR], axis=1), predicted_MK)
@@ -136,6 +149,136 @@ def compared_rows(
         for name, of in found.items()
         for task, one in [*zip(tasks, of.tasks, strict=True), (MEAN_OF_TASKS, of.mean), (MEAN_GAIN, of.of_mean_gain)]
     ]
+
+
+def measured_gains(
+    losses: Mapping[tuple[int, str, str], float], *, tasks: Sequence[str], domains: Sequence[str]
+) -> Floats:
+    """Return G (R, T, K) in nats per token; nan where a branch, or the baseline of its replicate, has no loss.
+
+    Args:
+        losses: by replicate, branch and task.
+        tasks: names along T.
+        domains: names along K.
+
+    Raises:
+        TikmixError: fewer than two domains have a gain in any replicate.
+    """
+    replicates = sorted({replicate for replicate, _, _ in losses})
+    gains_RTK = np.array(
+        [
+            [
+                [
+                    losses.get((replicate, BASELINE, task), np.nan)
+                    - losses.get((replicate, raised(domain), task), np.nan)
+                    for domain in domains
+                ]
+                for task in tasks
+            ]
+            for replicate in replicates
+        ]
+    ).reshape(len(replicates), len(tasks), len(domains))
+    if (~np.isnan(gains_RTK)).any(axis=(0, 1)).sum() < 2:
+        raise TikmixError(
+            "Too few branches came through to compare with: the warnings above say why. Every replicate needs its "
+            "baseline, and at least two domains a branch."
+        )
+    return gains_RTK
+
+
+def agreement_table(
+    losses: "pd.DataFrame",
+    predictions: "pd.DataFrame",
+    candidates: Sequence[Candidate],
+    *,
+    half: "Half",
+    seed: int,
+    round_number: int,
+    branch_tokens: int,
+    chunk_tokens: int,
+) -> "pd.DataFrame":
+    """Compare measured gains with predicted effects, in one row per candidate and task or mean of tasks.
+
+    Args:
+        losses: of the branches, as `counterfactual.loss_rows` has them.
+        predictions: of all candidates, as `candidates.prediction_rows` has them.
+        candidates: what tells them apart.
+        half: of the tasks, that gains are taken on.
+        seed: of the bootstrap.
+        round_number: of the checkpoint.
+        branch_tokens: training tokens of a branch.
+        chunk_tokens: training tokens of a round.
+
+    Raises:
+        TikmixError: as `measured_gains`.
+    """
+    import pandas as pd
+
+    tasks, domains, gains_RTK = _gains(losses, predictions, half)
+    predicted = {name: _wide(rows, tasks, domains) for name, rows in predictions.groupby("candidate", sort=False)}
+    about = {
+        "half": half,
+        "replicates": len(gains_RTK),
+        "branch_tokens": branch_tokens,
+        "chunk_tokens": chunk_tokens,
+    }
+    settings = {one.label: one.settings() for one in candidates}
+    rows = compared_rows(gains_RTK, predicted, tasks, seed=seed)
+    return pd.DataFrame([{"round": round_number, **row, **settings[row["curvature"]], **about} for row in rows])
+
+
+def validation_points(
+    losses: "pd.DataFrame", predictions: "pd.DataFrame", comparison: "pd.DataFrame", *, half: "Half"
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Return a row per task, domain and replicate, with measured gain and the best candidate's prediction.
+
+    Args:
+        losses: as in `agreement_table`.
+        predictions: as in `agreement_table`.
+        comparison: what `agreement_table` has returned.
+        half: as in `agreement_table`.
+
+    Returns:
+        The points, the mean gain being one more task; and the rows of `comparison` of the candidate whose they are,
+        the first one if none is the best.
+    """
+    import pandas as pd
+
+    tasks, domains, gains_RTK = _gains(losses, predictions, half)
+    best = comparison[comparison["best"]]
+    shown = best if len(best) else comparison[comparison["curvature"] == comparison["curvature"].iloc[0]]
+    predicted_TK = _wide(predictions[predictions["candidate"] == shown["curvature"].iloc[0]], tasks, domains)
+    gains_RMK, predicted_MK = _with_mean(gains_RTK, predicted_TK)
+    points = [
+        {"task": task, "domain": domain, "predicted": predicted_MK[m, k], "measured": gain}
+        for m, task in enumerate([*tasks, MEAN_GAIN])
+        for k, domain in enumerate(domains)
+        for gain in gains_RMK[:, m, k].tolist()
+    ]
+    return pd.DataFrame(points), shown
+
+
+def _gains(losses: "pd.DataFrame", predictions: "pd.DataFrame", half: "Half") -> tuple[list[str], list[str], Floats]:
+    """Return targets, domains and the gains of every branch on the chosen half."""
+    tasks, domains = (predictions[name].unique().tolist() for name in ("task", "domain"))
+    rows = losses[losses["half"] == half]
+    keys = zip(rows["replicate"].tolist(), rows["branch"], rows["task"], strict=True)
+    by_key = dict(zip(keys, rows["loss"].tolist(), strict=True))
+    return tasks, domains, measured_gains(by_key, tasks=tasks, domains=domains)
+
+
+def _wide(rows: "pd.DataFrame", tasks: Sequence[str], domains: Sequence[str]) -> Floats:
+    predicted = rows.pivot(index="task", columns="domain", values="predicted")
+    predicted_TK: Floats = predicted.loc[list(tasks), list(domains)].to_numpy()
+    return predicted_TK
+
+
+def _with_mean(gains_RTK: Floats, predicted_TK: Floats) -> tuple[Floats, Floats]:
+    """Add to either the mean over tasks, like one more task."""
+    return (
+        np.concatenate([gains_RTK, gains_RTK.mean(axis=1, keepdims=True)], axis=1),
+        np.concatenate([predicted_TK, predicted_TK.mean(axis=0, keepdims=True)]),
+    )
 
 
 def _row(one: Agreement) -> dict[str, float]:
@@ -197,52 +340,3 @@ def _agreements(figures_M: dict[str, Floats], drawn_BM: dict[str, Floats], colum
             pearson_interval=around["pearson"],
             slope_interval=around["slope"],
         )
-
-
-def agreement_table(losses, predictions, candidates, *, half, seed, round_number, branch_tokens, chunk_tokens):  # type: ignore
-    import pandas as pd
-
-    tasks, domains, gains_RTK = _gains(losses, predictions, half)
-    predicted = {name: _wide(rows, tasks, domains) for name, rows in predictions.groupby("candidate", sort=False)}
-    about = {"half": half, "replicates": len(gains_RTK), "branch_tokens": branch_tokens, "chunk_tokens": chunk_tokens}
-    settings = {one.label: one.settings() for one in candidates}
-    return pd.DataFrame(
-        [
-            {"round": round_number, **row, **settings[row["curvature"]], **about}
-            for row in compared_rows(gains_RTK, predicted, tasks, seed=seed)
-        ]
-    )
-
-
-def validation_points(losses, predictions, comparison, *, half):  # type: ignore
-    import pandas as pd
-
-    tasks, domains, gains_RTK = _gains(losses, predictions, half)
-    best = comparison[comparison["best"]]
-    shown = best if len(best) else comparison[comparison["curvature"] == comparison["curvature"].iloc[0]]
-    predicted_TK = _wide(predictions[predictions["candidate"] == shown["curvature"].iloc[0]], tasks, domains)
-    gains_RMK = np.concatenate([gains_RTK, gains_RTK.mean(axis=1, keepdims=True)], axis=1)
-    predicted_MK = np.concatenate([predicted_TK, predicted_TK.mean(axis=0, keepdims=True)])
-    points = pd.DataFrame(
-        [
-            {"task": task, "domain": domain, "predicted": predicted_MK[m, k], "measured": gain}
-            for m, task in enumerate([*tasks, MEAN_GAIN])
-            for k, domain in enumerate(domains)
-            for gain in gains_RMK[:, m, k].tolist()
-        ]
-    )
-    return points, shown
-
-
-def _gains(losses, predictions, half):  # type: ignore
-    from tikmix_pipeline.influence.counterfactual import measured_gains
-
-    tasks, domains = (predictions[name].unique().tolist() for name in ("task", "domain"))
-    rows = losses[losses["half"] == half]
-    keys = zip(rows["replicate"].tolist(), rows["branch"], rows["task"], strict=True)
-    by_key = dict(zip(keys, rows["loss"].tolist(), strict=True))
-    return tasks, domains, measured_gains(by_key, tasks=tasks, domains=domains)
-
-
-def _wide(rows, tasks, domains):  # type: ignore
-    return rows.pivot(index="task", columns="domain", values="predicted").loc[tasks, domains].to_numpy()

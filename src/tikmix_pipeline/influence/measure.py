@@ -22,20 +22,19 @@ from pydantic import PlainValidator, TypeAdapter
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.job import Job, resumed_partial
 from tikmix_pipeline.distributed.launch import folder_beside, require_done, run_ranks
-from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh, resolve_device
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.progress import FitProgress
-from tikmix_pipeline.influence.group import group_influence
-from tikmix_pipeline.influence.grow import collect_until_stable
-from tikmix_pipeline.influence.parts import deal_sets
+from tikmix_pipeline.influence.gradients import deal_sets
+from tikmix_pipeline.influence.group import GroupInfluence, group_influence
 from tikmix_pipeline.influence.products import counted_products
-from tikmix_pipeline.influence.samples import MeasuredText
+from tikmix_pipeline.influence.samples import MeasuredText, Reading
 from tikmix_pipeline.influence.standard_error import Floats
-from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping
+from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping, collect_until_stable
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.cost import NO_COST, Cost, training_cost
@@ -44,6 +43,7 @@ from tikmix_pipeline.parameters.measurement import (
     FactorParameters,
     GradientParameters,
     GrowthParameters,
+    OwnTokensMeasurement,
     ReadingParameters,
 )
 from tikmix_pipeline.parameters.training import (
@@ -154,13 +154,9 @@ def collect_gradients_at(
     """Measure every gradient chunk that is not there yet, of `influence.tokens` of each domain.
 
     Args:
-        checkpoint: what is measured.
-        shards: the corpus.
+        checkpoint: as in `fit_factors_at`, like `shards`, `model`, `train` and `seed`.
         folder: of the gradients (`GradientStore`), found there and put there.
-        model: how the checkpoint is loaded.
-        train: what it was trained with, and how many processes work.
         influence: what the gradients are taken of.
-        seed: the run's.
         code: names the code that gradients depend on.
         mesh: given to ranks alone.
 
@@ -177,7 +173,7 @@ def collect_gradients_at(
     text = _open(checkpoint, shards, model, train, influence, seed, mesh, at_once=mesh.shard.world_size)
     collect_gradients(
         text.model,
-        {"task": text.target_parts(), "domain": text.domain_parts()},
+        {"task": text.target_chunks(), "domain": text.domain_chunks()},
         GradientStore(folder, mesh),
         key=measurement_key(text.model, code, mesh),
     )
@@ -200,20 +196,14 @@ def collect_until_stable_at(
 ) -> Stopping:
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`).
 
+    Args are those of `collect_gradients_at`, and:
+
     Args:
-        checkpoint: what is measured.
-        shards: the corpus.
-        folder: of the gradients (`GradientStore`), found there and put there.
-        model: how the checkpoint is loaded.
-        train: what it was trained with, and how many processes work.
         influence: what the gradients are taken of, which curvature they meet, and when it is enough.
-        seed: the run's.
-        code: names the code that gradients depend on.
         factors: of the curvature, where it has any; on disk, if ranks work.
         horizon: sum of the learning rates of the coming chunk.
         decide: `decide(tasks=...)` returns what decides a mixture from an influence matrix of these tasks. Ranks are
             handed its function by name, and its keywords as any arguments of a job.
-        mesh: given to ranks alone.
 
     Returns:
         When and why it stopped, which the gradients hold too.
@@ -227,16 +217,16 @@ def collect_until_stable_at(
         arguments |= {"model": model, "train": train, "influence": influence}
         arguments |= {"factors": factors, "horizon": horizon, "decide": decide}
         _collect_on_ranks(collect_until_stable_at, arguments, train, influence, folder)
-        return Stopping.from_dict(GradientStore(folder).notes)
+        return TypeAdapter(Stopping).validate_python(GradientStore(folder).notes)
     mesh = mesh or SINGLE_MESH
     world = mesh.world
     text = _open(checkpoint, shards, model, train, influence, seed, mesh, at_once=mesh.shard.world_size)
-    targets = text.target_parts()
+    targets = text.target_chunks()
     implied = decide(tasks=list(targets))
     return collect_until_stable(
         text.model,
         targets,
-        text.growing_domain_parts(),
+        text.growing_domain_chunks(),
         _curvature(checkpoint, model, train, influence, factors, horizon, mesh),
         GradientStore(folder, mesh),
         key=measurement_key(text.model, code, mesh),
@@ -271,7 +261,7 @@ def multiply_at(
         products_TMKL, float64; what curvature they went through; and the cost of both.
 
     Raises:
-        TikmixError: as `build_curvature`, `part_products` or `run_ranks`.
+        TikmixError: as `build_curvature`, `chunk_products` or `run_ranks`.
     """
     arguments: dict[str, Any] = {"model": model, "train": train, "influence": influence}
     arguments |= {"horizon": horizon, "factors": factors}
@@ -314,19 +304,83 @@ def _multiply(
     return products_TMKL, curvature.report, cost
 
 
+def influence_of_samples_at(
+    checkpoint: Checkpoint,
+    shards: TokenShards,
+    folder: Path,
+    *,
+    mixtures: Mapping[str, Mapping[str, float]],
+    tokens: int,
+    model: LoadParameters,
+    train: GrowingParameters,
+    influence: OwnTokensMeasurement,
+    seed: int,
+    code: str,
+    factors: Factors | None,
+    horizon: float,
+) -> GroupInfluence:
+    """Measure the influence of text that mixtures draw, of each on tokens of its own, by one process.
+
+    Args:
+        checkpoint: as in `fit_factors_at`, like `shards`, `model`, `train` and `seed`.
+        folder: of the gradients (`GradientStore`), found there and put there.
+        mixtures: by name; they take the place of domains in what is returned.
+        tokens: that each draws, rounded up to whole sequences.
+        influence: what the gradients are taken of, and which curvature they meet.
+        code: names the code that gradients depend on.
+        factors: of the curvature, where it has any.
+        horizon: sum of the learning rates of the coming chunk.
+
+    Raises:
+        TikmixError: as `collect_gradients_at` and `group_influence`.
+    """
+    text = _open(checkpoint, shards, model, train, influence, seed, SINGLE_MESH, at_once=1)
+    samples = {
+        name: text.drawn_by(mixture, tokens, seed=seed + number)
+        for number, (name, mixture) in enumerate(mixtures.items())
+    }
+    store = GradientStore(folder)
+    collect_gradients(
+        text.model,
+        {"task": text.target_chunks(), "domain": deal_sets("candidate", samples, influence.micro_batches)},
+        store,
+        key=measurement_key(text.model, code),
+    )
+    return group_influence(
+        store,
+        _curvature(checkpoint, model, train, influence, factors, horizon, SINGLE_MESH),
+        memory_megabytes=influence.memory_megabytes,
+        device=SINGLE_MESH.device_for(influence.device),
+    )
+
+
+def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: MeasuredParameters, *, steps: int) -> Cost:
+    """Return what training a checkpoint on the prior has cost before it was measured.
+
+    Args:
+        checkpoint: what is measured.
+        model: how it is loaded.
+        train: context and batch size.
+        steps: how far it is beyond its round; none where it is the round's own checkpoint, or one of another run.
+    """
+    if steps <= 0:
+        return NO_COST
+    return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
+
+
 def _open(
     checkpoint: Checkpoint,
     shards: TokenShards,
     model: LoadParameters,
     train: RestoreParameters,
-    influence: ReadingParameters,
+    influence: Reading,
     seed: int,
     mesh: Mesh,
     *,
     at_once: int,
-) -> MeasuredText:
+) -> MeasuredText[Reading]:
     """Load the checkpoint where it is measured, and its text in batches for so many processes at once."""
-    scaled: Any = influence.model_copy(update={"batch_size": influence.batch_size * at_once})
+    scaled = influence.model_copy(update={"batch_size": influence.batch_size * at_once})
     return MeasuredText.open(checkpoint, shards, model=model, train=train, influence=scaled, seed=seed, mesh=mesh)
 
 
@@ -372,33 +426,3 @@ def _run(
     entry: Callable[..., object], arguments: Mapping[str, Any], train: ProcessParameters, device: str, folder: Path
 ) -> None:
     run_ranks(Job(entry, arguments, train.model_copy(update={"device": device})), folder)
-
-
-def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: MeasuredParameters, *, steps: int) -> Cost:
-    if steps <= 0:
-        return NO_COST
-    return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
-
-
-def influence_of_samples_at(
-    checkpoint, shards, folder, *, mixtures, tokens, model, train, influence, seed, code, factors, horizon
-):  # type: ignore
-    text = MeasuredText.open(checkpoint, shards, model=model, train=train, influence=influence, seed=seed)
-    samples = {
-        run: text.drawn_by(weights, tokens, seed=seed + number)
-        for number, (run, weights) in enumerate(mixtures.items())
-    }
-    store = GradientStore(folder)
-    collect_gradients(
-        text.model,
-        {"task": text.target_parts(), "domain": deal_sets("candidate", samples, influence.micro_batches)},
-        store,
-        key=measurement_key(text.model, code),
-    )
-    optimizer_state = checkpoint.optimizer_tensors() if influence.needs_optimizer else {}
-    curvature = build_curvature(
-        influence, text.model, factors=factors, optimizer_state=optimizer_state, train=train, horizon=horizon
-    )
-    return group_influence(
-        store, curvature, memory_megabytes=influence.memory_megabytes, device=resolve_device(influence.device)
-    )

@@ -59,21 +59,16 @@ class Cost:
 NO_COST = Cost()
 
 
-class CostPart(Record):
-    """What one part of the work cost."""
+class CostRecord(Record):
+    """What some work took, and each part of it."""
 
     tokens: int
     flops: float
-
-
-class CostRecord(CostPart):
-    """What some work cost, in all and by its parts."""
-
-    parts: dict[str, CostPart]
+    parts: dict[str, Cost]
 
 
 class BranchCostRecord(Record):
-    """`sweep/cost.json`: how many branches were trained, and what they took."""
+    """What lookahead runs took, whenever they were trained: `sweep/cost.json`."""
 
     branches: int
     cost: CostRecord
@@ -82,8 +77,7 @@ class BranchCostRecord(Record):
 def cost_report(**parts: Cost) -> CostRecord:
     """Return the sum of the parts, and each of them."""
     total = sum(parts.values(), NO_COST)
-    recorded = {name: CostPart(tokens=part.tokens, flops=part.flops) for name, part in parts.items()}
-    return CostRecord(tokens=total.tokens, flops=total.flops, parts=recorded)
+    return CostRecord(tokens=total.tokens, flops=total.flops, parts=parts)
 
 
 def tokens_read(batch: TokenBatch) -> int:

@@ -147,7 +147,7 @@ def build_curvature(
 def _mean_step_divisor(
     block: EigenBlock, parameters: CurvatureParameters, state: Mapping[str, Tensor], train: SecondMomentParameters
 ) -> float:
-    """Return the mean over a block of what AdamW divides its steps by, where λ asks for it and it is known; else one."""
+    """Return the mean of what AdamW divides a block's steps by, where λ asks for it and it is known; else one."""
     # the eigenvalues of `adam` are the divisors themselves
     if parameters.damping_unit != "horizon" or parameters.curvature == "adam":
         return 1.0

@@ -21,11 +21,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tikmix_pipeline.distributed.assignment import share_out
 from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.influence.curvature.layers import Layout
-from tikmix_pipeline.influence.shares import share_out
 from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost import NO_COST, Cost
 from tikmix_pipeline.parameters.measurement import Group

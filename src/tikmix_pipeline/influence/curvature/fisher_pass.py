@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.assignment import share_out
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.influence.curvature.head import HeadBatch
 from tikmix_pipeline.influence.curvature.hooks import Call, Calls, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.gradients import sum_dtype
-from tikmix_pipeline.influence.shares import share_out
 
 _Shapes = Mapping[str, tuple[int, ...]]
 

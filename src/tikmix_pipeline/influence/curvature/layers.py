@@ -15,10 +15,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.assignment import share_out
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.gradients import trainable_parameters
-from tikmix_pipeline.influence.shares import share_out
 from tikmix_pipeline.parameters.measurement import Group
 
 

@@ -86,7 +86,7 @@ def state_gains(
 
     That is known of TiKMiX-D alone.
     """
-    from tikmix_pipeline.influence.gain import expected_gains
+    from tikmix_pipeline.influence.report import expected_gains
     from tikmix_pipeline.mixture.recording import gains_record
 
     calibration, free = view.influence.calibration, decision.unconstrained

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tikmix_pipeline.influence.effect import effect_with_error
-from tikmix_pipeline.influence.gain import expected_gains
+from tikmix_pipeline.influence.group import effect_with_error
+from tikmix_pipeline.influence.report import SpreadRecord, expected_gains
 from tikmix_pipeline.influence.standard_error import Spread, influence_with_error
 
 PRODUCTS = np.random.default_rng(0).normal(size=(2, 4, 3, 4)) + np.arange(3)[:, None]
@@ -16,7 +16,11 @@ NAMES = {"tasks": ["piqa", "mmlu"], "domains": ["a", "b", "c"]}
 
 
 def spread():
-    return json.loads(json.dumps({**NAMES, **Spread.of(PRODUCTS, TASK_TOKENS, DOMAIN_TOKENS).to_dict()}))
+    components = {
+        name: values.tolist() for name, values in vars(Spread.of(PRODUCTS, TASK_TOKENS, DOMAIN_TOKENS)).items()
+    }
+    record = SpreadRecord(**NAMES, **components)
+    return SpreadRecord.from_json(json.loads(json.dumps(record.to_json())))
 
 
 def mixture(*weights):
