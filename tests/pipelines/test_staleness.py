@@ -1,8 +1,8 @@
 """Nothing stale is ever used: what a node reads is what the record of its artifacts holds, no less and no more.
 
-While real runs go on, every parameter that a node looks up is noted. Then each parameter is changed in turn, and of every
-node it is asked whether its record has changed: it must have where the node reads the parameter, and must not have where
-it does not.
+While real runs go on, every parameter that a node looks up is noted. Then each parameter is changed in turn, and of
+every node it is asked whether its record has changed: it must have where the node reads the parameter, and must not
+have where it does not.
 """
 
 import itertools
@@ -174,10 +174,8 @@ def mistakes(run: Run, reading: Reading) -> Iterator[str]:
             for node in nodes_of(run.with_parameters(changed)).nodes
             if node.name in before
         }
-        for name in after:
-            stale = {
-                key for key in before[name].keys() | after[name].keys() if before[name].get(key) != after[name].get(key)
-            }
+        for name, now in after.items():
+            stale = {key for key in before[name].keys() | now.keys() if before[name].get(key) != now.get(key)}
             read = reading.by_node[name]
             if stale and is_unrecorded(path):
                 yield f"{name} is stale by {path}, on which no result should depend"

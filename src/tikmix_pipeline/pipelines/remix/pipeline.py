@@ -4,8 +4,8 @@
                     └─> count_external ─> token budget, current ──┘        └──────────> report, exports <──┘
 
 Measuring and deciding are the nodes of the loop. What differs is where checkpoint and token budget come from, and that
-gains and Pareto constraints hold against the current mixture instead of mixture 0. Artifacts of earlier rounds are taken
-as they are.
+gains and Pareto constraints hold against the current mixture instead of mixture 0. Artifacts of earlier rounds are
+taken as they are.
 """
 
 from collections.abc import Mapping
