@@ -83,9 +83,9 @@ class Curvature:
 
     Attributes:
         blocks: cover every trainable parameter of the chosen groups once, over all processes; the rest take no part.
-        report: how, and with what λ, of all blocks.
-        cost: of the decompositions of all blocks, without that of the factors.
-        process_group: the processes that have the blocks between them.
+        report: how each block, of all processes, is approximated, and with what λ.
+        cost: what the decompositions of all blocks took, without the fit of the factors.
+        process_group: the processes that the blocks are spread over.
     """
 
     blocks: tuple[EigenBlock, ...]
@@ -110,7 +110,7 @@ def build_curvature(
     Args:
         parameters: name the curvature, f, λ and the groups.
         model: the checkpoint; only its parameters' names and shapes are read.
-        factors: of the same checkpoint, for `diagonal`, `kfac` and `ekfac`; may cover more groups than are chosen.
+        factors: fitted at the same checkpoint, for `diagonal`, `kfac` and `ekfac`; more groups than are chosen will do.
         optimizer_state: `Checkpoint.optimizer_tensors()`, empty for a checkpoint without; read by `adam`, and by
             `damping_unit=horizon` for the step sizes of AdamW.
         train: β₂ and ε of that optimiser.
@@ -147,7 +147,7 @@ def build_curvature(
 def _mean_step_divisor(
     block: EigenBlock, parameters: CurvatureParameters, state: Mapping[str, Tensor], train: SecondMomentParameters
 ) -> float:
-    """Return the mean of what AdamW divides a block's steps by, where λ asks for it and it is known; else one."""
+    """Return the mean over a block of what AdamW divides its steps by, if λ asks for it and it is known; else one."""
     # the eigenvalues of `adam` are the divisors themselves
     if parameters.damping_unit != "horizon" or parameters.curvature == "adam":
         return 1.0

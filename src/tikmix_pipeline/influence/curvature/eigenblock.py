@@ -70,12 +70,14 @@ class EigenBlock:
             The same shapes, in the precision of `rows`.
         """
         matrix_Noi = self.layout.gather(rows)
-        rows_oo, columns_ii = _like(self.rows_oo, matrix_Noi), _like(self.columns_ii, matrix_Noi)
+        dtype = matrix_Noi.dtype
+        rows_oo = None if self.rows_oo is None else self.rows_oo.to(dtype)
+        columns_ii = None if self.columns_ii is None else self.columns_ii.to(dtype)
         if rows_oo is not None:
             matrix_Noi = rows_oo.T @ matrix_Noi
         if columns_ii is not None:
             matrix_Noi = matrix_Noi @ columns_ii
-        matrix_Noi = matrix_Noi * self.damping_function(self.eigenvalues_oi).to(matrix_Noi.dtype)
+        matrix_Noi = matrix_Noi * self.damping_function(self.eigenvalues_oi).to(dtype)
         if rows_oo is not None:
             matrix_Noi = rows_oo @ matrix_Noi
         if columns_ii is not None:
@@ -101,7 +103,3 @@ class EigenBlock:
             )
             for start, stop in bounds
         ]
-
-
-def _like(eigenvectors: Tensor | None, matrix: Tensor) -> Tensor | None:
-    return None if eigenvectors is None else eigenvectors.to(matrix.dtype)

@@ -64,12 +64,12 @@ class Factors:
     Attributes:
         kind: the approximation.
         fisher: labels sampled from the model (`true`) or those of the text (`empirical`).
-        seed: of the sampled labels.
+        seed: decides the sampled labels.
         loss_tokens: how many tokens it was estimated from.
         groups: groups of parameters that are in it.
         layers: what each block is made of.
         tensors: Kronecker factors, eigenvectors and eigenvalues by name.
-        cost: of the fit; a token counts once for every pass.
+        cost: what the fit took; a token counts once for every pass.
     """
 
     kind: Kind
@@ -151,7 +151,7 @@ class Factors:
         return [layer.layer for layers in mine for layer in layers]
 
     def _work(self, layer: LayerFactors) -> float:
-        """Return the scalars of a block times the rows of its dense sides."""
+        """Return the scalars of a block times the rows of its dense sides, in proportion to the work with it."""
         shapes = [self.shapes[name] for name in layer.tensors.values()]
         sides = [shape[0] for shape in shapes]
         dense = [shape[0] for shape in shapes if len(shape) == 2 and shape[0] == shape[1]]

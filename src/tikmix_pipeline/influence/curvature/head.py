@@ -85,7 +85,7 @@ def sample_labels(probability_NV: Tensor, uniform_N: Tensor) -> Tensor:
 
     Args:
         probability_NV: a distribution per row.
-        uniform_N: of `draw_uniform`.
+        uniform_N: numbers that `draw_uniform` drew for these rows.
     """
     cumulative_NV = probability_NV.cumsum(dim=1)
     thresholds_N1 = (uniform_N.to(probability_NV) * cumulative_NV[:, -1])[:, None]

@@ -139,7 +139,12 @@ def parameter_groups(model: nn.Module) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        group = _group(module, own, head)
+        if isinstance(module, nn.Embedding):
+            group: Group = "embedding"
+        elif module is head:
+            group = "head"
+        else:
+            group = "linear" if any(parameter.ndim > 1 for parameter in own) else "elementwise"
         for name in (names[id(p)] for p in own if id(p) in names):
             found[name] = min(group, found.get(name, group), key=_ORDER.index)
     return {name: found[name] for name in names.values()}
@@ -173,14 +178,6 @@ def find_layers(model: nn.Module, groups: Sequence[Group]) -> list[Layer]:
 
 def _head_of(model: nn.Module) -> nn.Module | None:
     return model.get_output_embeddings() if isinstance(model, _NamesItsHead) else None
-
-
-def _group(module: nn.Module, own: Sequence[nn.Parameter], head: nn.Module | None) -> Group:
-    if isinstance(module, nn.Embedding):
-        return "embedding"
-    if module is head:
-        return "head"
-    return "linear" if any(parameter.ndim > 1 for parameter in own) else "elementwise"
 
 
 def _kind(module: nn.Module, head: nn.Module | None) -> Group | None:

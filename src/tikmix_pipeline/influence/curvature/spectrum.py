@@ -50,7 +50,7 @@ FUNCTIONS: dict[Inverse, Function] = {"damped": damped, "horizon": horizon}
 
 @dataclass(frozen=True)
 class DampingFunction:
-    """f at one scale; without a function it is f = 1.
+    """The function f of the eigenvalues at one scale; without a function it is f = 1.
 
     Attributes:
         function: one of `FUNCTIONS`.
