@@ -15,7 +15,8 @@ from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, SourcesReport, TaskReport
-from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, matching_files, read_records
+from tikmix_pipeline.corpus.source_files import about, by_parameter, cap_bytes, log_kept, matching_files
+from tikmix_pipeline.corpus.sources import read_records
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus

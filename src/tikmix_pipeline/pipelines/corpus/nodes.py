@@ -14,7 +14,7 @@ _OF_SHARDS = {"tokenizer", "shard_megatokens"}
 
 
 def _relevant_to_text(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    from tikmix_pipeline.corpus.sources import source_signatures
+    from tikmix_pipeline.corpus.source_files import source_signatures
 
     del round_number
     return {

@@ -18,7 +18,7 @@ from tikmix_pipeline.pipelines.types import PreparedText
 
 
 def _relevant_to_sample(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    from tikmix_pipeline.corpus.sources import source_signatures
+    from tikmix_pipeline.corpus.source_files import source_signatures
 
     del round_number
     sampled = _narrowed(parameters.corpus, parameters.influence, parameters.train)
