@@ -1,4 +1,4 @@
-"""What the parameters say of sources, without reading any: their files, what tells that these changed, and their caps."""
+"""What the parameters say of sources, without reading any: their files, what tells that these changed, their caps."""
 
 import contextlib
 import glob
@@ -73,10 +73,6 @@ def source_signatures(parameters: CorpusParameters, root: Path) -> dict[str, Any
     """Return what tells, without reading them, whether the local files of the sources have changed.
 
     Of a dataset on the Hugging Face Hub it is what the parameters say, for nothing is asked of the Hub.
-
-    Args:
-        parameters: of the corpus.
-        root: the folder that relative paths start from.
 
     Raises:
         TikmixError: a path or glob matches no file; the message names the domain or task.

@@ -34,10 +34,7 @@ _STANDARD_LIBRARY_SKIPPED = {"site-packages", "test", "tests", "idle_test", "pyd
 def read_source(source: Source, *, root: Path, downloads: Path) -> Iterator[str]:
     """Yield a source's documents; those of white space alone are left out.
 
-    Args:
-        source: any kind but `shards`.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
+    Relative paths start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: the source is missing, empty or damaged, or holds something other than documents.

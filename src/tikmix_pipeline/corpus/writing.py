@@ -36,12 +36,7 @@ def write_corpus(
 ) -> TokenShards:
     """Write token shards, tokenizer, task items and manifest; the folder appears, or is replaced, when all is written.
 
-    Args:
-        parameters: of the corpus.
-        prepared: its text and items.
-        tokenizer: encodes them.
-        root: the folder that relative paths of pre-tokenised sources start from.
-        folder: the corpus folder.
+    Relative paths of pre-tokenised sources start from `root`.
 
     Raises:
         TikmixError: the disk has no room for it, or a pre-tokenised file does not fit the tokenizer.
