@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from kedro.pipeline.node import Node
 
-from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.base import ParameterGroup
 from tikmix_pipeline.parameters.view import View
 from tikmix_pipeline.pipelines.cached_node import view_of
+from tikmix_pipeline.run import current_run
 
 
 class Reading:
@@ -39,6 +39,8 @@ class Reading:
 
     def begin(self, node: Node) -> None:
         """Note what is read from here on as read by this node."""
+        # what a node can only get at behind its view's back
+        self.know(current_run().parameters, "")
         self._node, view = node.name, view_of(node)
         self.views[node.name] = view
         for name, value in vars(view).items():
@@ -75,15 +77,8 @@ class Reading:
 
 
 @contextlib.contextmanager
-def noted(reading: Reading, parameters: RunParameters | None = None) -> Iterator[None]:
-    """Note, inside, what every node reads.
-
-    Args:
-        reading: where it is noted.
-        parameters: those of the run, which a node could only get at behind its view's back.
-    """
-    if parameters is not None:
-        reading.know(parameters, "")
+def noted(reading: Reading) -> Iterator[None]:
+    """Note, inside, what every node reads."""
     run, copy, record = Node.run, ParameterGroup.model_copy, ParameterGroup.recorded
 
     def noting_run(node: Node, inputs: Any = None) -> Any:

@@ -15,7 +15,8 @@ from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, SourcesReport, TaskReport
-from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, matching_files, read_records
+from tikmix_pipeline.corpus.source_files import about, by_parameter, cap_bytes, log_kept, matching_files
+from tikmix_pipeline.corpus.sources import read_records
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
@@ -39,12 +40,8 @@ def prepare_text(parameters: TextParameters, *, root: Path, downloads: Path) -> 
     """Read all sources; remove duplicates; split; remove what overlaps with evaluation text.
 
     The result depends on the parameters and the sources' content alone, and not on the order of domains or tasks, which
-    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory.
-
-    Args:
-        parameters: of the corpus.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
+    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory. Relative paths
+    start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: a source cannot be read, or too little is left of it; the message names the domain or task.
@@ -90,12 +87,7 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
 
 
 def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, root: Path) -> CorpusTokenizer:
-    """Load the user's tokenizer, or train one on an equal share of every domain's training text.
-
-    Args:
-        parameters: of the tokenizer.
-        prepared: the text to train on.
-        root: the folder that a relative `path` starts from.
+    """Load the user's tokenizer, whose path starts from `root`, or train one on an equal share of every domain's text.
 
     Raises:
         TikmixError: the user's tokenizer cannot be loaded.

@@ -49,11 +49,7 @@ def remove_overlap(
 ) -> Overlap:
     """Look up the items of all tasks and all held-out documents in all training documents, and part them.
 
-    Args:
-        training: documents per domain.
-        heldout: documents per domain.
-        tasks: texts of the items per task.
-        parameters: the n-gram length and the share from which a text counts as leaked.
+    Documents come by domain, and the texts of items by task.
     """
     sets = {name: [hash_words(text) for text in texts] for name, texts in tasks.items()}
     sets |= {f"heldout/{name}": [document.words for document in documents] for name, documents in heldout.items()}

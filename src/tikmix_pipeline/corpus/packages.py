@@ -71,12 +71,8 @@ def fetch_package(source: ArchiveSource, downloads: Path) -> Path:
 def check_clients(sources: Mapping[str, Sequence[ArchiveSource]], downloads: Path) -> None:
     """Refuse sources that are neither in `downloads` nor can be downloaded for want of a program.
 
-    Args:
-        sources: the sources by the name of the parameter that lists them.
-        downloads: the folder packages are kept in.
-
     Raises:
-        TikmixError: naming the program, the parameters, the files, and how to go on without.
+        TikmixError: it names the program, the parameters that list the sources, the files, and how to go on without.
     """
     lacking = {
         parameter: absent

@@ -18,15 +18,8 @@ from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
 from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, deal, joined, size_of
 from tikmix_pipeline.corpus.sampling.tables import sample_dataset, sample_parquet
 from tikmix_pipeline.corpus.sampling.text_files import sample_plain_lines, sample_plain_text, sample_streams
-from tikmix_pipeline.corpus.sources import (
-    about,
-    cap_bytes,
-    data_files,
-    describe,
-    files_below,
-    matching_files,
-    read_source,
-)
+from tikmix_pipeline.corpus.source_files import about, cap_bytes, data_files, files_below, matching_files
+from tikmix_pipeline.corpus.sources import describe, read_source
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import (
     DomainParameters,
@@ -57,12 +50,7 @@ def read_domain(
 ) -> Sample:
     """Read the documents that a domain starts with, up to its cap or, where near-duplicates are removed, twice that.
 
-    Args:
-        name: the domain's name, for errors and the log.
-        domain: sources of text.
-        parameters: of the corpus.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
+    Relative paths start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: a source is missing, empty or damaged; the message names the domain.
@@ -142,14 +130,7 @@ def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, li
 
     The sample depends on the files and the seed alone, and not on the order of the sources or on where `root` is.
     Memory is bounded by the limit, which each stream of unknown size takes once more. Packages and the standard library
-    are read whole.
-
-    Args:
-        sources: any kinds but `shards`.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
-        limit_bytes: most UTF-8 bytes of text to draw; at least one document is.
-        seed: decides.
+    are read whole. At least one document is drawn, however small `limit_bytes` of UTF-8 text are.
 
     Raises:
         TikmixError: a source is missing or holds no text, or what was drawn of it is damaged.

@@ -77,12 +77,7 @@ class ShardWriter:
             ids = ids[room:]
 
     def finish(self, *, documents: int, size: int) -> SplitShards:
-        """Return the split's entry in the manifest, once all is written.
-
-        Args:
-            documents: how many documents were written.
-            size: their UTF-8 bytes.
-        """
+        """Return the split's entry in the manifest, once all documents, of `size` UTF-8 bytes, are written."""
         self._close()
         tokens = sum(file.tokens for file in self._files)
         return SplitShards(files=self._files, tokens=tokens, documents=documents, bytes=size)

@@ -156,12 +156,7 @@ def read_json_lines(lines: Iterable[bytes], where: str) -> Iterator[Record]:
 
 
 def parse_json_line(line: bytes, place: str, offset: int) -> Any:
-    """Return the record of one line, which is not of white space alone.
-
-    Args:
-        line: its bytes.
-        place: what it is called in errors.
-        offset: the byte of the text that it begins at.
+    """Return the record of one line, which is not of white space alone; `offset` is the byte of the text it begins at.
 
     Raises:
         TikmixError: the line is not UTF-8, or not JSON.

@@ -74,9 +74,7 @@ class CorpusTokenizer:
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokenizer:
     """Train a byte-level BPE; equal texts give an equal tokenizer.
 
-    Args:
-        texts: what it learns its merges from.
-        vocabulary_size: ids in all: the 256 bytes, the end-of-text token and the merges.
+    The vocabulary is made of the 256 bytes, the end-of-text token and the merges.
     """
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

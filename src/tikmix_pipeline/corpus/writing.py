@@ -18,7 +18,7 @@ from tikmix_pipeline.corpus.shards import (
     dtype_for,
     write_manifest,
 )
-from tikmix_pipeline.corpus.sources import cap_bytes, log_kept, matching_files
+from tikmix_pipeline.corpus.source_files import cap_bytes, log_kept, matching_files
 from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
@@ -36,12 +36,7 @@ def write_corpus(
 ) -> TokenShards:
     """Write token shards, tokenizer, task items and manifest; the folder appears, or is replaced, when all is written.
 
-    Args:
-        parameters: of the corpus.
-        prepared: its text and items.
-        tokenizer: encodes them.
-        root: the folder that relative paths of pre-tokenised sources start from.
-        folder: the corpus folder.
+    Relative paths of pre-tokenised sources start from `root`.
 
     Raises:
         TikmixError: the disk has no room for it, or a pre-tokenised file does not fit the tokenizer.

@@ -54,7 +54,7 @@ def draw_shards(
         sizes: bytes to be read, by shard.
         limit_bytes: how much text is wanted.
         generator: decides.
-        weights: of an earlier stage of drawing; the sizes count as often.
+        weights: the weights of an earlier pass of drawing; the sizes count as often.
         draws: the most points.
         budget_bytes: the most to be read, whatever the points hit; a quarter more than the largest shard where that is
             more.
@@ -125,12 +125,8 @@ class Place:
 def random_places(files: Sequence[Path], widths: Sequence[int], *, generator: np.random.Generator) -> Iterator[Place]:
     """Yield all places in random order: files are cut at multiples of their width, and all pieces are equally likely.
 
-    Whoever takes them stops when there is enough: how many places hold a text is not known before.
-
-    Args:
-        files: in an order that does not depend on the machine.
-        widths: bytes of a piece, by file.
-        generator: decides.
+    Whoever takes them stops when there is enough: how many places hold a text is not known before. `widths` are the
+    bytes of a piece, by file.
     """
     sizes = [path.stat().st_size for path in files]
     ends = np.cumsum([-(-size // width) for size, width in zip(sizes, widths, strict=True)])

@@ -155,11 +155,9 @@ class Reservoir:
         return False
 
     def add(self, text: str, raw_bytes: int) -> None:
-        """Take the candidate that `skip` leads to, and draw how far the next one is.
+        """Take the candidate that `skip` leads to, unless it is blank, and draw how far the next one is.
 
-        Args:
-            text: a document; a blank one is left out.
-            raw_bytes: what it takes in the stream.
+        `raw_bytes` is what it takes in the stream.
         """
         size = size_of(text)
         largest_key = min(self._threshold, 1 / self._weight)  # of a candidate of this weight

@@ -51,18 +51,11 @@ def sample_parquet(
     budget_bytes: float,
     generator: np.random.Generator,
 ) -> Sampled:
-    """Sample the rows' texts.
+    """Sample the texts in one column of Parquet files; no other is read.
 
     Files are drawn in proportion to their size where there are many, and then their row groups in proportion to that of
-    the column (see `draws`). Files are looked up by the footer alone: at most 256, or of files that are smaller than
+    the column (see `draws.py`). Files are looked up by the footer alone: at most 256, or of files that are smaller than
     1/16 of the limit as many as have 16 times the limit.
-
-    Args:
-        files: in an order that does not depend on the machine.
-        field: the column that holds the text; no other is read.
-        limit_bytes: most UTF-8 bytes of text; memory is bounded by it.
-        budget_bytes: most compressed bytes of the column to be read.
-        generator: decides.
 
     Raises:
         TikmixError: a chosen file is damaged, or has no such column of text; the message names it.
@@ -131,12 +124,6 @@ def sample_dataset(
     A stream has no way into the middle of a shard: documents far behind in their shards are never drawn. Its size is
     known only where its description gives the number of rows, or where it was read to its end; else `total_bytes` is
     what was read, and `is_size_known` false.
-
-    Args:
-        source: the dataset.
-        root: the folder that relative paths start from.
-        limit_bytes: most UTF-8 bytes of text.
-        generator: decides.
 
     Raises:
         TikmixError: the dataset cannot be loaded, or a row has no such field of text.

@@ -37,11 +37,6 @@ _BLOCKS = 1024
 def sample_plain_text(files: Sequence[Path], *, limit_bytes: float, generator: np.random.Generator) -> Sampled:
     """Sample small text files as they are, and passages of large ones; all of them are equally likely.
 
-    Args:
-        files: not compressed, in an order that does not depend on the machine.
-        limit_bytes: most UTF-8 bytes of text.
-        generator: decides.
-
     Raises:
         TikmixError: a passage that was drawn is not UTF-8; the message names its file and byte.
     """
@@ -56,13 +51,7 @@ def sample_plain_text(files: Sequence[Path], *, limit_bytes: float, generator: n
 def sample_plain_lines(
     files: Sequence[Path], field: str, *, limit_bytes: float, generator: np.random.Generator
 ) -> Sampled:
-    """Sample the texts of records.
-
-    Args:
-        files: JSON lines, not compressed, in an order that does not depend on the machine.
-        field: the record's field that holds the text.
-        limit_bytes: most UTF-8 bytes of text.
-        generator: decides.
+    """Sample the texts that records of JSON lines hold in a field.
 
     Raises:
         TikmixError: a line that was drawn is no record with such a field, or longer than `LONGEST_LINE_BYTES`; the
@@ -82,14 +71,9 @@ def sample_streams(
     budget_bytes: float,
     generator: np.random.Generator,
 ) -> Sampled:
-    """Sample compressed files, drawn in proportion to their size where there are too many to read (see `draws`).
+    """Sample compressed files, drawn in proportion to their size where there are too many to read (see `draws.py`).
 
-    Args:
-        files: all of one format, in an order that does not depend on the machine.
-        field: the record's field that holds the text; `None` where the files are text themselves.
-        limit_bytes: most UTF-8 bytes of text; memory is bounded by it.
-        budget_bytes: most compressed bytes to be read.
-        generator: decides.
+    They hold records with a field of text or, where that is None, are text themselves.
 
     Raises:
         TikmixError: a chosen file cannot be read to its end, or holds something other than text; the message names it.
@@ -193,14 +177,10 @@ def _text_of_line(line: bytes, where: str, position: int, field: str) -> str:
 
 
 def offer_lines(blocks: Iterable[bytes], where: str, field: str, reservoir: Reservoir) -> tuple[int, int]:
-    """Offer the records of one stream of JSON lines; return how many lines there are, and their bytes.
+    """Offer the records of one stream of JSON lines to a reservoir; return how many lines there are, and their bytes.
 
-    Args:
-        blocks: the text in pieces that need not end where lines do; no more than one of them, and the beginning of a
-            line that may stay, are held.
-        where: the file, for errors.
-        field: the record's field that holds the text.
-        reservoir: takes them.
+    The blocks need not end where lines do; no more than one of them, and the beginning of a line that may stay, are
+    held.
 
     Raises:
         TikmixError: a line that may stay is no record with such a field, or longer than `LONGEST_LINE_BYTES`.
