@@ -209,8 +209,7 @@ def collect_until_stable_at(
         code: names the code that gradients depend on.
         factors: of the curvature, where it has any; on disk, if ranks work.
         horizon: sum of the learning rates of the coming chunk.
-        decide: `decide(tasks=...)` returns what decides a mixture from an influence matrix of these tasks. Ranks are
-            handed its function by name, and its keywords as any arguments of a job.
+        decide: called with `tasks`, it returns what decides a mixture from an influence matrix; see `job.handed_over`.
         mesh: given to ranks alone.
 
     Returns:

@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import yaml
+
 from tikmix_pipeline.corpus.choices import ChoiceItem
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
@@ -113,8 +115,6 @@ def write_lm_eval_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path)
         The names of the tasks: `tikmix_<task>`, so that none is mistaken for lm-eval's task of that name, of which it
         may hold but a part. The tag `tikmix` stands for all.
     """
-    import yaml
-
     folder = folder.resolve()
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
