@@ -14,7 +14,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import stat_signature
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
-    CorpusParameters,
+    SourcesParameters,
     DomainParameters,
     FilesSource,
     HuggingFaceSource,
@@ -63,13 +63,13 @@ def about(parameter: str) -> Iterator[None]:
         raise TikmixError(f"{parameter}: {error}") from error
 
 
-def by_parameter(parameters: CorpusParameters) -> dict[str, list[Source]]:
+def by_parameter(parameters: SourcesParameters) -> dict[str, list[Source]]:
     """Return the sources of all domains and tasks by the name of the parameter that holds them."""
     domains = {f"corpus.domains.{name}": domain.sources for name, domain in parameters.domains.items()}
     return domains | {f"corpus.tasks.{name}": task.sources for name, task in parameters.tasks.items()}
 
 
-def source_signatures(parameters: CorpusParameters, root: Path) -> dict[str, Any]:
+def source_signatures(parameters: SourcesParameters, root: Path) -> dict[str, Any]:
     """Return what tells, without reading them, whether the local files of the sources have changed.
 
     Of a dataset on the Hugging Face Hub it is what the parameters say, for nothing is asked of the Hub.
@@ -102,7 +102,7 @@ def _signatures_of(source: Source, root: Path) -> dict[str, Any]:
             return {}
 
 
-def cap_bytes(domain: DomainParameters, parameters: CorpusParameters) -> float:
+def cap_bytes(domain: DomainParameters, parameters: SourcesParameters) -> float:
     """Return the most UTF-8 bytes of text to keep of a domain; infinite where it has no cap."""
     megabytes = domain.max_megabytes or parameters.max_megabytes
     return math.inf if megabytes is None else megabytes * 1e6

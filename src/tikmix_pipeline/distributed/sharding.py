@@ -22,7 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tikmix_pipeline.distributed.mesh import Mesh, resolve_device
-from tikmix_pipeline.distributed.process_group import RankGroup
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.distributed.rendezvous import init_process_group
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.worker_pool import usable_cores
@@ -137,8 +137,8 @@ def rank_mesh(device: torch.device, shard: int) -> RankMesh:
     """Form the mesh of all ranks, in copies of `shard` ranks."""
     world_size = dist.get_world_size()
     mesh = init_device_mesh(device.type, (world_size // shard, shard), mesh_dim_names=("replicate", "shard"))
-    groups = {name: RankGroup(mesh[name].get_group()) for name in ("replicate", "shard")}
-    return RankMesh(world=RankGroup(), **groups, device=device, device_mesh=mesh)
+    replicate, shared = (ProcessGroup.of_ranks(mesh[name].get_group()) for name in ("replicate", "shard"))
+    return RankMesh(world=ProcessGroup.of_ranks(), replicate=replicate, shard=shared, device=device, device_mesh=mesh)
 
 
 def rank_device(device: str, local_rank: int) -> torch.device:

@@ -12,6 +12,7 @@ between replicates, unless a domain is so short that its next epoch is reached: 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.launch import folder_beside
@@ -67,17 +68,9 @@ def train_branch(
             raise ValueError("a branch of several processes goes on with the text that training would read next")
         resume = KeyedEntry(folder_beside(checkpoint.folder), "branch")
         resume.discard()
-        state = train_chunk(
-            checkpoint,
-            shards,
-            mixture,
-            model=model,
-            train=train,
-            schedule=replace(schedule, chunk_steps=steps),  # a branch is a chunk of so many steps
-            seed=seed,
-            resume=resume,
-            description=description,
-        )
+        schedule = replace(schedule, chunk_steps=steps)  # a branch is a chunk of so many steps
+        as_chunk = partial(train_chunk, checkpoint, shards, mixture, model=model, train=train, schedule=schedule)
+        state = as_chunk(seed=seed, resume=resume, description=description)
         resume.discard()
         return state
     checkpoint.require_tokenizer(shards.tokenizer_digest)

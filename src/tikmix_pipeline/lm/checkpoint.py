@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tikmix_pipeline.corpus.shards import TokenShards
@@ -55,9 +57,6 @@ class Checkpoint:
         Raises:
             TikmixError: the file is truncated, or is missing beside the rest of the training state.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         if not (self.folder / _STATE_JSON).is_file():
             return {}
         path = self.folder / _STATE_TENSORS
@@ -101,8 +100,6 @@ class Checkpoint:
 
     def parameter_count(self) -> int:
         """Count the saved scalars from the files' headers alone; tied parameters are saved once."""
-        from safetensors import safe_open
-
         count = 0
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name != _STATE_TENSORS:
@@ -230,8 +227,6 @@ def adopt(checkpoint: Checkpoint, folder: Path, tokenizer: Path) -> Checkpoint:
 
 def save_checkpoint(state: TrainingState, folder: Path, tokenizer: Path) -> Checkpoint:
     """Write model, tokenizer files and resume state to `folder`, whole or not at all."""
-    from safetensors.torch import save_file
-
     with replacing(folder) as temporary:
         _write_model(state.model, temporary, tokenizer)
         tensors = {name: value.contiguous() for name, value in state.optimizer.state_tensors().items()}

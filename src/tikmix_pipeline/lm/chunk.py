@@ -178,9 +178,9 @@ def restore_state(
     Raises:
         TikmixError: as `restore_network`, or the checkpoint was trained with another optimiser.
     """
-    network, stream = _open(checkpoint, shards, mixture, model=model, train=train, seed=seed)
-    prepare_blocks(network, train)
-    mesh.place_for_training(network, blocks_of(network), device=train.device, precision=train.precision)
+    network, stream = restore_network(
+        checkpoint, shards, mixture, model=model, train=train, seed=seed, mesh=mesh, training_in=train.precision
+    )
     state = TrainingState(network, NamedOptimizer(network, train), stream, seed)
     if not network_only:
         checkpoint.restore(state, mesh)
@@ -196,8 +196,9 @@ def restore_network(
     train: RestoreParameters,
     seed: int,
     mesh: Mesh = SINGLE_MESH,
+    training_in: str | None = None,
 ) -> tuple["PreTrainedModel", MixtureStream]:
-    """Load a checkpoint's model ready to be measured, and its place in the text.
+    """Load a checkpoint's model ready to be measured, or to be trained, and its place in the text.
 
     Args:
         checkpoint: trained here or elsewhere.
@@ -206,33 +207,14 @@ def restore_network(
         model: how the checkpoint is loaded.
         train: how long its sequences and how large its batches were, and where it is to lie.
         seed: the run's, which decides the order of the text.
-        mesh: the processes that measure together; each calls this.
+        mesh: the processes that work on it together; each calls this.
+        training_in: the precision that it is to be trained in, if it is.
 
     Raises:
         TikmixError: the device is not there, the mixture is not one of the shards' domains, a domain is shorter than
             `train.context`, the model takes fewer tokens or ids than it would be given, or the checkpoint was trained
             with another seed, batch size, context or corpus.
     """
-    network, stream = _open(checkpoint, shards, mixture, model=model, train=train, seed=seed)
-    if mesh.world.world_size == 1:
-        prepare_blocks(network, train)
-    mesh.place_for_measuring(network, blocks_of(network), device=train.device)
-    saved = checkpoint.training_state()
-    if saved:
-        stream.load_state_dict(saved["stream"])
-    return network, stream
-
-
-def _open(
-    checkpoint: Checkpoint,
-    shards: TokenShards,
-    mixture: Mapping[str, float],
-    *,
-    model: LoadParameters,
-    train: RestoreParameters,
-    seed: int,
-) -> tuple["PreTrainedModel", MixtureStream]:
-    """Load a model that fits the corpus, on the CPU, and begin a stream."""
     domains = {domain: shards.windows(domain, train.context) for domain in shards.domains}
     stream = MixtureStream(domains, mixture, batch_size=train.batch_size, seed=seed)
     network = checkpoint.model(model)
@@ -249,4 +231,14 @@ def _open(
             f"{known_ids}. Resize its embeddings (resize_token_embeddings), or tokenise the corpus with the tokenizer "
             "it was trained on."
         )
+    if mesh.world.world_size == 1 or training_in:
+        prepare_blocks(network, train)
+    blocks = blocks_of(network)
+    if training_in:
+        mesh.place_for_training(network, blocks, device=train.device, precision=training_in)
+    else:
+        mesh.place_for_measuring(network, blocks, device=train.device)
+    saved = checkpoint.training_state()
+    if saved:
+        stream.load_state_dict(saved["stream"])
     return network, stream

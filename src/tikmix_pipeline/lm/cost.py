@@ -12,6 +12,7 @@ a linear and a quadratic term in the length, and those of a batch are those of i
 Axes: B sequences, S tokens of a sequence, P = S - 1 positions that pass through the model.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -258,8 +259,6 @@ def scoring_cost(config: "PretrainedConfig", *, context: int, tokens: int) -> Co
 
 @lru_cache(maxsize=64)
 def _flops_per_token(config: str, context: int, *, training: bool) -> float:
-    import json
-
     from transformers import AutoConfig, AutoModelForCausalLM
 
     values = json.loads(config)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tikmix_pipeline.corpus.choices import ChoiceItem
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
@@ -95,8 +97,6 @@ def write_lm_eval_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path)
         The names of the tasks: `tikmix_<task>`, so that none is mistaken for lm-eval's task of that name, of which it
         may hold but a part. The tag `tikmix` stands for all.
     """
-    import yaml
-
     folder = folder.resolve()
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
@@ -261,20 +261,11 @@ def load_scorer(checkpoint: Path, parameters: HarnessParameters, model: LoadPara
     Raises:
         TikmixError: lm-eval is not installed, or the model or its tokenizer cannot be read.
     """
-    network = load_model(checkpoint, model).to(resolve_device(device))
-    tokenizer = _load_tokenizer(checkpoint, model)
-    scorer_class = _scorer_class()
-    with _errors_only("lm_eval"):  # it warns of any model that it has not loaded itself
-        scorer = scorer_class(network, tokenizer=tokenizer, batch_size=parameters.batch_size)
-    scorer.document_start = parameters.document_start
-    return scorer
-
-
-def _load_tokenizer(checkpoint: Path, model: LoadParameters) -> Any:
     from transformers import AutoTokenizer
 
+    network = load_model(checkpoint, model).to(resolve_device(device))
     try:
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             str(checkpoint), local_files_only=True, trust_remote_code=model.trust_remote_code
         )
     except Exception as error:  # transformers raises whatever the files make it raise
@@ -282,6 +273,11 @@ def _load_tokenizer(checkpoint: Path, model: LoadParameters) -> Any:
             f"The tokenizer in {checkpoint} cannot be read ({type(error).__name__}: {error}). Save it there "
             "(AutoTokenizer.save_pretrained)."
         ) from error
+    scorer_class = _scorer_class()
+    with _errors_only("lm_eval"):  # it warns of any model that it has not loaded itself
+        scorer = scorer_class(network, tokenizer=tokenizer, batch_size=parameters.batch_size)
+    scorer.document_start = parameters.document_start
+    return scorer
 
 
 def _scorer_class() -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tikmix_pipeline.errors import TikmixError
@@ -63,8 +64,6 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
     Raises:
         TikmixError: the folder is missing or holds no readable checkpoint, or one without some of the model's weights.
     """
-    from safetensors import SafetensorError
-
     if not (folder / "config.json").is_file():
         raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
     model: PreTrainedModel

@@ -33,7 +33,8 @@ class NamedOptimizer:
         self._peak_rates: dict[torch.optim.Optimizer, float] = {_adamw(by_adamw, parameters): parameters.learning_rate}
         if by_muon:
             matrices = [parameter for name, parameter in self._named.items() if name in by_muon]
-            self._peak_rates[_muon(matrices, parameters)] = parameters.muon_learning_rate
+            rate = parameters.muon_learning_rate
+            self._peak_rates[torch.optim.Muon(matrices, lr=rate, weight_decay=parameters.weight_decay)] = rate
         self._entries = {name: _MUON_ENTRIES if name in by_muon else _ADAMW_ENTRIES for name in self._named}
 
     def step(self, rate_factor: float) -> None:
@@ -105,10 +106,6 @@ def _adamw(tensors: list[nn.Parameter], parameters: StepParameters) -> torch.opt
         eps=parameters.epsilon,
         fused=True,
     )
-
-
-def _muon(matrices: list[nn.Parameter], parameters: StepParameters) -> torch.optim.Muon:
-    return torch.optim.Muon(matrices, lr=parameters.muon_learning_rate, weight_decay=parameters.weight_decay)
 
 
 def _block_matrices(model: "PreTrainedModel") -> set[str]:

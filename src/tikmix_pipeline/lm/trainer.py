@@ -6,7 +6,6 @@ forward, backward and step is measured by `benchmarks/trainer.py`.
 Axes: B sequences, S tokens of a sequence (`context + 1`).
 """
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -84,17 +83,15 @@ def train_steps(
         return
     state.model.train()
     tokens_left = (last_step - state.step) * parameters.tokens_per_step
-    with _own_random_numbers(device_of(state.model)), progress_bar(description, tokens_left, "tok") as bar:
+    device = device_of(state.model)
+    # whoever calls keeps the random numbers it had
+    random_numbers = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with random_numbers, progress_bar(description, tokens_left, "tok") as bar:
         while state.step < last_step:
             _step(state, parameters, schedule, mesh)
             bar.update(parameters.tokens_per_step)
             if save is not None and state.step < last_step and state.step % parameters.save_every_steps == 0:
                 save(state)
-
-
-def _own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Leave the random numbers of whoever calls as they were."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def _step(state: TrainingState, parameters: StepParameters, schedule: Schedule, mesh: Mesh) -> None:
