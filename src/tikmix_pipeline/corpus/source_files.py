@@ -14,12 +14,12 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import stat_signature
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
-    SourcesParameters,
     DomainParameters,
     FilesSource,
     HuggingFaceSource,
     ShardsSource,
     Source,
+    SourcesParameters,
     StandardLibrarySource,
 )
 

@@ -25,7 +25,6 @@ from tikmix_pipeline.parameters.corpus import (
     HuggingFaceSource,
     ShardsSource,
     Source,
-    SourcesParameters,
     StandardLibrarySource,
 )
 
