@@ -160,15 +160,7 @@ class GradientStore:
         return _is_of(_described(self.path(side, name, chunk)), identity)
 
     def write(
-        self,
-        side: Side,
-        name: str,
-        chunk: int,
-        mean: MeanGradient,
-        *,
-        key: str,
-        identity: str,
-        cost: Cost,
+        self, side: Side, name: str, chunk: int, mean: MeanGradient, *, key: str, identity: str, cost: Cost
     ) -> None:
         """Write one chunk, whole or not at all; of several processes that share a copy each writes its shards."""
         path = self.path(side, name, chunk)
@@ -210,10 +202,7 @@ class GradientStore:
                     folder.rmdir()
 
     def finish(
-        self,
-        identities: Mapping[Side, Mapping[str, Sequence[str]]],
-        notes: Mapping[str, Any],
-        choosing: Cost = NO_COST,
+        self, identities: Mapping[Side, Mapping[str, Sequence[str]]], notes: Mapping[str, Any], choosing: Cost = NO_COST
     ) -> None:
         """Record which chunks the measurement is made of, once all of them are there.
 
