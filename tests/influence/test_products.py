@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from group_examples import CURVATURES, DOMAINS, MODELS, TASKS, collected, curvature_of
+from group_examples import CURVATURES, DOMAINS, MODELS, TASKS, collected, curvature_of, dealt
 from influence_oracle import tiny_model
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.gradients import deal_into_chunks
 from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.store import GradientStore
 
@@ -19,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def products(store: GradientStore, curvature: Curvature, megabytes: float = 1000, device: torch.device = CPU):
-    return chunk_products(store, list(TASKS), list(DOMAINS), curvature, memory_megabytes=megabytes, device=device)
+    return chunk_products(store, curvature, memory_megabytes=megabytes, device=device)[0]
 
 
 def one_by_one(store: GradientStore, curvature: Curvature) -> np.ndarray:
@@ -72,7 +73,7 @@ def test_every_number_is_read_once_when_all_task_rows_of_a_piece_fit(tmp_path, m
     assert sum(read) == 15 * sum(block.size for block in curvature.blocks)
 
 
-def test_parameters_outside_the_groups_take_no_chunk(tmp_path):
+def test_parameters_outside_the_groups_take_no_part(tmp_path):
     model = tiny_model("llama")
     store = collected(tmp_path, model)
     groups = [["linear"], ["embedding", "head", "elementwise"]]
@@ -81,9 +82,10 @@ def test_parameters_outside_the_groups_take_no_chunk(tmp_path):
 
 
 def test_sets_of_unequal_chunks_are_refused(tmp_path):
-    store = collected(tmp_path)
+    uneven = {name: deal_into_chunks(batches, 2 + number) for number, (name, batches) in enumerate(DOMAINS.items())}
+    store = collected(tmp_path, sets={**dealt(), "domain": uneven})
     with pytest.raises(ValueError, match="same number of chunks"):
-        chunk_products(store, [], list(DOMAINS), curvature_of(tiny_model("llama")), memory_megabytes=1, device=CPU)
+        products(store, curvature_of(tiny_model("llama")))
 
 
 _PEAK = """
@@ -117,12 +119,12 @@ blocks = [
     EigenBlock(Layout("dense"), "", torch.rand(600, 300), torch.eye(600), torch.eye(300), function),
     EigenBlock(Layout("embedding"), "", torch.rand(1500, 200), None, torch.eye(200), function),
 ]
-curvature, names, peaks = Curvature(tuple(blocks), None), (sets["task"], sets["domain"]), []
+curvature, peaks = Curvature(tuple(blocks), None), []
 for limit in map(float, sys.argv[2:]):
     for _ in range(2):  # what libraries take at their first use is not ours
         before = status("VmRSS")
         open("/proc/self/clear_refs", "w").write("5")
-        chunk_products(store, *names, curvature, memory_megabytes=limit, device=torch.device("cpu"))
+        chunk_products(store, curvature, memory_megabytes=limit, device=torch.device("cpu"))
     peaks.append(status("VmHWM") - before)
 print(json.dumps(peaks))
 """

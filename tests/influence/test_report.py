@@ -1,13 +1,18 @@
-"""Expected gains of a change of mixture, with their error."""
+"""What a measurement is recorded as, and the expected gains of a change of mixture, with their error."""
 
 import json
 
 import numpy as np
 import pytest
+from group_examples import DOMAINS, collected, curvature_of
+from influence_oracle import tiny_model
 
-from tikmix_pipeline.influence.group import effect_with_error
-from tikmix_pipeline.influence.report import SpreadRecord, expected_gains
+from tikmix_pipeline.influence.group import effect_with_error, group_influence
+from tikmix_pipeline.influence.report import Measurement, SpreadRecord, expected_gains, measurement
 from tikmix_pipeline.influence.standard_error import Spread, influence_with_error
+from tikmix_pipeline.lm.cost import Cost
+from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.parameters.measurement import MatrixParameters
 
 PRODUCTS = np.random.default_rng(0).normal(size=(2, 4, 3, 4)) + np.arange(3)[:, None]
 TASK_TOKENS = np.full((2, 4), 10)
@@ -45,3 +50,19 @@ def test_one_percent_to_a_domain_gains_its_effect_with_its_error():
 def test_no_change_gains_nothing_for_certain():
     gains = expected_gains(spread(), mixture(0.5, 0.3, 0.2), mixture(0.5, 0.3, 0.2), calibration=1.0)
     assert list(gains.values()) == [(0.0, 0.0)] * 2
+
+
+@pytest.mark.parametrize("curvature", ["identity", "kfac"])
+def test_a_measurement_is_read_back_as_it_was_written_and_an_identity_has_no_damping(tmp_path, curvature):
+    found = group_influence(collected(tmp_path), curvature_of(tiny_model("llama"), curvature))
+    asked = InfluenceParameters(curvature=curvature).narrowed(MatrixParameters)
+    point = {"tokens": 8, "total_variation": 0.1, "total_variation_of_domains": 0.1, "rank_stability": None}
+    stopping = {"reason": "cap", "curve": [point]}
+    record = measurement(found, asked, horizon=1.0, stopping=stopping, cost={"gradients": Cost(3, 2.0)})
+    content = json.loads(json.dumps(record.to_json()))
+    assert Measurement.from_json(content).to_json() == content
+    assert ("damping" in content) == ("inverse" in content) == (curvature == "kfac")
+    assert content["lambda"].keys() == {"least", "largest"}
+    assert content["stopping"] == stopping
+    assert content["domain_tokens"].keys() == DOMAINS.keys()
+    assert content["cost"] == {"tokens": 3, "flops": 2.0, "parts": {"gradients": {"tokens": 3, "flops": 2.0}}}

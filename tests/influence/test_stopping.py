@@ -144,7 +144,7 @@ def test_unstable_mixture_lets_it_grow_to_the_end_and_later_runs_measure_nothing
     assert grow(tmp_path, erratic).reason == "cap"
 
 
-def test_products_of_every_size_are_chunk_of_the_cost(tmp_path):
+def test_products_of_every_size_are_part_of_the_cost(tmp_path):
     """3 tasks in 4 chunks meet 2 domains in 4, 8 and 12 chunks, over all parameters."""
     grow(tmp_path, erratic)
     store = GradientStore(tmp_path)

@@ -216,12 +216,7 @@ def agreement_table(
 
     tasks, domains, gains_RTK = _gains(losses, predictions, half)
     predicted = {name: _wide(rows, tasks, domains) for name, rows in predictions.groupby("candidate", sort=False)}
-    about = {
-        "half": half,
-        "replicates": len(gains_RTK),
-        "branch_tokens": branch_tokens,
-        "chunk_tokens": chunk_tokens,
-    }
+    about = {"half": half, "replicates": len(gains_RTK), "branch_tokens": branch_tokens, "chunk_tokens": chunk_tokens}
     settings = {one.label: one.settings() for one in candidates}
     rows = compared_rows(gains_RTK, predicted, tasks, seed=seed)
     return pd.DataFrame([{"round": round_number, **row, **settings[row["curvature"]], **about} for row in rows])
@@ -282,16 +277,11 @@ def _with_mean(gains_RTK: Floats, predicted_TK: Floats) -> tuple[Floats, Floats]
 
 
 def _row(one: Agreement) -> dict[str, float]:
-    intervals = {"spearman": one.spearman_interval, "pearson": one.pearson_interval, "slope": one.slope_interval}
-    ends = {f"{name}_{end}": value for name, pair in intervals.items() for end, value in zip(_ENDS, pair, strict=True)}
-    return {
-        "spearman": one.spearman,
-        "pearson": one.pearson,
-        "slope": one.slope,
-        "ceiling": one.ceiling,
-        "pearson_ceiling": one.pearson_ceiling,
-        "reachable": one.reachable,
-        **ends,
+    names = ("spearman", "pearson", "slope", "ceiling", "pearson_ceiling", "reachable")
+    return {name: getattr(one, name) for name in names} | {
+        f"{name}_{end}": value
+        for name in ("spearman", "pearson", "slope")
+        for end, value in zip(_ENDS, getattr(one, f"{name}_interval"), strict=True)
     }
 
 
@@ -327,16 +317,6 @@ def _correlations(one_MK: Floats, other_MK: Floats) -> tuple[Floats, Floats]:
 
 def _agreements(figures_M: dict[str, Floats], drawn_BM: dict[str, Floats], columns: slice) -> Iterator[Agreement]:
     for column in range(len(figures_M["slope"]))[columns]:
-        of = {name: float(values[column]) for name, values in figures_M.items()}
-        around = {name: middle_interval(drawn[:, column]) for name, drawn in drawn_BM.items()}
-        yield Agreement(
-            spearman=of["spearman"],
-            pearson=of["pearson"],
-            slope=of["slope"],
-            ceiling=of["ceiling"],
-            pearson_ceiling=of["pearson_ceiling"],
-            reliability=of["reliability"],
-            spearman_interval=around["spearman"],
-            pearson_interval=around["pearson"],
-            slope_interval=around["slope"],
-        )
+        of: dict[str, Any] = {name: float(values[column]) for name, values in figures_M.items()}
+        of |= {f"{name}_interval": middle_interval(drawn[:, column]) for name, drawn in drawn_BM.items()}
+        yield Agreement(**of)

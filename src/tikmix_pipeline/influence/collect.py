@@ -2,7 +2,7 @@
 
 A chunk that is there under its identity is not measured again. A kill therefore loses at most one chunk, another set of
 tasks or another domain costs only its own passes, and nothing of another checkpoint or setting is ever taken. What each
-chunk cost is written down with it: a measurement that was killed and resumed has the cost of one that was not.
+chunk took is written down with it: a measurement that was killed and resumed has the cost of one that was not.
 
 Of several processes (`mesh`) each copy of the model takes the next of the missing chunks, and its processes share it.
 

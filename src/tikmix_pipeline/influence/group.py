@@ -44,7 +44,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport
 from tikmix_pipeline.influence.gradients import deal_sets
-from tikmix_pipeline.influence.products import counted_products
+from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.standard_error import Counts, Floats, Spread, influence_with_error
 from tikmix_pipeline.influence.store import GradientStore, Side
 from tikmix_pipeline.lm.cost import NO_COST, Cost
@@ -114,7 +114,7 @@ def group_influence(
     Raises:
         TikmixError: the store is not complete, the reference misses a domain, or the memory holds no single row.
     """
-    products_TMKL, cost = counted_products(
+    products_TMKL, cost = chunk_products(
         store, curvature, memory_megabytes=memory_megabytes, device=torch.device(device)
     )
     found = influence_of(store, products_TMKL, curvature.report, reference=reference, calibration=calibration)

@@ -31,8 +31,8 @@ from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence
-from tikmix_pipeline.influence.products import counted_products
-from tikmix_pipeline.influence.samples import MeasuredText, Reading
+from tikmix_pipeline.influence.products import chunk_products
+from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping, collect_until_stable
 from tikmix_pipeline.influence.store import GradientStore
@@ -44,13 +44,11 @@ from tikmix_pipeline.parameters.measurement import (
     GradientParameters,
     GrowthParameters,
     OwnTokensMeasurement,
-    ReadingParameters,
 )
 from tikmix_pipeline.parameters.training import (
     GrowingParameters,
     LoadParameters,
     MeasuredParameters,
-    ProcessParameters,
     ProductParameters,
     RestoreParameters,
 )
@@ -100,7 +98,7 @@ def fit_factors_at(
     found = progress.folder / _FACTORS
     remove(found)
     arguments |= {"checkpoint": checkpoint, "shards": shards, "save_to": found}
-    _run(_fit, arguments, train, influence.device, progress.folder)
+    _run(_fit, arguments, progress.folder)
     require_done(found.is_dir(), train)
 
     def move(folder: Path) -> None:
@@ -123,7 +121,8 @@ def _fit(
     save_to: Path | None = None,
     mesh: Mesh = SINGLE_MESH,
 ) -> Factors:
-    text = _open(checkpoint, shards, model, train, influence, seed, mesh, at_once=mesh.world.world_size)
+    ranks = mesh.world.world_size
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh, at_once=ranks)
     factors = fit_factors(
         text.model,
         text.factor_batches(),
@@ -165,12 +164,12 @@ def collect_gradients_at(
             `run_ranks`.
     """
     if mesh is None and train.world_size > 1:
-        arguments = {"checkpoint": checkpoint, "shards": shards, "folder": folder, "seed": seed, "code": code}
+        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "code": code}
         arguments |= {"model": model, "train": train, "influence": influence}
-        _collect_on_ranks(collect_gradients_at, arguments, train, influence, folder)
+        _collect_on_ranks(collect_gradients_at, folder, arguments)
         return
     mesh = mesh or SINGLE_MESH
-    text = _open(checkpoint, shards, model, train, influence, seed, mesh, at_once=mesh.shard.world_size)
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh)
     collect_gradients(
         text.model,
         {"task": text.target_chunks(), "domain": text.domain_chunks()},
@@ -196,9 +195,8 @@ def collect_until_stable_at(
 ) -> Stopping:
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`).
 
-    Args are those of `collect_gradients_at`, and:
-
     Args:
+        checkpoint: as in `collect_gradients_at`, like `shards`, `folder`, `model`, `train`, `seed`, `code` and `mesh`.
         influence: what the gradients are taken of, which curvature they meet, and when it is enough.
         factors: of the curvature, where it has any; on disk, if ranks work.
         horizon: sum of the learning rates of the coming chunk.
@@ -213,14 +211,14 @@ def collect_until_stable_at(
             `run_ranks`.
     """
     if mesh is None and train.world_size > 1:
-        arguments = {"checkpoint": checkpoint, "shards": shards, "folder": folder, "seed": seed, "code": code}
+        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "code": code}
         arguments |= {"model": model, "train": train, "influence": influence}
         arguments |= {"factors": factors, "horizon": horizon, "decide": decide}
-        _collect_on_ranks(collect_until_stable_at, arguments, train, influence, folder)
+        _collect_on_ranks(collect_until_stable_at, folder, arguments)
         return TypeAdapter(Stopping).validate_python(GradientStore(folder).notes)
     mesh = mesh or SINGLE_MESH
     world = mesh.world
-    text = _open(checkpoint, shards, model, train, influence, seed, mesh, at_once=mesh.shard.world_size)
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh)
     targets = text.target_chunks()
     implied = decide(tasks=list(targets))
     return collect_until_stable(
@@ -249,9 +247,9 @@ def multiply_at(
     """Multiply all gradients of a measurement through the curvature.
 
     Args:
-        checkpoint: what was measured.
+        checkpoint: what was measured; its shapes are all that is read of it, as `model` says.
         gradients: of all tasks and domains.
-        model: how the checkpoint is loaded; its shapes are all that is read of it.
+        model: how the checkpoint is loaded.
         train: β₂ and ε of its optimiser, and how many processes work.
         influence: which curvature.
         horizon: sum of the learning rates of the coming chunk.
@@ -271,7 +269,7 @@ def multiply_at(
     remove(folder)
     arguments |= {"checkpoint": checkpoint, "gradients": gradients, "save_to": folder}
     try:
-        _run(_multiply, arguments, train, influence.device, folder)
+        _run(_multiply, arguments, folder)
         require_done((folder / _REPORT).is_file(), train)
         report, cost = TypeAdapter(tuple[CurvatureReport, Cost]).validate_python(read_json(folder / _REPORT))
         return np.load(folder / _PRODUCTS, allow_pickle=False), report, cost
@@ -293,7 +291,7 @@ def _multiply(
 ) -> tuple[Floats, CurvatureReport, Cost]:
     curvature = _curvature(checkpoint, model, train, influence, factors, horizon, mesh)
     device = mesh.device_for(influence.device)
-    products_TMKL, cost = counted_products(
+    products_TMKL, cost = chunk_products(
         gradients, curvature, memory_megabytes=influence.memory_megabytes, device=device
     )
     cost += curvature.cost
@@ -334,7 +332,7 @@ def influence_of_samples_at(
     Raises:
         TikmixError: as `collect_gradients_at` and `group_influence`.
     """
-    text = _open(checkpoint, shards, model, train, influence, seed, SINGLE_MESH, at_once=1)
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed)
     samples = {
         name: text.drawn_by(mixture, tokens, seed=seed + number)
         for number, (name, mixture) in enumerate(mixtures.items())
@@ -355,33 +353,13 @@ def influence_of_samples_at(
 
 
 def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: MeasuredParameters, *, steps: int) -> Cost:
-    """Return what training a checkpoint on the prior has cost before it was measured.
+    """Return what training a checkpoint for so many `steps` on the prior, beyond its round, has cost.
 
-    Args:
-        checkpoint: what is measured.
-        model: how it is loaded.
-        train: context and batch size.
-        steps: how far it is beyond its round; none where it is the round's own checkpoint, or one of another run.
+    There are none where it is the round's own checkpoint, or one of another run.
     """
     if steps <= 0:
         return NO_COST
     return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
-
-
-def _open(
-    checkpoint: Checkpoint,
-    shards: TokenShards,
-    model: LoadParameters,
-    train: RestoreParameters,
-    influence: Reading,
-    seed: int,
-    mesh: Mesh,
-    *,
-    at_once: int,
-) -> MeasuredText[Reading]:
-    """Load the checkpoint where it is measured, and its text in batches for so many processes at once."""
-    scaled = influence.model_copy(update={"batch_size": influence.batch_size * at_once})
-    return MeasuredText.open(checkpoint, shards, model=model, train=train, influence=scaled, seed=seed, mesh=mesh)
 
 
 def _curvature(
@@ -406,23 +384,16 @@ def _curvature(
     )
 
 
-def _collect_on_ranks(
-    entry: Callable[..., object],
-    arguments: Mapping[str, Any],
-    train: ProcessParameters,
-    influence: ReadingParameters,
-    folder: Path,
-) -> None:
+def _collect_on_ranks(entry: Callable[..., object], folder: Path, arguments: dict[str, Any]) -> None:
     store, work = GradientStore(folder), folder_beside(folder)
     store.forget()
     try:
-        _run(entry, arguments, train, influence.device, work)
+        _run(entry, arguments | {"folder": folder}, work)
     finally:
         remove(work)
-    require_done(store.is_finished, train)
+    require_done(store.is_finished, arguments["train"])
 
 
-def _run(
-    entry: Callable[..., object], arguments: Mapping[str, Any], train: ProcessParameters, device: str, folder: Path
-) -> None:
-    run_ranks(Job(entry, arguments, train.model_copy(update={"device": device})), folder)
+def _run(entry: Callable[..., object], arguments: dict[str, Any], folder: Path) -> None:
+    processes = arguments["train"].model_copy(update={"device": arguments["influence"].device})
+    run_ranks(Job(entry, arguments, processes), folder)

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import get_args
 
 import numpy as np
 import torch
@@ -47,59 +48,35 @@ _LEAST_READ = 1 << 16
 
 
 def chunk_products(
-    store: GradientStore,
-    tasks: Sequence[str],
-    domains: Sequence[str],
-    curvature: Curvature,
-    *,
-    memory_megabytes: float,
-    device: torch.device,
-) -> Floats:
-    """Multiply every chunk of every task with every chunk of every domain.
+    store: GradientStore, curvature: Curvature, *, memory_megabytes: float, device: torch.device
+) -> tuple[Floats, Cost]:
+    """Multiply every chunk of every task of a store with every chunk of every domain; say what that took.
 
     Args:
         store: gradient chunks, in nats per token.
-        tasks: names along T.
-        domains: names along K.
         curvature: C, on `device`; the processes that share its blocks each call this.
         memory_megabytes: bound on the rows in memory and their temporaries, beside model and curvature.
         device: where the work is done.
 
     Returns:
-        products_TMKL, float64.
+        products_TMKL, float64, and their cost, without that of the curvature.
 
     Raises:
-        TikmixError: one row of a block that cannot be cut does not fit, or the store lacks a set or a parameter.
+        TikmixError: one row of a block that cannot be cut does not fit, or the store lacks a parameter.
         ValueError: sets of one side have unequal numbers of chunks.
     """
-    sides = (
-        _Rows("task", tuple(tasks), _chunks(store, "task", tasks)),
-        _Rows("domain", tuple(domains), _chunks(store, "domain", domains)),
-    )
+    tasks, domains = (_Rows.of(store, side) for side in get_args(Side))
     itemsize = max((store.dtype(name).itemsize for block in curvature.blocks for name in block.names), default=1)
     room = _Room(int(memory_megabytes * 1e6), itemsize)
-    pieces = [piece for block in curvature.blocks for piece in _cut(block, room, sides[0].count)]
+    pieces = [piece for block in curvature.blocks for piece in _cut(block, room, tasks.count)]
     _require_memory(pieces, room)
-    products_NN = np.zeros((sides[0].count, sides[1].count))
-    for piece in pieces:
-        _add_piece(products_NN, store, sides, piece, room, device)
-    products_NN = curvature.process_group.all_reduce(torch.from_numpy(products_NN)).numpy()
-    return products_NN.reshape(len(tasks), -1, len(domains), sides[1].chunks)
-
-
-def counted_products(
-    store: GradientStore, curvature: Curvature, *, memory_megabytes: float, device: torch.device
-) -> tuple[Floats, Cost]:
-    """Multiply every chunk of every task of a store with every chunk of every domain; say what that took.
-
-    Args and errors are those of `chunk_products`.
-    """
+    products_NN = np.zeros((tasks.count, domains.count))
     with counting() as counter:
-        tasks, domains = store.sets("task"), store.sets("domain")
-        products_TMKL = chunk_products(
-            store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=device
-        )
-    return products_TMKL, Cost(flops=sum(curvature.process_group.all_gather_object(counter.flops)))
+        for piece in pieces:
+            _add_piece(products_NN, store, (tasks, domains), piece, room, device)
+    products_NN = curvature.process_group.all_reduce(torch.from_numpy(products_NN)).numpy()
+    cost = Cost(flops=sum(curvature.process_group.all_gather_object(counter.flops)))
+    return products_NN.reshape(len(tasks.names), -1, len(domains.names), domains.chunks), cost
 
 
 @dataclass(frozen=True)
@@ -133,16 +110,17 @@ class _Rows:
     names: tuple[str, ...]
     chunks: int
 
+    @classmethod
+    def of(cls, store: GradientStore, side: Side) -> "_Rows":
+        names = store.sets(side)
+        counts = {len(store.figures(side, name)) for name in names}
+        if len(counts) != 1:
+            raise ValueError(f"every {side} must have the same number of chunks, found {sorted(counts)}")
+        return cls(side, names, counts.pop())
+
     @property
     def count(self) -> int:
         return self.chunks * len(self.names)
-
-
-def _chunks(store: GradientStore, side: Side, names: Sequence[str]) -> int:
-    counts = {len(store.figures(side, name)) for name in names}
-    if len(counts) != 1:
-        raise ValueError(f"every {side} must have the same number of chunks, found {sorted(counts)}")
-    return counts.pop()
 
 
 def _cut(block: EigenBlock, room: _Room, task_rows: int) -> Sequence[EigenBlock]:

@@ -70,12 +70,13 @@ class MeasuredText(Generic[Reading_co]):
         cls,
         checkpoint: Checkpoint,
         shards: TokenShards,
-        *,
         model: LoadParameters,
         train: RestoreParameters,
         influence: Reading,
+        *,
         seed: int,
         mesh: Mesh = SINGLE_MESH,
+        at_once: int | None = None,
     ) -> "MeasuredText[Reading]":
         """Load the checkpoint and find its place in the corpus.
 
@@ -87,6 +88,7 @@ class MeasuredText(Generic[Reading_co]):
             influence: how it is measured.
             seed: decides the order of the text.
             mesh: the processes that the model lies on.
+            at_once: processes that share a batch, which grows with them; those of a copy of the model if not given.
 
         Raises:
             TikmixError: the checkpoint does not fit the corpus or the parameters.
@@ -98,7 +100,9 @@ class MeasuredText(Generic[Reading_co]):
         network, stream = restore_network(checkpoint, shards, mixture, model=model, train=placed, seed=seed, mesh=mesh)
         if influence.precision == "bfloat16":
             compute_in_bfloat16(network)
-        return MeasuredText(network, stream, shards, influence, train.context)
+        batch_size = influence.batch_size * (at_once or mesh.shard.world_size)
+        reading = influence.model_copy(update={"batch_size": batch_size})
+        return MeasuredText(network, stream, shards, reading, train.context)
 
     def factor_batches(self: "MeasuredText[FactorParameters]") -> list[TokenBatch]:
         """Take `influence.factor_tokens`, spread evenly over domains, whatever the mixture is."""

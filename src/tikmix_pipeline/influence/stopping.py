@@ -26,12 +26,7 @@ from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.group import group_influence
 from tikmix_pipeline.influence.samples import Chunks
-from tikmix_pipeline.influence.standard_error import (
-    Counts,
-    Floats,
-    influence_of_halves,
-    rank_stability,
-)
+from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_of_halves, rank_stability
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost import NO_COST
 from tikmix_pipeline.lm.loss import device_of

@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import quote
@@ -43,15 +43,32 @@ _CHUNK_FILE = re.compile(r"\.?\d{4,}\.safetensors(?P<half_written>\.\d+\.tmp)?")
 
 @dataclass(frozen=True)
 class ChunkFigures:
-    """What a chunk weighs.
+    """What a chunk says of itself, beside its gradient.
 
     Attributes:
+        key: names the checkpoint and the code.
+        identity: names all that decides its gradient (`chunk_identity`).
         loss: mean loss in nats per loss-carrying token.
         loss_tokens: how many of these there are.
+        cost: of measuring it.
     """
 
+    key: str
+    identity: str
     loss: float
     loss_tokens: int
+    cost: Cost
+
+    @classmethod
+    def of(cls, file: TensorFile) -> "ChunkFigures | None":
+        """Read what a file says; nothing if a version wrote it that did not say what a chunk cost."""
+        content = json.loads(file.metadata.get(_DESCRIPTION, "{}"))
+        if "cost" not in content:
+            return None
+        return cls(**content | {"cost": Cost(**content["cost"])})
+
+
+_Chunk = tuple[TensorFile, ChunkFigures]
 
 
 def chunk_identity(chunk: Sequence[TokenBatch], key: str, precision: str) -> str:
@@ -91,9 +108,7 @@ class GradientStore:
         Raises:
             TikmixError: there is no such set, or `sets` would raise.
         """
-        return [
-            ChunkFigures(chunk["loss"], chunk["loss_tokens"]) for chunk in map(_description, self._files(side, name))
-        ]
+        return [figures for _, figures in self._chunks(side, name)]
 
     @property
     def is_finished(self) -> bool:
@@ -117,8 +132,7 @@ class GradientStore:
     def cost(self) -> Cost:
         """What its chunks took, each once whenever it was measured, and what was spent on choosing their number."""
         collected = self._read()
-        chunks = (_description(file)["cost"] for files in collected.sets.values() for file in files)
-        return sum((Cost(**chunk) for chunk in chunks), collected.choosing)
+        return sum((figures.cost for chunks in collected.sets.values() for _, figures in chunks), collected.choosing)
 
     def rows(
         self,
@@ -141,7 +155,7 @@ class GradientStore:
         Raises:
             TikmixError: there is no such set or parameter, or a file is damaged.
         """
-        files = [file for name in names for file in self._files(side, name)][only]
+        files = [file for name in names for file, _ in self._chunks(side, name)][only]
         shape = self.shapes().get(parameter)
         if shape is None:
             raise TikmixError(
@@ -157,32 +171,19 @@ class GradientStore:
 
     def holds(self, side: Side, name: str, chunk: int, identity: str) -> bool:
         """Tell whether a chunk is there, whole and of this identity."""
-        return _is_of(_described(self.path(side, name, chunk)), identity)
+        figures = _figures_at(self.path(side, name, chunk))
+        return figures is not None and figures.identity == identity
 
     def write(
-        self,
-        side: Side,
-        name: str,
-        chunk: int,
-        mean: MeanGradient,
-        *,
-        key: str,
-        identity: str,
-        cost: Cost,
+        self, side: Side, name: str, chunk: int, mean: MeanGradient, *, key: str, identity: str, cost: Cost
     ) -> None:
         """Write one chunk, whole or not at all; of several processes that share a copy each writes its shards."""
         path = self.path(side, name, chunk)
-        description = {
-            "key": key,
-            "identity": identity,
-            "loss": mean.loss,
-            "loss_tokens": mean.loss_tokens,
-            "cost": cost.to_dict(),
-        }
+        figures = ChunkFigures(key, identity, mean.loss, mean.loss_tokens, cost)
         tensors = {name: (values.dtype, tuple(values.shape)) for name, values in mean.gradient.items()}
         copy = self.mesh.shard
         with copy.replacing(path) as temporary:
-            file = TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(description)}, copy)
+            file = TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(asdict(figures))}, copy)
             for parameter, values in mean.gradient.items():
                 file.write(parameter, *self.mesh.local_tensor(values))
 
@@ -203,17 +204,15 @@ class GradientStore:
         for side in get_args(Side):
             for path in self.folder.glob(f"{side}-*/*"):
                 found = _CHUNK_FILE.fullmatch(path.name)
-                if found and (found["half_written"] or _described(path).get("key") != key):
+                figures = _figures_at(path) if found and not found["half_written"] else None
+                if found and (figures is None or figures.key != key):
                     path.unlink()
             for folder in self.folder.glob(f"{side}-*/"):
                 if not any(folder.iterdir()):
                     folder.rmdir()
 
     def finish(
-        self,
-        identities: Mapping[Side, Mapping[str, Sequence[str]]],
-        notes: Mapping[str, Any],
-        choosing: Cost = NO_COST,
+        self, identities: Mapping[Side, Mapping[str, Sequence[str]]], notes: Mapping[str, Any], choosing: Cost = NO_COST
     ) -> None:
         """Record which chunks the measurement is made of, once all of them are there.
 
@@ -254,24 +253,25 @@ class GradientStore:
             self._collected = _Collected(sets, found["notes"], Cost(**found["choosing"]))
         return self._collected
 
-    def _chunk(self, side: Side, name: str, chunk: int, identity: str) -> TensorFile:
+    def _chunk(self, side: Side, name: str, chunk: int, identity: str) -> _Chunk:
         file = TensorFile.open(self.path(side, name, chunk))
-        if not _is_of(_description(file), identity):
+        figures = ChunkFigures.of(file)
+        if figures is None or figures.identity != identity:
             raise TikmixError(
                 f"{file.path} is not the gradient that was collected: it is of another checkpoint, text or setting. "
                 "Collect the gradients again."
             )
-        return file
+        return file, figures
 
-    def _files(self, side: Side, name: str) -> list[TensorFile]:
-        files = self._read().sets.get((side, name))
-        if files is None:
+    def _chunks(self, side: Side, name: str) -> list[_Chunk]:
+        chunks = self._read().sets.get((side, name))
+        if chunks is None:
             raise TikmixError(f"{self.folder} holds no gradients of the {side} '{name}'. Collect them first.")
-        return files
+        return chunks
 
     def _any_file(self) -> TensorFile:
-        for files in self._read().sets.values():
-            return files[0]
+        for chunks in self._read().sets.values():
+            return chunks[0][0]
         raise TikmixError(f"{self.folder} holds no gradients. Collect them first.")
 
 
@@ -279,24 +279,14 @@ class GradientStore:
 class _Collected:
     """The chunks of a finished collection."""
 
-    sets: Mapping[tuple[str, str], list[TensorFile]]
+    sets: Mapping[tuple[str, str], list[_Chunk]]
     notes: Mapping[str, Any]
     choosing: Cost
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """Read what a chunk says of itself; nothing if it is missing or damaged."""
+def _figures_at(path: Path) -> ChunkFigures | None:
+    """Read what a chunk says of itself; nothing if it is missing, damaged or of no use."""
     try:
-        return _description(TensorFile.open(path))
+        return ChunkFigures.of(TensorFile.open(path))
     except TikmixError:
-        return {}
-
-
-def _is_of(description: Mapping[str, Any], identity: str) -> bool:
-    # a chunk of a version that did not count what chunks cost is of no use to a sum
-    return description.get("identity") == identity and "cost" in description
-
-
-def _description(file: TensorFile) -> dict[str, Any]:
-    description: dict[str, Any] = json.loads(file.metadata.get(_DESCRIPTION, "{}"))
-    return description
+        return None
