@@ -11,8 +11,6 @@ that cannot be written to), the same number of threads for what sets none itself
 
 import contextlib
 import functools
-import hashlib
-import importlib.metadata
 import logging
 import os
 import pickle
@@ -29,15 +27,13 @@ from typing import Any
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.worker_pool import Answer, Died, answered, received, usable_cores
 from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.store.code import installed
 
 _LOG = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 10.0
 """What jobs have to end in order, as an arm that closes its run in the store."""
 _ANSWER_SECONDS = 20.0
-_PACKAGE = Path(__file__).resolve().parents[1]
-_LIBRARIES = ("numpy", "scipy", "scikit-learn", "tokenizers", "torch", "transformers", "xgboost", "xgboost-cpu")
-"""Distributions whose version may change the bits of a result."""
 
 
 @dataclass(frozen=True)
@@ -247,22 +243,6 @@ def _environment(engine: EngineParameters) -> dict[str, str]:
 def _number(amount: float) -> float:
     """Return a whole number as one, which Ray asks for above 1."""
     return int(amount) if amount == int(amount) else amount
-
-
-@functools.cache
-def installed() -> dict[str, str]:
-    """Return the version of every library that may change results, and the digest of this package's own code."""
-    digest = hashlib.sha256()
-    for file in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(f"{file.relative_to(_PACKAGE).as_posix()}\0".encode())
-        digest.update(file.read_bytes())
-    versions = {"tikmix-pipeline": digest.hexdigest()[:12]}
-    for name in _LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
 
 
 def require_same(expected: Mapping[str, str], folders: Sequence[Path]) -> None:

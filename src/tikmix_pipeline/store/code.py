@@ -15,7 +15,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -248,8 +248,3 @@ def _is_docstring(statement: ast.AST) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
-
-
-def definitions_of(module: str) -> Iterator[str]:
-    """Yield the names that a module of the package defines, for tests."""
-    yield from _module(f"{_PACKAGE}.{module}").nodes
