@@ -74,6 +74,11 @@ class Agreement:
     pearson_interval: Interval
     slope_interval: Interval
 
+    @property
+    def reachable(self) -> float:
+        """The highest Pearson correlation that a perfect prediction would reach on average."""
+        return float(np.sqrt(self.reliability))
+
 
 @dataclass(frozen=True)
 class Agreements:
