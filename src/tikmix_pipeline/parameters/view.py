@@ -49,7 +49,7 @@ class View:
             derived: values of the fields that are no parameters themselves.
         """
         values = dict(derived)
-        for name, kind in get_type_hints(cls).items():
+        for name, kind in _kinds(cls).items():
             if name not in derived:
                 value = getattr(parameters, name)
                 values[name] = value.narrowed(kind) if isinstance(value, ParameterGroup) else value
@@ -63,6 +63,9 @@ class View:
             if not field.metadata.get(_UNRECORDED)
             for value in [getattr(self, field.name)]
         }
+
+
+_kinds = functools.cache(get_type_hints)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
