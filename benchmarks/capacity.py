@@ -2,7 +2,7 @@
 
     make bench NAME=capacity        (or: python benchmarks/capacity.py)
 
-Three built-in sizes (or more: `--sizes`) are measured on random tokens, in one thread: the factors of K-FAC, the part
+Three built-in sizes (or more: `--sizes`) are measured on random tokens, in one thread: the factors of K-FAC, the
 gradients, and the matrix (eigendecompositions and products; without curvature, products alone). The rates of matrix
 products, elementwise work and files are measured by themselves. What share of them the phases reach is taken from the
 *other* sizes, the median of these, so that no size is predicted from itself; the factors have no constant of their own.
