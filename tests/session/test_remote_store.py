@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.run import RunContext, check_parameters
+from tikmix_pipeline.parameters.check import check_parameters
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
 from tikmix_pipeline.session.tracking.tracker import Tracker
 from tikmix_pipeline.session.tracking_hooks import TrackingHooks
@@ -29,7 +30,7 @@ CORPUS = {"name": "none", "domains": {"code": SOURCES}, "tasks": {"quiz": SOURCE
 
 def opened(root: Path) -> Tracker:
     parameters = check_parameters({"experiment": "far", "corpus": CORPUS})
-    return Tracker(RunContext(parameters, {}, root), {})
+    return Tracker(Run(parameters, {}, root, lambda *_: 0), {})
 
 
 def uri_of(root: Path) -> str:

@@ -11,8 +11,9 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
+from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS, SurrogateKind
-from tikmix_pipeline.run import RunContext, check_parameters
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.session.tracking.tracker import Tracker
 
@@ -53,7 +54,7 @@ def tracker_in(folder: Path, experiment: str) -> Tracker:
     domains = {"code": {"sources": [{"kind": "standard_library"}]}}
     tasks = {"quiz": {"sources": [{"kind": "files", "path": "quiz.jsonl"}]}}
     parameters = check_parameters({"experiment": experiment, "corpus": {"domains": domains, "tasks": tasks}})
-    return Tracker(RunContext(parameters, {}, folder), {})
+    return Tracker(Run(parameters, {}, folder, lambda *_: 0), {})
 
 
 class Store:
