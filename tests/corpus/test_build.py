@@ -139,10 +139,6 @@ def test_a_package_that_several_domains_read_is_fetched_before_any(tmp_path: Pat
             r"corpus.domains.a: reader: there is no 'tex'. Did you mean 'text'\?",
         ),
         (
-            {"domains": {"a": domain(kind="shards", path="*.bin", bytes_per_token=4)}},
-            "corpus.domains.a: `shards` sources need corpus.tokenizer.path",
-        ),
-        (
             {
                 "domains": {
                     "a": {
