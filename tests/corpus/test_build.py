@@ -7,12 +7,12 @@ import yaml
 from corpus_examples import corpus_in, package_source, random_text, write_jsonl, write_wheel
 from pydantic import ValidationError
 
-from tikmix_pipeline import run_context
 from tikmix_pipeline.corpus import build, documents, packages
 from tikmix_pipeline.corpus.build import build_tokenizer, check_parameters, prepare_text
 from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import CorpusParameters
+from tikmix_pipeline.parameters import check as parameters_check
 
 BASE_PARAMETERS = Path(__file__).parents[2] / "conf" / "base" / "parameters_corpus.yml"
 EXTENDED_PARAMETERS = Path(__file__).parents[2] / "conf" / "extended" / "parameters.yml"
@@ -137,10 +137,6 @@ def test_a_package_that_several_domains_read_is_fetched_before_any(tmp_path: Pat
                 }
             },
             r"corpus.domains.a: reader: there is no 'tex'. Did you mean 'text'\?",
-        ),
-        (
-            {"domains": {"a": domain(kind="shards", path="*.bin", bytes_per_token=4)}},
-            "corpus.domains.a: `shards` sources need corpus.tokenizer.path",
         ),
         (
             {
@@ -278,7 +274,7 @@ def test_a_task_cannot_take_the_name_of_a_domain():
         TikmixError,
         match=r"- corpus.tasks.code: a domain has this name too, .* as bpb/<name>; rename one, got 'code'\Z",
     ):
-        run_context.check_parameters(values | {"model": {}, "train": {}})
+        parameters_check.check_parameters(values | {"model": {}, "train": {}})
 
 
 @pytest.mark.parametrize(

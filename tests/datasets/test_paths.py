@@ -38,10 +38,12 @@ def test_resume_point_of_other_parameters_is_never_used(tmp_path: Path) -> None:
 
 
 def test_discarded_resume_point_leaves_nothing(tmp_path: Path) -> None:
+    artifact = tmp_path / "round_0"
+    artifact.mkdir()
     point = resume_dataset(tmp_path / "round_0.resume", RECORD).load()
     point.save(write)
     point.discard()
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [artifact]
 
 
 def test_kill_while_a_resume_point_is_replaced_leaves_the_old_one_in_use(tmp_path: Path) -> None:

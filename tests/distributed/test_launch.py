@@ -9,8 +9,8 @@ from lm_examples import FIRST, MODEL, train_parameters
 from tikmix_pipeline.distributed.job import FAILURE, Job, work
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.chunk import train_chunk
-from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 
 @pytest.fixture
@@ -18,7 +18,10 @@ def run(start, token_shards, tmp_path):
     """Return what runs a command in place of the launcher."""
 
     def with_command(*words: str) -> None:
-        train, resume = train_parameters(world_size=2, launch=" ".join(words)), PlainResume(tmp_path / "resume")
+        train, resume = (
+            train_parameters(world_size=2, launch=" ".join(words)),
+            KeyedEntry(tmp_path / "resume", "this chunk"),
+        )
         schedule = Schedule.of(train, 1)
         train_chunk(start, token_shards, FIRST, model=MODEL, train=train, schedule=schedule, seed=0, resume=resume)
 

@@ -18,9 +18,9 @@ from tikmix_pipeline.distributed.ray_launch import main
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
-from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 pytest.importorskip("ray", reason="needs the extra [ray]")
 
@@ -42,7 +42,14 @@ def lay_out_job(start: Checkpoint, shards: TokenShards, train: TrainParameters, 
     schedule = Schedule.of(train, 1)
     with pytest.raises(TikmixError, match="ended without a result"):
         train_chunk(
-            start, shards, FIRST, model=MODEL, train=idle, schedule=schedule, seed=0, resume=PlainResume(folder)
+            start,
+            shards,
+            FIRST,
+            model=MODEL,
+            train=idle,
+            schedule=schedule,
+            seed=0,
+            resume=KeyedEntry(folder, "key"),
         )
 
 
@@ -58,7 +65,7 @@ def test_a_rank_on_each_of_two_nodes_trains_what_one_process_trains(start, token
     result = on_two_nodes(folder, cluster)
     assert result.exit_code == 0, result.output
     arguments = {"model": MODEL, "train": train_parameters(), "schedule": schedule, "seed": 0}
-    together = train_chunk(start, token_shards, FIRST, **arguments, resume=PlainResume(folder))
+    together = train_chunk(start, token_shards, FIRST, **arguments, resume=KeyedEntry(folder, "key"))
     alone = train_chunk(start, token_shards, FIRST, **arguments)
     assert [record.loss for record in together.records] == pytest.approx([r.loss for r in alone.records], abs=1e-6)
 

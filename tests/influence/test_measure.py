@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from lm_examples import MODEL, initial_checkpoint, train_parameters
-from tikmix_pipeline.mixture.implied import implied_mixture
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
@@ -22,6 +21,8 @@ from tikmix_pipeline.influence.measure import (
 )
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.mixture.direct import implied_mixture
+from tikmix_pipeline.mixture.records import TokenBudget
 from tikmix_pipeline.parameters import InfluenceParameters, OptimizeParameters, TrainParameters
 
 ONE = train_parameters()
@@ -58,14 +59,9 @@ def fitted(start: Checkpoint, shards: TokenShards, train: TrainParameters, folde
 
 def decision(shards: TokenShards) -> "partial[Any]":
     prior = dict.fromkeys(shards.domains, 1 / len(shards.domains))
-    stock = {
-        "round": 0,
-        "available": {domain: shards.tokens(domain) for domain in shards.domains},
-        "consumed": {},
-        "chunk_tokens": 1000,
-        "in_force": prior,
-    }
-    return partial(implied_mixture, stock=stock, prior=prior, optimize=OptimizeParameters())
+    available = {domain: shards.tokens(domain) for domain in shards.domains}
+    budget = TokenBudget(round=0, available=available, consumed={}, chunk_tokens=1000, current=prior)
+    return partial(implied_mixture, budget=budget, prior=prior, optimize=OptimizeParameters())
 
 
 def test_two_ranks_measure_grow_and_stop_as_one_process_does(start, token_shards, tmp_path):

@@ -23,10 +23,10 @@ from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint, save_model
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
-from tikmix_pipeline.lm.resume import PlainResume
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 
@@ -54,9 +54,10 @@ def uninterrupted(start: Checkpoint, shards: TokenShards, train: TrainParameters
 
 
 @dataclass(frozen=True)
-class Watched(PlainResume):
+class Watched(KeyedEntry):
     """A folder that keeps the last resume point, notes its step, and ends the training at one of them."""
 
+    key: str = "this chunk"
     killed_at: int = 0
     seen: list[int] = field(default_factory=list)
 
@@ -98,9 +99,9 @@ def test_a_chunk_killed_half_way_resumes_to_the_same_bits(start, token_shards, t
     saved = save_checkpoint(first, tmp_path / "round_0", token_shards.tokenizer_folder)
     resume = tmp_path / "round_1.resume"
     with pytest.raises(KilledError):
-        chunk(saved, token_shards, SECOND, train, resume=Watched(resume, killed_at))
+        chunk(saved, token_shards, SECOND, train, resume=Watched(resume, killed_at=killed_at))
     assert Checkpoint(resume).step == killed_at
-    resumed = chunk(saved, token_shards, SECOND, train, resume=PlainResume(resume))
+    resumed = chunk(saved, token_shards, SECOND, train, resume=KeyedEntry(resume, "this chunk"))
     assert differing(resumed, uninterrupted(start, token_shards, train, 12)) == []
 
 
@@ -108,9 +109,9 @@ def test_a_model_with_dropout_resumes_to_the_same_bits(token_shards, tmp_path):
     start = save_model(gpt2_model(token_shards.vocabulary_size), tmp_path / "gpt2", token_shards.tokenizer_folder)
     whole = chunk(start, token_shards)
     with pytest.raises(KilledError):
-        chunk(start, token_shards, resume=Watched(tmp_path / "resume", 4))
+        chunk(start, token_shards, resume=Watched(tmp_path / "resume", killed_at=4))
     torch.manual_seed(12345)
-    assert differing(whole, chunk(start, token_shards, resume=PlainResume(tmp_path / "resume"))) == []
+    assert differing(whole, chunk(start, token_shards, resume=KeyedEntry(tmp_path / "resume", "this chunk"))) == []
 
 
 def test_saving_resume_points_changes_nothing(start, token_shards, tmp_path):
@@ -203,7 +204,7 @@ def test_divergence_leaves_the_resume_point(start, token_shards, tmp_path):
     train = train_parameters(learning_rate=1e18, warmup_tokens=0, save_every_steps=1)
     resume = tmp_path / "resume"
     with pytest.raises(TikmixError, match=r"diverged at step \d.*rounds before are kept"):
-        chunk(start, token_shards, train=train, resume=PlainResume(resume))
+        chunk(start, token_shards, train=train, resume=KeyedEntry(resume, "this chunk"))
     assert Checkpoint(resume).step >= 1
     state = restore_state(Checkpoint(resume), token_shards, FIRST, model=MODEL, train=train, seed=0)
     assert all(tensor.isfinite().all() for tensor in all_tensors(state).values())

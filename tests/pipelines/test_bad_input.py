@@ -13,6 +13,8 @@ import pytest
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.session.kedro_session import UserError
 
+SHARDS = {"sources": [{"kind": "shards", "path": "*.bin", "bytes_per_token": 4}]}
+
 
 def refusal(project: Path, *pipelines: str, **runtime_params: Any) -> str:
     with pytest.raises(UserError) as error:
@@ -38,6 +40,10 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
         ({"model": {"preset": "llama-tinny"}}, "did you mean 'llama-tiny'?"),
         ({"model": {"checkpoint": "nowhere"}}, "nowhere holds no config.json"),
         ({"corpus": {"name": "new", "tokenizer": {"path": "nowhere"}}}, "corpus.tokenizer.path: there is no folder"),
+        (
+            {"corpus": {"name": "new", "domains": {"verse": SHARDS}}},
+            "corpus.domains.verse: `shards` sources need corpus.tokenizer.path",
+        ),
         ({"influence": {"curvature": "adam"}, "train": {"optimizer": "muon"}}, "needs the second moments of AdamW"),
         ({"influence": {"tokens": 64}}, "fewer than influence.micro_batches"),
         ({"influence": {"tokens": "auto", "max_tokens": 64}}, "influence.max_tokens (64) is 2 sequences"),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tikmix_pipeline.mixture.records import MixtureRecord
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
 _DOMAINS = {
@@ -44,6 +45,17 @@ def domain(name="web", current=0.5, recommended=0.5, **changes):
         size_source="counted",
     )
     return replace(row, **changes)
+
+
+def mixture(number, weights):
+    return MixtureRecord(
+        round=number,
+        strategy="direct",
+        chunk_tokens=1000,
+        weights=weights,
+        tokens={name: round(1000 * weight) for name, weight in weights.items()},
+        epochs=weights,
+    )
 
 
 def task(name="mmlu", gain=0.012, stderr=0.004, **changes):

@@ -5,6 +5,7 @@ import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
+from report_examples import mixture
 
 from tikmix_pipeline.report.run_figures import (
     bits_per_byte_over_rounds,
@@ -38,12 +39,12 @@ def test_heat_map_scales_each_task_and_marks_what_may_be_zero() -> None:
 @pytest.mark.parametrize("count", [3, 12, 20])
 def test_every_domain_has_a_colour_of_its_own(count: int) -> None:
     weights = {f"domain-{number}": 1 / count for number in range(count)}
-    axes = mixture_over_rounds([{"round": 0, "weights": weights}, {"round": 1, "weights": weights}]).axes[0]
+    axes = mixture_over_rounds([mixture(0, weights), mixture(1, weights)]).axes[0]
     assert len({patch.get_facecolor() for patch in axes.patches}) == count
 
 
 def test_bars_of_every_round_reach_one_and_the_last_is_named_next() -> None:
-    mixtures = [{"round": number, "weights": {"code": 0.25, "web": 0.75}} for number in range(3)]
+    mixtures = [mixture(number, {"code": 0.25, "web": 0.75}) for number in range(3)]
     axes = mixture_over_rounds(mixtures).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["round 0", "round 1", "next"]
     assert max(patch.get_y() + patch.get_height() for patch in axes.patches) == pytest.approx(1)

@@ -2,20 +2,24 @@ import math
 from typing import Any
 
 import pytest
+from report_examples import mixture
 
+from tikmix_pipeline.mixture.records import DecisionRecord
+from tikmix_pipeline.report.run_summary import RunSummary
 from tikmix_pipeline.report.terminal_tables import summary_table, sweep_table, validation_table
 
 
-def summary() -> dict[str, Any]:
+def summary() -> RunSummary:
     scores = {"task": {"piqa": 2.5, "siqa": 3.5}, "domain": {"code": 1.25, "web": 1.5}}
-    return {
-        "mixtures": [{"weights": {"code": 0.5, "web": 0.5}}, {"weights": {"code": 0.125, "web": 0.875}}],
-        "bits_per_byte": [scores],
-        "final_bits_per_byte": scores,
-        "expected_gain": {"piqa": 1.5, "siqa": -0.25},
-        "held": {"web": "at most 0.875 (optimize.max_weight)"},
-        "notes": ["No domain helps siqa."],
-    }
+    return RunSummary(
+        mixtures=(mixture(0, {"code": 0.5, "web": 0.5}), mixture(1, {"code": 0.125, "web": 0.875})),
+        bits_per_byte=(scores,),
+        final_bits_per_byte=scores,
+        response=None,
+        expected_gain={"piqa": 1.5, "siqa": -0.25},
+        held={"web": "at most 0.875 (optimize.max_weight)"},
+        notes=("No domain helps siqa.",),
+    )
 
 
 def test_table_shows_mixtures_scores_gains_and_what_holds_the_decision_back() -> None:
@@ -94,21 +98,22 @@ def test_validation_of_one_replicate_leaves_its_ceiling_open() -> None:
     assert "two replicates - - -" in lines
 
 
-def sweep_decision(**changes: Any) -> dict[str, Any]:
-    return {
-        "round": 2,
-        "strategy": "surrogate",
-        "weights": {"code": 0.25, "web": 0.75},
-        "prior": {"code": 0.5, "web": 0.5},
-        "direct_weights": {"code": 0.375, "web": 0.625},
-        "searched_weights": {"code": 0.25, "web": 0.75},
-        "expected_gain": {"piqa": 0.0125, "siqa": -0.5},
-        "kept": "surrogate",
-        "direct_objective": -1.25,
-        "searched_objective": -1.5,
-        "notes": ["Candidates hardly differ."],
-        **changes,
-    }
+def sweep_decision(**changes: Any) -> DecisionRecord:
+    decision = DecisionRecord(
+        round=2,
+        strategy="surrogate",
+        weights={"code": 0.25, "web": 0.75},
+        binding=(),
+        prior={"code": 0.5, "web": 0.5},
+        direct_weights={"code": 0.375, "web": 0.625},
+        searched_weights={"code": 0.25, "web": 0.75},
+        expected_gain={"piqa": 0.0125, "siqa": -0.5},
+        kept="surrogate",
+        direct_objective=-1.25,
+        searched_objective=-1.5,
+        notes=("Candidates hardly differ.",),
+    )
+    return decision.model_copy(update=changes)
 
 
 def quality(surrogate: str, *spearman: float, naive: bool = False) -> list[dict[str, Any]]:
@@ -121,7 +126,7 @@ def quality(surrogate: str, *spearman: float, naive: bool = False) -> list[dict[
     ]
 
 
-def sweep_lines(decision: dict[str, Any]) -> list[str]:
+def sweep_lines(decision: DecisionRecord) -> list[str]:
     rows = [*quality("additive influence", 0.25, naive=True), *quality("gp", 0.75, 0.5, math.nan)]
     return [" ".join(line.split()) for line in sweep_table(decision, rows, "mine").splitlines()]
 
@@ -146,7 +151,7 @@ def test_sweep_says_what_was_kept_and_why() -> None:
     lines = sweep_lines(sweep_decision())
     assert "Decided: M, the surrogate's mixture." in lines
     assert "Predicted objective, lower is better: -1.5 of M, -1.25 of D's." in lines
-    kept = sweep_lines(sweep_decision(kept="direct", notes=["No better than additive."]))
+    kept = sweep_lines(sweep_decision(kept="direct", notes=("No better than additive.",)))
     assert kept[kept.index("Decided: D's mixture is kept.") + 2] == "No better than additive."
 
 

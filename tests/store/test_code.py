@@ -86,7 +86,7 @@ def test_stages_of_the_measurement_depend_on_what_they_run_and_no_more() -> None
     assert {"influence.collect", "influence.gradients", "influence.samples", "lm.loss"} <= collected
     assert {"influence.products", "influence.standard_error", "influence.group"} <= computed
     assert not collected & {"influence.curvature.kfac", "influence.products", "mixture.direct"}
-    assert "mixture.direct" not in fitted
+    assert not fitted & {"influence.store", "influence.products", "mixture.direct"}
 
 
 def test_growing_measurement_depends_on_the_decision_too() -> None:
@@ -125,15 +125,29 @@ def test_libraries_that_may_change_the_bits_are_part_of_it() -> None:
 def test_branches_do_not_depend_on_the_curvatures_that_are_held_against_them() -> None:
     trained = code_of(validate.train_branches).modules
     assert {"lm.branch", "lm.branch_pool", "lm.evaluation", "influence.counterfactual"} <= trained
-    assert not trained & {"influence.curvature.build", "influence.products", "influence.agreement"}
+    assert not trained & {"influence.curvature.build", "influence.products"}
+    compared = {name for name in reached(validate.train_branches) if name.startswith("influence.agreement")}
+    assert compared == {"influence.agreement:BASELINE", "influence.agreement:raised"}, "the names of branches alone"
+
+
+def test_every_kind_of_factors_depends_on_the_fit() -> None:
+    assert {"influence.curvature.fit", "influence.samples"} <= code_of(validate.fit_kind).modules
 
 
 def test_responses_of_a_sweep_depend_on_no_surrogate() -> None:
     for node in (sweep.sample_influence, sweep.train_candidates):
-        assert "mixture.sweep.surrogates" not in code_of(node).modules
+        assert not code_of(node).modules & {"mixture.sweep.surrogates", "mixture.sweep.search"}
+    assert "lm.branch_pool" in code_of(sweep.train_candidates).modules
     assert "mixture.sweep.sampled" in code_of(sweep.sample_influence).modules
 
 
 def test_tables_of_a_comparison_depend_on_the_statistics_in_them() -> None:
     assert {"pipelines.compare.results", "pipelines.compare.arms"} <= code_of(compare.run_arms).modules
-    assert "report.comparison_table" in code_of(compare.tabulate_comparison).modules
+    assert {"report.comparison_table", "report.comparison_scores"} <= code_of(compare.tabulate_comparison).modules
+    assert "report.comparison_figures" in code_of(compare.draw_comparison).modules
+
+
+def test_a_fitted_surrogate_depends_on_its_model_but_not_on_the_search() -> None:
+    modules = code_of(sweep.fit_surrogate).modules
+    assert "mixture.sweep.gaussian_process" in modules
+    assert "mixture.sweep.search" not in modules
