@@ -1,4 +1,4 @@
-"""The corpus in three stages, each of whose results can be kept: text, tokenizer, token shards."""
+"""The corpus in three calls, each of whose results can be kept: text, tokenizer, token shards."""
 
 import hashlib
 import itertools

@@ -83,6 +83,7 @@ class _Index:
 
     ngrams_G: Hashes
     held_TG: csr_array
+    held_GT: csr_array
     lengths_T: Integers
     """Distinct n-grams per text."""
     table: Booleans = field(repr=False)
@@ -95,7 +96,8 @@ class _Index:
         table = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
         table[_top_bits(ngrams_G)] = True
         lengths_T = np.array([len(own) for own in hashes], dtype=np.int64)
-        return cls(ngrams_G, _incidence(positions, lengths_T, len(ngrams_G)), lengths_T, table)
+        held_TG = _incidence(positions, lengths_T, len(ngrams_G))
+        return cls(ngrams_G, held_TG, held_TG.T.tocsr(), lengths_T, table)
 
     def find(self, hashes: Hashes) -> Integers:
         """Return the distinct positions in `ngrams_G` of the hashes that stand there."""
@@ -140,7 +142,7 @@ class _Searched:
 
 
 def _search(index: _Index, held_DG: csr_array, is_task_T: Booleans, max_share: float) -> _Searched:
-    shared_DT = (held_DG @ index.held_TG.T).tocoo()
+    shared_DT = (held_DG @ index.held_GT).tocoo()
     rows, texts = shared_DT.coords
     leaks = shared_DT.data / index.lengths_T[texts] >= max_share
     task_leaks = leaks & is_task_T[texts]

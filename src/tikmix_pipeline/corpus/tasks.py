@@ -66,8 +66,8 @@ class Item:
         return f"{self.passage}\n{self.question} {self.answer}" if self.question else self.answer
 
     @property
-    def group(self) -> str:
-        """Items of one group must stay in one half: questions about one passage, or one question asked twice."""
+    def topic(self) -> str:
+        """Items of one topic must stay in one half: questions about one passage, or one question asked twice."""
         return self.passage or self.question or self.answer
 
 
@@ -142,22 +142,22 @@ def read_items(records: Iterable[Record]) -> list[Item]:
 def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
     """Deal a task's items to its two halves: `query` guides the mixture, `evaluation` judges it.
 
-    Groups of items are taken in the order of a seeded hash; the first half of the items are queries.
+    Topics are taken in the order of a seeded hash of each; the first half of the items are queries.
 
     Raises:
-        TikmixError: there are fewer than two groups of items.
+        TikmixError: there are fewer than two topics.
     """
-    by_group: dict[str, list[Item]] = {}
+    by_topic: dict[str, list[Item]] = {}
     for item in items:
-        by_group.setdefault(item.group, []).append(item)
-    groups = sorted(by_group, key=lambda group: hashlib.blake2b(group.encode(), key=str(seed).encode()).digest())
-    chosen = [item for group in groups for item in by_group[group]][:max_items]
+        by_topic.setdefault(item.topic, []).append(item)
+    topics = sorted(by_topic, key=lambda topic: hashlib.blake2b(topic.encode(), key=str(seed).encode()).digest())
+    chosen = [item for topic in topics for item in by_topic[topic]][:max_items]
     middle = len(chosen) // 2
-    while middle > 0 and chosen[middle - 1].group == chosen[middle].group:
+    while middle > 0 and chosen[middle - 1].topic == chosen[middle].topic:
         middle -= 1
     if middle == 0:
         raise TikmixError(
-            f"{len(chosen)} items on {len({item.group for item in chosen})} different questions or passages cannot be "
+            f"{len(chosen)} items on {len({item.topic for item in chosen})} different questions or passages cannot be "
             "split into a query and an evaluation half. Add items, or raise max_items."
         )
     return {"query": chosen[:middle], "evaluation": chosen[middle:]}

@@ -99,9 +99,9 @@ class _TextExtractor(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         self._enter(tag, -1)
 
-    def _enter(self, tag: str, step: int) -> None:
-        self._skipped = max(0, self._skipped + step * (tag in _SKIPPED))
-        self._preformatted = max(0, self._preformatted + step * (tag == "pre"))
+    def _enter(self, tag: str, change: int) -> None:
+        self._skipped = max(0, self._skipped + change * (tag in _SKIPPED))
+        self._preformatted = max(0, self._preformatted + change * (tag == "pre"))
         if tag in _BLOCKS:
             self.pieces.append("\n")
 
