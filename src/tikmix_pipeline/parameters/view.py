@@ -65,7 +65,9 @@ class View:
         }
 
 
-_kinds = functools.cache(get_type_hints)
+@functools.cache
+def _kinds(view: Any) -> dict[str, Any]:
+    return get_type_hints(view)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
