@@ -49,7 +49,7 @@ class View:
             derived: values of the fields that are no parameters themselves.
         """
         values = dict(derived)
-        for name, kind in _kinds(cls).items():
+        for name, kind in _kinds(cls).items():  # type: ignore[arg-type]  # a class can be hashed
             if name not in derived:
                 value = getattr(parameters, name)
                 values[name] = value.narrowed(kind) if isinstance(value, ParameterGroup) else value
