@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.records import MixtureRecord
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
 from tikmix_pipeline.run import current_run, set_current_run
 from tikmix_pipeline.session.kedro_session import TikmixSession
 from tikmix_pipeline.session.tracking.tags import code_version
@@ -232,9 +232,21 @@ def test_experiment_that_another_run_creates_in_between_is_used(alone: Path, mon
 
 
 def test_sweep_ends_with_its_table(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    decision = {"round": 0, "kept": "direct", "notes": ["No better than additive."]}
-    decision |= {"direct_objective": -1.0, "searched_objective": -0.5, "expected_gain": {"quiz": 0.0}}
-    decision |= {name: {"code": 1.0} for name in ("weights", "prior", "direct_weights", "searched_weights")}
+    one = {"code": 1.0}
+    decision = DecisionRecord(
+        strategy="surrogate",
+        round=1,
+        weights=one,
+        expected_gain={"quiz": 0.0},
+        binding=(),
+        notes=("No better than additive.",),
+        prior=one,
+        direct_weights=one,
+        direct_objective=-1.0,
+        searched_weights=one,
+        searched_objective=-0.5,
+        kept="direct",
+    )
     row = {"surrogate": "gp", "target": "quiz", "n": 8, "spearman": 0.5, "r2": 0.25, "coverage": 0.75}
     row["aggregate_spearman"] = 0.5
     content = {
