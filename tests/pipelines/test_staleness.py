@@ -122,7 +122,8 @@ def test_a_node_is_stale_where_a_parameter_that_it_reads_has_changed_and_nowhere
     with noted(reading):
         run_in(project, *pipelines, **values)
     assert reading.by_node, "nothing was made, and so nothing read"
-    assert list(mistakes(current_run(), reading)) == []
+    found = list(mistakes(current_run(), reading))
+    assert not found, "\n".join(found)
 
 
 def test_reading_a_parameter_behind_the_view_s_back_is_found_out(

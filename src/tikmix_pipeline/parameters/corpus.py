@@ -169,13 +169,18 @@ class OverlapParameters(ParameterGroup):
     """An evaluation text counts as leaked when at least this share of its n-grams stands in one training document."""
 
 
-class SourcesParameters(ParameterGroup):
+class CapParameters(ParameterGroup):
+    """How much of a domain is kept."""
+
+    max_megabytes: PositiveFloat | None = None
+    """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
+
+
+class SourcesParameters(CapParameters):
     """What there is to read."""
 
     domains: Annotated[dict[Name, DomainParameters], Field(min_length=1)]
     tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
-    max_megabytes: PositiveFloat | None = None
-    """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
 
 
 class SeededTasksParameters(ParameterGroup):

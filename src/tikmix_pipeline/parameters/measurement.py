@@ -61,6 +61,7 @@ class ScoringParameters(TargetParameters, AmountParameters):
     """
 
     tokens: Annotated[PositiveInt | Literal["auto"], only_if("targets", "heldout", "all")] = 16_384
+    max_tokens: Annotated[PositiveInt, only_if("targets", "heldout", "all"), only_if("tokens", "auto")] = 131_072
     items_per_task: Annotated[PositiveInt | None, only_if("targets", "heldout", "all")] = 96
     micro_batches: Annotated[int, Field(ge=2), only_if("targets", "heldout", "all")] = 4
     batch_size: Annotated[PositiveInt, UNRECORDED] = 16

@@ -36,6 +36,11 @@ class Candidate(ParameterGroup):
         groups = f", {' '.join(self.groups)}" if self.groups else ""
         return f"{self.curvature}{filtered}{groups}"
 
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether the curvature or its damping reads the optimiser's state."""
+        return self.applied_to(OpenParameters()).needs_optimizer
+
     def settings(self) -> dict[str, str | float]:
         """Return what sets this candidate apart, as columns of a table."""
         return {

@@ -1,7 +1,15 @@
 """Values that the views of several stages hold, derived from the parameters of a run."""
 
 from tikmix_pipeline.lm.schedule import Schedule, horizon_after
+from tikmix_pipeline.parameters.base import Facet
+from tikmix_pipeline.parameters.training import SecondMomentParameters
 from tikmix_pipeline.run import Run
+
+
+def measured_train(run: Run, facet: type[Facet], *, needs_optimizer: bool) -> Facet:
+    """Return what a measurement reads of `train`: of AdamW's divisors only where they are needed."""
+    train = run.parameters.train.narrowed(facet)
+    return train if needs_optimizer else train.without(SecondMomentParameters)
 
 
 def chunk_schedule(run: Run, number: int) -> Schedule:

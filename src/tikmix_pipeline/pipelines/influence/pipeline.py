@@ -11,11 +11,12 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tikmix_pipeline.parameters.training import GrowingParameters, MeasuredParameters
 from tikmix_pipeline.parameters.view import NoParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence import nodes
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
-from tikmix_pipeline.pipelines.views import branch_schedule, horizon
+from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
 
 _STAGE = "influence"
@@ -32,7 +33,10 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
     parameters = run.parameters
     factors = [of_round(number, "factors")] if parameters.influence.needs_factors else []
     matrix = nodes.InfluenceView.of(
-        parameters, horizon=horizon(run, number), chunk_steps=parameters.train.steps_per_chunk
+        parameters,
+        train=measured_train(run, MeasuredParameters, needs_optimizer=parameters.influence.needs_optimizer),
+        horizon=horizon(run, number),
+        chunk_steps=parameters.train.steps_per_chunk,
     )
     return Pipeline(
         [
@@ -104,7 +108,11 @@ def _collect(run: Run, number: int, factors: list[str]) -> Node:
     gradients = of_round(number, "gradients")
     if parameters.influence.tokens != "auto":
         return cached_node(nodes.collect_gradients, nodes.GradientView.of(parameters), measured, gradients, **place)
-    growth = nodes.GrowthView.of(parameters, horizon=horizon(run, number))
+    growth = nodes.GrowthView.of(
+        parameters,
+        train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
+        horizon=horizon(run, number),
+    )
     decided_on = [of_round(number, "token_budget"), of_round(0, "mixture")]
     return cached_node(
         nodes.collect_gradients_until_stable, growth, [*measured, *decided_on, *factors], gradients, **place

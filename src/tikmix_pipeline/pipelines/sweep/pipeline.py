@@ -16,11 +16,12 @@ from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sha256_of_file
 from tikmix_pipeline.parameters.decision import ObjectiveParameters
+from tikmix_pipeline.parameters.training import GrowingParameters
 from tikmix_pipeline.parameters.view import NoParameters, OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import influences, measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.sweep import nodes
-from tikmix_pipeline.pipelines.views import branch_schedule, horizon
+from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
 
 _STAGE = "sweep"
@@ -158,7 +159,11 @@ def _measure(run: Run, number: int) -> list[Node]:
     measured = [measured_checkpoint(run, number), "corpus", of_round(number, "sweep_gradients")]
     exact = node(
         nodes.measure_own_tokens,
-        nodes.OwnTokensView.of(parameters, horizon=horizon(run, number)),
+        nodes.OwnTokensView.of(
+            parameters,
+            train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
+            horizon=horizon(run, number),
+        ),
         [ratios, chunks[-1], *measured, *factors],
         of_round(number, "sweep_exact"),
         name="measure_own_tokens",

@@ -15,11 +15,13 @@ from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.measurement import FITTED, Curvature, FactorParameters
+from tikmix_pipeline.parameters.training import ProductParameters
+from tikmix_pipeline.parameters.validation import CandidatesParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.validate import nodes
-from tikmix_pipeline.pipelines.views import branch_horizon, branch_schedule
+from tikmix_pipeline.pipelines.views import branch_horizon, branch_schedule, measured_train
 from tikmix_pipeline.run import Run, current_run
 
 _STAGE = "validate"
@@ -54,6 +56,10 @@ def _factors(kind: Curvature, parameters: RunParameters) -> str:
     groups = parameters.validation.groups_of(kind, influence)
     same = kind == influence.curvature and set(groups) == set(influence.groups)
     return "factors" if same else f"factors_{kind}"
+
+
+def _needs_optimizer(own: CandidatesParameters) -> bool:
+    return any(candidate.needs_optimizer for candidate in own.candidates)
 
 
 def _fit(run: Run, number: int, kind: Curvature, name: str) -> Node:
@@ -94,7 +100,11 @@ def _comparison(run: Run, number: int, factors: list[str]) -> list[Node]:
         ),
         node(
             nodes.predict_effects,
-            nodes.PredictionView.of(parameters, horizon=branch_horizon(run, number, steps=steps, anneal=own.anneal)),
+            nodes.PredictionView.of(
+                parameters,
+                train=measured_train(run, ProductParameters, needs_optimizer=_needs_optimizer(own)),
+                horizon=branch_horizon(run, number, steps=steps, anneal=own.anneal),
+            ),
             [measured_checkpoint(run, number), mixture, of_round(number, "gradients"), *factors],
             predictions,
             name="predict_effects",
