@@ -1,6 +1,7 @@
 """Who reads which parameter: everything that a node looks up in parameters while it runs is noted."""
 
 import contextlib
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from kedro.pipeline.node import Node
 
+from tikmix_pipeline.datasets import FolderDataset
 from tikmix_pipeline.parameters.base import ParameterGroup
 from tikmix_pipeline.parameters.view import View
 from tikmix_pipeline.pipelines.cached_node import view_of
@@ -21,6 +23,7 @@ class Reading:
         self.by_node: dict[str, set[str]] = defaultdict(set)
         self.views: dict[str, View] = {}
         self._node: str | None = None
+        self._last: str | None = None
         self._silent = 0
         self._paths: dict[int, str] = {}
         self._kept: list[Any] = []  # else another object may get the identity of one that is gone
@@ -42,20 +45,27 @@ class Reading:
         # what a node can only get at behind its view's back
         self.know(current_run().parameters, "")
         self._node, view = node.name, view_of(node)
+        self._last = self._node
         self.views[node.name] = view
+        # a field of which the view says that no result depends on it may be read unseen
         for name, value in vars(view).items():
-            self.know(value, "validate" if name == "validation" else name)
+            if name in recorded_fields(view):
+                self.know(value, "validate" if name == "validation" else name)
 
     def end(self) -> None:
         """Note nothing from here on."""
         self._node = None
+
+    def resume(self) -> None:
+        """Note what is read from here on as read by the last node: a folder is written after its node has returned."""
+        self._node = self._last
 
     def note(self, owner: Any, name: str) -> None:
         """Note that a field of a group, or of a view, was looked up."""
         if self._node is None or self._silent:
             return
         if isinstance(owner, View):
-            if name in type(owner).__dataclass_fields__ and not isinstance(vars(owner)[name], ParameterGroup):
+            if name in recorded_fields(owner) and not isinstance(vars(owner)[name], ParameterGroup):
                 self.by_node[self._node].add(name)
         elif name in type(owner).model_fields and id(owner) in self._paths:
             path, alias = self._paths[id(owner)], type(owner).model_fields[name].alias or name
@@ -76,15 +86,27 @@ class Reading:
             self._silent -= 1
 
 
+def recorded_fields(view: View) -> set[str]:
+    """Return the fields of a view that its record holds."""
+    return {field.name for field in dataclasses.fields(view) if not field.metadata}
+
+
 @contextlib.contextmanager
 def noted(reading: Reading) -> Iterator[None]:
     """Note, inside, what every node reads."""
-    run, copy, record = Node.run, ParameterGroup.model_copy, ParameterGroup.recorded
+    run, copy, record, save = Node.run, ParameterGroup.model_copy, ParameterGroup.recorded, FolderDataset.save
 
     def noting_run(node: Node, inputs: Any = None) -> Any:
         reading.begin(node)
         try:
             return run(node, inputs)
+        finally:
+            reading.end()
+
+    def noting_save(dataset: Any, data: Any) -> None:
+        reading.resume()
+        try:
+            save(dataset, data)
         finally:
             reading.end()
 
@@ -103,6 +125,7 @@ def noted(reading: Reading) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Node, "run", noting_run)
+        patch.setattr(FolderDataset, "save", noting_save)
         patch.setattr(ParameterGroup, "model_copy", noting_copy)
         patch.setattr(ParameterGroup, "recorded", silent_record)
         for base in (ParameterGroup, View):

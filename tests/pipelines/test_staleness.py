@@ -6,7 +6,7 @@ have where it does not.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -181,10 +181,15 @@ def mistakes(run: Run, reading: Reading) -> Iterator[str]:
             read = reading.by_node[name]
             if stale and is_unrecorded(path):
                 yield f"{name} is stale by {path}, on which no result should depend"
-            elif not stale and path in read and not is_unrecorded(path):
+            elif not stale and path in read and not is_unrecorded(path) and not records(before[name], path):
                 yield f"{name} reads {path}, which is in no record of it"
             elif stale and not any(reads(read, key) for key in stale):
                 yield f"{name} is stale by {path} ({', '.join(sorted(stale))}), which it does not read"
+
+
+def records(record: Mapping[str, Any], path: str) -> bool:
+    """Tell whether a record holds a value of this name, or of a group that it stands in: of a view, what it was made of."""
+    return any(key == path or key.startswith(f"{path}.") for key in record)
 
 
 def reads(read: set[str], key: str) -> bool:

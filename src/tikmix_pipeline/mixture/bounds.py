@@ -21,7 +21,7 @@ from tikmix_pipeline.mixture.constraints import Constraint, Supply, constraints_
 from tikmix_pipeline.mixture.infeasible import refuse_infeasible, round_up
 from tikmix_pipeline.mixture.projection import Box, Halfspaces, project_onto_box
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
-from tikmix_pipeline.parameters.decision import BoundsParameters, RepetitionParameters
+from tikmix_pipeline.parameters.decision import RepetitionParameters, WeightBoundsParameters
 
 __all__ = [
     "Bounds",
@@ -113,7 +113,7 @@ class Bounds:
 
 
 def mixture_bounds(
-    parameters: BoundsParameters,
+    parameters: WeightBoundsParameters,
     supplies: Mapping[str, Supply],
     chunk_tokens: int,
     current: Mapping[str, float] | None = None,
@@ -168,7 +168,7 @@ def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float
 
 
 def unlimited_bounds(
-    parameters: BoundsParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
+    parameters: WeightBoundsParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
 ) -> Bounds:
     """Return the user's bounds alone, as if there were text of every domain without end.
 

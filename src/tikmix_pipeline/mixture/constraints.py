@@ -15,7 +15,7 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
-from tikmix_pipeline.parameters.decision import BoundsParameters, DomainBounds
+from tikmix_pipeline.parameters.decision import DomainBounds, RepetitionParameters, WeightBoundsParameters
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Constraint:
 
 
 def constraints_of(
-    parameters: BoundsParameters,
+    parameters: WeightBoundsParameters,
     supplies: Mapping[str, Supply],
     chunk_tokens: int,
     current: Mapping[str, float] | None,
@@ -91,7 +91,7 @@ def constraints_of(
     """Return all that the parameters ask for beyond the simplex; what could never bind is left out.
 
     Args:
-        parameters: the user's bounds.
+        parameters: the user's bounds; without `max_epochs` among them no text is read too often.
         supplies: the text of each domain; its keys are the domains.
         chunk_tokens: C, the training tokens of the coming chunk.
         current: the current mixture, which `current` pins to; where there is none, such a pin is left out.
@@ -124,7 +124,7 @@ def constraints_of(
     ]
 
 
-def _refuse_unknown(parameters: BoundsParameters, domains: Collection[str]) -> None:
+def _refuse_unknown(parameters: WeightBoundsParameters, domains: Collection[str]) -> None:
     named = {
         "optimize.bounds": [*parameters.bounds],
         "optimize.pinned": [*parameters.pinned],
@@ -138,7 +138,7 @@ def _refuse_unknown(parameters: BoundsParameters, domains: Collection[str]) -> N
                 )
 
 
-def _pins(parameters: BoundsParameters, current: Mapping[str, float] | None) -> Iterator[Constraint]:
+def _pins(parameters: WeightBoundsParameters, current: Mapping[str, float] | None) -> Iterator[Constraint]:
     for domain, pin in parameters.pinned.items():
         weight = (None if current is None else current[domain]) if pin == "current" else pin
         if weight is not None:
@@ -155,10 +155,10 @@ def _sides(
 
 
 def _repetition(
-    parameters: BoundsParameters, supplies: Mapping[str, Supply], chunk_tokens: int
+    parameters: WeightBoundsParameters, supplies: Mapping[str, Supply], chunk_tokens: int
 ) -> Iterator[Constraint]:
     limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
-    if limited:
+    if limited and isinstance(parameters, RepetitionParameters):
         yield Constraint(
             "optimize.max_epochs",
             parameters.max_epochs,

@@ -36,8 +36,8 @@ class RepetitionParameters(ParameterGroup):
     """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
 
 
-class BoundsParameters(RepetitionParameters):
-    """Bounds on the weights, wherever the current mixture lies."""
+class WeightBoundsParameters(ParameterGroup):
+    """Bounds on the weights, however much text there is."""
 
     min_weight: Weight = 0.0
     max_weight: Weight = 1.0
@@ -48,6 +48,10 @@ class BoundsParameters(RepetitionParameters):
     pinned: dict[str, Weight | Literal["current"]] = Field(default_factory=dict)
     """Domains whose weight is decided already: a number, or `current`, that of the current mixture (of the prior where
     there is none). All other bounds hold for them too."""
+
+
+class BoundsParameters(RepetitionParameters, WeightBoundsParameters):
+    """Bounds on the weights, wherever the current mixture lies."""
 
 
 class StepBoundsParameters(BoundsParameters):
@@ -99,14 +103,19 @@ class ObjectiveParameters(TargetWeightParameters):
         return _TASKS_OF_PAPER / max(targets, 1) if self.gain == "auto" else self.gain
 
 
-class OptimizeParameters(ObjectiveParameters, StepBoundsParameters):
+class SearchObjectiveParameters(ObjectiveParameters, WeightBoundsParameters):
+    """What a surrogate is searched for, within bounds that the candidates' own come on top of."""
+
+    pareto: bool = True
+    """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
+
+
+class OptimizeParameters(SearchObjectiveParameters, StepBoundsParameters):
     """TiKMiX-D: minimise `α·std(P̂) − β·ΣP̂ − γ·H(w)` within bounds."""
 
     anchor: Literal["uniform", "current"] = "uniform"
     """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
     `current`, the current mixture, makes a decision a step from where training is."""
-    pareto: bool = True
-    """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
 
 
 class RoundingParameters(ParameterGroup):

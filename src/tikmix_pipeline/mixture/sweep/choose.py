@@ -18,7 +18,7 @@ from tikmix_pipeline.mixture.sweep.quality import better_than_additive
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
-from tikmix_pipeline.parameters.decision import BoundsParameters, OptimizeParameters, PriorParameters
+from tikmix_pipeline.parameters.decision import PriorParameters, SearchObjectiveParameters, WeightBoundsParameters
 from tikmix_pipeline.parameters.sweep import SearchedParameters
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def search_sweep(
     design: SweepDesign,
     direct: DecisionRecord,
     quality: "pd.DataFrame",
-    optimize: OptimizeParameters,
+    optimize: SearchObjectiveParameters,
     sweep: SearchedParameters,
     *,
     seed: int,
@@ -54,7 +54,7 @@ def search_sweep(
         pareto=optimize.pareto,
         sweep=sweep,
         seed=seed,
-        keep_direct=None if is_better or not sweep.require_better else reason,
+        keep_direct=reason if sweep.require_better and not is_better else None,
     )
 
 
@@ -62,7 +62,7 @@ def search_tables(
     surrogate: Any,
     data: RegressionData,
     prior: PriorParameters,
-    optimize: OptimizeParameters,
+    optimize: SearchObjectiveParameters,
     sweep: SearchedParameters,
     *,
     seed: int,
@@ -109,7 +109,7 @@ def best_measured(ratios: "pd.DataFrame", metrics: "pd.DataFrame", direct: Decis
     )
 
 
-def table_bounds(parameters: BoundsParameters, responses: Responses, prior_K: FloatArray | None) -> Bounds:
+def table_bounds(parameters: WeightBoundsParameters, responses: Responses, prior_K: FloatArray | None) -> Bounds:
     """Return the user's bounds on a table's domains; `current` pins to the prior, as there is no current mixture.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters.training import GrowingParameters, MeasuredParameters
+from tikmix_pipeline.parameters.training import GrowingParameters, MeasuredParameters, StreamParameters
 from tikmix_pipeline.parameters.view import NoParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence import nodes
@@ -32,15 +32,18 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
     """Measure influence at the checkpoint of round `number`."""
     parameters = run.parameters
     factors = [of_round(number, "factors")] if parameters.influence.needs_factors else []
+    train = measured_train(run, MeasuredParameters, needs_optimizer=parameters.influence.needs_optimizer)
+    rebalancing = _rebalancing(run, number)
     matrix = nodes.InfluenceView.of(
         parameters,
-        train=measured_train(run, MeasuredParameters, needs_optimizer=parameters.influence.needs_optimizer),
+        # its steps tell what rebalancing has cost
+        train=train if rebalancing else train.without(StreamParameters),
         horizon=horizon(run, number),
         chunk_steps=parameters.train.steps_per_chunk,
     )
     return Pipeline(
         [
-            *_rebalancing(run, number),
+            *rebalancing,
             *([_fit(run, number)] if factors else []),
             _collect(run, number, factors),
             cached_node(

@@ -13,7 +13,7 @@ from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
     ObjectiveParameters,
-    OptimizeParameters,
+    SearchObjectiveParameters,
     StepBoundsParameters,
     TablesStrategyParameters,
 )
@@ -23,6 +23,7 @@ from tikmix_pipeline.parameters.sweep import (
     CandidateRunParameters,
     DesignParameters,
     DrawnParameters,
+    FittedParameters,
     JudgementParameters,
     OwnTokensParameters,
     SampleParameters,
@@ -115,7 +116,7 @@ class JudgementView(View):
 class FitView(View):
     """What the fitted surrogate depends on; the objective counts only where it is itself what it predicts."""
 
-    sweep: SurrogateParameters
+    sweep: FittedParameters
     optimize: ObjectiveParameters | None
     tikmix: AveragingParameters
     seed: int
@@ -126,7 +127,7 @@ class SearchView(View):
     """What the search depends on."""
 
     sweep: SearchedParameters
-    optimize: OptimizeParameters
+    optimize: SearchObjectiveParameters
     tikmix: AveragingParameters
     seed: int
 
@@ -136,7 +137,7 @@ class TablesSearchView(View):
     """What the search over a user's tables depends on."""
 
     sweep: SearchedParameters
-    optimize: OptimizeParameters
+    optimize: SearchObjectiveParameters
     tikmix: TablesStrategyParameters
     seed: int
 
