@@ -188,7 +188,7 @@ def mistakes(run: Run, reading: Reading) -> Iterator[str]:
 
 
 def records(record: Mapping[str, Any], path: str) -> bool:
-    """Tell whether a record holds a value of this name, or of a group that it stands in: of a view, what it was made of."""
+    """Tell whether a record holds a value of this name, or values of a group of this name."""
     return any(key == path or key.startswith(f"{path}.") for key in record)
 
 
