@@ -37,7 +37,7 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
         ({"optimize": {"groups": {"text": {"domains": ["prose", "vers"]}}}}, "Did you mean 'verse'?"),
         ({"optimize": {"task_weights": {"quizz": 2.0}}}, "optimize.task_weights names 'quizz'"),
         ({"train": {"decay_tokens": 10_000}}, "are longer than the whole run"),
-        ({"model": {"preset": "llama-tinny"}}, "did you mean 'llama-tiny'?"),
+        ({"model": {"preset": "llama-tinny"}}, "Did you mean 'llama-tiny'?"),
         ({"model": {"checkpoint": "nowhere"}}, "nowhere holds no config.json"),
         ({"corpus": {"name": "new", "tokenizer": {"path": "nowhere"}}}, "corpus.tokenizer.path: there is no folder"),
         (
