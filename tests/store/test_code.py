@@ -71,6 +71,10 @@ def test_preparing_text_depends_on_archives_clients_and_every_reader() -> None:
     assert len(readers) > 15
 
 
+def test_preparing_text_depends_on_parsing_and_splitting_of_items() -> None:
+    assert {"corpus.tasks", "corpus.text", "corpus.overlap"} <= code_of(corpus.prepare).modules
+
+
 def test_parameters_of_other_stages_are_no_part_of_it() -> None:
     """A new parameter of the sweep must not make trained chunks stale."""
     found = reached(train_chunk.train_one_chunk)
@@ -106,7 +110,8 @@ def test_kept_gradients_and_branches_are_told_apart_by_the_code_that_makes_them_
     assert keys.branch_key() == code_of(train_and_score).key
 
 
-def test_no_stage_depends_on_what_starts_processes() -> None:
+def test_a_chunk_depends_on_how_ranks_train_and_no_stage_on_what_starts_them() -> None:
+    assert {"distributed.sharding", "distributed.checkpoint"} <= code_of(train_chunk.train_one_chunk).modules
     for node in (train_chunk.train_one_chunk, influence.fit_curvature_factors, influence.compute_influence):
         assert not {module for module in code_of(node).modules if module.startswith(("jobs", "progress"))}
         assert not code_of(node).modules & {"distributed.launch", "distributed.rendezvous"}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
@@ -89,10 +89,14 @@ def _keep(state: TrainingState, resume: ResumeFolder, shards: TokenShards) -> No
     resume.save(partial(save_checkpoint, state, tokenizer=shards.tokenizer_folder))
 
 
+_JOINED = "tikmix_pipeline.distributed.sharding:joined"
+"""What makes a rank's mesh: with it a chunk's code (`store.code`) has what ranks do otherwise than one process."""
+
+
 def _train_as_rank(
     *,
     folder: Path,
-    mesh: Mesh,
+    mesh: Annotated[Mesh, _JOINED],
     start: Path,
     shards: Path,
     mixture: dict[str, float],
