@@ -73,7 +73,9 @@ def test_every_embedding_learns(build):
 
 
 def test_unknown_preset_names_the_nearest():
-    with pytest.raises(TikmixError, match=r"model\.preset: 'llama-10n' is not a built-in size\. Did you mean 'llama-10"):
+    with pytest.raises(
+        TikmixError, match=r"model\.preset: 'llama-10n' is not a built-in size\. Did you mean 'llama-10"
+    ):
         build_model(ModelParameters(preset="llama-10n"), vocabulary_size=9, context=8, seed=0)
     with pytest.raises(TikmixError, match=r"The names are 'llama-tiny', .*'llama-1b'"):
         build_model(ModelParameters(preset="opt"), vocabulary_size=9, context=8, seed=0)
