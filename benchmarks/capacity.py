@@ -2,15 +2,15 @@
 
     make bench NAME=capacity        (or: python benchmarks/capacity.py)
 
-Three built-in sizes (or more: `--sizes`) are measured on random tokens, in one thread: the factors of K-FAC, the part
+Three built-in sizes (or more: `--sizes`) are measured on random tokens, in one thread: the factors of K-FAC, the
 gradients, and the matrix (eigendecompositions and products; without curvature, products alone). The rates of matrix
-products, elementwise work and files are measured by themselves. What share of them the stages reach is taken from the
+products, elementwise work and files are measured by themselves. What share of them the phases reach is taken from the
 *other* sizes, the median of these, so that no size is predicted from itself; the factors have no constant of their own.
 The benchmark does not begin above a load of `--load`. Where the machine is never quiet, `--processor-time` counts the
 seconds of the processor, which other programs disturb less.
 
 Figures: predicted over measured seconds, the worst of the sizes (`factors_worst`, ...: farthest from 1); the constants
-over all sizes, for `capacity/devices.py` (`peak_gflops`, `utilisation`, `float32_utilisation`, `eigen_gflops`,
+over all sizes, for `tools/capacity/devices.py` (`peak_gflops`, `utilisation`, `float32_utilisation`, `eigen_gflops`,
 `memory_gigabytes`, `write_gigabytes`, `read_gigabytes`).
 """
 
@@ -30,20 +30,22 @@ import torch
 from safetensors.torch import save_file
 
 from common import machine, print_figures, print_table
-from tikmix_pipeline.capacity.configs import shape_of
-from tikmix_pipeline.capacity.devices import DEVICES, Device
-from tikmix_pipeline.capacity.plan import Cluster, influence_stages
-from tikmix_pipeline.capacity.shape import DecoderShape
-from tikmix_pipeline.capacity.workload import Workload
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where `tools` lies
+
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import group_influence
-from tikmix_pipeline.influence.parts import deal_sets
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.model import build_model
 from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
+from tools.capacity.costs import Workload
+from tools.capacity.devices import DEVICES, Device
+from tools.capacity.plan import Cluster, influence_phases
+from tools.capacity.shape import DecoderShape, shape_of
 
 SIZES = ("llama-1m", "llama-3m", "llama-10m")
 VOCABULARY = 4096
@@ -93,7 +95,7 @@ def machine_rates(folder: Path) -> Device:
 
 
 class Measurement:
-    """The stages of a measurement with one model."""
+    """The phases of a measurement with one model."""
 
     def __init__(self, preset: str) -> None:
         longest = max(WORKLOAD.context, WORKLOAD.item_tokens)
@@ -109,7 +111,7 @@ class Measurement:
         }
 
     def seconds(self, folder: Path) -> Seconds:
-        """Run all stages once, from nothing."""
+        """Run all phases once, from nothing."""
         store, kfac = GradientStore(folder / "gradients"), InfluenceParameters()
         text = batches(WORKLOAD.factor_tokens // WORKLOAD.context, WORKLOAD.context, 99)
         start = clock()
@@ -132,18 +134,18 @@ class Measurement:
 
 
 def predicted(shape: DecoderShape, device: Device) -> Seconds:
-    """Return the seconds of every stage by the model."""
+    """Return the seconds of every phase by the model."""
     cluster = Cluster(device)
-    found = {stage.name: stage.seconds for stage in influence_stages(shape, WORKLOAD, cluster, "kfac")}
+    found = {phase.name: phase.seconds for phase in influence_phases(shape, WORKLOAD, cluster, "kfac")}
     found["matrix"] = found["eigendecompositions"] + found["products"]
-    identity = {stage.name: stage.seconds for stage in influence_stages(shape, WORKLOAD, cluster, "identity")}
+    identity = {phase.name: phase.seconds for phase in influence_phases(shape, WORKLOAD, cluster, "identity")}
     return found | {"matrix (identity)": identity["products"]}
 
 
-def implied(stage: str, shape: DecoderShape, device: Device, measured: float) -> float:
+def implied(phase: str, shape: DecoderShape, device: Device, measured: float) -> float:
     """Return the constant with which the model says what was measured: a prediction is a + b / constant."""
-    constant = CONSTANT_OF[stage]
-    at_one, at_two = (predicted(shape, dataclasses.replace(device, **{constant: by}))[stage] for by in (1.0, 0.5))
+    constant = CONSTANT_OF[phase]
+    at_one, at_two = (predicted(shape, dataclasses.replace(device, **{constant: by}))[phase] for by in (1.0, 0.5))
     by_constant = at_two - at_one
     return by_constant / max(measured - (at_one - by_constant), 1e-9)
 
@@ -151,8 +153,8 @@ def implied(stage: str, shape: DecoderShape, device: Device, measured: float) ->
 def constants(points: Sequence[tuple[DecoderShape, Seconds]], device: Device) -> Mapping[str, float]:
     """Return the median of what the points imply."""
     return {
-        constant: statistics.median(implied(stage, shape, device, seconds[stage]) for shape, seconds in points)
-        for stage, constant in CONSTANT_OF.items()
+        constant: statistics.median(implied(phase, shape, device, seconds[phase]) for shape, seconds in points)
+        for phase, constant in CONSTANT_OF.items()
     }
 
 
@@ -177,7 +179,7 @@ def measure(sizes: Sequence[str], repetitions: int, folder: Path) -> dict[str, t
         # the first run fills caches and starts threads
         found[preset] = (
             measurement.shape,
-            {stage: statistics.median(run[stage] for run in runs[1:]) for stage in runs[0]},
+            {phase: statistics.median(run[phase] for run in runs[1:]) for phase in runs[0]},
         )
     return found
 
@@ -185,16 +187,16 @@ def measure(sizes: Sequence[str], repetitions: int, folder: Path) -> dict[str, t
 def compared(
     points: Mapping[str, tuple[DecoderShape, Seconds]], device: Device
 ) -> tuple[list[list[str]], dict[str, float]]:
-    """Return rows of predicted and measured seconds, and the worst ratio of every stage."""
+    """Return rows of predicted and measured seconds, and the worst ratio of every phase."""
     rows, worst = [], dict[str, float]()
     for preset, (shape, seconds) in points.items():
         others = [point for other, point in points.items() if other != preset]
         expected = predicted(shape, calibrated(others, device))
-        for stage, measured in seconds.items():
-            ratio = expected[stage] / measured
-            of = f"{preset} ({shape.parameters / 1e6:.1f}M) {stage}"
-            rows.append([of, f"{expected[stage]:.3f}", f"{measured:.3f}", f"{ratio:.2f}"])
-            name = stage.replace(" (", "_").replace(")", "") + "_worst"
+        for phase, measured in seconds.items():
+            ratio = expected[phase] / measured
+            of = f"{preset} ({shape.parameters / 1e6:.1f}M) {phase}"
+            rows.append([of, f"{expected[phase]:.3f}", f"{measured:.3f}", f"{ratio:.2f}"])
+            name = phase.replace(" (", "_").replace(")", "") + "_worst"
             worst[name] = max(worst.get(name, 1.0), ratio, key=lambda value: abs(math.log(value)))
     return rows, worst
 
@@ -217,7 +219,7 @@ def main() -> None:
         device = machine_rates(Path(name))
         points = measure(arguments.sizes, arguments.repetitions, Path(name))
     rows, worst = compared(points, device)
-    print_table(["size and stage", "predicted s", "measured s", "ratio"], rows)
+    print_table(["size and phase", "predicted s", "measured s", "ratio"], rows)
     found = constants(list(points.values()), device)
     print_figures(
         worst

@@ -31,9 +31,9 @@ from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
-from tikmix_pipeline.influence.curvature.layout import Layout
+from tikmix_pipeline.influence.curvature.layers import Layout
+from tikmix_pipeline.influence.gradients import deal_sets, take_evenly
 from tikmix_pipeline.influence.group import group_influence
-from tikmix_pipeline.influence.parts import deal_sets, take_evenly
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.loss import summed_loss
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters

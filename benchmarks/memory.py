@@ -35,8 +35,8 @@ def run_stage(stage: str, size: str, domains: int, folder: Path) -> dict[str, fl
     from tikmix_pipeline.influence.curvature.build import build_curvature
     from tikmix_pipeline.influence.curvature.factors import Factors
     from tikmix_pipeline.influence.curvature.fit import fit_factors
+    from tikmix_pipeline.influence.gradients import deal_sets
     from tikmix_pipeline.influence.group import group_influence
-    from tikmix_pipeline.influence.parts import deal_sets
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.model import build_model
     from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters

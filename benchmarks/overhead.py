@@ -2,7 +2,8 @@
 
 Compute is the time inside the science rooms: preparing and tokenising text, training steps, evaluation, measuring and
 deciding, and the import of the libraries that they compute with, which a script without Kedro would need too. All else
-is overhead: interpreter start, Kedro, MLflow (a new database included), recipes, figures, checkpoints, resume points.
+is overhead: interpreter start, Kedro, MLflow (a new database included), provenance records, figures, checkpoints and
+resume points.
 Bar: at most 5 % of the wall time of a run whose compute takes 5 minutes.
 
     make bench NAME=overhead

@@ -29,7 +29,7 @@ import yaml
 from common import machine, print_figures, print_table
 from project import REPOSITORY, kedro_run, scratch_project
 from tikmix_pipeline.export.registry import TRAINERS
-from tikmix_pipeline.export.schedule import Domain, Schedule, Stage
+from tikmix_pipeline.export.schedule import Domain, Phase, Schedule
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "export"))
 from readers import READERS
@@ -142,9 +142,9 @@ def weight_errors(project: Path, name: str) -> dict[str, float]:
     number = _round(mixture)
     stock = json.loads((recorded / f"round_{number - 1}" / "stock.json").read_text(encoding="utf-8"))
     read_before = round(sum(stock["consumed"].values()))
-    earlier = [Stage(0, 0, stock["in_force"])] if read_before else []
+    earlier = [Phase(0, 0, stock["in_force"])] if read_before else []
     schedule = Schedule(
-        stages=[*earlier, Stage(round(read_before / BATCH_TOKENS), read_before, weights)],
+        phases=[*earlier, Phase(round(read_before / BATCH_TOKENS), read_before, weights)],
         domains=[Domain(domain, domain, None, length) for domain, length in lengths.items()],
         batch_tokens=BATCH_TOKENS,
         context=CONTEXT,

@@ -61,15 +61,15 @@ def kill_inside_round_1(project: Path) -> int:
     checkpoint = project / "data" / "06_models" / project.name / "round_1"
     resume = checkpoint.with_name("round_1.resume")
     # written last, so the resume point counts once it is there
-    recipe = checkpoint.with_name("round_1.resume.recipe.json")
+    key = checkpoint.with_name("round_1.resume.key.json")
     run = start_run(project)
-    while not recipe.exists():
+    while not key.exists():
         if run.poll() is not None:
             sys.exit("the run ended before it had a resume point in round 1")
         time.sleep(0.002)
     run.kill()
     run.wait()
-    assert recipe.exists(), "the process was killed too late: while it wrote the next resume point"
+    assert key.exists(), "the process was killed too late: while it wrote the next resume point"
     assert not checkpoint.exists(), "the process was killed too late: round 1 was complete"
     return int(read_json(resume / "training_state.json")["step"])
 
@@ -84,7 +84,7 @@ def contents(project: Path, patterns: list[str]) -> dict[str, str]:
     return {
         str(file.relative_to(project / "data")).replace(project.name, "{}"): sha256_of_file(file)
         for file in sorted(set(files()))
-        if file.is_file() and not file.name.endswith(".recipe.json")
+        if file.is_file() and not file.name.endswith((".recipe.json", ".key.json"))
     }
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from common import machine, peak_bytes, print_figures, print_table, run_alone, spread
 from tikmix_pipeline.corpus.formats import read_blocks
-from tikmix_pipeline.corpus.sampling.sources import sample_sources
+from tikmix_pipeline.corpus.reading import sample_sources
 from tikmix_pipeline.corpus.sources import read_source
 from tikmix_pipeline.parameters.corpus import FilesSource, StandardLibrarySource
 from tikmix_pipeline.progress import no_progress_bars, progress_bar

@@ -22,8 +22,8 @@ import numpy as np
 
 from common import machine, print_figures, print_table, spread
 from stream_peers import BATCH_SIZE, CONTEXT, PEERS, SEED, Batches, Shards
+from tikmix_pipeline.corpus.batches import Windows
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.corpus.windows import Windows
 from tikmix_pipeline.lm.model import build_model
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule

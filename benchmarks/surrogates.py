@@ -26,11 +26,11 @@ from threadpoolctl import threadpool_limits
 
 from common import machine, print_figures, print_table
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
-from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
 from tikmix_pipeline.mixture.sweep.design import latin_hypercube
-from tikmix_pipeline.mixture.sweep.modelled import Modelled
 from tikmix_pipeline.mixture.sweep.quality import judge
+from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses, varies
+from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate, importance
 from tikmix_pipeline.mixture.sweep.tables import read_responses
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
@@ -141,17 +141,17 @@ def paper_size() -> dict[str, float]:
         for kind in SURROGATE_KINDS:
             with timed(figures, f"judge_{kind}_seconds"):
                 judge(responses, [kind], folds=FOLDS, seed=0, matches={})
-    modelled = Modelled.of(responses, influence_TK=None, sweep=sweep, parameters=optimize)
+    data = RegressionData.of(responses, influence_TK=None, sweep=sweep, parameters=optimize)
     for kind in SURROGATE_KINDS:
         with timed(figures, f"fit_and_search_{kind}_seconds"):
             surrogate = build_surrogate(kind, folds=FOLDS, seed=0).fit(responses.weights_NK, responses.response_NT)
             importance(surrogate, responses.weights_NK, responses.response_NT, seed=0)
             solve_surrogate(
                 surrogate.predict,
-                modelled=modelled,
+                data=data,
                 direct=None,
                 box=design.box,
-                parameters=optimize,
+                pareto=optimize.pareto,
                 sweep=sweep,
                 seed=0,
                 prior_K=centre_K,

@@ -24,11 +24,12 @@ import torch
 import torch.nn.functional as F
 
 from common import machine, print_figures, print_table, spread
+from tikmix_pipeline.corpus.batches import Windows
 from tikmix_pipeline.corpus.shards import MANIFEST, TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.corpus.windows import Windows
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.lm.checkpoint import save_checkpoint
-from tikmix_pipeline.lm.model import build_model, parameter_count, resolve_device
+from tikmix_pipeline.lm.model import build_model, parameter_count
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps

@@ -1,6 +1,9 @@
 """Fixtures that the tests of any room may use."""
 
+import os
+import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,6 +14,10 @@ from tikmix_pipeline.corpus.tasks import Item
 from tikmix_pipeline.corpus.tokenizer import train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.parameters import CorpusParameters
+from tikmix_pipeline.parameters.training import ProcessParameters
+
+if TYPE_CHECKING:
+    from tikmix_pipeline.distributed.sharding import RankMesh
 
 # each domain has words of its own, so that a model can tell them apart
 _SYLLABLES = {"code": ["ka", "ti", "xe", "zo"], "prose": ["lo", "me", "nu", "ria"], "verse": ["sha", "wi", "yo", "fel"]}
@@ -61,3 +68,18 @@ def single_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def mesh_of_one(monkeypatch: pytest.MonkeyPatch) -> "Iterator[RankMesh]":
+    """This very process as the only rank: all that ranks do, and nobody to wait for."""
+    from tikmix_pipeline.distributed.sharding import joined
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    values = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": os.cpu_count() or 1}
+    for name, value in {**values, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    with joined(ProcessParameters(device="cpu")) as mesh:
+        yield mesh

@@ -1,191 +1,77 @@
-from collections.abc import Mapping
+"""A run is a value: folders and rounds follow from what it was told, and from nothing else."""
+
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.run import (
-    RunContext,
-    as_current,
-    beside,
-    check_parameters,
-    folder_name,
-    merged_parameters,
-    run_context,
-    set_run_context,
-)
+from tikmix_pipeline.parameters.check import check_parameters
+from tikmix_pipeline.run import Run, current_run, placeholder, set_current_run, with_folders
+
+SOURCE = {"sources": [{"kind": "standard_library"}]}
+CATALOG = {
+    "scores": {"type": "json.JSONDataset", "filepath": f"data/{placeholder('experiment')}/scores.json"},
+    "round_{number}_mixture": {"type": "x", "filepath": f"data/{placeholder('corpus')}/round_{{number}}.json"},
+}
 
 
-def values(**groups: Any) -> dict[str, Any]:
-    corpus = {
-        "domains": {"code": {"sources": [{"kind": "standard_library"}]}},
-        "tasks": {"piqa": {"sources": [{"kind": "files", "path": "piqa.jsonl"}]}},
-    }
-    return {"corpus": corpus, **groups}
+def run(root: Path = Path("root"), **groups: Any) -> Run:
+    corpus = {"name": "tiny", "domains": {"code": SOURCE}, "tasks": {"quiz": SOURCE}}
+    return Run(check_parameters({"corpus": corpus, **groups}), CATALOG, root, lambda run, stage: len(stage))
 
 
-def test_missing_groups_take_their_defaults() -> None:
-    parameters = check_parameters(values())
-    assert isinstance(parameters, RunParameters)
-    assert (parameters.optimize.uniformity, parameters.optimize.gain, parameters.optimize.entropy) == (1.0, "auto", 1.0)
+def test_folders_are_those_of_the_experiment_and_the_corpus() -> None:
+    assert run(experiment="mine").path("scores") == Path("root/data/mine/scores.json")
+    assert run().path("round_3_mixture") == Path("root/data/tiny/round_3.json")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "path", "nearest"),
-    [
-        ({"optimise": {}}, "optimise", "optimize"),
-        ({"optimize": {"entorpy": 1}}, "optimize.entorpy", "optimize.entropy"),
-        ({"train": {"chunk_token": 1}}, "train.chunk_token", "train.chunk_tokens"),
-        ({"optimize": {"bounds": {"code": {"mx": 1}}}}, "optimize.bounds.code.mx", "optimize.bounds.code.max"),
-        ({"validat": {}}, "validat", "validate"),
-        ({"validate": {"replicate": 2}}, "validate.replicate", "validate.replicates"),
-        ({"validate": {"candidates": [{"group": []}]}}, "validate.candidates.0.group", "validate.candidates.0.groups"),
-    ],
-)
-def test_typo_at_any_level_is_refused_with_the_nearest_name(wrong: dict[str, Any], path: str, nearest: str) -> None:
-    with pytest.raises(TikmixError) as error:
-        check_parameters(values(**wrong))
-    assert f"{path} is not a parameter. Did you mean '{nearest}'?" in str(error.value)
+def test_another_experiment_of_the_same_project_has_its_own_folders_and_leaves_those_of_the_first() -> None:
+    first = run(experiment="first")
+    second = first.with_parameters(check_parameters(first.parameters.model_dump() | {"experiment": "second"}))
+    assert second.path("scores") == Path("root/data/second/scores.json")
+    assert first.path("scores") == Path("root/data/first/scores.json")
 
 
-def test_typo_inside_a_source_is_refused_with_the_nearest_name() -> None:
-    wrong = values()
-    wrong["corpus"]["tasks"]["piqa"]["sources"][0]["pth"] = "x"
-    with pytest.raises(TikmixError, match=r"Did you mean 'corpus\.tasks\.piqa\.sources\.0\.path'"):
-        check_parameters(wrong)
+def test_unknown_folder_in_a_catalog_is_refused() -> None:
+    with pytest.raises(ValueError, match="there are experiment, corpus"):
+        placeholder("experimnt")
 
 
-def test_all_mistakes_are_told_at_once() -> None:
-    with pytest.raises(TikmixError) as error:
-        check_parameters(values(train={"learning_rate": -1}, tikmix={"rounds": 0}, seed="x"))
-    assert all(name in str(error.value) for name in ("train.learning_rate", "tikmix.rounds", "seed"))
+def test_placeholders_are_filled_wherever_they_stand() -> None:
+    nested = {"a": {"b": [f"x/{placeholder('experiment')}", 3], "c": placeholder("corpus")}}
+    assert with_folders(nested, "one", "two") == {"a": {"b": ["x/one", 3], "c": "two"}}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_number_that_is_not_finite_is_refused(value: float) -> None:
-    with pytest.raises(TikmixError, match=r"optimize\.entropy"):
-        check_parameters(values(optimize={"entropy": value}))
+def test_stage_acts_on_the_round_that_is_named_and_else_on_the_one_that_is_found() -> None:
+    assert run(round=4).round_of("influence") == 4
+    assert run().round_of("influence") == len("influence")
 
 
-def test_negative_weight_of_the_prior_is_refused() -> None:
-    with pytest.raises(TikmixError, match=r"tikmix\.prior\.code: .*greater than or equal to 0, got -1"):
-        check_parameters(values(tikmix={"prior": {"code": -1}}))
+def test_dag_reaches_as_far_as_the_loop_and_the_round_of_a_single_stage() -> None:
+    assert run(tikmix={"rounds": 3}).rounds == 3
+    assert run(tikmix={"rounds": 3}, round=5).rounds == 6
 
 
-def test_experiment_that_would_leave_its_folder_is_refused() -> None:
-    with pytest.raises(TikmixError, match="experiment"):
-        check_parameters(values(experiment="../elsewhere"))
+def test_decisions_average_over_all_rounds_so_far_unless_some_are_named() -> None:
+    assert run().averaged_rounds(2) == [0, 1, 2]
+    chosen = run()
+    assert chosen.with_parameters(chosen.parameters, earlier=(1,)).averaged_rounds(3) == [1, 3]
 
 
-class Loader(Mapping[str, Any]):
-    """Resolves a catalog of one entry, and counts how often it is asked to."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def __getitem__(self, key: str) -> Any:
-        self.asked += 1
-        return {"scores": {"filepath": f"data/{folder_name('experiment')}/scores"}}
-
-    def __iter__(self) -> Any:
-        return iter(["catalog"])
-
-    def __len__(self) -> int:
-        return 1
-
-
-def context_of(**groups: Any) -> RunContext:
-    return RunContext(check_parameters(values(**groups)), {}, Path("root"), loader=Loader())
-
-
-def test_run_beside_another_has_its_own_folders_and_leaves_those_of_the_other() -> None:
-    context, before = context_of(), folder_name("experiment")
-    found = beside(context, check_parameters(values(experiment="other", seed=3)))
-    assert found.catalog["scores"]["filepath"] == "data/other/scores"
-    assert (found.parameters.seed, found.root) == (3, context.root)
-    assert folder_name("experiment") == before
-
-
-def test_folders_of_a_run_beside_another_are_resolved_once() -> None:
-    context = context_of()
-    first, second = (beside(context, check_parameters(values(experiment="other", seed=seed))) for seed in (0, 1))
-    assert first.catalog is second.catalog
-    assert first.parameters.seed != second.parameters.seed
-    assert isinstance(context.loader, Loader)
-    assert context.loader.asked == 1
-
-
-def test_another_run_is_the_current_one_only_inside() -> None:
-    ours, other = context_of(), context_of(seed=5)
-    set_run_context(ours)
+def test_pipelines_cannot_be_built_before_there_is_a_run() -> None:
+    set_current_run(None)
+    with pytest.raises(RuntimeError, match="no run is current"):
+        current_run()
+    ours = run()
+    set_current_run(ours)
     try:
-        with as_current(other):
-            assert run_context() is other
-        assert run_context() is ours
-        with pytest.raises(KeyError), as_current(other):
-            raise KeyError
-        assert run_context() is ours
+        assert current_run() is ours
     finally:
-        set_run_context(None)
+        set_current_run(None)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "merged"),
-    [
-        ({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}, {"a": {"b": 1, "c": 3}}),
-        ({"a": [1, 2]}, {"a": [3]}, {"a": [3]}),
-        ({"prior": "uniform"}, {"prior": {"code": 1.0}}, {"prior": {"code": 1.0}}),
-        ({"prior": {"code": 1.0}}, {"prior": "uniform"}, {"prior": "uniform"}),
-        ({"a": 1}, {"a": None}, {"a": None}),
-        ({"a": {}}, {}, {"a": {}}),
-    ],
-)
-def test_what_is_set_last_holds_and_all_else_stays(old: Any, new: Any, merged: Any) -> None:
-    before = repr((old, new))
-    assert merged_parameters(old, new) == merged
-    assert repr((old, new)) == before
-
-
-def comparison(**compare: Any) -> Any:
-    return check_parameters(values(compare=compare)).compare
-
-
-DEFINED = {name: {"tikmix.strategy": "direct"} for name in ("proportional", "b", "a")}
-
-
-def test_arms_and_tasks_are_named_on_the_command_line_with_a_plus() -> None:
-    found = comparison(definitions=DEFINED, arms="a+proportional", out_of_domain="piqa+siqa", seeds=2)
-    assert found.chosen == ["proportional", "a"], "in the order of their definitions"
-    assert found.out_of_domain == ["piqa", "siqa"]
-    assert found.seeds == [0, 1]
-    assert comparison(definitions=DEFINED).chosen == ["proportional", "b", "a"]
-
-
-def test_last_two_fifths_of_the_tasks_judge_unless_told_otherwise() -> None:
-    assert comparison().judging_only(list("abcde")) == ["d", "e"]
-    assert comparison().judging_only(list("abcdefgh")) == ["f", "g", "h"]
-    assert comparison().judging_only(list("ab")) == []
-    assert comparison(out_of_domain=["a"]).judging_only(list("abcde")) == ["a"]
-
-
-@pytest.mark.parametrize(
-    ("compare", "message"),
-    [
-        ({"definitions": DEFINED, "arms": "a+c"}, "c has no definition; there are proportional, b, a"),
-        ({"definitions": {"start": {}}}, "'start' is the name of the round that all arms share"),
-        ({"definitions": {"Wild Arm": {}}}, "compare.definitions"),
-        ({"definitions": {}}, "compare.definitions"),
-        ({"seeds": [1, 1]}, "a seed is given twice"),
-        ({"seeds": 0}, "compare.seeds"),
-        ({"seeds": [-1]}, "compare.seeds"),
-        ({"seeds": True}, "compare.seeds"),
-        ({"workers": 0}, "compare.workers"),
-        ({"arm": "a"}, "Did you mean 'compare.arms'?"),
-    ],
-)
-def test_wrong_comparison_is_refused(compare: dict[str, Any], message: str) -> None:
-    with pytest.raises(TikmixError) as error:
-        comparison(**compare)
-    assert message in str(error.value)
+def test_artifact_is_loaded_as_it_is(tmp_path: Path) -> None:
+    one = run(tmp_path, experiment="mine")
+    catalog = {"note": {"type": "tikmix_pipeline.datasets.TextDataset", "filepath": "<experiment>.txt"}}
+    (tmp_path / "mine.txt").write_text("as it is")
+    assert one.with_parameters(one.parameters, catalog=catalog).load("note") == "as it is"

@@ -1,6 +1,7 @@
-"""The one exception for what a user can mend, and what lies behind an exception."""
+"""The one exception for what a user can mend, what lies behind an exception, and how a message names what is known."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator
 
 
 class TikmixError(Exception):
@@ -17,3 +18,15 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
+
+
+def nearest_name(name: str, names: Collection[str]) -> str:
+    """Return the end of a message about an unknown name: the nearest known one, and all of them."""
+    nearest = difflib.get_close_matches(name, names, n=1)
+    guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    return f"{guess} The names are {quoted(names)}." if names else " There are none."
+
+
+def quoted(names: Collection[str]) -> str:
+    """Return the names in quotes, separated by commas."""
+    return ", ".join(f"'{name}'" for name in names)

@@ -3,9 +3,12 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
+from tikmix_pipeline.session.current import ensure_current_run
+
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Find every public pipeline; `tikmix` is the default."""
-    pipelines: dict[str, Pipeline] = find_pipelines(raise_errors=True)
-    # `kedro run --pipelines X` imports X alone, and then there is no default to name
-    return {**pipelines, "__default__": pipelines.get("tikmix", Pipeline([]))}
+    """Find the pipelines; `tikmix` is the default."""
+    ensure_current_run()
+    pipelines = find_pipelines(raise_errors=True)
+    pipelines["__default__"] = pipelines.get("tikmix", Pipeline([]))
+    return pipelines

@@ -1,193 +1,139 @@
-"""The parameters of the run under way, checked, for whoever builds pipelines.
+"""A run as a value: what it was told, where it stands, and how many rounds it has.
 
-Kedro builds pipelines without arguments, yet the number of rounds and the round of a single stage come from
-parameters. A hook stores them here before Kedro asks for the pipelines; where there is no run (`kedro viz`,
-`kedro registry`, notebooks) the project's own configuration is read.
+Kedro builds pipelines without arguments. The session makes a run the current one before Kedro asks for the pipelines,
+and each `create_pipeline` asks for it, once; everything below is handed the run.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-
-from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters.check import check_parameters
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("experiment", "corpus")
+"""What names the folders that a run reads and writes; `${folder:experiment}` in the catalog."""
 
 
 @dataclass(frozen=True, eq=False)
-class RunContext:
-    """What a run was told.
+class Run:
+    """One run of an experiment.
 
     Attributes:
         parameters: all parameters, typed.
-        catalog: the catalog's configuration, as Kedro resolved it.
+        catalog: the catalog's configuration, with placeholders for the folders (`placeholder`).
         root: the project's folder, which relative paths start from.
+        find_round: finds the round that a stage acts on (`plan.next_round`).
         environment: whose configuration was read; None for the default one.
         overrides: what the command line set, nested like the parameters.
-        loader: of the configuration that all this comes from.
-        recalled: earlier rounds that a decision takes into account; None stands for all.
+        earlier: the earlier rounds that decisions average over; None stands for all.
     """
 
     parameters: RunParameters
     catalog: Mapping[str, Any]
     root: Path
+    find_round: Callable[["Run", str], int]
     environment: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    loader: Mapping[str, Any] = field(default_factory=dict)
-    recalled: tuple[int, ...] | None = None
-
-    def remembered(self, number: int) -> list[int]:
-        """Return the rounds whose measurements the decision of round `number` rests on, its own last."""
-        return [*(range(number) if self.recalled is None else self.recalled), number]
+    earlier: tuple[int, ...] | None = None
 
     @property
     def rounds(self) -> int:
         """How many rounds the DAG has: enough for the loop and for a single stage's `round`."""
         return max(self.parameters.tikmix.rounds, (self.parameters.round or 0) + 1)
 
+    def round_of(self, stage: str) -> int:
+        """Return the round that a single stage acts on: the one named, or the first in which it is still to be done."""
+        return self.find_round(self, stage) if self.parameters.round is None else self.parameters.round
 
-_current: RunContext | None = None
-_folders = {"experiment": "default", "corpus": "default"}
+    def averaged_rounds(self, number: int) -> list[int]:
+        """Return the rounds whose measurements the decision of round `number` rests on, its own last."""
+        return [*(range(number) if self.earlier is None else self.earlier), number]
+
+    def with_parameters(self, parameters: RunParameters, **changes: Any) -> "Run":
+        """Return a run of the same project that is told other things."""
+        return replace(self, parameters=parameters, **changes)
+
+    def path(self, name: str) -> Path:
+        """Return where the catalog keeps a dataset."""
+        return self.root / str(self._entry(name)["filepath"])
+
+    def load(self, name: str) -> Any:
+        """Load an artifact as it is on disk, whatever it was made from."""
+        from kedro.io import AbstractDataset
+
+        dataset: Any = AbstractDataset.from_config(name, {**self._entry(name), "filepath": str(self.path(name))})
+        return dataset.load()
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        entry: dict[str, Any] = self._resolver.resolve_pattern(name)
+        return entry
+
+    @functools.cached_property
+    def _resolver(self) -> Any:
+        from kedro.io import CatalogConfigResolver
+
+        catalog = with_folders(self.catalog, self.parameters.experiment, self.parameters.corpus.name)
+        return CatalogConfigResolver(catalog, default_runtime_patterns={})
 
 
-def folder_name(kind: str) -> str:
-    """Resolve `${folder:experiment}` and `${folder:corpus}` in the catalog: the folders this run reads and writes."""
-    return _folders[kind]
+_current: Run | None = None
 
 
-def load_run_context(loader: Mapping[str, Any], root: Path) -> RunContext:
-    """Check a project's parameters, and read its catalog with the folders that they name.
+def set_current_run(run: Run | None) -> None:
+    """Make a run the current one; the session's hook and the registry of pipelines do this, and nothing else."""
+    global _current  # noqa: PLW0603
+    _current = run
+
+
+def current_run() -> Run:
+    """Return the run that Kedro builds pipelines for; only `create_pipeline` functions ask.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    if _current is None:
+        raise RuntimeError("no run is current: pipelines are built by Kedro, through the registry of pipelines")
+    return _current
+
+
+def has_current_run() -> bool:
+    """Tell whether a session has made a run the current one."""
+    return _current is not None
+
+
+def load_run(loader: Any, root: Path, find_round: Callable[[Run, str], int]) -> Run:
+    """Check a project's parameters, and read its catalog.
+
+    Args:
+        loader: of the configuration (`session.config.TikmixConfigLoader`).
+        root: the project's folder.
+        find_round: finds the round that a stage acts on.
 
     Raises:
         TikmixError: the parameters are not valid.
     """
     parameters = check_parameters(loader["parameters"])
-    _folders.update(experiment=parameters.experiment, corpus=parameters.corpus.name)
-    environment, overrides = getattr(loader, "env", None), getattr(loader, "runtime_params", None)
-    return RunContext(parameters, loader["catalog"], root, environment, overrides or {}, loader)
+    return Run(parameters, loader.catalog(), root, find_round, loader.env, loader.runtime_params or {})
 
 
-def set_run_context(context: RunContext | None) -> None:
-    """Make `context` the current one."""
-    global _current  # noqa: PLW0603
-    _current = context
+def placeholder(kind: str) -> str:
+    """Resolve `${folder:experiment}` and `${folder:corpus}` to what `with_folders` replaces."""
+    if kind not in FOLDERS:
+        raise ValueError(f"${{folder:{kind}}}: there are {', '.join(FOLDERS)}")
+    return f"<{kind}>"
 
 
-def run_context() -> RunContext:
-    """Return the current run's context, or one from the project's configuration when nothing runs."""
-    return _current or _context_of_project()
+def with_folders(catalog: Mapping[str, Any], experiment: str, corpus: str) -> dict[str, Any]:
+    """Return a catalog's configuration with the names of the folders in the place of their placeholders."""
 
+    def filled(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(placeholder("experiment"), experiment).replace(placeholder("corpus"), corpus)
+        if isinstance(value, Mapping):
+            return {key: filled(inner) for key, inner in value.items()}
+        return [filled(inner) for inner in value] if isinstance(value, list) else value
 
-def beside(context: RunContext, parameters: RunParameters) -> RunContext:
-    """Return the context of another experiment of the same project and corpus."""
-    return replace(context, parameters=parameters, catalog=_catalog_beside(context, parameters.experiment))
-
-
-@lru_cache(maxsize=256)  # a comparison asks for those of all its arms many times, and resolving one takes 0.1 s
-def _catalog_beside(context: RunContext, experiment: str) -> Mapping[str, Any]:
-    kept = dict(_folders)
-    _folders.update(experiment=experiment)
-    try:
-        catalog: Mapping[str, Any] = context.loader["catalog"]
-    finally:
-        _folders.update(kept)
-    return catalog
-
-
-@contextmanager
-def as_current(context: RunContext) -> Iterator[None]:
-    """Build pipelines, inside, as a run with other parameters would."""
-    before = _current
-    set_run_context(context)
-    try:
-        yield
-    finally:
-        set_run_context(before)
-
-
-def merged_parameters(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values with those of `overrides` in the place of theirs."""
-    merged = dict(values)
-    for key, value in overrides.items():
-        old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = merged_parameters(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _context_of_project() -> RunContext:
-    from kedro.framework.project import settings
-
-    loader = settings.CONFIG_LOADER_CLASS(str(PROJECT_ROOT / settings.CONF_SOURCE), **settings.CONFIG_LOADER_ARGS)
-    return load_run_context(loader, PROJECT_ROOT)
-
-
-def check_parameters(values: Mapping[str, Any]) -> RunParameters:
-    """Turn plain values into typed parameters.
-
-    Raises:
-        TikmixError: an unknown key (the nearest valid name is offered), a missing one, or a value out of range; all of
-            them are listed.
-    """
-    try:
-        return RunParameters.model_validate(values)
-    except ValidationError as error:
-        lines = [_in_words(problem) for problem in error.errors()]
-        raise TikmixError("\n".join(["The parameters are not valid:", *(f"  - {line}" for line in lines)])) from None
-
-
-def _in_words(problem: Mapping[str, Any]) -> str:
-    location = _without_tags(problem["loc"])
-    path = ".".join(location)
-    if problem["type"] != "extra_forbidden":
-        return f"{path}: {problem['msg'].lower()}, got {problem['input']!r}"
-    close = get_close_matches(location[-1], _names_beside(location), n=1)
-    hint = f"Did you mean '{'.'.join([*location[:-1], close[0]])}'?" if close else "See conf/base/parameters*.yml."
-    return f"{path} is not a parameter. {hint}"
-
-
-def _without_tags(location: tuple[str | int, ...]) -> list[str]:
-    """Drop the names that pydantic gives to members of a union."""
-    tags = {"package", "standard_library", "files", "huggingface", "shards"}
-    return [
-        str(part)
-        for position, part in enumerate(location)
-        if not (part in tags and position > 0 and isinstance(location[position - 1], int)) and "[" not in str(part)
-    ]
-
-
-def _names_beside(location: list[str]) -> list[str]:
-    """Return the valid names at the level of a path's last part."""
-    model: Any = RunParameters
-    for part in location[:-1]:
-        field = _fields(model).get(part) if _is_group(model) else None
-        model = _group_inside(model) if field is None else field.annotation
-    return sorted(_group_names(model))
-
-
-def _fields(group: type[BaseModel]) -> dict[str, FieldInfo]:
-    return {field.alias or name: field for name, field in group.model_fields.items()}
-
-
-def _is_group(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _group_inside(annotation: Any) -> Any:
-    """Step into a list or dict: return the annotation of its values."""
-    arguments = getattr(annotation, "__args__", ())
-    return arguments[-1] if arguments else annotation
-
-
-def _group_names(annotation: Any) -> set[str]:
-    if _is_group(annotation):
-        return set(_fields(annotation))
-    return {name for part in getattr(annotation, "__args__", ()) for name in _group_names(part)}
+    return {name: filled(entry) for name, entry in catalog.items()}

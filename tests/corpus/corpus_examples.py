@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tikmix_pipeline.corpus.documents import Document
+from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.parameters import CorpusParameters
 from tikmix_pipeline.parameters.corpus import DebianSource, NpmSource, PackageSource
 
@@ -72,3 +73,12 @@ def corpus_in(folder: Path, **changes: Any) -> CorpusParameters:
         "tokenizer": {"vocabulary_size": 400},
     }
     return CorpusParameters.model_validate(values | changes)
+
+
+def read_bytes(reader: str, *contents: bytes, field: str | None = None) -> list[str]:
+    """Return the documents that a reader finds in files of these contents."""
+    return read_named(reader, {f"file{number}": content for number, content in enumerate(contents)}, field)
+
+
+def read_named(reader: str, files: dict[str, bytes], field: str | None = None) -> list[str]:
+    return list(READERS[reader](files.items(), field))

@@ -3,7 +3,8 @@ import pytest
 from corpus_examples import documents, random_text
 
 from tikmix_pipeline.corpus.documents import Document
-from tikmix_pipeline.corpus.overlap import Overlap, OverlapRow, remove_overlap
+from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
+from tikmix_pipeline.corpus.records import OverlapRow
 from tikmix_pipeline.parameters.corpus import OverlapParameters
 
 PARAMETERS = OverlapParameters(words=8, max_share=0.5)

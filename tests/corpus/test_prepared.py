@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.records import DomainReport, OverlapRow, SourcesReport
 from tikmix_pipeline.corpus.tasks import Item
 from tikmix_pipeline.errors import TikmixError
 
@@ -12,8 +13,8 @@ PREPARED = PreparedText(
         "prose": {"train": ["one\n"], "heldout": []},
     },
     items={"quiz": {"query": [Item("What?", "this", "A passage.")], "evaluation": [Item("Who?", "me")]}},
-    overlap=[{"evaluation": "quiz", "domain": "prose", "hit": 0, "share_left": 0.5}],
-    sources={"domains": {"verse": {"documents": 3}}, "tasks": {}},
+    overlap=[OverlapRow(evaluation="quiz", domain="prose", hit=0, share_left=0.5)],
+    sources=SourcesReport(domains={"verse": DomainReport(sources=[{"field": None}], pretokenised=False, documents=3)}),
 )
 
 

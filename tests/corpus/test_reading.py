@@ -7,7 +7,8 @@ from corpus_examples import corpus_in, random_text, write_jsonl
 
 from tikmix_pipeline.corpus import reading
 from tikmix_pipeline.corpus.build import check_parameters, prepare_text
-from tikmix_pipeline.corpus.reading import is_sampled, limit_bytes, read_domain
+from tikmix_pipeline.corpus.reading import is_sampled, read_domain
+from tikmix_pipeline.corpus.source_files import cap_bytes
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import CorpusParameters
 
@@ -73,7 +74,7 @@ def test_sampling_without_a_cap_is_refused_before_anything_is_read(tmp_path: Pat
         prepare_text(corpus_in(tmp_path, read="sample"), root=tmp_path, downloads=tmp_path)
     own = corpus_in(tmp_path, read="sample", domains=prose(tmp_path, max_megabytes=1.0))
     check_parameters(own, tmp_path)
-    assert limit_bytes(own.domains["prose"], own) == 1e6
+    assert cap_bytes(own.domains["prose"], own) == 1e6
 
 
 def test_a_sampled_domain_says_so_and_how_large_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -82,11 +83,11 @@ def test_a_sampled_domain_says_so_and_how_large_it_is(tmp_path: Path, caplog: py
     write_jsonl(tmp_path / "prose.jsonl", [{"text": text} for text in texts])
     with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
         prepared = prepare_text(parameters, root=tmp_path, downloads=tmp_path)
-    report = prepared.sources["domains"]["prose"]
-    assert report["sampled"]
-    assert report["total_bytes"] == pytest.approx(sum(map(len, texts)), rel=0.02)
-    assert report["documents_sampled"] <= report["documents_read"] < 200
-    assert 15_000 < report["bytes"] <= 20_000
+    report = prepared.sources.domains["prose"]
+    assert report.sampled
+    assert report.total_bytes == pytest.approx(sum(map(len, texts)), rel=0.02)
+    assert report.documents_sampled <= report.documents_read < 200
+    assert 15_000 < report.bytes <= 20_000
     assert {*prepared.documents["prose"]["train"], *prepared.documents["prose"]["heldout"]} <= set(texts)
     (read, kept) = [message for message in caplog.messages if "prose" in message]
     assert read.startswith("corpus.domains.prose: sampled 0.0399 MB at random places of about 0.10")
@@ -99,9 +100,9 @@ def test_a_sampled_domain_says_so_and_how_large_it_is(tmp_path: Path, caplog: py
 def test_a_domain_read_whole_says_its_exact_size(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     parameters = corpus_in(tmp_path)
     with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
-        report = prepare_text(parameters, root=tmp_path, downloads=tmp_path).sources["domains"]["verse"]
+        report = prepare_text(parameters, root=tmp_path, downloads=tmp_path).sources.domains["verse"]
     size = sum(len(random_text(2000 + row)) for row in range(40))
-    assert (report["sampled"], report["total_bytes"], report["documents_read"]) == (False, size, 40)
+    assert (report.sampled, report.total_bytes, report.documents_read) == (False, size, 40)
     assert f"corpus.domains.verse: took {size / 1e6:.3g} MB of all {size / 1e6:.4g} MB" in caplog.messages
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from tikmix_pipeline.corpus import shards
+from tikmix_pipeline.corpus.records import Manifest, OverlapRow, SourcesReport, TasksFile
 from tikmix_pipeline.corpus.shards import ShardWriter, TokenShards, chunks_of_ids, dtype_for, write_manifest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import sha256_of_file
@@ -19,18 +21,21 @@ def folder(tmp_path: Path) -> Path:
     with ShardWriter(tmp_path, "prose/train", "uint16", 300) as writer:
         for start in range(0, 1000, 70):
             writer.write(IDS[start : start + 70])
-        train = writer.entry(documents=10, size=2500)
+        train = writer.finish(documents=10, size=2500)
     with ShardWriter(tmp_path, "prose/heldout", "uint16", 300) as writer:
         writer.write(IDS[:50])
-        heldout = writer.entry(documents=1, size=100)
+        heldout = writer.finish(documents=1, size=100)
     (tmp_path / "tasks.parquet").write_bytes(b"tasks")
-    manifest = {
-        "dtype": "uint16",
-        "vocabulary_size": 500,
-        "tokenizer_digest": "d" * 64,
-        "domains": {"prose": {"train": train, "heldout": heldout}},
-        "tasks": {"file": "tasks.parquet", "sha256": hashlib.sha256(b"tasks").hexdigest()},
-    }
+    manifest = Manifest(
+        corpus="tiny",
+        dtype="uint16",
+        vocabulary_size=500,
+        tokenizer_digest="d" * 64,
+        domains={"prose": {"train": train, "heldout": heldout}},
+        tasks=TasksFile(file="tasks.parquet", sha256=hashlib.sha256(b"tasks").hexdigest()),
+        overlap=[OverlapRow(evaluation="quiz", domain="prose", hit=3)],
+        sources=SourcesReport(),
+    )
     write_manifest(tmp_path, manifest)
     return tmp_path
 
@@ -109,6 +114,20 @@ def test_a_manifest_of_another_version_is_refused(folder: Path):
     (folder / "manifest.json").write_text(text.replace('"version": 1', '"version": 2'))
     with pytest.raises(TikmixError, match="has version 2, expected 1"):
         TokenShards.open(folder)
+
+
+def test_a_manifest_that_lacks_something_is_refused(folder: Path):
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"sha256"', '"md5"'))
+    with pytest.raises(TikmixError, match=r"(?s)manifest.json is no manifest .*sha256.*Delete "):
+        TokenShards.open(folder)
+
+
+def test_the_report_on_contamination_is_as_it_stands_in_the_manifest(folder: Path):
+    (row,) = TokenShards.open(folder).overlap_report()
+    assert list(row) == sorted(row)
+    assert [row] == json.loads((folder / "manifest.json").read_text())["overlap"]
+    assert (row["hit"], row["leaked"]) == (3, None)
 
 
 def test_an_unknown_domain_is_refused(folder: Path):

@@ -9,7 +9,8 @@ import zstandard
 from archive_examples import write_debian_package, write_tarball
 from corpus_examples import corpus_in, debian_source, npm_source, package_source, write_jsonl, write_wheel
 
-from tikmix_pipeline.corpus.sources import read_records, read_source, source_signatures
+from tikmix_pipeline.corpus.source_files import source_signatures
+from tikmix_pipeline.corpus.sources import read_records, read_source
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import FilesSource, HuggingFaceSource, ShardsSource, StandardLibrarySource
 
@@ -26,7 +27,7 @@ def read(source: Any, root: Path) -> list[str]:
 
 
 def records(source: Any, root: Path) -> list[Any]:
-    return [record for _, record in read_records(source, root=root, downloads=root / "downloads")]
+    return [record for _, record in read_records([source], root=root, downloads=root / "downloads")]
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_task_source_without_records_is_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("path", ["rows.jsonl", "rows.parquet"])
 def test_a_missing_field_names_those_that_exist(folder: Path, path: str):
-    with pytest.raises(TikmixError, match=r"rows.*no field 'txt'; the fields are 'id', 'text'. Did you mean 'text'\?"):
+    with pytest.raises(TikmixError, match=r"rows.*no field 'txt'. Did you mean 'text'\? The names are 'id', 'text'."):
         read(files(path, field="txt"), folder)
 
 
@@ -238,7 +239,7 @@ def test_a_hugging_face_builder_reads_files_under_the_root(dataset_folder: Path,
 
 
 def test_a_hugging_face_dataset_without_the_field_names_those_it_has(dataset_folder: Path):
-    with pytest.raises(TikmixError, match="rows, row 0: there is no field 'body'; the fields are 'id', 'text'"):
+    with pytest.raises(TikmixError, match=r"rows, row 0: there is no field 'body'. The names are 'id', 'text'"):
         read(huggingface(field="body"), dataset_folder)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.corpus import stream as stream_module
+from tikmix_pipeline.corpus.batches import Windows
 from tikmix_pipeline.corpus.stream import MixtureStream, check_weights
-from tikmix_pipeline.corpus.windows import Windows
 from tikmix_pipeline.errors import TikmixError
 
 CONTEXT = 4
@@ -324,7 +324,7 @@ def test_a_domain_of_weight_zero_is_never_read():
         ({"books": float("inf"), "code": 0.5, "web": 0.5}, "weight for 'books' is inf"),
         ({"books": 0.2, "code": 0.3, "web": 0.4}, "sum to 0.9, not to 1"),
         ({"books": 0.2, "code": 0.3, "wep": 0.5}, "'wep', which is no domain. Did you mean 'web'?"),
-        ({"books": 0.2, "code": 0.3, "xyzzy": 0.5}, "The domains are: books, code, web"),
+        ({"books": 0.2, "code": 0.3, "xyzzy": 0.5}, "The names are 'books', 'code', 'web'"),
         ({"books": 0.5, "web": 0.5}, "no weight for code. Give 0 to leave a domain out"),
     ],
 )

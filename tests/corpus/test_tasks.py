@@ -61,7 +61,7 @@ def test_a_passage_stands_before_the_question():
     [
         ({"question": "What?", "options": "A. a\nB. b", "answer": "C. c"}, "names none of the options A, B"),
         ({"question": "What?", "options": "a, b", "answer": "A. a"}, r"names none of the options \(none found\)"),
-        ({"question": "What?", "anser": "a"}, r"no field 'answer'; .*Did you mean 'anser'\?"),
+        ({"question": "What?", "anser": "a"}, r"no field 'answer'. Did you mean 'anser'\?"),
         ({"question": "What?", "options": "A. a\nB. b", "answer": "Both"}, "names none of the options A, B"),
         ({"body": "a"}, "or is a plain text in 'text' or in the source's `field`; this record's fields are 'body'"),
         ({"text": " \n"}, "the text is empty"),
@@ -77,7 +77,7 @@ def test_a_record_that_is_no_item_is_refused_by_its_place(record: dict[str, Any]
 def test_a_plain_text_is_an_item_that_is_all_answer():
     item = parse(text=" Once upon a time. ", id=3)
     assert item == Item("", "Once upon a time.")
-    assert (item.prompt, item.completion, item.text, item.group) == ("", *3 * ["Once upon a time."])
+    assert (item.prompt, item.completion, item.text, item.topic) == ("", *3 * ["Once upon a time."])
     (tokens,) = tokenise_items([item], TOKENIZER)
     assert tokens.question_ids == [TOKENIZER.end_of_text_id]
     assert TOKENIZER.backend.decode(tokens.answer_ids) == item.answer

@@ -24,8 +24,8 @@ def stages(root: Path, **changes: Any) -> tuple[CorpusParameters, PreparedText, 
 
 
 def all_ids(shards: TokenShards, domain: str, split: str) -> list[int]:
-    files = shards.manifest["domains"][domain][split]["files"]
-    return np.concatenate([np.fromfile(shards.folder / file["file"], dtype="<u2") for file in files]).tolist()
+    files = shards.manifest.domains[domain][split].files
+    return np.concatenate([np.fromfile(shards.folder / file.file, dtype="<u2") for file in files]).tolist()
 
 
 def test_shards_hold_every_document_followed_by_the_end_of_text(tmp_path: Path):
@@ -47,8 +47,8 @@ def test_the_folder_holds_tokenizer_tasks_and_provenance(tmp_path: Path):
     assert tokenizer_digest(shards.tokenizer_folder) == shards.tokenizer_digest == tokenizer.digest
     tasks = TaskItems.open(shards.tasks_file)
     assert [len(tasks.items("quiz", half)) for half in ("query", "evaluation")] == [10, 10]
-    assert shards.manifest["overlap"] == prepared.overlap
-    assert shards.manifest["sources"] == prepared.sources
+    assert shards.manifest.overlap == prepared.overlap
+    assert shards.manifest.sources == prepared.sources
 
 
 def test_the_same_parameters_give_the_same_bytes(tmp_path: Path):
@@ -64,7 +64,7 @@ def test_small_shards_hold_the_same_tokens(tmp_path: Path):
     parameters, prepared, tokenizer = stages(tmp_path, shard_megatokens=0.001)
     shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "small")
     whole = write_corpus(corpus_in(tmp_path), prepared, tokenizer, tmp_path, tmp_path / "whole")
-    assert len(shards.manifest["domains"]["prose"]["train"]["files"]) > 1
+    assert len(shards.manifest.domains["prose"]["train"].files) > 1
     assert all_ids(shards, "prose", "train") == all_ids(whole, "prose", "train")
 
 
@@ -148,10 +148,10 @@ def test_the_overlap_report_says_that_pretokenised_domains_were_not_checked(
     token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer],
 ):
     rows = token_corpus[1].overlap
-    (unchecked,) = [row for row in rows if row["domain"] == "tokens"]
-    assert unchecked.keys() == rows[0].keys()
-    assert unchecked["evaluation"] == "not checked for overlap or duplicates"
-    assert unchecked["share_left"] is None
+    (unchecked,) = [row for row in rows if row.domain == "tokens"]
+    assert unchecked.model_dump().keys() == rows[0].model_dump().keys()
+    assert unchecked.evaluation == "not checked for overlap or duplicates"
+    assert unchecked.share_left is None
 
 
 def test_pretokenised_files_are_capped(

@@ -7,20 +7,20 @@ from matplotlib.figure import Figure
 
 from tikmix_pipeline.datasets import CsvDataset, FigureDataset, FolderDataset, JsonDataset, TableDataset
 from tikmix_pipeline.files import replacing
-from tikmix_pipeline.store.provenance import Recipe, read_recipe, recipe_path
+from tikmix_pipeline.store.provenance import ProvenanceRecord, read_record, record_path
 
-RECIPE = Recipe(step="make", code="c", parameters={"a": 1}, inputs={})
-OTHER = Recipe(step="make", code="c", parameters={"a": 2}, inputs={})
+RECORD = ProvenanceRecord(node="make", code="c", parameters={"a": 1}, inputs={})
+OTHER = ProvenanceRecord(node="make", code="c", parameters={"a": 2}, inputs={})
 
 
-def test_json_round_trips_and_leaves_its_recipe_beside_it(tmp_path: Path) -> None:
+def test_json_round_trips_and_leaves_its_record_beside_it(tmp_path: Path) -> None:
     dataset = JsonDataset(filepath=str(tmp_path / "mixture.json"))
-    dataset.expected = RECIPE
+    dataset.expected = RECORD
     dataset.save({"weights": {"code": 0.25}})
     assert dataset.load() == {"weights": {"code": 0.25}}
-    written = read_recipe(dataset.path)
+    written = read_record(dataset.path)
     assert written is not None
-    assert written["fingerprint"] == RECIPE.fingerprint
+    assert written.fingerprint == RECORD.fingerprint
 
 
 def test_table_round_trips_bit_by_bit(tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_kedro_sees_an_artifact_only_while_its_recipe_matches(tmp_path: Path) -> None:
+def test_kedro_sees_an_artifact_only_while_its_record_matches(tmp_path: Path) -> None:
     dataset = JsonDataset(filepath=str(tmp_path / "x.json"))
-    dataset.expected = RECIPE
+    dataset.expected = RECORD
     dataset.save(1)
     assert dataset.exists()
     dataset.expected = OTHER
@@ -55,21 +55,21 @@ def test_kedro_sees_an_artifact_only_while_its_recipe_matches(tmp_path: Path) ->
 
 def test_loading_what_was_made_from_other_parameters_is_refused_with_the_reason(tmp_path: Path) -> None:
     dataset = JsonDataset(filepath=str(tmp_path / "x.json"))
-    dataset.expected = RECIPE
+    dataset.expected = RECORD
     dataset.save(1)
     dataset.expected = OTHER
     with pytest.raises(DatasetError, match=r"x\.json is stale: a was 1, is 2"):
         dataset.load()
 
 
-def test_write_that_fails_keeps_the_old_artifact_but_not_its_recipe(tmp_path: Path) -> None:
+def test_write_that_fails_keeps_the_old_artifact_but_not_its_record(tmp_path: Path) -> None:
     dataset = JsonDataset(filepath=str(tmp_path / "x.json"))
-    dataset.expected = RECIPE
+    dataset.expected = RECORD
     dataset.save({"old": 1})
     with pytest.raises(DatasetError):
         dataset.save({"new": object()})
     assert (tmp_path / "x.json").read_text().strip().startswith("{")
-    assert not recipe_path(dataset.path).exists()
+    assert not record_path(dataset.path).exists()
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
@@ -80,7 +80,7 @@ def test_folder_is_written_by_the_function_it_is_given(tmp_path: Path) -> None:
             (temporary / "a.txt").write_text("text")
 
     dataset = FolderDataset(filepath=str(tmp_path / "corpus"), reader="pathlib:Path")
-    dataset.expected = RECIPE
+    dataset.expected = RECORD
     dataset.save(write)
     assert (dataset.load() / "a.txt").read_text() == "text"
     assert dataset.exists()
@@ -88,7 +88,7 @@ def test_folder_is_written_by_the_function_it_is_given(tmp_path: Path) -> None:
 
 def test_folder_of_large_files_is_held_to_their_sizes(tmp_path: Path) -> None:
     dataset = FolderDataset(filepath=str(tmp_path / "gradients"), reader="pathlib:Path", digested=False)
-    dataset.expected = RECIPE
+    dataset.expected = RECORD
 
     def write(folder: Path) -> None:
         folder.mkdir()

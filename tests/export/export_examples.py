@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tikmix_pipeline.export.registry import TRAINERS, write
-from tikmix_pipeline.export.schedule import Domain, Gain, Schedule, Stage
+from tikmix_pipeline.export.schedule import Domain, Gain, Phase, Schedule
 
 GOLDEN = Path(__file__).parent / "golden"
 BATCH = 8192
@@ -24,12 +24,12 @@ def example_domains() -> list[Domain]:
 
 
 def example_schedule(**changes: Any) -> Schedule:
-    """Three stages of 1,000 steps; the second has no books, and the third little mail."""
+    """Three phases of 1,000 steps; the second has no books, and the third little mail."""
     attributes: dict[str, Any] = {
-        "stages": [
-            Stage(0, 0, {"web": 0.6, "code": 0.3, "books": 0.1, "mail": 0.0}),
-            Stage(1000, 1000 * BATCH, {"web": 1 / 3, "code": 1 / 3, "books": 0.0, "mail": 1 / 3}),
-            Stage(2000, 2000 * BATCH, {"web": 0.5, "code": 0.29995, "books": 0.2, "mail": 0.00005}),
+        "phases": [
+            Phase(0, 0, {"web": 0.6, "code": 0.3, "books": 0.1, "mail": 0.0}),
+            Phase(1000, 1000 * BATCH, {"web": 1 / 3, "code": 1 / 3, "books": 0.0, "mail": 1 / 3}),
+            Phase(2000, 2000 * BATCH, {"web": 0.5, "code": 0.29995, "books": 0.2, "mail": 0.00005}),
         ],
         "domains": example_domains(),
         "batch_tokens": BATCH,
@@ -44,33 +44,33 @@ def example_schedule(**changes: Any) -> Schedule:
     return Schedule(**(attributes | changes))
 
 
-def one_stage(weights: dict[str, float], domains: list[Domain] | None = None, **changes: Any) -> Schedule:
-    """A schedule of one stage over domains that are named like their weights."""
+def one_phase(weights: dict[str, float], domains: list[Domain] | None = None, **changes: Any) -> Schedule:
+    """A schedule of one phase over domains that are named like their weights."""
     made = [Domain(name, f"data/{name}", None, None) for name in weights]
-    bare = {"epochs": {}, "expected_gain": {}, "stages": [Stage(0, 0, weights)], "domains": domains or made}
+    bare = {"epochs": {}, "expected_gain": {}, "phases": [Phase(0, 0, weights)], "domains": domains or made}
     return example_schedule(**(bare | changes))
 
 
 @st.composite
 def schedules(draw: st.DrawFn, most_domains: int = 12) -> Schedule:
-    """Runs of one to four stages with mixtures of any kind, many of their weights 0."""
+    """Runs of one to four phases with mixtures of any kind, many of their weights 0."""
     size = draw(st.integers(1, most_domains))
     names = draw(st.permutations([f"domain {k}" if k % 3 == 0 else f"domain_{k}" for k in range(size)]))
     lengths = draw(st.lists(st.integers(20, 400), min_size=1, max_size=4))
     starts = [0, *np.cumsum(lengths).tolist()][: len(lengths)]
     parts = st.one_of(st.just(0.0), st.floats(1e-6, 1.0))
-    stages = []
+    phases = []
     for start in starts:
         raw = draw(st.lists(parts, min_size=size, max_size=size).filter(lambda raw: sum(raw) > 1e-3))
         weights = dict(zip(names, (np.array(raw) / sum(raw)).tolist(), strict=True))
-        stages.append(Stage(start, start * BATCH, weights))
+        phases.append(Phase(start, start * BATCH, weights))
     means = draw(st.lists(st.floats(20, 20_000), min_size=size, max_size=size))
     domains = [
         Domain(name, f"data/{name.replace(' ', '-')}_text", 1e8, mean, 1000)
         for name, mean in zip(names, means, strict=True)
     ]
     return example_schedule(
-        stages=stages, domains=domains, chunk_tokens=lengths[-1] * BATCH, epochs={}, expected_gain={}
+        phases=phases, domains=domains, chunk_tokens=lengths[-1] * BATCH, epochs={}, expected_gain={}
     )
 
 

@@ -1,7 +1,7 @@
 """Readers of the trainers' formats, written from the frameworks' documents and apart from the writers.
 
 Each takes the files and the schedule they came from (for names of paths, and the trainer's own settings), holds to the
-rules that the framework enforces, and returns the weights of the last stage by domain, in the trainer's unit.
+rules that the framework enforces, and returns the weights of the last phase by domain, in the trainer's unit.
 """
 
 import ast
@@ -25,7 +25,7 @@ def read_megatron(files: Files, schedule: Schedule) -> Weights:
     split = json.loads(files["megatron.json"])
     assert set(split) == {"train", "valid", "test"}
     assert all(_blend(split[key]) == blend for key in split)
-    if len(schedule.stages) > 1:
+    if len(schedule.phases) > 1:
         iterations = [int(text) for text in files["megatron.phases.txt"].strip().split(",")]
         assert iterations == sorted(set(iterations))
         assert _blend(files[f"megatron.phase_{len(iterations)}.txt"].split()) == blend
@@ -45,11 +45,11 @@ def read_olmo_core(files: Files, schedule: Schedule) -> Weights:
 
 
 def read_levanter(files: Files, schedule: Schedule) -> Weights:
-    return levanter_stages(files, schedule)[-1][1]
+    return levanter_phases(files, schedule)[-1][1]
 
 
-def levanter_stages(files: Files, schedule: Schedule) -> list[tuple[int, Weights]]:
-    """Return the step of each stage, and the shares of its blocks' sequences."""
+def levanter_phases(files: Files, schedule: Schedule) -> list[tuple[int, Weights]]:
+    """Return the step of each phase, and the shares of its blocks' sequences."""
     data = yaml.safe_load(files["levanter.yaml"])["data"]
     size = data["mixture_block_size"]
     assert 0 < size < 65536
@@ -57,7 +57,7 @@ def levanter_stages(files: Files, schedule: Schedule) -> list[tuple[int, Weights
     assert steps[0] == 0
     assert steps == sorted(set(steps))
     assert all(step * schedule.batch_tokens // schedule.context % size == 0 for step in steps)
-    stages = []
+    phases = []
     for step, weights in data["train_weights"]:
         assert set(weights) <= set(data["configs"])
         whole = sum(weights.values())
@@ -65,8 +65,8 @@ def levanter_stages(files: Files, schedule: Schedule) -> list[tuple[int, Weights
         first_largest = next(name for name, count in counts.items() if count == max(counts.values()))
         counts[first_largest] += size - sum(counts.values())
         assert all(counts.values()), "a domain with weight gets nothing"
-        stages.append((step, {name: count / size for name, count in counts.items()}))
-    return stages
+        phases.append((step, {name: count / size for name, count in counts.items()}))
+    return phases
 
 
 def read_nanotron(files: Files, schedule: Schedule) -> Weights:
@@ -114,7 +114,7 @@ def read_gpt_neox(files: Files, schedule: Schedule) -> Weights:
 
 def read_olmix(files: Files, schedule: Schedule) -> Weights:
     rows = list(csv.DictReader(io.StringIO(files["olmix.ratios.csv"])))
-    assert len(rows) == len(schedule.stages)
+    assert len(rows) == len(schedule.phases)
     assert len({row.pop("run") for row in rows}) == len(rows)
     assert all(abs(sum(map(float, row.values())) - 1) < 0.01 for row in rows)
     mix = yaml.safe_load(files["olmix.yaml"])["mix"]

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from export_examples import BATCH, example_domains, example_schedule, one_stage
+from export_examples import BATCH, example_domains, example_schedule, one_phase
 
 from tikmix_pipeline.export.registry import TRAINERS, write
-from tikmix_pipeline.export.schedule import Stage
+from tikmix_pipeline.export.schedule import Phase
 
 
 def _said(exported) -> str:
@@ -39,14 +39,14 @@ def test_a_file_that_carries_no_comment_has_a_sidecar(trainer):
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_what_is_left_out_is_named(trainer):
-    schedule = example_schedule(stages=[Stage(0, 0, {"web": 0.7, "code": 0.3, "books": 0.0})])
+    schedule = example_schedule(phases=[Phase(0, 0, {"web": 0.7, "code": 0.3, "books": 0.0})])
     exported = write(trainer, schedule)
     assert set(exported.realised.stated) == {"web", "code"}
     assert "Left out, without weight in this stage: books, mail." in _said(exported)
 
 
 def test_a_weight_too_small_to_be_written_is_told():
-    notes = write("nanotron", one_stage({"web": 1 - 1e-12, "mail": 1e-12})).notes
+    notes = write("nanotron", one_phase({"web": 1 - 1e-12, "mail": 1e-12})).notes
     assert "Too small to be written, and left out: mail." in notes
 
 
@@ -73,16 +73,16 @@ def test_trainers_that_keep_their_place_read_nothing_again(trainer):
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_first_stage_reads_nothing_again(trainer):
     unread = [replace(domain, consumed_tokens=0) for domain in example_domains()]
-    notes = " ".join(write(trainer, one_stage({"web": 0.5, "code": 0.5}, unread)).notes)
+    notes = " ".join(write(trainer, one_phase({"web": 0.5, "code": 0.5}, unread)).notes)
     assert "read again" not in notes
 
 
 def test_levanter_tells_what_it_moved():
     schedule = example_schedule(
-        stages=[
-            Stage(0, 0, {"web": 1.0}),
-            Stage(100, 100 * BATCH, {"web": 0.5, "code": 0.5}),
-            Stage(153, 153 * BATCH, {"web": 0.9999, "code": 0.0001}),
+        phases=[
+            Phase(0, 0, {"web": 1.0}),
+            Phase(100, 100 * BATCH, {"web": 0.5, "code": 0.5}),
+            Phase(153, 153 * BATCH, {"web": 0.9999, "code": 0.0001}),
         ],
         chunk_tokens=60 * BATCH,
     )
@@ -95,20 +95,20 @@ def test_levanter_tells_what_it_moved():
 
 
 def test_levanter_tells_when_its_blocks_change():
-    stages = [Stage(0, 0, {"web": 1.0}), Stage(1000, 1000 * BATCH, {"web": 0.5, "code": 0.5})]
-    changed = write("levanter", example_schedule(stages=stages, chunk_tokens=100 * BATCH)).notes
+    phases = [Phase(0, 0, {"web": 1.0}), Phase(1000, 1000 * BATCH, {"web": 0.5, "code": 0.5})]
+    changed = write("levanter", example_schedule(phases=phases, chunk_tokens=100 * BATCH)).notes
     assert "mixture_block_size was 32000 before this stage" in " ".join(changed)
-    kept = write("levanter", example_schedule(stages=stages)).notes
+    kept = write("levanter", example_schedule(phases=phases)).notes
     assert "mixture_block_size was" not in " ".join(kept)
 
 
 def test_a_start_that_is_not_its_step_times_the_batch_is_told():
-    schedule = example_schedule(stages=[Stage(0, 0, {"web": 1.0}), Stage(10, 1000, {"web": 1.0})])
+    schedule = example_schedule(phases=[Phase(0, 0, {"web": 1.0}), Phase(10, 1000, {"web": 1.0})])
     assert any("stage 1 (from step 10) starts at token 1000" in note for note in write("megatron", schedule).notes)
 
 
 def test_the_last_stage_needs_no_phases_when_it_is_the_first():
-    exported = write("megatron", one_stage({"web": 0.5, "code": 0.5}))
+    exported = write("megatron", one_phase({"web": 0.5, "code": 0.5}))
     assert set(exported.files) == {"megatron.txt", "megatron.json", "megatron.about.md"}
     assert "no earlier mixture" in exported.switch
-    assert "callbacks" not in write("llm_foundry", one_stage({"web": 0.5, "code": 0.5})).files["llm_foundry.yaml"]
+    assert "callbacks" not in write("llm_foundry", one_phase({"web": 0.5, "code": 0.5})).files["llm_foundry.yaml"]

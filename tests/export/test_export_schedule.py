@@ -2,16 +2,16 @@ import math
 from dataclasses import replace
 
 import pytest
-from export_examples import BATCH, example_domains, example_schedule, one_stage
+from export_examples import BATCH, example_domains, example_schedule, one_phase
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.schedule import Domain, Gain, Stage
+from tikmix_pipeline.export.schedule import Domain, Gain, Phase
 
 FIRST = {"web": 0.6, "code": 0.4}
 
 
-def _stages(*starts: int) -> list[Stage]:
-    return [Stage(start, start * BATCH, FIRST) for start in starts]
+def _phases(*starts: int) -> list[Phase]:
+    return [Phase(start, start * BATCH, FIRST) for start in starts]
 
 
 def _domains(**changes: object) -> list[Domain]:
@@ -22,29 +22,29 @@ def _domains(**changes: object) -> list[Domain]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stages": []}, r"no stage"),
+        ({"phases": []}, r"no stage"),
         ({"domains": []}, r"no domains to export"),
-        ({"stages": [Stage(0, 0, {"web": -0.5, "code": 1.5})]}, r"stage 0 \(from step 0\)\.web is -0\.5"),
-        ({"stages": [Stage(0, 0, {"web": math.nan, "code": 1.0})]}, r"stage 0 \(from step 0\)\.web is nan"),
-        ({"stages": [Stage(0, 0, {"wbe": 1.0})]}, r"names the domain 'wbe', .* Did you mean 'web'\?"),
-        ({"stages": [Stage(0, 0, {"web": 0.5, "code": 0.4})]}, r"stage 0 \(from step 0\) sum to 0\.9 instead of 1"),
+        ({"phases": [Phase(0, 0, {"web": -0.5, "code": 1.5})]}, r"stage 0 \(from step 0\)\.web is -0\.5"),
+        ({"phases": [Phase(0, 0, {"web": math.nan, "code": 1.0})]}, r"stage 0 \(from step 0\)\.web is nan"),
+        ({"phases": [Phase(0, 0, {"wbe": 1.0})]}, r"names the domain 'wbe', .* Did you mean 'web'\?"),
+        ({"phases": [Phase(0, 0, {"web": 0.5, "code": 0.4})]}, r"stage 0 \(from step 0\) sum to 0\.9 instead of 1"),
         (
-            {"stages": _stages(0, 20, 20)},
+            {"phases": _phases(0, 20, 20)},
             r"stage 2 starts at step 20 and token 163840, stage 1 at step 20 and token 163840: step and token must",
         ),
         (
-            {"stages": _stages(0, 20, 10)},
+            {"phases": _phases(0, 20, 10)},
             r"stage 2 starts at step 10 and token 81920, .*: step and token must increase",
         ),
         (
-            {"stages": [*_stages(0), Stage(5, 0, FIRST)]},
+            {"phases": [*_phases(0), Phase(5, 0, FIRST)]},
             r"stage 1 starts at step 5 and token 0, stage 0 at step 0 and token 0: token must increase",
         ),
         (
-            {"stages": [*_stages(0, 20), Stage(20, 20 * BATCH + 100, FIRST)]},
+            {"phases": [*_phases(0, 20), Phase(20, 20 * BATCH + 100, FIRST)]},
             r"stage 2 starts at step 20 and token 163940, stage 1 at step 20 and token 163840: step must increase",
         ),
-        ({"stages": _stages(10)}, r"the first stage starts at step 0"),
+        ({"phases": _phases(10)}, r"the first stage starts at step 0"),
         ({"batch_tokens": 1000}, r"1000 tokens is no whole number of sequences of 256"),
         ({"chunk_tokens": 0}, r"chunk_tokens of an export is 0"),
         ({"context": -1}, r"context of an export is -1"),
@@ -69,12 +69,12 @@ def test_a_wrong_schedule_is_refused_with_its_fault(changes, message):
 
 
 def test_a_domain_without_a_weight_has_none():
-    schedule = example_schedule(stages=_stages(0))
+    schedule = example_schedule(phases=_phases(0))
     assert schedule.last.weights == FIRST
 
 
 def test_sizes_follow_from_the_tokens():
-    schedule = one_stage({"web": 1.0}, chunk_tokens=3 * BATCH + 1)
+    schedule = one_phase({"web": 1.0}, chunk_tokens=3 * BATCH + 1)
     assert schedule.chunk_steps == 4
     assert schedule.batch_sequences == 32
     assert schedule.end_tokens == 3 * BATCH + 1

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
-from export_examples import BATCH, CONTEXT, example_schedule, one_stage
+from export_examples import BATCH, CONTEXT, example_schedule, one_phase
 
 from tikmix_pipeline.export.registry import write
 from tikmix_pipeline.export.schedule import Domain
@@ -48,7 +48,7 @@ def test_torchtitans_snippet_builds_one_weighted_dataset_per_domain(export):
 def test_datasets_draws_the_documents_that_give_the_shares_of_tokens(export):
     datasets = reader("datasets")
     domains = [Domain("long", "long", None, 40.0), Domain("short", "short", None, 10.0)]
-    made = export("hf_datasets", one_stage({"long": 0.7, "short": 0.3}, domains))
+    made = export("hf_datasets", one_phase({"long": 0.7, "short": 0.3}, domains))
 
     def open_dataset(path):
         return datasets.Dataset.from_dict({"tokens": [40 if path == "long" else 10] * 2000})
@@ -122,7 +122,7 @@ def test_olmo_core_fills_a_chunk_at_the_limit_of_its_epochs(export, tmp_path):
         Domain(name, str(tmp_path / f"{name}.npy"), size, None, consumed_tokens=size // 2, max_epochs=2)
         for name, size in sizes.items()
     ]
-    made = export("olmo_core", one_stage({"web": 0.7, "books": 0.3}, domains, chunk_tokens=10 * BATCH))
+    made = export("olmo_core", one_phase({"web": 0.7, "books": 0.3}, domains, chunk_tokens=10 * BATCH))
     config = source_mixture.SourceMixtureDatasetConfig(
         source_list=source_mixture.SourceMixtureList.from_yaml(str(made.folder / "olmo_core.yaml")),
         requested_tokens=10 * BATCH,

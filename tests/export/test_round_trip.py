@@ -4,9 +4,9 @@ import re
 from decimal import Decimal
 
 import pytest
-from export_examples import example_schedule, one_stage, schedules
+from export_examples import example_schedule, one_phase, schedules
 from hypothesis import HealthCheck, given, settings
-from readers import READERS, levanter_stages
+from readers import READERS, levanter_phases
 
 from tikmix_pipeline.export.registry import TRAINERS, write
 from tikmix_pipeline.export.schedule import Domain
@@ -49,18 +49,18 @@ def test_stated_weights_are_positive_in_order_and_sum_to_exactly_one(trainer, sc
 @RANDOM
 def test_levanter_realises_what_it_is_said_to(schedule):
     exported = write("levanter", schedule)
-    stages = levanter_stages(exported.files, schedule)
-    step, shares = stages[-1]
+    phases = levanter_phases(exported.files, schedule)
+    step, shares = phases[-1]
     assert shares == exported.realised.per_token
     assert step == exported.realised.start_step
     assert exported.realised.start_tokens == step * schedule.batch_tokens
-    shifted = [step != stage.start_step for (step, _), stage in zip(stages, schedule.stages, strict=True)]
+    shifted = [step != phase.start_step for (step, _), phase in zip(phases, schedule.phases, strict=True)]
     assert sum(" starts at step " in note for note in exported.notes) == sum(shifted)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_numbers_have_no_exponents(trainer):
-    exported = write(trainer, one_stage({"web": 0.99998, "code": 0.00002}, EXPONENT_DOMAINS))
+    exported = write(trainer, one_phase({"web": 0.99998, "code": 0.00002}, EXPONENT_DOMAINS))
     assert not any(re.search(r"\d[eE][-+]?\d", text) for text in exported.files.values())
 
 
@@ -68,7 +68,7 @@ def test_numbers_have_no_exponents(trainer):
 def test_names_and_paths_of_any_printable_kind_come_back(trainer):
     names = ['say "hi"', "a: b", "# no comment", "yes", "1.5", "back\\slash", "öl, 油", "{x}", "it's", "- dash"]
     domains = [Domain(name, f"data/{k}'\"#:,\\{{ü", None, 100.0) for k, name in enumerate(names)]
-    schedule = one_stage(dict.fromkeys(names, 0.1), domains)
+    schedule = one_phase(dict.fromkeys(names, 0.1), domains)
     exported = write(trainer, schedule)
     read = READERS[trainer](exported.files, schedule)
     assert set(read) == set(names)

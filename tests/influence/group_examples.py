@@ -11,7 +11,7 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.fit import fit_factors
-from tikmix_pipeline.influence.parts import deal_sets
+from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.store import GradientStore, Sets
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 
@@ -23,9 +23,9 @@ CURVATURES = ["identity", "adam", "diagonal", "kfac", "ekfac"]
 Batches = Mapping[str, Sequence[TokenBatch]]
 
 
-def dealt(domains: Batches = DOMAINS, tasks: Batches = TASKS, *, parts: int = 3) -> Sets:
-    """Cut sets into parts."""
-    return {"task": deal_sets("task", tasks, parts), "domain": deal_sets("domain", domains, parts)}
+def dealt(domains: Batches = DOMAINS, tasks: Batches = TASKS, *, chunks: int = 3) -> Sets:
+    """Cut sets into chunks."""
+    return {"task": deal_sets("task", tasks, chunks), "domain": deal_sets("domain", domains, chunks)}
 
 
 def curvature_of(model: torch.nn.Module, name: str = "kfac", **settings: object) -> Curvature:

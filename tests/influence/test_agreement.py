@@ -3,10 +3,21 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from tikmix_pipeline.influence.agreement import Agreement, agreement, spearman_brown
+from tikmix_pipeline.influence.agreement import (
+    BASELINE,
+    MEAN_GAIN,
+    Agreement,
+    agreement,
+    agreement_table,
+    raised,
+    spearman_brown,
+    validation_points,
+)
+from tikmix_pipeline.parameters.validation import Candidate
 
 # axes: R replicates, T tasks, K domains
 
@@ -140,3 +151,29 @@ def test_single_domain_correlates_with_nothing():
     found = agreement(*planted(2, 1, 1, noise=1.0)).mean
     assert math.isnan(found.pearson)
     assert math.isnan(found.spearman)
+
+
+def test_tables_of_branches_are_compared_on_the_half_asked_for_and_the_best_candidate_is_drawn():
+    candidates = [Candidate(curvature="identity"), Candidate(curvature="adam")]
+    gain = {("evaluation", "a"): 3.0, ("evaluation", "b"): 1.0, ("evaluation", "c"): 2.0}
+    gain |= {("query", domain): -gain["evaluation", domain] for domain in "abc"}
+    losses = pd.DataFrame(
+        {"replicate": number, "branch": branch, "task": "quiz", "half": half, "loss": loss}
+        for number in range(2)
+        for half in ("query", "evaluation")
+        for branch, loss in [(BASELINE, 9.0), *((raised(domain), 9.0 - gain[half, domain]) for domain in "abc")]
+    )
+    predictions = pd.DataFrame(
+        {"candidate": one.label, "task": "quiz", "domain": domain, "predicted": sign * gain["evaluation", domain]}
+        for one, sign in zip(candidates, (-1, 1), strict=True)
+        for domain in "abc"
+    )
+    about = {"seed": 0, "round_number": 1, "branch_tokens": 8, "chunk_tokens": 16}
+    for half, best in {"evaluation": candidates[1], "query": candidates[0]}.items():
+        table = agreement_table(losses, predictions, candidates, half=half, **about)
+        assert table.loc[table["best"], "curvature"].unique().tolist() == [best.label]
+        assert table["replicates"].unique().tolist() == [2]
+        points, shown = validation_points(losses, predictions, table, half=half)
+        assert shown["kind"].unique().tolist() == [best.curvature]
+        np.testing.assert_allclose(points["predicted"], points["measured"])
+        assert points["task"].unique().tolist() == ["quiz", MEAN_GAIN]

@@ -16,7 +16,7 @@ from tikmix_pipeline.lm.cost import NO_COST, Cost, counting, tokens_read
 
 
 class Watched:
-    """Counts the parts that are measured, and ends the run after so many."""
+    """Counts the chunks that are measured, and ends the run after so many."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.measured: list[str] = []
@@ -24,11 +24,11 @@ class Watched:
         self._measure = collect.mean_gradient
         monkeypatch.setattr(collect, "mean_gradient", self)
 
-    def __call__(self, model, part, *, of, **rest):
+    def __call__(self, model, chunk, *, of, **rest):
         if len(self.measured) == self.stop_after:
             raise KeyboardInterrupt
         self.measured.append(of)
-        return self._measure(model, part, of=of, **rest)
+        return self._measure(model, chunk, of=of, **rest)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_every_part_is_measured_once_tasks_first(tmp_path, watched):
+def test_every_chunk_is_measured_once_tasks_first(tmp_path, watched):
     collected(tmp_path)
     assert watched.measured == [f"task '{name}'" for name in TASKS for _ in range(3)] + [
         f"domain '{name}'" for name in DOMAINS for _ in range(3)
@@ -108,7 +108,7 @@ def test_parts_of_another_checkpoint_are_never_used_and_removed(tmp_path, watche
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty"])
-def test_damaged_part_is_measured_again(tmp_path, watched, damage):
+def test_damaged_chunk_is_measured_again(tmp_path, watched, damage):
     store = collected(tmp_path)
     before = contents(tmp_path)
     path = store.path("task", "boolq", 2)
@@ -121,13 +121,13 @@ def test_damaged_part_is_measured_again(tmp_path, watched, damage):
 
 def cost_of(sets) -> Cost:
     """Count every pass."""
-    batches = [batch for by_name in sets.values() for parts in by_name.values() for part in parts for batch in part]
+    batches = [batch for by_name in sets.values() for chunks in by_name.values() for chunk in chunks for batch in chunk]
     with counting() as counter:
         mean_gradient(tiny_model("llama"), batches, of="all")
     return Cost(sum(map(tokens_read, batches)), counter.flops)
 
 
-def test_cost_is_that_of_the_parts_of_the_measurement_whenever_they_were_measured(tmp_path, watched):
+def test_cost_is_that_of_the_chunks_of_the_measurement_whenever_they_were_measured(tmp_path, watched):
     assert collected(tmp_path).cost == cost_of(dealt())
     fewer = dealt(domains={"web": DOMAINS["web"]}, tasks={"arc": TASKS["arc"]})
     watched.stop_after = 0
@@ -166,7 +166,7 @@ def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
 
 def test_full_disk_is_told_before_any_pass_with_the_parameter_that_helps(tmp_path, watched, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(TikmixError, match=r"gradients of 15 parts need .* influence\.micro_batches"):
+    with pytest.raises(TikmixError, match=r"gradients of 15 chunks need .* influence\.micro_batches"):
         collected(tmp_path)
     assert not watched.measured
 

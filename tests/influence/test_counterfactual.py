@@ -7,15 +7,8 @@ import torch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.agreement import agreement
-from tikmix_pipeline.influence.counterfactual import (
-    BASELINE,
-    counterfactual_mixtures,
-    loss_rows,
-    measured_gains,
-    raised,
-    scored_texts,
-)
+from tikmix_pipeline.influence.agreement import BASELINE, agreement, measured_gains, raised
+from tikmix_pipeline.influence.counterfactual import counterfactual_mixtures, loss_rows, scored_texts
 from tikmix_pipeline.influence.curvature.spectrum import horizon
 from tikmix_pipeline.influence.samples import target_samples
 from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, Failure

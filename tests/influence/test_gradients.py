@@ -5,7 +5,7 @@ from influence_oracle import flatten, mean_gradient_vector, random_batches, tiny
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.gradients import mean_gradient
+from tikmix_pipeline.influence.gradients import deal_into_chunks, mean_gradient, take_evenly
 from tikmix_pipeline.lm.loss import summed_loss
 
 
@@ -81,3 +81,59 @@ def test_set_without_loss_is_named():
 def test_frozen_model_is_refused():
     with pytest.raises(TikmixError, match="no trainable parameter"):
         mean_gradient(tiny_model("llama").requires_grad_(False), random_batches(2), of="set")
+
+
+def sequences(batches: list[TokenBatch]) -> list[tuple[int, ...]]:
+    """Loss-carrying tokens with what stands before them, as hashable rows."""
+    rows = []
+    for batch in batches:
+        for tokens, carries in zip(batch.tokens_BS, batch.loss_BS, strict=True):
+            if carries.any():
+                end = int(np.flatnonzero(carries)[-1]) + 1
+                rows.append((*tokens[:end].tolist(), -1, *np.flatnonzero(carries).tolist()))
+    return rows
+
+
+def test_parts_hold_every_sequence_once_and_keep_its_loss():
+    batches = random_batches(3, batches=4, sequences=5)
+    chunks = deal_into_chunks(batches, 3)
+    assert sorted(row for chunk in chunks for row in sequences(chunk)) == sorted(sequences(batches))
+    assert max(len(sequences(chunk)) for chunk in chunks) - min(len(sequences(chunk)) for chunk in chunks) <= 1
+    assert all(len(batch) <= 5 for chunk in chunks for batch in chunk)
+
+
+def test_parts_of_a_sorted_set_see_its_whole_range():
+    batches = [TokenBatch.of_windows(np.full((4, length), length)) for length in (2, 4, 6, 8)]
+    for chunk in deal_into_chunks(batches, 4):
+        assert sorted(len(row) for row in sequences(chunk)) == sorted(length + length for length in (2, 4, 6, 8))
+
+
+def test_padding_behind_the_last_loss_token_is_cut_and_silent_sequences_dropped():
+    tokens = np.arange(24).reshape(3, 8)
+    loss = np.zeros((3, 8), dtype=bool)
+    loss[0, 2], loss[1, 3] = True, True
+    (chunk,) = deal_into_chunks([TokenBatch(tokens, loss)], 1)
+    assert [batch.tokens_BS.shape for batch in chunk] == [(2, 4)]
+
+
+def test_too_few_sequences_leave_chunks_empty():
+    assert [len(chunk) for chunk in deal_into_chunks(random_batches(3, batches=1, sequences=2), 3)] == [1, 1, 0]
+
+
+def test_take_evenly_gives_every_domain_its_share_rounded_up():
+    domains = {name: random_batches(seed, batches=5, sequences=2, loss="all") for seed, name in enumerate("ab")}
+    taken = take_evenly(domains, loss_tokens=2 * 15)
+    assert sum(batch.loss_tokens for batch in taken) == 2 * 18  # 15 of 6 tokens a sequence takes three sequences
+    assert sequences(taken) == sequences(domains["a"])[:3] + sequences(domains["b"])[:3]
+
+
+def test_take_evenly_takes_all_of_a_small_domain():
+    domains = {"small": random_batches(0, batches=1, sequences=1, loss="all"), "large": random_batches(1, batches=9)}
+    taken = sequences(take_evenly(domains, loss_tokens=60))
+    assert sequences(domains["small"])[0] in taken
+    assert len(taken) > 5
+
+
+def test_take_evenly_of_nothing_is_nothing():
+    assert take_evenly({}, 10) == []
+    assert take_evenly({"empty": []}, 10) == []

@@ -165,7 +165,7 @@ def test_influence_of_a_union_is_the_size_weighted_mean():
     np.testing.assert_allclose(mixed, measured.influence_TK[:, 2], rtol=1e-9)
 
 
-def test_influence_does_not_depend_on_batches_parts_order_or_padding():
+def test_influence_does_not_depend_on_batches_chunks_order_or_padding():
     model = tiny_model("llama")
     curvature = curvature_of(model)
     reference = measure(model, curvature).influence_TK
@@ -201,7 +201,7 @@ def test_influence_of_domains_on_themselves_is_symmetric_and_positive():
     assert (np.linalg.eigvalsh(measured.influence_TK) > 0).all()
 
 
-def test_products_are_kept_by_part_with_their_tokens_and_losses():
+def test_products_are_kept_by_chunk_with_their_tokens_and_losses():
     model = tiny_model("llama")
     measured = measure(model, curvature_of(model, "identity"), micro_batches=3)
     assert measured.products_TMKL.shape == (3, 3, 2, 3)
@@ -236,7 +236,7 @@ def test_error_shrinks_with_more_data_of_both_sides():
 
 
 def test_cost_of_the_products_is_what_pen_and_paper_say():
-    """6 task parts and 4 domain parts; each task part is turned into the eigenbasis of every block and back."""
+    """6 task chunks and 4 domain chunks; each task chunk is turned into the eigenbasis of every block and back."""
     model = tiny_model("llama")
     plain, fitted = curvature_of(model, "identity"), curvature_of(model, "kfac")
     products = 2 * 6 * 4 * sum(parameter.numel() for parameter in model.parameters())
@@ -273,7 +273,7 @@ def test_float32_weights_agree_with_float64():
 
 
 @pytest.mark.parametrize(
-    ("domains", "tasks", "parts", "message"),
+    ("domains", "tasks", "chunks", "message"),
     [
         ({}, TASKS, 2, "no domain to measure"),
         (DOMAINS, {}, 2, "no task to measure"),
@@ -282,9 +282,9 @@ def test_float32_weights_agree_with_float64():
         (DOMAINS | {"none": []}, TASKS, 2, "domain 'none' has 0 sequences with loss"),
     ],
 )
-def test_unusable_sets_are_named_before_any_compute(domains, tasks, parts, message):
+def test_unusable_sets_are_named_before_any_compute(domains, tasks, chunks, message):
     with pytest.raises(TikmixError, match=message):
-        measure_group_influence(None, domains, tasks, None, micro_batches=parts)
+        measure_group_influence(None, domains, tasks, None, micro_batches=chunks)
 
 
 def test_diverged_model_names_the_set():

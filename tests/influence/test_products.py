@@ -7,23 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from group_examples import CURVATURES, DOMAINS, MODELS, TASKS, collected, curvature_of
+from group_examples import CURVATURES, DOMAINS, MODELS, TASKS, collected, curvature_of, dealt
 from influence_oracle import tiny_model
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.build import Curvature
-from tikmix_pipeline.influence.products import part_products
+from tikmix_pipeline.influence.gradients import deal_into_chunks
+from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.store import GradientStore
 
 CPU = torch.device("cpu")
 
 
 def products(store: GradientStore, curvature: Curvature, megabytes: float = 1000, device: torch.device = CPU):
-    return part_products(store, list(TASKS), list(DOMAINS), curvature, memory_megabytes=megabytes, device=device)
+    return chunk_products(store, curvature, memory_megabytes=megabytes, device=device)[0]
 
 
 def one_by_one(store: GradientStore, curvature: Curvature) -> np.ndarray:
-    """Every part of a task with every part of a domain, each block whole."""
+    """Every chunk of a task with every chunk of a domain, each block whole."""
     result = np.zeros((3, 3, 2, 3))
     for block in curvature.blocks:
         sides = [
@@ -76,14 +77,15 @@ def test_parameters_outside_the_groups_take_no_part(tmp_path):
     model = tiny_model("llama")
     store = collected(tmp_path, model)
     groups = [["linear"], ["embedding", "head", "elementwise"]]
-    parts = [products(store, curvature_of(model, groups=chosen)) for chosen in groups]
-    np.testing.assert_allclose(sum(parts), products(store, curvature_of(model)), rtol=1e-9, atol=1e-9)
+    chunks = [products(store, curvature_of(model, groups=chosen)) for chosen in groups]
+    np.testing.assert_allclose(sum(chunks), products(store, curvature_of(model)), rtol=1e-9, atol=1e-9)
 
 
-def test_sets_of_unequal_parts_are_refused(tmp_path):
-    store = collected(tmp_path)
-    with pytest.raises(ValueError, match="same number of parts"):
-        part_products(store, [], list(DOMAINS), curvature_of(tiny_model("llama")), memory_megabytes=1, device=CPU)
+def test_sets_of_unequal_chunks_are_refused(tmp_path):
+    uneven = {name: deal_into_chunks(batches, 2 + number) for number, (name, batches) in enumerate(DOMAINS.items())}
+    store = collected(tmp_path, sets={**dealt(), "domain": uneven})
+    with pytest.raises(ValueError, match="same number of chunks"):
+        products(store, curvature_of(tiny_model("llama")))
 
 
 _PEAK = """
@@ -93,10 +95,10 @@ import torch
 from safetensors.torch import save_file
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Filter
+from tikmix_pipeline.influence.curvature.layers import Layout
+from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, DampingFunction
 from tikmix_pipeline.influence.gradients import MeanGradient
-from tikmix_pipeline.influence.products import part_products
+from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost import NO_COST
 
@@ -108,21 +110,21 @@ store, shapes = GradientStore(Path(sys.argv[1])), {"dense": (600, 300), "embeddi
 sets = {"task": ["a", "b"], "domain": ["c", "d", "e"]}
 for side, names in sets.items():
     for name in names:
-        for part in range(4):
+        for chunk in range(4):
             mean = MeanGradient({key: torch.randn(shape) for key, shape in shapes.items()}, 1.0, 1)
-            store.write(side, name, part, mean, key="", identity="", cost=NO_COST)
+            store.write(side, name, chunk, mean, key="", identity="", cost=NO_COST)
 store.finish({side: {name: [""] * 4 for name in names} for side, names in sets.items()}, {})
-function = Filter(FUNCTIONS["horizon"], 0.1)
+function = DampingFunction(FUNCTIONS["horizon"], 0.1)
 blocks = [
     EigenBlock(Layout("dense"), "", torch.rand(600, 300), torch.eye(600), torch.eye(300), function),
     EigenBlock(Layout("embedding"), "", torch.rand(1500, 200), None, torch.eye(200), function),
 ]
-curvature, names, peaks = Curvature(tuple(blocks), None), (sets["task"], sets["domain"]), []
+curvature, peaks = Curvature(tuple(blocks), None), []
 for limit in map(float, sys.argv[2:]):
     for _ in range(2):  # what libraries take at their first use is not ours
         before = status("VmRSS")
         open("/proc/self/clear_refs", "w").write("5")
-        part_products(store, *names, curvature, memory_megabytes=limit, device=torch.device("cpu"))
+        chunk_products(store, curvature, memory_megabytes=limit, device=torch.device("cpu"))
     peaks.append(status("VmHWM") - before)
 print(json.dumps(peaks))
 """

@@ -5,7 +5,7 @@ import torch
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.influence.parts import sequences
+from tikmix_pipeline.influence.gradients import sequences
 from tikmix_pipeline.influence.samples import MeasuredText, window_growths
 from tikmix_pipeline.parameters import InfluenceParameters
 
@@ -25,12 +25,12 @@ def rows(batches: list[TokenBatch]) -> list[list[int]]:
     return [tokens_S.tolist() for tokens_S, _ in sequences(batches)]
 
 
-def test_domain_parts_are_the_windows_that_training_would_read_next(token_shards):
+def test_domain_chunks_are_the_windows_that_training_would_read_next(token_shards):
     text = measured_text(token_shards)
-    for domain, parts in text.domain_parts().items():
+    for domain, chunks in text.domain_chunks().items():
         upcoming = text.stream.upcoming(domain, 10).tolist()
-        assert [len(rows(part)) for part in parts] == [3, 3, 2, 2]
-        assert sorted(row for part in parts for row in rows(part)) == sorted(upcoming)
+        assert [len(rows(chunk)) for chunk in chunks] == [3, 3, 2, 2]
+        assert sorted(row for chunk in chunks for row in rows(chunk)) == sorted(upcoming)
 
 
 def test_factors_are_fitted_on_an_even_share_of_every_domain_whatever_is_measured(token_shards):
@@ -41,21 +41,21 @@ def test_factors_are_fitted_on_an_even_share_of_every_domain_whatever_is_measure
     assert rows(batches) == expected
 
 
-def test_growing_parts_keep_what_there_was_and_read_on_from_there(token_shards):
+def test_growing_chunks_keep_what_there_was_and_read_on_from_there(token_shards):
     text = measured_text(token_shards, tokens="auto", max_tokens=8 * 4 * CONTEXT)
     before: dict[str, list[list[list[int]]]] = {}
-    for growth, (tokens, parts) in enumerate(text.growing_domain_parts()):
+    for growth, (tokens, chunks) in enumerate(text.growing_domain_chunks()):
         assert tokens == 4 * 2**growth * CONTEXT
-        for domain, dealt in parts.items():
-            found = [rows(part) for part in dealt]
+        for domain, dealt in chunks.items():
+            found = [rows(chunk) for chunk in dealt]
             assert len(found) == 4 * (growth + 1)
             assert found[: len(before.get(domain, []))] == before.get(domain, [])
-            assert [row for part in found for row in part] == text.stream.upcoming(domain, 4 * 2**growth).tolist()
+            assert [row for chunk in found for row in chunk] == text.stream.upcoming(domain, 4 * 2**growth).tolist()
             before[domain] = found
     assert growth == 3
 
 
-def test_measurements_double_and_their_parts_grow():
+def test_measurements_double_and_their_chunks_grow():
     sizes = list(window_growths(micro_batches=4, context=10, max_tokens=650))
     assert sizes == [1, 1, 2, 4, 8]
     assert (np.cumsum(4 * np.array(sizes)) * 10).tolist() == [40, 80, 160, 320, 640]
@@ -68,24 +68,24 @@ def test_first_measurement_is_made_whatever_the_cap():
 @pytest.mark.parametrize(("tokens", "windows"), [(96, 3), ("auto", 5)])
 def test_held_out_targets_are_of_the_size_of_the_domains_or_of_the_tasks(token_shards, tokens, windows):
     text = measured_text(token_shards, targets="heldout", tokens=tokens, items_per_task=5, micro_batches=2)
-    parts = text.target_parts()
-    assert list(parts) == [f"heldout-{domain}" for domain in token_shards.domains]
-    assert {sum(len(rows(part)) for part in dealt) for dealt in parts.values()} == {windows}
+    chunks = text.target_chunks()
+    assert list(chunks) == [f"heldout-{domain}" for domain in token_shards.domains]
+    assert {sum(len(rows(chunk)) for chunk in dealt) for dealt in chunks.values()} == {windows}
 
 
 def test_tasks_are_their_query_items_alone(token_shards):
-    parts = measured_text(token_shards, items_per_task=None, targets="all").target_parts()
-    assert {len([row for part in parts[task] for row in rows(part)]) for task in ("recall", "rhyme")} == {7}
-    assert len(parts) == 5
+    chunks = measured_text(token_shards, items_per_task=None, targets="all").target_chunks()
+    assert {len([row for chunk in chunks[task] for row in rows(chunk)]) for task in ("recall", "rhyme")} == {7}
+    assert len(chunks) == 5
 
 
 def test_short_sequences_are_the_beginnings_of_as_many_more_windows(token_shards):
     text = measured_text(token_shards, context=8)
-    for domain, parts in text.domain_parts().items():
-        measured = [row for part in parts for row in rows(part)]
+    for domain, chunks in text.domain_chunks().items():
+        measured = [row for chunk in chunks for row in rows(chunk)]
         assert sorted(measured) == sorted(text.stream.upcoming(domain, 320 // 8)[:, :9].tolist())
         # as many tokens at once as three sequences of the training's context
-        assert max(len(batch) for part in parts for batch in part) <= 3 * CONTEXT // 8
+        assert max(len(batch) for chunk in chunks for batch in chunk) <= 3 * CONTEXT // 8
 
 
 def test_no_sequence_is_longer_than_those_of_training(token_shards):

@@ -9,7 +9,7 @@ from influence_oracle import random_batches, tiny_model
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.gradients import mean_gradient
-from tikmix_pipeline.influence.store import GradientStore, part_identity
+from tikmix_pipeline.influence.store import GradientStore, chunk_identity
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def store(tmp_path: Path) -> GradientStore:
     return collected(tmp_path / "gradients")
 
 
-def test_rows_are_the_mean_gradients_of_the_parts_in_order(store):
+def test_rows_are_the_mean_gradients_of_the_chunks_in_order(store):
     model, sets = tiny_model("llama"), dealt()
     reopened = GradientStore(store.folder)
     assert reopened.sets("task") == tuple(TASKS)
     assert reopened.sets("domain") == tuple(DOMAINS)
-    parts = [part for name in ("piqa", "arc") for part in sets["task"][name]]
-    expected = [mean_gradient(model, part, of="part") for part in parts]
+    chunks = [chunk for name in ("piqa", "arc") for chunk in sets["task"][name]]
+    expected = [mean_gradient(model, chunk, of="chunk") for chunk in chunks]
     for name in ("model.embed_tokens.weight", "model.norm.weight"):
         rows = reopened.rows("task", ["piqa", "arc"], name)
         assert (rows == torch.stack([mean.gradient[name] for mean in expected])).all()
@@ -33,7 +33,7 @@ def test_rows_are_the_mean_gradients_of_the_parts_in_order(store):
     ]
 
 
-def test_slices_and_single_parts_are_cut_from_the_whole(store):
+def test_slices_and_single_chunks_are_cut_from_the_whole(store):
     name = "model.layers.0.mlp.up_proj.weight"
     whole = store.rows("domain", ["web", "code"], name)
     assert whole.shape == (6, 12, 8)
@@ -43,17 +43,17 @@ def test_slices_and_single_parts_are_cut_from_the_whole(store):
 
 def test_identity_is_of_checkpoint_precision_tokens_and_mask():
     (batch,) = random_batches(0, batches=1)
-    identity = part_identity([batch], "checkpoint", "torch.float32")
+    identity = chunk_identity([batch], "checkpoint", "torch.float32")
     other = batch.tokens_BS.copy()
     other[0, 1] += 1
     mask = batch.loss_BS.copy()
     mask[0, 1] = ~mask[0, 1]
     others = [
-        part_identity([batch], "another", "torch.float32"),
-        part_identity([batch], "checkpoint", "torch.float64"),
-        part_identity([TokenBatch(other, batch.loss_BS)], "checkpoint", "torch.float32"),
-        part_identity([TokenBatch(batch.tokens_BS, mask)], "checkpoint", "torch.float32"),
-        part_identity([TokenBatch(batch.tokens_BS[1:], batch.loss_BS[1:])], "checkpoint", "torch.float32"),
+        chunk_identity([batch], "another", "torch.float32"),
+        chunk_identity([batch], "checkpoint", "torch.float64"),
+        chunk_identity([TokenBatch(other, batch.loss_BS)], "checkpoint", "torch.float32"),
+        chunk_identity([TokenBatch(batch.tokens_BS, mask)], "checkpoint", "torch.float32"),
+        chunk_identity([TokenBatch(batch.tokens_BS[1:], batch.loss_BS[1:])], "checkpoint", "torch.float32"),
     ]
     assert len({identity, *others}) == 6
 
@@ -62,7 +62,7 @@ def test_identity_does_not_change_with_batches_or_padding():
     (batch,) = random_batches(0, batches=1)
     singles = [TokenBatch(batch.tokens_BS[[row]], batch.loss_BS[[row]]) for row in range(len(batch))]
     padded = TokenBatch(np.pad(batch.tokens_BS, ((0, 0), (0, 3))), np.pad(batch.loss_BS, ((0, 0), (0, 3))))
-    assert len({part_identity(part, "k", "p") for part in ([batch], singles, [padded])}) == 1
+    assert len({chunk_identity(chunk, "k", "p") for chunk in ([batch], singles, [padded])}) == 1
 
 
 def test_unfinished_collection_is_refused(tmp_path):
@@ -78,7 +78,7 @@ def test_missing_set_and_parameter_are_named(store):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "garbage", "foreign"])
-def test_damaged_missing_or_foreign_part_is_named_on_reading(store, tmp_path, damage):
+def test_damaged_missing_or_foreign_chunk_is_named_on_reading(store, tmp_path, damage):
     path = store.path("domain", "code", 1)
     if damage == "missing":
         path.unlink()

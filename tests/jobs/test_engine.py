@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs import same_code
+from tikmix_pipeline.jobs import on_ray
 from tikmix_pipeline.jobs.engine import each_job, workers_here
 from tikmix_pipeline.parameters import EngineParameters
 
@@ -64,12 +64,12 @@ def test_shares_and_whole_numbers_are_taken():
 
 
 def test_node_with_other_code_is_refused_by_name(tmp_path: Path):
-    same_code.require_same(same_code.installed(), [tmp_path])
-    assert len(same_code.installed()["tikmix-pipeline"]) == 12
+    on_ray.require_same(on_ray.installed(), [tmp_path])
+    assert len(on_ray.installed()["tikmix-pipeline"]) == 12
     with pytest.raises(TikmixError, match=r"torch is .* and not 1\.0"):
-        same_code.require_same(same_code.installed() | {"torch": "1.0"}, [])
+        on_ray.require_same(on_ray.installed() | {"torch": "1.0"}, [])
 
 
 def test_node_that_does_not_see_a_folder_is_told(tmp_path: Path):
     with pytest.raises(TikmixError, match=r"has no .*elsewhere\. All nodes"):
-        same_code.require_same({}, [tmp_path / "elsewhere"])
+        on_ray.require_same({}, [tmp_path / "elsewhere"])

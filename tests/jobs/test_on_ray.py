@@ -12,7 +12,7 @@ import pytest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs import on_ray
 from tikmix_pipeline.jobs.engine import each_job
-from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.parameters import EngineParameters
 
 ray: Any = pytest.importorskip("ray", reason="needs the extra [ray]")

@@ -8,7 +8,7 @@ from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.branch import train_branch, windows_in_reach
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
-from tikmix_pipeline.lm.chunk import restore_state, train_chunk
+from tikmix_pipeline.lm.chunk import restore_state, run_chunk, train_chunk
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError, train_steps
 
@@ -114,3 +114,28 @@ def test_diverging_branch_says_so(trained, token_shards):
 def test_mixture_of_other_domains_is_refused(trained, token_shards):
     with pytest.raises(TikmixError, match="Did you mean 'prose'"):
         branch(trained, token_shards, {"prosa": 1.0})
+
+
+def test_a_branch_of_ranks_is_a_chunk_of_as_many_steps(start, token_shards, tmp_path, monkeypatch):
+    """The same text, the same rates; here this process stands for all ranks."""
+    train = train_parameters()
+    schedule = Schedule.of(train, 2)
+    trained = train_chunk(start, token_shards, FIRST, model=MODEL, train=train, schedule=schedule, seed=0)
+    checkpoint = save_checkpoint(trained, tmp_path / "round_0", token_shards.tokenizer_folder)
+    how = {"steps": 3, "model": MODEL, "schedule": schedule, "seed": 0, "description": "Branch"}
+    alone = train_branch(checkpoint, token_shards, SECOND, **how, train=train)
+
+    def work(job, folder):
+        rank = {"start": checkpoint, "shards": token_shards, "train": train, "save": None, "resume": None}
+        arguments = {name: value for name, value in job.arguments.items() if name != "folder"}
+        save_checkpoint(run_chunk(**arguments | rank), folder, token_shards.tokenizer_folder)
+
+    monkeypatch.setattr("tikmix_pipeline.lm.chunk.run_ranks", work)
+    monkeypatch.setattr("tikmix_pipeline.lm.chunk.require_done", lambda *_: None)
+    of_ranks = train_branch(checkpoint, token_shards, SECOND, **how, train=train.model_copy(update={"world_size": 2}))
+    assert of_ranks.step == alone.step == trained.step + 3
+    assert of_ranks.stream.state_dict() == alone.stream.state_dict()
+    assert [r.learning_rate for r in of_ranks.records] == [r.learning_rate for r in alone.records][-3:]
+    weights = dict(alone.model.named_parameters())
+    assert all((weights[name] == values).all() for name, values in of_ranks.model.named_parameters())
+    assert not (tmp_path / "round_0.ranks").exists()

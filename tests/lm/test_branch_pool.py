@@ -1,15 +1,25 @@
 import json
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
-from lm_examples import FIRST, SECOND, train_parameters
+from lm_examples import FIRST, MODEL, SECOND, train_parameters
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.lm import branch_pool
-from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, Failure, run_branches
+from tikmix_pipeline.lm.branch_pool import (
+    Branch,
+    BranchResult,
+    BranchSetting,
+    Failure,
+    cost_of_branches,
+    run_branches,
+)
+from tikmix_pipeline.lm.cost import NO_COST, scoring_cost, training_cost
+from tikmix_pipeline.lm.evaluation import TextLoss
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
 
@@ -67,11 +77,11 @@ def run(setting, texts, folder, branches=BRANCHES, *, key="code", workers=1):
 
 def test_results_are_the_same_bits_in_processes_and_in_place(setting, texts, tmp_path):
     alone = run(setting, texts, tmp_path / "alone")
-    crew = run(setting, texts, tmp_path / "crew", workers=2)
-    assert crew == alone
-    assert [result.branch for result in crew] == BRANCHES
-    assert {name: loss.tokens for name, loss in crew[0].losses.items()} == {"code": 48, "verse": 48}
-    assert crew[0].losses["code"].nats != crew[1].losses["code"].nats != crew[3].losses["code"].nats
+    pool = run(setting, texts, tmp_path / "pool", workers=2)
+    assert pool == alone
+    assert [result.branch for result in pool] == BRANCHES
+    assert {name: loss.tokens for name, loss in pool[0].losses.items()} == {"code": 48, "verse": 48}
+    assert pool[0].losses["code"].nats != pool[1].losses["code"].nats != pool[3].losses["code"].nats
 
 
 def test_threads_of_the_process_do_not_matter(setting, texts, tmp_path):
@@ -202,3 +212,31 @@ def test_checkpoint_that_does_not_fit_is_refused_not_left_out(setting, texts, tm
     unfit = BranchSetting(**{**vars(setting), "train": train_parameters(context=32)})
     with pytest.raises(TikmixError, match=r"train\.context is 32"):
         run(unfit, texts, tmp_path)
+
+
+BRANCH = Branch("a", {"code": 1.0})
+WHOLE = BranchResult(BRANCH, {"quiz": TextLoss(1.0, 1)})
+DIVERGED = BranchResult(BRANCH, {}, Failure("diverged", "the loss is nan"))
+LOST = BranchResult(BRANCH, {}, Failure("memory", "none left"))
+
+
+def padded() -> TokenBatch:
+    """Two sequences of 8 positions, the first with 4 of padding."""
+    last_B = np.array([[4], [8]])
+    positions_S = np.arange(9)
+    return TokenBatch(np.ones((2, 9), dtype=np.int64), (positions_S > 0) & (positions_S <= last_B))
+
+
+def test_branches_that_diverged_are_trained_and_those_lost_to_memory_are_not(start, setting):
+    cost = cost_of_branches(setting, [WHOLE, DIVERGED, LOST], {})
+    assert cost.trained == 2
+    assert cost.training == training_cost(start.model(MODEL).config, context=16, tokens=2 * 2 * 64)
+    assert cost.scoring == NO_COST
+
+
+def test_only_branches_that_came_through_are_scored_without_counting_padding_as_tokens(start, setting):
+    cost = cost_of_branches(setting, [WHOLE, WHOLE, DIVERGED, LOST], {"quiz": [padded()], "riddle": [padded()]})
+    config = start.model(MODEL).config
+    assert cost.scoring.tokens == 2 * 2 * (4 + 8)
+    # the operations are those of sequences of 8, not of `train.context`, and the padding's are done as well
+    assert cost.scoring.flops == scoring_cost(config, context=8, tokens=2 * 2 * 16).flops

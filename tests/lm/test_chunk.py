@@ -1,5 +1,8 @@
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +26,7 @@ from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 OPTIMIZERS = pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 
@@ -49,15 +53,19 @@ def uninterrupted(start: Checkpoint, shards: TokenShards, train: TrainParameters
     return state
 
 
-def kill_at(step: int, folder: Path, shards: TokenShards):
-    """Return a `save` that keeps the last resume point and ends the training at `step`."""
+@dataclass(frozen=True)
+class Watched(KeyedEntry):
+    """A folder that keeps the last resume point, notes its step, and ends the training at one of them."""
 
-    def save(state: TrainingState) -> None:
-        save_checkpoint(state, folder, shards.tokenizer_folder)
-        if state.step == step:
+    key: str = "this chunk"
+    killed_at: int = 0
+    seen: list[int] = field(default_factory=list)
+
+    def save(self, write: Callable[[Path], Any]) -> None:
+        super().save(write)
+        self.seen.append(Checkpoint(self.folder).step)
+        if self.seen[-1] == self.killed_at:
             raise KilledError
-
-    return save
 
 
 @OPTIMIZERS
@@ -91,9 +99,9 @@ def test_a_chunk_killed_half_way_resumes_to_the_same_bits(start, token_shards, t
     saved = save_checkpoint(first, tmp_path / "round_0", token_shards.tokenizer_folder)
     resume = tmp_path / "round_1.resume"
     with pytest.raises(KilledError):
-        chunk(saved, token_shards, SECOND, train, save=kill_at(killed_at, resume, token_shards))
+        chunk(saved, token_shards, SECOND, train, resume=Watched(resume, killed_at=killed_at))
     assert Checkpoint(resume).step == killed_at
-    resumed = chunk(saved, token_shards, SECOND, train, resume=resume)
+    resumed = chunk(saved, token_shards, SECOND, train, resume=KeyedEntry(resume, "this chunk"))
     assert differing(resumed, uninterrupted(start, token_shards, train, 12)) == []
 
 
@@ -101,19 +109,15 @@ def test_a_model_with_dropout_resumes_to_the_same_bits(token_shards, tmp_path):
     start = save_model(gpt2_model(token_shards.vocabulary_size), tmp_path / "gpt2", token_shards.tokenizer_folder)
     whole = chunk(start, token_shards)
     with pytest.raises(KilledError):
-        chunk(start, token_shards, save=kill_at(4, tmp_path / "resume", token_shards))
+        chunk(start, token_shards, resume=Watched(tmp_path / "resume", killed_at=4))
     torch.manual_seed(12345)
-    assert differing(whole, chunk(start, token_shards, resume=tmp_path / "resume")) == []
+    assert differing(whole, chunk(start, token_shards, resume=KeyedEntry(tmp_path / "resume", "this chunk"))) == []
 
 
 def test_saving_resume_points_changes_nothing(start, token_shards, tmp_path):
-    seen: list[int] = []
-
-    def save(state: TrainingState) -> None:
-        seen.append(save_checkpoint(state, tmp_path / "resume", token_shards.tokenizer_folder).step)
-
-    assert differing(chunk(start, token_shards, save=save), chunk(start, token_shards)) == []
-    assert seen == [2, 4]
+    resume = Watched(tmp_path / "resume")
+    assert differing(chunk(start, token_shards, resume=resume), chunk(start, token_shards)) == []
+    assert resume.seen == [2, 4]
 
 
 def test_same_seed_same_weights_other_seed_other_data_and_weights(token_shards, tmp_path):
@@ -199,9 +203,8 @@ def test_divergence_leaves_the_resume_point(start, token_shards, tmp_path):
     """The rate is absurd, so the loss overflows within the chunk."""
     train = train_parameters(learning_rate=1e18, warmup_tokens=0, save_every_steps=1)
     resume = tmp_path / "resume"
-    save = kill_at(100, resume, token_shards)
     with pytest.raises(TikmixError, match=r"diverged at step \d.*rounds before are kept"):
-        chunk(start, token_shards, train=train, save=save)
+        chunk(start, token_shards, train=train, resume=KeyedEntry(resume, "this chunk"))
     assert Checkpoint(resume).step >= 1
     state = restore_state(Checkpoint(resume), token_shards, FIRST, model=MODEL, train=train, seed=0)
     assert all(tensor.isfinite().all() for tensor in all_tensors(state).values())

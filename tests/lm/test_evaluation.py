@@ -60,12 +60,12 @@ def test_bits_per_byte_of_a_task_equal_a_loop_over_tokens(token_shards, family, 
 def test_bits_per_byte_of_a_domain_equal_a_loop_over_tokens(token_shards):
     """The held-out documents back to back; the few tokens that fill no window are left out."""
     model = tiny_model(token_shards.vocabulary_size).eval()
-    entry = token_shards.manifest["domains"]["verse"]["heldout"]
-    ids = np.concatenate([np.fromfile(token_shards.folder / file["file"], "<u2") for file in entry["files"]]).tolist()
+    entry = token_shards.manifest.domains["verse"]["heldout"]
+    ids = np.concatenate([np.fromfile(token_shards.folder / file.file, "<u2") for file in entry.files]).tolist()
     count = (len(ids) - 1) // CONTEXT
     assert count * CONTEXT < len(ids) - 1
     expected = sum(nats(model, ids[w * CONTEXT : (w + 1) * CONTEXT + 1], 1) for w in range(count))
-    expected /= math.log(2) * count * CONTEXT * entry["bytes"] / entry["tokens"]
+    expected /= math.log(2) * count * CONTEXT * entry.bytes / entry.tokens
     found = only(model, text_of_heldout(token_shards, "verse", context=CONTEXT, limit=None))
     assert found == pytest.approx(expected, rel=1e-5)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from lm_examples import tiny_model, train_parameters
 
+from tikmix_pipeline.corpus.batches import Windows
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.corpus.windows import Windows
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState, train_steps

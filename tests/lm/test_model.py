@@ -5,8 +5,9 @@ import torch
 from lm_examples import MODEL, gpt2_model, tied_model, tiny_model
 from safetensors.torch import load_file, save_file
 
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.model import build_model, load_model, outline_model, parameter_count, resolve_device
+from tikmix_pipeline.lm.model import build_model, load_model, outline_model, parameter_count
 from tikmix_pipeline.lm.presets import PRESETS
 from tikmix_pipeline.parameters import ModelParameters
 
@@ -72,9 +73,11 @@ def test_every_embedding_learns(build):
 
 
 def test_unknown_preset_names_the_nearest():
-    with pytest.raises(TikmixError, match=r"model\.preset: 'llama-10n' is not a built-in size; did you mean 'llama-10"):
+    with pytest.raises(
+        TikmixError, match=r"model\.preset: 'llama-10n' is not a built-in size\. Did you mean 'llama-10"
+    ):
         build_model(ModelParameters(preset="llama-10n"), vocabulary_size=9, context=8, seed=0)
-    with pytest.raises(TikmixError, match=r"choose one of llama-tiny, .*llama-1b"):
+    with pytest.raises(TikmixError, match=r"The names are 'llama-tiny', .*'llama-1b'"):
         build_model(ModelParameters(preset="opt"), vocabulary_size=9, context=8, seed=0)
 
 

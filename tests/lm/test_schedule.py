@@ -85,3 +85,23 @@ def test_annealing_falls_linearly_from_the_rate_it_starts_at_to_zero():
     annealed = schedule.annealed(20, 4)
     assert [annealed.factor(step) for step in range(20, 24)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
     assert [annealed.factor(step) for step in range(20)] == [schedule.factor(step) for step in range(20)]
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 5, 9])
+@pytest.mark.parametrize("decay", [0, 1, 7, 30])
+def test_what_counts_between_two_steps_has_the_same_factors_to_the_bit(warmup, decay):
+    schedule = Schedule(chunk_steps=10, total_steps=40, warmup_steps=warmup, decay_steps=decay, final_fraction=1 / 3)
+    for first in range(45):
+        for last in range(first, 46):
+            within = schedule.within(first, last)
+            steps = range(first, last)
+            assert [within.factor(step) for step in steps] == [schedule.factor(step) for step in steps]
+            assert within.within(first, last) == within
+
+
+def test_between_two_steps_a_change_of_the_far_end_changes_nothing():
+    longer = Schedule(chunk_steps=10, total_steps=80, warmup_steps=5, decay_steps=20, final_fraction=0.5)
+    shorter = Schedule(chunk_steps=10, total_steps=40, warmup_steps=9, decay_steps=10, final_fraction=0.1)
+    assert longer.within(8, 30) == shorter.within(8, 30)  # warm, and not falling yet
+    assert longer.within(7, 30) != shorter.within(7, 30)
+    assert longer.within(8, 31) != shorter.within(8, 31)

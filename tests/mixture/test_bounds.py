@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds, Limit, Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import Bounds, Limit, Supply, mixture_bounds, within_reach
 from tikmix_pipeline.parameters import OptimizeParameters
 
 CHUNK = 1000
@@ -138,3 +138,41 @@ def test_projection_is_inside_and_nearer_than_any_other_mixture_inside(seed, siz
 def test_projection_leaves_a_mixture_inside_as_it_is():
     bounds, inside_K = random_bounds(np.random.default_rng(0), 7)
     assert np.array_equal(bounds.project(inside_K), inside_K)
+
+
+def bounds_around(available, **parameters):
+    return bounds_of({domain: Supply(tokens) for domain, tokens in available.items()}, **parameters)
+
+
+def test_no_weight_moves_further_than_max_change():
+    found = within_reach(bounds_around({"a": math.inf, "b": math.inf}), {"a": 0.7, "b": 0.3}, 0.2)
+    low_K, high_K = found.box()
+    np.testing.assert_allclose(low_K, [0.5, 0.1])
+    np.testing.assert_allclose(high_K, [0.9, 0.5])
+    assert {limit.parameter for limit in (*found.lower, *found.upper)} == {"optimize.max_change"}
+
+
+def test_a_tighter_bound_of_the_user_stays():
+    bounds = bounds_around({"a": math.inf, "b": math.inf}, bounds={"a": {"min": 0.6}})
+    assert within_reach(bounds, {"a": 0.7, "b": 0.3}, 0.2).lower[0].parameter == "optimize.bounds.a.min"
+
+
+@given(
+    current=st.lists(st.floats(0.01, 1), min_size=3, max_size=3),
+    supply=st.lists(st.integers(90, 400), min_size=3, max_size=3),
+    max_change=st.floats(0.001, 1),
+)
+def test_a_mixture_is_always_left(current, supply, max_change):
+    """Also where repetition has moved the bounds away from the current mixture."""
+    domains = "abc"
+    bounds = bounds_around(dict(zip(domains, supply, strict=True)), max_epochs=4)
+    weights = dict(zip(domains, (np.array(current) / sum(current)).tolist(), strict=True))
+    low_K, high_K = within_reach(bounds, weights, max_change).box()
+    assert (low_K <= high_K + 1e-12).all()
+    assert low_K.sum() <= 1 + 1e-9 <= high_K.sum() + 2e-9
+
+
+def test_a_bound_below_the_current_weight_goes_first():
+    found = within_reach(bounds_around({"a": 50.0, "b": 1e9}, max_epochs=4), {"a": 0.9, "b": 0.1}, 0.1)
+    assert found.upper[0].weight == pytest.approx(0.2)
+    assert found.upper[0].reason == "repetition"

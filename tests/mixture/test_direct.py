@@ -3,15 +3,17 @@ import math
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
-from tikmix_pipeline.mixture.direct import solve_direct
+from tikmix_pipeline.mixture.direct import decide_direct, implied_mixture, solve_direct
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.parameters import OptimizeParameters
+from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
+from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters
 
 FEASIBLE = 1e-8
 SEEDS = st.integers(0, 2**32 - 1)
@@ -160,7 +162,7 @@ def test_one_task_has_no_spread():
 @given(SEEDS, st.integers(1, 10), st.integers(1, 30))
 @settings(deadline=None, max_examples=50)
 def test_with_the_papers_weights_every_decision_is_proven_the_best(seed, tasks, domains):
-    """The proof needs every multiplier to be right, so it checks the prices that are reported as well."""
+    """The proof needs every multiplier to be right, so it checks the multipliers that are reported as well."""
     decision = solve(*random_problem(seed, tasks, domains))
     assert decision.optimality_gap <= 2e-6 * max(1, abs(decision.objective))
 
@@ -251,7 +253,7 @@ def test_the_price_of_a_bound_is_what_loosening_it_saves():
     step = 1e-4
     tight, loose = (solve(influence, caps=[cap, 1, 1]) for cap in (0.2, 0.2 + step))
     (binding,) = tight.binding
-    assert binding.price == pytest.approx((tight.objective - loose.objective) / step, rel=1e-2)
+    assert binding.multiplier == pytest.approx((tight.objective - loose.objective) / step, rel=1e-2)
 
 
 def test_the_price_of_a_task_is_what_its_constraint_costs():
@@ -295,7 +297,7 @@ def test_twenty_six_domains_and_nine_tasks_take_well_under_a_second():
 
 def test_decision_becomes_json_and_back():
     decision = solve([[1.0, 0.5], [0.6, 0.5]], [0.4, 0.6], caps=[0.45, 1])
-    stored = json.loads(json.dumps(decision.to_dict(), allow_nan=False))
+    stored = json.loads(json.dumps(decision.to_record("direct", 1).to_json(), allow_nan=False))
     assert stored["weights"] == dict(zip(decision.domains, decision.weights_K.tolist(), strict=True))
     assert stored["binding"][0]["reason"] == "repetition"
     assert set(stored["terms"]) == {"std", "gain", "entropy"}
@@ -325,3 +327,25 @@ def test_no_feasible_mixture_beats_the_proven_bound(seed, weights):
     for share in np.linspace(0, 1, 21):
         mixed = share * prior + (1 - share) * decision.weights_K
         assert objective.value(mixed) >= decision.objective - decision.optimality_gap - 1e-9
+
+
+@pytest.mark.parametrize("anchor", ["uniform", "current"])
+def test_the_mixture_that_a_growing_measurement_waits_for_is_the_one_that_the_decision_makes(anchor):
+    domains, tasks = ["books", "code", "web"], ["reading", "coding"]
+    influence_TK = np.array([[1.0, 0.3, 0.5], [0.2, 1.0, 0.4]])
+    current, weights = {"books": 0.7, "code": 0.1, "web": 0.2}, {"books": 0.4, "code": 0.3, "web": 0.3}
+    budget = TokenBudget(
+        round=0, available=dict.fromkeys(domains, 1e9), consumed={}, chunk_tokens=1000, current=current
+    )
+    prior = MixtureRecord(round=0, strategy="prior", chunk_tokens=1000, weights=weights, tokens={}, epochs={})
+    optimize = OptimizeParameters.model_validate({"anchor": anchor})
+    table = pd.DataFrame(
+        [
+            {"task": task, "domain": domain, "influence": influence_TK[t, k], "stderr": 0.1}
+            for t, task in enumerate(tasks)
+            for k, domain in enumerate(domains)
+        ]
+    )
+    decision = decide_direct(budget, prior, optimize, TikmixParameters(), [table])
+    implied_K = implied_mixture(budget, weights, optimize, tasks)(influence_TK)
+    assert implied_K == pytest.approx(decision.weights_K, abs=1e-9)

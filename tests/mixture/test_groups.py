@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.decision import in_words, summary_lines
 from tikmix_pipeline.mixture.direct import solve_direct
-from tikmix_pipeline.mixture.report import domain_rows, summary_lines
 from tikmix_pipeline.parameters import OptimizeParameters
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -145,7 +145,7 @@ def test_the_price_of_a_group_is_what_loosening_it_saves():
     (binding,) = tight.binding
     assert (binding.name, binding.kind, binding.reason) == ("web", "group_upper", "user")
     assert binding.parameter == "optimize.groups.web.max"
-    assert binding.price == pytest.approx((tight.objective - loose.objective) / step, rel=1e-2)
+    assert binding.multiplier == pytest.approx((tight.objective - loose.objective) / step, rel=1e-2)
     assert "group web: at most 0.4 (optimize.groups.web.max)" in summary_lines(tight)
 
 
@@ -155,7 +155,7 @@ def test_a_pin_is_told_as_what_holds_its_domain_also_where_it_is_zero():
     held = {binding.name: (binding.reason, binding.parameter) for binding in decision.binding}
     assert held["d1"] == ("user", "optimize.pinned.d1")
     assert held["d2"] == ("user", "optimize.pinned.d2")
-    assert domain_rows(decision)[2]["held_by"] == "pinned to 0.3 (optimize.pinned.d2)"
+    assert "pinned to 0.3 (optimize.pinned.d2)" in [in_words(one) for one in decision.binding if one.name == "d2"]
 
 
 def test_where_every_domain_is_pinned_there_is_one_mixture():
@@ -207,7 +207,7 @@ def test_what_the_constraints_cost_is_the_distance_to_the_closed_form():
     assert decision.unconstrained_K == pytest.approx(closed, abs=1e-4)
     assert decision.unconstrained_gain_T == pytest.approx(INFLUENCE @ (decision.unconstrained_K - 0.25))
     assert decision.unconstrained_objective < decision.objective
-    stored = decision.to_dict()["unconstrained"]
+    stored = decision.to_record("direct", 1).to_json()["unconstrained"]
     assert stored["objective"] == decision.unconstrained_objective
     assert list(stored["weights"]) == domains_of(4)
     assert any("The constraints cost" in line for line in summary_lines(decision))

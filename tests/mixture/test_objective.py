@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.objective import KINK, Objective
+from tikmix_pipeline.mixture.projection import Halfspaces
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -80,8 +80,8 @@ def test_lower_bound_is_tight_at_the_closed_form_solution():
     objective = random_objective(rng, uniformity=0.0)
     logits = objective.normalised_TK.sum(axis=0)
     best = np.exp(logits) / np.exp(logits).sum()
-    sum_price = float(objective.gradient(best)[0])
+    sum_multiplier = float(objective.gradient(best)[0])
     box = np.zeros(5), np.ones(5)
     no_constraints = Halfspaces(np.zeros((0, 5)), np.zeros(0))
-    bound = objective.lower_bound(best, sum_price, np.zeros(0), constraints=no_constraints, box=box)
+    bound = objective.lower_bound(best, sum_multiplier, np.zeros(0), constraints=no_constraints, box=box)
     assert bound == pytest.approx(objective.value(best), abs=1e-12)

@@ -10,7 +10,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.direct import solve_direct
 from tikmix_pipeline.mixture.objective import KINK, Objective
-from tikmix_pipeline.mixture.sweep.goal import Goal
+from tikmix_pipeline.mixture.sweep.regression_data import SweepObjective
 from tikmix_pipeline.mixture.targets import Targets, balanced, check_tasks, spread, total
 from tikmix_pipeline.parameters import OptimizeParameters
 
@@ -115,16 +115,16 @@ def test_a_group_is_the_mean_of_those_of_its_tasks_that_tell_mixtures_apart():
     assert targets.share_UT.tolist() == [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
-def test_a_sweeps_goal_is_directs_objective_of_the_same_gains():
+def test_a_sweeps_objective_is_that_of_direct_of_the_same_gains():
     given = {"task_groups": GROUPS, "task_weights": {"arc": 0.5, "knowledge": 2.0}}
     parameters, counts = parameters_of(**given), np.ones(4, dtype=bool)
     targets = Targets.of(TASKS, counts, parameters)
     of_direct = Objective(targets.rows(INFLUENCE), 1.0, 3.0, 1.0, weight_T=targets.weight_U)
     weights_NK = np.random.default_rng(1).dirichlet(np.ones(6), size=8)
-    goal = Goal("direct", parameters, counts, targets)
-    values = goal.aggregate(weights_NK @ INFLUENCE.T) + goal.entropy(weights_NK)
+    objective = SweepObjective("direct", parameters, counts, targets)
+    values = objective.aggregate(weights_NK @ INFLUENCE.T) + objective.entropy(weights_NK)
     assert values == pytest.approx([of_direct.value(weights_K) for weights_K in weights_NK])
-    summed = Goal("sum", parameters, counts, targets).aggregate(weights_NK @ INFLUENCE.T)
+    summed = SweepObjective("sum", parameters, counts, targets).aggregate(weights_NK @ INFLUENCE.T)
     assert summed == pytest.approx([-of_direct.terms(weights_K)["gain"] for weights_K in weights_NK])
 
 

@@ -14,7 +14,7 @@ from kedro.framework.project import configure_project
 from kedro.framework.startup import bootstrap_project
 
 from tikmix_pipeline.lm import branch_pool
-from tikmix_pipeline.run import set_run_context
+from tikmix_pipeline.run import set_current_run
 from tikmix_pipeline.session.kedro_session import TikmixSession, UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -120,7 +120,7 @@ def interrupted_at(count: int, trained: list[str], monkeypatch: pytest.MonkeyPat
 @pytest.fixture(autouse=True)
 def _forget_the_run() -> Iterator[None]:
     yield
-    set_run_context(None)
+    set_current_run(None)
     configure_project("tikmix_pipeline")
 
 

@@ -13,6 +13,8 @@ import pytest
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.session.kedro_session import UserError
 
+SHARDS = {"sources": [{"kind": "shards", "path": "*.bin", "bytes_per_token": 4}]}
+
 
 def refusal(project: Path, *pipelines: str, **runtime_params: Any) -> str:
     with pytest.raises(UserError) as error:
@@ -35,9 +37,13 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
         ({"optimize": {"groups": {"text": {"domains": ["prose", "vers"]}}}}, "Did you mean 'verse'?"),
         ({"optimize": {"task_weights": {"quizz": 2.0}}}, "optimize.task_weights names 'quizz'"),
         ({"train": {"decay_tokens": 10_000}}, "are longer than the whole run"),
-        ({"model": {"preset": "llama-tinny"}}, "did you mean 'llama-tiny'?"),
+        ({"model": {"preset": "llama-tinny"}}, "Did you mean 'llama-tiny'?"),
         ({"model": {"checkpoint": "nowhere"}}, "nowhere holds no config.json"),
         ({"corpus": {"name": "new", "tokenizer": {"path": "nowhere"}}}, "corpus.tokenizer.path: there is no folder"),
+        (
+            {"corpus": {"name": "new", "domains": {"verse": SHARDS}}},
+            "corpus.domains.verse: `shards` sources need corpus.tokenizer.path",
+        ),
         ({"influence": {"curvature": "adam"}, "train": {"optimizer": "muon"}}, "needs the second moments of AdamW"),
         ({"influence": {"tokens": 64}}, "fewer than influence.micro_batches"),
         ({"influence": {"tokens": "auto", "max_tokens": 64}}, "influence.max_tokens (64) is 2 sequences"),
@@ -183,7 +189,7 @@ def test_killed_run_goes_on_inside_its_chunk_to_the_same_bits(project: Path) -> 
     models = project / "data" / "06_models" / "killed"
     running = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not (models / "round_1.resume.recipe.json").exists():
+    while not (models / "round_1.resume.key.json").exists():
         assert running.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -7,20 +7,28 @@ from typing import Any
 import pytest
 
 from tikmix_pipeline.baselines import doremi as doremi_module
-from tikmix_pipeline.baselines.result import Baseline
-from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.branches import branch_code, code_key, relevant_to_branches
-from tikmix_pipeline.pipelines.optimize import baselines
+from tikmix_pipeline.baselines.baseline import Baseline
+from tikmix_pipeline.parameters.check import check_parameters
+from tikmix_pipeline.pipelines.cached_node import view_of
+from tikmix_pipeline.pipelines.keys import branch_key
+from tikmix_pipeline.pipelines.optimize.nodes import decide_by_doremi
+from tikmix_pipeline.pipelines.optimize.pipeline import baseline_of_round
+from tikmix_pipeline.pipelines.validate.pipeline import validation_of_round
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.code import code_of
 
 FILES = {"sources": [{"kind": "files", "path": "texts.jsonl"}]}
 CORPUS = {"domains": {"code": FILES}, "tasks": {"quiz": FILES}}
 
 
-def relevant(strategy: str, **influence: Any) -> Any:
-    parameters = RunParameters.model_validate({"corpus": CORPUS, "influence": influence})
-    node: Any = baselines.DECIDED_BY[strategy][0]
-    return node.relevant(parameters, 0, Path())
+def run(strategy: str, **influence: Any) -> Run:
+    values = {"corpus": CORPUS, "tikmix": {"strategy": strategy}, "influence": influence}
+    return Run(check_parameters(values), {}, Path(), lambda *_: 0)
+
+
+def recorded(strategy: str, **influence: Any) -> dict[str, Any]:
+    (node,) = baseline_of_round(run(strategy, **influence), 0).nodes
+    return view_of(node).recorded()
 
 
 CHANGES = [{"tokens": 64}, {"items_per_task": 7}, {"micro_batches": 2}]
@@ -32,19 +40,20 @@ CHANGES = [{"tokens": 64}, {"items_per_task": 7}, {"micro_batches": 2}]
 def test_what_says_which_heldout_text_is_scored_makes_a_decision_stale(
     strategy: str, targets: str, change: dict[str, int]
 ) -> None:
-    assert relevant(strategy, targets=targets, **change) != relevant(strategy, targets=targets)
-    assert relevant(strategy, targets="tasks", **change) == relevant(strategy, targets="tasks")
+    assert recorded(strategy, targets=targets, **change) != recorded(strategy, targets=targets)
+    assert recorded(strategy, targets="tasks", **change) == recorded(strategy, targets="tasks")
 
 
 @pytest.mark.parametrize("change", [*CHANGES, {"tasks": ["quiz"]}, {"task_loss": "answer"}])
 def test_doremi_which_looks_at_no_target_depends_on_none(change: dict[str, Any]) -> None:
-    assert relevant("doremi", targets="all", **change) == relevant("doremi", targets="tasks")
+    assert recorded("doremi", targets="all", **change) == recorded("doremi", targets="tasks")
 
 
 def test_baselines_and_branches_are_scored_on_the_same_text() -> None:
     for targets in ("tasks", "heldout"):
-        parameters = RunParameters.model_validate({"corpus": CORPUS, "influence": {"targets": targets}})
-        assert relevant("regmix", targets=targets)["influence"] == relevant_to_branches(parameters, {})["influence"]
+        nodes = {node.name: node for node in validation_of_round(run("regmix", targets=targets), 0).nodes}
+        of_branches = view_of(nodes["round_0.train_branches"]).recorded()
+        assert recorded("regmix", targets=targets)["influence"] == of_branches["influence"]
 
 
 def test_trainings_of_doremi_are_told_apart_by_the_code_of_doremi(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,12 +64,16 @@ def test_trainings_of_doremi_are_told_apart_by_the_code_of_doremi(monkeypatch: p
         keys.append(key)
         return Baseline({"code": 1.0})
 
+    (node,) = baseline_of_round(run("doremi"), 0).nodes
+    view: Any = view_of(node)
+    real = doremi_module.doremi
     monkeypatch.setattr(doremi_module, "doremi", noting)
-    monkeypatch.setattr(baselines, "_bounds", lambda *_: None)
-    nothing: Any = SimpleNamespace(begin=lambda: None, doremi=None)
-    baselines.decide_by_doremi(nothing, {"weights": {}}, nothing, nothing, nothing, nothing, nothing, 0, nothing)
-    assert keys == [code_key(baselines._train_by_doremi)]
-    assert keys != [branch_code()]
-    read = set(code_of(baselines._train_by_doremi).modules)
+    # reading the code of a function that stands in for another one is not what is tested
+    monkeypatch.setattr("tikmix_pipeline.pipelines.optimize.nodes.code_of", lambda _: code_of(real))
+    nothing: Any = SimpleNamespace(begin=lambda: None, bounds=lambda _: None, weights={})
+    decide_by_doremi(view, nothing, nothing, nothing, nothing)
+    assert keys == [code_of(real).key]
+    assert keys != [branch_key()]
+    read = code_of(real).modules
     assert {"baselines.doremi", "baselines.group_dro", "baselines.proxy", "lm.trainer", "corpus.stream"} <= read
     assert not {module for module in read if module.startswith("influence")}

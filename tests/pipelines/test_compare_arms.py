@@ -1,6 +1,5 @@
 """The arms of a comparison: what each is told, and which definitions are refused."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +8,27 @@ from kedro.framework.startup import bootstrap_project
 
 from tests.pipelines.test_compare import COMPARE, LONG
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.pipelines.compare.arms import arms_of, context_of, nested
-from tikmix_pipeline.run import RunContext, run_context, set_run_context
+from tikmix_pipeline.pipelines.compare.arms import arms_of, check_arms, nested, run_of
+from tikmix_pipeline.run import Run, current_run
 from tikmix_pipeline.session.kedro_session import TikmixSession
-from tikmix_pipeline.session.run_hooks import check_arms
 
 
 @pytest.fixture(scope="module")
-def told(finished_project: Path) -> RunContext:
-    """What a comparison in the experiment `new` was told."""
+def run(finished_project: Path) -> Run:
+    """A comparison in the experiment `new`."""
     bootstrap_project(finished_project)
     params = {"experiment": "new", "tikmix": LONG, "compare": COMPARE}
     with TikmixSession.create(project_path=finished_project, env="tiny", runtime_params=params) as session:
         session.load_context()
-    return run_context()
+    return current_run()
 
 
-@pytest.fixture
-def context(told: RunContext) -> RunContext:
-    """The same, as that of the run under way."""
-    set_run_context(told)
-    return told
-
-
-def checked(context: RunContext, definition: dict[str, Any], **changes: Any) -> None:
+def checked(run: Run, definition: dict[str, Any], **changes: Any) -> None:
     """Check a comparison of the reference with one arm."""
-    definitions = context.parameters.compare.definitions | {"mine": definition}
+    definitions = run.parameters.compare.definitions | {"mine": definition}
     own: dict[str, Any] = {"definitions": definitions, "arms": ["proportional", "mine"], **changes}
-    values = context.parameters.model_dump() | {"compare": context.parameters.compare.model_dump() | own}
-    changed = replace(context, parameters=type(context.parameters).model_validate(values))
-    set_run_context(changed)
-    check_arms(changed)
+    values = run.parameters.model_dump() | {"compare": run.parameters.compare.model_dump() | own}
+    check_arms(run.with_parameters(type(run.parameters).model_validate(values)))
 
 
 @pytest.mark.parametrize(
@@ -64,10 +53,10 @@ def checked(context: RunContext, definition: dict[str, Any], **changes: Any) -> 
     ],
 )
 def test_wrong_definition_is_refused_with_the_name_of_its_arm(
-    context: RunContext, definition: dict[str, Any], message: str
+    run: Run, definition: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TikmixError) as error:
-        checked(context, definition)
+        checked(run, definition)
     assert str(error.value).startswith("compare.definitions.mine: ")
     assert message in str(error.value)
 
@@ -88,25 +77,25 @@ def test_wrong_definition_is_refused_with_the_name_of_its_arm(
         ),
     ],
 )
-def test_comparison_that_cannot_judge_is_refused(context: RunContext, changes: dict[str, Any], message: str) -> None:
+def test_comparison_that_cannot_judge_is_refused(run: Run, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TikmixError) as error:
-        checked(context, {}, **changes)
+        checked(run, {}, **changes)
     assert message in str(error.value)
 
 
-def test_arm_with_rounds_of_its_own_decides_in_all_but_the_last(context: RunContext) -> None:
-    compare = context.parameters.compare.model_copy(update={"definitions": {"proportional": {"tikmix.rounds": 5}}})
-    parameters = context.parameters.model_copy(update={"compare": compare})
-    assert {context_of(arm).parameters.tikmix.decisions for arm in arms_of(parameters)[2:]} == {4}
+def test_arm_with_rounds_of_its_own_decides_in_all_but_the_last(run: Run) -> None:
+    compare = run.parameters.compare.model_copy(update={"definitions": {"proportional": {"tikmix.rounds": 5}}})
+    parameters = run.parameters.model_copy(update={"compare": compare})
+    assert {run_of(run, arm).parameters.tikmix.decisions for arm in arms_of(parameters)[2:]} == {4}
 
 
-def test_arms_differ_from_the_comparison_in_what_they_say_and_in_nothing_else(context: RunContext) -> None:
-    starts, arms = arms_of(context.parameters)[:2], arms_of(context.parameters)[2:]
+def test_arms_differ_from_the_comparison_in_what_they_say_and_in_nothing_else(run: Run) -> None:
+    starts, arms = arms_of(run.parameters)[:2], arms_of(run.parameters)[2:]
     assert [arm.experiment for arm in starts] == ["new.start.0", "new.start.1"]
     assert [arm.seed for arm in arms] == [0] * 4 + [1] * 4, "seed by seed"
-    whole = context.parameters.model_dump()
+    whole = run.parameters.model_dump()
     for arm in arms:
-        own = context_of(arm)
+        own = run_of(run, arm)
         assert own.parameters.experiment == f"new.{arm.name}.{arm.seed}"
         assert own.parameters.seed == arm.seed
         groups = {group for group, value in own.parameters.model_dump().items() if value != whole[group]}

@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -20,7 +20,8 @@ from mlflow.exceptions import MlflowException
 
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.run import run_context, set_run_context
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
+from tikmix_pipeline.run import current_run, set_current_run
 from tikmix_pipeline.session.kedro_session import TikmixSession
 from tikmix_pipeline.session.tracking.tags import code_version
 from tikmix_pipeline.session.tracking_hooks import TrackingHooks
@@ -147,9 +148,9 @@ def alone(finished_project: Path, tmp_path: Path) -> Path:
     bootstrap_project(finished_project)
     with TikmixSession.create(project_path=finished_project, env="tiny") as session:
         session.load_context()
-    context = run_context()
-    parameters = context.parameters.model_copy(update={"experiment": "alone"})
-    set_run_context(replace(context, root=tmp_path, parameters=parameters))
+    run = current_run()
+    parameters = run.parameters.model_copy(update={"experiment": "alone"})
+    set_current_run(run.with_parameters(parameters, root=tmp_path))
     shutil.copy2(finished_project / "mlflow.db", tmp_path)
     return tmp_path
 
@@ -158,14 +159,15 @@ NODE = node(lambda: None, inputs=None, outputs="round_0_mixture", name="decide")
 
 
 def open_run(load: Callable[[str], Any], **run_params: Any) -> TrackingHooks:
-    hooks = TrackingHooks()
+    hooks = TrackingHooks(SimpleNamespace(run=current_run()))  # type: ignore[arg-type]
     hooks.before_pipeline_run(run_params, Pipeline([NODE]), Catalog(load))
     return hooks
 
 
-def mixture(name: str) -> dict[str, Any]:
+def mixture(name: str) -> MixtureRecord:
     del name
-    return {"weights": {"code": 1.0}}
+    one = {"code": 1.0}
+    return MixtureRecord(round=0, strategy="prior", chunk_tokens=1, weights=one, tokens={"code": 1}, epochs=one)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +232,21 @@ def test_experiment_that_another_run_creates_in_between_is_used(alone: Path, mon
 
 
 def test_sweep_ends_with_its_table(alone: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    decision = {"round": 0, "kept": "direct", "notes": ["No better than additive."]}
-    decision |= {"direct_objective": -1.0, "searched_objective": -0.5, "expected_gain": {"quiz": 0.0}}
-    decision |= {name: {"code": 1.0} for name in ("weights", "prior", "direct_weights", "searched_weights")}
+    one = {"code": 1.0}
+    decision = DecisionRecord(
+        strategy="surrogate",
+        round=1,
+        weights=one,
+        expected_gain={"quiz": 0.0},
+        binding=(),
+        notes=("No better than additive.",),
+        prior=one,
+        direct_weights=one,
+        direct_objective=-1.0,
+        searched_weights=one,
+        searched_objective=-0.5,
+        kept="direct",
+    )
     row = {"surrogate": "gp", "target": "quiz", "n": 8, "spearman": 0.5, "r2": 0.25, "coverage": 0.75}
     row["aggregate_spearman"] = 0.5
     content = {
@@ -240,7 +254,7 @@ def test_sweep_ends_with_its_table(alone: Path, capsys: pytest.CaptureFixture[st
         "round_0_sweep_quality": pd.DataFrame([row | {"naive": False, "verdict": "cross-validation"}]),
     }
     pipeline = Pipeline([node(lambda: None, inputs=None, outputs=list(content), name="decide")])
-    hooks = TrackingHooks()
+    hooks = TrackingHooks(SimpleNamespace(run=current_run()))  # type: ignore[arg-type]
     hooks.before_pipeline_run({}, pipeline, Catalog(content.__getitem__))
     hooks.after_pipeline_run(pipeline, Catalog(content.__getitem__))
     assert "Decided: D's mixture is kept." in capsys.readouterr().out

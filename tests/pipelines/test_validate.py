@@ -11,7 +11,7 @@ import pytest
 from tests.pipelines.conftest import interrupted_at, run_in
 from tests.pipelines.test_tikmix import made_when, outputs
 from tests.pipelines.test_tracking import runs_of
-from tikmix_pipeline.influence.effect import MOVED_SHARE
+from tikmix_pipeline.influence.group import MOVED_SHARE
 from tikmix_pipeline.lm import branch_pool
 from tikmix_pipeline.parameters import ValidateParameters
 from tikmix_pipeline.session.kedro_session import UserError

@@ -17,7 +17,9 @@ import pandas as pd
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.run import RunContext, check_parameters
+from tikmix_pipeline.mixture.records import DecisionRecord
+from tikmix_pipeline.parameters.check import check_parameters
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
 from tikmix_pipeline.session.tracking.tracker import Tracker
 from tikmix_pipeline.session.tracking_hooks import TrackingHooks
@@ -25,11 +27,14 @@ from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 BUCKET = "mlflow-artifacts"
 SOURCES = {"sources": [{"kind": "files", "path": "none.jsonl"}]}
 CORPUS = {"name": "none", "domains": {"code": SOURCES}, "tasks": {"quiz": SOURCES}}
+DECISION = DecisionRecord(
+    strategy="direct", round=1, weights={"code": 1.0}, expected_gain={}, binding=(), notes=(), kept="direct"
+)
 
 
 def opened(root: Path) -> Tracker:
     parameters = check_parameters({"experiment": "far", "corpus": CORPUS})
-    return Tracker(RunContext(parameters, {}, root), {})
+    return Tracker(Run(parameters, {}, root, lambda *_: 0), {})
 
 
 def uri_of(root: Path) -> str:
@@ -88,7 +93,7 @@ def test_figures_and_tables_arrive_in_the_bucket(remote: Path, bucket: Any, tmp_
     tracker = opened(remote)
     tracker.log("mixture_figure", figure)
     tracker.log("round_0_influence", table.assign(effect=0.25, stderr=0.1))
-    tracker.log("round_0_decision", {"kept": "direct"})
+    tracker.log("round_0_decision", DECISION)
     tracker.close("FINISHED")
     found = {
         entry["Key"].split("/artifacts/")[1]: bucket.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read()
@@ -96,7 +101,7 @@ def test_figures_and_tables_arrive_in_the_bucket(remote: Path, bucket: Any, tmp_
     }
     assert found["figures/mixture.png"] == b"a figure"
     assert pd.read_parquet(io.BytesIO(found["tables/round_0/influence.parquet"]))["influence"].tolist() == [0.5]
-    assert json.loads(found["decision/round_0.json"]) == {"kept": "direct"}
+    assert json.loads(found["decision/round_0.json"]) == DECISION.to_json()
     assert {run.data.metrics["influence/quiz/code"] for run in runs(remote)} == {0.5}
 
 
@@ -106,7 +111,7 @@ def test_bucket_that_goes_away_leaves_the_run_untracked(remote: Path, bucket: An
     for entry in bucket.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         bucket.delete_object(Bucket=BUCKET, Key=entry["Key"])
     bucket.delete_bucket(Bucket=BUCKET)
-    hooks._track(lambda tracker: tracker.log("round_0_decision", {"kept": "direct"}))
+    hooks._track(lambda tracker: tracker.log("round_0_decision", DECISION))
     assert hooks._tracker is None
     hooks.close_as("FINISHED")
 

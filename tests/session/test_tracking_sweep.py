@@ -10,14 +10,17 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
+from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS, SurrogateKind
-from tikmix_pipeline.run import RunContext, check_parameters
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.session.tracking.tracker import Tracker
 
 DOMAINS = ["code", "prose (old)", "verse"]
 TARGETS = ["quiz", "heldout/code"]
+DECISION = DecisionRecord(strategy="surrogate", round=2, weights={"code": 1.0}, expected_gain={}, binding=(), notes=())
 
 
 def frames(count: int = 24) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -53,7 +56,7 @@ def tracker_in(folder: Path, experiment: str) -> Tracker:
     domains = {"code": {"sources": [{"kind": "standard_library"}]}}
     tasks = {"quiz": {"sources": [{"kind": "files", "path": "quiz.jsonl"}]}}
     parameters = check_parameters({"experiment": experiment, "corpus": {"domains": domains, "tasks": tasks}})
-    return Tracker(RunContext(parameters, {}, folder), {})
+    return Tracker(Run(parameters, {}, folder, lambda *_: 0), {})
 
 
 class Store:
@@ -89,7 +92,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     ratios, metrics = frames()
     tracker = tracker_in(folder, "mine")
     tracker.log("round_1_surrogate", fitted(LinearRegression()))
-    tracker.log("round_1_sweep_decision", {"weights": {"code": 1.0}})
+    tracker.log("round_1_sweep_decision", DECISION)
     tracker.log("round_1_sweep_metrics", metrics)
     tracker.log("round_1_sweep_quality", quality())
     tracker.log("round_1_sweep_ratios", ratios)

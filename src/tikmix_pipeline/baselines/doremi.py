@@ -14,31 +14,32 @@ that is worse than the proxy leaves nothing in excess and the weights uniform (#
 Axes: K domains.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.baselines.group_dro import DomainWeights, train_by_group_dro
 from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
-from tikmix_pipeline.baselines.result import Baseline, inside
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import check_weights
-from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.distributed.mesh import resolve_device
+from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
-from tikmix_pipeline.lm.model import resolve_device
-from tikmix_pipeline.lm.trainer import TrainingState
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
-from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.parameters import ModelParameters
 from tikmix_pipeline.parameters.baselines import DoremiParameters
-from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
+from tikmix_pipeline.parameters.training import StepParameters
+from tikmix_pipeline.store.keyed import KeyedEntry, key_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _WEIGHTS = "domain_weights.json"
 _FEW_DOMAINS = 1.5
@@ -52,7 +53,7 @@ def doremi(
     prior: Mapping[str, float],
     *,
     model: ModelParameters,
-    train: TrainParameters,
+    train: StepParameters,
     parameters: DoremiParameters,
     seed: int,
     folder: Path,
@@ -78,22 +79,22 @@ def doremi(
     """
     check_weights(prior, shards.domains)
     proxy = proxy_model(parameters.preset, model, "baselines.doremi.preset")
-    work = _Work(shards, proxy, train, parameters, seed, folder)
-    work.begin([key, dict(prior)])
-    config = save_initial(proxy, shards, work.initial, context=train.context, seed=seed)
-    work.train_reference(prior)
-    found = work.train_proxy()
+    identity = [key, prior, shards.manifest_digest, proxy.recorded(), train.recorded(), parameters.recorded(), seed]
+    trainings = _Trainings(shards, proxy, train, parameters, seed, folder, key_of(identity))
+    config = save_initial(proxy, shards, trainings.initial, context=train.context, seed=seed)
+    trainings.train_reference(prior)
+    found = trainings.train_proxy()
     mean_K = found.alpha_sum_K / found.alpha_sum_K.sum()
-    weights, moved = inside(bounds, dict(zip(shards.domains, mean_K.tolist(), strict=True)))
-    excess_K = found.excess_sum_K / work.steps
+    weights, moved = within_bounds(bounds, dict(zip(shards.domains, mean_K.tolist(), strict=True)))
+    excess_K = found.excess_sum_K / trainings.steps
     return Baseline(
         weights,
-        work.cost(config),
+        trainings.cost(config),
         (*_notes(mean_K, excess_K, parameters), *moved),
         {
             "final": dict(zip(shards.domains, found.alpha_K.tolist(), strict=True)),
             "excess_loss": dict(zip(shards.domains, excess_K.tolist(), strict=True)),
-            "steps": work.steps,
+            "steps": trainings.steps,
         },
     )
 
@@ -115,22 +116,24 @@ def _notes(mean_K: FloatArray, excess_K: FloatArray, parameters: DoremiParameter
 
 
 @dataclass(frozen=True)
-class _Work:
-    """Both trainings, and the folder that they are kept in.
-
-    initial/, reference/ and reference.part/, proxy/ are checkpoints, the proxy's with its domain weights beside.
-    """
+class _Trainings:
+    """The training of the reference and that of the proxy, each kept in a folder under the key of both."""
 
     shards: TokenShards
     model: ModelParameters
-    train: TrainParameters
+    train: StepParameters
     parameters: DoremiParameters
     seed: int
     folder: Path
+    key: str
 
     @property
     def initial(self) -> Path:
+        """Where the weights are that both begin with; they follow from the seed and are written every time."""
         return self.folder / "initial"
+
+    def _kept(self, name: str) -> KeyedEntry:
+        return KeyedEntry(self.folder / name, self.key)
 
     @property
     def steps(self) -> int:
@@ -143,64 +146,48 @@ class _Work:
         count = len(self.shards.domains)
         return count * -(-self.train.batch_size // count)
 
-    def begin(self, about: Any) -> None:
-        """Clear the folder of work that is not of this call."""
-        identity = [
-            about,
-            self.shards.manifest_digest,
-            self.model.model_dump(mode="json"),
-            self.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH),
-            self.parameters.model_dump(mode="json"),
-            self.seed,
-        ]
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        path = self.folder / "identity.json"
-        if not path.is_file() or read_json(path) != digest:
-            for name in ("initial", "reference", "reference.part", "proxy"):
-                remove(self.folder / name)
-            write_json(path, digest)
-
     def train_reference(self, prior: Mapping[str, float]) -> None:
         """Train the reference, or what is missing of it."""
-        reference, part = self.folder / "reference", self.folder / "reference.part"
-        if reference.is_dir():
+        reference, under_way = self._kept("reference"), self._kept("reference.part")
+        if reference.find() is not None:
             return
-        tokenizer = self.shards.tokenizer_folder
-
-        def keep(under_way: TrainingState) -> None:
-            save_checkpoint(under_way, part, tokenizer)
-
         state = train_chunk(
             Checkpoint(self.initial),
             self.shards,
             prior,
             model=self.model,
-            train=self.train,
+            train=self.train.model_copy(update={"world_size": 1}),
             schedule=proxy_schedule(self.steps),
             seed=self.seed,
-            resume=part if part.is_dir() else None,
-            save=keep,
+            resume=under_way,
             description="Reference",
         )
-        save_checkpoint(state, reference, tokenizer)
-        remove(part)
+        with reference.replacing() as temporary:
+            save_checkpoint(state, temporary, self.shards.tokenizer_folder)
+        under_way.discard()
 
     def train_proxy(self) -> DomainWeights:
         """Train the proxy, or what is missing of it; return its domain weights after the last step."""
-        kept = self.folder / "proxy"
-        start = kept if kept.is_dir() else self.initial
         count = len(self.shards.domains)
+        kept = self._kept("proxy")
+        under_way = kept.find()
         state = restore_state(
-            Checkpoint(start),
+            Checkpoint(under_way or self.initial),
             self.shards,
             dict.fromkeys(self.shards.domains, 1 / count),
             model=self.model,
             train=self.train.model_copy(update={"batch_size": self.proxy_rows}),
             seed=self.seed,
         )
-        weights = DomainWeights.uniform(count)
-        if start == kept:
-            weights = DomainWeights.from_dict(read_json(kept / _WEIGHTS))
+        weights = (
+            DomainWeights.from_dict(read_json(under_way / _WEIGHTS)) if under_way else DomainWeights.uniform(count)
+        )
+
+        def keep() -> None:
+            with kept.replacing() as temporary:
+                save_checkpoint(state, temporary, self.shards.tokenizer_folder)
+                write_json(temporary / _WEIGHTS, weights.to_dict())
+
         if state.step < self.steps:
             train_by_group_dro(
                 state,
@@ -210,17 +197,12 @@ class _Work:
                 schedule=proxy_schedule(self.steps),
                 parameters=self.parameters,
                 steps=self.steps,
-                save=lambda: self._keep(state, weights),
+                save=keep,
             )
-            self._keep(state, weights)
+            keep()
         return weights
 
-    def _keep(self, state: TrainingState, weights: DomainWeights) -> None:
-        with replacing(self.folder / "proxy") as temporary:
-            save_checkpoint(state, temporary, self.shards.tokenizer_folder)
-            write_json(temporary / _WEIGHTS, weights.to_dict())
-
-    def cost(self, config: Any) -> Cost:
+    def cost(self, config: "PretrainedConfig") -> Cost:
         """Return what both trainings cost, with the passes of the reference over the proxy's batches."""
         context = self.train.context
         reference = self.steps * self.train.tokens_per_step

@@ -15,7 +15,7 @@ Axes: B rows of a batch, P predicted tokens of a row, S = P + 1, K domains in th
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,8 @@ from tikmix_pipeline.lm.loss import device_of, next_token_logits
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError, TrainingState
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.parameters import TrainParameters
 from tikmix_pipeline.parameters.baselines import DoremiParameters
+from tikmix_pipeline.parameters.training import StepParameters
 from tikmix_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ class DomainWeights:
         self.alpha_sum_K += self.alpha_K
         self.excess_sum_K += excess_K
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, list[float]]:
         """Return plain values for JSON."""
         return {name: value.tolist() for name, value in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DomainWeights":
+    def from_dict(cls, values: dict[str, list[float]]) -> "DomainWeights":
         """Restore what `to_dict` returned."""
         return cls(**{name: np.array(value) for name, value in values.items()})
 
@@ -72,7 +72,7 @@ def train_by_group_dro(
     weights: DomainWeights,
     reference: "PreTrainedModel",
     *,
-    train: TrainParameters,
+    train: StepParameters,
     schedule: Schedule,
     parameters: DoremiParameters,
     steps: int,
@@ -107,33 +107,28 @@ def _step(
     state: TrainingState,
     weights: DomainWeights,
     reference: nn.Module,
-    train: TrainParameters,
+    train: StepParameters,
     schedule: Schedule,
     parameters: DoremiParameters,
 ) -> None:
     windows_BS, domain_B = _next_batch(state.stream)
     tokens_BS = torch.from_numpy(windows_BS).to(device_of(state.model))
     size = train.micro_batch_size or len(tokens_BS)
-    parts = torch.split(tokens_BS, size)
-    # α needs the losses of the whole batch, and the gradient needs α: of several parts each is read twice
-    is_whole = len(parts) == 1
+    micro_batches = torch.split(tokens_BS, size)
+    # α needs the losses of the whole batch, and the gradient needs α: of several micro-batches each is read twice
+    is_whole = len(micro_batches) == 1
     with torch.set_grad_enabled(is_whole):
-        losses = [_token_losses(state.model, part_BS, train.precision) for part_BS in parts]
+        losses = [_token_losses(state.model, rows_BS, train.precision) for rows_BS in micro_batches]
     with torch.no_grad():
-        known = [_token_losses(reference, part_BS, train.precision) for part_BS in parts]
+        known = [_token_losses(reference, rows_BS, train.precision) for rows_BS in micro_batches]
         excess_B = (torch.cat(losses) - torch.cat(known)).clamp(min=0).mean(dim=1)
     rows_K = np.bincount(domain_B, minlength=len(weights.alpha_K))
     excess_K = np.bincount(domain_B, excess_B.double().cpu().numpy(), minlength=len(rows_K)) / rows_K
     weights.update(excess_K, eta=parameters.eta, smoothing=parameters.smoothing)
     weight_B = torch.from_numpy((weights.alpha_K / rows_K)[domain_B]).to(tokens_BS.device, torch.float32)
-    for part_BS, loss_BP, weight_b in zip(parts, losses, torch.split(weight_B, size), strict=True):
-        graph_BP = loss_BP if is_whole else _token_losses(state.model, part_BS, train.precision)
+    for rows_BS, loss_BP, weight_b in zip(micro_batches, losses, torch.split(weight_B, size), strict=True):
+        graph_BP = loss_BP if is_whole else _token_losses(state.model, rows_BS, train.precision)
         torch.autograd.backward((graph_BP.mean(dim=1) * weight_b).sum())
-    _descend(state, excess_K, train, schedule)
-
-
-def _descend(state: TrainingState, excess_K: FloatArray, train: TrainParameters, schedule: Schedule) -> None:
-    """Take the optimiser's step."""
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), train.gradient_clip)
     if not (np.isfinite(excess_K).all() and torch.isfinite(norm)):
         raise DivergedError(

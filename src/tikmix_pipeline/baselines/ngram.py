@@ -1,27 +1,35 @@
 """The mixture of the domains' n-gram models under which the tasks' text is most likely.
 
-Each domain has an interpolated n-gram model of its training text (`ngram_model`). With q_k(i) the probability that the
-model of domain k gives to token i of the tasks' text, expectation-maximisation climbs
+Each domain has an interpolated n-gram model of its training text:
+
+    p_n(w | h) = (c(h w) + d(h) · p_{n−1}(w | h')) / (c(h) + d(h)),        p_0 = 1/V
+
+c counts n-grams, d(h) is the number of different tokens that follow the history h, h' is h without its first token
+(Witten-Bell smoothing, Chen and Goodman 1998, section 2.4, which has nothing to tune). An unseen history passes its
+shorter one through. The first tokens of a text have shorter histories. An n-gram is one 64-bit number, so counting is
+sorting: of the order of a second per million tokens and domain. Only one domain's n-grams of one order are held at a
+time.
+
+With q_k(i) the probability that the model of domain k gives to token i of the tasks' text, expectation-maximisation
+climbs
 
     L(w) = Σ_i ω_i · log Σ_k w_k q_k(i),        w_k ← Σ_i ω_i · w_k q_k(i) / Σ_j w_j q_j(i)
 
 where ω weighs tasks equally and tokens of a task equally. L is concave, so the end is the best there is: no mixture is
 likelier by more than `max_k Σ_i ω_i q_k(i) / Σ_j w_j q_j(i) − 1`, which is what iterations stop by.
 
-Costs no pass through a language model.
+No text passes through a language model.
 
-Axes: K domains, N scored tokens.
+Axes: K domains, N scored tokens, S tokens of a piece or row, U distinct n-grams.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.baselines.ngram_model import Texts, longest_order, token_probabilities
-from tikmix_pipeline.baselines.result import Baseline, inside
+from tikmix_pipeline.baselines.baseline import Baseline, Detail, within_bounds
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
@@ -30,6 +38,10 @@ from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.baselines import NgramParameters
 from tikmix_pipeline.progress import progress_bar
 
+Tokens = npt.NDArray[np.integer]
+Integers = npt.NDArray[np.int64]
+
+_LARGEST = 2**63
 _PIECE_TOKENS = 2**16
 _FEWEST_PIECES = 16
 """A domain of which only a part is read is read in so many places at least."""
@@ -60,7 +72,7 @@ def ngram(
             f"baselines.ngram.order is {parameters.order}, but n-grams of {shards.vocabulary_size} token ids are "
             f"counted up to order {longest}. Lower it."
         )
-    scored = _Scored.of(texts, shards.vocabulary_size)
+    scored = _ScoredTexts.of(texts, shards.vocabulary_size)
     probability_KN = np.empty((len(shards.domains), len(scored.weight_N)))
     read = len(scored.texts)
     with progress_bar("N-gram models", len(shards.domains), "domain") as bar:
@@ -72,8 +84,8 @@ def ngram(
     fit = likeliest_mixture(
         probability_KN, scored.weight_N, iterations=parameters.iterations, tolerance=parameters.tolerance
     )
-    weights, notes = inside(bounds, dict(zip(shards.domains, fit.weights_K.tolist(), strict=True)))
-    details = fit.details(shards.domains) | {"tokens_read": read}
+    weights, notes = within_bounds(bounds, dict(zip(shards.domains, fit.weights_K.tolist(), strict=True)))
+    details = {**fit.details(shards.domains), "tokens_read": read}
     return Baseline(weights, notes=(*fit.notes(parameters), *notes), details=details)
 
 
@@ -102,7 +114,7 @@ class Fit:
             f"{self.gap:.1g} nats per token from the best mixture.",
         )
 
-    def details(self, domains: Sequence[str]) -> dict[str, Any]:
+    def details(self, domains: Sequence[str]) -> dict[str, Detail]:
         """Return the bits per token that the tasks' text takes."""
         alone = dict(zip(domains, (-self.alone_K / np.log(2)).tolist(), strict=True))
         bits = [-likelihood / float(np.log(2)) for likelihood in (self.likelihoods[0], self.likelihoods[-1])]
@@ -138,8 +150,101 @@ def likeliest_mixture(probability_KN: FloatArray, weight_N: FloatArray, *, itera
     return Fit(weights_K, likelihoods, gap, np.log(probability_KN) @ weight_N)
 
 
+def longest_order(vocabulary_size: int) -> int:
+    """Return the most tokens whose n-gram fits into a number."""
+    order = 1
+    while vocabulary_size ** (order + 1) <= _LARGEST:
+        order += 1
+    return order
+
+
+class Texts:
+    """Texts back to back, and the n-grams that end at each of their tokens."""
+
+    def __init__(self, texts: Sequence[Tokens], *, vocabulary_size: int) -> None:
+        self.vocabulary_size = vocabulary_size
+        self._tokens_N = np.concatenate([np.asarray(text, dtype=np.int64) for text in texts])
+        self._position_N = np.concatenate([np.arange(len(text)) for text in texts])
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self._tokens_N)
+
+    def ending_with(self, order: int) -> tuple[npt.NDArray[np.intp], Integers]:
+        """Return the places where an n-gram of this order ends, and the n-grams."""
+        where = np.flatnonzero(self._position_N >= order - 1)
+        ngrams = np.zeros(len(where), dtype=np.int64)
+        for back in range(order - 1, -1, -1):
+            ngrams = ngrams * self.vocabulary_size + self._tokens_N[where - back]
+        return where, ngrams
+
+
+def token_probabilities(pieces: Sequence[Tokens], texts: Texts, *, order: int) -> FloatArray:
+    """Return the probability (N,) of each token of the texts under the n-gram model of `pieces`.
+
+    Args:
+        pieces: the training text, in one-dimensional pieces; no n-gram reaches from one into the next.
+        texts: what is scored.
+        order: tokens of the longest n-gram, at most `longest_order`.
+    """
+    p_N = np.full(len(texts), 1 / texts.vocabulary_size)
+    for n in range(1, order + 1):
+        where, ngrams = texts.ending_with(n)
+        count, total, distinct = _Counts.of(pieces, n, texts.vocabulary_size).look_up(ngrams)
+        known = total > 0
+        shorter = p_N[where[known]]
+        p_N[where[known]] = (count[known] + distinct[known] * shorter) / (total[known] + distinct[known])
+    return p_N
+
+
 @dataclass(frozen=True, eq=False)
-class _Scored:
+class _Counts:
+    """All n-grams of one order of a domain, and all histories before their last token, both in ascending order."""
+
+    vocabulary_size: int
+    ngrams_U: Integers
+    counts_U: Integers
+    histories: Integers
+    totals: Integers
+    distinct: Integers
+
+    @classmethod
+    def of(cls, pieces: Sequence[Tokens], order: int, vocabulary_size: int) -> "_Counts":
+        """Count the n-grams of pieces of text."""
+        each = [_ngrams(piece, order, vocabulary_size) for piece in pieces if len(piece) >= order]
+        ngrams_U, counts_U = np.unique(np.concatenate([np.zeros(0, np.int64), *each]), return_counts=True)
+        # the histories of ascending n-grams ascend as well
+        histories, firsts = np.unique(ngrams_U // vocabulary_size, return_index=True)
+        ends = np.append(firsts, len(ngrams_U))
+        running = np.append(0, np.cumsum(counts_U))
+        return cls(vocabulary_size, ngrams_U, counts_U, histories, np.diff(running[ends]), np.diff(ends))
+
+    def look_up(self, ngrams: Integers) -> tuple[Integers, Integers, Integers]:
+        """Return, for each n-gram, `c(h w)`, `c(h)` and `d(h)`."""
+        count = _at(self.ngrams_U, self.counts_U, ngrams)
+        histories = ngrams // self.vocabulary_size
+        return count, _at(self.histories, self.totals, histories), _at(self.histories, self.distinct, histories)
+
+
+def _ngrams(piece: Tokens, order: int, vocabulary_size: int) -> Integers:
+    length = len(piece) - order + 1
+    ngrams = np.zeros(length, dtype=np.int64)
+    for start in range(order):
+        ngrams *= vocabulary_size
+        ngrams += piece[start : start + length]
+    return ngrams
+
+
+def _at(keys: Integers, values: Integers, wanted: Integers) -> Integers:
+    """Return the values of keys, 0 for one that is not there."""
+    if not len(keys):
+        return np.zeros_like(wanted)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[place] == wanted, values[place], 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _ScoredTexts:
     """The targets' texts, which of their tokens count, and how much each of these weighs."""
 
     texts: Texts
@@ -147,7 +252,7 @@ class _Scored:
     weight_N: FloatArray
 
     @classmethod
-    def of(cls, texts: Mapping[str, Sequence[TokenBatch]], vocabulary_size: int) -> "_Scored":
+    def of(cls, texts: Mapping[str, Sequence[TokenBatch]], vocabulary_size: int) -> "_ScoredTexts":
         rows, carried, weights = [], [], []
         for batches in texts.values():
             total = sum(batch.loss_tokens for batch in batches)
@@ -160,7 +265,7 @@ class _Scored:
         return cls(Texts(rows, vocabulary_size=vocabulary_size), np.concatenate(carried), np.concatenate(weights))
 
 
-def _pieces(shards: TokenShards, domain: str, max_tokens: int) -> list[npt.NDArray[np.integer]]:
+def _pieces(shards: TokenShards, domain: str, max_tokens: int) -> list[Tokens]:
     """Return the training text of a domain in one piece, or `max_tokens` of it in pieces spread evenly."""
     tokens = shards.tokens(domain) - 1
     longest = max(1, min(_PIECE_TOKENS, max_tokens // _FEWEST_PIECES))

@@ -12,27 +12,29 @@ it knows nothing of what repeating text costs: that is what the bounds are for.
 Axes: N proxies, M simulated mixtures, K domains, T targets.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
-from tikmix_pipeline.baselines.result import Baseline, inside
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.branch_cost import cost_of_branches
-from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, run_branches
+from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, cost_of_branches, run_branches
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
+from tikmix_pipeline.mixture.projection import project
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.sweep.design import dirichlet
 from tikmix_pipeline.mixture.sweep.quality import judge
 from tikmix_pipeline.mixture.sweep.responses import Responses
-from tikmix_pipeline.mixture.sweep.search import project
 from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
-from tikmix_pipeline.parameters import EngineParameters, ModelParameters, OptimizeParameters, TrainParameters
+from tikmix_pipeline.parameters import EngineParameters, ModelParameters, OptimizeParameters
 from tikmix_pipeline.parameters.baselines import RegmixParameters
+from tikmix_pipeline.parameters.training import StepParameters
 from tikmix_pipeline.progress import progress_bar
 
 _STRENGTHS = 15
@@ -50,7 +52,7 @@ def regmix(
     prior: Mapping[str, float],
     *,
     model: ModelParameters,
-    train: TrainParameters,
+    train: StepParameters,
     parameters: RegmixParameters,
     seed: int,
     folder: Path,
@@ -79,7 +81,7 @@ def regmix(
     """
     box = bounds or unlimited_bounds(OptimizeParameters(), prior)
     prior_K = check_mixture(prior, box.domains, "the prior")
-    candidates_NK = _candidates(prior_K, box, parameters, seed)
+    proxies = _proxies(prior_K, box, parameters, seed)
     proxy = proxy_model(parameters.preset, model, "baselines.regmix.preset")
     save_initial(proxy, shards, folder / "initial", context=train.context, seed=seed)
     steps = parameters.steps(train)
@@ -92,20 +94,53 @@ def regmix(
         schedule=proxy_schedule(steps),
         seed=seed,
     )
-    proxies = _proxies(box.domains, candidates_NK)
     results = run_branches(
         setting, proxies, texts, folder=folder / "proxies", key=key, workers=parameters.workers, engine=engine
     )
     responses = _responses(results, box.domains, list(texts))
-    weights_K, details, notes = _decide(responses, prior_K, box, parameters, seed)
-    weights, moved = inside(bounds, dict(zip(box.domains, weights_K.tolist(), strict=True)))
+    weights_K, forecast = _decide(responses, prior_K, box, parameters, seed)
+    weights, moved = within_bounds(bounds, dict(zip(box.domains, weights_K.tolist(), strict=True)))
     cost = cost_of_branches(setting, results, texts)
-    counts = {"proxies": len(responses), "trained": cost.trained}
-    return Baseline(weights, cost.training + cost.scoring, (*notes, *moved), {**details, **counts})
+    details = {**dataclasses.asdict(forecast), "proxies": len(responses), "trained": cost.trained}
+    return Baseline(weights, cost.training + cost.scoring, (*forecast.notes(), *moved), details)
 
 
-def _candidates(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> FloatArray:
-    """Return N mixtures to try, the prior first."""
+@dataclass(frozen=True)
+class _Forecast:
+    """What the regression says of its mixture.
+
+    Attributes:
+        spearman: rank correlation of predicted and measured losses of held-out proxies; None where it is undefined.
+        predicted_loss: mean over the targets, in nats per token.
+        predicted_loss_of_prior: the same of the prior.
+        best_measured_loss: the least that a proxy reached.
+    """
+
+    spearman: float | None
+    predicted_loss: float
+    predicted_loss_of_prior: float
+    best_measured_loss: float
+
+    def notes(self) -> tuple[str, ...]:
+        """Say where the mixture is doubtful."""
+        notes = []
+        if self.spearman is None or self.spearman < _DOUBTFUL:
+            shown = "undefined" if self.spearman is None else f"{self.spearman:.2f}"
+            notes.append(
+                f"RegMix's regression ranks proxies that it has not seen with a Spearman correlation of {shown}: more "
+                "proxies (baselines.regmix.proxies) or longer ones (baselines.regmix.tokens) would make its mixture "
+                "more than a guess."
+            )
+        if self.predicted_loss >= self.predicted_loss_of_prior:
+            notes.append(
+                "RegMix's regression predicts no lower loss for its mixture than for the prior. With few proxies the "
+                "smoother baselines.regmix.surrogate=ridge or gp may see further than trees."
+            )
+        return tuple(notes)
+
+
+def _proxies(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> list[Branch]:
+    """Return a branch for each of N mixtures to try, the prior first."""
     try:
         design = dirichlet(
             prior_K,
@@ -120,14 +155,9 @@ def _candidates(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameter
         # the sweep's design speaks of its own parameters, which have the same names here but for the number
         told = str(error).replace("sweep.candidates", "baselines.regmix.proxies").replace("sweep.", "baselines.regmix.")
         raise TikmixError(f"RegMix's proxies: {told}") from error
-    return design.weights_NK
-
-
-def _proxies(domains: Sequence[str], candidates_NK: FloatArray) -> list[Branch]:
-    """Return a branch for each mixture on trial."""
     return [
-        Branch(f"proxy {number}", dict(zip(domains, weights_K, strict=True)))
-        for number, weights_K in enumerate(candidates_NK.tolist())
+        Branch(f"proxy {number}", dict(zip(bounds.domains, weights_K, strict=True)))
+        for number, weights_K in enumerate(design.weights_NK.tolist())
     ]
 
 
@@ -152,8 +182,8 @@ def _responses(results: Sequence[BranchResult], domains: Sequence[str], texts: S
 
 def _decide(
     responses: Responses, prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int
-) -> tuple[FloatArray, dict[str, Any], tuple[str, ...]]:
-    """Return the mean of the simulated mixtures with the least predicted loss, the details of that, and notes."""
+) -> tuple[FloatArray, _Forecast]:
+    """Return the mean of the simulated mixtures with the least predicted loss, and what is predicted of it."""
     kind = parameters.surrogate
     quality = judge(responses, [kind], folds=parameters.folds, seed=seed, matches={})
     spearman = next(row["aggregate_spearman"] for row in quality.rows if row["surrogate"] == kind)
@@ -163,31 +193,8 @@ def _decide(
     best_M = np.argsort(loss_M, kind="stable")[: parameters.top]
     weights_K: FloatArray = simulated_MK[best_M].mean(axis=0)
     at_decided, at_prior = _predicted(surrogate, np.stack([weights_K, prior_K])).tolist()
-    details = {
-        "spearman": spearman if np.isfinite(spearman) else None,
-        "predicted_loss": at_decided,
-        "predicted_loss_of_prior": at_prior,
-        "best_measured_loss": float(responses.response_NT.mean(axis=1).min()),
-    }
-    return weights_K, details, _notes(details)
-
-
-def _notes(details: Mapping[str, Any]) -> tuple[str, ...]:
-    spearman = details["spearman"]
-    notes = []
-    if spearman is None or spearman < _DOUBTFUL:
-        shown = "undefined" if spearman is None else f"{spearman:.2f}"
-        notes.append(
-            f"RegMix's regression ranks proxies that it has not seen with a Spearman correlation of {shown}: more "
-            "proxies (baselines.regmix.proxies) or longer ones (baselines.regmix.tokens) would make its mixture more "
-            "than a guess."
-        )
-    if details["predicted_loss"] >= details["predicted_loss_of_prior"]:
-        notes.append(
-            "RegMix's regression predicts no lower loss for its mixture than for the prior. With few proxies the "
-            "smoother baselines.regmix.surrogate=ridge or gp may see further than trees."
-        )
-    return tuple(notes)
+    best = float(responses.response_NT.mean(axis=1).min())
+    return weights_K, _Forecast(spearman if np.isfinite(spearman) else None, at_decided, at_prior, best)
 
 
 def _simulated(prior_K: FloatArray, bounds: Bounds, parameters: RegmixParameters, seed: int) -> FloatArray:

@@ -11,10 +11,13 @@ is read more often than N times by the same factor.
 
 from collections.abc import Mapping
 
-from tikmix_pipeline.baselines.result import Baseline, inside
+from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds, Supply
+from tikmix_pipeline.mixture.records import TokenBudget
+from tikmix_pipeline.mixture.simplex import prior_mixture
 from tikmix_pipeline.parameters.baselines import UnimaxParameters
+from tikmix_pipeline.parameters.decision import Strategy
 
 
 def unimax(
@@ -43,13 +46,40 @@ def unimax(
     budgets = _shared(caps, tokens)
     spent = sum(budgets.values())
     wanted = {domain: budget / spent for domain, budget in budgets.items()}
-    weights, notes = inside(bounds, wanted)
+    weights, notes = within_bounds(bounds, wanted)
     short = (
         f"Of the {tokens} tokens to come, baselines.unimax.epochs = {parameters.epochs:g} leaves text for {total:.0f}: "
         f"every domain will be read beyond that, {tokens / total:.3g} times as much as it allows."
     )
     capped = [domain for domain, budget in budgets.items() if budget == caps[domain]]
     return Baseline(weights, notes=(short, *notes) if total < tokens else notes, details={"capped": capped})
+
+
+def by_rule(
+    strategy: Strategy,
+    budget: TokenBudget,
+    bounds: Bounds,
+    *,
+    unimax_parameters: UnimaxParameters | None,
+    tokens: int | None,
+) -> Baseline:
+    """Return the mixture of a strategy that looks at nothing but how many tokens there are.
+
+    Args:
+        strategy: `uniform`, `proportional` or `unimax`.
+        budget: what there is of each domain, and what was read of it.
+        bounds: the mixture is moved inside them.
+        unimax_parameters: of `unimax`.
+        tokens: of `unimax`, the training tokens of the rest of the run.
+
+    Raises:
+        TikmixError: as `unimax`.
+    """
+    if strategy == "unimax" and unimax_parameters is not None and tokens is not None:
+        return unimax(budget.supplies(), tokens=tokens, parameters=unimax_parameters, bounds=bounds)
+    wanted = prior_mixture("uniform" if strategy == "uniform" else "proportional", budget.available)
+    weights, notes = within_bounds(bounds, wanted)
+    return Baseline(weights, notes=notes)
 
 
 def _shared(caps: Mapping[str, float], budget: float) -> dict[str, float]:

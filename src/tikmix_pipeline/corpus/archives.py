@@ -13,7 +13,9 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal
+from typing import IO
+
+import pyarrow as pa
 
 from tikmix_pipeline.errors import TikmixError
 
@@ -62,21 +64,25 @@ def _members_of_zip(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
 
 def _members_of_tarball(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     with path.open("rb") as file:
-        yield from _members_of_tar(file, "r:gz", wanted)
+        yield from _members_of_tar(file, wanted)
 
 
 def _members_of_debian_package(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     with path.open("rb") as file:
         name, data = _ar_member(file, "data.tar")
     if name.endswith(".zst"):  # as in Ubuntu's
-        data = _decompress_zstd(data)
-    yield from _members_of_tar(io.BytesIO(data), "r:*", wanted)
+        try:
+            with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+                data = bytes(stream.read())
+        except OSError as error:
+            raise tarfile.ReadError(str(error)) from error
+    yield from _members_of_tar(io.BytesIO(data), wanted)
 
 
-def _members_of_tar(file: IO[bytes], mode: Literal["r:gz", "r:*"], wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+def _members_of_tar(file: IO[bytes], wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     # in one pass, since going back in a compressed tar decompresses it anew; so what is wanted is held in memory
     members: dict[str, bytes] = {}
-    with tarfile.open(fileobj=file, mode=mode) as archive:
+    with tarfile.open(fileobj=file, mode="r:*") as archive:
         for member in archive:
             name = member.name.removeprefix("./")
             path = PurePosixPath(name)
@@ -84,16 +90,6 @@ def _members_of_tar(file: IO[bytes], mode: Literal["r:gz", "r:*"], wanted: Wante
                 content = archive.extractfile(member)
                 members[name] = content.read() if content else b""
     yield from sorted(members.items())
-
-
-def _decompress_zstd(data: bytes) -> bytes:
-    import pyarrow as pa
-
-    try:
-        with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
-            return bytes(stream.read())
-    except OSError as error:
-        raise tarfile.ReadError(str(error)) from error
 
 
 def _ar_member(file: IO[bytes], prefix: str) -> tuple[str, bytes]:

@@ -1,55 +1,47 @@
-"""The corpus in three stages, each of whose results can be kept: text, tokenizer, token shards."""
+"""The corpus in three calls, each of whose results can be kept: text, tokenizer, token shards."""
 
 import hashlib
 import itertools
-import logging
 import math
 import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
-from tikmix_pipeline.corpus.documents import Document, Sample, trim
-from tikmix_pipeline.corpus.fetch import check_clients, fetch_package
-from tikmix_pipeline.corpus.ngrams import forget_words
-from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap, unchecked_row
+from tikmix_pipeline.corpus.documents import Document, Sample, forget_words, split_documents, trim
+from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
+from tikmix_pipeline.corpus.packages import check_clients, fetch_package
 from tikmix_pipeline.corpus.prepared import PreparedText
-from tikmix_pipeline.corpus.readers.registry import READERS
-from tikmix_pipeline.corpus.reading import limit_bytes, read_domain
-from tikmix_pipeline.corpus.records import missing_field
-from tikmix_pipeline.corpus.sources import about, matching_files, read_records
-from tikmix_pipeline.corpus.split import split_documents
+from tikmix_pipeline.corpus.readers import READERS
+from tikmix_pipeline.corpus.reading import read_domain
+from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, SourcesReport, TaskReport
+from tikmix_pipeline.corpus.source_files import about, by_parameter, cap_bytes, log_kept, matching_files
+from tikmix_pipeline.corpus.sources import read_records
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
-    CorpusParameters,
     DomainParameters,
     ShardsSource,
     StandardLibrarySource,
-    TaskParameters,
+    TextParameters,
     TokenizerParameters,
 )
 from tikmix_pipeline.progress import progress_bar
 
 __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "prepare_text", "write_corpus"]
 
-_logger = logging.getLogger(__name__)
+Items = dict[Half, list[Item]]
 
 
-def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -> PreparedText:
+def prepare_text(parameters: TextParameters, *, root: Path, downloads: Path) -> PreparedText:
     """Read all sources; remove duplicates; split; remove what overlaps with evaluation text.
 
     The result depends on the parameters and the sources' content alone, and not on the order of domains or tasks, which
-    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory.
-
-    Args:
-        parameters: of the corpus.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
+    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory. Relative paths
+    start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: a source cannot be read, or too little is left of it; the message names the domain or task.
@@ -65,8 +57,12 @@ def prepare_text(parameters: CorpusParameters, *, root: Path, downloads: Path) -
         forget_words()
 
 
-def _prepare(parameters: CorpusParameters, root: Path, downloads: Path) -> PreparedText:
-    items = {name: _read_task(name, task, parameters, root, downloads) for name, task in parameters.tasks.items()}
+def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> PreparedText:
+    items: dict[str, Items] = {}
+    for name, task in parameters.tasks.items():
+        with about(f"corpus.tasks.{name}"):
+            of_task = read_items(read_records(task.sources, root=root, downloads=downloads))
+            items[name] = split_items(of_task, max_items=task.max_items, seed=parameters.seed)
     samples = {
         name: read_domain(name, domain, parameters, root=root, downloads=downloads)
         for name, domain in parameters.domains.items()
@@ -74,11 +70,8 @@ def _prepare(parameters: CorpusParameters, root: Path, downloads: Path) -> Prepa
     }
     exact = remove_exact_duplicates({name: sample.documents for name, sample in samples.items()})
     unique = remove_near_duplicates(exact, parameters.near_duplicates, parameters.seed)
-    capped = {
-        name: _capped(name, documents, parameters, is_cut=samples[name].is_cut) for name, documents in unique.items()
-    }
-    overlap = _split_and_remove_overlap(capped, items, parameters)
-    unchecked = [unchecked_row(name) for name in parameters.domains if name not in samples]
+    overlap = _split_and_remove_overlap(samples, unique, items, parameters)
+    unchecked = [OverlapRow(evaluation=UNCHECKED, domain=name) for name in parameters.domains if name not in samples]
     return PreparedText(
         documents={
             name: {
@@ -88,18 +81,13 @@ def _prepare(parameters: CorpusParameters, root: Path, downloads: Path) -> Prepa
             for name in samples
         },
         items=items,
-        overlap=[*(row.as_dict() for row in overlap.report), *unchecked],
-        sources=_provenance(parameters, samples, unique, overlap, items),
+        overlap=[*overlap.report, *unchecked],
+        sources=_report(parameters, samples, unique, overlap, items),
     )
 
 
 def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, root: Path) -> CorpusTokenizer:
-    """Load the user's tokenizer, or train one on an equal share of every domain's training text.
-
-    Args:
-        parameters: of the tokenizer.
-        prepared: the text to train on.
-        root: the folder that a relative `path` starts from.
+    """Load the user's tokenizer, whose path starts from `root`, or train one on an equal share of every domain's text.
 
     Raises:
         TikmixError: the user's tokenizer cannot be loaded.
@@ -113,7 +101,7 @@ def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, 
     return train_tokenizer(texts, parameters.vocabulary_size)
 
 
-def check_parameters(parameters: CorpusParameters, root: Path) -> None:
+def check_parameters(parameters: TextParameters, root: Path) -> None:
     """Refuse what can be known to fail before anything is downloaded or read.
 
     Raises:
@@ -124,14 +112,12 @@ def check_parameters(parameters: CorpusParameters, root: Path) -> None:
             kinds = {isinstance(source, ShardsSource) for source in domain.sources}
             if kinds == {True, False}:
                 raise TikmixError("`shards` sources and sources of text cannot be mixed in one domain; make two.")
-            if kinds == {True} and parameters.tokenizer.path is None:
-                raise TikmixError("`shards` sources need corpus.tokenizer.path: the tokenizer that made their ids.")
             for source in domain.sources:
                 if isinstance(source, ArchiveSource) and source.reader not in READERS:
-                    raise TikmixError(f"reader: {missing_field(source.reader, list(READERS))}")
+                    raise TikmixError(f"reader: there is no {source.reader!r}.{nearest_name(source.reader, READERS)}")
                 if isinstance(source, ShardsSource):
                     matching_files(source.path, root)
-            if parameters.read == "sample" and kinds == {False} and math.isinf(limit_bytes(domain, parameters)):
+            if parameters.read == "sample" and kinds == {False} and math.isinf(cap_bytes(domain, parameters)):
                 raise TikmixError(
                     "corpus.read is `sample`, but how much to sample is not said. Set corpus.max_megabytes or the "
                     "domain's own max_megabytes, or set corpus.read to `all`."
@@ -150,14 +136,10 @@ def is_pretokenised(domain: DomainParameters) -> bool:
     return isinstance(domain.sources[0], ShardsSource)
 
 
-def _fetch_packages(parameters: CorpusParameters, downloads: Path) -> None:
-    groups: dict[str, DomainParameters | TaskParameters] = {
-        **{f"corpus.domains.{name}": domain for name, domain in parameters.domains.items()},
-        **{f"corpus.tasks.{name}": task for name, task in parameters.tasks.items()},
-    }
+def _fetch_packages(parameters: TextParameters, downloads: Path) -> None:
     archives = {
-        parameter: [source for source in group.sources if isinstance(source, ArchiveSource)]
-        for parameter, group in groups.items()
+        parameter: [source for source in sources if isinstance(source, ArchiveSource)]
+        for parameter, sources in by_parameter(parameters).items()
     }
     check_clients(archives, downloads)
     unique = {source.sha256: source for sources in archives.values() for source in sources}
@@ -168,37 +150,23 @@ def _fetch_packages(parameters: CorpusParameters, downloads: Path) -> None:
             bar.update()
 
 
-def _read_task(
-    name: str, task: TaskParameters, parameters: CorpusParameters, root: Path, downloads: Path
-) -> dict[Half, list[Item]]:
-    with about(f"corpus.tasks.{name}"):
-        records = itertools.chain.from_iterable(
-            read_records(source, root=root, downloads=downloads) for source in task.sources
-        )
-        return split_items(read_items(records), max_items=task.max_items, seed=parameters.seed)
-
-
-def _capped(name: str, documents: list[Document], parameters: CorpusParameters, *, is_cut: bool) -> list[Document]:
-    """Trim a domain to its cap, and say so where that, or the sample before, left text out."""
-    domain = parameters.domains[name]
-    kept = trim(documents, limit_bytes(domain, parameters))
-    if is_cut or len(kept) < len(documents):
-        parameter = f"corpus.domains.{name}.max_megabytes" if domain.max_megabytes else "corpus.max_megabytes"
-        size = sum(document.size for document in kept)
-        _logger.info("corpus.domains.%s: kept %.3g MB (%s)", name, size / 1e6, parameter)
-    return kept
-
-
 def _split_and_remove_overlap(
-    capped: dict[str, list[Document]], items: dict[str, dict[Half, list[Item]]], parameters: CorpusParameters
+    samples: dict[str, Sample],
+    unique: dict[str, list[Document]],
+    items: dict[str, Items],
+    parameters: TextParameters,
 ) -> Overlap:
+    """Trim every domain to its cap, and say so where that, or the sample before, left text out; then split it."""
     training: dict[str, list[Document]] = {}
     heldout: dict[str, list[Document]] = {}
-    for name, documents in capped.items():
+    for name, documents in unique.items():
+        domain = parameters.domains[name]
+        kept = trim(documents, cap_bytes(domain, parameters))
+        if samples[name].is_cut or len(kept) < len(documents):
+            log_kept(name, domain, sum(document.size for document in kept))
         with about(f"corpus.domains.{name}"):
-            domain = parameters.domains[name]
             training[name], heldout[name] = split_documents(
-                documents,
+                kept,
                 fraction=parameters.heldout_fraction,
                 max_bytes=parameters.heldout_max_kilobytes * 1e3,
                 contiguous=domain.contiguous_split,
@@ -216,43 +184,45 @@ def _split_and_remove_overlap(
     return overlap
 
 
-def _provenance(
-    parameters: CorpusParameters,
+def _report(
+    parameters: TextParameters,
     samples: dict[str, Sample],
     unique: dict[str, list[Document]],
     overlap: Overlap,
-    items: dict[str, dict[Half, list[Item]]],
-) -> dict[str, Any]:
-    domains: dict[str, Any] = {}
+    items: dict[str, Items],
+) -> SourcesReport:
+    domains: dict[str, DomainReport] = {}
     for name, domain in parameters.domains.items():
-        domains[name] = {
-            "sources": [source.model_dump() for source in domain.sources],
-            "pretokenised": is_pretokenised(domain),
-        }
-        if any(isinstance(source, StandardLibrarySource) for source in domain.sources):
-            domains[name]["python"] = platform.python_version()
-        if name in samples:
-            kept = [*overlap.training[name], *overlap.heldout[name]]
-            domains[name] |= {
-                "sampled": samples[name].is_sampled,
-                "total_bytes": round(samples[name].total_bytes),
-                "documents_read": samples[name].documents_read,
-                "exact_duplicates": samples[name].exact_duplicates,
-                "documents_sampled": len(samples[name].documents),
-                "near_duplicates": len(samples[name].documents) - len(unique[name]),
-                "documents": len(kept),
-                "bytes": sum(document.size for document in kept),
-                "digest": _digest(document.text for document in kept),
-            }
+        sources = [source.model_dump() for source in domain.sources]
+        has_library = any(isinstance(source, StandardLibrarySource) for source in domain.sources)
+        python = platform.python_version() if has_library else None
+        if name not in samples:
+            domains[name] = DomainReport(sources=sources, pretokenised=True, python=python)
+            continue
+        sample, kept = samples[name], [*overlap.training[name], *overlap.heldout[name]]
+        domains[name] = DomainReport(
+            sources=sources,
+            pretokenised=False,
+            python=python,
+            sampled=sample.is_sampled,
+            total_bytes=round(sample.total_bytes),
+            documents_read=sample.documents_read,
+            exact_duplicates=sample.exact_duplicates,
+            documents_sampled=len(sample.documents),
+            near_duplicates=len(sample.documents) - len(unique[name]),
+            documents=len(kept),
+            bytes=sum(document.size for document in kept),
+            digest=_digest(document.text for document in kept),
+        )
     tasks = {
-        name: {
-            "sources": [source.model_dump() for source in task.sources],
-            "items": sum(map(len, items[name].values())),
-            "digest": _digest(item.text for half in items[name].values() for item in half),
-        }
+        name: TaskReport(
+            sources=[source.model_dump() for source in task.sources],
+            items=sum(map(len, items[name].values())),
+            digest=_digest(item.text for half in items[name].values() for item in half),
+        )
         for name, task in parameters.tasks.items()
     }
-    return {"domains": domains, "tasks": tasks}
+    return SourcesReport(domains=domains, tasks=tasks)
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -1,19 +1,19 @@
 """Multiple choice: the evaluation halves of the tasks with all their options, not the gold answer alone.
 
 Scoring by loss needs the gold answer only, and so does `tasks.parquet`; accuracy needs what else could be answered. The
-options are read from the sources again, and the halves are those that `corpus.tasks` deals.
+options are read from the sources again, and the halves are those that `tasks.py` deals.
 """
 
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tikmix_pipeline.corpus.records import Record, text_of
-from tikmix_pipeline.corpus.sources import about, read_records
+from tikmix_pipeline.corpus.source_files import about
+from tikmix_pipeline.corpus.sources import read_records
 from tikmix_pipeline.corpus.tasks import Item, gold_letter, options_by_letter, parse_item, split_items
-from tikmix_pipeline.parameters.corpus import CorpusParameters
+from tikmix_pipeline.corpus.text import Record, text_of
+from tikmix_pipeline.parameters.corpus import SeededTasksParameters
 
 _MOST_FIXED_ANSWERS = 5
 
@@ -33,13 +33,12 @@ class ChoiceItem:
     gold: int
 
 
-def evaluation_choices(parameters: CorpusParameters, *, root: Path, downloads: Path) -> dict[str, list[ChoiceItem]]:
+def evaluation_choices(
+    parameters: SeededTasksParameters, *, root: Path, downloads: Path
+) -> dict[str, list[ChoiceItem]]:
     """Read the evaluation half of every task that offers a choice; others are left out.
 
-    Args:
-        parameters: of the corpus.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
+    Relative paths start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: a source cannot be read; the message names the task.
@@ -47,10 +46,7 @@ def evaluation_choices(parameters: CorpusParameters, *, root: Path, downloads: P
     choices: dict[str, list[ChoiceItem]] = {}
     for name, task in sorted(parameters.tasks.items()):
         with about(f"corpus.tasks.{name}"):
-            records = itertools.chain.from_iterable(
-                read_records(source, root=root, downloads=downloads) for source in task.sources
-            )
-            by_item = read_choices(records)
+            by_item = read_choices(read_records(task.sources, root=root, downloads=downloads))
             halves = split_items(list(by_item), max_items=task.max_items, seed=parameters.seed)
         chosen = [choice for item in halves["evaluation"] if (choice := by_item[item])]
         if chosen:
@@ -61,7 +57,8 @@ def evaluation_choices(parameters: CorpusParameters, *, root: Path, downloads: P
 def read_choices(records: Iterable[Record]) -> dict[Item, ChoiceItem | None]:
     """Read the distinct items of a task in their order, each with its options where it has at least two.
 
-    Where no record has options and all share a few answers, such as yes and no, these are the options.
+    Where no record has options and all share a few answers, such as yes and no, these are the options. Those are no
+    options one of which is empty: no model can be asked to continue with nothing.
 
     Raises:
         TikmixError: a record is no item.
@@ -75,22 +72,12 @@ def read_choices(records: Iterable[Record]) -> dict[Item, ChoiceItem | None]:
         if item in by_item:
             continue
         by_item[item] = None
-        if len(options) > 1:
+        if len(options) > 1 and all(options.values()):
             letter = gold_letter(options, text_of(record, "answer", where).strip(), where)
-            by_item[item] = _choice(item, options.values(), list(options).index(letter))
-    if not has_options and (answers := _fixed_answers(list(by_item))):
-        return {item: _choice(item, answers, answers.index(item.answer)) for item in by_item}
+            by_item[item] = ChoiceItem(item, tuple(options.values()), list(options).index(letter))
+    counts = Counter(item.answer for item in by_item)
+    # all share a few answers, none of which is given only once
+    if not has_options and 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1:
+        answers = tuple(sorted(counts))
+        return {item: ChoiceItem(item, answers, answers.index(item.answer)) for item in by_item}
     return by_item
-
-
-def _choice(item: Item, options: Iterable[str], gold: int) -> ChoiceItem | None:
-    """Return the item with its options; none where one is empty, which no model can be asked to continue with."""
-    texts = tuple(options)
-    return ChoiceItem(item, texts, gold) if all(texts) else None
-
-
-def _fixed_answers(items: Sequence[Item]) -> list[str]:
-    """Return the answers that a task's items share; none where they are too many, or one is given only once."""
-    counts = Counter(item.answer for item in items)
-    shared = 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1
-    return sorted(counts) if shared else []

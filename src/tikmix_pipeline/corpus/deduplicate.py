@@ -9,9 +9,9 @@ come up with a probability of at least 0.99. Cost: linear in the number of words
 from collections.abc import Mapping
 
 import numpy as np
+from rensa import RMinHash, RMinHashDeduplicator
 
-from tikmix_pipeline.corpus.documents import Document
-from tikmix_pipeline.corpus.ngrams import Hashes, ngram_hashes
+from tikmix_pipeline.corpus.documents import Document, Hashes, ngram_hashes
 from tikmix_pipeline.parameters.corpus import NearDuplicateParameters
 from tikmix_pipeline.progress import progress_bar
 
@@ -40,8 +40,6 @@ def remove_near_duplicates(
     """
     if not parameters.enabled:
         return dict(domains)
-    from rensa import RMinHash, RMinHashDeduplicator
-
     index = RMinHashDeduplicator(
         threshold=parameters.threshold,
         num_perm=parameters.permutations,
@@ -55,12 +53,9 @@ def remove_near_duplicates(
             kept[name] = []
             for start in range(0, len(documents), _BATCH_DOCUMENTS):
                 batch = documents[start : start + _BATCH_DOCUMENTS]
-                sketches = RMinHash.from_token_sets(
-                    # rensa takes tokens as bytes: the eight of each n-gram's hash
-                    (_shingles(document, parameters.words).view("V8").tolist() for document in batch),
-                    parameters.permutations,
-                    seed,
-                )
+                # rensa takes tokens as bytes: the eight of each n-gram's hash
+                tokens = (_shingles(document, parameters.words).view("V8").tolist() for document in batch)
+                sketches = RMinHash.from_token_sets(tokens, parameters.permutations, seed)
                 is_new = index.add_pairs((f"{name}/{row}", sketch) for row, sketch in enumerate(sketches, start))
                 kept[name] += [document for document, new in zip(batch, is_new, strict=True) if new]
                 bar.update(len(batch))
@@ -72,9 +67,9 @@ def band_count(threshold: float, permutations: int) -> int:
 
     b bands of r = permutations / b slots propose a pair of similarity s with probability 1 - (1 - s^r)^b.
     """
-    divisors = [bands for bands in range(1, permutations + 1) if permutations % bands == 0]
-    for bands in divisors:
-        if 1 - (1 - threshold ** (permutations // bands)) ** bands >= _RECALL:
+    for bands in range(1, permutations + 1):
+        slots, rest = divmod(permutations, bands)
+        if not rest and 1 - (1 - threshold**slots) ** bands >= _RECALL:
             return bands
     return permutations
 

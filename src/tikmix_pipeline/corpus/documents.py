@@ -1,20 +1,55 @@
-"""`Document`: one text with the numbers that decide where it goes.
+"""`Document`: one text with the numbers that decide where it goes; the sample and the split of a domain.
 
-Both keys are hashes of the text and the corpus seed alone. So a document lands in the same sample and on the same side
+Its keys are hashes of the text and the corpus seed alone. So a document lands in the same sample and on the same side
 of the split whatever file it came from, in whatever order the files were read.
+
+Near-duplicates and contamination are counted in word n-grams as 64-bit hashes. Words are runs of letters and digits,
+lower-cased. n-grams that differ share a hash about once in 10^19 / (number of pairs): never at the sizes handled here.
 """
 
 import hashlib
 import heapq
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.corpus.ngrams import hash_words
+from tikmix_pipeline.errors import TikmixError
+
+Hashes = npt.NDArray[np.uint64]
+
+_WORD = re.compile(r"[^\W_]+")
+_ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+def hash_words(text: str) -> Hashes:
+    """Return the hash of every word of `text`, in order."""
+    words = _WORD.findall(text.lower())
+    return np.fromiter(map(_hash_word, words), np.uint64, len(words))
+
+
+@cache
+def _hash_word(word: str) -> int:
+    """Hash each distinct word once: text repeats its words, so most calls are dictionary hits."""
+    return int.from_bytes(hashlib.blake2b(word.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+def forget_words() -> None:
+    """Free the memory of the words seen so far; their hashes stay what they are."""
+    _hash_word.cache_clear()
+
+
+def ngram_hashes(words: Hashes, length: int) -> Hashes:
+    """Return the hash of every run of `length` words, in order; empty when there are fewer words."""
+    count = max(0, len(words) - length + 1)
+    hashes = np.zeros(count, dtype=np.uint64)
+    for offset in range(length):
+        hashes = hashes * _ODD_MULTIPLIER + words[offset : offset + count]
+    return hashes
 
 
 @dataclass(frozen=True)
@@ -41,8 +76,8 @@ class Document:
         return cls(text, len(data), int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big"))
 
     @cached_property
-    def words(self) -> npt.NDArray[np.uint64]:
-        """Hashes of the text's words in order."""
+    def words(self) -> Hashes:
+        """The hashes of the text's words in order."""
         return hash_words(self.text)
 
 
@@ -123,3 +158,51 @@ def trim(documents: list[Document], limit_bytes: float) -> list[Document]:
     """Return the longest prefix of `documents` that fits into `limit_bytes`; at least one document."""
     kept_bytes = np.cumsum([document.size for document in documents])
     return documents[: max(1, int(np.searchsorted(kept_bytes, limit_bytes, side="right")))]
+
+
+def split_documents(
+    documents: list[Document], *, fraction: float, max_bytes: float, contiguous: bool = False
+) -> tuple[list[Document], list[Document]]:
+    """Split a domain into (training, held-out) documents.
+
+    Held out are documents of up to `fraction` of the text and up to `max_bytes`: those with the smallest keys that
+    fit, or, where documents are slices of one text, a block of neighbours at a place their keys decide.
+
+    Raises:
+        TikmixError: no document fits, or none would be left to train on.
+    """
+    total = sum(document.size for document in documents)
+    budget = min(fraction * total, max_bytes)
+    heldout = _block(documents, budget / max(1, total)) if contiguous else _fitting(documents, budget)
+    if not heldout or len(heldout) == len(documents):
+        raise TikmixError(
+            f"too small for its held-out split: {len(documents)} documents of {total / 1e3:.0f} kB, none of which fits "
+            f"into the {budget / 1e3:.1f} kB to be held out. Add documents (a long text can be cut into several), or "
+            "raise corpus.heldout_fraction or corpus.heldout_max_kilobytes."
+        )
+    return (
+        [document for row, document in enumerate(documents) if row not in heldout],
+        [document for row, document in enumerate(documents) if row in heldout],
+    )
+
+
+def _fitting(documents: list[Document], budget: float) -> set[int]:
+    """Return the rows to hold out, in the order of their keys; once half is full, none is passed over any more.
+
+    Passing over documents that do not fit favours short ones, so it ends as soon as there is enough.
+    """
+    rows: set[int] = set()
+    filled = 0
+    for row in sorted(range(len(documents)), key=lambda row: documents[row].split_key):
+        if filled + documents[row].size <= budget:
+            rows.add(row)
+            filled += documents[row].size
+        elif filled >= budget / 2:
+            break
+    return rows
+
+
+def _block(documents: list[Document], share: float) -> set[int]:
+    count = int(share * len(documents))
+    start = sum(document.split_key for document in documents) % (len(documents) - count + 1)
+    return set(range(start, start + count))

@@ -6,23 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.corpus.records import Record, missing_field, read_json_lines, text_of
-from tikmix_pipeline.corpus.text import naming
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tikmix_pipeline.corpus.text import Record, decode, missing_field, naming, read_json_lines, text_of
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import FilesSource
 
 _STREAM_BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_FORMATS = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".parquet": "parquet",
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-}
+_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_FORMATS |= dict.fromkeys((".txt", ".text", ".md"), "text")
 
 
 def format_of(path: Path, source: FilesSource) -> str:
@@ -53,15 +48,10 @@ def file_texts(path: Path, source: FilesSource) -> Iterator[str]:
     Raises:
         TikmixError: the file is damaged, or holds something other than documents.
     """
-    match format_of(path, source):
-        case "parquet":
-            for place, record in parquet_records(path, source.field):
-                yield text_of(record, source.field, place)
-        case "jsonl":
-            for place, record in read_json_lines(open_lines(path), str(path)):
-                yield text_of(record, source.field, place)
-        case _:
-            yield _whole_text(path)
+    is_parquet = format_of(path, source) == "parquet"
+    records = parquet_records(path, source.field) if is_parquet else file_records(path, source)
+    for place, record in records:
+        yield text_of(record, source.field, place)
 
 
 def file_records(path: Path, source: FilesSource) -> Iterator[Record]:
@@ -74,24 +64,13 @@ def file_records(path: Path, source: FilesSource) -> Iterator[Record]:
         case "parquet":
             yield from parquet_records(path, None)
         case "jsonl":
-            yield from read_json_lines(open_lines(path), str(path))
+            yield from read_json_lines(_lines(path), str(path))
         case _:
-            yield str(path), {source.field: _whole_text(path)}
+            yield str(path), {source.field: decode(b"".join(_lines(path)), str(path))}
 
 
-def _whole_text(path: Path) -> str:
-    with naming(str(path)):
-        return b"".join(open_lines(path)).decode("utf-8")
-
-
-def open_lines(path: Path) -> Iterator[bytes]:
-    """Yield a file's lines, decompressed by its ending.
-
-    Raises:
-        TikmixError: the file cannot be read to its end.
-    """
-    import pyarrow as pa
-
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines, decompressed by its ending."""
     with complete(path), pa.input_stream(str(path), compression=compression_of(path)) as stream:
         # pyarrow rather than gzip and zstandard: it notices a zstd file that was cut off, which the latter does not
         yield from io.BufferedReader(stream, _STREAM_BUFFER_BYTES)
@@ -103,8 +82,6 @@ def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
     Raises:
         TikmixError: the file cannot be read to its end.
     """
-    import pyarrow as pa
-
     position = 0
     with (
         complete(path),
@@ -139,9 +116,6 @@ def parquet_file(path: Path, field: str | None) -> Iterator[Any]:
     Raises:
         TikmixError: the file is damaged or, with `field`, has no such column of text.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path, buffer_size=_STREAM_BUFFER_BYTES) as file:
             names = file.schema_arrow.names
@@ -149,19 +123,12 @@ def parquet_file(path: Path, field: str | None) -> Iterator[Any]:
                 raise TikmixError(f"{path}: {missing_field(field, names)}")
             if field is not None and file.metadata.num_rows:  # writers give the column of an empty file any type
                 kind = file.schema_arrow.field(field).type
-                if not _is_text(kind):
+                text = kind.value_type if pa.types.is_dictionary(kind) else kind
+                if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)):
                     raise TikmixError(f"{path}: the field {field!r} holds {kind}, expected text.")
             yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise TikmixError(f"{path} is no complete Parquet file ({error}). Copy or write it again.") from error
-
-
-def _is_text(kind: Any) -> bool:
-    from pyarrow import types
-
-    if types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def parquet_records(path: Path, field: str | None) -> Iterator[Record]:

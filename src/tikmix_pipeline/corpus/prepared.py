@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from tikmix_pipeline.corpus.records import OverlapRow, SourcesReport
 from tikmix_pipeline.corpus.tasks import Half, Item
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
@@ -19,28 +23,25 @@ class PreparedText:
     Attributes:
         documents: domain -> split (`train` or `heldout`) -> documents. Pre-tokenised domains are not in it.
         items: task -> half (`query` or `evaluation`) -> items.
-        overlap: the rows of the contamination report.
-        sources: domain or task -> where it came from and what was left out on the way.
+        overlap: the report on contamination.
+        sources: where everything came from and what was left out on the way.
     """
 
     documents: Mapping[str, Mapping[str, list[str]]]
     items: Mapping[str, Mapping[Half, list[Item]]]
-    overlap: list[dict[str, Any]] = field(default_factory=list)
-    sources: Mapping[str, Any] = field(default_factory=dict)
+    overlap: list[OverlapRow] = field(default_factory=list)
+    sources: SourcesReport = field(default_factory=SourcesReport)
 
     def write(self, folder: Path) -> None:
         """Write a folder: `documents/<domain>.parquet` (split, text), `items.parquet` and `report.json`."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         with replacing(folder) as temporary:
             (temporary / "documents").mkdir(parents=True)
+            schema = pa.schema([("split", pa.string()), ("text", pa.large_string())])
             for domain, splits in self.documents.items():
                 columns = {
                     "split": [split for split, texts in splits.items() for _ in texts],
                     "text": [text for texts in splits.values() for text in texts],
                 }
-                schema = pa.schema([("split", pa.string()), ("text", pa.large_string())])
                 table = pa.table(columns, schema=schema)
                 pq.write_table(table, temporary / "documents" / f"{domain}.parquet", compression="zstd")
             rows = [
@@ -50,7 +51,11 @@ class PreparedText:
                 for item in items
             ]
             pq.write_table(pa.Table.from_pylist(rows), temporary / "items.parquet", compression="zstd")
-            report = {"domains": list(self.documents), "overlap": self.overlap, "sources": self.sources}
+            report = {
+                "domains": list(self.documents),
+                "overlap": [row.model_dump() for row in self.overlap],
+                "sources": self.sources.model_dump(),
+            }
             write_json(temporary / "report.json", report)
 
     @classmethod
@@ -60,9 +65,6 @@ class PreparedText:
         Raises:
             TikmixError: a file is missing or damaged.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
             report = read_json(folder / "report.json")
             documents: dict[str, dict[str, list[str]]] = {}
@@ -75,8 +77,9 @@ class PreparedText:
             for row in pq.read_table(folder / "items.parquet").to_pylist():
                 task, half = row.pop("task"), row.pop("half")
                 items.setdefault(task, {}).setdefault(half, []).append(Item(**row))
-        except (OSError, pa.ArrowInvalid, KeyError) as error:
+            overlap = [OverlapRow.model_validate(row) for row in report["overlap"]]
+            return cls(documents, items, overlap, SourcesReport.model_validate(report["sources"]))
+        except (OSError, pa.ArrowInvalid, KeyError, ValidationError) as error:
             raise TikmixError(
                 f"{folder} cannot be read ({error}). Delete it and run the `corpus` pipeline again."
             ) from error
-        return cls(documents, items, report["overlap"], report["sources"])

@@ -3,20 +3,30 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from tikmix_pipeline.corpus.documents import Sample, sample_by_hash, sample_first
-from tikmix_pipeline.corpus.huggingface import data_files
-from tikmix_pipeline.corpus.sampling.sources import sample_sources
-from tikmix_pipeline.corpus.sources import about, files_below, matching_files, read_source
+from tikmix_pipeline.corpus.formats import compression_of, format_of
+from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
+from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, deal, joined, size_of
+from tikmix_pipeline.corpus.sampling.tables import sample_dataset, sample_parquet
+from tikmix_pipeline.corpus.sampling.text_files import sample_plain_lines, sample_plain_text, sample_streams
+from tikmix_pipeline.corpus.source_files import about, cap_bytes, data_files, files_below, matching_files
+from tikmix_pipeline.corpus.sources import describe, read_source
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import (
-    CorpusParameters,
     DomainParameters,
     FilesSource,
     HuggingFaceSource,
     Source,
+    TextParameters,
 )
 from tikmix_pipeline.progress import progress_bar
 
@@ -26,31 +36,26 @@ _SPARE = 2.0
 _SAMPLED_FOLD = 32
 _SAMPLED_BYTES = 256e6
 
+_BUILDERS: dict[str, Literal["jsonl", "parquet"]] = {"json": "jsonl", "parquet": "parquet"}
+_ENDINGS = {
+    "jsonl": tuple(f"{name}{compression}" for name in (".jsonl", ".ndjson") for compression in ("", ".gz", ".zst")),
+    "parquet": (".parquet",),
+}
+
 _logger = logging.getLogger(__name__)
 
 
-def limit_bytes(domain: DomainParameters, parameters: CorpusParameters) -> float:
-    """Return the most UTF-8 bytes of text to keep of a domain; infinite where it has no cap."""
-    megabytes = domain.max_megabytes or parameters.max_megabytes
-    return math.inf if megabytes is None else megabytes * 1e6
-
-
 def read_domain(
-    name: str, domain: DomainParameters, parameters: CorpusParameters, *, root: Path, downloads: Path
+    name: str, domain: DomainParameters, parameters: TextParameters, *, root: Path, downloads: Path
 ) -> Sample:
     """Read the documents that a domain starts with, up to its cap or, where near-duplicates are removed, twice that.
 
-    Args:
-        name: of the domain, for errors and the log.
-        domain: sources of text.
-        parameters: of the corpus.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
+    Relative paths start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: a source is missing, empty or damaged; the message names the domain.
     """
-    limit = limit_bytes(domain, parameters)
+    limit = cap_bytes(domain, parameters)
     if parameters.near_duplicates.enabled and not domain.contiguous_split:
         limit *= _SPARE
     with about(f"corpus.domains.{name}"):
@@ -63,14 +68,23 @@ def read_domain(
             sample.is_sampled = True
             sample.is_cut = sampled.total_bytes > limit or not sampled.is_size_known
         else:
-            sample = _read_all(name, domain, limit, parameters.seed, root, downloads)
+            texts = (read_source(source, root=root, downloads=downloads) for source in domain.sources)
+            pick = sample_first if domain.contiguous_split else sample_by_hash
+            with progress_bar(f"read {name}", None, "document") as bar:
+                sample = pick(_counted(itertools.chain.from_iterable(texts), bar), limit, parameters.seed)
     size = sum(document.size for document in sample.documents)
     how = "sampled {:.3g} MB at random places of about" if sample.is_sampled else "took {:.3g} MB of all"
     _logger.info(f"corpus.domains.%s: {how.format(size / 1e6)} %.4g MB", name, sample.total_bytes / 1e6)
     return sample
 
 
-def is_sampled(domain: DomainParameters, parameters: CorpusParameters, root: Path) -> bool:
+def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
+    for text in texts:
+        bar.update()
+        yield text
+
+
+def is_sampled(domain: DomainParameters, parameters: TextParameters, root: Path) -> bool:
     """Return whether a domain is read at random places.
 
     Never where it has no cap, where its documents must stay neighbours, or where all its sources are packages.
@@ -78,42 +92,127 @@ def is_sampled(domain: DomainParameters, parameters: CorpusParameters, root: Pat
     Raises:
         TikmixError: a path or glob matches no file.
     """
-    limit = limit_bytes(domain, parameters)
+    limit = cap_bytes(domain, parameters)
     own = [source for source in domain.sources if isinstance(source, FilesSource | HuggingFaceSource)]
     if parameters.read == "all" or math.isinf(limit) or domain.contiguous_split or not own:
         return False
     if parameters.read == "sample":
         return True
-    files = [_local_files(source, root) for source in own]
-    if any(
-        isinstance(source, HuggingFaceSource) and source.streaming and not local
-        for source, local in zip(own, files, strict=True)
-    ):
-        return True  # of the Hub, and of any size
-    on_disk = sum(path.stat().st_size for path in set(itertools.chain.from_iterable(files)))
-    return on_disk > max(_SAMPLED_FOLD * limit, _SAMPLED_BYTES)
+    files: set[Path] = set()
+    for source in own:
+        if isinstance(source, FilesSource):
+            files.update(matching_files(source.path, root))
+        else:
+            local = [path for name in (source.path, *data_files(source)) for path in files_below(name, root)]
+            if source.streaming and not local:
+                return True  # of the Hub, and of any size
+            files.update(local)
+    return sum(path.stat().st_size for path in files) > max(_SAMPLED_FOLD * limit, _SAMPLED_BYTES)
 
 
-def _local_files(source: Source, root: Path) -> list[Path]:
-    match source:
-        case FilesSource():
-            return matching_files(source.path, root)
-        case HuggingFaceSource():
-            return [path for name in (source.path, *data_files(source)) for path in files_below(name, root)]
-        case _:
-            return []
+@dataclass(frozen=True, order=True)
+class _Part:
+    """What is sampled in one go: files of one kind, or one other source.
+
+    Attributes:
+        key: decides its random numbers; does not depend on where the files are.
+        label: names it in errors.
+        sampler: takes `limit_bytes` and `generator`.
+    """
+
+    key: str
+    label: str = field(compare=False)
+    sampler: Callable[..., Sampled] = field(compare=False)
 
 
-def _read_all(name: str, domain: DomainParameters, limit: float, seed: int, root: Path, downloads: Path) -> Sample:
-    with progress_bar(f"read {name}", None, "document") as bar:
-        texts = itertools.chain.from_iterable(
-            read_source(source, root=root, downloads=downloads) for source in domain.sources
+def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, limit_bytes: float, seed: int) -> Sampled:
+    """Draw documents from all sources of a domain, each of them equally likely, and read little more than they are.
+
+    The sample depends on the files and the seed alone, and not on the order of the sources or on where `root` is.
+    Memory is bounded by the limit, which each stream of unknown size takes once more. Packages and the standard library
+    are read whole. At least one document is drawn, however small `limit_bytes` of UTF-8 text are.
+
+    Raises:
+        TikmixError: a source is missing or holds no text, or what was drawn of it is damaged.
+    """
+    sources = [of_files for source in sources for of_files in _as_files(source, root)]
+    others = (_of_other(source, root, downloads) for source in sources if not isinstance(source, FilesSource))
+    parts = sorted({*_of_files(sources, root), *others})
+    drawn: list[Sampled] = []
+    unknown: list[Sampled] = []
+    for part in parts:
+        generator = np.random.default_rng([seed, zlib.crc32(part.key.encode("utf-8"))])
+        sampled = part.sampler(limit_bytes=limit_bytes, generator=generator)
+        if not sampled.texts:
+            raise TikmixError(f"{part.label}: no text was found. Check the files, or set corpus.read to `all`.")
+        # each is drawn as if it were alone: only then is it known how much text it has, to deal the limit by
+        if sampled.is_size_known:
+            drawn = deal([*drawn, sampled], limit_bytes)
+        else:
+            unknown.append(sampled)
+            if len(parts) > 1:
+                _logger.info(
+                    "%s: its size is not known, and taken to be that of the other sources on average", part.label
+                )
+    return joined(deal([*drawn, *unknown], limit_bytes))
+
+
+def _as_files(source: Source, root: Path) -> list[Source]:
+    """Return the files that a dataset of local data files stands for, since files can be entered anywhere."""
+    kind = _BUILDERS.get(source.path) if isinstance(source, HuggingFaceSource) else None
+    if not isinstance(source, HuggingFaceSource) or kind is None or source.split != "train":
+        return [source]
+    found = {name: files_below(name, root) for name in data_files(source)}
+    paths = itertools.chain.from_iterable(found.values())
+    # another ending may be that of one JSON array, or of a compression that the builder alone knows
+    if not found or not all(found.values()) or not all(path.name.lower().endswith(_ENDINGS[kind]) for path in paths):
+        return [source]
+    return [FilesSource(kind="files", path=name, format=kind, field=source.field) for name in found]
+
+
+def _of_files(sources: Sequence[Source], root: Path) -> Iterator[_Part]:
+    """Yield the files of all sources together, by format, compression and field."""
+    files: dict[tuple[str, bool, str], set[Path]] = {}
+    for source in sources:
+        if isinstance(source, FilesSource):
+            for path in matching_files(source.path, root):
+                kind = format_of(path, source)
+                is_compressed = compression_of(path) is not None and kind != "parquet"
+                column = "" if kind == "text" else source.field
+                files.setdefault((kind, is_compressed, column), set()).add(path)
+    budget = READING_BUDGET_BYTES / max(1, sum(compressed or kind == "parquet" for kind, compressed, _ in files))
+    for (kind, is_compressed, column), found in files.items():
+        paths = sorted(found)
+        label = f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else f"{paths[0]}"
+        yield _Part(
+            f"files {kind} {is_compressed} {column}", label, _sampler(kind, is_compressed, column, paths, budget)
         )
-        pick = sample_first if domain.contiguous_split else sample_by_hash
-        return pick(_counted(texts, bar), limit, seed)
 
 
-def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
-    for text in texts:
-        bar.update()
-        yield text
+def _sampler(kind: str, is_compressed: bool, column: str, paths: list[Path], budget: float) -> Callable[..., Sampled]:
+    if kind == "parquet":
+        return partial(sample_parquet, paths, column, budget_bytes=budget)
+    if is_compressed:
+        return partial(sample_streams, paths, column or None, budget_bytes=budget)
+    return partial(sample_plain_lines, paths, column) if kind == "jsonl" else partial(sample_plain_text, paths)
+
+
+def _of_other(source: Source, root: Path, downloads: Path) -> _Part:
+    if isinstance(source, HuggingFaceSource):
+        sampler = partial(sample_dataset, source, root)
+    else:
+        sampler = partial(_sample_whole, source, root, downloads)
+    return _Part(source.model_dump_json(), describe(source), sampler)
+
+
+def _sample_whole(
+    source: Source, root: Path, downloads: Path, *, limit_bytes: float, generator: np.random.Generator
+) -> Sampled:
+    reservoir = Reservoir(limit_bytes, generator)
+    total = count = 0
+    for text in read_source(source, root=root, downloads=downloads):
+        size = size_of(text)
+        if not reservoir.passes_over():
+            reservoir.add(text, size)
+        total, count = total + size, count + 1
+    return Sampled(reservoir.texts, total, count)

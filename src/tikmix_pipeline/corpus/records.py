@@ -1,103 +1,139 @@
-"""Records: JSON objects with named fields, as the lines or the whole of a file."""
+"""The records a corpus keeps as JSON: its manifest, the report on contamination and that on its sources."""
 
-import difflib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from tikmix_pipeline.corpus.text import naming
-from tikmix_pipeline.errors import TikmixError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-Record = tuple[str, Any]
-"""Where the record stands, for error messages, and the record."""
-
-LONGEST_LINE_BYTES = 1 << 28
-"""A longer line is no record, but a file of another format."""
+MANIFEST_VERSION: Literal[1] = 1
+UNCHECKED = "not checked for overlap or duplicates"
 
 
-def field_of(record: Any, field: str, where: str) -> Any:
-    """Return a record's field.
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
 
-    Raises:
-        TikmixError: the record has no such field; the message names those it has.
+
+class OverlapRow(_Record):
+    """How one evaluation set overlaps with one domain's training text; all counts are None where it is unknown.
+
+    Attributes:
+        evaluation: a task's name, `heldout/<domain>`, or `UNCHECKED` for a pre-tokenised domain.
+        domain: the domain whose training documents were searched.
+        texts: evaluation texts looked up.
+        too_short: evaluation texts with fewer words than an n-gram, not looked up.
+        hit: texts with at least one n-gram in the domain, before removal.
+        leaked: texts with at least `max_share` of their n-grams in one document of the domain, before removal.
+        training_documents_removed: documents of the domain that leaked this set.
+        heldout_documents_dropped: documents of this set that leaked into the domain.
+        share_left: of the set's distinct n-grams, the share that stands in the domain's training text after removal.
     """
-    if not isinstance(record, dict):
-        raise TikmixError(f"{where}: expected a JSON object with the field {field!r}, found {type(record).__name__}.")
-    if field not in record:
-        raise TikmixError(f"{where}: {missing_field(field, list(record))}")
-    return record[field]
+
+    evaluation: str
+    domain: str
+    texts: int | None = None
+    too_short: int | None = None
+    hit: int | None = None
+    leaked: int | None = None
+    training_documents_removed: int | None = None
+    heldout_documents_dropped: int | None = None
+    share_left: float | None = None
 
 
-def missing_field(field: str, existing: Sequence[str]) -> str:
-    """Say that a field does not exist, which ones do, and which is the nearest."""
-    nearest = difflib.get_close_matches(field, existing, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"there is no field {field!r}; the fields are {', '.join(map(repr, existing)) or 'none'}.{hint}"
+class DomainReport(_Record):
+    """Where a domain came from and what was left out on the way; of a pre-tokenised one, only where it came from.
 
-
-def text_of(record: Any, field: str, where: str) -> str:
-    """Return a record's field that must be text.
-
-    Raises:
-        TikmixError: there is no such field, or it does not hold text that UTF-8 can write.
+    Attributes:
+        sources: the parameters of its sources, which differ by their kind.
+        pretokenised: whether the sources hold token ids.
+        python: the version whose standard library was read.
+        sampled: whether it was read at random places instead of whole.
+        total_bytes: UTF-8 bytes of all its text, an estimate where it was sampled.
+        documents_read: documents looked at.
+        exact_duplicates: documents left out as copies.
+        documents_sampled: documents within the sample.
+        near_duplicates: documents of the sample left out for resembling another.
+        documents: documents kept, for training and held out.
+        bytes: UTF-8 bytes of the documents kept.
+        digest: SHA-256 of the SHA-256 of each document kept.
     """
-    text = field_of(record, field, where)
-    if not isinstance(text, str):
-        raise TikmixError(f"{where}: the field {field!r} holds {type(text).__name__}, expected text.")
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise TikmixError(
-                f"{where}: the field {field!r} holds half a surrogate pair at character {error.start}, which UTF-8 "
-                "cannot write. Mend or drop the record."
-            ) from error
-    return text
+
+    sources: list[dict[str, Any]]
+    pretokenised: bool
+    python: str | None = None
+    sampled: bool | None = None
+    total_bytes: int | None = None
+    documents_read: int | None = None
+    exact_duplicates: int | None = None
+    documents_sampled: int | None = None
+    near_duplicates: int | None = None
+    documents: int | None = None
+    bytes: int | None = None
+    digest: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in fields(self).items() if value is not None}
 
 
-def read_json_lines(lines: Iterable[bytes], where: str) -> Iterator[Record]:
-    """Yield ("file, line n", record) of every line that is not empty; lines may come from a stream of any size."""
-    offset = 0
-    for number, line in enumerate(lines, start=1):
-        place = f"{where}, line {number}"
-        if line.strip():
-            yield place, parse_json_line(line, place, offset)
-        offset += len(line)
+class TaskReport(_Record):
+    """Where a task came from, how many items it has, and the SHA-256 of the SHA-256 of each item's text."""
+
+    sources: list[dict[str, Any]]
+    items: int
+    digest: str
 
 
-def parse_json_line(line: bytes, place: str, offset: int) -> Any:
-    """Return the record of one line.
+class SourcesReport(_Record):
+    """Where everything came from, by domain and by task."""
 
-    Args:
-        line: not of white space alone.
-        place: what it is called in errors.
-        offset: the byte of the text that it begins at.
+    domains: dict[str, DomainReport] = {}
+    tasks: dict[str, TaskReport] = {}
 
-    Raises:
-        TikmixError: the line is not UTF-8, or not JSON.
+
+class ShardFile(_Record):
+    """One file of token ids: its path in the corpus folder, its length in tokens, and the SHA-256 of its bytes."""
+
+    file: str
+    tokens: int
+    sha256: str
+
+
+class SplitShards(_Record):
+    """The files of one split of a domain, in order, their tokens (end-of-text tokens included) and what they hold."""
+
+    files: list[ShardFile]
+    tokens: int
+    documents: int
+    bytes: int
+
+
+class TasksFile(_Record):
+    """The file of the tokenised task items."""
+
+    file: str
+    sha256: str
+
+
+class Manifest(_Record):
+    """All that is known of a corpus of token shards, which is written last.
+
+    Attributes:
+        version: of this record.
+        corpus: the corpus's name.
+        dtype: the NumPy dtype of the token ids.
+        vocabulary_size: all ids are smaller.
+        tokenizer_digest: tells the tokenizer that made the ids.
+        domains: the shards by domain and split (`train` or `heldout`).
+        tasks: the task items.
+        overlap: the report on contamination.
+        sources: the report on the sources.
     """
-    try:
-        return json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise TikmixError(
-            f"{place} is not UTF-8: byte {offset + error.start} of the text is 0x{line[error.start]:02x}. "
-            "Convert the file to UTF-8."
-        ) from error
-    except ValueError as error:
-        raise TikmixError(f"{place} is not valid JSON: {error}.") from error
 
-
-def too_long(place: str) -> TikmixError:
-    """Return the error for a line of more than `LONGEST_LINE_BYTES`."""
-    return TikmixError(
-        f"{place} has more than {LONGEST_LINE_BYTES >> 20} MiB: it is no line of JSON lines. Write one record per line."
-    )
-
-
-def json_object(data: bytes, name: str) -> dict[str, Any]:
-    """Parse a file that holds one JSON object."""
-    with naming(name):
-        value = json.loads(data.decode("utf-8"))
-    if not isinstance(value, dict):
-        raise TikmixError(f"{name}: expected a JSON object, found {type(value).__name__}.")
-    return value
+    version: Literal[1] = MANIFEST_VERSION
+    corpus: str
+    dtype: str
+    vocabulary_size: int
+    tokenizer_digest: str
+    domains: dict[str, dict[str, SplitShards]]
+    tasks: TasksFile
+    overlap: list[OverlapRow]
+    sources: SourcesReport

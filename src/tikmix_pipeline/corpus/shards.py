@@ -5,19 +5,20 @@ SHA-256 stand in the manifest, so a file that was cut off or altered is found be
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
-from tikmix_pipeline.corpus.windows import Windows
+from tikmix_pipeline.corpus.batches import Windows
+from tikmix_pipeline.corpus.records import MANIFEST_VERSION, Manifest, ShardFile, SplitShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
 
-MANIFEST_VERSION = 1
 MANIFEST = "manifest.json"
 TASKS = "tasks.parquet"
 TOKENIZER = "tokenizer"
@@ -39,15 +40,16 @@ class ShardWriter:
     Args:
         folder: the corpus folder.
         prefix: the files' path in it up to the number: `<domain>/<split>`.
-        dtype: of the token ids.
+        dtype: the dtype of the token ids.
         limit: tokens per file.
     """
 
     def __init__(self, folder: Path, prefix: str, dtype: npt.DTypeLike, limit: int):
         self.prefix = prefix
         self._folder, self._dtype, self._limit = folder, np.dtype(dtype), limit
-        self._files: list[dict[str, Any]] = []
+        self._files: list[ShardFile] = []
         self._stream: BinaryIO | None = None
+        self._tokens = 0  # of the open file
         self._hash = hashlib.sha256()
         (folder / prefix).parent.mkdir(parents=True, exist_ok=True)
 
@@ -62,34 +64,32 @@ class ShardWriter:
     def write(self, ids: npt.NDArray[np.integer[Any]]) -> None:
         """Append token ids."""
         while len(ids):
-            stream = self._stream or self._open()
-            room = self._limit - self._files[-1]["tokens"]
+            if self._stream is None:
+                self._stream = (self._folder / self._name()).open("wb")
+                self._tokens, self._hash = 0, hashlib.sha256()
+            room = self._limit - self._tokens
             data = ids[:room].astype(self._dtype, copy=False).tobytes()
-            stream.write(data)
+            self._stream.write(data)
             self._hash.update(data)
-            self._files[-1]["tokens"] += min(room, len(ids))
+            self._tokens += min(room, len(ids))
             if len(ids) >= room:
                 self._close()
             ids = ids[room:]
 
-    def entry(self, *, documents: int, size: int) -> dict[str, Any]:
-        """Return the split's entry in the manifest, once all is written."""
+    def finish(self, *, documents: int, size: int) -> SplitShards:
+        """Return the split's entry in the manifest, once all documents, of `size` UTF-8 bytes, are written."""
         self._close()
-        tokens = sum(file["tokens"] for file in self._files)
-        return {"files": self._files, "tokens": tokens, "documents": documents, "bytes": size}
+        tokens = sum(file.tokens for file in self._files)
+        return SplitShards(files=self._files, tokens=tokens, documents=documents, bytes=size)
 
-    def _open(self) -> BinaryIO:
-        name = f"{self.prefix}-{len(self._files):05d}.bin"
-        self._stream = (self._folder / name).open("wb")
-        self._hash = hashlib.sha256()
-        self._files.append({"file": name, "tokens": 0})
-        return self._stream
+    def _name(self) -> str:
+        return f"{self.prefix}-{len(self._files):05d}.bin"
 
     def _close(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-            self._files[-1]["sha256"] = self._hash.hexdigest()
+            self._files.append(ShardFile(file=self._name(), tokens=self._tokens, sha256=self._hash.hexdigest()))
 
 
 class TokenShards:
@@ -99,19 +99,19 @@ class TokenShards:
         folder: the corpus folder.
         domains: names of the domains, sorted.
         vocabulary_size: ids in the shards are smaller.
-        tokenizer_digest: digest of the tokenizer that made the ids.
+        tokenizer_digest: tells the tokenizer that made the ids.
         manifest_digest: SHA-256 of the manifest, and so of everything in the corpus.
         manifest: the manifest itself.
     """
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any], manifest_digest: str):
+    def __init__(self, folder: Path, manifest: Manifest, manifest_digest: str):
         self.folder = folder
         self.manifest = manifest
         self.manifest_digest = manifest_digest
-        self.domains: tuple[str, ...] = tuple(sorted(manifest["domains"]))
-        self.vocabulary_size: int = manifest["vocabulary_size"]
-        self.tokenizer_digest: str = manifest["tokenizer_digest"]
-        self._dtype = np.dtype(manifest["dtype"]).newbyteorder("<")
+        self.domains = tuple(sorted(manifest.domains))
+        self.vocabulary_size = manifest.vocabulary_size
+        self.tokenizer_digest = manifest.tokenizer_digest
+        self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = True) -> "TokenShards":
@@ -128,18 +128,20 @@ class TokenShards:
         path = folder / MANIFEST
         if not path.is_file():
             raise TikmixError(f"{folder} holds no corpus (no {MANIFEST}). Run the `corpus` pipeline first.")
-        manifest = read_json(path)
-        if manifest.get("version") != MANIFEST_VERSION:
-            raise TikmixError(
-                f"{path} has version {manifest.get('version')!r}, expected {MANIFEST_VERSION}. Delete {folder} and run "
-                "the `corpus` pipeline again."
-            )
-        shards = cls(folder, manifest, sha256_of_file(path))
-        for entry in shards._entries():
-            shards._check_length(entry)
+        content = read_json(path)
+        remedy = f"Delete {folder} and run the `corpus` pipeline again."
+        if content.get("version") != MANIFEST_VERSION:
+            raise TikmixError(f"{path} has version {content.get('version')!r}, expected {MANIFEST_VERSION}. {remedy}")
+        try:
+            shards = cls(folder, Manifest.model_validate(content), sha256_of_file(path))
+        except ValidationError as error:
+            raise TikmixError(f"{path} is no manifest ({error}). {remedy}") from error
+        for file in shards._files():
+            shards._check_length(file, remedy)
         if verify:
-            for entry in [*shards._entries(), manifest["tasks"]]:
-                shards._check_content(entry)
+            tasks = shards.manifest.tasks
+            for name, sha256 in [*((file.file, file.sha256) for file in shards._files()), (tasks.file, tasks.sha256)]:
+                _check_content(folder / name, sha256, remedy)
         return shards
 
     @property
@@ -154,21 +156,25 @@ class TokenShards:
 
     def tokens(self, domain: str, split: str = "train") -> int:
         """Return the number of tokens in a split of a domain, end-of-text tokens included."""
-        return int(self._split(domain, split)["tokens"])
+        return self._split(domain, split).tokens
 
     def documents(self, domain: str, split: str = "train") -> int:
         """Return the number of documents in a split of a domain."""
-        return int(self._split(domain, split)["documents"])
+        return self._split(domain, split).documents
 
     def bytes_per_token(self, domain: str, split: str = "train") -> float:
         """Return UTF-8 bytes of text per token: what turns loss per token into bits per byte."""
-        entry = self._split(domain, split)
-        return float(entry["bytes"] / entry["tokens"])
+        shards = self._split(domain, split)
+        return shards.bytes / shards.tokens
 
     def digest(self, domain: str) -> str:
         """Return the SHA-256 of a domain's shards: equal digests, equal tokens in equal order."""
-        files = [file["sha256"] for split in self.manifest["domains"][domain].values() for file in split["files"]]
+        files = [file.sha256 for shards in self.manifest.domains[domain].values() for file in shards.files]
         return hashlib.sha256("".join(files).encode()).hexdigest()
+
+    def overlap_report(self) -> list[dict[str, str | int | float | None]]:
+        """Return the rows on contamination as they stand in the manifest."""
+        return [dict(sorted(row.model_dump().items())) for row in self.manifest.overlap]
 
     def windows(self, domain: str, context: int, split: str = "train") -> Windows:
         """Return the windows of a split of a domain, memory-mapped.
@@ -176,52 +182,56 @@ class TokenShards:
         Raises:
             TikmixError: the split is shorter than one window.
         """
-        entry = self._split(domain, split)
-        if entry["tokens"] <= context:
+        shards = self._split(domain, split)
+        if shards.tokens <= context:
             raise TikmixError(
-                f"the {split} split of the domain {domain!r} has {entry['tokens']} tokens, fewer than one window of "
+                f"the {split} split of the domain {domain!r} has {shards.tokens} tokens, fewer than one window of "
                 f"train.context + 1 = {context + 1}. Give the domain more text, or lower train.context."
             )
-        files = [np.memmap(self.folder / file["file"], dtype=self._dtype, mode="r") for file in entry["files"]]
-        return Windows(files, context)
+        return Windows([np.memmap(self.folder / file.file, self._dtype, mode="r") for file in shards.files], context)
 
-    def _split(self, domain: str, split: str) -> Mapping[str, Any]:
-        if domain not in self.manifest["domains"]:
-            raise TikmixError(f"the corpus {self.folder} has no domain {domain!r}; it has {', '.join(self.domains)}.")
-        entry: Mapping[str, Any] = self.manifest["domains"][domain][split]
-        return entry
+    def require_windows(self, context: int) -> None:
+        """Refuse a context that is longer than a split of a domain: now, and not after a chunk of training.
 
-    def _entries(self) -> Iterator[Mapping[str, Any]]:
+        Raises:
+            TikmixError: naming the domain and the split.
+        """
         for domain in self.domains:
-            for split in self.manifest["domains"][domain].values():
-                yield from split["files"]
+            for split in ("train", "heldout"):
+                self.windows(domain, context, split)
 
-    def _check_length(self, entry: Mapping[str, Any]) -> None:
-        path = self.folder / entry["file"]
-        expected = entry["tokens"] * self._dtype.itemsize
+    def _split(self, domain: str, split: str) -> SplitShards:
+        if domain not in self.manifest.domains:
+            raise TikmixError(f"the corpus {self.folder} has no domain {domain!r}; it has {', '.join(self.domains)}.")
+        return self.manifest.domains[domain][split]
+
+    def _files(self) -> Iterator[ShardFile]:
+        for domain in self.domains:
+            for shards in self.manifest.domains[domain].values():
+                yield from shards.files
+
+    def _check_length(self, file: ShardFile, remedy: str) -> None:
+        path = self.folder / file.file
+        expected = file.tokens * self._dtype.itemsize
         found = path.stat().st_size if path.is_file() else None
         if found != expected:
             problem = "is missing" if found is None else f"was cut off or added to: {found} bytes instead of {expected}"
-            raise TikmixError(f"the token shard {path} {problem}. {self._remedy}")
-
-    def _check_content(self, entry: Mapping[str, Any]) -> None:
-        path = self.folder / entry["file"]
-        stat = path.stat() if path.is_file() else None
-        known = stat and (str(path.resolve()), stat.st_size, stat.st_mtime_ns, entry["sha256"])
-        if known in _verified:
-            return
-        if known is None or sha256_of_file(path) != entry["sha256"]:
-            raise TikmixError(f"{path} was altered after writing: its SHA-256 differs. {self._remedy}")
-        _verified.add(known)
-
-    @property
-    def _remedy(self) -> str:
-        return f"Delete {self.folder} and run the `corpus` pipeline again."
+            raise TikmixError(f"the token shard {path} {problem}. {remedy}")
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+def _check_content(path: Path, sha256: str, remedy: str) -> None:
+    stat = path.stat() if path.is_file() else None
+    known = stat and (str(path.resolve()), stat.st_size, stat.st_mtime_ns, sha256)
+    if known in _verified:
+        return
+    if known is None or sha256_of_file(path) != sha256:
+        raise TikmixError(f"{path} was altered after writing: its SHA-256 differs. {remedy}")
+    _verified.add(known)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest; the last file of a corpus to be written."""
-    write_json(folder / MANIFEST, {"version": MANIFEST_VERSION, **manifest})
+    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
 def chunks_of_ids(path: Path, dtype: npt.DTypeLike, chunk: int = 1 << 22) -> Iterator[Ids]:

@@ -1,37 +1,31 @@
 """Sources: where documents and task records come from. All are streamed; none is extracted to disk.
 
-Pre-tokenised `shards` sources hold no text and are read by `corpus.shards`.
+Hugging Face datasets come from the Hub, from local files, and from folders that `save_to_disk` wrote. Pre-tokenised
+`shards` sources hold no text and are read in `writing.py`.
 """
 
 import contextlib
-import glob
 import io
 import os
-import platform
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from tikmix_pipeline.corpus.archives import read_members
-from tikmix_pipeline.corpus.clients import requirement
-from tikmix_pipeline.corpus.fetch import fetch_package
 from tikmix_pipeline.corpus.formats import file_records, file_texts
-from tikmix_pipeline.corpus.huggingface import data_files, huggingface_records
-from tikmix_pipeline.corpus.readers.registry import READERS
-from tikmix_pipeline.corpus.records import Record, read_json_lines, text_of
+from tikmix_pipeline.corpus.packages import fetch_package, requirement
+from tikmix_pipeline.corpus.readers import READERS
+from tikmix_pipeline.corpus.source_files import data_files, matching_files
+from tikmix_pipeline.corpus.text import Files, Record, read_json_lines, text_of
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import stat_signature
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
-    CorpusParameters,
-    DomainParameters,
     FilesSource,
     HuggingFaceSource,
     ShardsSource,
     Source,
     StandardLibrarySource,
-    TaskParameters,
 )
 
 _STANDARD_LIBRARY_SKIPPED = {"site-packages", "test", "tests", "idle_test", "pydoc_data", "encodings"}
@@ -40,10 +34,7 @@ _STANDARD_LIBRARY_SKIPPED = {"site-packages", "test", "tests", "idle_test", "pyd
 def read_source(source: Source, *, root: Path, downloads: Path) -> Iterator[str]:
     """Yield a source's documents; those of white space alone are left out.
 
-    Args:
-        source: any kind but `shards`.
-        root: the folder that relative paths start from.
-        downloads: the folder packages are kept in.
+    Relative paths start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: the source is missing, empty or damaged, or holds something other than documents.
@@ -57,108 +48,6 @@ def read_source(source: Source, *, root: Path, downloads: Path) -> Iterator[str]
         raise TikmixError(f"{describe(source)} holds no text.")
 
 
-def read_records(source: Source, *, root: Path, downloads: Path) -> Iterator[Record]:
-    """Yield a source's records with all their fields, for tasks.
-
-    Of a record without `question` and `answer`, which is plain text, the source's field comes as `text` as well.
-
-    Raises:
-        TikmixError: the source is missing, empty or damaged, or is none of records.
-    """
-    found = False
-    field = getattr(source, "field", None) or "text"
-    for place, record in _records(source, root, downloads):
-        found = True
-        is_text = isinstance(record, dict) and field in record and not {"question", "answer"} & set(record)
-        yield place, (record | {"text": record[field]} if is_text else record)
-    if not found:
-        raise TikmixError(f"{describe(source)} holds no records.")
-
-
-def describe(source: Source) -> str:
-    """Name a source in an error message."""
-    match source:
-        case ArchiveSource():
-            return f"{requirement(source)}!{source.members}"
-        case StandardLibrarySource():
-            return "the standard library"
-        case _:
-            return f"{source.path!r}"
-
-
-def matching_files(pattern: str, root: Path) -> list[Path]:
-    """Return the files a path or glob names, sorted; relative ones start from `root`.
-
-    Raises:
-        TikmixError: there is no such file.
-    """
-    paths = [path for path in _matches(pattern, root) if path.is_file()]
-    if not paths:
-        raise TikmixError(f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.")
-    return paths
-
-
-def _matches(pattern: str, root: Path) -> list[Path]:
-    pattern = os.path.join(glob.escape(str(root)), pattern)
-    return sorted(map(Path, glob.glob(pattern, recursive=True)))
-
-
-@contextlib.contextmanager
-def about(parameter: str) -> Iterator[None]:
-    """Name the parameter at fault in front of errors raised in the body."""
-    try:
-        yield
-    except TikmixError as error:
-        raise TikmixError(f"{parameter}: {error}") from error
-
-
-def source_signatures(parameters: CorpusParameters, root: Path) -> dict[str, Any]:
-    """Return what tells, without reading them, whether the local files of the sources have changed.
-
-    Of a dataset on the Hugging Face Hub it is what the parameters say, for nothing is asked of the Hub.
-
-    Args:
-        parameters: of the corpus.
-        root: the folder that relative paths start from.
-
-    Raises:
-        TikmixError: a path or glob matches no file; the message names the domain or task.
-    """
-    groups: dict[str, DomainParameters | TaskParameters] = {
-        **{f"corpus.domains.{name}": domain for name, domain in parameters.domains.items()},
-        **{f"corpus.tasks.{name}": task for name, task in parameters.tasks.items()},
-    }
-    signatures: dict[str, Any] = {}
-    for parameter, group in groups.items():
-        with about(parameter):
-            for source in group.sources:
-                signatures |= _signatures_of(source, root)
-    return signatures
-
-
-def _signatures_of(source: Source, root: Path) -> dict[str, Any]:
-    match source:
-        case FilesSource() | ShardsSource():
-            return {source.path: stat_signature(matching_files(source.path, root))}
-        case StandardLibrarySource():
-            return {"standard_library": platform.python_version()}
-        case HuggingFaceSource():
-            local = {name: files_below(name, root) for name in (source.path, *data_files(source))}
-            signatures: dict[str, Any] = {name: stat_signature(files) for name, files in local.items() if files}
-            if not local[source.path]:
-                dataset = {"path": source.path, "name": source.name, "revision": source.revision}
-                signatures[f"huggingface {source.path} {source.name} {source.revision}"] = dataset
-            return signatures
-        case ArchiveSource():
-            return {}
-
-
-def files_below(name: str, root: Path) -> list[Path]:
-    """Return the local files that a path or glob of a Hugging Face source stands for, those of folders included."""
-    found = [path for match in _matches(name, root) for path in (match.rglob("*") if match.is_dir() else [match])]
-    return sorted(path for path in set(found) if path.is_file())
-
-
 def _texts(source: Source, root: Path, downloads: Path) -> Iterator[str]:
     match source:
         case ArchiveSource():
@@ -170,10 +59,29 @@ def _texts(source: Source, root: Path, downloads: Path) -> Iterator[str]:
             for path in matching_files(source.path, root):
                 yield from file_texts(path, source)
         case HuggingFaceSource():
-            for place, record in huggingface_records(source, root):
+            for place, record in _dataset_records(source, root):
                 yield text_of(record, source.field, place)
         case ShardsSource():
             _refuse_shards(source)
+
+
+def read_records(sources: Iterable[Source], *, root: Path, downloads: Path) -> Iterator[Record]:
+    """Yield the records of a task's sources with all their fields.
+
+    Of a record without `question` and `answer`, which is plain text, the source's field comes as `text` as well.
+
+    Raises:
+        TikmixError: a source is missing, empty or damaged, or is none of records.
+    """
+    for source in sources:
+        found = False
+        field = getattr(source, "field", None) or "text"
+        for place, record in _records(source, root, downloads):
+            found = True
+            is_text = isinstance(record, dict) and field in record and not {"question", "answer"} & set(record)
+            yield place, (record | {"text": record[field]} if is_text else record)
+        if not found:
+            raise TikmixError(f"{describe(source)} holds no records.")
 
 
 def _records(source: Source, root: Path, downloads: Path) -> Iterator[Record]:
@@ -185,7 +93,7 @@ def _records(source: Source, root: Path, downloads: Path) -> Iterator[Record]:
             for path in matching_files(source.path, root):
                 yield from file_records(path, source)
         case HuggingFaceSource():
-            yield from huggingface_records(source, root)
+            yield from _dataset_records(source, root)
         case StandardLibrarySource():
             raise TikmixError("the standard library holds no task records; use a package, files or huggingface source.")
         case ShardsSource():
@@ -196,10 +104,78 @@ def _refuse_shards(source: ShardsSource) -> NoReturn:
     raise TikmixError(f"{source.path!r} holds token ids, where text is needed.")
 
 
-def _standard_library_files() -> Iterator[tuple[str, bytes]]:
+def _standard_library_files() -> Files:
     library = Path(sysconfig.get_paths()["stdlib"])
     for folder, subfolders, names in os.walk(library):
         subfolders[:] = sorted(name for name in subfolders if name not in _STANDARD_LIBRARY_SKIPPED)
         for path in sorted(Path(folder, name) for name in names if name.endswith(".py")):
             if not path.is_symlink():
                 yield path.relative_to(library).as_posix(), path.read_bytes()
+
+
+def _dataset_records(source: HuggingFaceSource, root: Path) -> Iterator[Record]:
+    with naming_dataset(source, root):
+        for row, record in enumerate(open_dataset(source, root)):
+            yield f"{source.path}, row {row}", record
+
+
+def open_dataset(source: HuggingFaceSource, root: Path) -> Any:
+    """Return the `Dataset` or, when streaming, the `IterableDataset`; a saved folder is a `Dataset` in any case.
+
+    Raises:
+        TikmixError: the library is missing, or a saved folder has no such split; besides, whatever `datasets` raises.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise TikmixError(
+            'a `huggingface` source needs the library `datasets`: run `pip install -e ".[hf]"` '
+            "in the project's folder."
+        ) from error
+    if _is_saved(root / source.path):
+        saved = datasets.load_from_disk(str(root / source.path))
+        if isinstance(saved, datasets.Dataset):
+            return saved
+        if source.split not in saved:
+            raise TikmixError(f"{source.path} has no split {source.split!r}; its splits are {', '.join(saved)}.")
+        return saved[source.split]
+    # what does not exist under `root` is for the Hub, or for `datasets`, to know
+    path, *data = (str(root / name) if (root / name).exists() else name for name in (source.path, *data_files(source)))
+    return datasets.load_dataset(
+        path,
+        source.name,
+        split=source.split,
+        data_files=data or None,
+        revision=source.revision,
+        streaming=source.streaming,
+    )
+
+
+@contextlib.contextmanager
+def naming_dataset(source: HuggingFaceSource, root: Path) -> Iterator[None]:
+    """Name the dataset in what `datasets` raises in the body."""
+    try:
+        yield
+    except TikmixError:
+        raise
+    except Exception as error:  # its builders raise whatever their files make them raise
+        call = f"load_dataset({source.path!r}, split={source.split!r})"
+        call = f"load_from_disk({source.path!r})" if _is_saved(root / source.path) else call
+        raise TikmixError(f"datasets.{call} failed: {type(error).__name__}: {error}") from error
+
+
+def _is_saved(folder: Path) -> bool:
+    """Return whether `save_to_disk` wrote a folder, as a dataset or as several splits."""
+    dataset = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return dataset or (folder / "dataset_dict.json").is_file()
+
+
+def describe(source: Source) -> str:
+    """Name a source in an error message."""
+    match source:
+        case ArchiveSource():
+            return f"{requirement(source)}!{source.members}"
+        case StandardLibrarySource():
+            return "the standard library"
+        case _:
+            return f"{source.path!r}"

@@ -2,8 +2,8 @@
 
 The batch at step s is a pure function of (seed, weights so far, s):
 
-- *How many* rows each domain gets follows from the weights and the steps since they were set (`shares.py`): in every
-  batch and over every stretch of batches from a weight change on, within one row of `weight * batch_size`.
+- *How many* rows each domain gets follows from the weights and the steps since they were set (`row_counts.py`): in
+  every batch and over every stretch of batches from a weight change on, within one row of `weight * batch_size`.
 - *Which* windows: each domain has one cursor that only moves forward, over a new permutation of its windows in every
   epoch, drawn from (seed, crc32 of its name, epoch). A weight change moves no cursor, so it repeats and skips nothing,
   and within an epoch every window comes once.
@@ -21,9 +21,8 @@ NumPy may change its algorithms between releases, so resume under the release th
 Axes: N steps of a block, B rows of a batch, K domains in the order of their names, S tokens of a window.
 """
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -31,9 +30,9 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.corpus.shares import RowShares
-from tikmix_pipeline.corpus.windows import Tokens, Windows, as_items
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.corpus.batches import Tokens, Windows, as_items
+from tikmix_pipeline.corpus.row_counts import RowCounts
+from tikmix_pipeline.errors import TikmixError, nearest_name
 
 _SUM_TOLERANCE = 1e-6
 _STEPS_PER_BLOCK = 256
@@ -67,7 +66,7 @@ class MixtureStream:
 
     Attributes:
         step: batches read so far.
-        weights: the weights in force.
+        weights: the current mixture.
 
     Raises:
         TikmixError: no domain, a domain without a whole window, unequal contexts, or bad weights.
@@ -95,7 +94,7 @@ class MixtureStream:
 
     def epochs(self, domain: str) -> float:
         """Return how many times `domain` has been read."""
-        return self.consumed[domain] / len(self._orders[self._names.index(domain)].windows)
+        return self.consumed[domain] / len(self._order_of(domain).windows)
 
     def counts(self) -> dict[str, int]:
         """Return the rows that each domain has in the next batch."""
@@ -124,7 +123,12 @@ class MixtureStream:
         Raises:
             TikmixError: a name is no domain, or a number is negative.
         """
-        _check_skip(windows, self._names)
+        unknown = sorted(windows.keys() - set(self._names))
+        if unknown:
+            raise TikmixError(f"{', '.join(unknown)} cannot be skipped: the stream has no such domain.")
+        negative = sorted(name for name, count in windows.items() if count < 0)
+        if negative:
+            raise TikmixError(f"The stream only moves forward: fewer than 0 windows to skip of {', '.join(negative)}.")
         if any(windows.values()):
             consumed = {name: count + windows.get(name, 0) for name, count in self.consumed.items()}
             self._go_on_from(self.step, consumed, self.weights, self.step, consumed)
@@ -151,7 +155,7 @@ class MixtureStream:
 
         Nothing is consumed. Where `count` reaches past the epoch, the windows of the next one follow.
         """
-        order = self._orders[self._names.index(domain)]
+        order = self._order_of(domain)
         return order.windows.take(order.indices(self.consumed[domain], count))
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,7 +169,7 @@ class MixtureStream:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where `state` was taken, with the weights in force there.
+        """Go on from where `state` was taken, with the mixture that was current there.
 
         Raises:
             TikmixError: the state is of another seed, batch size, context or set of windows; nothing is loaded.
@@ -184,6 +188,9 @@ class MixtureStream:
         windows = {name: len(order.windows) for name, order in zip(self._names, self._orders, strict=True)}
         return {"seed": self._seed, "batch_size": self._batch_size, "context": self._context, "windows": windows}
 
+    def _order_of(self, domain: str) -> "_WindowOrder":
+        return self._orders[self._names.index(domain)]
+
     def _go_on_from(
         self,
         step: int,
@@ -192,14 +199,14 @@ class MixtureStream:
         since_step: int,
         since_consumed: Mapping[str, int],
     ) -> None:
-        """Put the stream where `weights` have been in force since `since_step`, and drop what was planned."""
+        """Put the stream where `weights` have been current since `since_step`, and drop what was planned."""
         check_weights(weights, self._names)
         self.step = step
         self.weights = {name: float(weights[name]) for name in self._names}
         self._start_K = np.array([consumed[name] for name in self._names], dtype=np.int64)
         self._since_step = since_step
         self._since_consumed = dict(since_consumed)
-        self._shares = RowShares(
+        self._row_counts = RowCounts(
             list(self.weights.values()),
             self._batch_size,
             batches=step - since_step,
@@ -218,7 +225,7 @@ class MixtureStream:
         block, position = divmod(self.step, self._steps_per_block)
         rows_NB = np.tile(np.arange(self._batch_size), (self._steps_per_block, 1))
         order_NB = np.random.default_rng([self._seed, block]).permuted(rows_NB, axis=1)[position:]
-        counts_NK = np.array([self._shares.deal() for _ in order_NB])
+        counts_NK = np.array([self._row_counts.deal() for _ in order_NB])
         start_K = np.array(list(self.consumed.values()))
         consumed_NK = np.concatenate([start_K[None], start_K + np.cumsum(counts_NK, axis=0)])
         by_domain = np.repeat(np.tile(np.arange(len(self._names)), len(order_NB)), counts_NK.ravel())
@@ -247,37 +254,27 @@ class MixtureStream:
         return tokens_NBS
 
 
-def check_weights(weights: Mapping[str, float], domains: Iterable[str]) -> None:
+def check_weights(weights: Mapping[str, float], domains: Collection[str]) -> None:
     """Check that `weights` is a mixture of exactly `domains`.
 
     Raises:
         TikmixError: an unknown or missing domain, a weight that is negative or not finite, or a sum other than 1.
     """
-    known = list(domains)
     for name, weight in weights.items():
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {nearest[0]!r}?" if nearest else f"The domains are: {', '.join(known)}."
-            raise TikmixError(f"The mixture has a weight for {name!r}, which is no domain. {hint}")
+        if name not in domains:
+            raise TikmixError(
+                f"The mixture has a weight for {name!r}, which is no domain.{nearest_name(name, domains)}"
+            )
         if not (math.isfinite(weight) and weight >= 0):
             raise TikmixError(
                 f"The mixture's weight for {name!r} is {weight}. Weights are shares of the tokens: zero or more."
             )
-    missing = [name for name in known if name not in weights]
+    missing = [name for name in domains if name not in weights]
     if missing:
         raise TikmixError(f"The mixture has no weight for {', '.join(missing)}. Give 0 to leave a domain out.")
     total = sum(weights.values())
     if abs(total - 1) > _SUM_TOLERANCE:
         raise TikmixError(f"The mixture's weights sum to {total:.6g}, not to 1. Divide each by their sum.")
-
-
-def _check_skip(windows: Mapping[str, int], domains: Iterable[str]) -> None:
-    unknown = sorted(windows.keys() - set(domains))
-    if unknown:
-        raise TikmixError(f"{', '.join(unknown)} cannot be skipped: the stream has no such domain.")
-    negative = sorted(name for name, count in windows.items() if count < 0)
-    if negative:
-        raise TikmixError(f"The stream only moves forward: fewer than 0 windows to skip of {', '.join(negative)}.")
 
 
 class _WindowOrder:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.corpus.records import Record, text_of
+from tikmix_pipeline.corpus.text import Record, text_of
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
 
@@ -64,8 +66,8 @@ class Item:
         return f"{self.passage}\n{self.question} {self.answer}" if self.question else self.answer
 
     @property
-    def group(self) -> str:
-        """Items of one group must stay in one half: questions about one passage, or one question asked twice."""
+    def topic(self) -> str:
+        """Items of one topic must stay in one half: questions about one passage, or one question asked twice."""
         return self.passage or self.question or self.answer
 
 
@@ -83,7 +85,8 @@ def parse_item(record: Any, where: str) -> Item:
     question = text_of(record, "question", where).strip()
     answer = text_of(record, "answer", where).strip()
     if record.get("options"):
-        answer = _gold_option(text_of(record, "options", where), answer, where)
+        options = options_by_letter(text_of(record, "options", where))
+        answer = options[gold_letter(options, answer, where)]
     passage = text_of(record, "passage", where).strip() if record.get("passage") else ""
     if not question or not answer:
         raise TikmixError(f"{where}: an item needs a question and an answer that are not empty.")
@@ -102,37 +105,29 @@ def _plain_text(record: dict[str, Any], where: str) -> Item:
     return Item("", text)
 
 
-def _gold_option(options: str, answer: str, where: str) -> str:
-    by_letter = options_by_letter(options)
-    return by_letter[gold_letter(by_letter, answer, where)]
-
-
 def options_by_letter(options: str) -> dict[str, str]:
     """Return the options of a text of "A. ..." lines by their letters."""
-    return {
-        match[1]: _without_stray_quote(match[2].strip())
-        for option in _OPTION_START.split(options)
-        if (match := _OPTION.match(option))
-    }
+    matches = map(_OPTION.match, _OPTION_START.split(options))
+    return {match[1]: _without_stray_quote(match[2].strip()) for match in matches if match}
 
 
-def gold_letter(by_letter: Mapping[str, str], answer: str, where: str) -> str:
+def _without_stray_quote(text: str) -> str:
+    return text[:-1].rstrip() if text.endswith('"') and text.count('"') == 1 else text
+
+
+def gold_letter(options: Mapping[str, str], answer: str, where: str) -> str:
     """Return the letter of the option that an answer names.
 
     Raises:
         TikmixError: it names none of them.
     """
     gold = _GOLD_LETTER.match(answer)
-    if gold is None or gold[1] not in by_letter:
+    if gold is None or gold[1] not in options:
         raise TikmixError(
-            f"{where}: the answer {answer!r} names none of the options {', '.join(by_letter) or '(none found)'}. Write "
+            f"{where}: the answer {answer!r} names none of the options {', '.join(options) or '(none found)'}. Write "
             "options as lines 'A. ...' and the answer as 'A. ...', or leave `options` out and give the answer as text."
         )
     return gold[1]
-
-
-def _without_stray_quote(text: str) -> str:
-    return text[:-1].rstrip() if text.endswith('"') and text.count('"') == 1 else text
 
 
 def read_items(records: Iterable[Record]) -> list[Item]:
@@ -147,22 +142,22 @@ def read_items(records: Iterable[Record]) -> list[Item]:
 def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
     """Deal a task's items to its two halves: `query` guides the mixture, `evaluation` judges it.
 
-    Groups of items are taken in the order of a seeded hash; the first half of the items are queries.
+    Topics are taken in the order of a seeded hash of each; the first half of the items are queries.
 
     Raises:
-        TikmixError: there are fewer than two groups of items.
+        TikmixError: there are fewer than two topics.
     """
-    by_group: dict[str, list[Item]] = {}
+    by_topic: dict[str, list[Item]] = {}
     for item in items:
-        by_group.setdefault(item.group, []).append(item)
-    groups = sorted(by_group, key=lambda group: hashlib.blake2b(group.encode(), key=str(seed).encode()).digest())
-    chosen = [item for group in groups for item in by_group[group]][:max_items]
+        by_topic.setdefault(item.topic, []).append(item)
+    topics = sorted(by_topic, key=lambda topic: hashlib.blake2b(topic.encode(), key=str(seed).encode()).digest())
+    chosen = [item for topic in topics for item in by_topic[topic]][:max_items]
     middle = len(chosen) // 2
-    while middle > 0 and chosen[middle - 1].group == chosen[middle].group:
+    while middle > 0 and chosen[middle - 1].topic == chosen[middle].topic:
         middle -= 1
     if middle == 0:
         raise TikmixError(
-            f"{len(chosen)} items on {len({item.group for item in chosen})} different questions or passages cannot be "
+            f"{len(chosen)} items on {len({item.topic for item in chosen})} different questions or passages cannot be "
             "split into a query and an evaluation half. Add items, or raise max_items."
         )
     return {"query": chosen[:middle], "evaluation": chosen[middle:]}
@@ -203,27 +198,16 @@ def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[To
 
 def write_task_items(path: Path, tasks: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]) -> None:
     """Write the items of all tasks as one table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows = [
         {"task": task, "half": half, **asdict(item)}
         for task, halves in tasks.items()
         for half, items in halves.items()
         for item in items
     ]
-    ids = pa.list_(pa.int32())
-    schema = pa.schema(
-        [
-            ("task", pa.string()),
-            ("half", pa.string()),
-            ("question_ids", ids),
-            ("answer_ids", ids),
-            ("answer_bytes", pa.int32()),
-            ("text_bytes", pa.int32()),
-        ]
-    )
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    columns = {"task": pa.string(), "half": pa.string()}
+    columns |= dict.fromkeys(("question_ids", "answer_ids"), pa.list_(pa.int32()))
+    columns |= dict.fromkeys(("answer_bytes", "text_bytes"), pa.int32())
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(columns)), path)
 
 
 class TaskItems:
@@ -240,9 +224,6 @@ class TaskItems:
         Raises:
             TikmixError: the file is missing or damaged.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
             rows = pq.read_table(path).to_pylist()
         except (OSError, pa.ArrowInvalid) as error:

@@ -12,21 +12,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing
 
 END_OF_TEXT = "<|endoftext|>"
 
 _TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
+    *("merges.txt", "vocab.txt", "tokenizer.model", "chat_template.jinja"),
 )
 
 
@@ -43,6 +38,15 @@ class CorpusTokenizer:
     backend: Any
     end_of_text_id: int
     files: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> "CorpusTokenizer":
+        """Wrap a copy of a backend: what is set here must not reach the tokenizer that the caller holds."""
+        backend = Tokenizer.from_str(backend.to_str())
+        backend.encode_special_tokens = True
+        backend.no_truncation()
+        backend.no_padding()
+        return cls(backend, end_of_text_id, files)
 
     @property
     def vocabulary_size(self) -> int:
@@ -70,12 +74,8 @@ class CorpusTokenizer:
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokenizer:
     """Train a byte-level BPE; equal texts give an equal tokenizer.
 
-    Args:
-        texts: what it learns its merges from.
-        vocabulary_size: ids in all: the 256 bytes, the end-of-text token and the merges.
+    The vocabulary is made of the 256 bytes, the end-of-text token and the merges.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -88,28 +88,22 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokeniz
     backend.train_from_iterator(texts, trainer)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": END_OF_TEXT,
-        "eos_token": END_OF_TEXT,
-        "pad_token": END_OF_TEXT,
         "clean_up_tokenization_spaces": False,
+        **dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT),
     }
-    # the trainer gives its special tokens the first ids
-    end_of_text_id = 0
     files = {
         "tokenizer.json": backend.to_str(pretty=True).encode("utf-8"),
         "tokenizer_config.json": (json.dumps(config, indent=2, sort_keys=True) + "\n").encode("utf-8"),
     }
-    return _of(backend, end_of_text_id, files)
+    # the trainer gives its special tokens the first ids
+    return CorpusTokenizer.of(backend, 0, files)
 
 
 def load_tokenizer(folder: Path, parameter: str = "corpus.tokenizer.path") -> CorpusTokenizer:
     """Load a tokenizer from a folder of Hugging Face's layout: a tokenizer's, or a model checkpoint's.
 
-    Nothing is downloaded, and no code that stands in the folder is run.
-
-    Args:
-        folder: where it is.
-        parameter: that names the folder, for messages.
+    Nothing is downloaded, and no code that stands in the folder is run. `parameter` is the one that names the folder,
+    for messages.
 
     Raises:
         TikmixError: there is no such folder, no fast tokenizer in it, or it has no end-of-text token.
@@ -134,7 +128,21 @@ def load_tokenizer(folder: Path, parameter: str = "corpus.tokenizer.path") -> Co
             f"{parameter}: the tokenizer in {folder} has no end-of-text token to separate documents with. "
             "Set `eos_token` in its tokenizer_config.json."
         )
-    return _of(backend, tokenizer.eos_token_id, _files_of(folder, tokenizer))
+    return CorpusTokenizer.of(backend, tokenizer.eos_token_id, _files_of(folder, tokenizer))
+
+
+def _files_of(folder: Path, tokenizer: Any) -> dict[str, bytes]:
+    """Copy the files as they are; let transformers write those of a folder without tokenizer.json."""
+    if (folder / "tokenizer.json").is_file():
+        return {file.name: file.read_bytes() for file in tokenizer_files(folder)}
+    with TemporaryDirectory() as temporary:
+        tokenizer.save_pretrained(temporary)
+        return {path.name: path.read_bytes() for path in sorted(Path(temporary).iterdir()) if path.is_file()}
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that a tokenizer may consist of."""
+    return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
 
 
 def tokenizer_digest(folder: Path) -> str | None:
@@ -146,9 +154,11 @@ def tokenizer_digest(folder: Path) -> str | None:
     return _digest(read_json(path)) if path.is_file() else None
 
 
-def tokenizer_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that a tokenizer may consist of."""
-    return [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+def _digest(tokenizer: dict[str, Any]) -> str:
+    # transformers changes these when it saves a tokenizer; without special tokens they change no text's ids
+    settings = {"padding", "truncation", "post_processor"}
+    content = {key: value for key, value in tokenizer.items() if key not in settings}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 def vocabulary_size_of(folder: Path) -> int | None:
@@ -161,30 +171,3 @@ def vocabulary_size_of(folder: Path) -> int | None:
     known = vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))
     added = [token["id"] for token in content.get("added_tokens", [])]
     return 1 + max(map(int, [*known, *added]))
-
-
-def _of(backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> CorpusTokenizer:
-    from tokenizers import Tokenizer
-
-    # a copy, for the settings below must not reach the tokenizer the caller holds
-    backend = Tokenizer.from_str(backend.to_str())
-    backend.encode_special_tokens = True
-    backend.no_truncation()
-    backend.no_padding()
-    return CorpusTokenizer(backend, end_of_text_id, files)
-
-
-def _files_of(folder: Path, tokenizer: Any) -> dict[str, bytes]:
-    """Copy the files as they are; let transformers write those of a folder without tokenizer.json."""
-    if (folder / "tokenizer.json").is_file():
-        return {file.name: file.read_bytes() for file in tokenizer_files(folder)}
-    with TemporaryDirectory() as temporary:
-        tokenizer.save_pretrained(temporary)
-        return {path.name: path.read_bytes() for path in sorted(Path(temporary).iterdir()) if path.is_file()}
-
-
-def _digest(tokenizer: dict[str, Any]) -> str:
-    # transformers changes these when it saves a tokenizer; without special tokens they change no text's ids
-    settings = {"padding", "truncation", "post_processor"}
-    content = {key: value for key, value in tokenizer.items() if key not in settings}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()

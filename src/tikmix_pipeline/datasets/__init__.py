@@ -1,4 +1,7 @@
-"""The only code that knows paths and formats; every artifact stands beside the recipe that made it."""
+"""The Kedro datasets of the catalog: they alone know paths and formats, and ask whether an artifact is still fresh.
+
+They may import `store` and the class of own records; what else they open is named by the catalog.
+"""
 
 from tikmix_pipeline.datasets.artifacts import (
     CsvDataset,
@@ -6,18 +9,12 @@ from tikmix_pipeline.datasets.artifacts import (
     FolderDataset,
     JsonDataset,
     PageDataset,
+    RecordDataset,
     TableDataset,
     TextDataset,
 )
-from tikmix_pipeline.datasets.mixtures import MixtureRowsDataset
-from tikmix_pipeline.datasets.paths import (
-    FolderPathDataset,
-    ResumePoint,
-    ResumePointDataset,
-    WorkFolder,
-    WorkFolderDataset,
-)
-from tikmix_pipeline.datasets.rounds import RoundRowsDataset
+from tikmix_pipeline.datasets.paths import FolderPathDataset, WorkFolder, WorkFolderDataset
+from tikmix_pipeline.datasets.rounds import MixtureRowsDataset, RoundRowsDataset
 
 __all__ = [
     "CsvDataset",
@@ -27,8 +24,7 @@ __all__ = [
     "JsonDataset",
     "MixtureRowsDataset",
     "PageDataset",
-    "ResumePoint",
-    "ResumePointDataset",
+    "RecordDataset",
     "RoundRowsDataset",
     "TableDataset",
     "TextDataset",

@@ -1,20 +1,27 @@
-"""Artifacts: files and folders that exist, for Kedro, only while their recipe matches what the run would make.
+"""Artifacts: files and folders that exist, for Kedro, only while their record matches what the run would make.
 
 `--only-missing-outputs` asks each dataset whether it exists; an artifact made from something else answers no and is
-made again. Loading one whose recipe does not match is refused.
+made again. Loading one whose provenance record does not match is refused.
 """
 
 import importlib
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kedro.io import AbstractDataset
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json, write_text
-from tikmix_pipeline.store.provenance import Recipe, Status, artifact_status, forget_recipe, write_recipe
+from tikmix_pipeline.store.provenance import (
+    ProvenanceRecord,
+    Status,
+    artifact_status,
+    forget_record,
+    read_record,
+    write_record,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Artifact(AbstractDataset[Any, Any]):
-    """A file or folder with its recipe beside it.
+    """A file or folder with its provenance record beside it.
 
     `expected` is set before a run; without it (notebooks, `kedro viz`) whatever is on disk is loaded as it is.
     """
@@ -30,7 +37,7 @@ class Artifact(AbstractDataset[Any, Any]):
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
         self.metadata = metadata
-        self.expected: Recipe | None = None
+        self.expected: ProvenanceRecord | None = None
 
     @property
     def path(self) -> Path:
@@ -63,15 +70,15 @@ class Artifact(AbstractDataset[Any, Any]):
         return self.read()
 
     def save(self, data: Any) -> None:
-        """Write the artifact, then its recipe."""
-        forget_recipe(self._filepath)
+        """Write the artifact, then its record."""
+        forget_record(self._filepath)
         self.write(data)
         if self.expected is not None:
             self.record(self.expected)
 
-    def record(self, recipe: Recipe) -> None:
-        """Write the recipe of the finished artifact."""
-        write_recipe(self._filepath, recipe)
+    def record(self, provenance: ProvenanceRecord) -> None:
+        """Write the record of what made the finished artifact."""
+        write_record(self._filepath, provenance)
 
     def _exists(self) -> bool:
         return self.status()[0] == "fresh"
@@ -90,6 +97,58 @@ class JsonDataset(Artifact):
     def write(self, data: Any) -> None:
         """Write the document."""
         write_json(self._filepath, data)
+
+
+class JsonRecord(Protocol):
+    """A record of this project's own (`record.Record`, or a class that is written and read alike)."""
+
+    VERSION: ClassVar[int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the document holds."""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Read what `to_json` gave."""
+
+
+class RecordDataset(Artifact):
+    """A record of this project's own as a JSON document, read and written by its class.
+
+    The version of the class stands in the provenance record, so that a document of another version is refused
+    instead of being misread.
+    """
+
+    def __init__(self, *, filepath: str, record: str, metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._record = record
+
+    def read(self) -> JsonRecord:
+        """Read the document as the class named `record`.
+
+        Raises:
+            TikmixError: it was written as another version of the record, or does not hold what it should.
+        """
+        kind: type[JsonRecord] = _named(self._record)
+        written = read_record(self._filepath)
+        if written is not None and written.version != kind.VERSION:
+            raise TikmixError(
+                f"{self._filepath} holds a {kind.__name__} of version {written.version}, and this version of the "
+                f"project reads version {kind.VERSION}. Make it again, or use the version that wrote it."
+            )
+        try:
+            return kind.from_json(read_json(self._filepath))
+        except TikmixError as error:
+            raise TikmixError(f"{self._filepath}: {error}") from error
+
+    def write(self, data: JsonRecord) -> None:
+        """Write the document."""
+        write_json(self._filepath, data.to_json())
+
+    def record(self, provenance: ProvenanceRecord) -> None:
+        """Write the record of what made the document, with the version of its class."""
+        kind: type[JsonRecord] = _named(self._record)
+        write_record(self._filepath, provenance, version=kind.VERSION)
 
 
 class TextDataset(Artifact):
@@ -173,21 +232,26 @@ class FolderDataset(Artifact):
         self._reader = reader
         self._digested = digested
 
-    def record(self, recipe: Recipe) -> None:
-        """Write the recipe of the finished folder."""
+    def record(self, provenance: ProvenanceRecord) -> None:
+        """Write the record of what made the finished folder."""
         if self._digested:
-            super().record(recipe)
+            super().record(provenance)
         else:
-            write_recipe(self._filepath, recipe, digested_bytes=-1)
+            write_record(self._filepath, provenance, digested_bytes=-1)
 
     def read(self) -> Any:
         """Open the folder with `reader`."""
-        module, name = self._reader.split(":")
-        opener: Any = importlib.import_module(module)
-        for part in name.split("."):
-            opener = getattr(opener, part)
-        return opener(self._filepath)
+        return _named(self._reader)(self._filepath)
 
     def write(self, data: Callable[[Path], Any]) -> None:
         """Let `data` write the folder; it must do so whole or not at all."""
         data(self._filepath)
+
+
+def _named(reference: str) -> Any:
+    """Return what a catalog entry names as `module:name`."""
+    module, name = reference.split(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

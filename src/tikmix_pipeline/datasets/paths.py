@@ -1,16 +1,12 @@
-"""Places on disk that a node is handed: a plain folder, and the resume point inside a chunk."""
+"""Places on disk that a node is handed: a plain folder, and a folder to work in that outlives a kill."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
 
-from tikmix_pipeline.files import remove
-from tikmix_pipeline.store.provenance import Recipe, artifact_status, forget_recipe, write_recipe
-
-Place = TypeVar("Place")
+from tikmix_pipeline.store.keyed import KeyedEntry
+from tikmix_pipeline.store.provenance import ProvenanceRecord, forget_record
 
 
 class FolderPathDataset(AbstractDataset[NoReturn, Path]):
@@ -36,73 +32,35 @@ class FolderPathDataset(AbstractDataset[NoReturn, Path]):
         return {"filepath": str(self._filepath)}
 
 
-@dataclass(frozen=True)
-class ResumePoint:
-    """The state of an artifact under way; it counts only for the very artifact it was saved for."""
+class WorkFolder(KeyedEntry):
+    """Where a node keeps what is under way, so that a killed run goes on from it.
 
-    folder: Path
-    recipe: Recipe | None
-
-    def find(self) -> Path | None:
-        """Return the folder saved by an earlier, stopped run of the same recipe, if there is one."""
-        if self.recipe is None or artifact_status(self.folder, self.recipe)[0] != "fresh":
-            return None
-        return self.folder
-
-    def save(self, write: Callable[[Path], Any]) -> None:
-        """Let `write` replace the saved folder; a kill at any moment leaves the old state or the new one."""
-        if self.find() is None:
-            forget_recipe(self.folder)
-        write(self.folder)
-        if self.recipe is not None:
-            # one recipe fits every state of the same chunk, so its content is left out
-            write_recipe(self.folder, self.recipe, with_content=False)
-
-    def discard(self) -> None:
-        """Remove what was saved, once the artifact itself is complete."""
-        forget_recipe(self.folder)
-        remove(self.folder)
-
-
-@dataclass(frozen=True)
-class WorkFolder:
-    """A folder that a node works in, and that outlives a kill.
-
-    Unlike a resume point it is not one state of one artifact: what lies in it says for itself what it is of, so that a
-    run with other parameters finds and takes what it can.
+    It is either one state of the artifact to come, which counts for that very artifact alone (`find`, `save`,
+    `discard`), or a folder whose entries each say for themselves what they are of (`begin`), so that a run with other
+    parameters takes what it can. The key is the fingerprint of the artifact that the run is about to make.
     """
-
-    folder: Path
-    recipe: Recipe | None
-
-    @property
-    def key(self) -> str:
-        """The fingerprint of what is being made."""
-        return self.recipe.fingerprint if self.recipe is not None else ""
 
     def begin(self) -> Path:
         """Return the folder; where it is the artifact itself, that counts as unfinished from here on."""
-        forget_recipe(self.folder)
+        forget_record(self.folder)
         return self.folder
 
 
-class _PlaceDataset(AbstractDataset[NoReturn, Place], Generic[Place]):
-    """Hands a node a place to make the artifact named `completes` in, with the recipe that the run expects of it."""
-
-    place: Callable[[Path, Recipe | None], Place]
+class WorkFolderDataset(AbstractDataset[NoReturn, WorkFolder]):
+    """Hands a node the folder in which the artifact named `completes` is prepared."""
 
     def __init__(self, *, filepath: str, completes: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
         self.completes = completes
         self.metadata = metadata
-        self.expected: Recipe | None = None
+        self.expected: ProvenanceRecord | None = None
 
-    def load(self) -> Place:
-        """Return the place for the artifact that the run expects."""
-        return type(self).place(self._filepath, self.expected)
+    def load(self) -> WorkFolder:
+        """Return the folder for the artifact that the run expects."""
+        return WorkFolder(self._filepath, self.expected.fingerprint if self.expected is not None else "")
 
     def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: the node writes in the place itself."""
+        """Refuse: the node writes in the folder itself."""
         raise NotImplementedError
 
     def _exists(self) -> bool:
@@ -110,15 +68,3 @@ class _PlaceDataset(AbstractDataset[NoReturn, Place], Generic[Place]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "completes": self.completes}
-
-
-class ResumePointDataset(_PlaceDataset[ResumePoint]):
-    """Hands a node the resume point of the artifact named `completes`."""
-
-    place = ResumePoint
-
-
-class WorkFolderDataset(_PlaceDataset[WorkFolder]):
-    """Hands a node the folder to make the artifact named `completes` in."""
-
-    place = WorkFolder

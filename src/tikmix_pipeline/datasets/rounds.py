@@ -8,7 +8,7 @@ from kedro.io import AbstractDataset
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
-from tikmix_pipeline.store.provenance import Recipe
+from tikmix_pipeline.store.provenance import ProvenanceRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,13 +17,13 @@ _RECIPES = b"tikmix.recipes"
 
 
 class RoundRowsDataset(AbstractDataset[Any, Any]):
-    """The rows of one round in a table of several; the recipes of all rounds stand in the file's metadata."""
+    """The rows of one round in a table of several; the fingerprints of all rounds stand in the file's metadata."""
 
     def __init__(self, *, filepath: str, round: str, metadata: dict[str, Any] | None = None) -> None:  # noqa: A002
         self._filepath = Path(filepath)
         self._round = int(round)
         self.metadata = metadata
-        self.expected: Recipe | None = None
+        self.expected: ProvenanceRecord | None = None
 
     def load(self) -> "pd.DataFrame":
         """Read the rows of this round."""
@@ -83,3 +83,17 @@ class RoundRowsDataset(AbstractDataset[Any, Any]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "round": self._round}
+
+
+class MixtureRowsDataset(RoundRowsDataset):
+    """The rows of one round in `mixtures.parquet` (`round, strategy, domain, weight, epochs, tokens`).
+
+    Rows of later rounds are dropped when a round's mixture changes, since they were decided from it.
+    """
+
+    def _last_kept(self, fingerprints: dict[int, str], fingerprint: str) -> int:
+        unchanged = fingerprints.get(self._round) == fingerprint
+        return max(fingerprints, default=-1) if unchanged else self._round
+
+    def _order(self) -> list[str]:
+        return ["round", "strategy", "domain"]

@@ -1,12 +1,28 @@
-"""What a writer returns."""
+"""What a writer returns: a trainer's files, and what they say about themselves.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+Where the mixture comes from, what its weights count and what to mind stand as a comment at the head of files that can
+carry one (YAML, Python), and otherwise in `<trainer>.about.md` beside them.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tikmix_pipeline.columns import aligned
+from tikmix_pipeline.export.schedule import Schedule, phase_name
+from tikmix_pipeline.export.syntax import block, comment
+from tikmix_pipeline.export.weights import floats, plain_decimal, shares_of, text_of
+
+PACKED = "packed sequences of one length, so tokens"
+TOKENS = "tokens"
+DOCUMENTS = "documents"
+
+_COMMENTED = (".yaml", ".yml", ".py")
 
 
 @dataclass(frozen=True)
 class Realised:
-    """The last stage as the trainer will follow it, after rounding to its grid.
+    """The last phase as the trainer will follow it, after rounding to its grid.
 
     Attributes:
         start_step: optimiser steps done before it.
@@ -22,16 +38,39 @@ class Realised:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What a writer returns.
+
+    Attributes:
+        files: text by file name, as the trainer reads it; names begin with the trainer's.
+        unit: what the weights in the files count.
+        switch: how to change over to the last phase in mid-run, in one line.
+        notes: what a user of this trainer should know, in sentences.
+        realised: the last phase as the trainer will follow it; by default as written, in shares of tokens.
+        restarts: the trainer starts every domain over at a change of mixture, so that text may be read again.
+        unless: what a user can do to keep domains from starting over, as a clause.
+    """
+
+    files: Mapping[str, str]
+    unit: str
+    switch: str
+    notes: Sequence[str] = ()
+    realised: Realised | None = None
+    restarts: bool = True
+    unless: str = ""
+
+
+@dataclass(frozen=True)
 class Exported:
-    """The files of one trainer.
+    """The files of one trainer, each with what there is to know about it.
 
     Attributes:
         trainer: its name in `TRAINERS`.
         files: text by file name.
-        realised: the last stage as the trainer will follow it.
+        realised: the last phase as the trainer will follow it.
         unit: what the weights in the files count.
         notes: what a user should know before training with them, in sentences.
-        switch: how to change over to the last stage in mid-run, in one line.
+        switch: how to change over to the last phase in mid-run, in one line.
     """
 
     trainer: str
@@ -40,3 +79,90 @@ class Exported:
     unit: str
     notes: tuple[str, ...]
     switch: str
+
+
+def exported(trainer: str, schedule: Schedule, written: Written) -> Exported:
+    """Return what was written for a trainer, with notes on the schedule and a text about itself at each file's head."""
+    last, realised, files = schedule.last, written.realised, written.files
+    if realised is None:
+        stated = floats(shares_of(last.weights))
+        realised = Realised(last.start_step, last.start_tokens, stated, stated)
+    again = _restart_notes(schedule, realised, written.unless) if written.restarts else ()
+    notes = (*written.notes, *again, *_notes_on(schedule, realised))
+    made = Exported(trainer, files, realised, written.unit, notes, written.switch)
+    about = _about(schedule, made)
+    headed = {name: comment(about) + "\n" + text if name.endswith(_COMMENTED) else text for name, text in files.items()}
+    if not all(name.endswith(_COMMENTED) for name in files):
+        names = ", ".join(f"`{name}`" for name in files)
+        headed[f"{trainer}.about.md"] = block(
+            [f"# {trainer}: {names}", "", *(f"    {line}".rstrip() for line in about)]
+        )
+    return replace(made, files=headed)
+
+
+def _restart_notes(schedule: Schedule, realised: Realised, unless: str) -> tuple[str, ...]:
+    """Return a note on text that is read again.
+
+    The figure counts each domain's tokens in the chunk as far as the run has read as many before; it is an upper limit
+    where the trainer shuffles anew.
+    """
+    condition = f", unless {unless}" if unless else ""
+    again = {
+        name: min(schedule.domain(name).consumed_tokens, round(share * schedule.chunk_tokens))
+        for name, share in realised.per_token.items()
+    }
+    if not any(again.values()):
+        return ()
+    parts = ", ".join(f"{name} {tokens}" for name, tokens in again.items() if tokens)
+    return (
+        f"Every domain starts over at this change{condition}: of the chunk's {schedule.chunk_tokens} tokens up to "
+        f"{sum(again.values())} are read again ({parts}), even where a domain has text left that was not read. Give "
+        "this stage files of its own where that matters.",
+    )
+
+
+def _notes_on(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
+    """Return notes that concern every trainer."""
+    notes = []
+    lost = [name for name, weight in schedule.last.weights.items() if weight > 0 and name not in realised.stated]
+    if lost:
+        notes.append(f"Too small to be written, and left out: {', '.join(sorted(lost))}.")
+    for number, phase in enumerate(schedule.phases):
+        if phase.start_tokens != phase.start_step * schedule.batch_tokens:
+            notes.append(
+                f"{phase_name(number, phase)} starts at token {phase.start_tokens}, which is not its step times the "
+                f"{schedule.batch_tokens} tokens of a batch: check the start if the trainer's batch is of another size."
+            )
+    return tuple(notes)
+
+
+def _about(schedule: Schedule, made: Exported) -> list[str]:
+    """Return the lines that stand at the head of a trainer's files, or beside them."""
+    stated, per_token = made.realised.stated, made.realised.per_token
+    domains = [("domain", "weight in the file", "share of tokens", "epochs at the end of the chunk")]
+    for name, weight in stated.items():
+        epochs = f"{schedule.epochs[name]:.4g}" if name in schedule.epochs else "not known"
+        shown = [text_of(plain_decimal(value)) for value in (weight, per_token[name])]
+        domains.append((name, shown[0], shown[1], epochs))
+    gains = [("task", f"expected gain ({schedule.gain_unit})", "standard error")]
+    for task, gain in sorted(schedule.expected_gain.items()):
+        gains.append((task, f"{gain.value:+.4g}", "not known" if gain.stderr is None else f"{gain.stderr:.2g}"))
+    dropped = sorted({domain.name for domain in schedule.domains} - set(stated))
+    return [
+        f"Mixture for {made.trainer}, decided by TiKMiX Pipeline.",
+        *_wrapped(f"Experiment {schedule.experiment}, round {schedule.round}."),
+        f"In force from step {made.realised.start_step} (token {made.realised.start_tokens}) for "
+        f"{schedule.chunk_tokens} tokens: {schedule.chunk_steps} steps of {schedule.batch_tokens}.",
+        f"Unit of the weights: {made.unit}.",
+        "",
+        *aligned(domains),
+        *(["", *aligned(gains)] if schedule.expected_gain else []),
+        *(["", *_wrapped(f"Left out, without weight in this stage: {', '.join(dropped)}.")] if dropped else []),
+        "",
+        *_wrapped(f"To switch: {made.switch}"),
+        *(line for note in made.notes for line in _wrapped(f"Note: {note}")),
+    ]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)

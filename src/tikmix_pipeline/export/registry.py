@@ -1,25 +1,28 @@
 """The trainers by name, and the one call that writes for any of them."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.energon import write_energon
-from tikmix_pipeline.export.exported import Exported
-from tikmix_pipeline.export.gpt_neox import write_gpt_neox
-from tikmix_pipeline.export.hf_datasets import write_hf_datasets
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.export.exported import Exported, Written, exported
 from tikmix_pipeline.export.levanter import write_levanter
-from tikmix_pipeline.export.litgpt import write_litgpt
-from tikmix_pipeline.export.llm_foundry import write_llm_foundry
-from tikmix_pipeline.export.megatron import write_megatron
-from tikmix_pipeline.export.nanotron import write_nanotron
-from tikmix_pipeline.export.nemo import write_nemo
-from tikmix_pipeline.export.olmix import write_olmix
-from tikmix_pipeline.export.olmo_core import write_olmo_core
+from tikmix_pipeline.export.megatron import write_energon, write_gpt_neox, write_megatron, write_nemo
+from tikmix_pipeline.export.olmo import write_olmix, write_olmo_core
+from tikmix_pipeline.export.phased import write_llm_foundry, write_nanotron
+from tikmix_pipeline.export.python_code import (
+    write_hf_datasets,
+    write_litgpt,
+    write_torchtitan,
+    write_torchtitan_documents,
+)
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.torchtitan import write_torchtitan, write_torchtitan_documents
-from tikmix_pipeline.mixture.simplex import nearest_name
+from tikmix_pipeline.files import read_json, replacing
 
-Writer = Callable[[Schedule], Exported]
+_SUMMARY = "exports.json"
+
+Writer = Callable[[Schedule], Written]
 """From a schedule to the files of one trainer; raises TikmixError for what the trainer cannot take."""
 
 TRAINERS: Mapping[str, Writer] = {
@@ -66,4 +69,28 @@ def write(name: str, schedule: Schedule) -> Exported:
         TikmixError: there is no such trainer, or it cannot take the schedule.
     """
     check_trainer(name, "The export")
-    return TRAINERS[name](schedule)
+    return exported(name, schedule, TRAINERS[name](schedule))
+
+
+def write_folder(trainers: Sequence[str], schedule: Schedule, folder: Path) -> None:
+    """Write the files of some trainers, and a summary of them, whole or not at all.
+
+    Raises:
+        TikmixError: as `write`.
+    """
+    written = [write(trainer, schedule) for trainer in trainers]
+    summary = [
+        {"trainer": one.trainer, "files": sorted(one.files), "switch": one.switch, "notes": list(one.notes)}
+        for one in written
+    ]
+    with replacing(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for name, text in ((name, text) for one in written for name, text in one.files.items()):
+            (temporary / name).write_text(text, encoding="utf-8")
+        (temporary / _SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def read_summary(folder: Path) -> list[dict[str, Any]]:
+    """Read what was written for which trainer, and how to change over to it."""
+    summary: list[dict[str, Any]] = read_json(folder / _SUMMARY)
+    return summary

@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import check_mixture, nearest_name
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import check_mixture
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A mixture and where it begins.
+class Phase:
+    """A mixture and where it begins. What users read calls it a stage.
 
     Attributes:
         start_step: optimiser steps done before it.
         start_tokens: training tokens read before it.
-        weights: share of each domain in the stage's tokens; they sum to 1, and a domain without one has 0.
+        weights: share of each domain in the phase's tokens; they sum to 1, and a domain without one has 0.
     """
 
     start_step: int
@@ -33,7 +33,7 @@ class Domain:
         path: prefix, folder or glob of its data, as the trainer is to read it.
         available_tokens: training tokens it has; None where unknown.
         mean_tokens_per_document: None where unknown; needed where weights count documents.
-        consumed_tokens: tokens read of it before the last stage, repetitions counted.
+        consumed_tokens: tokens read of it before the last phase, repetitions counted.
         max_epochs: how often it may be read over the whole run; None sets no limit.
     """
 
@@ -58,11 +58,11 @@ class Schedule:
     """All mixtures of a run so far; the last is the one that was just decided.
 
     Attributes:
-        stages: in the order of their starts, the first at step 0.
-        domains: what the stages' weights name.
+        phases: in the order of their starts, the first at step 0.
+        domains: what the phases' weights name.
         batch_tokens: tokens of a global batch, a whole number of sequences.
         context: tokens of a sequence.
-        chunk_tokens: tokens to be trained under the last stage.
+        chunk_tokens: tokens to be trained under the last phase.
         experiment: name of the experiment that decided.
         round: number of the round that decided.
         epochs: how often each domain will have been read when the chunk ends; domains may be missing.
@@ -70,10 +70,10 @@ class Schedule:
         gain_unit: of `expected_gain`, and what the gain is over.
 
     Raises:
-        TikmixError: a value cannot be; the message names the domain, the stage or the attribute.
+        TikmixError: a value cannot be; the message names the domain, the phase or the attribute.
     """
 
-    stages: Sequence[Stage]
+    phases: Sequence[Phase]
     domains: Sequence[Domain]
     batch_tokens: int
     context: int
@@ -87,17 +87,16 @@ class Schedule:
     def __post_init__(self) -> None:
         _check_sizes(self)
         _check_domains(self.domains)
-        _check_starts(self.stages)
+        _check_starts(self.phases)
         names = [domain.name for domain in self.domains]
-        for number, stage in enumerate(self.stages):
-            check_mixture({**dict.fromkeys(names, 0.0), **stage.weights}, names, stage_name(number, stage))
-        _check_epochs(self.epochs, names)
-        _check_gains(self.expected_gain)
+        for number, phase in enumerate(self.phases):
+            check_mixture({**dict.fromkeys(names, 0.0), **phase.weights}, names, phase_name(number, phase))
+        _check_outlook(self.epochs, self.expected_gain, names)
 
     @property
-    def last(self) -> Stage:
-        """The stage that was just decided."""
-        return self.stages[-1]
+    def last(self) -> Phase:
+        """The phase that was just decided."""
+        return self.phases[-1]
 
     @property
     def end_tokens(self) -> int:
@@ -119,9 +118,9 @@ class Schedule:
         return next(domain for domain in self.domains if domain.name == name)
 
 
-def stage_name(number: int, stage: Stage) -> str:
-    """Return what messages call a stage, counted from 0."""
-    return f"stage {number} (from step {stage.start_step})"
+def phase_name(number: int, phase: Phase) -> str:
+    """Return what files and messages call a phase, counted from 0."""
+    return f"stage {number} (from step {phase.start_step})"
 
 
 def _check_sizes(schedule: Schedule) -> None:
@@ -172,16 +171,16 @@ def _check_counts(domain: Domain) -> None:
         )
 
 
-def _check_starts(stages: Sequence[Stage]) -> None:
-    if not stages:
+def _check_starts(phases: Sequence[Phase]) -> None:
+    if not phases:
         raise TikmixError("There is no mixture to export: the schedule has no stage. Give at least the one decided.")
-    first = stages[0]
+    first = phases[0]
     if first.start_step != 0 or first.start_tokens != 0:
         raise TikmixError(
-            f"{stage_name(0, first)} starts after {first.start_tokens} tokens; the first stage starts at step 0 with 0 "
+            f"{phase_name(0, first)} starts after {first.start_tokens} tokens; the first stage starts at step 0 with 0 "
             "tokens. Add the mixture that the run began with."
         )
-    for number, (before, after) in enumerate(pairwise(stages), start=1):
+    for number, (before, after) in enumerate(pairwise(phases), start=1):
         increases = {"step": after.start_step > before.start_step, "token": after.start_tokens > before.start_tokens}
         at_fault = " and ".join(part for part, increased in increases.items() if not increased)
         if at_fault:
@@ -192,15 +191,12 @@ def _check_starts(stages: Sequence[Stage]) -> None:
             )
 
 
-def _check_epochs(epochs: Mapping[str, float], names: Sequence[str]) -> None:
+def _check_outlook(epochs: Mapping[str, float], gains: Mapping[str, Gain], names: Sequence[str]) -> None:
     for name, value in epochs.items():
         if name not in names:
             raise TikmixError(f"epochs names the domain '{name}', which is not there.{nearest_name(name, names)}")
         if not (math.isfinite(value) and value >= 0):
             raise TikmixError(f"epochs of the domain '{name}' is {value}; it is a number from 0.")
-
-
-def _check_gains(gains: Mapping[str, Gain]) -> None:
     for task, gain in gains.items():
         _check_line("a task", task)
         stderr = 0.0 if gain.stderr is None else gain.stderr

@@ -23,19 +23,28 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.validation import Candidate
+from tikmix_pipeline.statistics.correlations import Floats, mean_of_defined, pearson, spearman
+from tikmix_pipeline.statistics.intervals import middle_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tikmix_pipeline.corpus.tasks import Half
+
 Interval = tuple[float, float]
+
+BASELINE = "baseline"
 
 MEAN_OF_TASKS = "mean of tasks"
 MEAN_GAIN = "mean gain"
 
 _RESAMPLES = 1000
-_MIDDLE = (2.5, 97.5)
 _ENDS = ("low", "high")
 
 
@@ -86,6 +95,11 @@ class Agreements:
     of_mean_gain: Agreement
 
 
+def raised(domain: str) -> str:
+    """Return the name of the branch that reads more of `domain`; no domain makes it `baseline`."""
+    return f"+{domain}"
+
+
 def agreement(gains_RTK: Floats, predicted_TK: Floats, *, resamples: int = _RESAMPLES, seed: int = 0) -> Agreements:
     """Compare measured gains with predicted effects.
 
@@ -98,14 +112,13 @@ def agreement(gains_RTK: Floats, predicted_TK: Floats, *, resamples: int = _RESA
     Returns:
         Correlations are nan where fewer than two domains differ, ceilings where there are fewer than two replicates.
     """
-    gains_RMK = np.concatenate([gains_RTK, gains_RTK.mean(axis=1, keepdims=True)], axis=1)
-    predicted_MK = np.concatenate([predicted_TK, predicted_TK.mean(axis=0, keepdims=True)])
+    gains_RMK, predicted_MK = _with_mean(gains_RTK, predicted_TK)
     chosen_BR = np.random.default_rng(seed).integers(len(gains_RMK), size=(resamples, len(gains_RMK)))
-    figures_M = _measured(_mean(gains_RMK, axis=0), predicted_MK) | _ceilings(gains_RMK)
-    drawn_BM = _measured(_mean(gains_RMK[chosen_BR], axis=1), predicted_MK)
+    figures_M = _measured(mean_of_defined(gains_RMK, axis=0), predicted_MK) | _ceilings(gains_RMK)
+    drawn_BM = _measured(mean_of_defined(gains_RMK[chosen_BR], axis=1), predicted_MK)
     single, last = slice(None, -1), slice(-1, None)
     of_mean, drawn_mean = (
-        {name: _mean(values[..., single], axis=-1)[..., None] for name, values in group.items()}
+        {name: mean_of_defined(values[..., single], axis=-1)[..., None] for name, values in group.items()}
         for group in (figures_M, drawn_BM)
     )
     return Agreements(
@@ -138,17 +151,137 @@ def compared_rows(
     ]
 
 
+def measured_gains(
+    losses: Mapping[tuple[int, str, str], float], *, tasks: Sequence[str], domains: Sequence[str]
+) -> Floats:
+    """Return G (R, T, K) in nats per token; nan where a branch, or the baseline of its replicate, has no loss.
+
+    Args:
+        losses: by replicate, branch and task.
+        tasks: names along T.
+        domains: names along K.
+
+    Raises:
+        TikmixError: fewer than two domains have a gain in any replicate.
+    """
+    replicates = sorted({replicate for replicate, _, _ in losses})
+    gains_RTK = np.array(
+        [
+            [
+                [
+                    losses.get((replicate, BASELINE, task), np.nan)
+                    - losses.get((replicate, raised(domain), task), np.nan)
+                    for domain in domains
+                ]
+                for task in tasks
+            ]
+            for replicate in replicates
+        ]
+    ).reshape(len(replicates), len(tasks), len(domains))
+    if (~np.isnan(gains_RTK)).any(axis=(0, 1)).sum() < 2:
+        raise TikmixError(
+            "Too few branches came through to compare with: the warnings above say why. Every replicate needs its "
+            "baseline, and at least two domains a branch."
+        )
+    return gains_RTK
+
+
+def agreement_table(
+    losses: "pd.DataFrame",
+    predictions: "pd.DataFrame",
+    candidates: Sequence[Candidate],
+    *,
+    half: "Half",
+    seed: int,
+    round_number: int,
+    branch_tokens: int,
+    chunk_tokens: int,
+) -> "pd.DataFrame":
+    """Compare measured gains with predicted effects, in one row per candidate and task or mean of tasks.
+
+    Args:
+        losses: of the branches, as `counterfactual.loss_rows` has them.
+        predictions: of all candidates, as `candidates.prediction_rows` has them.
+        candidates: what tells them apart.
+        half: of the tasks, that gains are taken on.
+        seed: of the bootstrap.
+        round_number: of the checkpoint.
+        branch_tokens: training tokens of a branch.
+        chunk_tokens: training tokens of a round.
+
+    Raises:
+        TikmixError: as `measured_gains`.
+    """
+    import pandas as pd
+
+    tasks, domains, gains_RTK = _gains(losses, predictions, half)
+    predicted = {name: _wide(rows, tasks, domains) for name, rows in predictions.groupby("candidate", sort=False)}
+    about = {"half": half, "replicates": len(gains_RTK), "branch_tokens": branch_tokens, "chunk_tokens": chunk_tokens}
+    settings = {one.label: one.settings() for one in candidates}
+    rows = compared_rows(gains_RTK, predicted, tasks, seed=seed)
+    return pd.DataFrame([{"round": round_number, **row, **settings[row["curvature"]], **about} for row in rows])
+
+
+def validation_points(
+    losses: "pd.DataFrame", predictions: "pd.DataFrame", comparison: "pd.DataFrame", *, half: "Half"
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Return a row per task, domain and replicate, with measured gain and the best candidate's prediction.
+
+    Args:
+        losses: as in `agreement_table`.
+        predictions: as in `agreement_table`.
+        comparison: what `agreement_table` has returned.
+        half: as in `agreement_table`.
+
+    Returns:
+        The points, the mean gain being one more task; and the rows of `comparison` of the candidate whose they are,
+        the first one if none is the best.
+    """
+    import pandas as pd
+
+    tasks, domains, gains_RTK = _gains(losses, predictions, half)
+    best = comparison[comparison["best"]]
+    shown = best if len(best) else comparison[comparison["curvature"] == comparison["curvature"].iloc[0]]
+    predicted_TK = _wide(predictions[predictions["candidate"] == shown["curvature"].iloc[0]], tasks, domains)
+    gains_RMK, predicted_MK = _with_mean(gains_RTK, predicted_TK)
+    points = [
+        {"task": task, "domain": domain, "predicted": predicted_MK[m, k], "measured": gain}
+        for m, task in enumerate([*tasks, MEAN_GAIN])
+        for k, domain in enumerate(domains)
+        for gain in gains_RMK[:, m, k].tolist()
+    ]
+    return pd.DataFrame(points), shown
+
+
+def _gains(losses: "pd.DataFrame", predictions: "pd.DataFrame", half: "Half") -> tuple[list[str], list[str], Floats]:
+    """Return targets, domains and the gains of every branch on the chosen half."""
+    tasks, domains = (predictions[name].unique().tolist() for name in ("task", "domain"))
+    rows = losses[losses["half"] == half]
+    keys = zip(rows["replicate"].tolist(), rows["branch"], rows["task"], strict=True)
+    by_key = dict(zip(keys, rows["loss"].tolist(), strict=True))
+    return tasks, domains, measured_gains(by_key, tasks=tasks, domains=domains)
+
+
+def _wide(rows: "pd.DataFrame", tasks: Sequence[str], domains: Sequence[str]) -> Floats:
+    predicted = rows.pivot(index="task", columns="domain", values="predicted")
+    predicted_TK: Floats = predicted.loc[list(tasks), list(domains)].to_numpy()
+    return predicted_TK
+
+
+def _with_mean(gains_RTK: Floats, predicted_TK: Floats) -> tuple[Floats, Floats]:
+    """Add to either the mean over tasks, like one more task."""
+    return (
+        np.concatenate([gains_RTK, gains_RTK.mean(axis=1, keepdims=True)], axis=1),
+        np.concatenate([predicted_TK, predicted_TK.mean(axis=0, keepdims=True)]),
+    )
+
+
 def _row(one: Agreement) -> dict[str, float]:
-    intervals = {"spearman": one.spearman_interval, "pearson": one.pearson_interval, "slope": one.slope_interval}
-    ends = {f"{name}_{end}": value for name, pair in intervals.items() for end, value in zip(_ENDS, pair, strict=True)}
-    return {
-        "spearman": one.spearman,
-        "pearson": one.pearson,
-        "slope": one.slope,
-        "ceiling": one.ceiling,
-        "pearson_ceiling": one.pearson_ceiling,
-        "reachable": one.reachable,
-        **ends,
+    names = ("spearman", "pearson", "slope", "ceiling", "pearson_ceiling", "reachable")
+    return {name: getattr(one, name) for name in names} | {
+        f"{name}_{end}": value
+        for name in ("spearman", "pearson", "slope")
+        for end, value in zip(_ENDS, getattr(one, f"{name}_interval"), strict=True)
     }
 
 
@@ -170,69 +303,20 @@ def _measured(gain_MK: Floats, predicted_MK: Floats) -> dict[str, Floats]:
 
 
 def _ceilings(gains_RMK: Floats) -> dict[str, Floats]:
-    pairs = [_correlations(one, other) for one, other in combinations(gains_RMK, 2)]
-    spearman_M, pearson_M = _mean(np.array(pairs), axis=0) if pairs else np.full((2, gains_RMK.shape[1]), np.nan)
+    pairs = np.array([_correlations(one, other) for one, other in combinations(gains_RMK, 2)])
+    undefined_2M = np.full((2, gains_RMK.shape[1]), np.nan)
+    spearman_M, pearson_M = mean_of_defined(pairs, axis=0) if len(pairs) else undefined_2M
     reliability_M = spearman_brown(pearson_M, len(gains_RMK))
     return {"ceiling": spearman_M, "pearson_ceiling": pearson_M, "reliability": reliability_M}
 
 
-def _agreements(figures_M: dict[str, Floats], drawn_BM: dict[str, Floats], columns: slice) -> Iterator[Agreement]:
-    for column in range(len(figures_M["slope"]))[columns]:
-        of = {name: float(values[column]) for name, values in figures_M.items()}
-        around = {name: _interval(drawn[:, column]) for name, drawn in drawn_BM.items()}
-        yield Agreement(
-            spearman=of["spearman"],
-            pearson=of["pearson"],
-            slope=of["slope"],
-            ceiling=of["ceiling"],
-            pearson_ceiling=of["pearson_ceiling"],
-            reliability=of["reliability"],
-            spearman_interval=around["spearman"],
-            pearson_interval=around["pearson"],
-            slope_interval=around["slope"],
-        )
-
-
-def _interval(drawn_B: Floats) -> Interval:
-    defined = drawn_B[~np.isnan(drawn_B)]
-    if not len(defined):
-        return math.nan, math.nan
-    low, high = np.percentile(defined, _MIDDLE).tolist()
-    return low, high
-
-
 def _correlations(one_MK: Floats, other_MK: Floats) -> tuple[Floats, Floats]:
     """Return Spearman and Pearson row by row, over what both have."""
-    from scipy.stats import rankdata
-
-    missing_MK = np.isnan(one_MK) | np.isnan(other_MK)
-    pair = [np.where(missing_MK, np.nan, values) for values in (one_MK, other_MK)]
-    ranks = [rankdata(values, axis=-1, nan_policy="omit") for values in pair]
-    return _pearson(ranks[0], ranks[1]), _pearson(pair[0], pair[1])
+    return spearman(one_MK, other_MK, omit_missing=True), pearson(one_MK, other_MK, omit_missing=True)
 
 
-def _pearson(one_MK: Floats, other_MK: Floats) -> Floats:
-    # a constant row is told by its values: its mean may be off by rounding
-    differ_M = _differ(one_MK) & _differ(other_MK)
-    centred = [np.nan_to_num(values - _mean(values, axis=-1)[..., None]) for values in (one_MK, other_MK)]
-    scale_M = np.sqrt((centred[0] ** 2).sum(axis=-1) * (centred[1] ** 2).sum(axis=-1))
-    correlation_M = np.full(scale_M.shape, np.nan)
-    np.divide((centred[0] * centred[1]).sum(axis=-1), scale_M, out=correlation_M, where=differ_M & (scale_M > 0))
-    return correlation_M
-
-
-def _differ(values_MK: Floats) -> npt.NDArray[np.bool_]:
-    missing_MK = np.isnan(values_MK)
-    largest_M = np.where(missing_MK, -np.inf, values_MK).max(axis=-1)
-    smallest_M = np.where(missing_MK, np.inf, values_MK).min(axis=-1)
-    differ_M: npt.NDArray[np.bool_] = largest_M > smallest_M
-    return differ_M
-
-
-def _mean(values: Floats, axis: int) -> Floats:
-    """Average over what is defined; nan where nothing is."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=axis)
-    mean = np.full(count.shape, np.nan)
-    np.divide(np.where(defined, values, 0).sum(axis=axis), count, out=mean, where=count > 0)
-    return mean
+def _agreements(figures_M: dict[str, Floats], drawn_BM: dict[str, Floats], columns: slice) -> Iterator[Agreement]:
+    for column in range(len(figures_M["slope"]))[columns]:
+        of: dict[str, Any] = {name: float(values[column]) for name, values in figures_M.items()}
+        of |= {f"{name}_interval": middle_interval(drawn[:, column]) for name, drawn in drawn_BM.items()}
+        yield Agreement(**of)

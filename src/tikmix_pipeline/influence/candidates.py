@@ -1,4 +1,4 @@
-"""What each candidate predicts, all from one set of part gradients: no candidate costs another backward pass.
+"""What each candidate predicts, all from one set of gradient chunks: no candidate costs another backward pass.
 
 The prediction for a branch under w' = (1 − step) w + step e_j is, to first order in the mixture,
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.influence.effect import MOVED_SHARE
-from tikmix_pipeline.influence.group import GroupInfluence, group_influence
+from tikmix_pipeline.influence.group import MOVED_SHARE, GroupInfluence, group_influence
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
+from tikmix_pipeline.parameters.measurement import OpenParameters
+from tikmix_pipeline.parameters.training import ProductParameters
 from tikmix_pipeline.parameters.validation import Candidate
 from tikmix_pipeline.progress import progress_bar
 
@@ -27,10 +27,10 @@ def candidate_influences(
     gradients: GradientStore,
     model: nn.Module,
     *,
-    influence: InfluenceParameters,
+    influence: OpenParameters,
     factors: Sequence[Factors],
     optimizer_state: Mapping[str, Tensor],
-    train: TrainParameters,
+    train: ProductParameters,
     horizon: float,
     mixture: Mapping[str, float],
 ) -> Iterator[tuple[Candidate, GroupInfluence]]:
@@ -38,7 +38,7 @@ def candidate_influences(
 
     Args:
         candidates: ways to predict.
-        gradients: part gradients at the checkpoint.
+        gradients: gradient chunks at the checkpoint.
         model: the checkpoint, on the device to work on.
         influence: what the candidates leave open.
         factors: one fit per kind that the candidates need, over all their groups.

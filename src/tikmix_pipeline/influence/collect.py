@@ -1,10 +1,10 @@
-"""Part gradients measured into a store: every part once, whatever happens in between.
+"""Gradient chunks measured into a store: every chunk once, whatever happens in between.
 
-A part that is there under its identity is not measured again. A kill therefore loses at most one part, another set of
+A chunk that is there under its identity is not measured again. A kill therefore loses at most one chunk, another set of
 tasks or another domain costs only its own passes, and nothing of another checkpoint or setting is ever taken. What each
-part cost is written down with it: a measurement that was killed and resumed has the cost of one that was not.
+chunk took is written down with it: a measurement that was killed and resumed has the cost of one that was not.
 
-Of several processes (`crew`) each copy of the model takes the next of the missing parts, and its processes share it.
+Of several processes (`mesh`) each copy of the model takes the next of the missing chunks, and its processes share it.
 
 Cost: one backward pass over every missing sequence. Memory: two copies of the trainable parameters.
 """
@@ -18,15 +18,15 @@ import torch
 from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import require_space
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
 from tikmix_pipeline.influence.gradients import evaluation_mode, mean_gradient, sum_dtype, trainable_parameters
-from tikmix_pipeline.influence.store import GradientStore, Sets, Side, part_identity
+from tikmix_pipeline.influence.store import GradientStore, Sets, Side, chunk_identity
 from tikmix_pipeline.lm.cost import NO_COST, Cost, SequenceFlops
 from tikmix_pipeline.progress import progress_bar
 
 
-class _Part(NamedTuple):
+class _Chunk(NamedTuple):
     side: Side
     name: str
     number: int
@@ -34,13 +34,13 @@ class _Part(NamedTuple):
     identity: str
 
 
-def measurement_key(model: nn.Module, code: str, crew: Crew = MEASURED_ALONE) -> str:
-    """Name what all parts of one measurement share: the weights and shape of the model, and the code that runs.
+def measurement_key(model: nn.Module, code: str, mesh: Mesh = SINGLE_MESH) -> str:
+    """Name what all chunks of one measurement share: the weights and shape of the model, and the code that runs.
 
     Args:
         model: the checkpoint.
-        code: a digest of the code, and of whatever else a caller wants parts told apart by.
-        crew: how the model is spread; the name does not depend on it.
+        code: a digest of the code, and of whatever else a caller wants chunks told apart by.
+        mesh: how the model is spread; the name does not depend on it.
     """
     config = getattr(model, "config", None)
     # not the class where there is a configuration: to spread a model is to change it
@@ -49,7 +49,7 @@ def measurement_key(model: nn.Module, code: str, crew: Crew = MEASURED_ALONE) ->
     digest = hashlib.sha256(json.dumps([code, described], sort_keys=True, default=str).encode())
     for name, values in model.state_dict().items():
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        digest.update(crew.whole(values).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(mesh.full_tensor(values).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -62,60 +62,60 @@ def collect_gradients(
     notes: Mapping[str, Any] | None = None,
     choosing: Cost = NO_COST,
 ) -> None:
-    """Measure the mean gradient of every part that the store lacks, tasks first.
+    """Measure the mean gradient of every chunk that the store lacks, tasks first.
 
     Args:
         model: the checkpoint, on the device to work on; left as it was.
-        sets: parts by side and name (`parts.deal_sets`).
-        store: where the parts are, and go; its crew measures them, each of its processes calling this.
+        sets: chunks by side and name (`gradients.deal_sets`).
+        store: where the chunks are, and go; the processes of its mesh measure them, each of its processes calling this.
         key: names the checkpoint and the code (`measurement_key`).
         notes: JSON-able values that are kept with the measurement.
-        choosing: what was spent on finding out how many parts are enough.
+        choosing: what was spent on finding out how many chunks are enough.
 
     Raises:
-        TikmixError: the disk cannot hold the missing parts, or a gradient is not finite.
+        TikmixError: the disk cannot hold the missing chunks, or a gradient is not finite.
     """
-    parts = list(_parts(model, sets, key))
+    chunks = list(_chunks(model, sets, key))
     store.begin(key)
-    held = store.crew.everyone.by_the_first(
-        lambda: [store.holds(part.side, part.name, part.number, part.identity) for part in parts]
+    held = store.mesh.world.broadcast_object(
+        lambda: [store.holds(chunk.side, chunk.name, chunk.number, chunk.identity) for chunk in chunks]
     )
-    missing = [part for part, is_there in zip(parts, held, strict=True) if not is_there]
+    missing = [chunk for chunk, is_there in zip(chunks, held, strict=True) if not is_there]
     _require_space(model, store, len(missing))
     if missing:
-        _measure(model, missing, store, key, _flops_by_length(model, parts, store.crew))
+        _measure(model, missing, store, key, _flops_by_length(model, chunks, store.mesh))
     identities: dict[Side, dict[str, list[str]]] = {"task": {}, "domain": {}}
-    for part in parts:
-        identities[part.side].setdefault(part.name, []).append(part.identity)
+    for chunk in chunks:
+        identities[chunk.side].setdefault(chunk.name, []).append(chunk.identity)
     store.finish(identities, notes or {}, choosing)
 
 
-def _measure(model: nn.Module, missing: Sequence[_Part], store: GradientStore, key: str, flops: SequenceFlops) -> None:
-    """Measure and write the parts that fall to this process's copy."""
-    crew = store.crew
-    mine = missing[crew.number :: crew.copies]
-    total = sum(batch.loss_tokens for part in mine for batch in part.batches)
-    with progress_bar(f"Gradients of {len(mine)} parts", total, "tok") as bar:
+def _measure(model: nn.Module, missing: Sequence[_Chunk], store: GradientStore, key: str, flops: SequenceFlops) -> None:
+    """Measure and write the chunks that fall to this process's copy."""
+    mesh = store.mesh
+    mine = missing[mesh.replicate.rank :: mesh.replicate.world_size]
+    total = sum(batch.loss_tokens for chunk in mine for batch in chunk.batches)
+    with progress_bar(f"Gradients of {len(mine)} chunks", total, "tok") as bar:
         for side, name, number, batches, identity in mine:
-            mean = mean_gradient(model, batches, of=f"{side} '{name}'", advance=bar.update, crew=crew)
+            mean = mean_gradient(model, batches, of=f"{side} '{name}'", advance=bar.update, mesh=mesh)
             store.write(side, name, number, mean, key=key, identity=identity, cost=flops.cost(batches))
 
 
-def _parts(model: nn.Module, sets: Sets, key: str) -> Iterator[_Part]:
+def _chunks(model: nn.Module, sets: Sets, key: str) -> Iterator[_Chunk]:
     precision = " ".join(sorted({str(parameter.dtype) for parameter in trainable_parameters(model).values()}))
     sides: tuple[Side, Side] = ("task", "domain")
     for side in sides:
-        for name, parts in sets.get(side, {}).items():
-            for number, batches in enumerate(parts):
-                yield _Part(side, name, number, batches, part_identity(batches, key, precision))
+        for name, chunks in sets.get(side, {}).items():
+            for number, batches in enumerate(chunks):
+                yield _Chunk(side, name, number, batches, chunk_identity(batches, key, precision))
 
 
-def _flops_by_length(model: nn.Module, parts: Sequence[_Part], crew: Crew) -> SequenceFlops:
-    """Count what a gradient takes, on the model itself; to count every part would slow a small model down."""
-    # of all parts and not of the missing ones, so that every run counts the same
-    longest = max(batch.tokens_BS.shape[1] for part in parts for batch in part.batches) - 1
+def _flops_by_length(model: nn.Module, chunks: Sequence[_Chunk], mesh: Mesh) -> SequenceFlops:
+    """Count what a gradient takes, on the model itself; to count every chunk would slow a small model down."""
+    # of all chunks and not of the missing ones, so that every run counts the same
+    longest = max(batch.tokens_BS.shape[1] for chunk in chunks for batch in chunk.batches) - 1
     with evaluation_mode(model):
-        return SequenceFlops.of(model, longest, training=True, gradients=crew.gradients)
+        return SequenceFlops.of(model, longest, training=True, mesh=mesh)
 
 
 def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None:
@@ -123,6 +123,6 @@ def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None
     require_space(
         store.folder,
         missing * size,
-        f"The gradients of {missing} parts",
-        "lower influence.micro_batches, the parts of every task and domain (in auto mode also influence.max_tokens)",
+        f"The gradients of {missing} chunks",
+        "lower influence.micro_batches, the chunks of every task and domain (in auto mode also influence.max_tokens)",
     )

@@ -1,10 +1,7 @@
 """Counterfactuals: what would have happened had a domain had a larger share, from real branches of training.
 
-Branch j is trained under w'_j = (1 − step) w + step e_j, w being the mixture of the baseline, and its gain is
-
-    G[r, t, j] = f_t(baseline of replicate r) − f_t(branch j of replicate r)      in nats per loss-carrying token.
-
-Axes: R replicates, T tasks, K domains.
+Branch j is trained under w'_j = (1 − step) w + step e_j, w being the mixture of the baseline; its gain over the
+baseline (`agreement.measured_gains`) is what predicted effects are held against.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,19 +12,12 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import HALVES, Half, TaskItems, item_batches
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence.agreement import BASELINE, raised
 from tikmix_pipeline.influence.samples import target_samples
-from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.lm.branch_pool import BranchResult
-from tikmix_pipeline.parameters import InfluenceParameters
-
-BASELINE = "baseline"
+from tikmix_pipeline.parameters.measurement import ScoringParameters
 
 _BATCH_SIZE = 32
-
-
-def raised(domain: str) -> str:
-    """Return the name of the branch that reads more of `domain`; no domain makes it `baseline`."""
-    return f"+{domain}"
 
 
 def counterfactual_mixtures(weights: Mapping[str, float], step: float) -> dict[str, dict[str, float]]:
@@ -42,7 +32,7 @@ def counterfactual_mixtures(weights: Mapping[str, float], step: float) -> dict[s
 
 def scored_texts(
     shards: TokenShards,
-    influence: InfluenceParameters,
+    influence: ScoringParameters,
     *,
     items: int | None,
     context: int,
@@ -77,7 +67,7 @@ def scored_texts(
 
 
 def _heldout_texts(
-    shards: TokenShards, influence: InfluenceParameters, items: int | None, context: int, halves: Sequence[Half]
+    shards: TokenShards, influence: ScoringParameters, items: int | None, context: int, halves: Sequence[Half]
 ) -> dict[str, list[TokenBatch]]:
     texts: dict[str, list[TokenBatch]] = {}
     heldout = influence.model_copy(update={"targets": "heldout"})
@@ -113,38 +103,3 @@ def loss_rows(results: Sequence[BranchResult]) -> Iterator[dict[str, object]]:
                 "nats": loss.nats,
                 "tokens": loss.tokens,
             }
-
-
-def measured_gains(
-    losses: Mapping[tuple[int, str, str], float], *, tasks: Sequence[str], domains: Sequence[str]
-) -> Floats:
-    """Return G (R, T, K) in nats per token; nan where a branch, or the baseline of its replicate, has no loss.
-
-    Args:
-        losses: by replicate, branch and task.
-        tasks: names along T.
-        domains: names along K.
-
-    Raises:
-        TikmixError: fewer than two domains have a gain in any replicate.
-    """
-    replicates = sorted({replicate for replicate, _, _ in losses})
-    gains_RTK = np.array(
-        [
-            [
-                [
-                    losses.get((replicate, BASELINE, task), np.nan)
-                    - losses.get((replicate, raised(domain), task), np.nan)
-                    for domain in domains
-                ]
-                for task in tasks
-            ]
-            for replicate in replicates
-        ]
-    ).reshape(len(replicates), len(tasks), len(domains))
-    if (~np.isnan(gains_RTK)).any(axis=(0, 1)).sum() < 2:
-        raise TikmixError(
-            "Too few branches came through to compare with: the warnings above say why. Every replicate needs its "
-            "baseline, and at least two domains a branch."
-        )
-    return gains_RTK

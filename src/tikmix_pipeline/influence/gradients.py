@@ -4,22 +4,30 @@ One plain backward pass per batch and no per-example gradient. The unit, nats pe
 sets of unequal size comparable, and it is the unit of every curvature in this room. Sums are in float32, or float64 for
 float64 weights, whatever lower precision a batch's gradient comes in. Memory: two copies of the trainable parameters,
 for the sum and for one batch's gradient; of several processes each has its shard of both.
+
+A set is dealt into equal chunks, each with a mean gradient of its own: their spread gives the set's its standard error.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew, rows_for
-from tikmix_pipeline.lm.loss import summed_loss
+from tikmix_pipeline.lm.loss import rows_for, summed_loss
 
 Gradient = dict[str, Tensor]
 """One tensor per trainable parameter, of its shape, under its first name in `named_parameters()`."""
+
+_Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def mean_gradient(
     *,
     of: str,
     advance: Callable[[int], object] | None = None,
-    crew: Crew = MEASURED_ALONE,
+    mesh: Mesh = SINGLE_MESH,
 ) -> MeanGradient:
     """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`.
 
@@ -83,7 +91,7 @@ def mean_gradient(
         batches: the set; how it is cut into batches does not change the result.
         of: what the set is called in error messages.
         advance: called with the number of loss-carrying tokens of each batch done.
-        crew: the processes of a copy share the sequences of each batch, and the gradient is spread as the model is.
+        mesh: the processes of a copy share the sequences of each batch, and the gradient is spread as the model is.
 
     Raises:
         TikmixError: the set has no token that carries loss, or its gradient is not finite.
@@ -93,19 +101,19 @@ def mean_gradient(
     loss_sum, loss_tokens = 0.0, 0
     with evaluation_mode(model), torch.enable_grad():
         for batch in batches:
-            loss, _ = summed_loss(model, rows_for(crew.copy, batch))
-            for total, gradient in zip(sums.values(), crew.gradients(loss, list(parameters.values())), strict=True):
+            loss, _ = summed_loss(model, rows_for(mesh.shard, batch))
+            for total, gradient in zip(sums.values(), mesh.gradients(loss, list(parameters.values())), strict=True):
                 if gradient is not None:
                     total.add_(gradient)
             loss_sum += loss.item()
             loss_tokens += batch.loss_tokens
             if advance is not None:
                 advance(batch.loss_tokens)
-    loss_sum = sum(crew.copy.everyones(loss_sum))
+    loss_sum = sum(mesh.shard.all_gather_object(loss_sum))
     if loss_tokens == 0:
         raise TikmixError(f"The {of} has no token that carries loss. Give it data, or leave it out.")
     mean = {name: total.div_(loss_tokens) for name, total in sums.items()}
-    _require_finite({name: crew.shard(values)[0] for name, values in mean.items()}, of)
+    _require_finite({name: mesh.local_tensor(values)[0] for name, values in mean.items()}, of)
     return MeanGradient(mean, loss_sum / loss_tokens, loss_tokens)
 
 
@@ -116,3 +124,83 @@ def _require_finite(gradient: Gradient, of: str) -> None:
             f"The gradient of the {of} is not finite in {broken[0]} ({len(broken)} of {len(gradient)} parameters). "
             "The checkpoint has diverged, or its weights are in a precision too low to measure at: load it in float32."
         )
+
+
+def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[TokenBatch]]:
+    """Deal the sequences out like cards, so that every chunk sees the whole range of a set sorted by length.
+
+    Batches inside a chunk are no larger than the largest given. Sequences without loss are dropped, and what follows
+    the last loss-carrying token of a sequence is cut: a causal model does not look there.
+
+    Returns:
+        `chunks` lists of batches; a list is empty when there are fewer sequences than chunks.
+    """
+    rows = list(sequences(batches))
+    batch_size = max((len(batch) for batch in batches), default=1)
+    return [_collate(rows[chunk::chunks], batch_size) for chunk in range(chunks)]
+
+
+def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) -> dict[str, list[list[TokenBatch]]]:
+    """Deal every set into chunks.
+
+    Args:
+        side: what the sets are called in error messages.
+        sets: batches by name.
+        chunks: `influence.micro_batches`.
+
+    Raises:
+        TikmixError: there is no set, a set has fewer sequences than chunks, or there are fewer than two chunks.
+    """
+    if not sets:
+        raise TikmixError(f"There is no {side} to measure influence with. Name at least one.")
+    if chunks < 2:
+        raise TikmixError("influence.micro_batches must be at least 2: one chunk has no spread to take an error from.")
+    dealt = {name: deal_into_chunks(batches, chunks) for name, batches in sets.items()}
+    for name, batches in sets.items():
+        if not all(dealt[name]):
+            raise TikmixError(
+                f"{side} '{name}' has {len(list(sequences(batches)))} sequences with loss, fewer than "
+                f"influence.micro_batches = {chunks}. Give it more data, or lower influence.micro_batches."
+            )
+    return dealt
+
+
+def take_evenly(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: int) -> list[TokenBatch]:
+    """Take the first sequences of every domain until it holds its equal share of `loss_tokens`, rounded up.
+
+    A domain that has fewer gives all it has. The curvature is fitted on these: on every domain alike, whatever the
+    mixture is.
+    """
+    batch_size = max((len(batch) for batches in domains.values() for batch in batches), default=1)
+    share = loss_tokens / max(len(domains), 1)
+    taken: list[_Row] = []
+    for batches in domains.values():
+        rows = list(sequences(batches))
+        before = np.cumsum([0] + [int(loss_S.sum()) for _, loss_S in rows[:-1]])
+        taken += [row for row, tokens in zip(rows, before, strict=False) if tokens < share]
+    return _collate(taken, batch_size)
+
+
+def sequences(batches: Sequence[TokenBatch]) -> Iterator[_Row]:
+    """Yield tokens and loss mask of every sequence with loss, up to its last loss-carrying token."""
+    for batch in batches:
+        for tokens_S, loss_S in zip(batch.tokens_BS, batch.loss_BS, strict=True):
+            if loss_S.any():
+                end = int(np.flatnonzero(loss_S)[-1]) + 1
+                yield tokens_S[:end], loss_S[:end]
+
+
+def _collate(rows: Sequence[_Row], batch_size: int) -> list[TokenBatch]:
+    batches = ceil(len(rows) / batch_size)
+    cuts = [round(len(rows) * batch / batches) for batch in range(batches + 1)] if batches else [0]
+    return [_pad(rows[start:end]) for start, end in pairwise(cuts)]
+
+
+def _pad(rows: Sequence[_Row]) -> TokenBatch:
+    longest = max(len(tokens_S) for tokens_S, _ in rows)
+    tokens_BS = np.zeros((len(rows), longest), dtype=np.int64)
+    loss_BS = np.zeros((len(rows), longest), dtype=np.bool_)
+    for row, (tokens_S, loss_S) in enumerate(rows):
+        tokens_BS[row, : len(tokens_S)] = tokens_S
+        loss_BS[row, : len(loss_S)] = loss_S
+    return TokenBatch(tokens_BS, loss_BS)

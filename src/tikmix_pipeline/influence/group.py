@@ -6,10 +6,27 @@ g_t is the mean gradient of task t's loss and g_j that of domain j's, both per l
 the same unit and f its damped inverse. The sign is that of a gain: positive means that more of domain j lowers the loss
 of task t. The paper's Eq. 8 has the opposite sign and a sum over the group, which grows with the size of the sample.
 
+**Effects** are influence as nats of a task's loss, for a move that can be made:
+
+    effect[t, j] = calibration · 0.01 · (S[t, j] − Σ_k w_k S[t, k])
+
+is how much lower the loss of task t ends, per loss-carrying token, when 1 % of the coming chunk's tokens goes to domain
+j and is taken from all domains in proportion to the reference mixture w: that mixture becomes 0.99 w + 0.01 e_j.
+
+Why nats: let θ follow gradient flow, dθ/ds = −Σ_j w_j ∇L_j(θ), for a time τ equal to the sum of the chunk's learning
+rates, with losses that are quadratic with curvature C around the checkpoint. A change Δw of the mixture then moves
+the end point by −f(C) Σ_j Δw_j g_j with f(μ) = (1 − exp(−μτ))/μ, and the loss of task t by −Σ_j Δw_j S[t, j]. So with
+`influence.inverse=horizon` and `influence.damping_unit=horizon` (λ = 1/τ at `damping` 1) S itself is in nats per unit
+of mixture. That holds for gradient descent; AdamW moves further along flat directions, and any other inverse or damping
+has another scale. What `validate` measures on real branches of training then sets the scale: `influence.calibration`.
+
+An effect's standard error is that of the same combination of chunk products (`standard_error.Spread.combined`): the
+task's sample is shared by all domains, whose own samples are independent. It leaves out the error of the calibration.
+
 The gradients lie in a store (`collect`); from there everything is products (`products`). No per-example gradient and no
 pass per (domain, task) pair.
 
-Axes: T tasks, K domains, M parts of a task, L parts of a domain.
+Axes: T tasks, K domains, M chunks of a task, L chunks of a domain.
 """
 
 import dataclasses
@@ -25,15 +42,16 @@ from torch import nn
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.collect import collect_gradients
-from tikmix_pipeline.influence.curvature.build import Curvature
-from tikmix_pipeline.influence.curvature.report import CurvatureReport
-from tikmix_pipeline.influence.effect import effect_with_error
-from tikmix_pipeline.influence.parts import deal_sets
-from tikmix_pipeline.influence.products import counted_products
-from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_with_error
+from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport
+from tikmix_pipeline.influence.gradients import deal_sets
+from tikmix_pipeline.influence.products import chunk_products
+from tikmix_pipeline.influence.standard_error import Counts, Floats, Spread, influence_with_error
 from tikmix_pipeline.influence.store import GradientStore, Side
 from tikmix_pipeline.lm.cost import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
+
+MOVED_SHARE = 0.01
+"""Share of the coming chunk's tokens that an effect is stated for."""
 
 _MEMORY_MEGABYTES = 1_000.0
 
@@ -50,9 +68,9 @@ class GroupInfluence:
         effect_TK: fall of the task's loss, in nats per loss-carrying token, when 1 % of the coming chunk's tokens moves
             to the domain from all domains in proportion to the reference mixture.
         effect_stderr_TK: its standard error.
-        products_TMKL: the same products part by part, for bootstraps over parts.
-        task_tokens_TM: loss-carrying tokens of every part.
-        domain_tokens_KL: loss-carrying tokens of every part.
+        products_TMKL: the same products chunk by chunk, for bootstraps over chunks.
+        task_tokens_TM: loss-carrying tokens of every chunk.
+        domain_tokens_KL: loss-carrying tokens of every chunk.
         task_loss_T: mean loss at the checkpoint, nats per loss-carrying token.
         domain_loss_K: mean loss at the checkpoint, nats per loss-carrying token.
         curvature: what C was and how it was damped.
@@ -86,7 +104,7 @@ def group_influence(
     """Compute the influence of every domain of a store on every task, its error, and its effect in nats.
 
     Args:
-        store: part gradients of one checkpoint.
+        store: gradient chunks of one checkpoint.
         curvature: C at the same checkpoint, on `device`; the processes that share its blocks each call this.
         reference: the mixture that effects are stated against, by domain; all domains alike if not given.
         calibration: measured over predicted effect.
@@ -96,7 +114,7 @@ def group_influence(
     Raises:
         TikmixError: the store is not complete, the reference misses a domain, or the memory holds no single row.
     """
-    products_TMKL, cost = counted_products(
+    products_TMKL, cost = chunk_products(
         store, curvature, memory_megabytes=memory_megabytes, device=torch.device(device)
     )
     found = influence_of(store, products_TMKL, curvature.report, reference=reference, calibration=calibration)
@@ -111,11 +129,11 @@ def influence_of(
     reference: Mapping[str, float] | None = None,
     calibration: float = 1.0,
 ) -> GroupInfluence:
-    """Return what products of a store's parts amount to.
+    """Return what products of a store's chunks amount to.
 
     Args:
-        store: part gradients of one checkpoint.
-        products_TMKL: of all its tasks' and domains' parts (`products.part_products`).
+        store: gradient chunks of one checkpoint.
+        products_TMKL: of all its tasks' and domains' chunks (`products.chunk_products`).
         curvature: what they went through.
         reference: as in `group_influence`.
         calibration: measured over predicted effect.
@@ -146,6 +164,31 @@ def influence_of(
     )
 
 
+def effect_with_error(
+    products_TMKL: Floats,
+    task_tokens_TM: Counts,
+    domain_tokens_KL: Counts,
+    reference_K: Floats,
+    *,
+    calibration: float = 1.0,
+) -> tuple[Floats, Floats]:
+    """Return what moving 1 % of the tokens to each domain does for each task, and the standard error.
+
+    Args:
+        products_TMKL: chunk products.
+        task_tokens_TM: loss-carrying tokens per chunk of each task.
+        domain_tokens_KL: the same per chunk of each domain.
+        reference_K: the mixture the tokens are taken from, summing to one.
+        calibration: measured over predicted effect, `influence.calibration`.
+
+    Returns:
+        `(effect_TK, effect_stderr_TK)` in nats per loss-carrying token of the task; positive where its loss falls. The
+        effects of a task, weighted by the reference mixture, sum to zero.
+    """
+    factors_KK = calibration * MOVED_SHARE * (np.eye(len(reference_K)) - reference_K)
+    return Spread.of(products_TMKL, task_tokens_TM, domain_tokens_KL).combined(factors_KK)
+
+
 def measure_group_influence(
     model: nn.Module,
     domains: Mapping[str, Sequence[TokenBatch]],
@@ -158,27 +201,27 @@ def measure_group_influence(
 ) -> GroupInfluence:
     """Measure the influence of every domain on every task in one call, keeping no gradients.
 
-    The part gradients lie in a temporary folder meanwhile.
+    The gradient chunks lie in a temporary folder meanwhile.
 
     Args:
         model: the checkpoint, on the device to work on; left as it was.
         domains: windows of training text by domain.
         tasks: query items by task.
         curvature: C, fitted at the same checkpoint.
-        micro_batches: parts that every set is split into for the standard error.
+        micro_batches: chunks that every set is split into for the standard error.
         reference: the mixture that effects are stated against; all domains alike if not given.
         memory_megabytes: bound on the working memory of the products.
 
     Raises:
-        TikmixError: a set has fewer sequences than parts, or a gradient is not finite.
+        TikmixError: a set has fewer sequences than chunks, or a gradient is not finite.
     """
-    parts: dict[Side, dict[str, list[list[TokenBatch]]]] = {
+    chunks: dict[Side, dict[str, list[list[TokenBatch]]]] = {
         "task": deal_sets("task", tasks, micro_batches),
         "domain": deal_sets("domain", domains, micro_batches),
     }
     with tempfile.TemporaryDirectory() as folder:
         store = GradientStore(Path(folder))
-        collect_gradients(model, parts, store, key="")
+        collect_gradients(model, chunks, store, key="")
         return group_influence(
             store, curvature, reference=reference, memory_megabytes=memory_megabytes, device=device_of(model)
         )
@@ -198,6 +241,6 @@ def _reference(reference: Mapping[str, float] | None, domains: Sequence[str]) ->
 
 def _figures(store: GradientStore, side: Side, names: Sequence[str]) -> tuple[Counts, Floats]:
     figures = [store.figures(side, name) for name in names]
-    tokens = np.array([[part.loss_tokens for part in parts] for parts in figures], dtype=np.int64)
-    loss = np.array([[part.loss for part in parts] for parts in figures])
+    tokens = np.array([[chunk.loss_tokens for chunk in chunks] for chunks in figures], dtype=np.int64)
+    loss = np.array([[chunk.loss for chunk in chunks] for chunks in figures])
     return tokens, (loss * tokens).sum(axis=1) / tokens.sum(axis=1)

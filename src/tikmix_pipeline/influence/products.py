@@ -1,22 +1,23 @@
-"""Products of part gradients through the curvature, in memory bounded by a setting:
+"""Products of gradient chunks through the curvature, in memory bounded by a setting:
 
     I[t, m, j, l] = g_{t,m}ᵀ f(C) g_{j,l} = Σ_b g_{t,m,b}ᵀ f(C_b) g_{j,l,b}      over the blocks b of C.
 
 Blocks are taken one at a time, or piece by piece where C is diagonal on one side of a block and can be cut there. The
-task rows of a piece are preconditioned, all at once or in chunks, and meet the domain rows in chunks. Every number is
+task rows of a piece are preconditioned, all at once or band by band, and meet the domain rows in bands. Every number is
 read from disk once, unless the task rows of a piece that cannot be cut do not fit: then the domain rows are read once
-per chunk of task rows. Sums over more than a slab of parameters are in float64; parameters that no block covers take no
+per band of task rows. Sums over more than a slab of parameters are in float64; parameters that no block covers take no
 part. Of several processes each takes its blocks, and the products are summed over all.
 
 Cost: per task row one preconditioning, and one matrix product of T·M by K·L rows over all parameters.
 
-Axes: T tasks, K domains, M parts of a task, L parts of a domain, N rows of a chunk, p scalars of a piece.
+Axes: T tasks, K domains, M chunks of a task, L chunks of a domain, N rows of a band, p scalars of a piece.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import get_args
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from torch import Tensor
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.report import list_names
+from tikmix_pipeline.influence.curvature.layers import list_names
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.store import GradientStore, Side
 from tikmix_pipeline.lm.cost import Cost, counting
@@ -46,60 +47,36 @@ _LEAST_READ = 1 << 16
 """Scalars below which cutting a block further costs more in reads than it saves."""
 
 
-def part_products(
-    store: GradientStore,
-    tasks: Sequence[str],
-    domains: Sequence[str],
-    curvature: Curvature,
-    *,
-    memory_megabytes: float,
-    device: torch.device,
-) -> Floats:
-    """Multiply every part of every task with every part of every domain.
+def chunk_products(
+    store: GradientStore, curvature: Curvature, *, memory_megabytes: float, device: torch.device
+) -> tuple[Floats, Cost]:
+    """Multiply every chunk of every task of a store with every chunk of every domain; say what that took.
 
     Args:
-        store: part gradients, in nats per token.
-        tasks: names along T.
-        domains: names along K.
+        store: gradient chunks, in nats per token.
         curvature: C, on `device`; the processes that share its blocks each call this.
         memory_megabytes: bound on the rows in memory and their temporaries, beside model and curvature.
         device: where the work is done.
 
     Returns:
-        products_TMKL, float64.
+        products_TMKL, float64, and their cost, without that of the curvature.
 
     Raises:
-        TikmixError: one row of a block that cannot be cut does not fit, or the store lacks a set or a parameter.
-        ValueError: sets of one side have unequal numbers of parts.
+        TikmixError: one row of a block that cannot be cut does not fit, or the store lacks a parameter.
+        ValueError: sets of one side have unequal numbers of chunks.
     """
-    sides = (
-        _Rows("task", tuple(tasks), _parts(store, "task", tasks)),
-        _Rows("domain", tuple(domains), _parts(store, "domain", domains)),
-    )
+    tasks, domains = (_Rows.of(store, side) for side in get_args(Side))
     itemsize = max((store.dtype(name).itemsize for block in curvature.blocks for name in block.names), default=1)
     room = _Room(int(memory_megabytes * 1e6), itemsize)
-    pieces = [piece for block in curvature.blocks for piece in _cut(block, room, sides[0].count)]
+    pieces = [piece for block in curvature.blocks for piece in _cut(block, room, tasks.count)]
     _require_memory(pieces, room)
-    products_NN = np.zeros((sides[0].count, sides[1].count))
-    for piece in pieces:
-        _add_piece(products_NN, store, sides, piece, room, device)
-    products_NN = curvature.exchange.total(torch.from_numpy(products_NN)).numpy()
-    return products_NN.reshape(len(tasks), -1, len(domains), sides[1].parts)
-
-
-def counted_products(
-    store: GradientStore, curvature: Curvature, *, memory_megabytes: float, device: torch.device
-) -> tuple[Floats, Cost]:
-    """Multiply every part of every task of a store with every part of every domain; say what that took.
-
-    Args and errors are those of `part_products`.
-    """
+    products_NN = np.zeros((tasks.count, domains.count))
     with counting() as counter:
-        tasks, domains = store.sets("task"), store.sets("domain")
-        products_TMKL = part_products(
-            store, tasks, domains, curvature, memory_megabytes=memory_megabytes, device=device
-        )
-    return products_TMKL, Cost(flops=sum(curvature.exchange.everyones(counter.flops)))
+        for piece in pieces:
+            _add_piece(products_NN, store, (tasks, domains), piece, room, device)
+    products_NN = curvature.process_group.all_reduce(torch.from_numpy(products_NN)).numpy()
+    cost = Cost(flops=sum(curvature.process_group.all_gather_object(counter.flops)))
+    return products_NN.reshape(len(tasks.names), -1, len(domains.names), domains.chunks), cost
 
 
 @dataclass(frozen=True)
@@ -127,22 +104,23 @@ class _Room:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The parts of one side, set after set."""
+    """The chunks of one side, set after set."""
 
     side: Side
     names: tuple[str, ...]
-    parts: int
+    chunks: int
+
+    @classmethod
+    def of(cls, store: GradientStore, side: Side) -> "_Rows":
+        names = store.sets(side)
+        counts = {len(store.figures(side, name)) for name in names}
+        if len(counts) != 1:
+            raise ValueError(f"every {side} must have the same number of chunks, found {sorted(counts)}")
+        return cls(side, names, counts.pop())
 
     @property
     def count(self) -> int:
-        return self.parts * len(self.names)
-
-
-def _parts(store: GradientStore, side: Side, names: Sequence[str]) -> int:
-    counts = {len(store.figures(side, name)) for name in names}
-    if len(counts) != 1:
-        raise ValueError(f"every {side} must have the same number of parts, found {sorted(counts)}")
-    return counts.pop()
+        return self.chunks * len(self.names)
 
 
 def _cut(block: EigenBlock, room: _Room, task_rows: int) -> Sequence[EigenBlock]:
@@ -172,13 +150,13 @@ def _add_piece(
     device: torch.device,
 ) -> None:
     tasks, domains = sides
-    for task_chunk in _chunks(tasks.count, room.task_rows(piece.size)):
-        task_rows = _preconditioned(piece, _read(store, tasks, piece, task_chunk, device))
-        for domain_chunk in _chunks(domains.count, room.rows_beside(task_chunk.stop - task_chunk.start, piece.size)):
-            products_NN[task_chunk, domain_chunk] += _products(
-                task_rows, _read(store, domains, piece, domain_chunk, device)
+    for task_band in _bands(tasks.count, room.task_rows(piece.size)):
+        task_rows = _preconditioned(piece, _read(store, tasks, piece, task_band, device))
+        for domain_band in _bands(domains.count, room.rows_beside(task_band.stop - task_band.start, piece.size)):
+            products_NN[task_band, domain_band] += _products(
+                task_rows, _read(store, domains, piece, domain_band, device)
             )
-        del task_rows  # or it would live on while the next chunk is preconditioned
+        del task_rows  # or it would live on while the next band is preconditioned
 
 
 def _preconditioned(piece: EigenBlock, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -201,14 +179,12 @@ def _dots(task_rows_Np: Tensor, domain_rows_Np: Tensor) -> Tensor:
     return dots_NN
 
 
-def _chunks(count: int, most: int) -> Iterator[slice]:
-    """Cut `count` rows into as few chunks as `most` allows, of nearly equal size."""
-    chunks = ceil(count / most)
-    for start, stop in pairwise(round(count * chunk / chunks) for chunk in range(chunks + 1)):
+def _bands(count: int, most: int) -> Iterator[slice]:
+    """Cut `count` rows into as few bands as `most` allows, of nearly equal size."""
+    bands = ceil(count / most)
+    for start, stop in pairwise(round(count * band / bands) for band in range(bands + 1)):
         yield slice(start, stop)
 
 
-def _read(
-    store: GradientStore, rows: _Rows, piece: EigenBlock, chunk: slice, device: torch.device
-) -> dict[str, Tensor]:
-    return {name: store.rows(rows.side, rows.names, name, piece.span, only=chunk).to(device) for name in piece.names}
+def _read(store: GradientStore, rows: _Rows, piece: EigenBlock, band: slice, device: torch.device) -> dict[str, Tensor]:
+    return {name: store.rows(rows.side, rows.names, name, piece.span, only=band).to(device) for name in piece.names}

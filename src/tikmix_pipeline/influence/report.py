@@ -1,20 +1,79 @@
-"""A measurement as a table and as an account of how it was made.
+"""A measurement as tables, as the records that a run keeps of it, and as what a change of mixture is expected to do.
 
-Axes: T tasks, K domains, M parts of a task, L parts of a domain.
+To first order the loss of task t falls by `calibration · Σ_j (w'_j − w_j) S[t, j]` more over the coming chunk if that
+is trained under w' instead of w. `influence.group` says when S is in nats.
+
+Axes: T tasks, K domains, M gradient chunks of a task, L gradient chunks of a domain.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
+from tikmix_pipeline.influence.curvature.build import CurvatureReport
 from tikmix_pipeline.influence.group import GroupInfluence
-from tikmix_pipeline.influence.stability import mean_of_defined, rank_stability
-from tikmix_pipeline.influence.standard_error import Spread
-from tikmix_pipeline.lm.cost import Cost, cost_report
-from tikmix_pipeline.parameters import InfluenceParameters
+from tikmix_pipeline.influence.standard_error import Spread, rank_stability
+from tikmix_pipeline.influence.stopping import Stopping
+from tikmix_pipeline.lm.cost import Cost, CostRecord, cost_report
+from tikmix_pipeline.parameters.measurement import DampingUnit, Inverse, MatrixParameters
+from tikmix_pipeline.record import Record
+from tikmix_pipeline.statistics.correlations import mean_of_defined
+
+
+class SpreadRecord(Record):
+    """`spread.json`: what the standard error of any combination of domains follows from (`standard_error.Spread`)."""
+
+    tasks: list[str]
+    """Names along T."""
+    domains: list[str]
+    """Names along K."""
+    row_TMK: list[list[list[float]]]
+    weight_TM: list[list[float]]
+    domain_TK: list[list[float]]
+    interaction_TK: list[list[float]]
+
+
+class LambdaRange(Record):
+    """The λ of all blocks."""
+
+    least: float
+    largest: float
+
+
+class RankStability(Record):
+    """Spearman's correlation over domains between two halves of the measurement; None where nothing is ranked."""
+
+    mean: float | None
+    tasks: dict[str, float | None]
+
+
+class Measurement(Record):
+    """`measurement.json`: what was measured on what, and how far it can be trusted."""
+
+    curvature: CurvatureReport
+    coverage: dict[str, float]
+    """Share of the trainable scalar parameters in each kind of block."""
+    inverse: Inverse | None = None
+    """As asked for, like the next three; the identity has none of the three."""
+    damping: float | None = None
+    damping_unit: DampingUnit | None = None
+    calibration: float
+    horizon: float
+    """Sum of the learning rates of the coming chunk."""
+    lambdas: LambdaRange = Field(validation_alias="lambda", serialization_alias="lambda")
+    rank_stability: RankStability
+    stopping: Stopping | None
+    """Why `influence.tokens=auto` stopped."""
+    task_loss: dict[str, float]
+    """Nats per loss-carrying token at the checkpoint."""
+    domain_loss: dict[str, float]
+    task_tokens: dict[str, int]
+    """Loss-carrying tokens that were measured."""
+    domain_tokens: dict[str, int]
+    cost: CostRecord
 
 
 def influence_rows(found: GroupInfluence) -> dict[str, Any]:
@@ -29,68 +88,95 @@ def influence_rows(found: GroupInfluence) -> dict[str, Any]:
     }
 
 
-def part_rows(found: GroupInfluence) -> dict[str, Any]:
-    """Return the columns of a table with one row per task, domain and part of the domain.
+def chunk_rows(found: GroupInfluence) -> dict[str, Any]:
+    """Return the columns of a table with one row per task, domain and gradient chunk (`part`) of the domain.
 
-    `influence` is that of the part's own tokens: the mean over a domain's parts, by `tokens`, is the domain's.
+    `influence` is that of the chunk's own tokens: the mean over a domain's chunks, by `tokens`, is the domain's.
     """
     task_share_TM = found.task_tokens_TM / found.task_tokens_TM.sum(axis=1, keepdims=True)
     influence_TKL = np.einsum("tmkl,tm->tkl", found.products_TMKL, task_share_TM)
-    tasks, domains, parts = influence_TKL.shape
+    tasks, domains, chunks = influence_TKL.shape
     return {
-        "task": np.repeat(found.tasks, domains * parts),
-        "domain": np.tile(np.repeat(found.domains, parts), tasks),
-        "part": np.tile(np.arange(parts), tasks * domains),
+        "task": np.repeat(found.tasks, domains * chunks),
+        "domain": np.tile(np.repeat(found.domains, chunks), tasks),
+        "part": np.tile(np.arange(chunks), tasks * domains),
         "tokens": np.tile(found.domain_tokens_KL.ravel(), tasks),
         "influence": influence_TKL.ravel(),
     }
 
 
-def spread_record(found: GroupInfluence) -> dict[str, Any]:
-    """Return what the standard error of any combination of domains follows from, as plain values for JSON.
-
-    `standard_error.Spread.from_dict` reads it; `tasks` and `domains` name its axes.
-    """
+def spread_record(found: GroupInfluence) -> SpreadRecord:
+    """Return what the standard error of any combination of domains follows from."""
     spread = Spread.of(found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
-    return {"tasks": list(found.tasks), "domains": list(found.domains), **spread.to_dict()}
+    return SpreadRecord(
+        tasks=list(found.tasks),
+        domains=list(found.domains),
+        row_TMK=spread.row_TMK.tolist(),
+        weight_TM=spread.weight_TM.tolist(),
+        domain_TK=spread.domain_TK.tolist(),
+        interaction_TK=spread.interaction_TK.tolist(),
+    )
 
 
-def measurement_report(
+def measurement(
     found: GroupInfluence,
-    parameters: InfluenceParameters,
+    influence: MatrixParameters,
     *,
     horizon: float,
     stopping: Mapping[str, Any],
     cost: Mapping[str, Cost],
-) -> dict[str, Any]:
-    """Return what was measured on what, and how far it can be trusted, as plain values for JSON.
+) -> Measurement:
+    """Return what was measured on what, and how far it can be trusted.
 
     Args:
         found: the measurement.
-        parameters: how it was made.
+        influence: how it was made.
         horizon: sum of the learning rates of the coming chunk.
-        stopping: why `influence.tokens=auto` stopped, empty for a fixed amount.
+        stopping: why `influence.tokens=auto` stopped (`GradientStore.notes`), empty for a fixed amount.
         cost: of the parts of the work, by name.
     """
     stability_T = rank_stability(found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
     lambdas = [block.damping for block in found.curvature.blocks]
-    return {
-        "curvature": dataclasses.asdict(found.curvature),
-        "coverage": found.curvature.coverage(),
-        **parameters.model_dump(mode="json", include={"inverse", "damping", "damping_unit", "calibration"}),
-        "horizon": horizon,
-        "lambda": {"least": min(lambdas), "largest": max(lambdas)},
-        "rank_stability": {
-            "mean": _defined(float(mean_of_defined(stability_T))),
-            "tasks": {task: _defined(value) for task, value in _named(found.tasks, stability_T).items()},
-        },
-        "stopping": dict(stopping) or None,
-        "task_loss": _named(found.tasks, found.task_loss_T),
-        "domain_loss": _named(found.domains, found.domain_loss_K),
-        "task_tokens": _named(found.tasks, found.task_tokens_TM.sum(axis=1)),
-        "domain_tokens": _named(found.domains, found.domain_tokens_KL.sum(axis=1)),
-        "cost": cost_report(**cost),
-    }
+    asked = influence.recorded()
+    return Measurement.model_validate(
+        {
+            "curvature": found.curvature,
+            "coverage": found.curvature.coverage(),
+            **{name: asked[name] for name in ("inverse", "damping", "damping_unit", "calibration") if name in asked},
+            "horizon": horizon,
+            "lambda": LambdaRange(least=min(lambdas), largest=max(lambdas)),
+            "rank_stability": RankStability(
+                mean=_defined(float(mean_of_defined(stability_T, axis=0))),
+                tasks={task: _defined(value) for task, value in _named(found.tasks, stability_T).items()},
+            ),
+            "stopping": dict(stopping) or None,
+            "task_loss": _named(found.tasks, found.task_loss_T),
+            "domain_loss": _named(found.domains, found.domain_loss_K),
+            "task_tokens": _named(found.tasks, found.task_tokens_TM.sum(axis=1)),
+            "domain_tokens": _named(found.domains, found.domain_tokens_KL.sum(axis=1)),
+            "cost": cost_report(**cost),
+        }
+    )
+
+
+def expected_gains(
+    spread: SpreadRecord, before: Mapping[str, float], after: Mapping[str, float], *, calibration: float
+) -> dict[str, tuple[float, float]]:
+    """Return each task's expected gain and its standard error, in nats per loss-carrying token.
+
+    The error is that of the sampled sequences; what the first order leaves out, and the error of the calibration, are
+    not in it.
+
+    Args:
+        spread: of one measurement.
+        before: the mixture that gains are stated against.
+        after: the mixture that is trained on instead.
+        calibration: measured over predicted effect.
+    """
+    moved_1K = np.array([[after[domain] - before[domain] for domain in spread.domains]])
+    components = (spread.row_TMK, spread.weight_TM, spread.domain_TK, spread.interaction_TK)
+    gain_T1, error_T1 = Spread(*map(np.array, components)).combined(calibration * moved_1K)
+    return dict(zip(spread.tasks, zip(gain_T1[:, 0].tolist(), error_T1[:, 0].tolist(), strict=True), strict=True))
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, Any]:

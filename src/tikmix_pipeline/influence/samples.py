@@ -8,6 +8,7 @@ gradient, so the same number of tokens from more texts has a far smaller error (
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,39 +18,46 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.parts import deal_sets, take_evenly
-from tikmix_pipeline.lm.checkpoint import Checkpoint, restore_place
-from tikmix_pipeline.lm.chunk import restore_state
+from tikmix_pipeline.influence.gradients import deal_sets, take_evenly
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.chunk import restore_network
 from tikmix_pipeline.lm.model import compute_in_bfloat16
-from tikmix_pipeline.lm.team import ALONE, Team
-from tikmix_pipeline.parameters import InfluenceParameters, ModelParameters, TrainParameters
-
-_BYTES_PER_TOKEN = 8
-"""More than any tokenizer's mean on text that it was made for."""
-_LEAST_MEGABYTES = 1.0
-"""Enough documents to tell held-out ones from, however little is measured."""
+from tikmix_pipeline.parameters.measurement import (
+    FactorParameters,
+    GradientParameters,
+    ReadingParameters,
+    ScoringParameters,
+)
+from tikmix_pipeline.parameters.training import LoadParameters, RestoreParameters
 
 Samples = dict[str, Sequence[TokenBatch]]
-Parts = dict[str, list[list[TokenBatch]]]
+Chunks = dict[str, list[list[TokenBatch]]]
+
+TargetAmount = GradientParameters | ScoringParameters
+"""Names the targets, and how much of each is read."""
+
+Reading = TypeVar("Reading", bound=ReadingParameters)
+Reading_co = TypeVar("Reading_co", bound=ReadingParameters, covariant=True)
 
 
 @dataclass(frozen=True)
-class MeasuredText:
+class MeasuredText(Generic[Reading_co]):
     """A checkpoint's model, and the text that it is measured on.
 
     Attributes:
         model: the checkpoint, on `influence.device`.
         stream: the training stream as the checkpoint left it.
         shards: the corpus.
-        parameters: how much of it is read, and in which parts.
+        parameters: how it is read, and how much of it.
         context: tokens per sequence in training, the most that a task's item may have.
     """
 
     model: nn.Module
     stream: MixtureStream
     shards: TokenShards
-    parameters: InfluenceParameters
+    parameters: Reading_co
     context: int
 
     @property
@@ -62,23 +70,25 @@ class MeasuredText:
         cls,
         checkpoint: Checkpoint,
         shards: TokenShards,
+        model: LoadParameters,
+        train: RestoreParameters,
+        influence: Reading,
         *,
-        model: ModelParameters,
-        train: TrainParameters,
-        influence: InfluenceParameters,
         seed: int,
-        team: Team = ALONE,
-    ) -> "MeasuredText":
+        mesh: Mesh = SINGLE_MESH,
+        at_once: int | None = None,
+    ) -> "MeasuredText[Reading]":
         """Load the checkpoint and find its place in the corpus.
 
         Args:
             checkpoint: what is measured.
             shards: the corpus.
             model: how the checkpoint is loaded.
-            train: context, batch size and optimiser that the checkpoint was trained with.
+            train: context and batch size that the checkpoint was trained with.
             influence: how it is measured.
             seed: decides the order of the text.
-            team: the processes that the model is spread over.
+            mesh: the processes that the model lies on.
+            at_once: processes that share a batch, which grows with them; those of a copy of the model if not given.
 
         Raises:
             TikmixError: the checkpoint does not fit the corpus or the parameters.
@@ -87,22 +97,19 @@ class MeasuredText:
         placed = train.model_copy(update={"device": influence.device})
         # of a checkpoint that was not trained here; whatever the mixture, a domain's next windows are the same
         mixture = dict.fromkeys(shards.domains, 1 / len(shards.domains))
-        state = restore_state(
-            checkpoint, shards, mixture, model=model, train=placed, seed=seed, team=team, network_only=True
-        )
-        saved = checkpoint.training_state()
-        if saved:
-            restore_place(state, saved)
+        network, stream = restore_network(checkpoint, shards, mixture, model=model, train=placed, seed=seed, mesh=mesh)
         if influence.precision == "bfloat16":
-            compute_in_bfloat16(state.model)
-        return cls(state.model, state.stream, shards, influence, train.context)
+            compute_in_bfloat16(network)
+        batch_size = influence.batch_size * (at_once or mesh.shard.world_size)
+        reading = influence.model_copy(update={"batch_size": batch_size})
+        return MeasuredText(network, stream, shards, reading, train.context)
 
-    def factor_batches(self) -> list[TokenBatch]:
+    def factor_batches(self: "MeasuredText[FactorParameters]") -> list[TokenBatch]:
         """Take `influence.factor_tokens`, spread evenly over domains, whatever the mixture is."""
         windows = ceil(self.parameters.factor_tokens / len(self.shards.domains) / self.domain_context)
         return take_evenly(self._domain_samples(windows), self.parameters.factor_tokens)
 
-    def target_parts(self) -> Parts:
+    def target_chunks(self: "MeasuredText[GradientParameters]") -> Chunks:
         """Deal the query items of each task, or held-out windows of each domain, as `influence.targets` says.
 
         The evaluation halves of the tasks are never read here.
@@ -113,31 +120,33 @@ class MeasuredText:
         samples = target_samples(self.shards, self.parameters, context=self.context)
         return deal_sets("task", samples, self.parameters.micro_batches)
 
-    def domain_parts(self) -> Parts:
+    def domain_chunks(self: "MeasuredText[GradientParameters]") -> Chunks:
         """Deal `influence.tokens` of each domain, the next that it would be trained on.
 
         Raises:
             TikmixError: these are fewer sequences than `influence.micro_batches`.
         """
         if self.parameters.tokens == "auto":
-            raise ValueError("with influence.tokens=auto parts come from `growing_domain_parts`")
+            raise ValueError("with influence.tokens=auto chunks come from `growing_domain_chunks`")
         samples = self._domain_samples(ceil(self.parameters.tokens / self.domain_context))
         return deal_sets("domain", samples, self.parameters.micro_batches)
 
-    def growing_domain_parts(self) -> Iterator[tuple[int, Parts]]:
-        """Yield the tokens of each domain and its parts so far, growing by doubling; earlier parts stay as they are."""
-        parts: Parts = {domain: [] for domain in self.shards.domains}
+    def growing_domain_chunks(self: "MeasuredText[GradientParameters]") -> Iterator[tuple[int, Chunks]]:
+        """Yield the tokens of each domain and its chunks so far, growing by doubling; earlier chunks stay."""
+        chunks: Chunks = {domain: [] for domain in self.shards.domains}
         first = 0
         for size in window_growths(self.parameters.micro_batches, self.domain_context, self.parameters.max_tokens):
             last = first + size * self.parameters.micro_batches
-            for domain, dealt in parts.items():
+            for domain, dealt in chunks.items():
                 windows = self._upcoming(domain, last)[first:]
                 dealt += [self._batches(windows[start : start + size]) for start in range(0, last - first, size)]
             first = last
-            yield last * self.domain_context, parts
+            yield last * self.domain_context, chunks
 
-    def drawn_by(self, mixture: Mapping[str, float], tokens: int, *, seed: int) -> list[TokenBatch]:
-        """Draw a sample of tokens by a mixture, from the text after that of `domain_parts`.
+    def drawn_by(
+        self: "MeasuredText[GradientParameters]", mixture: Mapping[str, float], tokens: int, *, seed: int
+    ) -> list[TokenBatch]:
+        """Draw a sample of tokens by a mixture, from the text after that of `domain_chunks`.
 
         Args:
             mixture: share of each domain in the sample, to the nearest sequence.
@@ -145,8 +154,7 @@ class MeasuredText:
             seed: decides which sequences are drawn, of each domain out of twice as many as the whole sample has: two
                 samples share no more text than by chance, even of a domain that is most of both.
         """
-        most = self.parameters.max_tokens if self.parameters.tokens == "auto" else self.parameters.tokens
-        measured, size = ceil(most / self.domain_context), ceil(tokens / self.domain_context)
+        measured, size = (ceil(count / self.domain_context) for count in (self.parameters.most_tokens, tokens))
         generator = np.random.default_rng(seed)
         batches: list[TokenBatch] = []
         for domain, share in mixture.items():
@@ -164,18 +172,8 @@ class MeasuredText:
         return _cut(windows, self.parameters.sequences_at_once(self.context))
 
 
-def needed_megabytes(parameters: InfluenceParameters, context: int) -> float:
-    """Return how much text of a domain is enough for its measurement, in MB of UTF-8.
-
-    Windows of `context` tokens are read by their beginnings, so most of it is passed over.
-    """
-    tokens = parameters.max_tokens if parameters.tokens == "auto" else parameters.tokens
-    windows = ceil(max(tokens, parameters.factor_tokens) / parameters.domain_context(context))
-    return max(_LEAST_MEGABYTES, windows * context * _BYTES_PER_TOKEN / 1e6)
-
-
 def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterator[int]:
-    """Yield how many windows of each domain every new part has, growth by growth, up to `max_tokens` in all."""
+    """Yield how many windows of each domain every new chunk has, growth by growth, up to `max_tokens` in all."""
     windows, total = 1, micro_batches
     yield windows
     while 2 * total * context <= max_tokens:
@@ -183,7 +181,7 @@ def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterato
         windows, total = 2 * windows, 2 * total
 
 
-def target_samples(shards: TokenShards, parameters: InfluenceParameters, *, context: int) -> Samples:
+def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: int) -> Samples:
     """Take what influence is measured on, as `influence.targets` says.
 
     Raises:
@@ -204,7 +202,7 @@ def target_samples(shards: TokenShards, parameters: InfluenceParameters, *, cont
     return samples
 
 
-def _query_items(tasks: TaskItems, parameters: InfluenceParameters, *, context: int) -> Samples:
+def _query_items(tasks: TaskItems, parameters: TargetAmount, *, context: int) -> Samples:
     return {
         task: item_batches(
             tasks.items(task, "query", parameters.items_per_task),
@@ -217,7 +215,7 @@ def _query_items(tasks: TaskItems, parameters: InfluenceParameters, *, context: 
     }
 
 
-def _heldout_windows(shards: TokenShards, parameters: InfluenceParameters, *, context: int) -> Samples:
+def _heldout_windows(shards: TokenShards, parameters: TargetAmount, *, context: int) -> Samples:
     """Take as many tokens as of a domain; where these are to be found out, as many windows as a task has items."""
     limit = parameters.items_per_task if parameters.tokens == "auto" else ceil(parameters.tokens / context)
     samples: Samples = {}

@@ -1,8 +1,8 @@
 """`influence.tokens: auto`: how many tokens of each domain are enough.
 
-The measurement grows by doubling. It begins with `influence.micro_batches` windows of every domain, one per part; each
-growth adds as many parts again, which together have as many windows as there were (`samples.window_growths`). What is
-measured stays, and the number of parts grows with the logarithm of the tokens. After each growth the parts are split
+The measurement grows by doubling. It begins with `influence.micro_batches` windows of every domain, one per chunk; each
+growth adds as many chunks again, which together have as many windows as there were (`samples.window_growths`). What is
+measured stays, and the number of chunks grows with the logarithm of the tokens. After each growth the chunks are split
 into disjoint halves, the mixture that either half implies is solved for, and the total variation between the two,
 ½ Σ_j |w_j − w'_j|, is the share of the tokens they disagree on, averaged over splits. The whole measurement is about
 half as far from the truth as its halves from each other. It stops when
@@ -12,22 +12,31 @@ half as far from the truth as its halves from each other. It stops when
              no further text lowers;
     cap      the next growth would pass `influence.max_tokens`.
 
-Axes: T tasks, K domains, M parts of a task, L parts of a domain.
+Axes: T tasks, K domains, M chunks of a task, L chunks of a domain.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from torch import nn
 
-from tikmix_pipeline.influence.stability import influence_of_halves, mean_of_defined, rank_stability
-from tikmix_pipeline.influence.standard_error import Counts, Floats
+from tikmix_pipeline.influence.collect import collect_gradients
+from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.group import group_influence
+from tikmix_pipeline.influence.samples import Chunks
+from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_of_halves, rank_stability
+from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm.cost import NO_COST
+from tikmix_pipeline.lm.loss import device_of
+from tikmix_pipeline.parameters.measurement import GrowthParameters
+from tikmix_pipeline.statistics.correlations import mean_of_defined
 
 _SPLITS = 8
 """Splits that the total variation is averaged over; each takes four mixtures, of some 10 ms."""
 
-PartTable = tuple[Floats, Counts, Counts]
+ChunkTable = tuple[Floats, Counts, Counts]
 """products_TMKL, task_tokens_TM, domain_tokens_KL."""
 
 ImpliedMixture = Callable[[Floats], Floats]
@@ -65,15 +74,6 @@ class Stopping:
     reason: Reason
     curve: tuple[Growth, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {"reason": self.reason, "curve": [asdict(point) for point in self.curve]}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Stopping":
-        """Read what `to_dict` returned."""
-        return cls(content["reason"], tuple(Growth(**point) for point in content["curve"]))
-
     def in_words(self, stable_within: float) -> str:
         """Say why it stopped."""
         last = self.curve[-1]
@@ -90,12 +90,12 @@ class Stopping:
 
 
 def measure_until_stable(
-    tables: Iterator[tuple[int, PartTable]], implied_mixture: ImpliedMixture, *, stable_within: float
+    tables: Iterator[tuple[int, ChunkTable]], implied_mixture: ImpliedMixture, *, stable_within: float
 ) -> Stopping:
     """Let a measurement grow until the mixture that it implies is stable.
 
     Args:
-        tables: yields tokens per domain and the part products, growing, each measured when it is asked for.
+        tables: yields tokens per domain and the chunk products, growing, each measured when it is asked for.
         implied_mixture: decides a mixture from an influence matrix.
         stable_within: `influence.stable_within`.
     """
@@ -103,7 +103,7 @@ def measure_until_stable(
     for tokens, table in tables:
         both = _total_variation(table, implied_mixture, halve_tasks=True)
         domains = _total_variation(table, implied_mixture, halve_tasks=False)
-        stability = float(mean_of_defined(rank_stability(*table)))
+        stability = float(mean_of_defined(rank_stability(*table), axis=0))
         curve.append(Growth(tokens, both, domains, None if np.isnan(stability) else stability))
         if both <= stable_within:
             return Stopping("stable", tuple(curve))
@@ -112,7 +112,59 @@ def measure_until_stable(
     return Stopping("cap", tuple(curve))
 
 
-def _total_variation(table: PartTable, implied_mixture: ImpliedMixture, *, halve_tasks: bool) -> float:
+def collect_until_stable(
+    model: nn.Module,
+    targets: Chunks,
+    growths: Iterable[tuple[int, Chunks]],
+    curvature: Curvature,
+    store: GradientStore,
+    *,
+    key: str,
+    implied_mixture: ImpliedMixture,
+    parameters: GrowthParameters,
+) -> Stopping:
+    """Measure growing chunks of every domain; the store says when and why it stopped, and what finding that out took.
+
+    Args:
+        model: the checkpoint, on the device to work on.
+        targets: chunks of every task, all of them from the start.
+        growths: tokens of each domain and its chunks so far (`MeasuredText.growing_domain_chunks`).
+        curvature: C at the same checkpoint.
+        store: where the chunks go; those of an earlier run are taken from it.
+        key: names the checkpoint and the code.
+        implied_mixture: decides a mixture from an influence matrix over the store's tasks and domains.
+        parameters: when to stop, and the memory of the products.
+
+    Raises:
+        TikmixError: as `collect_gradients` and `group_influence`.
+    """
+    measured: Chunks = {}
+    choosing = [curvature.cost]
+
+    def tables() -> Iterator[tuple[int, ChunkTable]]:
+        for tokens, chunks in growths:
+            measured.update(chunks)
+            collect_gradients(model, {"task": targets, "domain": chunks}, store, key=key)
+            found = group_influence(
+                store, curvature, memory_megabytes=parameters.memory_megabytes, device=device_of(model)
+            )
+            choosing.append(found.cost)
+            yield tokens, (found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
+
+    stopping = measure_until_stable(tables(), implied_mixture, stable_within=parameters.stable_within)
+    # measures nothing: it writes down which chunks count, and why no more
+    collect_gradients(
+        model,
+        {"task": targets, "domain": measured},
+        store,
+        key=key,
+        notes=asdict(stopping),
+        choosing=sum(choosing, NO_COST),
+    )
+    return stopping
+
+
+def _total_variation(table: ChunkTable, implied_mixture: ImpliedMixture, *, halve_tasks: bool) -> float:
     halves = influence_of_halves(*table, splits=_SPLITS, halve_tasks=halve_tasks)
     return float(
         np.mean([np.abs(implied_mixture(first) - implied_mixture(second)).sum() / 2 for first, second in halves])

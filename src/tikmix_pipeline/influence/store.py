@@ -1,20 +1,21 @@
-"""Part gradients on disk, so that another curvature, damping or mixture needs no backward pass.
+"""Gradient chunks on disk, so that another curvature, damping or mixture needs no backward pass.
 
-    gradients.json                     which parts belong to the measurement, in order
-    <side>-<set>/<part>.safetensors    one mean gradient, with its loss, its cost and the identity of what it is of
+    gradients.json                     which chunks belong to the measurement, in order
+    <side>-<set>/<chunk>.safetensors    one mean gradient, with its loss, its cost and the identity of what it is of
 
-A part counts only under its identity: a hash of the checkpoint, the code, the precision, and the part's tokens and loss
-mask. What is left of another checkpoint is removed; parts of this one that the present sets do not name are kept, since
-the sets may come back. Disk: the trainable parameters, in float32, once per part.
+A set is measured in gradient chunks, each with a mean gradient of its own. A chunk counts only under its identity: a
+hash of the checkpoint, the code, the precision, and the chunk's tokens and loss mask. What is left of another
+checkpoint is removed; chunks of this one that the present sets do not name are kept, since the sets may come back.
+Disk: the trainable parameters, in float32, once per chunk.
 
-Axes: N parts.
+Axes: N chunks.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import quote
@@ -23,41 +24,57 @@ import torch
 from torch import Tensor
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
-from tikmix_pipeline.influence.gradients import MeanGradient
-from tikmix_pipeline.influence.parts import sequences
+from tikmix_pipeline.influence.gradients import MeanGradient, sequences
 from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost import NO_COST, Cost
 
 Side = Literal["task", "domain"]
 
 Sets = Mapping[Side, Mapping[str, Sequence[Sequence[TokenBatch]]]]
-"""By side and by name, the parts of every set, each a list of batches."""
+"""By side and by name, the chunks of every set, each a list of batches."""
 
 _INDEX = "gradients.json"
 _DESCRIPTION = "part"
-_PART_FILE = re.compile(r"\.?\d{4,}\.safetensors(?P<half_written>\.\d+\.tmp)?")
+_CHUNK_FILE = re.compile(r"\.?\d{4,}\.safetensors(?P<half_written>\.\d+\.tmp)?")
 
 
 @dataclass(frozen=True)
-class PartFigures:
-    """What a part weighs.
+class ChunkFigures:
+    """What a chunk says of itself, beside its gradient.
 
     Attributes:
+        key: names the checkpoint and the code.
+        identity: names all that decides its gradient (`chunk_identity`).
         loss: mean loss in nats per loss-carrying token.
         loss_tokens: how many of these there are.
+        cost: of measuring it.
     """
 
+    key: str
+    identity: str
     loss: float
     loss_tokens: int
+    cost: Cost
+
+    @classmethod
+    def of(cls, file: TensorFile) -> "ChunkFigures | None":
+        """Read what a file says; nothing if a version wrote it that did not say what a chunk cost."""
+        content = json.loads(file.metadata.get(_DESCRIPTION, "{}"))
+        if "cost" not in content:
+            return None
+        return cls(**content | {"cost": Cost(**content["cost"])})
 
 
-def part_identity(part: Sequence[TokenBatch], key: str, precision: str) -> str:
-    """Name a part by all that decides its gradient; padding and the cut into batches do not."""
+_Chunk = tuple[TensorFile, ChunkFigures]
+
+
+def chunk_identity(chunk: Sequence[TokenBatch], key: str, precision: str) -> str:
+    """Name a chunk by all that decides its gradient; padding and the cut into batches do not."""
     digest = hashlib.sha256(f"{key} {precision}".encode())
-    for tokens_S, loss_S in sequences(part):
+    for tokens_S, loss_S in sequences(chunk):
         digest.update(len(tokens_S).to_bytes(8, "little"))
         digest.update(tokens_S.tobytes())
         digest.update(loss_S.tobytes())
@@ -65,33 +82,33 @@ def part_identity(part: Sequence[TokenBatch], key: str, precision: str) -> str:
 
 
 class GradientStore:
-    """A folder of part gradients.
+    """A folder of gradient chunks.
 
     Attributes:
         folder: where they are.
-        crew: the processes that write them; each has a store of this folder and makes the same calls.
+        mesh: the processes that write them; each has a store of this folder and makes the same calls.
     """
 
-    def __init__(self, folder: Path, crew: Crew = MEASURED_ALONE) -> None:
+    def __init__(self, folder: Path, mesh: Mesh = SINGLE_MESH) -> None:
         self.folder = folder
-        self.crew = crew
+        self.mesh = mesh
         self._collected: _Collected | None = None
 
     def sets(self, side: Side) -> tuple[str, ...]:
         """Return the names of the sets of one side, in the order they were collected in.
 
         Raises:
-            TikmixError: the collection was not finished, or a part is missing, damaged or of something else.
+            TikmixError: the collection was not finished, or a chunk is missing, damaged or of something else.
         """
         return tuple(name for of_side, name in self._read().sets if of_side == side)
 
-    def figures(self, side: Side, name: str) -> list[PartFigures]:
-        """Return loss and size of every part of a set.
+    def figures(self, side: Side, name: str) -> list[ChunkFigures]:
+        """Return loss and size of every chunk of a set.
 
         Raises:
             TikmixError: there is no such set, or `sets` would raise.
         """
-        return [PartFigures(part["loss"], part["loss_tokens"]) for part in map(_description, self._files(side, name))]
+        return [figures for _, figures in self._chunks(side, name)]
 
     @property
     def is_finished(self) -> bool:
@@ -113,10 +130,9 @@ class GradientStore:
 
     @property
     def cost(self) -> Cost:
-        """What its parts took, each once whenever it was measured, and what was spent on choosing their number."""
+        """What its chunks took, each once whenever it was measured, and what was spent on choosing their number."""
         collected = self._read()
-        parts = (_description(file)["cost"] for files in collected.sets.values() for file in files)
-        return sum((Cost(**part) for part in parts), collected.choosing)
+        return sum((figures.cost for chunks in collected.sets.values() for _, figures in chunks), collected.choosing)
 
     def rows(
         self,
@@ -127,19 +143,19 @@ class GradientStore:
         *,
         only: slice = slice(None),
     ) -> Tensor:
-        """Read the gradients of sets by one parameter, part after part: (N, *shape), on the CPU.
+        """Read the gradients of sets by one parameter, chunk after chunk: (N, *shape), on the CPU.
 
         Args:
             side: `task` or `domain`.
             names: the sets.
             parameter: name of the parameter.
             span: a slice along the parameter's first axis, instead of all of it.
-            only: which of the N parts.
+            only: which of the N chunks.
 
         Raises:
             TikmixError: there is no such set or parameter, or a file is damaged.
         """
-        files = [file for name in names for file in self._files(side, name)][only]
+        files = [file for name in names for file, _ in self._chunks(side, name)][only]
         shape = self.shapes().get(parameter)
         if shape is None:
             raise TikmixError(
@@ -153,91 +169,76 @@ class GradientStore:
             file.read_into(parameter, row, start)
         return rows
 
-    def holds(self, side: Side, name: str, part: int, identity: str) -> bool:
-        """Tell whether a part is there, whole and of this identity."""
-        return _is_of(_described(self.path(side, name, part)), identity)
+    def holds(self, side: Side, name: str, chunk: int, identity: str) -> bool:
+        """Tell whether a chunk is there, whole and of this identity."""
+        figures = _figures_at(self.path(side, name, chunk))
+        return figures is not None and figures.identity == identity
 
     def write(
-        self,
-        side: Side,
-        name: str,
-        part: int,
-        mean: MeanGradient,
-        *,
-        key: str,
-        identity: str,
-        cost: Cost,
+        self, side: Side, name: str, chunk: int, mean: MeanGradient, *, key: str, identity: str, cost: Cost
     ) -> None:
-        """Write one part, whole or not at all; of several processes that share a copy each writes its shards."""
-        path = self.path(side, name, part)
-        description = {
-            "key": key,
-            "identity": identity,
-            "loss": mean.loss,
-            "loss_tokens": mean.loss_tokens,
-            "cost": cost.to_dict(),
-        }
+        """Write one chunk, whole or not at all; of several processes that share a copy each writes its shards."""
+        path = self.path(side, name, chunk)
+        figures = ChunkFigures(key, identity, mean.loss, mean.loss_tokens, cost)
         tensors = {name: (values.dtype, tuple(values.shape)) for name, values in mean.gradient.items()}
-        copy = self.crew.copy
+        copy = self.mesh.shard
         with copy.replacing(path) as temporary:
-            file = TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(description)}, copy)
+            file = TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(asdict(figures))}, copy)
             for parameter, values in mean.gradient.items():
-                file.write(parameter, *self.crew.shard(values))
+                file.write(parameter, *self.mesh.local_tensor(values))
 
     def forget(self) -> None:
-        """Forget which parts belong to the measurement; they stay."""
+        """Forget which chunks belong to the measurement; they stay."""
         self._collected = None
         (self.folder / _INDEX).unlink(missing_ok=True)
 
     def begin(self, key: str) -> None:
-        """Forget which parts belong to the measurement, and remove those that no measurement of `key` could use."""
+        """Forget which chunks belong to the measurement, and remove those that no measurement of `key` could use."""
         self._collected = None
-        if self.crew.everyone.leads:
+        if self.mesh.world.is_rank_zero:
             self._clear(key)
-        self.crew.everyone.wait()
+        self.mesh.world.barrier()
 
     def _clear(self, key: str) -> None:
         self.forget()
         for side in get_args(Side):
             for path in self.folder.glob(f"{side}-*/*"):
-                found = _PART_FILE.fullmatch(path.name)
-                if found and (found["half_written"] or _described(path).get("key") != key):
+                found = _CHUNK_FILE.fullmatch(path.name)
+                figures = _figures_at(path) if found and not found["half_written"] else None
+                if found and (figures is None or figures.key != key):
                     path.unlink()
             for folder in self.folder.glob(f"{side}-*/"):
                 if not any(folder.iterdir()):
                     folder.rmdir()
 
     def finish(
-        self,
-        identities: Mapping[Side, Mapping[str, Sequence[str]]],
-        notes: Mapping[str, Any],
-        choosing: Cost = NO_COST,
+        self, identities: Mapping[Side, Mapping[str, Sequence[str]]], notes: Mapping[str, Any], choosing: Cost = NO_COST
     ) -> None:
-        """Record which parts the measurement is made of, once all of them are there.
+        """Record which chunks the measurement is made of, once all of them are there.
 
         Args:
-            identities: of the parts, by side and set.
+            identities: of the chunks, by side and set.
             notes: JSON-able values that are kept with the measurement.
-            choosing: what was spent on finding out how many parts are enough.
+            choosing: what was spent on finding out how many chunks are enough.
         """
         sets = [
-            {"side": side, "name": name, "parts": list(parts)}
+            {"side": side, "name": name, "parts": list(chunks)}
             for side, by_name in identities.items()
-            for name, parts in by_name.items()
+            for name, chunks in by_name.items()
         ]
         content = {"version": 2, "sets": sets, "notes": dict(notes), "choosing": choosing.to_dict()}
-        self.crew.everyone.wait()
-        if self.crew.everyone.leads:
+        self.mesh.world.barrier()
+        if self.mesh.world.is_rank_zero:
             write_json(self.folder / _INDEX, content)
-        self.crew.everyone.wait()
+        self.mesh.world.barrier()
         self._collected = None
 
-    def path(self, side: Side, name: str, part: int) -> Path:
-        """Return where a part stands."""
-        return self.folder / f"{side}-{quote(name, safe='')}" / f"{part:04d}.safetensors"
+    def path(self, side: Side, name: str, chunk: int) -> Path:
+        """Return where a chunk stands."""
+        return self.folder / f"{side}-{quote(name, safe='')}" / f"{chunk:04d}.safetensors"
 
     def _read(self) -> "_Collected":
-        """Read the index, and the header of every part once."""
+        """Read the index, and the header of every chunk once."""
         if self._collected is None:
             index = self.folder / _INDEX
             if not index.is_file():
@@ -245,56 +246,47 @@ class GradientStore:
             found = read_json(index)
             sets = {
                 (entry["side"], entry["name"]): [
-                    self._part(entry["side"], entry["name"], *part) for part in enumerate(entry["parts"])
+                    self._chunk(entry["side"], entry["name"], *chunk) for chunk in enumerate(entry["parts"])
                 ]
                 for entry in found["sets"]
             }
             self._collected = _Collected(sets, found["notes"], Cost(**found["choosing"]))
         return self._collected
 
-    def _part(self, side: Side, name: str, part: int, identity: str) -> TensorFile:
-        file = TensorFile.open(self.path(side, name, part))
-        if not _is_of(_description(file), identity):
+    def _chunk(self, side: Side, name: str, chunk: int, identity: str) -> _Chunk:
+        file = TensorFile.open(self.path(side, name, chunk))
+        figures = ChunkFigures.of(file)
+        if figures is None or figures.identity != identity:
             raise TikmixError(
                 f"{file.path} is not the gradient that was collected: it is of another checkpoint, text or setting. "
                 "Collect the gradients again."
             )
-        return file
+        return file, figures
 
-    def _files(self, side: Side, name: str) -> list[TensorFile]:
-        files = self._read().sets.get((side, name))
-        if files is None:
+    def _chunks(self, side: Side, name: str) -> list[_Chunk]:
+        chunks = self._read().sets.get((side, name))
+        if chunks is None:
             raise TikmixError(f"{self.folder} holds no gradients of the {side} '{name}'. Collect them first.")
-        return files
+        return chunks
 
     def _any_file(self) -> TensorFile:
-        for files in self._read().sets.values():
-            return files[0]
+        for chunks in self._read().sets.values():
+            return chunks[0][0]
         raise TikmixError(f"{self.folder} holds no gradients. Collect them first.")
 
 
 @dataclass(frozen=True)
 class _Collected:
-    """The parts of a finished collection."""
+    """The chunks of a finished collection."""
 
-    sets: Mapping[tuple[str, str], list[TensorFile]]
+    sets: Mapping[tuple[str, str], list[_Chunk]]
     notes: Mapping[str, Any]
     choosing: Cost
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """Read what a part says of itself; nothing if it is missing or damaged."""
+def _figures_at(path: Path) -> ChunkFigures | None:
+    """Read what a chunk says of itself; nothing if it is missing, damaged or of no use."""
     try:
-        return _description(TensorFile.open(path))
+        return ChunkFigures.of(TensorFile.open(path))
     except TikmixError:
-        return {}
-
-
-def _is_of(description: Mapping[str, Any], identity: str) -> bool:
-    # a part of a version that did not count what parts cost is of no use to a sum
-    return description.get("identity") == identity and "cost" in description
-
-
-def _description(file: TensorFile) -> dict[str, Any]:
-    description: dict[str, Any] = json.loads(file.metadata.get(_DESCRIPTION, "{}"))
-    return description
+        return None

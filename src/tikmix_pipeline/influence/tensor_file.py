@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 
 _DTYPES = {"F32": torch.float32, "F64": torch.float64}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -73,15 +73,15 @@ class TensorFile:
         path: Path,
         tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
         metadata: Mapping[str, str],
-        exchange: Exchange = ALONE,
+        process_group: ProcessGroup = SINGLE_PROCESS,
     ) -> "TensorFile":
         """Write the header of a file and make room for its tensors, of the given types and shapes, to be written.
 
         Equal arguments give equal bytes. Of several processes, which all call this, one writes it.
         """
-        if exchange.leads:
+        if process_group.is_rank_zero:
             _lay_out(path, tensors, metadata)
-        exchange.wait()
+        process_group.barrier()
         return cls.open(path)
 
     @property

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs.outcome import Died
-from tikmix_pipeline.jobs.workers import each_in_a_process, usable_cores
+from tikmix_pipeline.jobs.on_ray import each_on_ray
+from tikmix_pipeline.jobs.worker_pool import Died, each_in_a_process, usable_cores
 from tikmix_pipeline.parameters.engine import EngineParameters
 
 Shared = TypeVar("Shared")
@@ -49,8 +49,6 @@ def each_job(
     if engine.kind == "local":
         count = workers_here(workers, len(jobs), on_cpu=on_cpu)
         return each_in_a_process(function, shared, jobs, workers=count)
-    from tikmix_pipeline.jobs.on_ray import each_on_ray
-
     return each_on_ray(
         function,
         shared,

@@ -4,7 +4,8 @@ The cluster runs already, or is started on this machine and ends with the jobs. 
 place, starts processes and keeps them for the next. Lost jobs are begun again here and not by Ray, whose own retries
 never end where memory runs out, so that it can be said which job was lost and why.
 
-A job sees what it would see in a process of this machine: the shared objects as copies of its own (Ray hands out arrays
+A node works only with the same code and libraries, so that its results may stand beside those of this machine. A job
+sees what it would see in a process of this machine: the shared objects as copies of its own (Ray hands out arrays
 that cannot be written to), the same number of threads for what sets none itself, and the same working folder.
 """
 
@@ -24,10 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.jobs.outcome import Answer, Died, answered, received
-from tikmix_pipeline.jobs.same_code import installed, require_same
-from tikmix_pipeline.jobs.workers import usable_cores
+from tikmix_pipeline.jobs.worker_pool import Answer, Died, answered, received, usable_cores
 from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.store.code import installed
 
 _LOG = logging.getLogger(__name__)
 
@@ -243,3 +243,31 @@ def _environment(engine: EngineParameters) -> dict[str, str]:
 def _number(amount: float) -> float:
     """Return a whole number as one, which Ray asks for above 1."""
     return int(amount) if amount == int(amount) else amount
+
+
+def require_same(expected: Mapping[str, str], folders: Sequence[Path]) -> None:
+    """Refuse to work where the code is another, or where a folder is out of sight.
+
+    Args:
+        expected: what `installed` returned where the jobs come from.
+        folders: what the jobs read and write.
+
+    Raises:
+        TikmixError: naming this node, and what is different there.
+    """
+    node = socket.gethostname()
+    own = installed()
+    different = [
+        f"{name} is {own[name]} and not {version}" for name, version in expected.items() if own[name] != version
+    ]
+    if different:
+        raise TikmixError(
+            f"engine.address: on the node {node} {'; '.join(different)}, so that its results would not be those of one "
+            "machine. Install on all nodes what is installed here, or use one image for all."
+        )
+    for folder in folders:
+        if not folder.exists():
+            raise TikmixError(
+                f"engine.address: the node {node} has no {folder}. All nodes have to see the project under the same "
+                "path: put it on a disk that they share, or use engine.address=null."
+            )

@@ -1,4 +1,4 @@
-"""A branch: a short training from a checkpoint under a mixture of its own.
+"""A branch, or lookahead run: a short training from a checkpoint under a mixture of its own.
 
 A branch goes on where the checkpoint stands, with its optimiser state, its step (and so its learning rate) and its
 place in every domain's text. What differs between two branches is the mixture alone.
@@ -11,13 +11,17 @@ between replicates, unless a domain is so short that its next epoch is reached: 
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.launch import folder_beside
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.lm.chunk import restore_state
+from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
-from tikmix_pipeline.parameters import ModelParameters, TrainParameters
+from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 
 def train_branch(
@@ -28,8 +32,8 @@ def train_branch(
     steps: int,
     replicate: int = 0,
     reach: Mapping[str, int] | None = None,
-    model: ModelParameters,
-    train: TrainParameters,
+    model: LoadParameters,
+    train: StepParameters,
     schedule: Schedule,
     seed: int,
     description: str = "Training",
@@ -45,18 +49,30 @@ def train_branch(
         reach: windows of each domain that any branch to be compared with may read (`windows_in_reach`); by default as
             many as the whole branch has.
         model: how the checkpoint is loaded.
-        train: what the checkpoint was trained with.
+        train: what the checkpoint was trained with. `train.world_size` processes work beside the checkpoint, on
+            replicate 0 alone.
         schedule: learning rates by global step.
         seed: the run's.
         description: of the progress bar.
 
     Returns:
-        The trained model, on `train.device`, and all that is needed to go on.
+        The trained model, on `train.device`, or the CPU if ranks trained it, and all that is needed to go on.
 
     Raises:
-        TikmixError: the checkpoint fits neither shards nor parameters, or the mixture is none of their domains.
+        TikmixError: the checkpoint fits neither shards nor parameters, the mixture is none of their domains, or ranks
+            fail (`run_ranks`).
         DivergedError: the loss or its gradient is no longer finite.
     """
+    if train.world_size > 1:
+        if replicate:
+            raise ValueError("a branch of several processes goes on with the text that training would read next")
+        resume = KeyedEntry(folder_beside(checkpoint.folder), "branch")
+        resume.discard()
+        schedule = replace(schedule, chunk_steps=steps)  # a branch is a chunk of so many steps
+        as_chunk = partial(train_chunk, checkpoint, shards, mixture, model=model, train=train, schedule=schedule)
+        state = as_chunk(seed=seed, resume=resume, description=description)
+        resume.discard()
+        return state
     checkpoint.require_tokenizer(shards.tokenizer_digest)
     state = restore_state(checkpoint, shards, mixture, model=model, train=train, seed=seed)
     windows = reach if reach is not None else dict.fromkeys(shards.domains, steps * train.batch_size)

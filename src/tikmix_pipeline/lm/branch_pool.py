@@ -1,6 +1,6 @@
 """Many branches from one checkpoint, each trained, scored on the same texts and written down as it ends.
 
-A result stands in a small file named by its identity: the checkpoint, the corpus, the mixture, what is trained and how,
+A result stands in a small file named by its key: the checkpoint, the corpus, the mixture, what is trained and how,
 the texts and the code. A branch that is there is never trained again, so a stopped pool loses what was under way, and
 another replicate or another mixture costs only itself.
 
@@ -24,18 +24,19 @@ import torch
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
 from tikmix_pipeline.jobs.engine import each_job, workers_here
-from tikmix_pipeline.jobs.outcome import Died
+from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.lm.branch import train_branch
 from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.cost import BranchCostRecord, Cost, SequenceFlops, cost_report
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
-from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError
-from tikmix_pipeline.parameters import EngineParameters, ModelParameters, TrainParameters
-from tikmix_pipeline.parameters.training import NOT_OF_A_BRANCH
+from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
 
 _LOG = logging.getLogger(__name__)
@@ -78,8 +79,8 @@ class BranchSetting:
     checkpoint: Path
     shards: Path
     steps: int
-    model: ModelParameters
-    train: TrainParameters
+    model: LoadParameters
+    train: StepParameters
     schedule: Schedule
     seed: int
     reach: Mapping[str, int] | None = None
@@ -97,8 +98,8 @@ class BranchSetting:
             "checkpoint": {file.name: sha256_of_file(file) for file in files},
             "corpus": TokenShards.open(self.shards, verify=False).manifest_digest,
             "steps": self.steps,
-            "model": self.model.model_dump(mode="json", include={"attention"}),
-            "train": self.train.model_dump(mode="json", exclude=NOT_OF_A_BRANCH),
+            "model": self.model.narrowed(LoadParameters).recorded(),
+            "train": self.train.narrowed(StepParameters).recorded(),
             "rates": [self.schedule.factor(step) for step in range(first, first + self.steps)],
             "seed": self.seed,
         }
@@ -135,8 +136,8 @@ def run_branches(
         TikmixError: branches cannot be trained at all, since checkpoint, corpus and parameters do not fit, or all of
             them have failed.
     """
-    identities = _identities(setting, branches, texts, key)
-    found = [_read(folder, identity, branch) for identity, branch in zip(identities, branches, strict=True)]
+    kept, keys = _Kept(folder), _keys(setting, branches, texts, key)
+    found = [kept.read(of_branch, branch) for of_branch, branch in zip(keys, branches, strict=True)]
     results = {number: result for number, result in enumerate(found) if result is not None}
     missing = [number for number in range(len(branches)) if number not in results]
     if missing:
@@ -144,7 +145,7 @@ def run_branches(
             for position, result in _train(setting, texts, [branches[number] for number in missing], workers, engine):
                 number = missing[position]
                 results[number] = result
-                _write(folder, identities[number], result)
+                kept.write(keys[number], result)
                 bar.update(1)
     for result in results.values():
         if result.failure is not None:
@@ -212,7 +213,7 @@ def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[
         replicate=branch.replicate,
         reach=setting.reach,
         model=setting.model,
-        train=setting.train,
+        train=setting.train.model_copy(update={"world_size": 1}),
         schedule=setting.schedule,
         seed=setting.seed,
     ).model
@@ -239,8 +240,9 @@ def _one_thread(on_cpu: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _identities(setting: BranchSetting, branches: Sequence[Branch], texts: Texts, key: str) -> list[str]:
-    common = _hash([key, setting.described(), {name: _digest_of(batches) for name, batches in texts.items()}])
+def _keys(setting: BranchSetting, branches: Sequence[Branch], texts: Texts, code: str) -> list[str]:
+    """Name every branch by all that its result depends on."""
+    common = _hash([code, setting.described(), {name: _digest_of(batches) for name, batches in texts.items()}])
     # where replicate 0 begins depends on no other branch
     return [
         _hash([common, dict(branch.mixture), branch.replicate, setting.reach if branch.replicate else None])
@@ -261,21 +263,64 @@ def _digest_of(batches: Sequence[TokenBatch]) -> str:
     return digest.hexdigest()
 
 
-def _path(folder: Path, identity: str) -> Path:
-    return folder / f"{identity[:24]}.json"
+@dataclass(frozen=True)
+class _Kept:
+    """The results in a folder, each in a file named by its key."""
+
+    folder: Path
+
+    def write(self, key: str, result: BranchResult) -> None:
+        write_json(self._path(key), {"identity": key, **dataclasses.asdict(result)})
+
+    def read(self, key: str, branch: Branch) -> BranchResult | None:
+        """Return the result of a branch, or None if it is still to be trained."""
+        path = self._path(key)
+        content = read_json(path) if path.is_file() else {}
+        if content.get("identity") != key:
+            return None
+        failure = Failure(**content["failure"]) if content["failure"] else None
+        if failure is not None and failure.kind == "memory":
+            return None
+        return BranchResult(branch, {name: TextLoss(**loss) for name, loss in content["losses"].items()}, failure)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key[:24]}.json"
 
 
-def _write(folder: Path, identity: str, result: BranchResult) -> None:
-    write_json(_path(folder, identity), {"identity": identity, **dataclasses.asdict(result)})
+@dataclass(frozen=True)
+class BranchCost:
+    """What branches took, whenever they were trained.
+
+    Attributes:
+        trained: how many there are; those that ran out of memory are left out.
+        training: of all of these. One that diverged counts in full, since where it stopped is not known.
+        scoring: of those that came through, on all texts; tokens are without padding, operations with it.
+    """
+
+    trained: int
+    training: Cost
+    scoring: Cost
+
+    def to_record(self) -> BranchCostRecord:
+        """Return what `sweep/cost.json` holds."""
+        return BranchCostRecord(branches=self.trained, cost=cost_report(training=self.training, scoring=self.scoring))
 
 
-def _read(folder: Path, identity: str, branch: Branch) -> BranchResult | None:
-    """Return the result of a branch, or None if it is still to be trained."""
-    path = _path(folder, identity)
-    content = read_json(path) if path.is_file() else {}
-    if content.get("identity") != identity:
-        return None
-    failure = Failure(**content["failure"]) if content["failure"] else None
-    if failure is not None and failure.kind == "memory":
-        return None
-    return BranchResult(branch, {name: TextLoss(**loss) for name, loss in content["losses"].items()}, failure)
+def cost_of_branches(setting: BranchSetting, results: Sequence[BranchResult], texts: Texts) -> BranchCost:
+    """Count what `run_branches` has done, or an earlier call of it.
+
+    Args:
+        setting: what the branches have in common.
+        results: what became of them.
+        texts: what they were scored on.
+    """
+    train = setting.train
+    network = Checkpoint(setting.checkpoint).model(setting.model).to(resolve_device(train.device))
+    trains, scores = (SequenceFlops.of(network, train.context, training=training) for training in (True, False))
+    trained = sum(one.failure is None or one.failure.kind == "diverged" for one in results)
+    scored = sum(one.failure is None for one in results)
+    return BranchCost(
+        trained,
+        training=trains.of_windows(setting.steps * train.batch_size, train.context) * trained,
+        scoring=scores.cost(batch for batches in texts.values() for batch in batches) * scored,
+    )

@@ -13,15 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
-from tikmix_pipeline.lm.model import load_model, outline_model, read_config
-from tikmix_pipeline.lm.team import ALONE, Team
+from tikmix_pipeline.lm.model import build_model, load_model, outline_model, read_config
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
-from tikmix_pipeline.parameters import ModelParameters
+from tikmix_pipeline.parameters.training import LoadParameters, ModelParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -36,15 +39,15 @@ class Checkpoint:
 
     folder: Path
 
-    def model(self, parameters: ModelParameters) -> "PreTrainedModel":
+    def model(self, parameters: LoadParameters) -> "PreTrainedModel":
         """Load the model in float32 on the CPU."""
         return load_model(self.folder, parameters)
 
-    def outline(self, parameters: ModelParameters) -> "PreTrainedModel":
+    def outline(self, parameters: LoadParameters) -> "PreTrainedModel":
         """Return the model without its weights: names and shapes, on the `meta` device."""
         return outline_model(self.folder, parameters)
 
-    def config(self, parameters: ModelParameters) -> "PretrainedConfig":
+    def config(self, parameters: LoadParameters) -> "PretrainedConfig":
         """Read the model's configuration."""
         return read_config(self.folder, parameters)
 
@@ -54,9 +57,6 @@ class Checkpoint:
         Raises:
             TikmixError: the file is truncated, or is missing beside the rest of the training state.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         if not (self.folder / _STATE_JSON).is_file():
             return {}
         path = self.folder / _STATE_TENSORS
@@ -100,8 +100,6 @@ class Checkpoint:
 
     def parameter_count(self) -> int:
         """Count the saved scalars from the files' headers alone; tied parameters are saved once."""
-        from safetensors import safe_open
-
         count = 0
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name != _STATE_TENSORS:
@@ -147,12 +145,12 @@ class Checkpoint:
         stream = self.training_state().get("stream", {})
         return {domain: windows * stream["context"] for domain, windows in stream.get("consumed", {}).items()}
 
-    def restore(self, state: TrainingState, team: Team = ALONE) -> None:
+    def restore(self, state: TrainingState, mesh: Mesh = SINGLE_MESH) -> None:
         """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint.
 
         Args:
             state: changed in place.
-            team: has spread the model.
+            mesh: where the model lies.
 
         Raises:
             TikmixError: the saved state is damaged, or is of another optimiser or stream.
@@ -160,7 +158,7 @@ class Checkpoint:
         saved = self.training_state()
         if not saved:
             return
-        state.optimizer.load_state_tensors(self.optimizer_tensors(), team.place)
+        state.optimizer.load_state_tensors(self.optimizer_tensors(), mesh.distribute)
         restore_place(state, saved)
 
 
@@ -179,6 +177,30 @@ def restore_place(state: TrainingState, saved: Mapping[str, Any]) -> None:
     state.stream.load_state_dict(saved["stream"])
     state.step = saved["step"]
     state.records = [StepRecord(**record) for record in saved["records"]]
+
+
+def initial_model(
+    shards: TokenShards, parameters: ModelParameters, *, context: int, seed: int, root: Path
+) -> "PreTrainedModel":
+    """Build the model that a run begins with, or load the user's.
+
+    Args:
+        shards: the corpus.
+        parameters: a built-in size, or a checkpoint.
+        context: tokens per sequence of the training.
+        seed: of a built-in size's weights.
+        root: what the checkpoint's path is relative to.
+
+    Raises:
+        TikmixError: a domain is shorter than the context, there is no such size, or the checkpoint cannot be read or
+            has another tokenizer than the corpus.
+    """
+    shards.require_windows(context)
+    if parameters.checkpoint is None:
+        return build_model(parameters, vocabulary_size=shards.vocabulary_size, context=context, seed=seed)
+    start = Checkpoint(root / parameters.checkpoint)
+    start.require_tokenizer(shards.tokenizer_digest)
+    return start.model(parameters)
 
 
 def save_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> Checkpoint:
@@ -205,8 +227,6 @@ def adopt(checkpoint: Checkpoint, folder: Path, tokenizer: Path) -> Checkpoint:
 
 def save_checkpoint(state: TrainingState, folder: Path, tokenizer: Path) -> Checkpoint:
     """Write model, tokenizer files and resume state to `folder`, whole or not at all."""
-    from safetensors.torch import save_file
-
     with replacing(folder) as temporary:
         _write_model(state.model, temporary, tokenizer)
         tensors = {name: value.contiguous() for name, value in state.optimizer.state_tensors().items()}

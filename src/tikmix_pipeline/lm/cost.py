@@ -12,7 +12,8 @@ a linear and a quadratic term in the length, and those of a batch are those of i
 Axes: B sequences, S tokens of a sequence, P = S - 1 positions that pass through the model.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -25,16 +26,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
+from tikmix_pipeline.record import Record
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 _EIGENDECOMPOSITION = 9
 """Operations of a symmetric eigendecomposition with vectors, in units of n³ (Golub and Van Loan, 8.3)."""
-
-Gradients = Callable[[Tensor, Sequence[nn.Parameter]], Sequence[Tensor | None]]
-"""Takes the gradients of a loss by parameters."""
 
 _ATTENTION = ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
 
@@ -60,10 +60,25 @@ class Cost:
 NO_COST = Cost()
 
 
-def cost_report(**parts: Cost) -> dict[str, Any]:
-    """Return the sum of the parts, and each of them, as plain values for JSON."""
+class CostRecord(Record):
+    """What some work took, and each part of it."""
+
+    tokens: int
+    flops: float
+    parts: dict[str, Cost]
+
+
+class BranchCostRecord(Record):
+    """What lookahead runs took, whenever they were trained: `sweep/cost.json`."""
+
+    branches: int
+    cost: CostRecord
+
+
+def cost_report(**parts: Cost) -> CostRecord:
+    """Return the sum of the parts, and each of them."""
     total = sum(parts.values(), NO_COST)
-    return {**total.to_dict(), "parts": {name: part.to_dict() for name, part in parts.items()}}
+    return CostRecord(tokens=total.tokens, flops=total.flops, parts=parts)
 
 
 def tokens_read(batch: TokenBatch) -> int:
@@ -186,19 +201,17 @@ class SequenceFlops:
     per_pair: Fraction
 
     @classmethod
-    def of(
-        cls, model: nn.Module, longest: int, *, training: bool, gradients: "Gradients | None" = None
-    ) -> "SequenceFlops":
+    def of(cls, model: nn.Module, longest: int, *, training: bool, mesh: Mesh = SINGLE_MESH) -> "SequenceFlops":
         """Count one sequence of `longest` positions and one of half as many.
 
         Args:
             model: a causal language model in evaluation mode, on the device to work on; left as it was.
             longest: positions.
             training: count a pass forward and one back to all trainable parameters, instead of one forward.
-            gradients: takes the gradients of a model that is spread over several processes.
+            mesh: where the model lies.
         """
         shorter = max(1, longest // 2)
-        back = (gradients or plain_gradients) if training else None
+        back = mesh.gradients if training else None
         short, long = (Fraction(_count_sequence(model, length, back), length) for length in (shorter, longest))
         per_pair = (long - short) / (longest - shorter) if longest > shorter else Fraction(0)
         return cls(long - per_pair * longest, per_pair)
@@ -219,12 +232,7 @@ class SequenceFlops:
         return float(round(sequences * positions * (self.per_token + self.per_pair * positions)))
 
 
-def plain_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
-    """Take the gradients of a model that is on one device, and leave its `.grad` as it is."""
-    return torch.autograd.grad(loss, list(parameters), allow_unused=True)
-
-
-def _count_sequence(model: nn.Module, positions: int, back: Gradients | None) -> int:
+def _count_sequence(model: nn.Module, positions: int, back: Callable[..., object] | None) -> int:
     tokens_BS = torch.zeros(1, positions + 1, dtype=torch.long, device=device_of(model))
     # before the pass, since between forward and backward a model in shards names others
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -251,8 +259,6 @@ def scoring_cost(config: "PretrainedConfig", *, context: int, tokens: int) -> Co
 
 @lru_cache(maxsize=64)
 def _flops_per_token(config: str, context: int, *, training: bool) -> float:
-    import json
-
     from transformers import AutoConfig, AutoModelForCausalLM
 
     values = json.loads(config)

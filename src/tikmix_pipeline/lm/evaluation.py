@@ -14,8 +14,8 @@ import torch
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
+from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.lm.loss import summed_losses
-from tikmix_pipeline.lm.model import resolve_device
 from tikmix_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Next-token cross-entropy over the tokens that carry loss.
+"""Next-token cross-entropy over the tokens that carry loss, and which of a batch are a process's own.
 
 Axes: B sequences, S tokens of a sequence, P = S - 1 predictions, V vocabulary.
 """
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 
 
 def device_of(model: torch.nn.Module) -> torch.device:
@@ -48,3 +49,27 @@ def summed_losses(model: torch.nn.Module, batches: Sequence[TokenBatch]) -> list
     logits_NV = next_token_logits(model, tokens_BS)[anywhere_BP]
     losses_N = F.cross_entropy(logits_NV, tokens_BS[:, 1:][anywhere_BP], reduction="none").double()
     return [losses_N[torch.from_numpy(batch.loss_BS[:, 1:][carries_BP]).to(device)].sum().item() for batch in batches]
+
+
+def rows_for(group: ProcessGroup, batch: TokenBatch) -> TokenBatch:
+    """Return this process's sequences of a batch; where there are fewer than processes, perhaps one without loss.
+
+    All processes run the model as often as each other, since they wait for each other inside it.
+    """
+    if group.world_size == 1:
+        return batch
+    start, stop = _bounds(group, batch)
+    if start == stop:
+        return TokenBatch(batch.tokens_BS[:1], np.zeros_like(batch.loss_BS[:1]))
+    return TokenBatch(batch.tokens_BS[start:stop], batch.loss_BS[start:stop])
+
+
+def tokens_for(group: ProcessGroup, batch: TokenBatch) -> slice:
+    """Return which of a batch's loss-carrying tokens are in `rows_for`, counted through the whole batch."""
+    start, stop = _bounds(group, batch)
+    counts_B = batch.loss_BS.sum(axis=1)
+    return slice(int(counts_B[:start].sum()), int(counts_B[:stop].sum()))
+
+
+def _bounds(group: ProcessGroup, batch: TokenBatch) -> tuple[int, int]:
+    return len(batch) * group.rank // group.world_size, len(batch) * (group.rank + 1) // group.world_size

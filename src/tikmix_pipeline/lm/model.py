@@ -1,16 +1,19 @@
 """The model: a built-in Llama-style size, or any checkpoint that `AutoModelForCausalLM` reads.
 
-Every built-in size is a plain `LlamaConfig`, so that what is trained here loads anywhere.
+Every built-in size is a plain `LlamaConfig`, so that what is trained here loads anywhere. A transformer's blocks,
+whatever its family, are the unit that is sharded, recomputed and compiled.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.presets import find_preset
-from tikmix_pipeline.parameters import ModelParameters
+from tikmix_pipeline.parameters.training import LoadParameters, ModelParameters, ProcessParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -22,20 +25,6 @@ def _import_transformers() -> Any:
 
     transformers.utils.logging.disable_progress_bar()
     return transformers
-
-
-def resolve_device(device: str) -> torch.device:
-    """Turn `auto` into the GPU where there is one, else the CPU.
-
-    Raises:
-        TikmixError: the named device is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise TikmixError(f"Device '{device}' cannot be used ({error}). Set the `device` parameter to auto.") from error
 
 
 def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: int, seed: int) -> "PreTrainedModel":
@@ -69,14 +58,12 @@ def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: i
     return model.float()
 
 
-def load_model(folder: Path, parameters: ModelParameters, *, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
+def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
     """Load a checkpoint folder in Hugging Face format; weights only from safetensors.
 
     Raises:
         TikmixError: the folder is missing or holds no readable checkpoint, or one without some of the model's weights.
     """
-    from safetensors import SafetensorError
-
     if not (folder / "config.json").is_file():
         raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
     model: PreTrainedModel
@@ -103,7 +90,7 @@ def load_model(folder: Path, parameters: ModelParameters, *, dtype: torch.dtype 
     return model
 
 
-def outline_model(folder: Path, parameters: ModelParameters) -> "PreTrainedModel":
+def outline_model(folder: Path, parameters: LoadParameters) -> "PreTrainedModel":
     """Return the model of a checkpoint folder without its weights: names and shapes, on the `meta` device.
 
     Raises:
@@ -120,7 +107,7 @@ def outline_model(folder: Path, parameters: ModelParameters) -> "PreTrainedModel
     return model
 
 
-def read_config(folder: Path, parameters: ModelParameters) -> "PretrainedConfig":
+def read_config(folder: Path, parameters: LoadParameters) -> "PretrainedConfig":
     """Read the configuration of a checkpoint folder.
 
     Raises:
@@ -141,12 +128,42 @@ def _unreadable(folder: Path, error: Exception) -> TikmixError:
     )
 
 
-def compute_in_bfloat16(model: torch.nn.Module) -> None:
+def compute_in_bfloat16(model: nn.Module) -> None:
     """Make a model's forward and backward passes, from now on, run their matrix products in bfloat16."""
     device = next(model.parameters()).device.type
     model.forward = torch.autocast(device, torch.bfloat16)(model.forward)
 
 
-def parameter_count(model: torch.nn.Module) -> int:
+def parameter_count(model: nn.Module) -> int:
     """Count trainable parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def blocks_of(model: "PreTrainedModel") -> list[nn.Module]:
+    """Return the modules that the architecture says must not be split, in their order; none where it says nothing."""
+    kinds = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in kinds]
+
+
+def prepare_blocks(model: "PreTrainedModel", train: ProcessParameters) -> None:
+    """Recompute and compile block by block where the parameters ask for it; names of parameters stay as they are.
+
+    Raises:
+        TikmixError: the architecture cannot do it.
+    """
+    if train.activation_checkpointing:
+        try:
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as error:
+            raise TikmixError(
+                f"train.activation_checkpointing: {type(model).__name__} has no blocks to recompute ({error}). "
+                "Set it to false."
+            ) from error
+    if train.compile_blocks:
+        blocks = blocks_of(model)
+        if not blocks:
+            raise TikmixError(
+                f"train.compile_blocks: {type(model).__name__} names no blocks (_no_split_modules). Set it to false."
+            )
+        for block in blocks:
+            block.compile()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.team import ALONE
-from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.parameters.training import StepParameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,14 +26,15 @@ class NamedOptimizer:
     Parameters that do not require a gradient are left out.
     """
 
-    def __init__(self, model: "PreTrainedModel", parameters: TrainParameters) -> None:
+    def __init__(self, model: "PreTrainedModel", parameters: StepParameters) -> None:
         self._named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         by_muon = _block_matrices(model) & self._named.keys() if parameters.optimizer == "muon" else set()
         by_adamw = [parameter for name, parameter in self._named.items() if name not in by_muon]
         self._peak_rates: dict[torch.optim.Optimizer, float] = {_adamw(by_adamw, parameters): parameters.learning_rate}
         if by_muon:
             matrices = [parameter for name, parameter in self._named.items() if name in by_muon]
-            self._peak_rates[_muon(matrices, parameters)] = parameters.muon_learning_rate
+            rate = parameters.muon_learning_rate
+            self._peak_rates[torch.optim.Muon(matrices, lr=rate, weight_decay=parameters.weight_decay)] = rate
         self._entries = {name: _MUON_ENTRIES if name in by_muon else _ADAMW_ENTRIES for name in self._named}
 
     def step(self, rate_factor: float) -> None:
@@ -54,7 +55,7 @@ class NamedOptimizer:
         }
 
     def blank_state_tensors(self) -> dict[str, Tensor]:
-        """Return room for the state of all parameters, spread as they are, under the names of `state_tensors`."""
+        """Return room for the state of all parameters, in shards as they are, under the names of `state_tensors`."""
         return {
             f"{name}/{entry}": torch.zeros((), device=parameter.device)
             if entry == "step"
@@ -64,7 +65,7 @@ class NamedOptimizer:
         }
 
     def load_state_tensors(
-        self, tensors: Mapping[str, Tensor], place: Callable[[Tensor, nn.Parameter], Tensor] = ALONE.place
+        self, tensors: Mapping[str, Tensor], place: Callable[[Tensor, nn.Parameter], Tensor] = SINGLE_MESH.distribute
     ) -> None:
         """Restore what `state_tensors` returned.
 
@@ -93,7 +94,7 @@ class NamedOptimizer:
             owners[parameter].state[parameter] = copies
 
 
-def _adamw(tensors: list[nn.Parameter], parameters: TrainParameters) -> torch.optim.AdamW:
+def _adamw(tensors: list[nn.Parameter], parameters: StepParameters) -> torch.optim.AdamW:
     groups = [
         {"params": [p for p in tensors if p.ndim >= 2], "weight_decay": parameters.weight_decay},
         {"params": [p for p in tensors if p.ndim < 2], "weight_decay": 0.0},
@@ -105,10 +106,6 @@ def _adamw(tensors: list[nn.Parameter], parameters: TrainParameters) -> torch.op
         eps=parameters.epsilon,
         fused=True,
     )
-
-
-def _muon(matrices: list[nn.Parameter], parameters: TrainParameters) -> torch.optim.Muon:
-    return torch.optim.Muon(matrices, lr=parameters.muon_learning_rate, weight_decay=parameters.weight_decay)
 
 
 def _block_matrices(model: "PreTrainedModel") -> set[str]:

@@ -1,9 +1,8 @@
 """The built-in model sizes. No tensors here, so that a misspelt name costs no import."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,5 @@ def find_preset(name: str) -> Preset:
         TikmixError: there is none of that name.
     """
     if name not in PRESETS:
-        close = get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(PRESETS)}."
-        raise TikmixError(f"model.preset: '{name}' is not a built-in size; {hint}")
+        raise TikmixError(f"model.preset: '{name}' is not a built-in size.{nearest_name(name, PRESETS)}")
     return PRESETS[name]

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, replace
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.parameters.training import ScheduleParameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Schedule:
     final_fraction: float
 
     @classmethod
-    def of(cls, parameters: TrainParameters, rounds: int) -> "Schedule":
+    def of(cls, parameters: ScheduleParameters, rounds: int) -> "Schedule":
         """Convert token amounts to steps.
 
         Raises:
@@ -57,12 +57,28 @@ class Schedule:
         """Return a schedule whose rate falls linearly over so many steps from `first` on, to zero after the last."""
         return replace(self, total_steps=first + steps + 1, decay_steps=steps + 1, final_fraction=0.0)
 
+    def within(self, first: int, last: int) -> "Schedule":
+        """Return what counts of this schedule for the steps from `first` up to, not including, `last`.
+
+        Their factors are the same bits. A warm-up that is over and a decay that has not begun leave no trace, so that
+        schedules which differ in these alone are equal here.
+        """
+        is_warm = first + 1 >= self.warmup_steps
+        begins_to_fall = self.total_steps - last < self.decay_steps
+        return Schedule(
+            chunk_steps=last - first,
+            total_steps=self.total_steps if begins_to_fall else last,
+            warmup_steps=0 if is_warm else self.warmup_steps,
+            decay_steps=self.decay_steps if begins_to_fall else 0,
+            final_fraction=self.final_fraction if begins_to_fall else 1.0,
+        )
+
     def rate_sum(self, first: int, last: int) -> float:
         """Return the sum of the factors of the steps from `first` up to, not including, `last`."""
         return math.fsum(self.factor(step) for step in range(first, last))
 
 
-def horizon_after(parameters: TrainParameters, rounds: int, round_number: int) -> float:
+def horizon_after(parameters: ScheduleParameters, rounds: int, round_number: int) -> float:
     """Return the sum of the learning rates over the chunk that follows round `round_number`.
 
     After the last of `rounds` one more round is taken to follow.

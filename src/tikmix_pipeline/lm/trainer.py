@@ -6,7 +6,6 @@ forward, backward and step is measured by `benchmarks/trainer.py`.
 Axes: B sequences, S tokens of a sequence (`context + 1`).
 """
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.stream import MixtureStream
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.loss import device_of, summed_loss
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.team import ALONE, Team
-from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.parameters.training import StepParameters
 from tikmix_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -62,20 +61,20 @@ class TrainingState:
 
 def train_steps(
     state: TrainingState,
-    parameters: TrainParameters,
+    parameters: StepParameters,
     schedule: Schedule,
     *,
     last_step: int,
     save: Callable[[TrainingState], object] | None = None,
     description: str = "Training",
-    team: Team = ALONE,
+    mesh: Mesh = SINGLE_MESH,
 ) -> None:
     """Train until `last_step` optimiser steps are done, counted from the start of the run.
 
     Args:
         state: changed in place; one record is appended per step.
         save: called every `parameters.save_every_steps` steps, so that a stopped chunk can be resumed.
-        team: the processes that share every step; each calls this.
+        mesh: the processes that share every step; each calls this.
 
     Raises:
         DivergedError: the loss or its gradient is no longer finite; the weights are those before the bad step.
@@ -84,23 +83,21 @@ def train_steps(
         return
     state.model.train()
     tokens_left = (last_step - state.step) * parameters.tokens_per_step
-    with _own_random_numbers(device_of(state.model)), progress_bar(description, tokens_left, "tok") as bar:
+    device = device_of(state.model)
+    # whoever calls keeps the random numbers it had
+    random_numbers = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with random_numbers, progress_bar(description, tokens_left, "tok") as bar:
         while state.step < last_step:
-            _step(state, parameters, schedule, team)
+            _step(state, parameters, schedule, mesh)
             bar.update(parameters.tokens_per_step)
             if save is not None and state.step < last_step and state.step % parameters.save_every_steps == 0:
                 save(state)
 
 
-def _own_random_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Leave the random numbers of whoever calls as they were."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-
-def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule, team: Team) -> None:
-    _seed_dropout(state, team)
-    loss = team.total(_accumulate_gradients(state, parameters, team))
-    norm = team.whole(nn.utils.clip_grad_norm_(state.model.parameters(), parameters.gradient_clip))
+def _step(state: TrainingState, parameters: StepParameters, schedule: Schedule, mesh: Mesh) -> None:
+    _seed_dropout(state, mesh.world.rank)
+    loss = mesh.world.all_reduce(_accumulate_gradients(state, parameters, mesh))
+    norm = mesh.full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), parameters.gradient_clip))
     loss_value, norm_value = torch.stack([loss, norm]).tolist()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         raise DivergedError(
@@ -115,26 +112,26 @@ def _step(state: TrainingState, parameters: TrainParameters, schedule: Schedule,
     state.records.append(StepRecord(state.step, tokens, loss_value, parameters.learning_rate * factor, norm_value))
 
 
-def _seed_dropout(state: TrainingState, team: Team) -> None:
+def _seed_dropout(state: TrainingState, rank: int) -> None:
     """Draw dropout, which a user's model may have, from the seed and the step, so that a resumed run repeats it."""
     # the ranks have other rows, and so other draws
-    entropy = [state.seed, state.step, *([team.rank] if team.rank else [])]
+    entropy = [state.seed, state.step, *([rank] if rank else [])]
     (drawn,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
     torch.manual_seed(int(drawn))
 
 
-def _accumulate_gradients(state: TrainingState, parameters: TrainParameters, team: Team) -> Tensor:
+def _accumulate_gradients(state: TrainingState, parameters: StepParameters, mesh: Mesh) -> Tensor:
     """Add the gradient of the batch's mean loss, micro-batch by micro-batch; return this process's part of that loss.
 
     Axes: B rows of this process.
     """
-    windows_BS: npt.NDArray[np.int64] = state.stream.next_batch(team.rank, team.world_size)
+    windows_BS: npt.NDArray[np.int64] = state.stream.next_batch(mesh.world.rank, mesh.world.world_size)
     device = device_of(state.model)
-    loss_tokens = len(windows_BS) * (windows_BS.shape[1] - 1) * team.world_size
+    loss_tokens = len(windows_BS) * (windows_BS.shape[1] - 1) * mesh.world.world_size
     size = parameters.micro_batch_size or len(windows_BS)
     total = torch.zeros((), device=device)
     for start in range(0, len(windows_BS), size):
-        with team.precision(device, parameters):
+        with mesh.autocast(device, parameters.precision):
             loss, _ = summed_loss(state.model, TokenBatch.of_windows(windows_BS[start : start + size]))
         mean = loss / loss_tokens
         mean.backward()

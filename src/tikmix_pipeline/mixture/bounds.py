@@ -1,9 +1,9 @@
 """Bounds on each domain's weight and on the sums of groups, from the user and from how much text there is.
 
-What is asked is in `mixture.demands`; here it becomes a box, the tightest bound on either side of each weight, and
+What is asked is in `mixture.constraints`; here it becomes a box, the tightest bound on either side of each weight, and
 half-spaces, one per side of a group. Every bound remembers where it comes from, so that a report can say what to
-change, and bounds that no mixture satisfies are refused with the parameters that clash (`mixture.clash`). Nor may a
-weight move further than `optimize.max_change` from the mixture in force: influence is local, and says little of
+change, and bounds that no mixture satisfies are refused with the parameters at fault (`mixture.infeasible`). Nor may a
+weight move further than `optimize.max_change` from the current mixture: influence is local, and says little of
 mixtures far away.
 
 Axes: K domains, G sides of groups.
@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.clash import refuse_clash, round_up
-from tikmix_pipeline.mixture.demands import Demand, Supply, demands_of
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
+from tikmix_pipeline.mixture.constraints import Constraint, Supply, constraints_of
+from tikmix_pipeline.mixture.infeasible import refuse_infeasible, round_up
+from tikmix_pipeline.mixture.projection import Box, Halfspaces, project_onto_box
 from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
-from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.parameters.decision import RepetitionParameters, WeightBoundsParameters
 
 __all__ = [
     "Bounds",
@@ -35,18 +35,22 @@ __all__ = [
 ]
 
 
+Reason = Literal["simplex", "user", "repetition", "change", "prior"]
+"""Where a limit comes from; `simplex`: a weight is from 0 to 1; `prior`: no task may do worse than under the prior."""
+
+
 @dataclass(frozen=True)
 class Limit:
-    """One bound on one domain's weight.
+    """One limit on a domain's weight, on the sum of a group's weights, or on a task's gain.
 
     Attributes:
-        weight: the bound.
-        reason: `simplex` (a weight is from 0 to 1), `user`, `repetition` or `change`.
+        weight: the limit.
+        reason: where it comes from.
         parameter: the parameter that sets it; empty for the simplex.
     """
 
     weight: float
-    reason: Literal["simplex", "user", "repetition", "change"] = "simplex"
+    reason: Reason = "simplex"
     parameter: str = ""
 
 
@@ -81,7 +85,7 @@ class Bounds:
         """Return the bounds of any mixture."""
         return cls(tuple(domains), (Limit(0.0),) * len(domains), (Limit(1.0),) * len(domains))
 
-    def box(self) -> tuple[FloatArray, FloatArray]:
+    def box(self) -> Box:
         """Return the smallest weights `low_K` and the largest `high_K`."""
         return np.array([limit.weight for limit in self.lower]), np.array([limit.weight for limit in self.upper])
 
@@ -97,35 +101,19 @@ class Bounds:
         return Halfspaces(rows_GK, least_G)
 
     def project(self, weights_K: FloatArray) -> FloatArray:
-        """Return the mixture inside the bounds that is nearest to `weights_K` in the Euclidean norm.
-
-        Where no group stands in the way that is `clip(w + shift, low, high)` for the one shift at which it sums to 1. A
-        mixture inside is its own projection.
-        """
-        boxed_K = self._project_into_box(weights_K)
+        """Return the mixture inside the bounds that is nearest to `weights_K`; one inside is its own projection."""
+        low_K, high_K = box = self.box()
+        is_inside = np.all((low_K <= weights_K) & (weights_K <= high_K)) and abs(weights_K.sum() - 1) <= ROUNDING
+        boxed_1K = weights_K[None].copy() if is_inside else project_onto_box(weights_K[None], box, halvings=100)
         halfspaces = self.halfspaces()
         # the nearest in the box is the nearest of all if the groups let it be
-        if not halfspaces.shortfall(boxed_K[None])[0]:
-            return boxed_K
-        nearest_K: FloatArray = halfspaces.nearest(weights_K[None], self.box())[0]
+        nearest_1K = halfspaces.nearest(weights_K[None], box) if halfspaces.shortfall(boxed_1K)[0] else boxed_1K
+        nearest_K: FloatArray = nearest_1K[0]
         return nearest_K
-
-    def _project_into_box(self, weights_K: FloatArray) -> FloatArray:
-        low_K, high_K = self.box()
-        if np.all((low_K <= weights_K) & (weights_K <= high_K)) and abs(weights_K.sum() - 1) <= ROUNDING:
-            return weights_K.copy()
-        below, above = float((low_K - weights_K).min()), float((high_K - weights_K).max())
-        for _ in range(100):
-            shift = (below + above) / 2
-            if np.clip(weights_K + shift, low_K, high_K).sum() < 1:
-                below = shift
-            else:
-                above = shift
-        return np.clip(weights_K + above, low_K, high_K)
 
 
 def mixture_bounds(
-    parameters: OptimizeParameters,
+    parameters: WeightBoundsParameters,
     supplies: Mapping[str, Supply],
     chunk_tokens: int,
     current: Mapping[str, float] | None = None,
@@ -133,37 +121,37 @@ def mixture_bounds(
     """Return the tightest bound on each domain on either side, and the limits on groups.
 
     Args:
-        parameters: those of `OF_BOUNDS`; `max_change` is for `within_reach`.
+        parameters: the user's bounds; `optimize.max_change` is for `within_reach`.
         supplies: the text of each domain; its keys are the domains.
         chunk_tokens: C, the training tokens of the coming chunk.
         current: the weights that `optimize.pinned: current` holds; without them such a pin is left open.
 
     Raises:
         TikmixError: a parameter names an unknown domain, a domain has no text, or no mixture satisfies all bounds; the
-            message says which of them clash and what would make room.
+            message says which of them are at fault and what would make room.
     """
-    demands = demands_of(parameters, supplies, chunk_tokens, current)
-    limits = [_tightest(demands, domain) for domain in supplies]
+    constraints = constraints_of(parameters, supplies, chunk_tokens, current)
+    limits = [_tightest(constraints, domain) for domain in supplies]
     if parameters.groups or not _is_roomy(limits):
-        refuse_clash(demands, tuple(supplies))
+        refuse_infeasible(constraints, tuple(supplies))
     return Bounds(
         domains=tuple(supplies),
         lower=tuple(low for low, _ in limits),
-        # what does not clash may still cross by rounding
+        # bounds that some mixture satisfies may still cross by rounding
         upper=tuple(high if high.weight >= low.weight else replace(high, weight=low.weight) for low, high in limits),
-        groups=tuple(_group_limits(demands, tuple(supplies))),
+        groups=tuple(_group_limits(constraints, tuple(supplies))),
     )
 
 
 def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float) -> Bounds:
-    """Return the bounds narrowed to weights that differ from the mixture in force by at most `max_change`.
+    """Return the bounds narrowed to weights that differ from the current mixture by at most `max_change`.
 
-    What the other bounds ask for, pins and groups among them, goes first: where they have moved away from the mixture
-    in force, the distance is taken from the nearest mixture inside them. So there is always a mixture left.
+    What the other bounds ask for, pins and groups among them, goes first: where they have moved away from the current
+    mixture, the distance is taken from the nearest mixture inside them. So there is always a mixture left.
 
     Args:
         bounds: of the coming chunk.
-        current: the weights in force, by domain.
+        current: the current weights, by domain.
         max_change: δ of `|w_j − current_j| ≤ δ`.
     """
     current_K = bounds.project(np.array([current[domain] for domain in bounds.domains]))
@@ -171,21 +159,16 @@ def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float
     def nearer(limit: Limit, reach: float, tighter: bool) -> Limit:
         return Limit(reach, "change", "optimize.max_change") if tighter else limit
 
-    reaches = [(weight - max_change, weight + max_change) for weight in current_K.tolist()]
-    return Bounds(
-        domains=bounds.domains,
-        lower=tuple(
-            nearer(limit, low, low > limit.weight) for limit, (low, _) in zip(bounds.lower, reaches, strict=True)
-        ),
-        upper=tuple(
-            nearer(limit, high, high < limit.weight) for limit, (_, high) in zip(bounds.upper, reaches, strict=True)
-        ),
-        groups=bounds.groups,
+    low_K, high_K = (current_K - max_change).tolist(), (current_K + max_change).tolist()
+    return replace(
+        bounds,
+        lower=tuple(nearer(limit, low, low > limit.weight) for limit, low in zip(bounds.lower, low_K, strict=True)),
+        upper=tuple(nearer(limit, high, high < limit.weight) for limit, high in zip(bounds.upper, high_K, strict=True)),
     )
 
 
 def unlimited_bounds(
-    parameters: OptimizeParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
+    parameters: WeightBoundsParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
 ) -> Bounds:
     """Return the user's bounds alone, as if there were text of every domain without end.
 
@@ -200,7 +183,7 @@ def unlimited_bounds(
     return mixture_bounds(parameters, {domain: Supply(math.inf) for domain in domains}, 1, current)
 
 
-def require_supply(parameters: OptimizeParameters, available: Mapping[str, int], run_tokens: int) -> None:
+def require_supply(parameters: RepetitionParameters, available: Mapping[str, int], run_tokens: int) -> None:
     """Refuse a run that is longer than all text read `max_epochs` times.
 
     Args:
@@ -219,19 +202,19 @@ def require_supply(parameters: OptimizeParameters, available: Mapping[str, int],
         )
 
 
-def _tightest(demands: Iterable[Demand], domain: str) -> tuple[Limit, Limit]:
+def _tightest(constraints: Iterable[Constraint], domain: str) -> tuple[Limit, Limit]:
     """Return the bounds on one domain; of bounds as tight as each other a pin counts first, then the simplex."""
     lower, upper = [], []
-    for demand in demands:
-        if demand.kind == "group" or (domain,) not in demand.members:
+    for constraint in constraints:
+        if constraint.kind == "group" or (domain,) not in constraint.members:
             continue
-        weight = float(demand.limits()[demand.members.index((domain,))])
-        limit = Limit(weight, "repetition" if demand.kind == "repetition" else "user", demand.parameter)
-        if demand.side != "most":
+        weight = float(constraint.limits()[constraint.members.index((domain,))])
+        limit = Limit(weight, "repetition" if constraint.kind == "repetition" else "user", constraint.parameter)
+        if constraint.side != "most":
             lower.append(limit)
-        if demand.side != "least":
+        if constraint.side != "least":
             upper.append(limit)
-    # a pin comes first among the demands, so that it is named where others ask for the same
+    # a pin comes first among the constraints, so that it is named where others ask for the same
     is_pinned = bool(lower and upper and lower[0] is upper[0])
     low = max([*lower, Limit(0.0)] if is_pinned else [Limit(0.0), *lower], key=lambda limit: limit.weight)
     high = min([*upper, Limit(1.0)] if is_pinned else [Limit(1.0), *upper], key=lambda limit: limit.weight)
@@ -244,12 +227,12 @@ def _is_roomy(limits: Sequence[tuple[Limit, Limit]]) -> bool:
     return least <= 1 + ROUNDING and most >= 1 - ROUNDING and all(low.weight <= high.weight for low, high in limits)
 
 
-def _group_limits(demands: Iterable[Demand], domains: Sequence[str]) -> Iterator[GroupLimit]:
-    for demand in demands:
-        if demand.kind == "group":
+def _group_limits(constraints: Iterable[Constraint], domains: Sequence[str]) -> Iterator[GroupLimit]:
+    for constraint in constraints:
+        if constraint.kind == "group":
             yield GroupLimit(
-                name=demand.parameter.removeprefix("optimize.groups.").rpartition(".")[0],
-                members=tuple(domains.index(domain) for domain in demand.members[0]),
-                side="lower" if demand.side == "least" else "upper",
-                limit=Limit(demand.value, "user", demand.parameter),
+                name=constraint.parameter.removeprefix("optimize.groups.").rpartition(".")[0],
+                members=tuple(domains.index(domain) for domain in constraint.members[0]),
+                side="lower" if constraint.side == "least" else "upper",
+                limit=Limit(constraint.value, "user", constraint.parameter),
             )

@@ -1,37 +1,28 @@
-"""`Decision`: a decided mixture and why it is what it is."""
+"""`Decision`: a mixture decided by TiKMiX-D, which constraints it leans on, and what to say of it.
 
+Axes: T tasks, K domains, G limits on groups.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-from tikmix_pipeline.mixture.simplex import FloatArray
+import numpy as np
 
+from tikmix_pipeline.mixture.bounds import Bounds, Limit
+from tikmix_pipeline.mixture.records import BindingKind, BindingRecord, DecisionRecord, Unconstrained
+from tikmix_pipeline.mixture.simplex import FloatArray, by_name
+from tikmix_pipeline.mixture.solver import Solution
 
-@dataclass(frozen=True)
-class Binding:
-    """A constraint that the decided mixture leans on.
+VISIBLE = 1e-6
+"""A constraint binds if it has no more room than this and loosening it would pay by more than this per unit."""
 
-    Attributes:
-        name: the domain, the group of domains, or the task for `pareto`.
-        kind: `lower` or `upper` bound on a domain's weight, `group_lower` or `group_upper` on the sum of a group's, or
-            a task's `pareto` constraint.
-        reason: where a bound comes from: `simplex`, `user`, `repetition`, `change`; `prior` for `pareto`.
-        parameter: the parameter to change to move it; empty for the simplex.
-        bound: the bound on the weight or the sum, or the least normalised gain of the task.
-        price: the multiplier: how fast the objective would fall if the constraint were loosened. Where others hold the
-            mixture in the same place, as where tasks that conflict leave no other, it falls by less, or not at all.
-    """
-
-    name: str
-    kind: Literal["lower", "upper", "group_lower", "group_upper", "pareto"]
-    reason: str
-    parameter: str
-    bound: float
-    price: float
+_KINDS: dict[str, BindingKind] = {"lower": "group_lower", "upper": "group_upper"}
+_GROUP_KINDS = {*_KINDS.values()}
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """The mixture of the next chunk. Axes: T tasks, K domains.
+    """The mixture of the next chunk.
 
     Attributes:
         domains: names, in the order of axis K.
@@ -46,7 +37,7 @@ class Decision:
         objective: `α·std(P̂) − β·ΣP̂ − γ·H(w)`, over the targets (`mixture.targets`).
         terms: `std`, `gain` and `entropy`, without their weights.
         optimality_gap: no mixture within the constraints has an objective lower by more than this.
-        binding: the constraints that hold the mixture back, dearest first.
+        binding: the constraints that hold the mixture back, the one with the largest multiplier first.
         notes: what a reader should know, in sentences.
         unconstrained_K: the best mixture for the same objective if nothing but the simplex held it: no bounds, groups,
             pins, repetition, largest change or Pareto constraint.
@@ -66,38 +57,145 @@ class Decision:
     objective: float
     terms: dict[str, float]
     optimality_gap: float
-    binding: tuple[Binding, ...]
+    binding: tuple[BindingRecord, ...]
     notes: tuple[str, ...]
     unconstrained_K: FloatArray
     unconstrained_gain_T: FloatArray
     unconstrained_objective: float
     anchor_K: FloatArray | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain types that JSON can hold."""
+    def to_record(self, strategy: str, round_number: int) -> DecisionRecord:
+        """Return what is recorded of it, as the decision of `strategy` on the mixture of a round."""
+        return DecisionRecord(
+            strategy=strategy,
+            round=round_number,
+            weights=by_name(self.domains, self.weights_K),
+            prior=by_name(self.domains, self.prior_K),
+            reference=by_name(self.domains, self.reference_K),
+            expected_gain=by_name(self.tasks, self.expected_gain_T),
+            normalised_gain=by_name(self.tasks, self.normalised_gain_T),
+            normaliser=by_name(self.tasks, self.normaliser_T),
+            objective=self.objective,
+            terms=self.terms,
+            optimality_gap=self.optimality_gap,
+            binding=self.binding,
+            notes=self.notes,
+            unconstrained=Unconstrained(
+                weights=by_name(self.domains, self.unconstrained_K),
+                expected_gain=by_name(self.tasks, self.unconstrained_gain_T),
+                objective=self.unconstrained_objective,
+            ),
+            anchor=None if self.anchor_K is None else by_name(self.domains, self.anchor_K),
+        )
 
-        def by_domain(values_K: FloatArray) -> dict[str, float]:
-            return dict(zip(self.domains, values_K.tolist(), strict=True))
 
-        def by_task(values_T: FloatArray) -> dict[str, float]:
-            return dict(zip(self.tasks, values_T.tolist(), strict=True))
+def binding_constraints(
+    solution: Solution, bounds: Bounds, no_worse_TK: FloatArray, reference_K: FloatArray, tasks: Sequence[str]
+) -> tuple[BindingRecord, ...]:
+    """Return the constraints that bind, the one with the largest multiplier first.
 
-        return {
-            "weights": by_domain(self.weights_K),
-            "prior": by_domain(self.prior_K),
-            "reference": by_domain(self.reference_K),
-            "expected_gain": by_task(self.expected_gain_T),
-            "normalised_gain": by_task(self.normalised_gain_T),
-            "normaliser": by_task(self.normaliser_T),
-            "objective": self.objective,
-            "terms": dict(self.terms),
-            "optimality_gap": self.optimality_gap,
-            "binding": [vars(binding).copy() for binding in self.binding],
-            "notes": list(self.notes),
-            "unconstrained": {
-                "weights": by_domain(self.unconstrained_K),
-                "expected_gain": by_task(self.unconstrained_gain_T),
-                "objective": self.unconstrained_objective,
-            },
-            "anchor": None if self.anchor_K is None else by_domain(self.anchor_K),
-        }
+    Args:
+        solution: of `minimise` with the arguments that follow.
+        bounds: the box of weights and the limits on groups.
+        no_worse_TK: the influence on tasks that may not gain less than under the reference.
+        reference_K: that mixture.
+        tasks: names of axis T.
+    """
+    found = [*_bounds(solution, bounds), *_groups(solution, bounds), *_tasks(solution, no_worse_TK, reference_K, tasks)]
+    return tuple(sorted(found, key=lambda constraint: -constraint.multiplier))
+
+
+def _bounds(solution: Solution, bounds: Bounds) -> Iterator[BindingRecord]:
+    weights_K, multipliers_K = solution.weights_K.tolist(), solution.bound_multipliers_K.tolist()
+    for domain, low, high, weight, multiplier in zip(
+        bounds.domains, bounds.lower, bounds.upper, weights_K, multipliers_K, strict=True
+    ):
+        if weight - low.weight <= VISIBLE and multiplier > VISIBLE:
+            yield _binding(domain, "lower", low, multiplier)
+        elif high.weight - weight <= VISIBLE and -multiplier > VISIBLE:
+            yield _binding(domain, "upper", high, -multiplier)
+
+
+def _groups(solution: Solution, bounds: Bounds) -> Iterator[BindingRecord]:
+    halfspaces = bounds.halfspaces()
+    room_G = halfspaces.rows_GK @ solution.weights_K - halfspaces.least_G
+    multipliers_G = solution.group_multipliers_G.tolist()
+    for group, room, multiplier in zip(bounds.groups, room_G.tolist(), multipliers_G, strict=True):
+        if room <= VISIBLE and multiplier > VISIBLE:
+            yield _binding(group.name, _KINDS[group.side], group.limit, multiplier)
+
+
+def _tasks(
+    solution: Solution, normalised_TK: FloatArray, reference_K: FloatArray, tasks: Sequence[str]
+) -> Iterator[BindingRecord]:
+    least_gain_T = normalised_TK @ reference_K
+    room_T = normalised_TK @ solution.weights_K - least_gain_T
+    figures = (values_T.tolist() for values_T in (least_gain_T, room_T, solution.gain_multipliers_T))
+    for task, least, room, multiplier in zip(tasks, *figures, strict=True):
+        if room <= VISIBLE and multiplier > VISIBLE:
+            yield _binding(task, "pareto", Limit(least, "prior", "optimize.pareto"), multiplier)
+
+
+def _binding(name: str, kind: BindingKind, limit: Limit, multiplier: float) -> BindingRecord:
+    return BindingRecord(
+        name=name,
+        kind=kind,
+        reason=limit.reason,
+        parameter=limit.parameter,
+        bound=limit.weight,
+        multiplier=multiplier,
+    )
+
+
+def holder(binding: BindingRecord) -> str:
+    """Say whom a constraint is about; a group may have a domain's name."""
+    return f"group {binding.name}" if binding.kind in _GROUP_KINDS else binding.name
+
+
+def in_words(binding: BindingRecord) -> str:
+    """Say which constraint binds and which parameter would loosen it."""
+    if binding.kind == "pareto":
+        return "may not do worse than under the prior (optimize.pareto)"
+    if binding.parameter.startswith("optimize.pinned."):
+        return f"pinned to {binding.bound:.6g} ({binding.parameter})"
+    side = "at least" if binding.kind in {"lower", "group_lower"} else "at most"
+    cause = {"repetition": ", all its text allows", "change": ", as far as it may move"}.get(binding.reason, "")
+    parameter = f" ({binding.parameter})" if binding.parameter else ""
+    return f"{side} {binding.bound:.6g}{cause}{parameter}"
+
+
+def summary_lines(decision: Decision) -> list[str]:
+    """Return the decision as lines of text: domains by falling weight, groups that bind, tasks, and notes.
+
+    Beside each domain and task stands the constraint that holds it.
+    """
+    width = max(len(name) for name in (*decision.domains, *decision.tasks, "domain"))
+    domain_held = {b.name: in_words(b) for b in decision.binding if b.kind in {"lower", "upper"}}
+    task_held = {b.name: in_words(b) for b in decision.binding if b.kind == "pareto"}
+    weights_K, prior_K = decision.weights_K.tolist(), decision.prior_K.tolist()
+    lines = [f"{'domain':<{width}}   prior  weight  change"]
+    for k in sorted(range(len(weights_K)), key=lambda k: -weights_K[k]):
+        domain, prior, weight = decision.domains[k], prior_K[k], weights_K[k]
+        held = domain_held.get(domain, "")
+        lines.append(f"{domain:<{width}} {prior:7.4f} {weight:7.4f} {weight - prior:+7.4f}  {held}".rstrip())
+    lines += [f"{holder(b)}: {in_words(b)}" for b in decision.binding if b.kind in _GROUP_KINDS]
+    lines.append(f"{'task':<{width}}  expected gain over the prior, share of the best possible")
+    gains = decision.expected_gain_T.tolist(), decision.normalised_gain_T.tolist()
+    for task, gain, share in zip(decision.tasks, *gains, strict=True):
+        lines.append(f"{task:<{width}} {gain:+13.4g} {share:7.3f}  {task_held.get(task, '')}".rstrip())
+    return [*lines, cost_of_constraints(decision), *decision.notes]
+
+
+def cost_of_constraints(decision: Decision) -> str:
+    """Say what all constraints together cost: the objective without them, and where the weights would go."""
+    cost = decision.objective - decision.unconstrained_objective
+    if cost <= 0:
+        return "The constraints cost nothing: no mixture would be better without them."
+    moved_K = decision.unconstrained_K - decision.weights_K
+    k = int(np.abs(moved_K).argmax())
+    return (
+        f"The constraints cost {cost:.3g} of the objective, {decision.objective:.4g} instead of "
+        f"{decision.unconstrained_objective:.4g} (lower is better): without bounds and Pareto constraint "
+        f"{np.abs(moved_K).sum() / 2:.1%} of the tokens would go elsewhere, most with '{decision.domains[k]}' at "
+        f"{decision.unconstrained_K[k]:.4f}."
+    )

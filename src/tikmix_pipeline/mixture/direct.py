@@ -12,20 +12,26 @@ domains and 9 tasks.
 Axes: T tasks, U targets, K domains.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.binding import VISIBLE, binding_constraints
+from tikmix_pipeline.errors import quoted
+from tikmix_pipeline.mixture.averaging import averaged_influence
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.decision import Binding, Decision
+from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints
 from tikmix_pipeline.mixture.normaliser import check_influence, normaliser, normaliser_notes
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.simplex import FloatArray, quoted
+from tikmix_pipeline.mixture.records import BindingRecord, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.solver import Solution, minimise
 from tikmix_pipeline.mixture.targets import Targets
-from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.parameters.decision import AveragingParameters, OptimizeParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LEAST_ANCHOR = 0.01
 """The share of the uniform mixture in any anchor."""
@@ -35,6 +41,49 @@ _WORTH_SAYING = 1e-3
 
 _SAME = 1e-6
 """Mixtures whose objectives differ by no more than this share of it are as good as each other, as for the solver."""
+
+
+def decide_direct(
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    optimize: OptimizeParameters,
+    averaging: AveragingParameters,
+    influences: Sequence["pd.DataFrame"],
+) -> Decision:
+    """Return what TiKMiX-D decides on the tables of influence of the rounds so far, oldest first.
+
+    Raises:
+        TikmixError: as `solve_direct`, no mixture is within the bounds, or the rounds cannot be averaged.
+    """
+    tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
+    return _decider(budget, prior.weights, optimize, tasks)(influence_TK)
+
+
+def implied_mixture(
+    budget: TokenBudget, prior: Mapping[str, float], optimize: OptimizeParameters, tasks: Sequence[str]
+) -> Callable[[FloatArray], FloatArray]:
+    """Return what makes a mixture of one round's influence, for a measurement that grows until the mixture is stable.
+
+    Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still.
+    """
+    decide = _decider(budget, prior, optimize, tasks)
+    return lambda influence_TK: decide(influence_TK).weights_K
+
+
+def _decider(
+    budget: TokenBudget, prior: Mapping[str, float], optimize: OptimizeParameters, tasks: Sequence[str]
+) -> Callable[[FloatArray], Decision]:
+    """Return `solve_direct` under a run's own bounds; the arguments are those of `implied_mixture`."""
+    bounds = budget.step_bounds(optimize)
+    prior_K = check_mixture(prior, budget.domains, "the prior mixture")
+    current_K = check_mixture(budget.current, budget.domains, "the current mixture")
+
+    def decide(influence_TK: FloatArray) -> Decision:
+        return solve_direct(
+            influence_TK, prior_K, bounds, optimize, domains=budget.domains, tasks=tasks, current_K=current_K
+        )
+
+    return decide
 
 
 def solve_direct(
@@ -58,7 +107,7 @@ def solve_direct(
         parameters: α, β, γ, the targets, and whether the Pareto constraint holds.
         domains: names of axis K.
         tasks: names of axis T.
-        current_K: the mixture in force, where `optimize.anchor` asks for it; None stands for the prior.
+        current_K: the current mixture, where `optimize.anchor` asks for it; None stands for the prior.
 
     Raises:
         TikmixError: an influence is not a finite number.
@@ -71,7 +120,7 @@ def solve_direct(
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
     anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
-    objective = _objective(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
+    objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
     no_worse_TK, held = normalised_TK[is_held_T], [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]
@@ -99,19 +148,6 @@ def solve_direct(
     )
 
 
-def _objective(
-    normalised_TK: FloatArray, targets: Targets, parameters: OptimizeParameters, anchor_K: FloatArray | None
-) -> Objective:
-    return Objective(
-        normalised_TK=targets.rows(normalised_TK),
-        uniformity=parameters.uniformity,
-        gain=parameters.gain_of(len(targets.weight_U)),
-        entropy=parameters.entropy,
-        anchor_K=anchor_K,
-        weight_T=targets.weight_U,
-    )
-
-
 def _anchor(weights_K: FloatArray) -> FloatArray:
     """Return a mixture to be anchored to: a little of every domain, so that one that was left out may come back."""
     floor = _LEAST_ANCHOR / len(weights_K)
@@ -119,7 +155,7 @@ def _anchor(weights_K: FloatArray) -> FloatArray:
 
 
 def _unconstrained(
-    objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[Binding], *, is_held: bool
+    objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[BindingRecord], *, is_held: bool
 ) -> Solution:
     """Return the best of all mixtures: the solution where that is proven, else what a search without constraints finds.
 
@@ -141,7 +177,7 @@ def _free_gap(objective: Objective, solution: Solution, free_bounds: Bounds) -> 
     """Return by how much more than a solution's any mixture's F could be lower, whatever held the solution."""
     least = objective.lower_bound(
         solution.weights_K,
-        objective.sum_price(solution.weights_K),
+        objective.sum_multiplier(solution.weights_K),
         np.zeros(0),
         constraints=free_bounds.halfspaces(),
         box=free_bounds.box(),

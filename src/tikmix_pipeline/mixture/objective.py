@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
+from tikmix_pipeline.mixture.projection import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
-from tikmix_pipeline.mixture.targets import deviations, spread, total
+from tikmix_pipeline.mixture.targets import Targets, deviations, spread, total
+from tikmix_pipeline.parameters.decision import ObjectiveParameters
 
 KINK = 1e-6
 """std has no gradient where all tasks gain alike; the solver sees `√(std² + KINK²)`, which is never off by more."""
@@ -44,6 +45,20 @@ class Objective:
     anchor_K: FloatArray | None = None
     weight_T: FloatArray | None = None
 
+    @classmethod
+    def of(
+        cls, normalised_TK: FloatArray, targets: Targets, parameters: ObjectiveParameters, anchor_K: FloatArray | None
+    ) -> "Objective":
+        """Return the objective over targets, from the normalised influence on tasks."""
+        return cls(
+            normalised_TK=targets.rows(normalised_TK),
+            uniformity=parameters.uniformity,
+            gain=parameters.gain_of(len(targets.weight_U)),
+            entropy=parameters.entropy,
+            anchor_K=anchor_K,
+            weight_T=targets.weight_U,
+        )
+
     def _weights(self) -> FloatArray:
         return np.ones(len(self.normalised_TK)) if self.weight_T is None else self.weight_T
 
@@ -70,7 +85,7 @@ class Objective:
         """Return `∇F = c(w) + γ (ln w + 1)` with the kink of std rounded off."""
         return self._slope(weights_K) + self.entropy * (np.log(np.maximum(weights_K, _EMPTY)) + 1)
 
-    def sum_price(self, weights_K: FloatArray) -> float:
+    def sum_multiplier(self, weights_K: FloatArray) -> float:
         """Return `w·∇F`, the multiplier of `Σ_j w_j = 1` of a mixture that nothing else holds."""
         return float(weights_K @ self.gradient(weights_K))
 
@@ -93,8 +108,8 @@ class Objective:
     def lower_bound(
         self,
         weights_K: FloatArray,
-        sum_price: float,
-        prices_C: FloatArray,
+        sum_multiplier: float,
+        multipliers_C: FloatArray,
         *,
         constraints: Halfspaces,
         box: tuple[FloatArray, FloatArray],
@@ -110,17 +125,17 @@ class Objective:
 
         Args:
             weights_K: w, where std is linearised.
-            sum_price: μ, the multiplier of `Σ_j v_j = 1`.
-            prices_C: λ, the multipliers of the constraints.
+            sum_multiplier: μ, the multiplier of `Σ_j v_j = 1`.
+            multipliers_C: λ, the multipliers of the constraints.
             constraints: rows and least.
             box: the smallest and the largest weights.
         """
         low_K, high_K = box
-        residual_K = self._slope(weights_K) - constraints.rows_GK.T @ prices_C - sum_price
+        residual_K = self._slope(weights_K) - constraints.rows_GK.T @ multipliers_C - sum_multiplier
         if self.entropy:
             exponent_K = np.minimum(-residual_K / self.entropy - 1, 0)  # no weight is above 1, and exp may not overflow
             least_K = np.clip(np.exp(exponent_K), low_K, high_K)
         else:
             least_K = np.where(residual_K > 0, low_K, high_K)
         inner = float(residual_K @ least_K) - self.entropy * entropy(least_K)
-        return sum_price + float(prices_C @ constraints.least_G) + inner
+        return sum_multiplier + float(multipliers_C @ constraints.least_G) + inner

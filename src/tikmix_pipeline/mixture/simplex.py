@@ -1,17 +1,17 @@
-"""The simplex: mixtures checked, rounded and measured.
+"""The simplex: mixtures checked, named, rounded and measured; and the prior, mixture 0.
 
 Axes: K domains.
 """
 
-import difflib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -52,16 +52,36 @@ def check_mixture(weights: Mapping[str, float], domains: Sequence[str], source: 
     return weights_K / total
 
 
-def nearest_name(name: str, names: Collection[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known one, and all of them."""
-    nearest = difflib.get_close_matches(name, names, n=1)
-    guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"{guess} The names are {quoted(names)}."
+def by_name(names: Sequence[str], values: FloatArray) -> dict[str, float]:
+    """Return the values of one axis under the names of that axis."""
+    return dict(zip(names, values.tolist(), strict=True))
 
 
-def quoted(names: Collection[str]) -> str:
-    """Return the names in quotes, separated by commas."""
-    return ", ".join(f"'{name}'" for name in names)
+def prior_mixture(
+    prior: Literal["proportional", "uniform"] | Mapping[str, float],
+    tokens: Mapping[str, float],
+    source: str = "tikmix.prior",
+) -> dict[str, float]:
+    """Return the weight of each domain in mixture 0, under which the first chunk trains before anything is measured.
+
+    `proportional` is `w_j = N_j / Σ_k N_k`, the natural mixture; `uniform` is `w_j = 1/K`.
+
+    Args:
+        prior: a rule, or the weights themselves.
+        tokens: training tokens N_j of each domain; its keys are the domains.
+        source: the parameter `prior` comes from, for messages.
+
+    Raises:
+        TikmixError: the given weights are no mixture of these domains, or there is not a single token.
+    """
+    if prior == "uniform":
+        return dict.fromkeys(tokens, 1 / len(tokens))
+    if prior == "proportional":
+        total = sum(tokens.values())
+        if total == 0:
+            raise TikmixError(f"{source} is proportional to the domains' tokens, but no domain has any.")
+        return {domain: count / total for domain, count in tokens.items()}
+    return by_name(list(tokens), check_mixture(prior, list(tokens), source))
 
 
 def round_to_simplex(weights_K: FloatArray, decimals: int) -> FloatArray:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
 from tikmix_pipeline.mixture.normaliser import magnitude
 from tikmix_pipeline.mixture.objective import KINK, Objective
+from tikmix_pipeline.mixture.projection import Halfspaces
 from tikmix_pipeline.mixture.simplex import FloatArray
 
 _STARTS = 8
@@ -31,22 +31,22 @@ class Solution:
 
     The multipliers need not be those of the run that found the mixture: where the reference is the best there is, no
     run finds a better one, but each says what holds it there. Where several sets of them would do (constraints that
-    repeat each other, or leave one mixture) a price is at least what loosening its constraint alone would save.
+    repeat each other, or leave one mixture) one is at least what loosening its constraint alone would save.
 
     Attributes:
         weights_K: the mixture.
         value: its objective F.
-        bound_prices_K: the multipliers of the bounds on weights, positive for lower ones, negative for upper ones.
-        gain_prices_T: those of the Pareto constraints, none where there are none.
-        group_prices_G: those of the limits on groups.
+        bound_multipliers_K: the multipliers of the bounds on weights, positive for lower ones, negative for upper ones.
+        gain_multipliers_T: those of the Pareto constraints, none where there are none.
+        group_multipliers_G: those of the limits on groups.
         gap: no mixture within the constraints has an F lower by more than this.
     """
 
     weights_K: FloatArray
     value: float
-    bound_prices_K: FloatArray
-    gain_prices_T: FloatArray
-    group_prices_G: FloatArray
+    bound_multipliers_K: FloatArray
+    gain_multipliers_T: FloatArray
+    group_multipliers_G: FloatArray
     gap: float
 
 
@@ -70,8 +70,8 @@ def minimise(
         np.vstack([held_TK, groups.rows_GK]), np.concatenate([held_TK @ reference_K, groups.least_G])
     )
     scaled = _Scaled.of(held_TK, reference_K, groups)
-    no_prices_C = np.zeros_like(constraints.least_G)
-    best = _Found(reference_K, objective.value(reference_K), objective.sum_price(reference_K), no_prices_C)
+    no_multipliers_C = np.zeros_like(constraints.least_G)
+    best = _Found(reference_K, objective.value(reference_K), objective.sum_multiplier(reference_K), no_multipliers_C)
     proof = best
     uniform_K = bounds.project(np.full_like(reference_K, 1 / len(reference_K)))
     lower_bound = -np.inf
@@ -79,7 +79,7 @@ def minimise(
         start_K = (uniform_K, reference_K)[attempt] if attempt < 2 else best.weights_K
         found = _slsqp(objective, bounds, start_K, scaled)
         proven = objective.lower_bound(
-            found.weights_K, found.sum_price, found.prices_C, constraints=constraints, box=bounds.box()
+            found.weights_K, found.sum_multiplier, found.multipliers_C, constraints=constraints, box=bounds.box()
         )
         if proven > lower_bound:  # not so for the NaN of a run that failed
             lower_bound, proof = proven, found
@@ -92,9 +92,11 @@ def minimise(
         weights_K=best.weights_K,
         value=best.value,
         # by the run's own mixture: where std has a kink, the gradient a hair away is another
-        bound_prices_K=objective.gradient(proof.weights_K) - constraints.rows_GK.T @ proof.prices_C - proof.sum_price,
-        gain_prices_T=proof.prices_C[: len(held_TK)],
-        group_prices_G=proof.prices_C[len(held_TK) :],
+        bound_multipliers_K=objective.gradient(proof.weights_K)
+        - constraints.rows_GK.T @ proof.multipliers_C
+        - proof.sum_multiplier,
+        gain_multipliers_T=proof.multipliers_C[: len(held_TK)],
+        group_multipliers_G=proof.multipliers_C[len(held_TK) :],
         gap=gap,
     )
 
@@ -105,8 +107,8 @@ class _Found:
 
     weights_K: FloatArray
     value: float
-    sum_price: float
-    prices_C: FloatArray
+    sum_multiplier: float
+    multipliers_C: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,11 +140,11 @@ class _Scaled:
         least_G = (groups.least_G[varies_C[len(held_TK) :]] - mean_C[of_tasks:]) / scale_C[of_tasks:]
         return cls(varies_C, mean_C, scale_C, scaled_CK, np.concatenate([scaled_CK[:of_tasks] @ reference_K, least_G]))
 
-    def prices(self, multipliers: FloatArray) -> tuple[float, FloatArray]:
+    def unscaled(self, multipliers: FloatArray) -> tuple[float, FloatArray]:
         """Return μ and λ for `Σ_j w_j = 1` and `rows w ≥ least` from the multipliers of the form above."""
-        prices_C = np.zeros(len(self.varies_C))
-        prices_C[self.varies_C] = np.maximum(multipliers[1:], 0) / self.scale_C
-        return float(multipliers[0] - prices_C[self.varies_C] @ self.mean_C), prices_C
+        multipliers_C = np.zeros(len(self.varies_C))
+        multipliers_C[self.varies_C] = np.maximum(multipliers[1:], 0) / self.scale_C
+        return float(multipliers[0] - multipliers_C[self.varies_C] @ self.mean_C), multipliers_C
 
 
 def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _Scaled) -> _Found:
@@ -167,9 +169,9 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _S
     )
     weights_K = np.clip(result.x, low_K, high_K)
     # SciPy gives none back where the box is a point
-    unheld = np.append(objective.sum_price(weights_K), np.zeros_like(scaled.least_C))
+    unheld = np.append(objective.sum_multiplier(weights_K), np.zeros_like(scaled.least_C))
     multipliers = result.get("multipliers", unheld)
-    return _Found(weights_K, objective.value(weights_K), *scaled.prices(multipliers))
+    return _Found(weights_K, objective.value(weights_K), *scaled.unscaled(multipliers))
 
 
 def _is_feasible(weights_K: FloatArray, scaled: _Scaled) -> bool:

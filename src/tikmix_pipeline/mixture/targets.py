@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import FloatArray, nearest_name
-from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.parameters.decision import TargetWeightParameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Targets:
     weight_U: FloatArray
 
     @classmethod
-    def of(cls, tasks: Sequence[str], counts_T: npt.NDArray[np.bool_], parameters: OptimizeParameters) -> "Targets":
+    def of(cls, tasks: Sequence[str], counts_T: npt.NDArray[np.bool_], parameters: TargetWeightParameters) -> "Targets":
         """Return the targets of these tasks, in the order of their first tasks.
 
         Args:
@@ -101,7 +101,9 @@ def spread(gain_NU: FloatArray, weight_U: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt((weight_U * square_NU).sum(axis=-1) / max(len(weight_U), 1)))
 
 
-def check_tasks(parameters: OptimizeParameters, tasks: Collection[str], decide: Collection[str] | None = None) -> None:
+def check_tasks(
+    parameters: TargetWeightParameters, tasks: Collection[str], decide: Collection[str] | None = None
+) -> None:
     """Refuse weights and groups of tasks that are not there, and weights that leave nothing to decide by.
 
     Args:

@@ -1,4 +1,7 @@
-"""Typed parameters, one group per room. `RunParameters` is all that a run may be told."""
+"""Typed parameters, one group per room. `RunParameters` is all that a run may be told.
+
+Here belong the groups, the facets that they are made of, and views; of the package only `errors` may be imported.
+"""
 
 from typing import Annotated
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.fields import FieldInfo
@@ -24,6 +24,8 @@ class Unrecorded:
 
 
 UNRECORDED = Unrecorded()
+
+_ABSENT = object()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +59,21 @@ class ParameterGroup(BaseModel):
         Args:
             facet: the class of this group, or one that it inherits from.
         """
-        counting = {name: getattr(self, name) for name in facet.model_fields if self._counts(facet.model_fields[name])}
+        counting = {
+            name: self.__dict__[name]
+            for name, field in facet.model_fields.items()
+            if name in self.__dict__ and self._counts(field)
+        }
         narrow = facet.model_construct(**{name: _narrowed(value) for name, value in counting.items()})
         for name in facet.model_fields.keys() - counting.keys():
             del narrow.__dict__[name]  # pydantic has filled in the default
+        return narrow
+
+    def without(self, facet: type["ParameterGroup"]) -> Self:
+        """Return the group without the fields of a facet, which do not count because of what another group says."""
+        narrow = self.model_copy()
+        for name in facet.model_fields:
+            narrow.__dict__.pop(name, None)
         return narrow
 
     def recorded(self) -> dict[str, Any]:
@@ -73,7 +86,7 @@ class ParameterGroup(BaseModel):
 
     def _counts(self, field: FieldInfo) -> bool:
         conditions = [mark for mark in field.metadata if isinstance(mark, OnlyIf)]
-        return all(getattr(self, condition.field) in condition.values for condition in conditions)
+        return all(self.__dict__.get(condition.field, _ABSENT) in condition.values for condition in conditions)
 
 
 def _narrowed(value: Any) -> Any:

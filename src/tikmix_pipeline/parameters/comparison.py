@@ -14,24 +14,39 @@ START = "start"
 """The name of the run that trains the first round of every arm."""
 
 
-class CompareParameters(ParameterGroup):
-    """Several ways of mixing, trained on the same budget from the same start."""
+class PointParameters(ParameterGroup):
+    """Which arms there are."""
 
     arms: list[ArmName] | None = None
     """Which of `definitions` to run; on the command line `direct+uniform`. null: all."""
+    definitions: Annotated[dict[ArmName, dict[str, Any]], Field(min_length=1)] = Field(
+        default_factory=lambda: {"proportional": {"tikmix.strategy": "proportional"}, "direct": {}}
+    )
+    """What each arm sets differently from the run: dotted names of parameters and their values."""
+
+    @property
+    def chosen(self) -> list[str]:
+        """Return the arms to run, in the order of their definitions."""
+        return [name for name in self.definitions if self.arms is None or name in self.arms]
+
+
+class ReferenceParameters(PointParameters):
+    """Which arms and seeds are expected, and what the arms are set against."""
+
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = Field(default_factory=lambda: [0, 1, 2])
     """Seeds of initial weights and data order; a number n stands for 0 to n - 1."""
     reference: ArmName = "proportional"
     """The arm that all others are compared with, seed by seed."""
+
+
+class CompareParameters(ReferenceParameters):
+    """Several ways of mixing, trained on the same budget from the same start."""
+
     out_of_domain: list[str] | Literal["auto"] = "auto"
     """Tasks that judge and never decide; on the command line `piqa+siqa`. `auto`: the last two fifths of
     `corpus.tasks`."""
     workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
     """Arms at a time; `auto`: one per core on a CPU, one on a GPU."""
-    definitions: Annotated[dict[ArmName, dict[str, Any]], Field(min_length=1)] = Field(
-        default_factory=lambda: {"proportional": {"tikmix.strategy": "proportional"}, "direct": {}}
-    )
-    """What each arm sets differently from the run: dotted names of parameters and their values."""
     harness: HarnessParameters = HarnessParameters()
 
     @field_validator("arms", "out_of_domain", mode="before")
@@ -55,11 +70,6 @@ class CompareParameters(ParameterGroup):
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: a seed is given twice")
         return self
-
-    @property
-    def chosen(self) -> list[str]:
-        """Return the arms to run, in the order of their definitions."""
-        return [name for name in self.definitions if self.arms is None or name in self.arms]
 
     def judging_only(self, tasks: list[str]) -> list[str]:
         """Return those of the corpus's tasks that never decide."""

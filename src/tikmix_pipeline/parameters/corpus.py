@@ -31,7 +31,7 @@ class ArchiveSource(ParameterGroup):
     exclude: tuple[str, ...] = ()
     """Globs of those to leave out."""
     reader: str = "text"
-    """How a member's bytes become documents; one of `tikmix_pipeline.corpus.readers.registry.READERS`."""
+    """How a member's bytes become documents; one of `tikmix_pipeline.corpus.readers.READERS`."""
     field: str | None = None
     """The record's field that holds the text, for readers of records."""
 
@@ -169,34 +169,52 @@ class OverlapParameters(ParameterGroup):
     """An evaluation text counts as leaked when at least this share of its n-grams stands in one training document."""
 
 
-class SourcesParameters(ParameterGroup):
+class CapParameters(ParameterGroup):
+    """How much of a domain is kept."""
+
+    max_megabytes: PositiveFloat | None = None
+    """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
+
+
+class SourcesParameters(CapParameters):
     """What there is to read."""
 
     domains: Annotated[dict[Name, DomainParameters], Field(min_length=1)]
     tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
 
 
-class TextParameters(SourcesParameters):
-    """What becomes text, and which of it is held out."""
+class SeededTasksParameters(ParameterGroup):
+    """The tasks, and what deals their items to the two halves."""
 
-    max_megabytes: PositiveFloat | None = None
-    """Keep at most this much text per domain that has no `max_megabytes` of its own (documents picked by hash)."""
-    read: Literal["auto", "all", "sample"] = "auto"
-    """How a domain's own files are read: all of them, or at random places as much as its cap needs. `auto` samples what
-    is many times larger than the cap, and datasets that stream from the Hub."""
-    heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Share of each domain's text that is held out for evaluation, in whole documents."""
-    heldout_max_kilobytes: PositiveInt = 200
-    """Upper limit on the held-out text per domain."""
-    near_duplicates: NearDuplicateParameters = NearDuplicateParameters()
-    overlap: OverlapParameters = OverlapParameters()
+    tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
     seed: NonNegativeInt = 0
     """Decides splits and samples; apart from the run's seed, so that seeds share one corpus."""
 
 
-class ShardParameters(SourcesParameters):
+class HeldoutParameters(ParameterGroup):
+    """How much text is held out."""
+
+    heldout_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Share of each domain's text that is held out for evaluation, in whole documents."""
+    heldout_max_kilobytes: PositiveInt = 200
+    """Upper limit on the held-out text per domain."""
+
+
+class TextParameters(SourcesParameters, SeededTasksParameters, HeldoutParameters):
+    """What becomes text, and which of it is held out."""
+
+    read: Literal["auto", "all", "sample"] = "auto"
+    """How a domain's own files are read: all of them, or at random places as much as its cap needs. `auto` samples what
+    is many times larger than the cap, and datasets that stream from the Hub."""
+    near_duplicates: NearDuplicateParameters = NearDuplicateParameters()
+    overlap: OverlapParameters = OverlapParameters()
+
+
+class ShardParameters(SourcesParameters, HeldoutParameters):
     """How text becomes token ids. The sources are there for those that are token ids already."""
 
+    name: Name = "default"
+    """Names the folder of the shards."""
     tokenizer: TokenizerParameters = TokenizerParameters()
     shard_megatokens: PositiveFloat = 64.0
     """Largest shard, in millions of tokens."""
@@ -204,9 +222,6 @@ class ShardParameters(SourcesParameters):
 
 class CorpusParameters(TextParameters, ShardParameters):
     """Everything the `corpus` pipeline needs."""
-
-    name: Name = "default"
-    """Names the folder of the shards."""
 
     @model_validator(mode="after")
     def _check_names(self) -> "CorpusParameters":

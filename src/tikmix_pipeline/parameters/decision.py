@@ -1,6 +1,6 @@
 """`optimize`, `reweight` and `tikmix`: how influence becomes a mixture, and the loop around it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -14,9 +14,6 @@ BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax",
 
 
 _TASKS_OF_PAPER = 9
-
-OF_BOUNDS = {"min_weight", "max_weight", "bounds", "groups", "pinned", "max_epochs", "max_change"}
-"""Parameters of `optimize` that bound the weights."""
 
 
 class DomainBounds(ParameterGroup):
@@ -39,8 +36,8 @@ class RepetitionParameters(ParameterGroup):
     """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
 
 
-class BoundsParameters(RepetitionParameters):
-    """Bounds on the weights, wherever the current mixture lies."""
+class WeightBoundsParameters(ParameterGroup):
+    """Bounds on the weights, however much text there is."""
 
     min_weight: Weight = 0.0
     max_weight: Weight = 1.0
@@ -53,6 +50,10 @@ class BoundsParameters(RepetitionParameters):
     there is none). All other bounds hold for them too."""
 
 
+class BoundsParameters(RepetitionParameters, WeightBoundsParameters):
+    """Bounds on the weights, wherever the current mixture lies."""
+
+
 class StepBoundsParameters(BoundsParameters):
     """Bounds on the weights, with how far they may move from the current mixture."""
 
@@ -61,22 +62,9 @@ class StepBoundsParameters(BoundsParameters):
     bound asks for more, that goes first."""
 
 
-class OptimizeParameters(StepBoundsParameters):
-    """TiKMiX-D: minimise `α·std(P̂) − β·ΣP̂ − γ·H(w)` within bounds."""
+class TargetWeightParameters(ParameterGroup):
+    """What the objective counts: tasks or groups of them, and how much each of these counts."""
 
-    uniformity: NonNegativeFloat = 1.0
-    """α, the weight of the spread of the tasks' normalised gains."""
-    gain: NonNegativeFloat | Literal["auto"] = "auto"
-    """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 over the number
-    of targets (tasks, or groups of them): as much of their mean, so that a mixture is as sharp as the paper's whatever
-    that number is."""
-    entropy: NonNegativeFloat = 1.0
-    """γ, the weight of the mixture's entropy."""
-    anchor: Literal["uniform", "current"] = "uniform"
-    """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
-    `current`, the current mixture, makes a decision a step from where training is."""
-    pareto: bool = True
-    """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
     task_groups: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
     """Tasks that count as one target, the mean of their normalised gains weighed by `task_weights`; a task is in one
     group at most. The Pareto constraint stays one per task."""
@@ -84,12 +72,8 @@ class OptimizeParameters(StepBoundsParameters):
     """How much a task, or a group under its name, counts; 1 where nothing is given. A target of weight 0 is no part of
     the objective, as if it were not there, and only the Pareto constraint looks at it."""
 
-    def gain_of(self, targets: int) -> float:
-        """Return β for so many targets."""
-        return _TASKS_OF_PAPER / max(targets, 1) if self.gain == "auto" else self.gain
-
     @model_validator(mode="after")
-    def _require_one_group_a_task(self) -> "OptimizeParameters":
+    def _require_one_group_a_task(self) -> Self:
         group_of: dict[str, str] = {}
         for group, tasks in self.task_groups.items():
             for task in tasks:
@@ -100,6 +84,38 @@ class OptimizeParameters(StepBoundsParameters):
                     )
                 group_of[task] = group
         return self
+
+
+class ObjectiveParameters(TargetWeightParameters):
+    """What is minimised: `α·std(P̂) − β·ΣP̂ − γ·H(w)` over the targets."""
+
+    uniformity: NonNegativeFloat = 1.0
+    """α, the weight of the spread of the tasks' normalised gains."""
+    gain: NonNegativeFloat | Literal["auto"] = "auto"
+    """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 over the number
+    of targets (tasks, or groups of them): as much of their mean, so that a mixture is as sharp as the paper's whatever
+    that number is."""
+    entropy: NonNegativeFloat = 1.0
+    """γ, the weight of the mixture's entropy."""
+
+    def gain_of(self, targets: int) -> float:
+        """Return β for so many targets."""
+        return _TASKS_OF_PAPER / max(targets, 1) if self.gain == "auto" else self.gain
+
+
+class SearchObjectiveParameters(ObjectiveParameters, WeightBoundsParameters):
+    """What a surrogate is searched for, within bounds that the candidates' own come on top of."""
+
+    pareto: bool = True
+    """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
+
+
+class OptimizeParameters(SearchObjectiveParameters, StepBoundsParameters):
+    """TiKMiX-D: minimise `α·std(P̂) − β·ΣP̂ − γ·H(w)` within bounds."""
+
+    anchor: Literal["uniform", "current"] = "uniform"
+    """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
+    `current`, the current mixture, makes a decision a step from where training is."""
 
 
 class RoundingParameters(ParameterGroup):
@@ -150,7 +166,11 @@ class PriorParameters(ParameterGroup):
     """Mixture 0: by the domains' token counts, equal, or given weights."""
 
 
-class TikmixParameters(StrategyParameters, AveragingParameters, PriorParameters):
+class TablesStrategyParameters(AveragingParameters, PriorParameters):
+    """What a decision over a user's tables depends on."""
+
+
+class TikmixParameters(StrategyParameters, TablesStrategyParameters):
     """The loop of rounds."""
 
     rounds: PositiveInt = 3

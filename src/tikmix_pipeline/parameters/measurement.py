@@ -61,6 +61,7 @@ class ScoringParameters(TargetParameters, AmountParameters):
     """
 
     tokens: Annotated[PositiveInt | Literal["auto"], only_if("targets", "heldout", "all")] = 16_384
+    max_tokens: Annotated[PositiveInt, only_if("targets", "heldout", "all"), only_if("tokens", "auto")] = 131_072
     items_per_task: Annotated[PositiveInt | None, only_if("targets", "heldout", "all")] = 96
     micro_batches: Annotated[int, Field(ge=2), only_if("targets", "heldout", "all")] = 4
     batch_size: Annotated[PositiveInt, UNRECORDED] = 16
@@ -138,6 +139,15 @@ class CurvatureParameters(CoverageParameters):
         return self.curvature == "adam" or (self.curvature != "identity" and self.damping_unit == "horizon")
 
 
+class OpenParameters(ParameterGroup):
+    """What the candidates of a validation leave open."""
+
+    fisher: Literal["true", "empirical"] = "true"
+    groups: Annotated[list[Group], Field(min_length=1)] = Field(default_factory=lambda: list(_ALL_GROUPS))
+    memory_megabytes: Annotated[PositiveFloat, UNRECORDED] = 1_000.0
+    device: Annotated[str, UNRECORDED] = "auto"
+
+
 class CalibratedParameters(ParameterGroup):
     """How influence becomes nats."""
 
@@ -155,6 +165,10 @@ class GrowthParameters(GradientParameters, CurvatureParameters):
     stable_within: Annotated[PositiveFloat, only_if("tokens", "auto")] = 0.05
     """`tokens: auto` stops when the mixtures that two halves of the measurement imply differ by no more than this share
     of the tokens."""
+
+
+class OwnTokensMeasurement(GradientParameters, CurvatureParameters):
+    """What the influence of text that candidates draw depends on."""
 
 
 class InfluenceParameters(GrowthParameters, FactorParameters, MatrixParameters):

@@ -22,11 +22,9 @@ class DomainSize(ParameterGroup):
         return self
 
 
-class RemixParameters(ParameterGroup):
-    """The next mixture for a checkpoint that was trained elsewhere."""
+class ExternalParameters(ParameterGroup):
+    """What a team tells of a run that it trains elsewhere."""
 
-    chunk_tokens: PositiveInt | None = None
-    """Training tokens of the coming chunk; null: `train.chunk_tokens`."""
     current: dict[str, Weight] | str | None = None
     """The mixture that the checkpoint was last trained under: weights per token, or the path of a `mixture.json`. null:
     what the last `remix` of this experiment decided; the first time, `tikmix.prior`."""
@@ -35,6 +33,13 @@ class RemixParameters(ParameterGroup):
     this experiment's earlier rounds; the first time, none."""
     sizes: dict[str, DomainSize] = Field(default_factory=dict)
     """How much text a domain has. Of others it is counted, or estimated from the sample."""
+
+
+class RemixParameters(ExternalParameters):
+    """The next mixture for a checkpoint that was trained elsewhere."""
+
+    chunk_tokens: PositiveInt | None = None
+    """Training tokens of the coming chunk; null: `train.chunk_tokens`."""
 
     def coming_chunk(self, train: ScheduleParameters) -> int:
         """Return the training tokens of the coming chunk."""

@@ -65,11 +65,17 @@ class SurrogateParameters(ParameterGroup):
     """What is searched."""
     target: Literal["each", "aggregate"] = "each"
     """A model per task, or one of the objective itself."""
+    objective: Literal["direct", "sum"] = "direct"
+    """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains."""
+
+
+class FittedParameters(SurrogateParameters):
+    """How a surrogate is fitted; what is searched for counts where it is itself what is predicted."""
+
     folds: Annotated[int, Field(ge=2)] = 5
     """Of the cross-validations, the outer one for quality and the inner one for hyper-parameters; fewer where there are
     not two rows for each."""
-    objective: Literal["direct", "sum"] = "direct"
-    """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains."""
+    objective: Annotated[Literal["direct", "sum"], only_if("target", "aggregate")] = "direct"
 
 
 class DrawnParameters(ParameterGroup):
@@ -78,7 +84,7 @@ class DrawnParameters(ParameterGroup):
     surrogate: SurrogateKind = "xgboost"
 
 
-class JudgementParameters(SurrogateParameters):
+class JudgementParameters(FittedParameters):
     """Which regressions are judged."""
 
     compared: Annotated[list[SurrogateKind], Field(min_length=1)] = Field(default_factory=lambda: [*SURROGATE_KINDS])

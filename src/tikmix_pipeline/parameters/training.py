@@ -9,19 +9,6 @@ from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
-HOW_IT_IS_SPREAD = frozenset(
-    {"world_size", "shard", "max_restarts", "launch", "activation_checkpointing", "compile_blocks"}
-)
-"""Parameters of `train` that are no matter of the result: they change it by rounding alone."""
-
-NOT_OF_A_BRANCH = {
-    *("chunk_tokens", "warmup_tokens", "decay_tokens", "final_learning_rate_fraction"),  # its rates stand for these
-    *("device", "save_every_steps", "evaluation_items", "evaluation_windows"),
-    *HOW_IT_IS_SPREAD,
-}
-"""Parameters of `train` that do not matter to a branch."""
-
-
 class LoadParameters(ParameterGroup):
     """How a checkpoint is loaded."""
 
@@ -90,7 +77,23 @@ class SecondMomentParameters(ParameterGroup):
     epsilon: PositiveFloat = 1e-8
 
 
-class StepParameters(StreamParameters, ProcessParameters, SecondMomentParameters):
+class RestoreParameters(StreamParameters, ProcessParameters):
+    """How a checkpoint's model and its place in the text are restored."""
+
+
+class ProductParameters(ProcessParameters, SecondMomentParameters):
+    """What products of gradients through a curvature depend on."""
+
+
+class GrowingParameters(RestoreParameters, ProductParameters):
+    """What a measurement depends on that grows until it is stable."""
+
+
+class MeasuredParameters(StreamParameters, ProductParameters):
+    """What an influence matrix depends on, and what its rebalancing cost."""
+
+
+class StepParameters(GrowingParameters, MeasuredParameters):
     """What an optimiser step depends on, but for its learning rate's schedule."""
 
     micro_batch_size: PositiveInt | None = None
@@ -132,7 +135,11 @@ class ScheduleParameters(StreamParameters):
         return self.steps_per_chunk * self.tokens_per_step
 
 
-class EvaluationParameters(ContextParameters, DeviceParameters):
+class ScoredTextParameters(ContextParameters, DeviceParameters):
+    """How text is scored."""
+
+
+class EvaluationParameters(ScoredTextParameters):
     """How much text a checkpoint is scored on after each round."""
 
     evaluation_items: PositiveInt | None = 256
@@ -159,6 +166,6 @@ class TrainParameters(StepParameters, ScheduleParameters, EvaluationParameters):
         if self.launch is not None and "{folder}" not in self.launch:
             raise ValueError(
                 "train.launch must name the folder that the ranks work in, as {folder}: "
-                '"srun torchrun ... -m tikmix_pipeline.ranks {folder}"'
+                '"srun torchrun ... -m tikmix_pipeline.distributed {folder}"'
             )
         return self

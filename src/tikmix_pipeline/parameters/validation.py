@@ -14,6 +14,7 @@ from tikmix_pipeline.parameters.measurement import (
     DampingUnit,
     Group,
     Inverse,
+    OpenParameters,
 )
 from tikmix_pipeline.parameters.training import StreamParameters
 
@@ -35,6 +36,11 @@ class Candidate(ParameterGroup):
         groups = f", {' '.join(self.groups)}" if self.groups else ""
         return f"{self.curvature}{filtered}{groups}"
 
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether the curvature or its damping reads the optimiser's state."""
+        return self.applied_to(OpenParameters()).needs_optimizer
+
     def settings(self) -> dict[str, str | float]:
         """Return what sets this candidate apart, as columns of a table."""
         return {
@@ -45,10 +51,18 @@ class Candidate(ParameterGroup):
             "groups": ", ".join(self.groups or []),
         }
 
-    def applied_to(self, influence: CurvatureParameters) -> CurvatureParameters:
-        """Return `influence` with what this candidate sets."""
-        own = self.model_dump(include={"curvature", "inverse", "damping", "damping_unit"})
-        return influence.model_copy(update=own | ({"groups": self.groups} if self.groups else {}))
+    def applied_to(self, influence: OpenParameters) -> CurvatureParameters:
+        """Return what this candidate sets, with what it leaves open."""
+        return CurvatureParameters(
+            curvature=self.curvature,
+            fisher=influence.fisher,
+            groups=self.groups or influence.groups,
+            inverse=self.inverse,
+            damping=self.damping,
+            damping_unit=self.damping_unit,
+            memory_megabytes=influence.memory_megabytes,
+            device=influence.device,
+        )
 
 
 def _default_candidates() -> list[Candidate]:
@@ -136,7 +150,7 @@ class HalfParameters(ParameterGroup):
     """Which half of the tasks predictions are compared on; influence is measured on the query half."""
 
 
-class AgreementParameters(HalfParameters, CandidatesParameters, BranchLengthParameters):
+class AgreementParameters(HalfParameters, CandidatesParameters):
     """What predictions are held against."""
 
 

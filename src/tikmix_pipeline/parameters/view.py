@@ -1,9 +1,34 @@
 """Views: what a node is handed of the parameters, and what the provenance record of its artifacts holds."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Self, get_type_hints
 
 from tikmix_pipeline.parameters.base import ParameterGroup, plain
+
+_UNRECORDED = "unrecorded"
+
+
+class OnDisk:
+    """What files hold that a node reads besides its inputs, looked up only where a record is asked for."""
+
+    def __init__(self, look_up: Callable[[], Any]) -> None:
+        """Take a function that returns digests or signatures of the files, JSON-able."""
+        self._look_up = functools.cache(look_up)
+
+    def recorded(self) -> Any:
+        """Return what tells the files from others.
+
+        Raises:
+            TikmixError: a file that the parameters name is not there.
+        """
+        return self._look_up()
+
+
+def unrecorded() -> Any:
+    """Declare a field of a view on which no result depends."""
+    return dataclasses.field(metadata={_UNRECORDED: True})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +49,7 @@ class View:
             derived: values of the fields that are no parameters themselves.
         """
         values = dict(derived)
-        for name, kind in get_type_hints(cls).items():
+        for name, kind in _kinds(cls).items():  # type: ignore[arg-type]  # a class can be hashed
             if name not in derived:
                 value = getattr(parameters, name)
                 values[name] = value.narrowed(kind) if isinstance(value, ParameterGroup) else value
@@ -32,7 +57,17 @@ class View:
 
     def recorded(self) -> dict[str, Any]:
         """Return the values that results may depend on, as JSON can hold them."""
-        return {field.name: plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        return {
+            field.name: value.recorded() if isinstance(value, OnDisk) else plain(value)
+            for field in dataclasses.fields(self)
+            if not field.metadata.get(_UNRECORDED)
+            for value in [getattr(self, field.name)]
+        }
+
+
+@functools.cache
+def _kinds(view: Any) -> dict[str, Any]:
+    return get_type_hints(view)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

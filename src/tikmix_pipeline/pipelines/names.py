@@ -1,5 +1,8 @@
 """Names of the datasets of a round, in one place."""
 
+from tikmix_pipeline.parameters.decision import BASELINES
+from tikmix_pipeline.run import Run
+
 
 def of_round(number: int, name: str) -> str:
     """Return the dataset `name` of round `number`, as the catalog's patterns spell it."""
@@ -9,3 +12,30 @@ def of_round(number: int, name: str) -> str:
 def start_checkpoint(number: int) -> str:
     """Return the checkpoint that round `number` starts from."""
     return of_round(number - 1, "checkpoint") if number else "initial_checkpoint"
+
+
+def measured_checkpoint(run: Run, number: int) -> str:
+    """Return what influence is measured at: the round's checkpoint, or a copy of it in balance with the prior."""
+    parameters = run.parameters
+    in_balance = number == 0 or parameters.tikmix.strategy == "prior" or not parameters.influence.rebalance_tokens
+    return of_round(number, "checkpoint" if in_balance else "balanced")
+
+
+def influences(run: Run, number: int) -> list[str]:
+    """Return the influence tables that the decision of round `number` rests on, its own last."""
+    return [of_round(earlier, "influence") for earlier in run.averaged_rounds(number)]
+
+
+def deciding_rounds(run: Run) -> int:
+    """Return how many rounds decide on the mixture of the next; after them it is kept."""
+    # a single stage of a round beyond the loop decides as one within it would
+    within = run.parameters.tikmix.deciding_rounds
+    return within if within < run.parameters.tikmix.rounds else run.rounds
+
+
+def chosen_decision(run: Run, number: int) -> str:
+    """Return whose decision at the end of round `number` counts."""
+    strategy = run.parameters.tikmix.strategy
+    if strategy in BASELINES:
+        return of_round(number, "baseline")
+    return of_round(number, "sweep_decision" if strategy == "surrogate" else "decision")

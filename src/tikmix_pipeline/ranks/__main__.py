@@ -1,13 +1,11 @@
-"""One rank, started by any launcher that sets the environment variables of torchrun:
-
-    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint first-machine:29500 \\
-        -m tikmix_pipeline.ranks data/06_models/default/round_0.resume
-"""
+"""The old name of `python -m tikmix_pipeline.distributed`."""
 
 import sys
 from pathlib import Path
 
-from tikmix_pipeline.ranks.work import work
+from tikmix_pipeline.distributed.job import work
+from tikmix_pipeline.ranks import tell
 
 if __name__ == "__main__":
+    tell("... -m tikmix_pipeline.distributed {folder}")
     work(Path(sys.argv[1]))

@@ -8,6 +8,8 @@ from typing import Any
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import OmegaConf
 
+from tikmix_pipeline.run import with_folders
+
 _TAKEN_WHOLE = ("domains", "tasks")
 
 
@@ -20,6 +22,10 @@ class TikmixConfigLoader(OmegaConfigLoader):
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load one kind of configuration."""
         merged: dict[str, Any] = super().__getitem__(key)
+        if key == "catalog":
+            parameters = super().__getitem__("parameters")
+            corpus = parameters.get("corpus") or {}
+            return with_folders(merged, str(parameters.get("experiment")), str(corpus.get("name", "default")))
         if key == "parameters":
             own = self._of_environment().get("corpus") or {}
             given = (self.runtime_params or {}).get("corpus") or {}
@@ -30,6 +36,11 @@ class TikmixConfigLoader(OmegaConfigLoader):
                 if isinstance(found := merged.get("corpus", {}).get(name), dict):
                     merged["corpus"][name] = {key: value for key, value in found.items() if value is not None}
         return merged
+
+    def catalog(self) -> dict[str, Any]:
+        """Return the catalog's configuration with placeholders for the names of the folders."""
+        found: dict[str, Any] = super().__getitem__("catalog")
+        return found
 
     def _of_environment(self) -> dict[str, Any]:
         """Load the environment's parameters alone."""

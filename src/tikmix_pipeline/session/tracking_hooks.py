@@ -17,12 +17,12 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from tikmix_pipeline.run import run_context
+from tikmix_pipeline.session.final_table import final_table
+from tikmix_pipeline.session.run_hooks import RunHooks
 from tikmix_pipeline.session.tracking.metrics import Metrics
-from tikmix_pipeline.session.tracking.names import is_logged, split_name
+from tikmix_pipeline.session.tracking.names import is_logged
 from tikmix_pipeline.session.tracking.store import StoreError
 from tikmix_pipeline.session.tracking.tracker import Tracker
-from tikmix_pipeline.summary import comparison_text, remix_text, summary_table, sweep_table, validation_table
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,8 @@ _LOG = logging.getLogger(__name__)
 class TrackingHooks:
     """Logs a run to MLflow as it goes, and prints its summary at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_hooks: RunHooks) -> None:
+        self._run_hooks = run_hooks
         self._tracker: Tracker | None = None
         self._catalog: Any = None
         self._started: dict[str, float] = {}
@@ -40,10 +41,10 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Open the run; log the parameters and whatever is reused."""
         with self._closed_on_error():
-            self._tracker = Tracker(run_context(), run_params)
+            self._tracker = Tracker(self._run_hooks.run, run_params)
             self._catalog = catalog
-            self._track(lambda tracker: tracker.log_parameters(run_context()))
-            if any(node.short_name == "run_arms" for node in pipeline.nodes):
+            self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run))
+            if "comparison_scores" in pipeline.all_outputs():
                 self._track(lambda tracker: tracker.adopt())
             for name in sorted(pipeline.all_outputs()):
                 if is_logged(name) and catalog.exists(name):
@@ -69,7 +70,7 @@ class TrackingHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Show what came out, on the terminal and as the run's description; close the run."""
         with self._closed_on_error():
-            table = _final_table(pipeline, catalog)
+            table = final_table(pipeline.all_outputs(), catalog.load, self._run_hooks.run.parameters.experiment)
             if table is not None:
                 click.echo(table)
                 self._track(lambda tracker: tracker.describe(table))
@@ -116,24 +117,3 @@ class TrackingHooks:
         except (StoreError, OSError) as error:  # a full disk stops the temporary file of an artifact
             self._tracker = None
             _LOG.warning("MLflow could not be reached: %s; the run goes on untracked, its files are complete", error)
-
-
-def _final_table(pipeline: Pipeline, catalog: Any) -> str | None:
-    """Return what a whole run, a validation or a sweep has to say at its end."""
-    experiment = run_context().parameters.experiment
-    outputs = sorted(pipeline.all_outputs())
-    if "comparison_table" in outputs:
-        return comparison_text(catalog.load("comparison_table"), experiment)
-    if "summary" in outputs:
-        return summary_table(catalog.load("summary"), experiment)
-    reports = [name for name in outputs if split_name(name)[1] == "report_content"]
-    if reports:
-        return remix_text(catalog.load(reports[-1]))
-    for name in reversed(outputs):
-        number, kind = split_name(name)
-        if kind == "validation":
-            return validation_table(catalog.load(name).to_dict("records"), experiment)
-        if kind == "sweep_decision" and f"round_{number}_sweep_quality" in outputs:
-            quality = catalog.load(f"round_{number}_sweep_quality").to_dict("records")
-            return sweep_table(catalog.load(name), quality, experiment)
-    return None

@@ -1,13 +1,14 @@
-"""Recipes: what made an artifact, written beside it, so that nothing stale is ever used.
+"""Provenance records: what made an artifact, written beside it, so that nothing stale is ever used.
 
-A recipe is a Merkle node: the step, the code it runs, the parameters that matter to it and the fingerprints of its
-inputs. Two artifacts with one fingerprint were made from the same things, all the way back to the sources.
+A record is a Merkle node: the code that a pipeline node runs, the parameters that it was handed and the fingerprints of
+its inputs. Two artifacts with one fingerprint were made from the same things, all the way back to the sources. The
+record of `name` stands in `name.recipe.json`.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -24,91 +25,129 @@ Status = Literal["fresh", "missing", "stale", "altered"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ProvenanceRecord:
     """What an artifact is made from.
 
     Attributes:
-        step: the pipeline node that makes it.
-        code: hash of the source code that the step runs.
-        parameters: the parameters that matter to the step, JSON-able.
-        inputs: fingerprints of the step's inputs, by dataset name.
+        node: the pipeline node that makes it.
+        code: the digest of the source code that the node runs.
+        parameters: the view of the parameters that the node is handed, JSON-able.
+        inputs: fingerprints of the node's inputs, by dataset name.
+        libraries: the versions of libraries that may change results.
+        stage: the pipeline that the node belongs to.
     """
 
-    step: str
+    node: str
     code: str
     parameters: Mapping[str, Any]
     inputs: Mapping[str, str]
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    stage: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the recipe. The step's name, which holds the round, is left out."""
-        content = {"code": self.code, "parameters": self.parameters, "inputs": self.inputs}
+        """The SHA-256 of the record. The node's name, which holds the round, is left out, and so is its stage."""
+        content = {"code": self.code, "parameters": self.parameters, "inputs": self.inputs, "libraries": self.libraries}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able form that `differences` reads."""
-        return {
-            "fingerprint": self.fingerprint,
-            "step": self.step,
-            "code": self.code,
-            "parameters": dict(self.parameters),
-            "inputs": dict(self.inputs),
-        }
+
+@dataclass(frozen=True)
+class WrittenRecord:
+    """A provenance record as it stands beside an artifact.
+
+    Attributes:
+        record: what made the artifact.
+        fingerprint: of the record, as it was computed then.
+        version: of the record type that the artifact holds.
+        content: size and digest of every file of the artifact; None where its content is not watched.
+        digested_bytes: files that are larger were held to their size alone.
+    """
+
+    record: ProvenanceRecord
+    fingerprint: str
+    version: int = 1
+    content: Mapping[str, list[int | str]] | None = None
+    digested_bytes: int = _DIGESTED_BYTES
 
 
-def recipe_path(artifact: Path) -> Path:
-    """Return where the recipe of an artifact stands."""
+def record_path(artifact: Path) -> Path:
+    """Return where the provenance record of an artifact stands."""
     return artifact.with_name(f"{artifact.name}.recipe.json")
 
 
-def read_recipe(artifact: Path) -> dict[str, Any] | None:
-    """Read the recipe that made an artifact, if both are there."""
-    path = recipe_path(artifact)
+def read_record(artifact: Path) -> WrittenRecord | None:
+    """Read the record of what made an artifact, if both are there."""
+    path = record_path(artifact)
     if not (artifact.exists() and path.is_file()):
         return None
     content: dict[str, Any] = read_json(path)
-    return content
+    # records of version 0.1 call a node a step
+    node = content.get("node") or content.get("step", "")
+    record = ProvenanceRecord(
+        node,
+        content["code"],
+        content["parameters"],
+        content["inputs"],
+        content.get("libraries", {}),
+        content.get("stage", ""),
+    )
+    return WrittenRecord(
+        record,
+        content["fingerprint"],
+        content.get("version", 1),
+        content.get("content"),
+        content.get("digested_bytes", _DIGESTED_BYTES),
+    )
 
 
-def recorded_recipe(artifact: Path) -> Recipe:
-    """Return the recipe that an artifact was written by; one that fits nothing where it says none."""
-    written = read_recipe(artifact) or {"step": "", "code": "", "parameters": {}, "inputs": {}}
-    return Recipe(written["step"], written["code"], written["parameters"], written["inputs"])
-
-
-def write_recipe(
-    artifact: Path, recipe: Recipe, *, with_content: bool = True, digested_bytes: int = _DIGESTED_BYTES
+def write_record(
+    artifact: Path,
+    record: ProvenanceRecord,
+    *,
+    with_content: bool = True,
+    digested_bytes: int = _DIGESTED_BYTES,
+    version: int = 1,
 ) -> None:
-    """Record `recipe` beside a finished artifact, with what the artifact holds.
+    """Write `record` beside a finished artifact, with what the artifact holds.
 
     Args:
         artifact: a file or folder.
-        recipe: what made it.
+        record: what made it.
         with_content: record its files, so that a change is noticed.
         digested_bytes: files that are larger are held to their size alone.
+        version: of the record type that the artifact holds, where it holds one.
     """
-    content = recipe.to_dict()
+    content: dict[str, Any] = {
+        "fingerprint": record.fingerprint,
+        "node": record.node,
+        "stage": record.stage,
+        "code": record.code,
+        "parameters": dict(record.parameters),
+        "inputs": dict(record.inputs),
+        "libraries": dict(record.libraries),
+        "version": version,
+    }
     if with_content:
         content |= {"content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
-    write_json(recipe_path(artifact), content)
+    write_json(record_path(artifact), content)
 
 
-def forget_recipe(artifact: Path) -> None:
-    """Take the recipe away before the artifact is written, so that a kill in between leaves no false one."""
-    recipe_path(artifact).unlink(missing_ok=True)
+def forget_record(artifact: Path) -> None:
+    """Take the record away before the artifact is written, so that a kill in between leaves no false one."""
+    record_path(artifact).unlink(missing_ok=True)
 
 
-def artifact_status(artifact: Path, expected: Recipe) -> tuple[Status, str]:
-    """Compare an artifact with the recipe it should have; the second value says why it is not fresh."""
+def artifact_status(artifact: Path, expected: ProvenanceRecord) -> tuple[Status, str]:
+    """Compare an artifact with the record it should have; the second value says why it is not fresh."""
     if not artifact.exists():
         return "missing", "it is not there"
-    written = read_recipe(artifact)
+    written = read_record(artifact)
     if written is None:
         return "stale", "nothing says what made it (its writing was interrupted)"
-    if written["fingerprint"] != expected.fingerprint:
-        return "stale", "; ".join(differences(written, expected.to_dict()))
-    if "content" in written:
-        before, now = written["content"], _content(artifact, written.get("digested_bytes", _DIGESTED_BYTES))
+    if written.fingerprint != expected.fingerprint:
+        return "stale", "; ".join(differences(written.record, expected))
+    if written.content is not None:
+        before, now = written.content, _content(artifact, written.digested_bytes)
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
             return "altered", f"changed after it was written: {', '.join(changed[:3])}"
@@ -137,23 +176,24 @@ def _digest(file: Path, size: int, modified: int) -> str:
     return sha256_of_file(file)
 
 
-def differences(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Say in words what differs between the recipe on disk and the one expected."""
-    names = sorted(written["inputs"].keys() | expected["inputs"].keys())
-    changed = [name for name in names if written["inputs"].get(name) != expected["inputs"].get(name)]
+def differences(written: ProvenanceRecord, expected: ProvenanceRecord) -> list[str]:
+    """Say in words what differs between the record on disk and the one expected."""
+    names = sorted(written.inputs.keys() | expected.inputs.keys())
+    changed = [name for name in names if written.inputs.get(name) != expected.inputs.get(name)]
     return [*own_changes(written, expected), *([f"made from another {', '.join(changed)}"] if changed else [])]
 
 
-def own_changes(written: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Say in words what changed in the step itself: its parameters and its code, not its inputs."""
-    before, after = flatten(written["parameters"]), flatten(expected["parameters"])
+def own_changes(written: ProvenanceRecord, expected: ProvenanceRecord) -> list[str]:
+    """Say in words what changed in the node itself: its parameters and its code, not its inputs."""
+    before = flatten({**written.parameters, "versions": written.libraries})
+    after = flatten({**expected.parameters, "versions": expected.libraries})
     found = [
         f"{key} was {_short(before.get(key, 'not set'))}, is {_short(after.get(key, 'not set'))}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
-    if written["code"] != expected["code"]:
-        found.append(f"the code of {expected['step']} has changed")
+    if written.code != expected.code:
+        found.append(f"the code of {expected.node} has changed")
     return found
 
 

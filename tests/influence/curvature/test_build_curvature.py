@@ -6,7 +6,7 @@ from influence_oracle import ToyLM, dense_kfac, random_batches, random_gradient,
 from torch import nn
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.build import build_curvature
+from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.layers import chosen_parameters
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
@@ -29,7 +29,7 @@ def test_every_parameter_is_covered_once_by_the_blocks_reported(kind, family, ti
     for block, reported in zip(curvature.blocks, curvature.report.blocks, strict=True):
         assert (block.names, block.kind, block.size) == (reported.parameters, reported.kind, reported.size)
         assert reported.mean_eigenvalue == pytest.approx(block.eigenvalues_oi.mean().item())
-        assert reported.damping == block.filter.scale == pytest.approx(0.1 * reported.mean_eigenvalue)
+        assert reported.damping == block.damping_function.scale == pytest.approx(0.1 * reported.mean_eigenvalue)
 
 
 @pytest.mark.parametrize(("family", "tied"), MODELS)
@@ -139,5 +139,32 @@ def test_a_horizon_is_in_the_step_sizes_of_adamw_where_its_state_is_known():
             torch.sqrt(state[f"{name}/exp_avg_sq"] / (1 - train.beta2**3)).flatten() + train.epsilon
             for name in known.names
         ]
-        assert known.filter.scale == pytest.approx(0.5 * torch.cat(roots).mean().item() / 0.2, rel=1e-6)
-        assert unknown.filter.scale == pytest.approx(0.5 / 0.2)
+        assert known.damping_function.scale == pytest.approx(0.5 * torch.cat(roots).mean().item() / 0.2, rel=1e-6)
+        assert unknown.damping_function.scale == pytest.approx(0.5 / 0.2)
+
+
+def identity(model, **parameters) -> Curvature:
+    asked = InfluenceParameters(curvature="identity", **parameters)
+    return build_curvature(asked, model, factors=None, optimizer_state={}, train=TrainParameters(), horizon=None)
+
+
+def test_identity_returns_the_gradient_whatever_the_damping():
+    model, gradient = tiny_model("llama", tied=True), random_gradient(tiny_model("llama", tied=True))
+    curvature = identity(model, damping=7.0, inverse="horizon", damping_unit="horizon")
+    result = precondition(curvature, gradient)
+    assert list(result) == list(gradient)
+    assert all((result[name] == gradient[name]).all() for name in gradient)
+    assert curvature.report.coverage() == {"identity": 1.0}
+    assert (curvature.report.inverse, curvature.report.damping_unit, curvature.report.damping) == ("none", "none", 0.0)
+
+
+def test_eigenvalues_of_the_identity_take_no_memory():
+    curvature = identity(tiny_model("llama"))
+    assert {block.eigenvalues_oi.untyped_storage().nbytes() for block in curvature.blocks} == {4}
+
+
+def test_the_identity_takes_any_model_and_any_group():
+    model = torch.nn.Sequential(torch.nn.Bilinear(3, 3, 2), torch.nn.PReLU())
+    curvature = identity(model, groups=["linear"])
+    assert [block.names for block in curvature.blocks] == [("0.weight",), ("0.bias",)]
+    assert 0 < curvature.report.left_out < 1

@@ -4,8 +4,8 @@ import torch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.kronecker import eigenbasis
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.spectrum import Filter, damped
+from tikmix_pipeline.influence.curvature.layers import Layout
+from tikmix_pipeline.influence.curvature.spectrum import DampingFunction, damped
 
 LAYOUTS = [Layout("w"), Layout("w", "b"), Layout("w", transposed=True), Layout("w", "b", True)]
 
@@ -30,7 +30,7 @@ def test_scatter_undoes_gather(layout):
 
 def test_function_is_applied_in_the_eigenbasis():
     """Two square roots are the block itself."""
-    block = kronecker_block(Layout("w"), filter=Filter(lambda values, _: values.sqrt(), 1.0))
+    block = kronecker_block(Layout("w"), damping_function=DampingFunction(lambda values, _: values.sqrt(), 1.0))
     rows = {"w": torch.randn(5, 3, 4).double()}
     twice = block.precondition(block.precondition(rows))
     torch.testing.assert_close(twice["w"], moment(3, 0) @ rows["w"] @ moment(4, 1))
@@ -39,7 +39,7 @@ def test_function_is_applied_in_the_eigenbasis():
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_many_rows_are_preconditioned_as_one_by_one_and_left_as_they_were(layout):
     columns = 4 if layout.bias is None else 5
-    block = kronecker_block(layout, 3, columns, filter=Filter(damped, 0.3))
+    block = kronecker_block(layout, 3, columns, damping_function=DampingFunction(damped, 0.3))
     rows = {"w": torch.randn(6, *((4, 3) if layout.transposed else (3, 4))).double(), "b": torch.randn(6, 3).double()}
     before = {name: values.clone() for name, values in rows.items()}
     together = block.precondition(rows)
@@ -52,7 +52,7 @@ def test_many_rows_are_preconditioned_as_one_by_one_and_left_as_they_were(layout
 
 
 def test_rows_keep_their_precision():
-    block = kronecker_block(Layout("w"), filter=Filter(damped, 0.3))
+    block = kronecker_block(Layout("w"), damping_function=DampingFunction(damped, 0.3))
     rows = {"w": torch.randn(2, 3, 4)}
     single, double = block.precondition(rows)["w"], block.precondition({"w": rows["w"].double()})["w"]
     assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
@@ -62,7 +62,7 @@ def test_rows_keep_their_precision():
 def test_eigenvalues_are_never_negative_and_never_changed():
     eigenvalues, _ = eigenbasis(torch.tensor([[1.0, 1.0], [1.0, 1.0 - 1e-9]]).double(), "x")
     assert (eigenvalues >= 0).all()
-    block = EigenBlock(Layout("w"), "diagonal", torch.tensor([1.0, 2.0]), filter=Filter(damped, 1.5))
+    block = EigenBlock(Layout("w"), "diagonal", torch.tensor([1.0, 2.0]), damping_function=DampingFunction(damped, 1.5))
     for _ in range(3):
         torch.testing.assert_close(
             block.precondition({"w": torch.ones(1, 2)})["w"][0], torch.tensor([1 / 2.5, 1 / 3.5])
@@ -72,7 +72,7 @@ def test_eigenvalues_are_never_negative_and_never_changed():
 
 def split_blocks() -> list[EigenBlock]:
     _, columns = eigenbasis(moment(4, 1), "x")
-    options = {"filter": Filter(damped, 0.3)}
+    options = {"damping_function": DampingFunction(damped, 0.3)}
     return [
         EigenBlock(Layout("w"), "embedding", torch.rand(7, 4).double(), columns_ii=columns, **options),
         EigenBlock(Layout("w", "b"), "head", torch.rand(7, 4).double(), columns_ii=columns, **options),
@@ -107,7 +107,7 @@ def test_what_cannot_or_need_not_be_split_is_returned_whole():
     dense, diagonal = kronecker_block(Layout("w")), split_blocks()[0]
     assert dense.pieces(1) == [dense]
     assert diagonal.pieces(28) == [diagonal]
-    scalar = EigenBlock(Layout("w"), "diagonal", torch.tensor(2.0), filter=Filter(damped, 2.0))
+    scalar = EigenBlock(Layout("w"), "diagonal", torch.tensor(2.0), damping_function=DampingFunction(damped, 2.0))
     assert scalar.pieces(0) == [scalar]
     assert scalar.precondition({"w": torch.tensor([4.0, 8.0])})["w"].tolist() == [1, 2]
     assert [piece.size for piece in diagonal.pieces(1)] == [4] * 7

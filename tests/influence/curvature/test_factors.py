@@ -5,9 +5,9 @@ import torch
 from curvature_fits import FISHER_KINDS, GROUPS, fit, precondition, use
 from influence_oracle import flatten, random_batches, random_gradient, tiny_model
 
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.lm.exchange import Exchange
 
 
 @pytest.mark.parametrize("kind", FISHER_KINDS)
@@ -90,17 +90,10 @@ def test_moments_stay_as_they_were_when_they_are_used():
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-class OneOfThree(Exchange):
-    count = 3
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-
-
 @pytest.mark.parametrize("kind", FISHER_KINDS)
 def test_every_layer_falls_to_one_process_and_those_that_share_a_moment_to_the_same(kind):
     factors = fit(tiny_model("qwen2"), random_batches(1), kind)
-    shares = [set(factors.names_for(OneOfThree(rank))) for rank in range(3)]
+    shares = [set(factors.names_for(ProcessGroup(rank, 3))) for rank in range(3)]
     assert sorted(name for share in shares for name in share) == sorted({layer.layer for layer in factors.layers})
     owner = {name: rank for rank, share in enumerate(shares) for name in share}
     sharing = {(layer.tensors.get("input"), layer.tensors.get("columns")): set() for layer in factors.layers}

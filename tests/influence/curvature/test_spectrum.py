@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, UNITY, Damping, Filter, damped, horizon
+from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, UNDAMPED, Damping, DampingFunction, damped, horizon
 
 EIGENVALUES = torch.cat([torch.zeros(1), torch.logspace(-300, 20, 200, dtype=torch.float64)])
 
@@ -47,14 +47,14 @@ def test_functions_are_bounded_by_both_of_their_limits():
 
 def test_no_curvature_and_no_scale_gives_zero_instead_of_infinity():
     for function in FUNCTIONS.values():
-        assert Filter(function, 0.0).multiplier(torch.zeros(3)).tolist() == [0, 0, 0]
+        assert DampingFunction(function, 0.0)(torch.zeros(3)).tolist() == [0, 0, 0]
 
 
 def test_multiplier_is_taken_in_float64_and_the_identity_ignores_eigenvalues():
     single = torch.tensor([1e-20, 3.0])
-    assert Filter(damped, 1e-25).multiplier(single).dtype == torch.float64
-    assert Filter(damped, 1e-25).multiplier(single)[0] == pytest.approx(1e20, rel=1e-4)
-    assert UNITY.multiplier(single).tolist() == [1, 1]
+    assert DampingFunction(damped, 1e-25)(single).dtype == torch.float64
+    assert DampingFunction(damped, 1e-25)(single)[0] == pytest.approx(1e20, rel=1e-4)
+    assert UNDAMPED(single).tolist() == [1, 1]
 
 
 def test_scale_in_each_unit():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from tikmix_pipeline.mixture.sweep.evidence import Kernel, Warp
-from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
+from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, student_t_noise
+from tikmix_pipeline.mixture.sweep.marginal_likelihood import Kernel, Warp
 
 
 def surface(weights_NK):
@@ -84,3 +84,19 @@ def test_few_rows_with_a_repeated_one_and_an_idle_domain_are_enough():
     weights_NK = np.concatenate([weights_NK, np.zeros((8, 1))], axis=1)
     process = MixtureGaussianProcess().fit(weights_NK, weights_NK[:, 0])
     assert np.isfinite(process.predict(np.array([[0.2, 0.3, 0.5]]))).all()
+
+
+def test_an_outlier_is_far_noisier_and_the_mean_noise_stays():
+    residuals_N = np.append(np.random.default_rng(0).normal(size=50), 20.0)
+    noise_N = student_t_noise(residuals_N)
+    assert noise_N[-1] > 20 * noise_N[:-1].max()
+    assert np.log(noise_N).mean() == pytest.approx(0)
+
+
+def test_the_unit_of_the_residuals_does_not_matter():
+    residuals_N = np.random.default_rng(0).normal(size=50)
+    assert student_t_noise(1e-9 * residuals_N) == pytest.approx(student_t_noise(residuals_N))
+
+
+def test_rows_that_are_all_met_are_alike():
+    assert np.array_equal(student_t_noise(np.zeros(4)), np.ones(4))

@@ -5,14 +5,15 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import linprog
-from tests.mixture.sweep.decide_examples import WHOLE, decide, direct_decision
 
+from tests.mixture.sweep.solve_examples import WHOLE, decide, direct_decision
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
+from tikmix_pipeline.mixture.projection import project
+from tikmix_pipeline.mixture.sweep.choose import covered_box, table_bounds
 from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube
-from tikmix_pipeline.mixture.sweep.modelled import covered_box, table_bounds
 from tikmix_pipeline.mixture.sweep.responses import Responses
-from tikmix_pipeline.mixture.sweep.search import project, search
+from tikmix_pipeline.mixture.sweep.search import search
 from tikmix_pipeline.parameters import OptimizeParameters
 from tikmix_pipeline.parameters.sweep import SearchParameters
 
@@ -75,7 +76,7 @@ def test_the_decision_of_a_surrogate_is_inside_groups():
     parameters = OptimizeParameters.model_validate({"groups": {"a": {"domains": ["books", "web"], "max": 0.35}}})
     direct = direct_decision(parameters)
     groups = mixture_bounds(parameters, dict.fromkeys(direct.domains, Supply(math.inf)), 1000).halfspaces()
-    found = decide(parameters=parameters, direct=direct.to_dict(), box=WHOLE, groups=groups)
+    found = decide(parameters=parameters, direct=direct.to_record("direct", 1), box=WHOLE, groups=groups)
     assert groups.shortfall(found.searched_K[None])[0] <= 1e-9
     assert groups.shortfall(found.weights_K[None])[0] <= 1e-8
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tikmix_pipeline.mixture.sweep.naive import naive_predictions
+from tikmix_pipeline.mixture.sweep.naive import matching_domains, naive_predictions
 from tikmix_pipeline.mixture.sweep.responses import Responses
 
 WEIGHTS = np.array([[0.5, 0.5, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.0, 0.2, 0.8]])
@@ -30,3 +30,28 @@ def test_what_additive_influence_predicts_is_a_rule_as_it_is(responses):
 
 def test_without_influence_there_is_no_rule_of_it(responses):
     assert [*naive_predictions(responses, {}, None)] == ["uniform distance", "matching domain"]
+
+
+@pytest.mark.parametrize(
+    ("domains", "targets", "pairs"),
+    [
+        (["books", "code"], ["books", "sums"], {"books": "books"}),
+        (
+            ["train_the_pile_arxiv", "train_the_pile_pile_cc", "train_the_pile_europarl"],
+            ["metric/the_pile_pile_cc_val_loss", "metric/the_pile_arxiv_val_loss"],
+            {
+                "metric/the_pile_pile_cc_val_loss": "train_the_pile_pile_cc",
+                "metric/the_pile_arxiv_val_loss": "train_the_pile_arxiv",
+            },
+        ),
+        (
+            ["pubmed_abstracts", "pubmed_central", "web"],
+            ["loss/pubmed_abstracts", "loss/pubmed_central"],
+            {"loss/pubmed_abstracts": "pubmed_abstracts", "loss/pubmed_central": "pubmed_central"},
+        ),
+        (["archive", "arxiv"], ["arxiv loss"], {"arxiv loss": "arxiv"}),
+        (["books", "code"], ["facts", "sums"], {}),
+    ],
+)
+def test_targets_are_matched_with_the_domain_of_their_name(domains, targets, pairs):
+    assert matching_domains(domains, targets) == pairs

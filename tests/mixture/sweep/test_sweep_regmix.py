@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from tikmix_pipeline.mixture.sweep.naive import naive_predictions
+from tikmix_pipeline.mixture.sweep.naive import matching_domains, naive_predictions
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
-from tikmix_pipeline.mixture.sweep.tables import matching_domains, read_responses
+from tikmix_pipeline.mixture.sweep.tables import read_responses
 
 TABLES = Path(__file__).parents[3].parent / "shared" / "regmix"
 

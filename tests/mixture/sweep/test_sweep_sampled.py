@@ -1,7 +1,15 @@
 import numpy as np
+import pandas as pd
 import pytest
 
-from tikmix_pipeline.mixture.sweep.sampled import mean_correlation, sampled_influence
+from tikmix_pipeline.mixture.sweep.responses import run_table
+from tikmix_pipeline.mixture.sweep.sampled import (
+    exact_beside_sampled,
+    mean_correlation,
+    sampled_influence,
+    sampled_responses,
+)
+from tikmix_pipeline.parameters import TikmixParameters
 
 T, K, L = 2, 3, 4
 GENERATOR = np.random.default_rng(0)
@@ -91,3 +99,39 @@ def test_a_sample_of_unequal_parts_varies_as_so_many_independent_tokens():
         )
     # four parts, around their own mean: a little less than as many tokens drawn anew
     assert np.std(found) == pytest.approx(expected * np.sqrt(3 / 4), rel=0.1)
+
+
+def table_of_chunks(influence=INFLUENCE, tokens=TOKENS):
+    return pd.DataFrame(
+        [
+            {
+                "task": f"t{t}",
+                "domain": f"d{k}",
+                "part": part,
+                "influence": influence[t, k, part],
+                "tokens": tokens[k, part],
+            }
+            for part in range(L)
+            for k in reversed(range(K))
+            for t in range(T)
+        ]
+    )
+
+
+def test_tables_of_chunks_are_sampled_as_their_arrays_are():
+    ratios = run_table({f"c{n}": row for n, row in enumerate(WEIGHTS.tolist())}, ["d0", "d1", "d2"])
+    chunks = [table_of_chunks(3 * INFLUENCE), table_of_chunks()]
+    last = sampled_responses(ratios, chunks, tokens=None, averaging=TikmixParameters(memory="none"), seed=1)
+    assert list(last.columns) == ["run", "t0", "t1"]
+    assert last[["t0", "t1"]].to_numpy() == pytest.approx(-sampled(WEIGHTS, seed=1))
+    both = sampled_responses(ratios, chunks, tokens=None, averaging=TikmixParameters(), seed=1)
+    assert both[["t0", "t1"]].to_numpy() == pytest.approx(last[["t0", "t1"]].to_numpy(), rel=0.5)
+
+
+def test_exact_influence_stands_beside_the_draws_of_the_same_candidates():
+    ratios = run_table({f"c{n}": row for n, row in enumerate(WEIGHTS.tolist())}, ["d0", "d1", "d2"])
+    exact = ADDITIVE[:5] + 0.1
+    table = exact_beside_sampled(["t0", "t1"], exact, 0 * exact, ratios, table_of_chunks(), tokens=None, seed=1)
+    assert table["run"].tolist() == [f"c{n}" for n in range(5) for _ in range(2)]
+    assert table["additive"].to_numpy().reshape(5, 2) == pytest.approx(ADDITIVE[:5])
+    assert table["sampled"].to_numpy().reshape(5, 2) == pytest.approx(sampled(WEIGHTS, seed=1)[:5])

@@ -7,14 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.sweep.responses import Responses
+from tikmix_pipeline.mixture.sweep.responses import Responses, responses_of, tables_of
 from tikmix_pipeline.mixture.sweep.tables import (
     aligned,
-    matching_domains,
-    metrics_frame,
-    ratios_frame,
     read_responses,
-    responses_of,
 )
 
 RATIOS = "run,books,code\nr1,0.25,0.75\nr2,0.5,0.5\nr3,1,0\n"
@@ -62,8 +58,8 @@ def test_what_is_written_is_read_back_to_the_last_bit(tmp_path_factory, seed, ro
         response_NT=rng.normal(size=(rows, targets)) * 10.0 ** rng.integers(-9, 9),
     )
     folder = tmp_path_factory.mktemp("tables")
-    ratios_frame(written).to_csv(folder / "ratios.csv", index=False)
-    metrics_frame(written).to_csv(folder / "metrics.csv", index=False)
+    for name, table in zip(("ratios", "metrics"), tables_of(written), strict=True):
+        table.to_csv(folder / f"{name}.csv", index=False)
     back = read_responses(folder / "ratios.csv", folder / "metrics.csv")
     assert (back.runs, back.domains, back.targets) == (written.runs, written.domains, written.targets)
     assert np.array_equal(back.weights_NK, written.weights_NK)
@@ -72,7 +68,7 @@ def test_what_is_written_is_read_back_to_the_last_bit(tmp_path_factory, seed, ro
 
 def test_frames_are_joined_on_the_run_and_runs_that_failed_are_left_out(read):
     responses = read()
-    ratios, metrics = ratios_frame(responses), metrics_frame(responses)
+    ratios, metrics = tables_of(responses)
     back = responses_of(ratios, metrics.iloc[::-1])
     assert back.runs == responses.runs
     assert np.array_equal(back.response_NT, responses.response_NT)
@@ -172,6 +168,7 @@ def test_runs_of_one_file_alone_are_left_out_and_counted(read, caplog):
         (RATIOS + "r1,0,1\n", METRICS, r"ratios\.csv, line 5: the id 'r1' in the column 'run' is that of line 2 too"),
         (RATIOS + ",0,1\n", METRICS, r"ratios\.csv, line 5: the run has no id in the column 'run'"),
         (RATIOS + "r4,0\n", METRICS, r"ratios\.csv, line 5: 2 cells, but the header has 3"),
+        ("\n" + RATIOS + "\n,,\nr4,0,1,\n", METRICS, r"ratios\.csv, line 8: 4 cells, but the header has 3"),
         (RATIOS, "run,facts\nx,1\ny,2\n", r"No run is in both files: .*'r1', 'r2', 'r3', .*'x', 'y'"),
         (RATIOS, "run,facts\nr1,\nr2,nan\n", r"metrics\.csv: every run lacks a score.* line 2"),
     ],
@@ -203,31 +200,6 @@ def test_a_file_that_is_no_text_is_refused(tmp_path, read):
 )
 def test_a_prefix_that_does_not_fit_is_refused_with_file_and_column(refusal, names, expected):
     assert re.search(expected, refusal(**names))
-
-
-@pytest.mark.parametrize(
-    ("domains", "targets", "pairs"),
-    [
-        (["books", "code"], ["books", "sums"], {"books": "books"}),
-        (
-            ["train_the_pile_arxiv", "train_the_pile_pile_cc", "train_the_pile_europarl"],
-            ["metric/the_pile_pile_cc_val_loss", "metric/the_pile_arxiv_val_loss"],
-            {
-                "metric/the_pile_pile_cc_val_loss": "train_the_pile_pile_cc",
-                "metric/the_pile_arxiv_val_loss": "train_the_pile_arxiv",
-            },
-        ),
-        (
-            ["pubmed_abstracts", "pubmed_central", "web"],
-            ["loss/pubmed_abstracts", "loss/pubmed_central"],
-            {"loss/pubmed_abstracts": "pubmed_abstracts", "loss/pubmed_central": "pubmed_central"},
-        ),
-        (["archive", "arxiv"], ["arxiv loss"], {"arxiv loss": "arxiv"}),
-        (["books", "code"], ["facts", "sums"], {}),
-    ],
-)
-def test_targets_are_matched_with_the_domain_of_their_name(domains, targets, pairs):
-    assert matching_domains(domains, targets) == pairs
 
 
 def test_a_test_is_put_in_the_order_of_the_columns_to_learn_from(read):

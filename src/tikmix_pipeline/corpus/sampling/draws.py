@@ -8,10 +8,14 @@ counts as often, so that each of its documents stands for
 
 documents of the domain. Exact: the mean of every document's weight over all seeds is 1, however uneven the shards are,
 and so is every weight where all shards are read. On average alone: one sample has only the shards that were drawn.
+
+Files that can be entered anywhere are read at random places: pieces of them, none twice, found without reading what
+lies between.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -50,7 +54,7 @@ def draw_shards(
         sizes: bytes to be read, by shard.
         limit_bytes: how much text is wanted.
         generator: decides.
-        weights: of an earlier stage of drawing; the sizes count as often.
+        weights: the weights of an earlier pass of drawing; the sizes count as often.
         draws: the most points.
         budget_bytes: the most to be read, whatever the points hit; a quarter more than the largest shard where that is
             more.
@@ -103,3 +107,43 @@ def _points_in(expected: np.ndarray, generator: np.random.Generator) -> np.ndarr
     total = round(float(ends[-1]))
     ends = np.append(np.minimum(ends[:-1], total), total)  # no point is lost to rounding
     return np.diff(np.ceil(ends - generator.random()), prepend=0).astype(int)
+
+
+_SHUFFLED_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes `start` to `end` of a file of `size` bytes."""
+
+    path: Path
+    size: int
+    start: int
+    end: int
+
+
+def random_places(files: Sequence[Path], widths: Sequence[int], *, generator: np.random.Generator) -> Iterator[Place]:
+    """Yield all places in random order: files are cut at multiples of their width, and all pieces are equally likely.
+
+    Whoever takes them stops when there is enough: how many places hold a text is not known before. `widths` are the
+    bytes of a piece, by file.
+    """
+    sizes = [path.stat().st_size for path in files]
+    ends = np.cumsum([-(-size // width) for size, width in zip(sizes, widths, strict=True)])
+    for index in shuffled(int(ends[-1]), generator):
+        file = int(np.searchsorted(ends, index, side="right"))
+        width, size = widths[file], sizes[file]
+        start = width * (index - (int(ends[file - 1]) if file else 0))
+        yield Place(files[file], size, start, min(start + width, size))
+
+
+def shuffled(count: int, generator: np.random.Generator) -> Iterator[int]:
+    """Yield the numbers below `count` in random order, a part of them at a time, so that billions take no memory.
+
+    Of up to 65,536 numbers all orders are equally likely. More go by the remainder of a division: all numbers with one,
+    which lie at equal distances, and then all with another. Every number is equally likely at every position.
+    """
+    rounds = -(-count // _SHUFFLED_AT_ONCE)
+    for remainder in generator.permutation(rounds):
+        numbers = np.arange(remainder, count, rounds)
+        yield from generator.permutation(numbers).tolist()

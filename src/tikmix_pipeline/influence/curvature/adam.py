@@ -19,24 +19,22 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.layers import chosen_parameters, parameters_for
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.report import list_names
+from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, list_names, parameters_for
 from tikmix_pipeline.influence.gradients import sum_dtype
-from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.parameters.training import SecondMomentParameters
 
 
 def adam_blocks(
     model: nn.Module,
     groups: Sequence[Group],
     state: Mapping[str, Tensor],
-    train: TrainParameters,
+    train: SecondMomentParameters,
     device: torch.device,
-    exchange: Exchange,
+    process_group: ProcessGroup,
 ) -> list[EigenBlock]:
     """Read the curvature off the optimiser's state.
 
@@ -47,7 +45,7 @@ def adam_blocks(
             (`Checkpoint.optimizer_tensors`); the entries `exp_avg_sq` and `step` are read.
         train: β₂ and ε of the optimiser.
         device: where the blocks are to lie.
-        exchange: the processes that share the parameters out.
+        process_group: the processes that share the parameters out.
 
     Raises:
         TikmixError: a parameter that takes part has no second moment, as after training by Muon or without the state.
@@ -66,12 +64,12 @@ def adam_blocks(
         )
     return [
         EigenBlock(Layout(name), "adam", step_divisors(state, name, train, device, sum_dtype(parameter)))
-        for name, parameter in parameters_for(exchange, parameters).items()
+        for name, parameter in parameters_for(process_group, parameters).items()
     ]
 
 
 def step_divisors(
-    state: Mapping[str, Tensor], name: str, train: TrainParameters, device: torch.device, dtype: torch.dtype
+    state: Mapping[str, Tensor], name: str, train: SecondMomentParameters, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
     """Return √v̂ + ε of one parameter, what AdamW divides its steps by."""
     correction = 1 - train.beta2 ** float(state[f"{name}/step"])

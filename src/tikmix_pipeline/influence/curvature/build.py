@@ -1,26 +1,80 @@
-"""`Curvature`: f(C) over the chosen parameters, in blocks, as `influence` asks for; no backward pass is needed."""
+"""`Curvature`: f(C) over the chosen parameters, in blocks, as `influence` asks for; no backward pass is needed.
+
+The identity, C = I, makes Group Influence the plain dot product of mean gradients: f(C) g = g. It has no damping and no
+horizon, which would only rescale everything. Learning rate times `S[t, j]` is then the first-order fall of task t's
+loss in one step of gradient descent on domain j.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.adam import adam_blocks, step_divisors
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
-from tikmix_pipeline.influence.curvature.identity import identity_blocks
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions, require_finite
-from tikmix_pipeline.influence.curvature.layers import chosen_parameters
-from tikmix_pipeline.influence.curvature.report import BlockReport, CurvatureReport
-from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, Filter
+from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, parameters_for
+from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, DampingFunction
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.parameters.measurement import CurvatureParameters
-from tikmix_pipeline.parameters.training import TrainParameters
+from tikmix_pipeline.parameters.measurement import CoverageParameters, CurvatureParameters
+from tikmix_pipeline.parameters.training import SecondMomentParameters
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """One block of the curvature.
+
+    Attributes:
+        parameters: names of the parameters in the block.
+        kind: how the block is approximated.
+        size: number of scalar parameters.
+        mean_eigenvalue: mean eigenvalue of the block before damping, in the curvature's unit.
+        damping: λ, in the same unit.
+    """
+
+    parameters: tuple[str, ...]
+    kind: str
+    size: int
+    mean_eigenvalue: float
+    damping: float
+
+
+@dataclass(frozen=True)
+class CurvatureReport:
+    """All blocks of a curvature.
+
+    Attributes:
+        curvature: `influence.curvature`.
+        inverse: `influence.inverse`; `none` where f = 1.
+        damping: `influence.damping`, in `damping_unit`.
+        damping_unit: `influence.damping_unit`; `none` where f = 1.
+        groups: the groups of parameters that take part.
+        left_out: share of the trainable scalar parameters that take no part.
+        blocks: λ and mean eigenvalue of every block.
+    """
+
+    curvature: str
+    inverse: str
+    damping: float
+    damping_unit: str
+    groups: tuple[str, ...]
+    left_out: float
+    blocks: tuple[BlockReport, ...]
+
+    def coverage(self) -> dict[str, float]:
+        """Return the share of trainable scalar parameters in each kind of block; with `left_out` they sum to one."""
+        covered = sum(block.size for block in self.blocks)
+        kinds = dict.fromkeys(block.kind for block in self.blocks)
+        return {
+            kind: (1 - self.left_out) * sum(b.size for b in self.blocks if b.kind == kind) / covered for kind in kinds
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +83,15 @@ class Curvature:
 
     Attributes:
         blocks: cover every trainable parameter of the chosen groups once, over all processes; the rest take no part.
-        report: how, and with what λ, of all blocks.
-        cost: of the decompositions of all blocks, without that of the factors.
-        exchange: the processes that have the blocks between them.
+        report: how each block, of all processes, is approximated, and with what λ.
+        cost: what the decompositions of all blocks took, without the fit of the factors.
+        process_group: the processes that the blocks are spread over.
     """
 
     blocks: tuple[EigenBlock, ...]
     report: CurvatureReport
     cost: Cost = NO_COST
-    exchange: Exchange = ALONE
+    process_group: ProcessGroup = SINGLE_PROCESS
 
 
 def build_curvature(
@@ -46,69 +100,67 @@ def build_curvature(
     *,
     factors: Factors | None,
     optimizer_state: Mapping[str, Tensor],
-    train: TrainParameters,
+    train: SecondMomentParameters,
     horizon: float | None,
     device: torch.device | None = None,
-    exchange: Exchange = ALONE,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Curvature:
     """Build `influence.curvature` at a checkpoint.
 
     Args:
         parameters: name the curvature, f, λ and the groups.
         model: the checkpoint; only its parameters' names and shapes are read.
-        factors: of the same checkpoint, for `diagonal`, `kfac` and `ekfac`; may cover more groups than are chosen.
+        factors: fitted at the same checkpoint, for `diagonal`, `kfac` and `ekfac`; more groups than are chosen will do.
         optimizer_state: `Checkpoint.optimizer_tensors()`, empty for a checkpoint without; read by `adam`, and by
             `damping_unit=horizon` for the step sizes of AdamW.
         train: β₂ and ε of that optimiser.
         horizon: sum of the learning rates over the coming chunk's steps; needed for `damping_unit=horizon`.
         device: where the work is done; the model's if not given.
-        exchange: the processes that share the blocks out; each calls this, and decomposes its own.
+        process_group: the processes that share the blocks out; each calls this, and decomposes its own.
 
     Raises:
         TikmixError: `adam` without the optimiser's state, a unit without its horizon, factors that do not fit the
-            parameters or the model, or moments that are not finite.
+            parameters or the model, or are not finite.
     """
     device = device or device_of(model)
     if parameters.curvature == "identity":
-        blocks = identity_blocks(model, parameters.groups, device, exchange)
-        return Curvature(tuple(blocks), _report(parameters, model, blocks, exchange), exchange=exchange)
+        chosen = parameters_for(process_group, chosen_parameters(model, parameters.groups))
+        one = torch.ones((), device=device)  # expanded, it takes no memory
+        blocks = [EigenBlock(Layout(name), "identity", one.expand(p.shape)) for name, p in chosen.items()]
+        return Curvature(tuple(blocks), _report(parameters, model, blocks, process_group), process_group=process_group)
     damping = Damping(parameters.damping, parameters.damping_unit, horizon)
     with counting() as counter:
         if parameters.curvature == "adam":
-            blocks = adam_blocks(model, parameters.groups, optimizer_state, train, device, exchange)
+            blocks = adam_blocks(model, parameters.groups, optimizer_state, train, device, process_group)
         else:
-            blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors), device, exchange)
-    divisors = _divisors(parameters, optimizer_state, train, blocks)
-    function = FUNCTIONS[parameters.inverse]
-    filtered = [
-        dataclasses.replace(
-            block, filter=Filter(function, damping.scale(_mean_eigenvalue(block), _mean_divisor(block, divisors)))
-        )
-        for block in blocks
-    ]
-    flops = sum(exchange.everyones(counter.flops))
-    return Curvature(tuple(filtered), _report(parameters, model, filtered, exchange), Cost(flops=flops), exchange)
+            blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors), device, process_group)
+    damped: list[EigenBlock] = []
+    for block in blocks:
+        divisor = _mean_step_divisor(block, parameters, optimizer_state, train)
+        scale = damping.scale(block.mean_eigenvalue, divisor)
+        function = DampingFunction(FUNCTIONS[parameters.inverse], scale)
+        damped.append(dataclasses.replace(block, damping_function=function))
+    flops = sum(process_group.all_gather_object(counter.flops))
+    return Curvature(tuple(damped), _report(parameters, model, damped, process_group), Cost(flops=flops), process_group)
 
 
-def _divisors(
-    parameters: CurvatureParameters,
-    optimizer_state: Mapping[str, Tensor],
-    train: TrainParameters,
-    blocks: Sequence[EigenBlock],
-) -> dict[str, Tensor]:
-    """Return what AdamW divides its steps by, of the blocks' parameters, where λ asks for it."""
+def _mean_step_divisor(
+    block: EigenBlock, parameters: CurvatureParameters, state: Mapping[str, Tensor], train: SecondMomentParameters
+) -> float:
+    """Return the mean over a block of what AdamW divides its steps by, if λ asks for it and it is known; else one."""
     # the eigenvalues of `adam` are the divisors themselves
     if parameters.damping_unit != "horizon" or parameters.curvature == "adam":
-        return {}
-    return {
-        name: step_divisors(optimizer_state, name, train, block.eigenvalues_oi.device, block.eigenvalues_oi.dtype)
-        for block in blocks
+        return 1.0
+    like = block.eigenvalues_oi
+    known = [
+        step_divisors(state, name, train, like.device, like.dtype).double().flatten()
         for name in block.names
-        if f"{name}/exp_avg_sq" in optimizer_state
-    }
+        if f"{name}/exp_avg_sq" in state
+    ]
+    return torch.cat(known).mean().item() if known else 1.0
 
 
-def _fitting(parameters: CurvatureParameters, factors: Factors | None) -> Factors:
+def _fitting(parameters: CoverageParameters, factors: Factors | None) -> Factors:
     """Return factors that are what the parameters ask for."""
     asked = f"influence.curvature={parameters.curvature} with influence.fisher={parameters.fisher}"
     if factors is None:
@@ -123,14 +175,18 @@ def _fitting(parameters: CurvatureParameters, factors: Factors | None) -> Factor
 
 
 def _fisher_blocks(
-    parameters: CurvatureParameters, model: nn.Module, factors: Factors, device: torch.device, exchange: Exchange
+    parameters: CoverageParameters,
+    model: nn.Module,
+    factors: Factors,
+    device: torch.device,
+    process_group: ProcessGroup,
 ) -> list[EigenBlock]:
     layers = [layer for layer in factors.layers if layer.group in parameters.groups]
     covered = sorted(name for layer in layers for name in layer.layout.names)
     if covered != sorted(chosen_parameters(model, parameters.groups)):
         raise TikmixError("The factors of the curvature were fitted to another model than this. Fit them again.")
     decompositions = Decompositions(factors, device)
-    mine = set(factors.names_for(exchange))
+    mine = set(factors.names_for(process_group))
     return [_block(layer, factors, decompositions, device) for layer in layers if layer.layer in mine]
 
 
@@ -144,35 +200,25 @@ def _block(layer: LayerFactors, factors: Factors, decompositions: Decompositions
     return EigenBlock(layer.layout, layer.kind, found["eigenvalues"], found.get("rows"), found.get("columns"))
 
 
-def _mean_divisor(block: EigenBlock, divisors: Mapping[str, Tensor]) -> float:
-    """Return the mean over a block of what its optimiser divides steps by; one where that is not known."""
-    known = [divisors[name].double().flatten() for name in block.names if name in divisors]
-    return torch.cat(known).mean().item() if known else 1.0
-
-
-def _mean_eigenvalue(block: EigenBlock) -> float:
-    return block.eigenvalues_oi.double().mean().item()
-
-
 def _report(
-    parameters: CurvatureParameters, model: nn.Module, blocks: Sequence[EigenBlock], exchange: Exchange
+    parameters: CurvatureParameters, model: nn.Module, blocks: Sequence[EigenBlock], process_group: ProcessGroup
 ) -> CurvatureReport:
     trainable = trainable_parameters(model)
     total = sum(parameter.numel() for parameter in trainable.values())
-    is_filtered = parameters.curvature != "identity"
+    is_damped = parameters.curvature != "identity"
     mine = [
-        BlockReport(block.names, block.kind, block.size, _mean_eigenvalue(block), block.filter.scale)
+        BlockReport(block.names, block.kind, block.size, block.mean_eigenvalue, block.damping_function.scale)
         for block in blocks
     ]
     order = {name: number for number, name in enumerate(trainable)}
-    reports = [report for of_process in exchange.everyones(mine) for report in of_process]
-    if exchange.count > 1:
+    reports = [report for of_process in process_group.all_gather_object(mine) for report in of_process]
+    if process_group.world_size > 1:
         reports.sort(key=lambda report: order[report.parameters[0]])
     return CurvatureReport(
         curvature=parameters.curvature,
-        inverse=parameters.inverse if is_filtered else "none",
-        damping=parameters.damping if is_filtered else 0.0,
-        damping_unit=parameters.damping_unit if is_filtered else "none",
+        inverse=parameters.inverse if is_damped else "none",
+        damping=parameters.damping if is_damped else 0.0,
+        damping_unit=parameters.damping_unit if is_damped else "none",
         groups=tuple(parameters.groups),
         left_out=1 - sum(report.size for report in reports) / total,
         blocks=tuple(reports),

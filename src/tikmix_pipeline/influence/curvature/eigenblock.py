@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.spectrum import UNITY, Filter
+from tikmix_pipeline.influence.curvature.layers import Layout
+from tikmix_pipeline.influence.curvature.spectrum import UNDAMPED, DampingFunction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class EigenBlock:
         eigenvalues_oi: μ, non-negative, never changed after construction.
         rows_oo: eigenvectors of the output side as columns; None where C is diagonal there.
         columns_ii: eigenvectors of the input side as columns; None where C is diagonal there.
-        filter: f and its λ.
+        damping_function: f and its λ.
         span: of a piece, the slice [start, stop) along the first axis of its parameters that it covers.
     """
 
@@ -39,7 +39,7 @@ class EigenBlock:
     eigenvalues_oi: Tensor
     rows_oo: Tensor | None = None
     columns_ii: Tensor | None = None
-    filter: Filter = UNITY
+    damping_function: DampingFunction = UNDAMPED
     span: tuple[int, int] | None = None
 
     @property
@@ -51,6 +51,11 @@ class EigenBlock:
     def size(self) -> int:
         """Scalar parameters in the block."""
         return self.eigenvalues_oi.numel()
+
+    @property
+    def mean_eigenvalue(self) -> float:
+        """Mean of the eigenvalues, taken in float64."""
+        return self.eigenvalues_oi.double().mean().item()
 
     def precondition(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return f(C) times each of N gradients.
@@ -65,12 +70,14 @@ class EigenBlock:
             The same shapes, in the precision of `rows`.
         """
         matrix_Noi = self.layout.gather(rows)
-        rows_oo, columns_ii = _like(self.rows_oo, matrix_Noi), _like(self.columns_ii, matrix_Noi)
+        dtype = matrix_Noi.dtype
+        rows_oo = None if self.rows_oo is None else self.rows_oo.to(dtype)
+        columns_ii = None if self.columns_ii is None else self.columns_ii.to(dtype)
         if rows_oo is not None:
             matrix_Noi = rows_oo.T @ matrix_Noi
         if columns_ii is not None:
             matrix_Noi = matrix_Noi @ columns_ii
-        matrix_Noi = matrix_Noi * self.filter.multiplier(self.eigenvalues_oi).to(matrix_Noi.dtype)
+        matrix_Noi = matrix_Noi * self.damping_function(self.eigenvalues_oi).to(dtype)
         if rows_oo is not None:
             matrix_Noi = rows_oo @ matrix_Noi
         if columns_ii is not None:
@@ -96,7 +103,3 @@ class EigenBlock:
             )
             for start, stop in bounds
         ]
-
-
-def _like(eigenvectors: Tensor | None, matrix: Tensor) -> Tensor | None:
-    return None if eigenvectors is None else eigenvectors.to(matrix.dtype)

@@ -35,13 +35,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tikmix_pipeline.influence.crew import MEASURED_ALONE, Crew
+from tikmix_pipeline.distributed.mesh import Mesh
+from tikmix_pipeline.influence.curvature.fisher_pass import (
+    ElementwiseDiagonal,
+    FisherPass,
+    LayerSums,
+    OwnerRank,
+    owners_of,
+    with_bias,
+)
 from tikmix_pipeline.influence.curvature.head import HeadBatch
+from tikmix_pipeline.influence.curvature.hooks import Calls, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer
-from tikmix_pipeline.influence.curvature.moments import Calls, ElementwiseMoments, Moments, with_bias
-from tikmix_pipeline.influence.curvature.passes import Pass
-from tikmix_pipeline.influence.curvature.positions import Positions
-from tikmix_pipeline.influence.curvature.sums import HERE, Home, homes_of
 
 _WORKING_SCALARS = 1 << 24
 """Entries of the sequence gradients held at a time, if one alone has no more."""
@@ -60,27 +65,21 @@ class Basis:
     columns_ii: Tensor | None = None
 
 
-class LinearEigenvalues(Moments):
+class LinearEigenvalues(LayerSums):
     """N·Λ of a linear layer."""
 
-    def __init__(self, layer: Layer, basis: Basis, home: Home = HERE) -> None:
-        weight = layer.module.get_parameter("weight")
-        outputs, inputs = reversed(weight.shape) if layer.layout.transposed else weight.shape
-        super().__init__(home, weight, {"eigenvalues": (outputs, inputs + layer.has_bias)})
-        self._layer = layer
+    def __init__(self, layer: Layer, basis: Basis, owner: OwnerRank) -> None:
+        super().__init__(layer, owner, {"eigenvalues": layer.matrix_shape})
         self._basis = basis
 
     def add(self, calls: Calls, at: Positions) -> None:
-        """Add a layer's calls in one batch; their gradients are summed before they are squared."""
-        name = self._layer.name
-        for inputs, gradient in calls:
-            at.require_sequences(inputs, name)
-            at.require_sequences(gradient, name)
-        inputs_BPi = torch.cat([with_bias(inputs.flatten(1, -2), self._layer) for inputs, _ in calls], dim=1)
+        """Add the layer's calls in one batch; their gradients are summed before they are squared."""
+        for values in (values for call in calls for values in call):
+            at.require_sequences(values, self.layer.name)
+        inputs_BPi = torch.cat([with_bias(inputs.flatten(1, -2), self.layer) for inputs, _ in calls], dim=1)
         gradient_BPo = torch.cat([gradient.flatten(1, -2) for _, gradient in calls], dim=1)
         with self.adding("eigenvalues") as total_oi:
-            squares_oi = _rotated_squares(gradient_BPo.to(self.dtype), inputs_BPi.to(self.dtype), self._basis)
-            total_oi.add_(squares_oi)
+            total_oi.add_(_rotated_squares(gradient_BPo.to(self.dtype), inputs_BPi.to(self.dtype), self._basis))
 
 
 def _rotated_squares(gradient_BPo: Tensor, inputs_BPi: Tensor, basis: Basis) -> Tensor:
@@ -103,19 +102,13 @@ def _rotated_squares(gradient_BPo: Tensor, inputs_BPi: Tensor, basis: Basis) -> 
     return total_oi
 
 
-class VocabularyEigenvalues(Moments):
+class VocabularyEigenvalues(LayerSums):
     """N·Λ of an embedding, of a head, or of a weight that is both."""
 
-    def __init__(self, embedding: Layer | None, head: Layer | None, basis: Basis, home: Home = HERE) -> None:
-        layers = [layer for layer in (embedding, head) if layer is not None]
-        weight_Vi = layers[0].module.get_parameter("weight")
-        vocabulary, width = weight_Vi.shape
-        width += head is not None and head.has_bias
-        super().__init__(home, weight_Vi, {"eigenvalues": (vocabulary, width)})
-        self._name = layers[0].name
-        self._padding = (
-            embedding.module.padding_idx if embedding and isinstance(embedding.module, nn.Embedding) else None
-        )
+    def __init__(self, layer: Layer, head: Layer | None, basis: Basis, owner: OwnerRank) -> None:
+        """Take the embedding, or the head if it is not tied to it; the head, if the weight is one; and the basis."""
+        super().__init__(layer, owner, {"eigenvalues": layer.matrix_shape})
+        self._padding = layer.module.padding_idx if isinstance(layer.module, nn.Embedding) else None
         self._head = head
         self._basis = basis
         self._lookups: list[tuple[Tensor, Tensor]] = []
@@ -123,7 +116,7 @@ class VocabularyEigenvalues(Moments):
     def add(self, calls: Calls, at: Positions) -> None:
         """Keep what the embedding looked up, and the gradient of it, until the head's part is known."""
         for ids_BP, gradient_BPi in calls:
-            self._lookups.append((ids_BP, self._rotate(at.require_sequences(gradient_BPi, self._name))))
+            self._lookups.append((ids_BP, self._rotate(at.require_sequences(gradient_BPi, self.layer.name))))
 
     def end_batch(self, head: HeadBatch | None, at: Positions) -> None:
         """Add the batch."""
@@ -172,14 +165,9 @@ class VocabularyEigenvalues(Moments):
 
     def _looked_up(self, total_Vi: Tensor, sequence: int, length: int) -> tuple[Tensor, Tensor]:
         """Return tokens of one sequence over all lookups and their gradients, (P, i), padding left out."""
-        ids_P = torch.cat(
-            [torch.empty(0, dtype=torch.int64, device=total_Vi.device)]
-            + [ids_BP[sequence, :length] for ids_BP, _ in self._lookups]
-        )
-        gradient_Pi = torch.cat(
-            [total_Vi.new_empty(0, total_Vi.shape[1])]
-            + [gradient_BPi[sequence, :length] for _, gradient_BPi in self._lookups]
-        )
+        no_ids, none_i = total_Vi.new_empty(0, dtype=torch.int64), total_Vi.new_empty(0, total_Vi.shape[1])
+        ids_P = torch.cat([no_ids] + [ids_BP[sequence, :length] for ids_BP, _ in self._lookups])
+        gradient_Pi = torch.cat([none_i] + [gradient_BPi[sequence, :length] for _, gradient_BPi in self._lookups])
         if self._padding is not None:
             # what nn.Embedding reads at its padding index gets no gradient, though it may be a token like any other
             gradient_Pi = gradient_Pi * ids_P.ne(self._padding)[:, None]
@@ -196,22 +184,22 @@ def _sum_by_row(rows_v: Tensor, ids_P: Tensor, gradient_Pi: Tensor) -> Tensor:
     return total_vi
 
 
-class EigenvaluePass(Pass):
+class EigenvaluePass(FisherPass):
     """The eigenvalues of all layers in given bases."""
 
-    def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis], crew: Crew = MEASURED_ALONE) -> None:
-        """Take layers, the basis of each by name, and who fits; layers without a basis are taken as they are."""
+    def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis], mesh: Mesh) -> None:
+        """Take layers, the basis of each by name (the standard basis where none is named), and who fits."""
         head = next((layer for layer in layers if layer.kind == "head"), None)
-        homes = homes_of([layer.size for layer in layers], crew.everyone)
-        moments: dict[str, Moments] = {}
-        for layer, home in zip(layers, homes, strict=True):
+        owners = owners_of([layer.size for layer in layers], mesh.world)
+        layer_sums: dict[str, LayerSums] = {}
+        for layer, owner in zip(layers, owners, strict=True):
             basis = bases.get(layer.name, Basis())
             if layer.kind == "elementwise":
-                moments[layer.name] = ElementwiseMoments(layer, home, crew.whole)
+                layer_sums[layer.name] = ElementwiseDiagonal(layer, owner, mesh.full_tensor)
             elif layer.kind == "linear":
-                moments[layer.name] = LinearEigenvalues(layer, basis, home)
+                layer_sums[layer.name] = LinearEigenvalues(layer, basis, owner)
             elif layer.kind == "embedding":
-                moments[layer.name] = VocabularyEigenvalues(layer, head if layer.tied else None, basis, home)
+                layer_sums[layer.name] = VocabularyEigenvalues(layer, head if layer.tied else None, basis, owner)
             elif not layer.tied:
-                moments[layer.name] = VocabularyEigenvalues(None, layer, basis, home)
-        super().__init__(layers, moments)
+                layer_sums[layer.name] = VocabularyEigenvalues(layer, layer, basis, owner)
+        super().__init__(layers, layer_sums)

@@ -21,13 +21,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from tikmix_pipeline.distributed.assignment import share_out
+from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.shares import share_out
+from tikmix_pipeline.influence.curvature.layers import Layout
 from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost import NO_COST, Cost
-from tikmix_pipeline.lm.exchange import ALONE, Exchange
 from tikmix_pipeline.parameters.measurement import Group
 
 Kind = Literal["diagonal", "kfac", "ekfac"]
@@ -64,12 +64,12 @@ class Factors:
     Attributes:
         kind: the approximation.
         fisher: labels sampled from the model (`true`) or those of the text (`empirical`).
-        seed: of the sampled labels.
+        seed: decides the sampled labels.
         loss_tokens: how many tokens it was estimated from.
         groups: groups of parameters that are in it.
         layers: what each block is made of.
-        tensors: moments, eigenvectors and eigenvalues by name.
-        cost: of the fit; a token counts once for every pass.
+        tensors: Kronecker factors, eigenvectors and eigenvalues by name.
+        cost: what the fit took; a token counts once for every pass.
     """
 
     kind: Kind
@@ -81,23 +81,25 @@ class Factors:
     tensors: Mapping[str, Tensor]
     cost: Cost = NO_COST
 
-    def save(self, folder: Path, exchange: Exchange = ALONE) -> None:
+    def save(self, folder: Path, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
         """Write the artifact, whole or not at all.
 
         Args:
             folder: is replaced.
-            exchange: the processes that keep the tensors between them; each calls this, and writes its own.
+            process_group: the processes that keep the tensors between them; each calls this, and writes its own.
         """
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         tensors = {name: (values.dtype, tuple(values.shape)) for name, values in self.tensors.items()}
-        tensors = {name: described for some in exchange.everyones(tensors) for name, described in some.items()}
+        tensors = {
+            name: described for some in process_group.all_gather_object(tensors) for name, described in some.items()
+        }
         content |= {"version": _VERSION, "tensors": sorted(tensors), "cost": self.cost.to_dict()}
         content["layers"] = [dataclasses.asdict(layer) for layer in self.layers]
-        with exchange.replacing(folder) as temporary:
-            if exchange.leads:
+        with process_group.replacing(folder) as temporary:
+            if process_group.is_rank_zero:
                 temporary.mkdir()
                 write_json(temporary / _JSON, content)
-            file = TensorFile.lay_out(temporary / _TENSORS, tensors, {}, exchange)
+            file = TensorFile.lay_out(temporary / _TENSORS, tensors, {}, process_group)
             for name, values in self.tensors.items():
                 file.write(name, values)
 
@@ -135,21 +137,21 @@ class Factors:
             return self.tensors.file.shapes
         return {name: tuple(values.shape) for name, values in self.tensors.items()}
 
-    def names_for(self, exchange: Exchange) -> list[str]:
+    def names_for(self, process_group: ProcessGroup) -> list[str]:
         """Name the layers that fall to this process: about as much work to decompose and to use as to any other.
 
-        Layers that share a moment go to one process, which decomposes it once.
+        Layers that share a factor go to one process, which decomposes it once.
         """
         units: dict[str, list[LayerFactors]] = {}
         for layer in self.layers:
             unit = layer.tensors.get("input") or layer.tensors.get("columns") or layer.layer
             units.setdefault(unit, []).append(layer)
-        owners = share_out([sum(map(self._work, layers)) for layers in units.values()], exchange.count)
-        mine = [layers for owner, layers in zip(owners, units.values(), strict=True) if owner == exchange.rank]
+        owners = share_out([sum(map(self._work, layers)) for layers in units.values()], process_group.world_size)
+        mine = [layers for owner, layers in zip(owners, units.values(), strict=True) if owner == process_group.rank]
         return [layer.layer for layers in mine for layer in layers]
 
     def _work(self, layer: LayerFactors) -> float:
-        """Return the scalars of a block times the rows of its dense sides."""
+        """Return the scalars of a block times the rows of its dense sides, in proportion to the work with it."""
         shapes = [self.shapes[name] for name in layer.tensors.values()]
         sides = [shape[0] for shape in shapes]
         dense = [shape[0] for shape in shapes if len(shape) == 2 and shape[0] == shape[1]]

@@ -1,4 +1,4 @@
-"""The output head of a model in one batch: what the gradients of its logits are.
+"""The output head of a model in one batch: the labels of its loss, and the gradients of its logits.
 
 The gradient of token n's loss by the head's output v is s_nv (p_nv − [y_n = v]), with s = 1 unless the model scales or
 caps its logits. Over labels that follow p, its square is s² p (1 − p) on average, exactly: the Fisher of a head needs
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tikmix_pipeline.influence.curvature.positions import Positions
+from tikmix_pipeline.influence.curvature.hooks import Positions
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,24 @@ def cross_entropy_gradient(probability_NV: Tensor, labels_N: Tensor) -> Tensor:
     gradient_NV = probability_NV.clone()
     gradient_NV[torch.arange(len(gradient_NV), device=gradient_NV.device), labels_N] -= 1
     return gradient_NV
+
+
+def draw_uniform(rows: int, generator: torch.Generator) -> Tensor:
+    """Draw what decides the labels of so many rows; in several goes the numbers are the same."""
+    return torch.rand(rows, generator=generator, dtype=torch.float64)
+
+
+def sample_labels(probability_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """Draw one label per row by inverting its cumulative distribution.
+
+    One uniform number per row, drawn on the CPU in row order, makes the labels independent of the batch size, of the
+    device and of who samples which rows, and a second pass with the same seed sees the same labels.
+
+    Args:
+        probability_NV: a distribution per row.
+        uniform_N: numbers that `draw_uniform` drew for these rows.
+    """
+    cumulative_NV = probability_NV.cumsum(dim=1)
+    thresholds_N1 = (uniform_N.to(probability_NV) * cumulative_NV[:, -1])[:, None]
+    labels_N = torch.searchsorted(cumulative_NV, thresholds_N1, right=True)[:, 0]
+    return labels_N.clamp(max=probability_NV.shape[1] - 1)

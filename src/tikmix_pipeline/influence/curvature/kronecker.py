@@ -3,9 +3,17 @@
     G ⊗ A = (Q_G ⊗ Q_A) (diag(μ_G) ⊗ diag(μ_A)) (Q_G ⊗ Q_A)ᵀ
 
 A factor that is diagonal, as on the token side of an embedding or a head, needs no eigenvectors. Decompositions are in
-float64 on the device where the moments are, each once however many layers share the moment.
+float64 on the device where the factors are, each once however many layers share the factor.
 
-Axes: o rows of a block (outputs, or the vocabulary), i columns.
+The sum of two products, as of a tied embedding and head, is replaced by the product nearest to it:
+
+    min over c, B of ‖ diag(p) ⊗ P + diag(q) ⊗ Q − diag(c) ⊗ B ‖_F
+
+Written with vec, the sum is the rank-two matrix [p q] [vec P, vec Q]ᵀ, and the minimiser is its leading singular pair
+(Van Loan and Pitsianis, 1993). For p, q ≥ 0 and positive semi-definite P, Q both Gram matrices are non-negative, so by
+Perron-Frobenius the pair is a non-negative combination: c ≥ 0, and B = αP + βQ is positive semi-definite.
+
+Axes: o rows of a block (outputs, or the vocabulary v), i and n columns.
 """
 
 from dataclasses import dataclass
@@ -15,7 +23,6 @@ from torch import Tensor
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
-from tikmix_pipeline.influence.curvature.nearest_kronecker import nearest_kronecker
 
 _Eigen = tuple[Tensor, Tensor]
 
@@ -27,7 +34,7 @@ class Kronecker:
     Attributes:
         row_values_o: eigenvalues of the output side, float64.
         column_values_i: eigenvalues of the input side, float64.
-        columns_ii: eigenvectors of the input side as columns, in the precision of the moments.
+        columns_ii: eigenvectors of the input side as columns, in the precision of the factors.
         rows_oo: eigenvectors of the output side as columns; None where it is diagonal.
     """
 
@@ -37,7 +44,7 @@ class Kronecker:
     rows_oo: Tensor | None = None
 
     def eigenvalues_oi(self) -> Tensor:
-        """Return all eigenvalues of the product, in the precision of the moments."""
+        """Return all eigenvalues of the product, in the precision of the factors."""
         return torch.outer(self.row_values_o, self.column_values_i).to(self.columns_ii.dtype)
 
 
@@ -53,56 +60,77 @@ class Decompositions:
         """Decompose the block of one layer.
 
         Raises:
-            TikmixError: its moments are not finite.
+            TikmixError: its factors are not finite.
         """
         if "variance" in layer.tensors and "frequency" in layer.tensors:
             diagonal_V, width_ii = nearest_kronecker(
-                (self._moment(layer, "frequency"), self._moment(layer, "output")),
-                (self._moment(layer, "variance"), self._moment(layer, "input")),
+                (self._factor(layer, "frequency"), self._factor(layer, "output")),
+                (self._factor(layer, "variance"), self._factor(layer, "input")),
             )
             values, vectors = eigenbasis(width_ii, layer.layer)
-            return Kronecker(diagonal_V, values, vectors.to(self._moment(layer, "output").dtype))
+            return Kronecker(diagonal_V, values, vectors.to(self._factor(layer, "output").dtype))
         if layer.kind == "kronecker":
             rows, columns = self._eigen(layer, "output"), self._eigen(layer, "input")
             return Kronecker(rows[0], columns[0], columns[1], rows[1])
         diagonal, dense = ("frequency", "output") if "frequency" in layer.tensors else ("variance", "input")
-        return Kronecker(self._moment(layer, diagonal).double(), *self._eigen(layer, dense))
+        return Kronecker(self._factor(layer, diagonal).double(), *self._eigen(layer, dense))
 
-    def _moment(self, layer: LayerFactors, role: str) -> Tensor:
+    def _factor(self, layer: LayerFactors, role: str) -> Tensor:
         return require_finite(self._factors.tensors[layer.tensors[role]].to(self._device), layer.layer)
 
     def _eigen(self, layer: LayerFactors, role: str) -> _Eigen:
         name = layer.tensors[role]
         if name not in self._done:
-            moment = self._moment(layer, role)
-            values, vectors = eigenbasis(moment, layer.layer)
-            self._done[name] = values, vectors.to(moment.dtype)
+            factor = self._factor(layer, role)
+            values, vectors = eigenbasis(factor, layer.layer)
+            self._done[name] = values, vectors.to(factor.dtype)
         return self._done[name]
 
 
-def eigenbasis(moment: Tensor, of: str) -> tuple[Tensor, Tensor]:
-    """Decompose a second moment in float64; rounding that makes eigenvalues negative is clamped.
+def eigenbasis(factor: Tensor, of: str) -> tuple[Tensor, Tensor]:
+    """Decompose a factor in float64; rounding that makes eigenvalues negative is clamped.
 
     Returns:
         Eigenvalues, ascending, and eigenvectors as columns, both float64.
 
     Raises:
-        TikmixError: the moment of layer `of` is not finite.
+        TikmixError: the factor of layer `of` is not finite.
     """
-    eigenvalues, eigenvectors = torch.linalg.eigh(require_finite(moment, of).double())
+    eigenvalues, eigenvectors = torch.linalg.eigh(require_finite(factor, of).double())
     # in the order of memory that files have, so that products round alike with what is read back
     return eigenvalues.clamp(min=0), eigenvectors.contiguous()
 
 
-def require_finite(moment: Tensor, of: str) -> Tensor:
-    """Return the moment of layer `of`.
+def require_finite(factor: Tensor, of: str) -> Tensor:
+    """Return the factor of layer `of`.
 
     Raises:
         TikmixError: it is not finite.
     """
-    if not moment.isfinite().all():
+    if not factor.isfinite().all():
         raise TikmixError(
             f"The curvature of {of} is not finite. The checkpoint has diverged, or its weights are in a precision too "
             "low to measure at: load it in float32."
         )
-    return moment
+    return factor
+
+
+def nearest_kronecker(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return `(c, B)` with diag(c) ⊗ B nearest to the sum of diag(p) ⊗ P and diag(q) ⊗ Q.
+
+    Args:
+        first: `(p, P)`, a non-negative vector and a positive semi-definite matrix.
+        second: `(q, Q)`, of the same shapes.
+
+    Returns:
+        `c`, of unit Euclidean norm, and `B`; both zero when the sum is zero.
+    """
+    diagonals_v2 = torch.stack([first[0], second[0]], dim=1).double()
+    dense_2nn = torch.stack([first[1], second[1]]).double()
+    diagonal_gram_22 = diagonals_v2.T @ diagonals_v2
+    dense_gram_22 = torch.einsum("anm,bnm->ab", dense_2nn, dense_2nn)
+    eigenvalues, eigenvectors = torch.linalg.eig(dense_gram_22 @ diagonal_gram_22)
+    leading = eigenvectors[:, eigenvalues.real.argmax()].real.abs()
+    c = diagonals_v2 @ leading
+    c = c / c.norm().clamp(min=torch.finfo(c.dtype).tiny)
+    return c, torch.einsum("a,anm->nm", diagonals_v2.T @ c, dense_2nn)

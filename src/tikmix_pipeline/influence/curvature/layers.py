@@ -4,21 +4,54 @@ A group (`influence.groups`) is what a parameter is for: `embedding` looks token
 logits, `linear` is every other layer with a matrix, its bias included, and `elementwise` the rest. A parameter that
 several modules share is of the first group in this order: embedding, head, linear, elementwise. Every parameter has a
 group; the Fisher has a block for a layer only where the forward that runs is known.
+
+Axes: N gradients, o rows of a block's matrix (outputs of a layer), i columns (inputs, and the bias).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from tikmix_pipeline.distributed.assignment import share_out
+from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.layout import Layout
-from tikmix_pipeline.influence.curvature.report import list_names
 from tikmix_pipeline.influence.gradients import trainable_parameters
-from tikmix_pipeline.influence.shares import share_out
-from tikmix_pipeline.lm.exchange import Exchange
 from tikmix_pipeline.parameters.measurement import Group
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A weight and the bias that makes its last column, or one parameter of any shape.
+
+    Attributes:
+        weight: name of the weight.
+        bias: name of the bias, if any.
+        transposed: the weight is stored as (inputs, outputs).
+    """
+
+    weight: str
+    bias: str | None = None
+    transposed: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters in the block."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def gather(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the block of N gradients as N matrices, (N, o, i)."""
+        matrix_Noi = rows[self.weight].mT if self.transposed else rows[self.weight]
+        return matrix_Noi if self.bias is None else torch.cat([matrix_Noi, rows[self.bias][..., None]], dim=-1)
+
+    def scatter(self, matrix_Noi: Tensor) -> dict[str, Tensor]:
+        """Undo `gather`."""
+        weight_Noi = matrix_Noi if self.bias is None else matrix_Noi[..., :-1]
+        parts = {self.weight: weight_Noi.mT if self.transposed else weight_Noi}
+        return parts if self.bias is None else parts | {self.bias: matrix_Noi[..., -1]}
+
 
 _ORDER: tuple[Group, ...] = ("embedding", "head", "linear", "elementwise")
 
@@ -35,7 +68,7 @@ class Layer:
     Attributes:
         name: the module's name.
         module: the module.
-        kind: which second moments it needs.
+        kind: what the module is for, which decides the form of its block.
         parameters: the model's name of each parameter by its name in the module, such as `weight`.
         tied: an embedding and a head share their weight; set on both.
     """
@@ -62,6 +95,14 @@ class Layer:
         return sum(self.module.get_parameter(key).numel() for key in self.parameters)
 
     @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Outputs, or the vocabulary, and inputs of its weight, one more for a bias; not of an elementwise layer."""
+        outputs, inputs = self.module.get_parameter("weight").shape
+        if self.layout.transposed:
+            outputs, inputs = inputs, outputs
+        return outputs, inputs + self.has_bias
+
+    @property
     def layout(self) -> Layout:
         """How weight and bias form a matrix; of an elementwise layer they do not."""
         transposed = self.kind == "linear" and not isinstance(self.module, nn.Linear)
@@ -84,11 +125,11 @@ def chosen_parameters(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn
     return chosen
 
 
-def parameters_for(exchange: Exchange, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+def parameters_for(process_group: ProcessGroup, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Return the parameters that fall to this process, about as many scalars as to any other."""
-    owners = share_out([parameter.numel() for parameter in parameters.values()], exchange.count)
+    owners = share_out([parameter.numel() for parameter in parameters.values()], process_group.world_size)
     shared = zip(owners, parameters.items(), strict=True)
-    return {name: parameter for owner, (name, parameter) in shared if owner == exchange.rank}
+    return {name: parameter for owner, (name, parameter) in shared if owner == process_group.rank}
 
 
 def parameter_groups(model: nn.Module) -> dict[str, Group]:
@@ -98,7 +139,12 @@ def parameter_groups(model: nn.Module) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        group = _group(module, own, head)
+        if isinstance(module, nn.Embedding):
+            group: Group = "embedding"
+        elif module is head:
+            group = "head"
+        else:
+            group = "linear" if any(parameter.ndim > 1 for parameter in own) else "elementwise"
         for name in (names[id(p)] for p in own if id(p) in names):
             found[name] = min(group, found.get(name, group), key=_ORDER.index)
     return {name: found[name] for name in names.values()}
@@ -134,14 +180,6 @@ def _head_of(model: nn.Module) -> nn.Module | None:
     return model.get_output_embeddings() if isinstance(model, _NamesItsHead) else None
 
 
-def _group(module: nn.Module, own: Sequence[nn.Parameter], head: nn.Module | None) -> Group:
-    if isinstance(module, nn.Embedding):
-        return "embedding"
-    if module is head:
-        return "head"
-    return "linear" if any(parameter.ndim > 1 for parameter in own) else "elementwise"
-
-
 def _kind(module: nn.Module, head: nn.Module | None) -> Group | None:
     """Classify by the forward that runs: a subclass that overrides it computes something else."""
     from transformers.pytorch_utils import Conv1D
@@ -159,7 +197,7 @@ def _kind(module: nn.Module, head: nn.Module | None) -> Group | None:
 
 
 def _require_coverage(names: list[str], layers: list[Layer], unknown: list[str]) -> None:
-    owners = dict(_owners(names, layers))
+    owners = {name: [layer for layer in layers if name in layer.parameters.values()] for name in names}
     uncovered = [name for name, of in owners.items() if not of or name in unknown]
     shared = [
         name for name, of in owners.items() if len(of) > 1 and sorted(la.kind for la in of) != ["embedding", "head"]
@@ -172,6 +210,7 @@ def _require_coverage(names: list[str], layers: list[Layer], unknown: list[str])
         )
 
 
-def _owners(names: list[str], layers: list[Layer]) -> Iterator[tuple[str, list[Layer]]]:
-    for name in names:
-        yield name, [layer for layer in layers if name in layer.parameters.values()]
+def list_names(names: Sequence[str], shown: int = 5) -> str:
+    """Join the first few names for an error message."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -1,6 +1,6 @@
 """What a fit has summed so far, on disk, so that a killed fit goes on where it was.
 
-state/       sums and the batches done, replaced as a whole about once a minute
+state/       sums and the batches done, replaced as a whole about once a minute; kept under the fit's key and its pass
 bases/       of EK-FAC: what its first pass found, as `Factors` without eigenvalues
 """
 
@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.files import read_json, remove, write_json
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 _JSON = "progress.json"
 _TENSORS = "sums.safetensors"
@@ -39,38 +42,31 @@ class FitProgress:
         """Folder of what the first of two passes found."""
         return self.folder / "bases"
 
-    def load(self, stage: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Return notes and tensors that were saved in this stage, if any were under this key."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        state = self.folder / "state"
-        try:
-            notes: dict[str, Any] = read_json(state / _JSON)
-            if notes["key"] != self.key or notes["stage"] != stage:
-                return None
-            return notes, load_file(state / _TENSORS)
-        except (OSError, TikmixError, SafetensorError, KeyError, TypeError):
-            return None
-
     @property
     def due(self) -> bool:
-        """It is time for the next save."""
+        """Whether it is time for the next save."""
         return time.monotonic() - self._saved_at >= self.seconds
 
-    def save(self, stage: str, notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Replace what was saved before."""
-        from safetensors.torch import save_file
+    def load(self, pass_name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Return notes and tensors that were saved in this pass under this key; None if there are none to be read."""
+        state = self._state(pass_name).find()
+        try:
+            return (read_json(state / _JSON), load_file(state / _TENSORS)) if state else None
+        except (OSError, TikmixError, SafetensorError):
+            return None
 
-        with replacing(self.folder / "state") as temporary:
+    def save(self, pass_name: str, notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Replace what was saved before."""
+        with self._state(pass_name).replacing() as temporary:
             temporary.mkdir()
             save_file({name: values.contiguous() for name, values in tensors.items()}, temporary / _TENSORS)
-            write_json(temporary / _JSON, {**notes, "key": self.key, "stage": stage})
+            write_json(temporary / _JSON, notes)
         self._saved_at = time.monotonic()
 
     def remove(self) -> None:
         """Delete it all; what others keep in the folder stays."""
-        remove(self.folder / "state")
         remove(self.bases)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        self._state("").discard()
+
+    def _state(self, pass_name: str) -> KeyedEntry:
+        return KeyedEntry(self.folder / "state", f"{self.key} {pass_name}")

@@ -49,8 +49,8 @@ FUNCTIONS: dict[Inverse, Function] = {"damped": damped, "horizon": horizon}
 
 
 @dataclass(frozen=True)
-class Filter:
-    """f at one scale; without a function it is f = 1.
+class DampingFunction:
+    """The function f of the eigenvalues at one scale; without a function it is f = 1.
 
     Attributes:
         function: one of `FUNCTIONS`.
@@ -61,7 +61,7 @@ class Filter:
     function: Function | None = None
     scale: float = 0.0
 
-    def multiplier(self, eigenvalues: Tensor) -> Tensor:
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
         """Return f(μ) in float64, in a tensor of its own."""
         eigenvalues = eigenvalues.double()
         if self.function is None:
@@ -69,7 +69,7 @@ class Filter:
         return torch.zeros_like(eigenvalues) if self.scale == 0 else self.function(eigenvalues, self.scale)
 
 
-UNITY = Filter()
+UNDAMPED = DampingFunction()
 
 
 @dataclass(frozen=True)

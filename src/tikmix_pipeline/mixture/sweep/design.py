@@ -1,4 +1,4 @@
-"""Which mixtures to measure: a Latin hypercube around TiKMiX-D's, or Dirichlet draws around the prior.
+"""Which mixtures to measure as candidates: a Latin hypercube around TiKMiX-D's, or Dirichlet draws around the prior.
 
 Both draw more than they need, round to 6 decimals, and keep what lies in its box and differs from the rest. Of Latin
 hypercube draws over `[0.5, 2] × w` with 26 domains about one in eight is kept; 256 candidates take about half a second.
@@ -8,15 +8,27 @@ is moved to the nearest mixture within both.
 Axes: N candidates, K domains.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.simplex import FloatArray, quoted, round_to_simplex
-from tikmix_pipeline.mixture.sweep.search import project
+from tikmix_pipeline.mixture.projection import Box, project
+from tikmix_pipeline.mixture.records import BoxRecord, DecisionRecord, SweepDesign, TokenBudget
+from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture, round_to_simplex
+from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE
+from tikmix_pipeline.mixture.sweep.responses import run_table
+from tikmix_pipeline.parameters.decision import StepBoundsParameters
+from tikmix_pipeline.parameters.sweep import DesignParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOG = logging.getLogger(__name__)
 
 _DECIMALS = 6
 _ROUNDED = 1e-6
@@ -58,7 +70,55 @@ class Design:
     weights_NK: FloatArray
     acceptance: float
     notes: tuple[str, ...]
-    box: tuple[FloatArray, FloatArray]
+    box: Box
+
+
+def draw_candidates(
+    decision: DecisionRecord,
+    budget: TokenBudget,
+    optimize: StepBoundsParameters,
+    sweep: DesignParameters,
+    *,
+    seed: int,
+) -> tuple["pd.DataFrame", SweepDesign]:
+    """Draw the candidates of a round around D's mixture or around the prior.
+
+    Where branches are to be trained, the reference and D's mixture are among them: influence is known of any mixture,
+    but what a branch under these would do has to be measured too.
+
+    Returns:
+        The candidates in Olmix's columns, and what is recorded of the design.
+
+    Raises:
+        TikmixError: no mixture satisfies the bounds, or they leave too little room for so many candidates.
+    """
+    domains, bounds = budget.domains, budget.step_bounds(optimize)
+    if sweep.design == "latin_hypercube":
+        direct_K = check_mixture(decision.weights, domains, "D's mixture")
+        design = latin_hypercube(
+            direct_K, count=sweep.candidates, low=sweep.low, high=sweep.high, bounds=bounds, seed=seed
+        )
+    else:
+        design = dirichlet(
+            check_mixture(decision.prior or {}, domains, "the prior mixture"),
+            count=sweep.candidates,
+            min_strength=sweep.min_strength,
+            max_strength=sweep.max_strength,
+            max_ratio=sweep.max_ratio,
+            bounds=bounds,
+            seed=seed,
+        )
+    for note in design.notes:
+        _LOG.warning("%s", note)
+    rows = {f"c{number:04d}": weights_K for number, weights_K in enumerate(design.weights_NK.tolist())}
+    if sweep.response == "lookahead":
+        for name, weights in ((REFERENCE, decision.reference or {}), ("direct", decision.weights)):
+            known = [weights[domain] for domain in domains]
+            if known not in rows.values():
+                rows[name] = known
+    low, high = (by_name(domains, side_K) for side_K in design.box)
+    record = SweepDesign(box=BoxRecord(low=low, high=high), acceptance=design.acceptance, notes=design.notes)
+    return run_table(rows, domains), record
 
 
 def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float, bounds: Bounds, seed: int) -> Design:
@@ -178,9 +238,7 @@ class _Advice:
 class _Pool:
     """Candidates kept so far, and the draws that were not. Axis F: the domains that are free to vary."""
 
-    def __init__(
-        self, centre_K: FloatArray, box: tuple[FloatArray, FloatArray], bounds: Bounds, advice: _Advice
-    ) -> None:
+    def __init__(self, centre_K: FloatArray, box: Box, bounds: Bounds, advice: _Advice) -> None:
         """Begin with the centre.
 
         Args:

@@ -18,23 +18,26 @@ Axes: N rows, T targets, K domains, B resamples.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, naive_predictions
-from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
-from tikmix_pipeline.parameters.sweep import SurrogateKind
+from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, matching_domains, naive_predictions
+from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
+from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, responses_of, varies
+from tikmix_pipeline.parameters.sweep import JudgementParameters, SurrogateKind
 from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.statistics.intervals import bootstrapped_spearman
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CROSS_VALIDATION = "cross-validation"
 TEST = "test"
 
 _NOMINAL = 0.9
-_RESAMPLES = 1000
-_MIDDLE = (2.5, 97.5)
 
 Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
@@ -83,6 +86,42 @@ class _Predicted:
     half_width_NT: FloatArray
 
 
+def quality_tables(
+    data: RegressionData,
+    sweep: JudgementParameters,
+    *,
+    seed: int,
+    round_number: int,
+    test: tuple["pd.DataFrame", "pd.DataFrame"] | None = None,
+) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Judge a sweep's surrogates beside the naive rules and, where it was measured, the additive influence.
+
+    Args:
+        data: the runs to learn from.
+        sweep: the surrogates to judge.
+        seed: as in `judge`.
+        round_number: the round whose sweep it is.
+        test: mixtures and scores of runs to be judged on instead.
+
+    Returns:
+        `Quality.rows` with their round, and the predictions behind them.
+    """
+    import pandas as pd
+
+    responses = data.responses
+    found = judge(
+        responses,
+        sweep.all_compared,
+        folds=sweep.folds,
+        seed=seed,
+        additive_NT=data.additive(data.measured) if test is None else None,
+        matches=matching_domains(responses.domains, responses.targets),
+        test=None if test is None else data.aggregated(responses_of(*test)),
+    )
+    rows = pd.DataFrame([{"round": round_number, **row} for row in found.rows])
+    return rows, pd.DataFrame(found.prediction_rows())
+
+
 def judge(
     responses: Responses,
     kinds: Sequence[SurrogateKind],
@@ -100,7 +139,7 @@ def judge(
         kinds: the surrogates.
         folds: of the outer cross-validation and of the inner one; fewer where there are not two rows for each.
         seed: of the folds, the surrogates and the bootstrap.
-        additive_NT: what additive influence predicts of the judged rows, if it was measured (`Modelled.additive`).
+        additive_NT: what additive influence predicts of the judged rows, if it was measured.
         matches: target -> the domain of the same kind, where there is one.
         test: rows to be judged on instead; then the cross-validation only gives the intervals.
     """
@@ -196,30 +235,13 @@ def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, see
         measured_N, prediction_N = measured_NT[:, t], predicted.prediction_NT[:, t]
         figures = dict.fromkeys(("spearman", "spearman_low", "spearman_high", "r2", "coverage"), math.nan)
         if defined_T[t]:
-            figures |= _spearman_with_interval(prediction_N, measured_N, seed)
+            found = bootstrapped_spearman(prediction_N, measured_N, seed=seed)
+            figures |= dict(zip(("spearman", "spearman_low", "spearman_high"), found, strict=True))
             if not is_naive:
                 error_N = measured_N - prediction_N
                 figures["r2"] = float(1 - np.square(error_N).mean() / measured_N.var())
                 figures["coverage"] = float((np.abs(error_N) <= predicted.half_width_NT[:, t]).mean())
         yield {**figures, "aggregate_spearman": aggregate}
-
-
-def _spearman_with_interval(prediction_N: FloatArray, measured_N: FloatArray, seed: int) -> dict[str, float]:
-    """Return Spearman and its bootstrap interval; a resample keeps the ranks that its rows have among all."""
-    from scipy.stats import rankdata
-
-    ranks_2N = np.stack([rankdata(prediction_N), rankdata(measured_N)])
-    ranks_2N -= ranks_2N.mean(axis=1, keepdims=True)
-    rows = len(measured_N)
-    shares_BN = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=_RESAMPLES) / rows
-    means_2B = ranks_2N @ shares_BN.T
-    squares_2B = np.square(ranks_2N) @ shares_BN.T - np.square(means_2B)
-    products_B = shares_BN @ ranks_2N.prod(axis=0) - means_2B.prod(axis=0)
-    scales_B = np.sqrt(np.maximum(squares_2B, 0).prod(axis=0))
-    # a small resample may hold one row only, time and again
-    correlations_B = products_B[scales_B > 0] / scales_B[scales_B > 0]
-    low, high = np.percentile(correlations_B, _MIDDLE)
-    return {"spearman": float(np.corrcoef(ranks_2N)[0, 1]), "spearman_low": float(low), "spearman_high": float(high)}
 
 
 def _aggregate(prediction_NT: FloatArray, measured_NT: FloatArray) -> float:

@@ -1,4 +1,4 @@
-"""Measured responses of candidate mixtures, and the scale on which they compare.
+"""Measured responses of candidate mixtures, as arrays and as tables, and the scale on which they compare.
 
 A response is lower-is-better: a loss, or for `sweep.response: influence` the gain `S w` with its sign turned. What is
 searched is the normalised gain `P̂_t = (offset_t − response_t) / scale_t`, so that targets compare.
@@ -6,13 +6,18 @@ searched is the normalised gain `P̂_t = (offset_t − response_t) / scale_t`, s
 Axes: N candidates, K domains, T targets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.simplex import FloatArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _STILL = 1e-12
 """A column does not vary if its range is at most this share of its largest absolute value."""
@@ -60,6 +65,50 @@ class Responses:
             weights_NK=self.weights_NK[chosen],
             response_NT=self.response_NT[chosen],
         )
+
+
+def run_table(rows: Mapping[str, Sequence[float]], columns: Sequence[str]) -> "pd.DataFrame":
+    """Return a table in Olmix's columns: `run`, then the numbers of each run."""
+    import pandas as pd
+
+    table = pd.DataFrame.from_dict(dict(rows), orient="index", columns=list(columns))
+    return table.rename_axis("run").reset_index()
+
+
+def tables_of(responses: Responses) -> tuple["pd.DataFrame", "pd.DataFrame"]:
+    """Return the mixtures and the responses in Olmix's columns, in the same order of runs."""
+    return (
+        run_table(dict(zip(responses.runs, responses.weights_NK.tolist(), strict=True)), responses.domains),
+        run_table(dict(zip(responses.runs, responses.response_NT.tolist(), strict=True)), responses.targets),
+    )
+
+
+def responses_of(ratios: "pd.DataFrame", metrics: "pd.DataFrame") -> Responses:
+    """Return what two frames in Olmix's columns hold, joined on `run`, in the order of `ratios`.
+
+    A run without a row in `metrics`, or with one that is not all finite, is left out.
+
+    Raises:
+        TikmixError: no run is left.
+    """
+    domains, targets = tuple(ratios.columns.drop("run")), tuple(metrics.columns.drop("run"))
+    scores = metrics.assign(run=metrics["run"].astype(str)).set_index("run")
+    scores = scores[np.isfinite(scores.to_numpy(dtype=np.float64)).all(axis=1)]
+    runs = ratios["run"].astype(str)
+    is_measured = runs.isin(scores.index).to_numpy()
+    kept = tuple(runs[is_measured])
+    if not kept:
+        raise TikmixError(
+            f"None of the sweep's {len(runs)} candidates has a measured response. See the log for why, mend it and run "
+            "sweep again."
+        )
+    return Responses(
+        runs=kept,
+        domains=domains,
+        targets=targets,
+        weights_NK=ratios.loc[is_measured, list(domains)].to_numpy(dtype=np.float64),
+        response_NT=scores.loc[list(kept), list(targets)].to_numpy(dtype=np.float64),
+    )
 
 
 @dataclass(frozen=True, eq=False)

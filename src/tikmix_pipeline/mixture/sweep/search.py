@@ -12,13 +12,13 @@ allowed ones even if it starts away from them.
 Axes: N draws, K domains, S starts, R rounds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.halfspaces import Halfspaces
+from tikmix_pipeline.mixture.projection import Box, Halfspaces, project
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.sweep import SearchParameters
 
@@ -27,8 +27,6 @@ Evaluate = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 _DORMANT = 0.1
 """Dirichlet parameter of a domain that the centre leaves out or nearly so: most draws do too, but some try it."""
-
-_HALVINGS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,19 +48,12 @@ class SearchResult:
     trace: list[dict[str, float]]
     centres_RK: FloatArray
 
-    def rows(self, domains: Sequence[str]) -> list[dict[str, float]]:
-        """Return the trace with a centre's weights beside each row, for a table."""
-        return [
-            row | dict(zip(domains, centre_K.tolist(), strict=True))
-            for row, centre_K in zip(self.trace, self.centres_RK, strict=True)
-        ]
-
 
 def search(
     evaluate: Evaluate,
     starts_SK: FloatArray,
     *,
-    box: tuple[FloatArray, FloatArray],
+    box: Box,
     groups: Halfspaces | None = None,
     parameters: SearchParameters,
     seed: int,
@@ -73,7 +64,7 @@ def search(
         evaluate: the objective, for many mixtures at a time.
         starts_SK: mixtures that are evaluated first, the best of which is the first centre; moved inside the bounds.
         box: the smallest and the largest weight of each domain.
-        groups: limits on groups of domains, which hold as the box does; None: there are none.
+        groups: limits on groups of domains, which hold as the box does.
         parameters: rounds, draws and concentrations.
         seed: the same seed gives the same mixture.
     """
@@ -83,9 +74,12 @@ def search(
     trace = [_trace_row(0, np.nan, best, centre)]
     centres = [centre.weights_NK[0]]
     concentrations = np.geomspace(parameters.coarse, parameters.fine, parameters.rounds).tolist()
+    open_K = box[1] > 0  # a domain that the box leaves out stays out
     for number, concentration in enumerate(concentrations, start=1):
-        drawn_NK = _draw(centre.weights_NK[0], concentration, box, groups, parameters.samples, rng)
-        drawn = _Evaluated.of(evaluate, drawn_NK).joined(best)
+        alpha_K = np.maximum(concentration * centre.weights_NK[0, open_K], _DORMANT)
+        drawn_NK = np.zeros((parameters.samples, len(open_K)))
+        drawn_NK[:, open_K] = rng.dirichlet(alpha_K, size=parameters.samples)
+        drawn = _Evaluated.of(evaluate, project(drawn_NK, box, groups)).joined(best)
         mean_K = drawn.best(parameters.top).allowed().weights_NK.mean(axis=0)
         centre = _Evaluated.of(evaluate, project(mean_K[None], box, groups))
         best = drawn.joined(centre).best(1)
@@ -98,49 +92,6 @@ def search(
         trace=trace,
         centres_RK=np.stack(centres),
     )
-
-
-def project(weights_NK: FloatArray, box: tuple[FloatArray, FloatArray], groups: Halfspaces | None = None) -> FloatArray:
-    """Return for each row the mixture inside the box that is nearest in the Euclidean norm.
-
-    As in `Bounds.project`, that is `clip(w + shift, low, high)` for the one shift at which it sums to 1, but for many
-    rows at once; rows that a group stands in the way of follow one by one.
-
-    Args:
-        weights_NK: rows that sum to 1.
-        box: the smallest and the largest weights.
-        groups: limits on groups of domains; box and groups hold at least one mixture.
-    """
-    low_K, high_K = box
-    outside_N = ((weights_NK < low_K) | (weights_NK > high_K)).any(axis=1)
-    row_NK = weights_NK[outside_N]
-    below_N1 = (low_K - row_NK).min(axis=1, keepdims=True)
-    above_N1 = (high_K - row_NK).max(axis=1, keepdims=True)
-    for _ in range(_HALVINGS):
-        shift_N1 = (below_N1 + above_N1) / 2
-        is_short_N1 = np.clip(row_NK + shift_N1, low_K, high_K).sum(axis=1, keepdims=True) < 1
-        below_N1, above_N1 = np.where(is_short_N1, shift_N1, below_N1), np.where(is_short_N1, above_N1, shift_N1)
-    inside_NK = weights_NK.copy()
-    inside_NK[outside_N] = np.clip(row_NK + above_N1, low_K, high_K)
-    if groups is not None:
-        beyond_N = groups.shortfall(inside_NK) > 0
-        inside_NK[beyond_N] = groups.nearest(weights_NK[beyond_N], box)
-    return inside_NK
-
-
-def _draw(
-    centre_K: FloatArray,
-    concentration: float,
-    box: tuple[FloatArray, FloatArray],
-    groups: Halfspaces | None,
-    samples: int,
-    rng: np.random.Generator,
-) -> FloatArray:
-    """Return draws around the centre, inside the box; a domain that the box leaves out stays out."""
-    open_K = box[1] > 0
-    drawn_NK = np.zeros((samples, len(centre_K)))
-    drawn_NK[:, open_K] = rng.dirichlet(np.maximum(concentration * centre_K[open_K], _DORMANT), size=samples)
-    return project(drawn_NK, box, groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ Axes: N rows, M other rows, K domains, T targets, F folds.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -25,12 +26,16 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import replacing
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.evidence import Warp
-from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess
+from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, student_t_noise
+from tikmix_pipeline.mixture.sweep.marginal_likelihood import Warp
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
-from tikmix_pipeline.mixture.sweep.robust import excess_noise
 from tikmix_pipeline.parameters.sweep import SurrogateKind
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _EPSILONS = (1e-4, 1e-3, 1e-2, 1e-1)
 _PENALTIES = np.logspace(-4, 3, 15)
@@ -40,7 +45,7 @@ _TREES = 300
 _REPETITIONS = 3
 """The prediction is the mean of so many fits, which differ in the rows that each tree sees."""
 _LOG_OFFSET = math.log(0.1)
-"""The response is fitted as its logarithm above a floor a tenth of the range below its least value (`evidence`)."""
+"""The response is fitted as its logarithm above a floor a tenth of the range below its least value (`Warp`)."""
 _STEP = 20
 """The number of trees is a multiple of this."""
 _PATIENCE = 40
@@ -49,6 +54,18 @@ _TREE_SETTINGS = {"learning_rate": 0.15, "subsample": 0.8, "max_bin": 64, "tree_
 
 _PERMUTATIONS = 5
 
+SURROGATE_FILE = "surrogate.skops"
+
+TRUSTED_TYPES = (
+    "sklearn.multioutput.MultiOutputRegressor",
+    "tikmix_pipeline.mixture.sweep.gaussian_process.MixtureGaussianProcess",
+    "tikmix_pipeline.mixture.sweep.surrogates.BoostedTrees",
+    "tikmix_pipeline.mixture.sweep.surrogates.LogRidge",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBRegressor",
+)
+"""What a file may hold besides the types that skops itself trusts."""
+
 
 def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
     """Return a scikit-learn regressor of several targets, not yet fitted.
@@ -56,7 +73,7 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
     Args:
         kind: which one.
         folds: of the inner cross-validation, where a surrogate has one (`xgboost`; `ridge` leaves out one row at a
-            time, `gp` goes by the evidence).
+            time, `gp` goes by the marginal likelihood).
         seed: of whatever is drawn.
     """
     if kind == "linear":
@@ -106,8 +123,8 @@ class BoostedTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """XGBoost of one response; depth and number of trees have the least error in a cross-validation within the rows.
 
     The folds grow together, so that none stops at the number of trees that suits itself. Their errors on held-out rows
-    also say which rows are outliers, and the final fits give these less weight (`robust`). The response is levelled
-    and standardised first (`evidence.Warp`): XGBoost counts in single precision, and influence can be very small.
+    also say which rows are outliers, and the final fits give these less weight (`student_t_noise`). The response is
+    levelled and standardised first (`Warp`): XGBoost counts in single precision, and influence can be very small.
     """
 
     def __init__(self, *, folds: int = 5, seed: int = 0) -> None:
@@ -133,7 +150,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                     n_jobs=1,
                     **_TREE_SETTINGS,
                 )
-                self.models_.append(model.fit(X, z_N, sample_weight=1 / excess_noise(errors_N)))
+                self.models_.append(model.fit(X, z_N, sample_weight=1 / student_t_noise(errors_N)))
         return self
 
     def predict(self, X: FloatArray) -> FloatArray:
@@ -208,6 +225,49 @@ def importance(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray, 
     return importance_TK
 
 
+def importance_table(surrogate: Any, responses: Responses, *, seed: int) -> "pd.DataFrame":
+    """Return `importance` with a row per target and domain: `target, domain, importance`."""
+    import pandas as pd
+
+    importance_TK = importance(surrogate, responses.weights_NK, responses.response_NT, seed=seed)
+    rows = [
+        {"target": target, "domain": domain, "importance": float(importance_TK[t, k])}
+        for t, target in enumerate(responses.targets)
+        for k, domain in enumerate(responses.domains)
+    ]
+    return pd.DataFrame(rows)
+
+
 def _errors(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray) -> FloatArray:
     root_T: FloatArray = np.sqrt(np.square(surrogate.predict(weights_NK) - response_NT).mean(axis=0))
     return root_T
+
+
+def save_surrogate(surrogate: Any, folder: Path) -> None:
+    """Write a fitted surrogate into `folder`."""
+    from skops.io import dump
+
+    with replacing(folder / SURROGATE_FILE) as temporary:
+        dump(surrogate, temporary)
+
+
+def load_surrogate(folder: Path) -> Any:
+    """Read a fitted surrogate.
+
+    Raises:
+        TikmixError: the file is not there, is damaged, or holds a type that is not trusted.
+    """
+    import zipfile
+
+    from skops.io import get_untrusted_types, load
+
+    file = folder / SURROGATE_FILE
+    if not file.exists():
+        raise TikmixError(f"{file} is not there. Run the `sweep` pipeline to fit a surrogate.")
+    try:
+        unknown = sorted({*get_untrusted_types(file=file)} - {*TRUSTED_TYPES})
+        if unknown:
+            raise TikmixError(f"{file} holds {', '.join(unknown)}, which no surrogate does. Delete it and fit again.")
+        return load(file, trusted=list(TRUSTED_TYPES))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise TikmixError(f"{file} is damaged ({error}). Delete it and run the `sweep` pipeline again.") from error

@@ -7,8 +7,7 @@ names the file and the line or column, for such tables come from many hands.
 Axes: N runs, K domains, T targets.
 """
 
-import csv
-import itertools
+import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import FloatArray, quoted
-from tikmix_pipeline.mixture.sweep.responses import Responses
+from tikmix_pipeline.errors import TikmixError, quoted
+from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.responses import Responses, tables_of
+from tikmix_pipeline.parameters.sweep import TableParameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,15 +39,27 @@ _SHOWN = 5
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The cells of a CSV file that matter, and where they stand."""
+def read_sweep_tables(root: Path, table: TableParameters) -> tuple["pd.DataFrame", ...]:
+    """Read a user's mixtures and scores, and then those of the test if there are any.
 
-    path: Path
-    columns: tuple[str, ...]
-    lines: dict[str, int]
-    """The line of each run's id, in the order of the file."""
-    values: dict[str, list[float]]
+    Args:
+        root: what relative paths are relative to.
+        table: the files, and what is cut from their columns' names.
+
+    Raises:
+        TikmixError: as `read_responses`, or the test has other domains or targets.
+    """
+    affixes = {
+        "domain_prefix": table.domain_prefix,
+        "metric_prefix": table.metric_prefix,
+        "metric_suffix": table.metric_suffix,
+    }
+    pairs = [(table.ratios, table.metrics), (table.test_ratios, table.test_metrics)]
+    found = [
+        read_responses(root / ratios, root / metrics, **affixes) for ratios, metrics in pairs if ratios and metrics
+    ]
+    found[1:] = [aligned(test, found[0], "sweep.table") for test in found[1:]]
+    return tuple(frame for one in found for frame in tables_of(one))
 
 
 def read_responses(
@@ -71,10 +83,10 @@ def read_responses(
         TikmixError: a file is missing, empty, has no id column, an id twice or a cell that is no number; a weight is
             negative, a mixture does not sum to 1 within `ROUNDING`; a prefix does not fit; or no run is in both files.
     """
-    ratio_rows, metric_rows = _read_rows(ratios), _read_rows(metrics)
-    id_columns = _id_columns(ratio_rows[0][1], ratios, metric_rows[0][1], metrics)
-    mixtures = _table(ratios, ratio_rows, id_columns[0], _weight)
-    scores = _table(metrics, metric_rows, id_columns[1], _score)
+    ratio_cells, metric_cells = _read_cells(ratios), _read_cells(metrics)
+    ratio_header, metric_header = _header(ratio_cells), _header(metric_cells)
+    mixtures = _Table.of(ratios, ratio_cells, _id_column(ratios, ratio_header, metric_header), _weight)
+    scores = _Table.of(metrics, metric_cells, _id_column(metrics, metric_header, ratio_header), _score)
     domains = _cut_names(mixtures, "domain", prefix=("sweep.table.domain_prefix", domain_prefix))
     targets = _cut_names(
         scores,
@@ -83,51 +95,12 @@ def read_responses(
         suffix=("sweep.table.metric_suffix", metric_suffix),
     )
     runs = _usable_runs(mixtures, scores)
-    weights_NK = np.array([mixtures.values[run] for run in runs], dtype=np.float64)
     return Responses(
         runs=tuple(runs),
         domains=domains,
         targets=targets,
-        weights_NK=_normalised(weights_NK, mixtures, runs),
-        response_NT=np.array([scores.values[run] for run in runs], dtype=np.float64),
-    )
-
-
-def ratios_frame(responses: Responses) -> "pd.DataFrame":
-    """Return the mixtures in Olmix's columns: `run`, then the domains."""
-    return _frame(responses.runs, responses.domains, responses.weights_NK)
-
-
-def metrics_frame(responses: Responses) -> "pd.DataFrame":
-    """Return the responses in Olmix's columns: `run`, then the targets, in the row order of `ratios_frame`."""
-    return _frame(responses.runs, responses.targets, responses.response_NT)
-
-
-def responses_of(ratios: "pd.DataFrame", metrics: "pd.DataFrame") -> Responses:
-    """Return what two frames in Olmix's columns hold, joined on `run`, in the order of `ratios`.
-
-    A run without a row in `metrics`, or with one that is not all finite, is left out.
-
-    Raises:
-        TikmixError: no run is left.
-    """
-    domains, targets = tuple(ratios.columns.drop("run")), tuple(metrics.columns.drop("run"))
-    scores = metrics.assign(run=metrics["run"].astype(str)).set_index("run")
-    scores = scores[np.isfinite(scores.to_numpy(dtype=np.float64)).all(axis=1)]
-    runs = ratios["run"].astype(str)
-    is_measured = runs.isin(scores.index).to_numpy()
-    kept = tuple(runs[is_measured])
-    if not kept:
-        raise TikmixError(
-            f"None of the sweep's {len(runs)} candidates has a measured response. See the log for why, mend it and run "
-            "sweep again."
-        )
-    return Responses(
-        runs=kept,
-        domains=domains,
-        targets=targets,
-        weights_NK=ratios.loc[is_measured, list(domains)].to_numpy(dtype=np.float64),
-        response_NT=scores.loc[list(kept), list(targets)].to_numpy(dtype=np.float64),
+        weights_NK=_normalised(mixtures, runs),
+        response_NT=np.ascontiguousarray(scores.values.loc[runs].to_numpy()),
     )
 
 
@@ -147,108 +120,131 @@ def aligned(test: Responses, to: Responses, source: str) -> Responses:
     return Responses(test.runs, to.domains, to.targets, test.weights_NK[:, domains], test.response_NT[:, targets])
 
 
-def matching_domains(domains: Sequence[str], targets: Sequence[str]) -> dict[str, str]:
-    """Return for each target the domain of the same name, where there is one.
+def _read_cells(path: Path) -> "pd.DataFrame":
+    """Return the rows that are not blank, the header first, each under its line; what a row lacks is missing."""
+    import pandas as pd
 
-    Domains and targets may each share a beginning and an end, as `train_the_pile_arxiv` and
-    `metric/the_pile_arxiv_val_loss` do. Of all ways to cut those off at a break between words, the one that pairs the
-    most names is taken, the least cut among equals.
-    """
-    best: dict[str, str] = {}
-    cut_domains = [_cut_all(domains, front, back) for front, back in _shared_ends(domains)]
-    cut_targets = [_cut_all(targets, front, back) for front, back in _shared_ends(targets)]
-    for of_domain, of_target in itertools.product(cut_domains, cut_targets):
-        pairs = {of_target[core]: of_domain[core] for core in of_target if core in of_domain}
-        if len(pairs) > len(best):
-            best = pairs
-    return {target: best[target] for target in targets if target in best}
-
-
-def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the rows that are not blank, the header first, each with its line."""
     if not path.is_file():
         raise TikmixError(f"There is no file {path}. Set sweep.table to CSV files with one row per run.")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        width = 1 + max((line.count(",") for line in text.splitlines()), default=0)
+        # as text: a number is read to its last bit, and what is none is shown as it stands in the file
+        cells = pd.read_csv(
+            io.StringIO(text),
+            header=None,
+            names=range(width),
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            engine="python",
+        )
+    except (UnicodeDecodeError, pd.errors.ParserError) as error:
         raise TikmixError(f"{path} is not a CSV file in UTF-8 ({error}). Export the table again as one.") from error
-    if len(rows) < 2:
+    cells = cells.apply(lambda column: column.str.strip()).rename(index=lambda row: row + 1)
+    cells = cells[(cells.fillna("") != "").any(axis=1)]
+    if len(cells) < 2:
         raise TikmixError(f"{path} has no rows. It needs a header, and then one row per run.")
-    return rows
+    return cells
 
 
-def _id_columns(ratio_header: list[str], ratios: Path, metric_header: list[str], metrics: Path) -> tuple[str, str]:
-    """Return the first id column that both files have, else the first of each."""
-    in_both = [column for column in ID_COLUMNS if column in ratio_header and column in metric_header]
-    if in_both:
-        return in_both[0], in_both[0]
-    return _id_column(ratio_header, ratios), _id_column(metric_header, metrics)
+def _header(cells: "pd.DataFrame") -> list[str]:
+    header: list[str] = cells.iloc[0].dropna().tolist()
+    return header
 
 
-def _id_column(header: list[str], path: Path) -> str:
-    for column in ID_COLUMNS:
-        if column in header:
-            return column
+def _id_column(path: Path, header: list[str], other: list[str]) -> str:
+    """Return the first id column that both files have, else the first of this one."""
+    here = [column for column in ID_COLUMNS if column in header]
+    if here:
+        return next((column for column in here if column in other), here[0])
     raise TikmixError(
         f"{path} has no column of run ids: expected one of {quoted(ID_COLUMNS)}, found {quoted(header[:_SHOWN])}"
         f"{', ...' if len(header) > _SHOWN else ''}. Give each run an id, the same in both files."
     )
 
 
-def _table(path: Path, rows: list[tuple[int, list[str]]], id_column: str, parse: Callable[[str, str], float]) -> _Table:
-    """Parse all cells of the columns that are neither an id nor idle."""
-    header = rows[0][1]
-    places = [
-        place
-        for place, name in enumerate(header)
-        if name and name not in _IDLE_COLUMNS and not name.startswith("Unnamed")
-    ]
-    columns = tuple(header[place] for place in places)
-    twice = sorted({name for name in (id_column, *columns) if header.count(name) > 1})
-    if twice or not columns:
-        fault = f"has the column {quoted(twice)} twice" if twice else f"has no columns beside '{id_column}'"
-        raise TikmixError(f"{path} {fault}. It needs one column for each domain or target, with a name of its own.")
-    table = _Table(path, columns, {}, {})
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise TikmixError(f"{path}, line {line}: {len(row)} cells, but the header has {len(header)}.")
-        run = row[header.index(id_column)]
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """What a file says of each run.
+
+    Attributes:
+        path: of the file.
+        values: a row per run, under its id, and a column per domain or target.
+        lines: of the runs.
+    """
+
+    path: Path
+    values: "pd.DataFrame"
+    lines: "pd.Series[int]"
+
+    @classmethod
+    def of(cls, path: Path, cells: "pd.DataFrame", id_column: str, parse: Callable[[str, str], float]) -> "_Table":
+        """Parse all cells of the columns that are neither an id nor idle."""
+        import pandas as pd
+
+        header, rows = _header(cells), cells.iloc[1:]
+        columns = {
+            place: name
+            for place, name in enumerate(header)
+            if name and name not in _IDLE_COLUMNS and not name.startswith("Unnamed")
+        }
+        twice = sorted({name for name in (id_column, *columns.values()) if header.count(name) > 1})
+        if twice or not columns:
+            fault = f"has the column {quoted(twice)} twice" if twice else f"has no columns beside '{id_column}'"
+            raise TikmixError(f"{path} {fault}. It needs one column for each domain or target, with a name of its own.")
+        for line, count in rows.notna().sum(axis=1).items():
+            if count != len(header):
+                raise TikmixError(f"{path}, line {line}: {count} cells, but the header has {len(header)}.")
+        runs = rows[header.index(id_column)]
+        _check_ids(path, runs, id_column)
+        values = [
+            [
+                parse(cell, f"{path}, line {line}, column '{columns[place]}'")
+                for place, cell in zip(columns, row, strict=True)
+            ]
+            for line, row in zip(rows.index, rows[[*columns]].to_numpy(), strict=True)
+        ]
+        index = pd.Index(runs, dtype=object)
+        return cls(
+            path,
+            pd.DataFrame(values, index=index, columns=list(columns.values()), dtype=np.float64),
+            pd.Series(rows.index, index=index),
+        )
+
+
+def _check_ids(path: Path, runs: "pd.Series[str]", id_column: str) -> None:
+    """Refuse runs without an id, and ids of several runs."""
+    lines: dict[str, int] = {}
+    for line, run in runs.items():
         if not run:
             raise TikmixError(f"{path}, line {line}: the run has no id in the column '{id_column}'. Give it one.")
-        if run in table.lines:
+        if run in lines:
             raise TikmixError(
-                f"{path}, line {line}: the id '{run}' in the column '{id_column}' is that of line {table.lines[run]} "
-                "too. Give every run an id of its own."
+                f"{path}, line {line}: the id '{run}' in the column '{id_column}' is that of line {lines[run]} too. "
+                "Give every run an id of its own."
             )
-        table.lines[run] = line
-        table.values[run] = [parse(row[place], f"{path}, line {line}, column '{header[place]}'") for place in places]
-    return table
-
-
-def _number(cell: str) -> float | None:
-    """Return the number, NaN for a missing value and None for any other text."""
-    if cell.lower() in _MISSING:
-        return math.nan
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _weight(cell: str, place: str) -> float:
-    weight = _number(cell)
-    if weight is None or not math.isfinite(weight) or weight < 0:
-        raise TikmixError(f"{place}: expected a weight from 0 to 1, found '{cell}'. A domain that is left out has 0.")
-    return weight
+        lines[run] = line
 
 
 def _score(cell: str, place: str) -> float:
-    score = _number(cell)
-    if score is None:
-        raise TikmixError(f"{place}: expected a number, found '{cell}'. Leave the cell empty if it was not measured.")
-    return score
+    """Return the number, NaN for a missing value."""
+    try:
+        return math.nan if cell.lower() in _MISSING else float(cell)
+    except ValueError as error:
+        raise TikmixError(
+            f"{place}: expected a number, found '{cell}'. Leave the cell empty if it was not measured."
+        ) from error
+
+
+def _weight(cell: str, place: str) -> float:
+    try:
+        weight = float(cell)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight) or weight < 0:
+        raise TikmixError(f"{place}: expected a weight from 0 to 1, found '{cell}'. A domain that is left out has 0.")
+    return weight
 
 
 def _cut_names(
@@ -256,7 +252,7 @@ def _cut_names(
 ) -> tuple[str, ...]:
     """Return the columns' names without prefix and suffix, each given as (parameter, text)."""
     (prefix_parameter, start), (suffix_parameter, end) = prefix, suffix
-    for column in table.columns:
+    for column in table.values.columns:
         for parameter, text, fits in (
             (prefix_parameter, start, column.startswith(start)),
             (suffix_parameter, end, column.endswith(end)),
@@ -266,41 +262,44 @@ def _cut_names(
                     f"{table.path}, column '{column}': {parameter} = '{text}' leaves no {noun} of that name, as it "
                     f"is cut from the names of all {noun}s. Make it shorter, or take the column out of the file."
                 )
-    return tuple(column[len(start) : len(column) - len(end)] for column in table.columns)
+    return tuple(column[len(start) : len(column) - len(end)] for column in table.values.columns)
 
 
 def _usable_runs(mixtures: _Table, scores: _Table) -> list[str]:
     """Return the runs with a mixture and finite scores; warn of all others."""
-    common = [run for run in mixtures.lines if run in scores.lines]
-    if not common:
+    runs = mixtures.values.index
+    common = runs[runs.isin(scores.values.index)]
+    if not len(common):
         raise TikmixError(
-            f"No run is in both files: {mixtures.path} has the ids {_some(list(mixtures.lines))}, {scores.path} has "
-            f"{_some(list(scores.lines))}. Give the same run the same id in both."
+            f"No run is in both files: {mixtures.path} has the ids {_some(list(runs))}, {scores.path} has "
+            f"{_some(list(scores.values.index))}. Give the same run the same id in both."
         )
     for table, other in ((mixtures, scores), (scores, mixtures)):
-        alone = [run for run in table.lines if run not in other.lines]
+        alone = table.values.index.difference(other.values.index, sort=False).tolist()
         if alone:
             _LOG.warning(
                 "%s: %d of %d runs are left out, as %s does not have them: %s",
-                *(table.path, len(alone), len(table.lines), other.path, _some(alone)),
+                *(table.path, len(alone), len(table.values), other.path, _some(alone)),
             )
-    unmeasured = [run for run in common if not all(map(math.isfinite, scores.values[run]))]
-    if len(unmeasured) == len(common):
+    is_measured = np.isfinite(scores.values.loc[common].to_numpy()).all(axis=1)
+    if not is_measured.any():
         raise TikmixError(
             f"{scores.path}: every run lacks a score, or has one that is not finite, first in line "
             f"{scores.lines[common[0]]}. Take the columns that were not measured out of the file."
         )
-    if unmeasured:
+    if not is_measured.all():
+        unmeasured = common[~is_measured].tolist()
         _LOG.warning(
             "%s: %d of %d runs are left out, as a score of theirs is missing or not finite: %s",
             *(scores.path, len(unmeasured), len(common), _some(unmeasured)),
         )
-    left_out = set(unmeasured)
-    return [run for run in common if run not in left_out]
+    usable: list[str] = common[is_measured].tolist()
+    return usable
 
 
-def _normalised(weights_NK: FloatArray, mixtures: _Table, runs: list[str]) -> FloatArray:
+def _normalised(mixtures: _Table, runs: list[str]) -> FloatArray:
     """Return rows that sum to 1; those that do already stay as they are, to the last bit."""
+    weights_NK: FloatArray = np.ascontiguousarray(mixtures.values.loc[runs].to_numpy())
     sum_N = weights_NK.sum(axis=1)
     wrong = np.flatnonzero(np.abs(sum_N - 1) > ROUNDING + _EXACT)
     if len(wrong):
@@ -335,28 +334,3 @@ def _places(
 def _some(runs: Sequence[str]) -> str:
     more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
     return quoted(runs[:_SHOWN]) + more
-
-
-def _frame(runs: Sequence[str], columns: Sequence[str], values: FloatArray) -> "pd.DataFrame":
-    import pandas as pd
-
-    frame = pd.DataFrame(values, columns=list(columns))
-    frame.insert(0, "run", list(runs))
-    return frame
-
-
-def _shared_ends(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Return how much may be cut from the front and the back of all names, at breaks between words, the least first."""
-    starts, ends = _shared_breaks(names), _shared_breaks([name[::-1] for name in names])
-    return sorted(itertools.product(starts, ends), key=sum)
-
-
-def _shared_breaks(names: Sequence[str]) -> list[int]:
-    """Return the lengths of the beginnings that all names share and that end where a word does."""
-    shared = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    return [0, *(place for place, letters in enumerate(shared, start=1) if not letters[0].isalnum())]
-
-
-def _cut_all(names: Sequence[str], front: int, back: int) -> dict[str, str]:
-    """Return the names by what is left of them."""
-    return {name[front : len(name) - back]: name for name in names if front + back < len(name)}

@@ -9,12 +9,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import nearest_name
-from tikmix_pipeline.parameters import CompareParameters, RunParameters
-from tikmix_pipeline.parameters.comparison import START
-from tikmix_pipeline.run import RunContext, as_current, beside, check_parameters, merged_parameters, run_context
-from tikmix_pipeline.store.provenance import Recipe, flatten
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters.check import check_parameters, merged_parameters
+from tikmix_pipeline.parameters.comparison import START, PointParameters
+from tikmix_pipeline.pipelines.cached_node import expected_records
+from tikmix_pipeline.pipelines.checks import check_run
+from tikmix_pipeline.pipelines.tikmix.pipeline import loop_of
+from tikmix_pipeline.run import Run
+from tikmix_pipeline.store.provenance import ProvenanceRecord, flatten
 
 _SHARED = {"experiment", "seed", "round", "corpus", "compare", "engine"}
 """What no arm has of its own."""
@@ -29,14 +32,14 @@ class Arm:
         seed: of initial weights and data order.
         experiment: names the run's folders.
         overrides: what the run is told differently from the comparison, nested like the parameters.
-        lenders: experiments that this one may share artifacts with.
+        siblings: experiments whose artifacts this one may reuse.
     """
 
     name: str
     seed: int
     experiment: str
     overrides: Mapping[str, Any]
-    lenders: tuple[str, ...] = ()
+    siblings: tuple[str, ...] = ()
 
 
 def arms_of(parameters: RunParameters) -> list[Arm]:
@@ -82,11 +85,11 @@ def _arm(parameters: RunParameters, name: str, seed: int, own: Mapping[str, Any]
     # a worker of the pool has no workers of its own, here or on a cluster
     alone = {"sweep.workers": 1, "baselines.regmix.workers": 1, "engine.kind": "local"}
     names = [START, *compare.chosen]
-    lenders = tuple(f"{parameters.experiment}.{other}.{seed}" for other in names if other != name)
-    return Arm(name, seed, str(settled["experiment"]), nested({**settled, **own, **alone}), lenders)
+    siblings = tuple(f"{parameters.experiment}.{other}.{seed}" for other in names if other != name)
+    return Arm(name, seed, str(settled["experiment"]), nested({**settled, **own, **alone}), siblings)
 
 
-def arms_without(compare: CompareParameters, *names: str) -> list[str]:
+def arms_without(compare: PointParameters, *names: str) -> list[str]:
     """Return the arms that set none of these parameters, or groups of them."""
 
     def sets_any(arm: str) -> bool:
@@ -123,41 +126,55 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def context_of(arm: Arm) -> RunContext:
-    """Return the context of an arm's run, derived from that of the comparison.
+def run_of(comparison: Run, arm: Arm) -> Run:
+    """Return an arm's run, derived from that of the comparison.
 
     Raises:
         TikmixError: the arm sets what is not a parameter, or a value that is not allowed, or lets a task decide that
             should only judge.
     """
-    context = run_context()
-    values = merged_parameters(context.parameters.model_dump(mode="json"), arm.overrides)
+    values = merged_parameters(comparison.parameters.model_dump(mode="json"), arm.overrides)
     try:
         parameters = check_parameters(values)
     except TikmixError as error:
         raise TikmixError(f"compare.definitions.{arm.name}: {error}") from None
     tasks = list(parameters.corpus.tasks)
-    judging = context.parameters.compare.judging_only(tasks)
+    judging = comparison.parameters.compare.judging_only(tasks)
     for task in parameters.influence.tasks or tasks:
         if task in judging:
             raise TikmixError(
                 f"compare.definitions.{arm.name}: influence.tasks lets '{task}' decide, which compare.out_of_domain "
                 "keeps for the verdict. Take it out of one of the two."
             )
-    return beside(context, parameters)
+    return comparison.with_parameters(parameters)
 
 
-def recipes_of_arm(arm: Arm) -> dict[str, Recipe]:
-    """Return the recipe of every artifact of an arm's run."""
-    from tikmix_pipeline.pipelines.recipes import recipes_of
-    from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline
-
-    context = context_of(arm)
-    with as_current(context):
-        return recipes_of(create_pipeline(), context.parameters, context.root)
+def records_of_arm(run: Run) -> dict[str, ProvenanceRecord]:
+    """Return the provenance record of every artifact of an arm's run."""
+    return expected_records(loop_of(run))
 
 
-def fingerprints(arms: list[Arm]) -> Iterator[tuple[str, str]]:
+def fingerprints(comparison: Run) -> Iterator[tuple[str, str]]:
     """Yield each arm's experiment with the fingerprint of what its run ends with."""
-    for arm in arms:
-        yield arm.experiment, recipes_of_arm(arm)["final_evaluation"].fingerprint
+    for arm in arms_of(comparison.parameters):
+        yield arm.experiment, records_of_arm(run_of(comparison, arm))["final_evaluation"].fingerprint
+
+
+def check_arms(comparison: Run) -> None:
+    """Refuse a comparison of which an arm could not run.
+
+    Raises:
+        TikmixError: naming the arm and what is wrong with its parameters, or a task of lm-eval's that is not there.
+    """
+    parameters = comparison.parameters
+    harness = parameters.compare.harness
+    if harness.enabled:
+        from tikmix_pipeline.lm.lm_eval import check_lm_eval
+
+        check_lm_eval(harness, parameters.corpus.tasks, comparison.root)
+    for arm in arms_of(parameters):
+        run = run_of(comparison, arm)
+        try:
+            check_run(run)
+        except TikmixError as error:
+            raise TikmixError(f"compare.definitions.{arm.name}: {error}") from None

@@ -1,57 +1,102 @@
 """Nodes of the `compare` pipeline."""
 
+from __future__ import annotations
+
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.parameters import CompareParameters, RunParameters
-from tikmix_pipeline.pipelines.compare.arms import arms_of, deciding_tasks, fingerprints
-from tikmix_pipeline.pipelines.compare.pool import run_all
-from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, points_of, rounds_of, scores_of
-from tikmix_pipeline.pipelines.steps import nothing, step
-from tikmix_pipeline.pipelines.types import Figure, Table, TokenShards
+from tikmix_pipeline.parameters.comparison import PointParameters, ReferenceParameters
+from tikmix_pipeline.parameters.corpus import SeededTasksParameters
+from tikmix_pipeline.parameters.harness import HarnessParameters
+from tikmix_pipeline.parameters.training import LoadParameters
+from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
+from tikmix_pipeline.pipelines.compare.arms import arms_of, run_of
+from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from tikmix_pipeline.corpus.shards import TokenShards
+
+_OF_ROUNDS = ["arm", "seed", "round", "train_tokens", "bpb"]
+_OF_COSTS = ["arm", "seed", "round", "method_tokens"]
 
 
-def _relevant_to_arms(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del round_number, root
-    arms = arms_of(parameters)
-    return {"arms": dict(fingerprints(arms)), "deciding": deciding_tasks(parameters)}
+@dataclass(frozen=True, kw_only=True)
+class ArmsView(View):
+    """What the runs of a comparison depend on.
+
+    A fingerprint of an arm stands for all that its own run depends on; the run of the comparison, which tells how to
+    begin them, is therefore in no record itself.
+    """
+
+    fingerprints: OnDisk
+    deciding: OnDisk
+    run: Run = unrecorded()
 
 
-def _relevant_to_table(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del round_number, root
-    return {"compare": {"reference": parameters.compare.reference}}
+@dataclass(frozen=True, kw_only=True)
+class TableView(View):
+    """What the arms are set against, and which of them are comparable by their influence."""
+
+    compare: ReferenceParameters
 
 
-@step(_relevant_to_arms)
-def run_arms(corpus: TokenShards, project: Path, logs: Path) -> tuple[Table, Table, Table, Table]:
+@dataclass(frozen=True, kw_only=True)
+class FigureView(View):
+    """Which arms are comparable by their influence."""
+
+    compare: PointParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyView(View):
+    """Which tasks of lm-eval are scored; the files are those of the user's own tasks."""
+
+    harness: HarnessParameters
+    corpus: SeededTasksParameters
+    model: LoadParameters
+    files: OnDisk
+    device: str = unrecorded()
+    run: Run = unrecorded()
+
+
+def run_arms(
+    view: ArmsView, corpus: TokenShards, logs: Path
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Run every arm for every seed, as many at a time as there are workers; each goes on where it stood.
 
     Returns:
         Scores after the last round, tokens and scores round by round, mixtures, and influence, of all arms that came
         through.
     """
-    from tikmix_pipeline.run import run_context
+    from tikmix_pipeline.pipelines.compare.pool import run_all
+    from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, rounds_of, scores_of
 
     del corpus  # made before any arm, so that no two of them make it at once
-    parameters = run_context().parameters
-    finished = run_all(arms_of(parameters), parameters, project, logs)
-    deciding = deciding_tasks(parameters)
-    scores = _all([scores_of(arm, deciding) for arm in finished])
-    rounds, mixtures, influence = (_all([of(arm) for arm in finished]) for of in (rounds_of, mixtures_of, influence_of))
+    deciding = view.deciding.recorded()
+    finished = [(arm, run_of(view.run, arm)) for arm in run_all(view.run, logs)]
+    scores = _all([scores_of(*one, deciding) for one in finished])
+    rounds, mixtures, influence = (
+        _all([of(*one) for one in finished]) for of in (rounds_of, mixtures_of, influence_of)
+    )
     return scores, rounds, mixtures, influence
 
 
-def _all(tables: list[Table]) -> Table:
+def _all(tables: list[pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
-@step(_relevant_to_table)
 def tabulate_comparison(
-    scores: Table, rounds: Table, mixtures: Table, influence: Table, compare: CompareParameters
-) -> tuple[Table, str, Table, Table]:
+    view: TableView, scores: pd.DataFrame, rounds: pd.DataFrame, mixtures: pd.DataFrame, influence: pd.DataFrame
+) -> tuple[pd.DataFrame, str, pd.DataFrame, pd.DataFrame]:
     """Set the arms against the reference, seed by seed, and influence against its own past and the final scores.
 
     Returns:
@@ -60,9 +105,11 @@ def tabulate_comparison(
     """
     import pandas as pd
 
-    from tikmix_pipeline.comparison.influence_table import influence_against_score, rank_stability
-    from tikmix_pipeline.comparison.table import comparison_summary, comparison_table
+    from tikmix_pipeline.pipelines.compare.results import points_of
+    from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
+    from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
 
+    compare = view.compare
     reference = compare.reference
     summaries = [comparison_summary(scores, reference=reference, measure=measure) for measure in ("bpb", "bpb_answer")]
     expected = [(arm, seed) for arm in compare.chosen for seed in compare.seeds]
@@ -74,21 +121,20 @@ def tabulate_comparison(
     return pd.concat(summaries, ignore_index=True), text, rank_stability(influence), against
 
 
-@step(nothing)
 def draw_comparison(
-    summary: Table,
-    scores: Table,
-    rounds: Table,
-    mixtures: Table,
-    influence: Table,
-    stability: Table,
-    against: Table,
-    compare: CompareParameters,
+    view: FigureView,
+    summary: pd.DataFrame,
+    scores: pd.DataFrame,
+    rounds: pd.DataFrame,
+    mixtures: pd.DataFrame,
+    influence: pd.DataFrame,
+    stability: pd.DataFrame,
+    against: pd.DataFrame,
 ) -> tuple[Figure, ...]:
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
-    from tikmix_pipeline.comparison.curves import loss_curves
-    from tikmix_pipeline.comparison.statistics import paired_differences
-    from tikmix_pipeline.pipelines import compare_figures as figures
+    from tikmix_pipeline.pipelines.compare.results import points_of
+    from tikmix_pipeline.report import comparison_figures as figures
+    from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
 
     reference, arms = summary["reference"].iloc[0], list(scores["arm"].unique())
     return (
@@ -96,9 +142,31 @@ def draw_comparison(
         figures.loss_over_total_tokens(loss_curves(rounds[_OF_ROUNDS], rounds[_OF_COSTS]), arms=arms),
         figures.mixtures_by_arm(mixtures),
         figures.rank_stability_over_rounds(stability, arms=arms),
-        figures.score_over_influence(points_of(scores, mixtures, influence, compare), against, arms=arms),
+        figures.score_over_influence(points_of(scores, mixtures, influence, view.compare), against, arms=arms),
     )
 
 
-_OF_ROUNDS = ["arm", "seed", "round", "train_tokens", "bpb"]
-_OF_COSTS = ["arm", "seed", "round", "method_tokens"]
+def score_by_lm_eval(
+    view: AccuracyView, scores: pd.DataFrame, project: Path, downloads: Path, tasks_folder: Path
+) -> pd.DataFrame:
+    """Return accuracy with its binomial interval, per arm, seed and task."""
+    import pandas as pd
+
+    from tikmix_pipeline.corpus.choices import evaluation_choices
+    from tikmix_pipeline.lm.lm_eval import lm_eval_scores, write_lm_eval_tasks
+    from tikmix_pipeline.progress import progress_bar
+
+    write_lm_eval_tasks(evaluation_choices(view.corpus, root=project, downloads=downloads), tasks_folder)
+    own = view.harness.include_path
+    paths = [tasks_folder, *([project / own] if own else [])]
+    through = set(scores[["arm", "seed"]].drop_duplicates().itertuples(index=False, name=None))
+    arms = [arm for arm in arms_of(view.run.parameters) if (arm.name, arm.seed) in through]
+    rows: list[Mapping[str, Any]] = []
+    with progress_bar("lm-eval", len(arms), "checkpoint") as bar:
+        for arm in arms:
+            run = run_of(view.run, arm)
+            last = run.path(of_round(run.parameters.tikmix.rounds - 1, "checkpoint"))
+            found = lm_eval_scores(last, view.harness, include_paths=paths, model=view.model, device=view.device)
+            rows += [{"arm": arm.name, "seed": arm.seed, **dataclasses.asdict(score)} for score in found]
+            bar.update(1)
+    return pd.DataFrame(rows)

@@ -8,45 +8,73 @@
 Every arm is a run of the whole loop in a process of its own, which `run_arms` starts.
 """
 
+from pathlib import Path
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.pipelines.compare.accuracy import score_by_harness
-from tikmix_pipeline.pipelines.compare.nodes import draw_comparison, run_arms, tabulate_comparison
-from tikmix_pipeline.pipelines.corpus import create_pipeline as create_corpus
-from tikmix_pipeline.run import run_context
+from tikmix_pipeline.files import sha256_of_file
+from tikmix_pipeline.parameters.view import OnDisk
+from tikmix_pipeline.pipelines.cached_node import cached_node
+from tikmix_pipeline.pipelines.compare import nodes
+from tikmix_pipeline.pipelines.compare.arms import deciding_tasks, fingerprints
+from tikmix_pipeline.pipelines.corpus.pipeline import corpus_of
+from tikmix_pipeline.run import Run, current_run
 
+_STAGE = "compare"
 _MADE = [f"comparison_{name}" for name in ("scores", "rounds", "mixtures", "influence")]
 _TABLES = [f"comparison_{name}" for name in ("summary", "table", "stability", "against")]
-_FIGURES = ("differences", "loss", "mixtures", "stability", "influence")
+_FIGURES = [f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")]
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Corpus, all arms of all seeds, the table and its figures."""
+    return comparison_of(current_run())
+
+
+def comparison_of(run: Run) -> Pipeline:
+    """Corpus, all arms of all seeds, the table and its figures."""
     summary, _table, stability, against = _TABLES
+    table, figures = nodes.TableView.of(run.parameters), nodes.FigureView.of(run.parameters)
+    drawn = [summary, *_MADE, stability, against]
     return Pipeline(
         [
-            create_corpus(),
-            Node(run_arms, ["corpus", "project", "comparison_logs"], _MADE, name="run_arms"),
-            Node(tabulate_comparison, [*_MADE, "params:compare"], _TABLES, name="tabulate_comparison"),
-            Node(
-                draw_comparison,
-                [summary, *_MADE, stability, against, "params:compare"],
-                [f"comparison_{name}_figure" for name in _FIGURES],
-                name="draw_comparison",
-            ),
-            *_accuracy(),
+            corpus_of(run),
+            _arms(run),
+            cached_node(nodes.tabulate_comparison, table, _MADE, _TABLES, name="tabulate_comparison", stage=_STAGE),
+            cached_node(nodes.draw_comparison, figures, drawn, _FIGURES, name="draw_comparison", stage=_STAGE),
+            *([_accuracy(run)] if run.parameters.compare.harness.enabled else []),
         ]
     )
 
 
-def _accuracy() -> list[Node]:
-    """Return the node that runs lm-eval, if the comparison asks for any task of it."""
-    if not run_context().parameters.compare.harness.enabled:
-        return []
-    places = ["project", "downloads", "comparison_harness_tasks"]
-    values = ["params:compare", "params:corpus", "params:model", "params:train.device"]
-    return [
-        Node(score_by_harness, ["comparison_scores", *places, *values], "comparison_accuracy", name="score_by_harness")
-    ]
+def _arms(run: Run) -> Node:
+    view = nodes.ArmsView(
+        fingerprints=OnDisk(lambda: dict(fingerprints(run))),
+        deciding=OnDisk(lambda: deciding_tasks(run.parameters)),
+        run=run,
+    )
+    return cached_node(nodes.run_arms, view, ["corpus", "comparison_logs"], _MADE, name="run_arms", stage=_STAGE)
+
+
+def _accuracy(run: Run) -> Node:
+    """Return the node that runs lm-eval."""
+    harness = run.parameters.compare.harness
+    view = nodes.AccuracyView.of(
+        run.parameters,
+        harness=harness,
+        files=OnDisk(lambda: _digests(run.root / harness.include_path) if harness.include_path else {}),
+        device=run.parameters.train.device,
+        run=run,
+    )
+    inputs = ["comparison_scores", "project", "downloads", "comparison_harness_tasks"]
+    return cached_node(
+        nodes.score_by_lm_eval, view, inputs, "comparison_accuracy", name="score_by_lm_eval", stage=_STAGE
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a folder, without what Python and file managers leave there."""
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    kept = [file for file in files if not any(part.startswith((".", "__pycache__")) for part in file.parts)]
+    return {file.as_posix(): sha256_of_file(folder / file) for file in kept}

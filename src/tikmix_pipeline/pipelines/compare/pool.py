@@ -7,38 +7,37 @@ from pathlib import Path
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.comparison import START
-from tikmix_pipeline.pipelines.compare.arms import Arm, context_of, recipes_of_arm
+from tikmix_pipeline.pipelines.compare.arms import Arm, arms_of, records_of_arm, run_of
 from tikmix_pipeline.pipelines.compare.run_arm import FIRST_ROUND, ArmFailure, ArmSetting, run_arm
-from tikmix_pipeline.pipelines.stages import artifact_path
 from tikmix_pipeline.progress import progress_bar
-from tikmix_pipeline.run import run_context
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.provenance import artifact_status
 
 _LOG = logging.getLogger(__name__)
 
 
-def run_all(arms: Sequence[Arm], parameters: RunParameters, project: Path, logs: Path) -> list[Arm]:
+def run_all(comparison: Run, logs: Path) -> list[Arm]:
     """Run what is not there yet, the shared first rounds before the arms; return the arms that came through.
 
     Args:
-        arms: as `arms_of` returns them.
-        parameters: of the comparison.
-        project: the project's folder.
+        comparison: the run that compares.
         logs: folder of a log per run.
 
     Raises:
         TikmixError: an arm broke off for a reason that may pass or be mended; or the reference came through for no
             seed, so that there is nothing to compare with.
     """
-    from tikmix_pipeline.lm.model import resolve_device
+    from tikmix_pipeline.distributed.mesh import resolve_device
 
-    context = run_context()
+    parameters = comparison.parameters
+    arms = arms_of(parameters)
     on_cpu = resolve_device(parameters.train.device).type == "cpu"
-    setting = ArmSetting(project, context.environment, _without_compare(context.overrides), logs, on_cpu)
+    overrides = {name: value for name, value in comparison.overrides.items() if name != "compare"}
+    setting = ArmSetting(comparison.root, comparison.environment, overrides, logs, on_cpu)
     contenders = [arm for arm in arms if arm.name != START]
-    missing = [arm for arm in contenders if not _is_finished(arm)]
+    missing = [arm for arm in contenders if not _is_finished(comparison, arm)]
     needed = {arm.seed for arm in missing}
-    starts = [arm for arm in arms if arm.name == START and arm.seed in needed and not _is_finished(arm)]
+    starts = [arm for arm in arms if arm.name == START and arm.seed in needed and not _is_finished(comparison, arm)]
     failures = dict(_run_in_turn(setting, [starts, missing], parameters))
     _require_none_broken(failures, logs)
     finished = [arm for arm in contenders if arm.experiment not in failures]
@@ -69,7 +68,7 @@ def _run(
 ) -> Iterator[tuple[Arm, ArmFailure | None]]:
     """Yield each arm as it ends, with what went wrong."""
     from tikmix_pipeline.jobs.engine import each_job
-    from tikmix_pipeline.jobs.outcome import Died
+    from tikmix_pipeline.jobs.worker_pool import Died
 
     for number, outcome in each_job(
         run_arm,
@@ -97,15 +96,11 @@ def _require_none_broken(failures: Mapping[str, ArmFailure], logs: Path) -> None
         )
 
 
-def _is_finished(arm: Arm) -> bool:
+def _is_finished(comparison: Run, arm: Arm) -> bool:
     """Tell whether all that an arm's run makes is there and fresh."""
-    context = context_of(arm)
+    run = run_of(comparison, arm)
     return all(
-        artifact_status(artifact_path(context, name), recipe)[0] == "fresh"
-        for name, recipe in recipes_of_arm(arm).items()
+        artifact_status(run.path(name), record)[0] == "fresh"
+        for name, record in records_of_arm(run).items()
         if (name in FIRST_ROUND if arm.name == START else not name.endswith("_rows"))
     )
-
-
-def _without_compare(overrides: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in overrides.items() if name != "compare"}

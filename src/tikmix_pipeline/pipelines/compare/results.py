@@ -1,88 +1,91 @@
 """What the runs of a comparison made, as tables of all arms and seeds."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from __future__ import annotations
 
-from tikmix_pipeline.parameters import CompareParameters
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from tikmix_pipeline.parameters.comparison import PointParameters
 from tikmix_pipeline.parameters.decision import BASELINES
-from tikmix_pipeline.pipelines.compare.arms import Arm, arms_without, context_of
-from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.pipelines.reweight.pipeline import chosen_decision
-from tikmix_pipeline.pipelines.stages import artifact_path
-from tikmix_pipeline.pipelines.types import Table
-from tikmix_pipeline.run import RunContext, as_current
+from tikmix_pipeline.pipelines.compare.arms import Arm, arms_without
+from tikmix_pipeline.pipelines.names import chosen_decision, of_round
+from tikmix_pipeline.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tikmix_pipeline.lm.cost import CostRecord
+    from tikmix_pipeline.mixture.records import DecisionCost
 
 MEASURES = {"text": "bpb", "answer": "bpb_answer"}
 """The columns that the measures of an evaluation stand in."""
 
 
-def scores_of(arm: Arm, deciding: Sequence[str]) -> Table:
+def scores_of(arm: Arm, run: Run, deciding: Sequence[str]) -> pd.DataFrame:
     """Return bits per byte of an arm's last checkpoint on every task and domain, and what its mixtures cost."""
-    context = context_of(arm)
-    table = _split_scores(_load(context, "final_evaluation"), deciding)
-    costs = list(_costs(context))
-    rounds = context.parameters.tikmix.rounds
+    table = _split_scores(run.load("final_evaluation"), deciding)
+    costs = list(_costs(run))
+    rounds = run.parameters.tikmix.rounds
     return table.assign(
         arm=arm.name,
         seed=arm.seed,
-        method_flops=sum((cost["flops"] for _, cost in costs), 0.0),
-        method_tokens=sum(cost["tokens"] for _, cost in costs),
-        train_tokens=rounds * context.parameters.train.tokens_per_chunk,
+        method_flops=sum((cost.flops for _, cost in costs), 0.0),
+        method_tokens=sum(cost.tokens for _, cost in costs),
+        train_tokens=rounds * run.parameters.train.tokens_per_chunk,
     )[["arm", "seed", "task", "split", "bpb", "bpb_answer", "method_flops", "method_tokens", "train_tokens"]]
 
 
-def rounds_of(arm: Arm) -> Table:
+def rounds_of(arm: Arm, run: Run) -> pd.DataFrame:
     """Return training tokens, tokens spent on deciding, and mean bits per byte of the tasks after each round."""
     import pandas as pd
 
-    context = context_of(arm)
     spent: dict[int, float] = {}
-    for number, cost in _costs(context):
-        spent[number] = spent.get(number, 0) + cost["tokens"]
-    chunk = context.parameters.train.tokens_per_chunk
+    for number, cost in _costs(run):
+        spent[number] = spent.get(number, 0) + cost.tokens
+    chunk = run.parameters.train.tokens_per_chunk
     rows = []
-    for number in range(context.parameters.tikmix.rounds):
-        evaluation = _load(context, of_round(number, "evaluation"))
+    for number in range(run.parameters.tikmix.rounds):
+        evaluation = run.load(of_round(number, "evaluation"))
         of_tasks = evaluation[(evaluation["kind"] == "task") & (evaluation["measure"] == "text")]
         score = of_tasks["bits_per_byte"].mean()
         rows.append((arm.name, arm.seed, number, (number + 1) * chunk, score, spent.get(number, 0)))
     return pd.DataFrame(rows, columns=["arm", "seed", "round", "train_tokens", "bpb", "method_tokens"])
 
 
-def mixtures_of(arm: Arm) -> Table:
+def mixtures_of(arm: Arm, run: Run) -> pd.DataFrame:
     """Return the weights that each round was trained under."""
     import pandas as pd
 
-    context = context_of(arm)
     rows = [
         (arm.name, arm.seed, number, domain, weight)
-        for number in range(context.parameters.tikmix.rounds)
-        for domain, weight in _load(context, of_round(number, "mixture"))["weights"].items()
+        for number in range(run.parameters.tikmix.rounds)
+        for domain, weight in run.load(of_round(number, "mixture")).weights.items()
     ]
     return pd.DataFrame(rows, columns=["arm", "seed", "round", "domain", "weight"])
 
 
-def influence_of(arm: Arm) -> Table:
+def influence_of(arm: Arm, run: Run) -> pd.DataFrame:
     """Return the influence that the arm measured, at the end of each round; no rows where it measured none."""
     import pandas as pd
 
-    context = context_of(arm)
     measured = [
-        _load(context, of_round(number, "influence")).assign(arm=arm.name, seed=arm.seed, round=number)
-        for number in _measured_rounds(context)
+        run.load(of_round(number, "influence")).assign(arm=arm.name, seed=arm.seed, round=number)
+        for number in _measured_rounds(run)
     ]
     columns = ["arm", "seed", "round", "task", "domain", "influence", "stderr"]
     return pd.concat(measured)[columns] if measured else pd.DataFrame(columns=columns)
 
 
-def points_of(scores: Table, mixtures: Table, influence: Table, compare: CompareParameters) -> Table:
+def points_of(
+    scores: pd.DataFrame, mixtures: pd.DataFrame, influence: pd.DataFrame, compare: PointParameters
+) -> pd.DataFrame:
     """Return, per arm and seed, the influence of the mixture that follows the shared round and the final mean score.
 
     The influence is that of the shared checkpoint, measured as the comparison itself is told to: by any arm that sets
     nothing of `influence`. Arms with a first round or a training of their own have no point. Of arms with one and the
     same mixture the first stands for all: they are no further evidence.
     """
-    from tikmix_pipeline.comparison.influence_table import mixture_influence
+    from tikmix_pipeline.report.comparison_influence import mixture_influence
 
     trained_alike = arms_without(compare, "tikmix.prior", "tikmix.rounds", "train")
     measured_alike = set(trained_alike) & set(arms_without(compare, "influence"))
@@ -96,7 +99,7 @@ def points_of(scores: Table, mixtures: Table, influence: Table, compare: Compare
     return points.merge(final, on=["arm", "seed"])
 
 
-def _split_scores(evaluation: Table, deciding: Sequence[str]) -> Table:
+def _split_scores(evaluation: pd.DataFrame, deciding: Sequence[str]) -> pd.DataFrame:
     """Return a row per task and domain, its measures side by side; tasks that do not decide are out of domain."""
     wide = evaluation.pivot(index=["kind", "name"], columns="measure", values="bits_per_byte")
     order = evaluation[["kind", "name"]].drop_duplicates().itertuples(index=False, name=None)
@@ -108,29 +111,19 @@ def _split_scores(evaluation: Table, deciding: Sequence[str]) -> Table:
     return table
 
 
-def _measured_rounds(context: RunContext) -> list[int]:
-    tikmix = context.parameters.tikmix
+def _measured_rounds(run: Run) -> list[int]:
+    tikmix = run.parameters.tikmix
     return [] if tikmix.strategy in BASELINES else list(range(tikmix.deciding_rounds))
 
 
-def _costs(context: RunContext) -> Iterator[tuple[int, dict[str, float]]]:
+def _costs(run: Run) -> Iterator[tuple[int, CostRecord | DecisionCost]]:
     """Yield what was spent to decide the mixture of each round."""
-    parameters = context.parameters
+    parameters = run.parameters
     if parameters.tikmix.strategy in BASELINES:
-        with as_current(context):
-            yield 1, _load(context, chosen_decision(0))["cost"]
+        yield 1, run.load(chosen_decision(run, 0)).cost
     if parameters.tikmix.strategy == "prior":
         return  # what is measured under it decides nothing
-    for number in _measured_rounds(context):
-        yield number + 1, _load(context, of_round(number, "measurement"))["cost"]
+    for number in _measured_rounds(run):
+        yield number + 1, run.load(of_round(number, "measurement")).cost
         if parameters.tikmix.strategy == "surrogate" and parameters.sweep.response == "lookahead":
-            yield number + 1, _load(context, of_round(number, "sweep_cost"))["cost"]
-
-
-def _load(context: RunContext, name: str) -> Any:
-    from kedro.io import AbstractDataset, CatalogConfigResolver
-
-    resolver = CatalogConfigResolver(dict(context.catalog), default_runtime_patterns={})
-    entry = {**resolver.resolve_pattern(name), "filepath": str(artifact_path(context, name))}
-    dataset: Any = AbstractDataset.from_config(name, entry)
-    return dataset.load()
+            yield number + 1, run.load(of_round(number, "sweep_cost")).cost

@@ -15,12 +15,14 @@ from click import ClickException
 
 from tikmix_pipeline.errors import causes_of
 from tikmix_pipeline.files import replacing
+from tikmix_pipeline.parameters.check import merged_parameters
 from tikmix_pipeline.parameters.comparison import START
-from tikmix_pipeline.pipelines.compare.arms import Arm
+from tikmix_pipeline.pipelines.compare.arms import Arm, records_of_arm
 from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.store.provenance import Recipe, artifact_status, recipe_path
+from tikmix_pipeline.run import Run, current_run
+from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, record_path
 
-FIRST_ROUND = tuple(of_round(0, name) for name in ("checkpoint", "train_log", "evaluation", "stock"))
+FIRST_ROUND = tuple(of_round(0, name) for name in ("checkpoint", "train_log", "evaluation", "token_budget"))
 """What the run makes that trains the first round for all arms of a seed."""
 
 
@@ -83,14 +85,12 @@ def _run(setting: ArmSetting, arm: Arm) -> None:
     import torch
     from kedro.framework.project import settings
 
-    from tikmix_pipeline.run import merged_parameters, run_context
-
     if setting.on_cpu:
         torch.set_num_threads(1)
     overrides = merged_parameters(setting.overrides, arm.overrides)
     with settings.SESSION_CLASS.create(setting.root, env=setting.environment, runtime_params=overrides) as session:
         session.load_context()
-        borrow(run_context(), arm)
+        reuse_artifacts(current_run(), arm)
         if arm.name == START:
             session.run(
                 pipeline_names=["tikmix"],
@@ -101,35 +101,30 @@ def _run(setting: ArmSetting, arm: Arm) -> None:
             session.run(pipeline_names=["tikmix"])
 
 
-def borrow(context: Any, arm: Arm) -> None:
+def reuse_artifacts(run: Run, arm: Arm) -> None:
     """Take over what another arm of the seed has made already from the very same things, as links to its files."""
-    from tikmix_pipeline.pipelines.recipes import recipes_of
-    from tikmix_pipeline.pipelines.stages import artifact_path
-    from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline
-
-    recipes = recipes_of(create_pipeline(), context.parameters, context.root)
-    for name, recipe in recipes.items():
-        own = artifact_path(context, name)
-        if arm.experiment not in own.parts or name.endswith("_rows") or artifact_status(own, recipe)[0] == "fresh":
+    for name, record in records_of_arm(run).items():
+        own = run.path(name)
+        if arm.experiment not in own.parts or name.endswith("_rows") or artifact_status(own, record)[0] == "fresh":
             continue
-        for lender in arm.lenders:
-            theirs = Path(*(lender if part == arm.experiment else part for part in own.parts))
-            if theirs.exists() and artifact_status(theirs, recipe)[0] == "fresh":
+        for sibling in arm.siblings:
+            theirs = Path(*(sibling if part == arm.experiment else part for part in own.parts))
+            if theirs.exists() and artifact_status(theirs, record)[0] == "fresh":
                 with contextlib.suppress(OSError):  # replaced meanwhile, or on a disk without links
-                    _link(theirs, own, recipe)
+                    _link(theirs, own, record)
                 break
 
 
-def _link(theirs: Path, own: Path, recipe: Recipe) -> None:
-    recipe_path(own).unlink(missing_ok=True)
+def _link(theirs: Path, own: Path, record: ProvenanceRecord) -> None:
+    record_path(own).unlink(missing_ok=True)
     with replacing(own) as temporary:
         if theirs.is_dir():
             shutil.copytree(theirs, temporary, copy_function=os.link)
         else:
             os.link(theirs, temporary)
-    if artifact_status(theirs, recipe)[0] == "fresh":
-        with replacing(recipe_path(own)) as temporary:
-            shutil.copy2(recipe_path(theirs), temporary)
+    if artifact_status(theirs, record)[0] == "fresh":
+        with replacing(record_path(own)) as temporary:
+            shutil.copy2(record_path(theirs), temporary)
 
 
 @contextlib.contextmanager

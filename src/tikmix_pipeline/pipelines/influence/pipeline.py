@@ -1,9 +1,9 @@
 """Wiring of the `influence` pipeline.
 
-    checkpoint ─> rebalance ─┬─> fit_factors ───────┬─> compute_influence ─> influence, its parts and errors,
+    checkpoint ─> rebalance ─┬─> fit_factors ───────┬─> compute_influence ─> influence, its chunks and errors,
                              └─> collect_gradients ─┘                        measurement
 
-The first round, which the prior was in force in, needs no rebalancing. With `influence.tokens=auto` the factors go to
+The first round, which was trained under the prior, needs no rebalancing. With `influence.tokens=auto` the factors go to
 `collect_gradients` too, which asks what its gradients imply. A curvature that needs no fit has no factors.
 """
 
@@ -11,124 +11,112 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters import InfluenceParameters
-from tikmix_pipeline.pipelines.influence.balancing import rebalance
-from tikmix_pipeline.pipelines.influence.nodes import (
-    collect_gradients_until_stable,
-    collect_part_gradients,
-    compute_influence,
-    draw_influence,
-    fit_curvature_factors,
-)
-from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.pipelines.stages import stage_round
-from tikmix_pipeline.run import run_context
+from tikmix_pipeline.parameters.training import GrowingParameters, MeasuredParameters, StreamParameters
+from tikmix_pipeline.parameters.view import NoParameters
+from tikmix_pipeline.pipelines.cached_node import cached_node
+from tikmix_pipeline.pipelines.influence import nodes
+from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
+from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
+from tikmix_pipeline.run import Run, current_run
+
+_STAGE = "influence"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Measure influence at the end of one round."""
-    return influence_of_round(stage_round(influence_of_round))
+    run = current_run()
+    return influence_of_round(run, run.round_of(_STAGE))
 
 
-def influence_of_round(number: int) -> Pipeline:
+def influence_of_round(run: Run, number: int) -> Pipeline:
     """Measure influence at the checkpoint of round `number`."""
-    parameters = run_context().parameters.influence
-    factors = [of_round(number, "factors")] if parameters.needs_factors else []
-    fitted = [_fit(number)] if parameters.needs_factors else []
+    parameters = run.parameters
+    factors = [of_round(number, "factors")] if parameters.influence.needs_factors else []
+    train = measured_train(run, MeasuredParameters, needs_optimizer=parameters.influence.needs_optimizer)
+    rebalancing = _rebalancing(run, number)
+    matrix = nodes.InfluenceView.of(
+        parameters,
+        # its steps tell what rebalancing has cost
+        train=train if rebalancing else train.without(StreamParameters),
+        horizon=horizon(run, number),
+        chunk_steps=parameters.train.steps_per_chunk,
+    )
     return Pipeline(
         [
-            *_rebalancing(number),
-            *fitted,
-            _collect(number, parameters, factors),
-            Node(
-                compute_influence,
+            *rebalancing,
+            *([_fit(run, number)] if factors else []),
+            _collect(run, number, factors),
+            cached_node(
+                nodes.compute_influence,
+                matrix,
                 [
-                    measured_checkpoint(number),
+                    measured_checkpoint(run, number),
                     of_round(number, "mixture"),
                     of_round(number, "gradients"),
-                    "params:model",
-                    "params:train",
-                    "params:influence",
-                    "params:tikmix.rounds",
                     *factors,
                 ],
                 [of_round(number, name) for name in ("influence", "part_influence", "spread", "measurement")],
                 name="compute_influence",
-                namespace=f"round_{number}",
+                stage=_STAGE,
+                number=number,
             ),
-            Node(
-                draw_influence,
+            cached_node(
+                nodes.draw_influence,
+                NoParameters(),
                 of_round(number, "influence"),
                 of_round(number, "influence_figure"),
                 name="draw_influence",
-                namespace=f"round_{number}",
+                stage=_STAGE,
+                number=number,
             ),
         ]
     )
 
 
-def measured_checkpoint(number: int) -> str:
-    """Return what influence is measured at: the round's checkpoint, or a copy of it in balance with the prior."""
-    parameters = run_context().parameters
-    in_balance = number == 0 or parameters.tikmix.strategy == "prior" or not parameters.influence.rebalance_tokens
-    return of_round(number, "checkpoint" if in_balance else "balanced")
-
-
-def _rebalancing(number: int) -> list[Node]:
-    balanced = measured_checkpoint(number)
+def _rebalancing(run: Run, number: int) -> list[Node]:
+    balanced = measured_checkpoint(run, number)
     if balanced == of_round(number, "checkpoint"):
         return []
+    steps = run.parameters.influence.rebalancing_steps(run.parameters.train)
+    schedule = branch_schedule(run, number, steps=steps, anneal=False)
     return [
-        Node(
-            rebalance,
-            [
-                of_round(number, "checkpoint"),
-                of_round(number, "mixture"),
-                of_round(0, "mixture"),
-                *("corpus", "params:model", "params:train", "params:influence", "params:tikmix.rounds", "params:seed"),
-            ],
+        cached_node(
+            nodes.rebalance,
+            nodes.RebalanceView.of(run.parameters, steps=steps, schedule=schedule),
+            [of_round(number, "checkpoint"), of_round(number, "mixture"), of_round(0, "mixture"), "corpus"],
             balanced,
             name="rebalance",
-            namespace=f"round_{number}",
+            stage=_STAGE,
+            number=number,
         )
     ]
 
 
-def _fit(number: int) -> Node:
-    return Node(
-        fit_curvature_factors,
-        [*_measured(number), "params:influence", "params:seed", of_round(number, "factors_progress")],
+def _fit(run: Run, number: int) -> Node:
+    return cached_node(
+        nodes.fit_curvature_factors,
+        nodes.FactorView.of(run.parameters),
+        [measured_checkpoint(run, number), "corpus", of_round(number, "factors_progress")],
         of_round(number, "factors"),
         name="fit_factors",
-        namespace=f"round_{number}",
+        stage=_STAGE,
+        number=number,
     )
 
 
-def _collect(number: int, parameters: InfluenceParameters, factors: list[str]) -> Node:
-    fixed = parameters.tokens != "auto"
-    checkpoint, *rest = _measured(number)
-    inputs = (
-        [checkpoint, *rest, "params:influence", "params:seed"]
-        if fixed
-        else [
-            checkpoint,
-            of_round(number, "stock"),
-            of_round(0, "mixture"),
-            *rest,
-            "params:influence",
-            "params:optimize",
-            "params:tikmix.rounds",
-            "params:seed",
-        ]
+def _collect(run: Run, number: int, factors: list[str]) -> Node:
+    parameters = run.parameters
+    measured = [measured_checkpoint(run, number), "corpus", of_round(number, "gradients_folder")]
+    place: dict[str, Any] = {"name": "collect_gradients", "stage": _STAGE, "number": number}
+    gradients = of_round(number, "gradients")
+    if parameters.influence.tokens != "auto":
+        return cached_node(nodes.collect_gradients, nodes.GradientView.of(parameters), measured, gradients, **place)
+    growth = nodes.GrowthView.of(
+        parameters,
+        train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
+        horizon=horizon(run, number),
     )
-    return Node(
-        collect_part_gradients if fixed else collect_gradients_until_stable,
-        [*inputs, of_round(number, "gradients_folder"), *([] if fixed else factors)],
-        of_round(number, "gradients"),
-        name="collect_gradients",
-        namespace=f"round_{number}",
+    decided_on = [of_round(number, "token_budget"), of_round(0, "mixture")]
+    return cached_node(
+        nodes.collect_gradients_until_stable, growth, [*measured, *decided_on, *factors], gradients, **place
     )
-
-
-def _measured(number: int) -> list[str]:
-    return [measured_checkpoint(number), "corpus", "params:model", "params:train"]

@@ -1,49 +1,175 @@
-"""Nodes of the `optimize` pipeline."""
+"""Nodes of the `optimize` pipeline: TiKMiX-D, or another method where `tikmix.strategy` names one."""
+
+from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.parameters import OptimizeParameters, RunParameters, TikmixParameters
-from tikmix_pipeline.pipelines.steps import step
-from tikmix_pipeline.pipelines.types import Table
+from tikmix_pipeline.parameters.baselines import (
+    DoremiParameters,
+    NgramParameters,
+    RegmixParameters,
+    UnimaxParameters,
+)
+from tikmix_pipeline.parameters.decision import (
+    AveragingParameters,
+    BoundsParameters,
+    OptimizeParameters,
+    StrategyParameters,
+)
+from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.parameters.measurement import ScoringParameters
+from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters, StepParameters
+from tikmix_pipeline.parameters.view import View, unrecorded
+from tikmix_pipeline.pipelines.keys import branch_key
+from tikmix_pipeline.store.code import code_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.datasets.paths import WorkFolder
+    from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
 
 _LOG = logging.getLogger(__name__)
 
 
-def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del round_number, root
-    return {
-        "optimize": parameters.optimize.model_dump(mode="json"),
-        "tikmix": parameters.tikmix.model_dump(mode="json", exclude={"rounds"}),
-    }
+@dataclass(frozen=True, kw_only=True)
+class DirectView(View):
+    """What TiKMiX-D depends on besides influence; the name is that of the strategy, or of the prior that is kept."""
+
+    optimize: OptimizeParameters
+    tikmix: AveragingParameters
+    name: str
 
 
-@step(_relevant)
-def decide(
-    stock: Mapping[str, Any],
-    prior: Mapping[str, Any],
-    optimize: OptimizeParameters,
-    tikmix: TikmixParameters,
-    *influences: Table,
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class RuleView(View):
+    """What a decision by the numbers of tokens alone depends on; those to come are the run's after its first chunk."""
+
+    tikmix: StrategyParameters
+    optimize: BoundsParameters
+    unimax: UnimaxParameters | None
+    tokens_to_come: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramView(View):
+    """What a decision by n-gram models depends on."""
+
+    train: ContextParameters
+    optimize: BoundsParameters
+    influence: ScoringParameters
+    ngram: NgramParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoremiView(View):
+    """What a decision by DoReMi depends on."""
+
+    model: ModelParameters
+    train: StepParameters
+    optimize: BoundsParameters
+    doremi: DoremiParameters
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegmixView(View):
+    """What a decision by RegMix depends on."""
+
+    model: ModelParameters
+    train: StepParameters
+    optimize: BoundsParameters
+    influence: ScoringParameters
+    regmix: RegmixParameters
+    seed: int
+    engine: EngineParameters = unrecorded()
+
+
+def decide(view: DirectView, budget: TokenBudget, prior: MixtureRecord, *influences: pd.DataFrame) -> DecisionRecord:
     """Decide the mixture of the next round."""
-    from tikmix_pipeline.mixture.direct import solve_direct
-    from tikmix_pipeline.mixture.report import summary_lines
-    from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.mixture.stock import Stock
-    from tikmix_pipeline.pipelines.decisions import remembered
+    from tikmix_pipeline.mixture.decision import summary_lines
+    from tikmix_pipeline.mixture.direct import decide_direct
 
-    run = Stock.from_dict(stock)
-    tasks, influence_TK = remembered(influences, run.domains, tikmix)
-    bounds = run.bounds(optimize)
-    prior_K = check_mixture(prior["weights"], run.domains, "the prior mixture")
-    current_K = check_mixture(run.in_force, run.domains, "the mixture in force")
-    decision = solve_direct(
-        influence_TK, prior_K, bounds, optimize, domains=run.domains, tasks=tasks, current_K=current_K
+    decision = decide_direct(budget, prior, view.optimize, view.tikmix, influences)
+    _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
+    return decision.to_record(view.name, budget.round + 1)
+
+
+def decide_by_rule(view: RuleView, budget: TokenBudget) -> DecisionRecord:
+    """Decide by how many tokens each domain has, and by nothing else."""
+    from tikmix_pipeline.baselines.unimax import by_rule
+
+    bounds = budget.bounds(view.optimize)
+    found = by_rule(view.tikmix.strategy, budget, bounds, unimax_parameters=view.unimax, tokens=view.tokens_to_come)
+    return _record(view.tikmix.strategy, found)
+
+
+def decide_by_ngrams(view: NgramView, budget: TokenBudget, corpus: TokenShards) -> DecisionRecord:
+    """Decide by the mixture of n-gram models that makes the tasks' query halves most likely."""
+    from tikmix_pipeline.baselines.ngram import ngram
+
+    texts = _guiding_texts(corpus, view.influence, view.train.context, None)
+    return _record("ngram", ngram(corpus, texts, parameters=view.ngram, bounds=budget.bounds(view.optimize)))
+
+
+def decide_by_doremi(
+    view: DoremiView, budget: TokenBudget, prior: MixtureRecord, corpus: TokenShards, work: WorkFolder
+) -> DecisionRecord:
+    """Decide by group DRO of a proxy against a reference."""
+    from tikmix_pipeline.baselines.doremi import doremi
+
+    found = doremi(
+        corpus,
+        prior.weights,
+        model=view.model,
+        train=view.train,
+        parameters=view.doremi,
+        seed=view.seed,
+        folder=work.begin(),
+        key=code_of(doremi).key,
+        bounds=budget.bounds(view.optimize),
     )
-    number = run.round + 1
-    _LOG.info("TiKMiX-D for round %d\n%s", number, "\n".join(summary_lines(decision)))
-    strategy = "prior" if tikmix.strategy == "prior" else "direct"
-    return {"strategy": strategy, "round": number, **decision.to_dict()}
+    return _record("doremi", found)
+
+
+def decide_by_regmix(
+    view: RegmixView, budget: TokenBudget, prior: MixtureRecord, corpus: TokenShards, work: WorkFolder
+) -> DecisionRecord:
+    """Decide by a regression over many small proxies trained from scratch."""
+    from tikmix_pipeline.baselines.regmix import regmix
+
+    found = regmix(
+        corpus,
+        _guiding_texts(corpus, view.influence, view.train.context, view.regmix.items),
+        prior.weights,
+        model=view.model,
+        train=view.train,
+        parameters=view.regmix,
+        seed=view.seed,
+        folder=work.begin(),
+        key=branch_key(),
+        bounds=budget.bounds(view.optimize),
+        engine=view.engine,
+    )
+    return _record("regmix", found)
+
+
+def _guiding_texts(
+    corpus: TokenShards, influence: ScoringParameters, context: int, items: int | None
+) -> Mapping[str, Any]:
+    from tikmix_pipeline.influence.counterfactual import scored_texts
+
+    return scored_texts(corpus, influence, items=items, context=context, halves=("query",))
+
+
+def _record(strategy: str, found: Any) -> DecisionRecord:
+    """Record a baseline's mixture, which is within the bounds, as the decision that it is."""
+    from tikmix_pipeline.mixture.recording import baseline_record
+
+    for note in found.notes:
+        _LOG.info("%s: %s", strategy, note)
+    return baseline_record(strategy, found.weights, notes=found.notes, cost=found.cost.to_dict(), details=found.details)

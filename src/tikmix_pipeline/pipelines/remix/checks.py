@@ -3,33 +3,33 @@
 from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.elsewhere import check_told
+from tikmix_pipeline.mixture.external_run import check_external_run
 from tikmix_pipeline.mixture.simplex import check_mixture
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.pipelines.remix.corpus import tokenizer_folder
-from tikmix_pipeline.pipelines.remix.nodes import given_mixture
+from tikmix_pipeline.pipelines.remix.given import given_mixture
 from tikmix_pipeline.pipelines.remix.rounds import remix_round, require_earlier_rounds
-from tikmix_pipeline.run import RunContext
+from tikmix_pipeline.pipelines.remix.sample import tokenizer_folder
+from tikmix_pipeline.run import Run
 
 
-def check_remix(context: RunContext) -> None:
+def check_remix(run: Run) -> None:
     """Refuse what can be known to be wrong from the parameters and the checkpoint's folder.
 
     Raises:
         TikmixError: naming the parameter or file at fault.
     """
-    parameters = context.parameters
+    parameters = run.parameters
     if parameters.tikmix.strategy not in ("direct", "surrogate"):
         raise TikmixError(
             f"tikmix.strategy is '{parameters.tikmix.strategy}', which looks at no checkpoint. For `remix` it is "
             "'direct' or 'surrogate'."
         )
-    _check_checkpoint(parameters, context.root)
-    require_earlier_rounds(context, remix_round(context))
-    given = given_mixture(parameters.remix, context.root, parameters.experiment)
+    _check_checkpoint(parameters, run.root)
+    require_earlier_rounds(run, remix_round(run))
+    given = given_mixture(parameters.remix, run.root, parameters.experiment)
     if given is not None:
         check_mixture(given, list(parameters.corpus.domains), "remix.current")
-    check_told(parameters.remix, parameters.corpus.domains)
+    check_external_run(parameters.remix, parameters.corpus.domains)
     if parameters.influence.damping_unit == "horizon":
         raise TikmixError(
             "influence.damping_unit is 'horizon': the sum of the coming chunk's learning rates, which `remix` does not "
@@ -65,7 +65,7 @@ def _check_fit(parameters: RunParameters, root: Path, checkpoint: Path) -> None:
     from tikmix_pipeline.corpus.tokenizer import tokenizer_digest, vocabulary_size_of
     from tikmix_pipeline.lm.checkpoint import Checkpoint
 
-    tokenizer = root / tokenizer_folder(parameters.corpus, parameters.model)
+    tokenizer = root / tokenizer_folder(parameters)
     Checkpoint(checkpoint).require_context(parameters.train.context)
     own, given = tokenizer_digest(checkpoint), tokenizer_digest(tokenizer)
     if own is not None and given is not None and own != given:

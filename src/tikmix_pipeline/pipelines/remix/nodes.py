@@ -1,139 +1,174 @@
-"""Nodes that take a checkpoint of a run elsewhere, and what its team tells of the run."""
+"""Nodes that take a sample of a team's text and its checkpoint, and tell the team what to train on next."""
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, sampled_signature, sha256_of_file
-from tikmix_pipeline.parameters import (
-    ModelParameters,
-    RemixParameters,
-    RunParameters,
-    TikmixParameters,
-    TrainParameters,
-)
-from tikmix_pipeline.pipelines.decisions import as_rows
-from tikmix_pipeline.pipelines.steps import nothing, step
-from tikmix_pipeline.pipelines.types import Checkpoint, Table, TokenShards
+from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
+from tikmix_pipeline.parameters.decision import OptimizeParameters, PriorParameters
+from tikmix_pipeline.parameters.remix import ExternalParameters
+from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
+from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def relevant_to_checkpoint(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    """Say what tells one checkpoint from another: its weights, wherever they lie and whatever else lies beside them."""
-    del round_number
-    folder = root / (parameters.model.checkpoint or "")
-    weights = sorted(folder.glob("*.safetensors")) if parameters.model.checkpoint else []
-    return {
-        "files": sampled_signature([*folder.glob("config.json"), *weights] if weights else []),
-        "model": parameters.model.model_dump(mode="json", include={"attention", "trust_remote_code"}),
-    }
+    from tikmix_pipeline.corpus.prepared import PreparedText
+    from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.influence.report import Measurement
+    from tikmix_pipeline.lm.checkpoint import Checkpoint
+    from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
+    from tikmix_pipeline.report.remix_report import RemixReport
 
 
-def _relevant_to_stock(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del round_number
-    current = parameters.remix.current
-    is_file = isinstance(current, str) and (root / current).is_file()
-    return {
-        "remix": parameters.remix.model_dump(mode="json", exclude={"chunk_tokens"}),
-        "file": sha256_of_file(root / str(current)) if is_file else None,
-        "chunk": {"tokens": parameters.remix.coming_chunk(parameters.train)},
-        "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"}),
-    }
+@dataclass(frozen=True, kw_only=True)
+class SampleTextView(View):
+    """Which text is sampled: as much of every domain as is measured."""
+
+    corpus: TextParameters
+    files: OnDisk
 
 
-@step(relevant_to_checkpoint)
-def adopt_checkpoint(
-    corpus: TokenShards, model: ModelParameters, train: TrainParameters, project: Path
-) -> Callable[[Path], Any]:
+@dataclass(frozen=True, kw_only=True)
+class SampleTokensView(View):
+    """How the sample becomes token ids: by the checkpoint's tokenizer, wherever that lies."""
+
+    corpus: ShardParameters
+    tokenizer: OnDisk
+    tokenizer_folder: str = unrecorded()
+    tokenizer_parameter: str = unrecorded()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdoptedView(View):
+    """What tells one checkpoint from another: its weights, wherever they lie and whatever else lies beside them."""
+
+    train: ContextParameters
+    files: OnDisk
+    model: ModelParameters = unrecorded()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExternalView(View):
+    """What the team tells of its run."""
+
+    remix: ExternalParameters
+    tikmix: PriorParameters
+    chunk_tokens: int
+    file: OnDisk
+    experiment: str = unrecorded()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportView(View):
+    """What the report says besides what was measured and decided."""
+
+    experiment: str
+    checkpoint: str
+    optimize: OptimizeParameters
+    seed: int
+    page: OnDisk
+
+
+def sample_text(view: SampleTextView, project: Path, downloads: Path) -> Callable[[Path], None]:
+    """Read a sample of every domain that is large enough for the measurement, and prepare it as any corpus."""
+    from tikmix_pipeline.corpus.build import prepare_text
+
+    return prepare_text(view.corpus, root=project, downloads=downloads).write
+
+
+def tokenize_sample(view: SampleTokensView, text: PreparedText, project: Path) -> Callable[[Path], Any]:
+    """Write every domain and task as token ids of the checkpoint's tokenizer."""
+    from tikmix_pipeline.corpus.build import write_corpus
+    from tikmix_pipeline.corpus.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(project / view.tokenizer_folder, view.tokenizer_parameter)
+    return partial(write_corpus, view.corpus, text, tokenizer, project)
+
+
+def adopt_checkpoint(view: AdoptedView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
     """Take the user's checkpoint as this round's; refuse text too short to be measured at it."""
     from tikmix_pipeline.lm.checkpoint import Checkpoint, adopt
 
-    for domain in corpus.domains:
-        for split in ("train", "heldout"):
-            corpus.windows(domain, train.context, split)
-    checkpoint = Checkpoint(project / str(model.checkpoint))
+    corpus.require_windows(view.train.context)
+    checkpoint = Checkpoint(project / str(view.model.checkpoint))
     checkpoint.require_known_ids(corpus.vocabulary_size)
     return partial(adopt, checkpoint, tokenizer=corpus.tokenizer_folder)
 
 
-@step(_relevant_to_stock)
-def take_stock_elsewhere(
+def count_external(
+    view: ExternalView,
     checkpoint: Checkpoint,
     corpus: TokenShards,
-    remix: RemixParameters,
-    tikmix: TikmixParameters,
-    train: TrainParameters,
     project: Path,
-    experiment: str,
-    stock_before: Mapping[str, Any] | None = None,
-    decided: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Say what the run elsewhere has read, what is left and which mixture is in force."""
-    from tikmix_pipeline.mixture.elsewhere import EarlierRound, stock_elsewhere
-    from tikmix_pipeline.mixture.stock import Stock
+    budget_before: TokenBudget | None = None,
+    decided: MixtureRecord | None = None,
+) -> tuple[TokenBudget, MixtureRecord]:
+    """Say what the external run has read, what is left and which mixture is its current one."""
+    from tikmix_pipeline.mixture.external_run import EarlierRound, external_run_budget
+    from tikmix_pipeline.pipelines.remix.given import given_mixture, sampled_domain
 
     del checkpoint  # only so that nothing is recorded for one that was refused
-    earlier = EarlierRound(Stock.from_dict(stock_before), decided) if stock_before and decided else None
-    stock, record = stock_elsewhere(
-        0 if earlier is None else earlier.stock.round + 1,
-        {domain: _sampled(corpus, domain) for domain in corpus.domains},
-        remix,
-        prior=tikmix.prior,
-        chunk_tokens=remix.coming_chunk(train),
-        given=given_mixture(remix, project, experiment),
+    earlier = EarlierRound(budget_before, decided) if budget_before and decided else None
+    return external_run_budget(
+        0 if earlier is None else earlier.budget.round + 1,
+        {domain: sampled_domain(corpus, domain) for domain in corpus.domains},
+        view.remix,
+        prior=view.tikmix.prior,
+        chunk_tokens=view.chunk_tokens,
+        given=given_mixture(view.remix, project, view.experiment),
         earlier=earlier,
     )
-    return stock.to_dict(), record
 
 
-def _sampled(corpus: TokenShards, domain: str) -> Any:
-    from tikmix_pipeline.mixture.elsewhere import SampledDomain
+def list_current(view: NoParameters, current: MixtureRecord) -> pd.DataFrame:
+    """Add the current mixture to the catalog of mixtures."""
+    from tikmix_pipeline.mixture.recording import mixture_table
 
-    source = corpus.manifest["sources"]["domains"][domain]
-    return SampledDomain(
-        tokens=corpus.tokens(domain),
-        bytes_per_token=corpus.bytes_per_token(domain),
-        total_bytes=source.get("total_bytes"),
-        is_estimate=bool(source.get("sampled")),
+    return mixture_table(current)
+
+
+def write_report(
+    view: ReportView,
+    checkpoint: Checkpoint,
+    influence: pd.DataFrame,
+    budget: TokenBudget,
+    current: MixtureRecord,
+    mixture: MixtureRecord,
+    decision: DecisionRecord,
+    gains: Gains,
+    measurement: Measurement,
+    exports: Path | None = None,
+) -> tuple[RemixReport, str]:
+    """Gather what the round has recorded, and lay it out as a page."""
+    from importlib.metadata import version
+
+    from tikmix_pipeline.export.registry import read_summary
+    from tikmix_pipeline.report.page import render_report
+    from tikmix_pipeline.report.remix_records import RoundRecords, report_from_records
+
+    records = RoundRecords(
+        budget=budget,
+        current=current,
+        mixture=mixture,
+        decision=decision,
+        gains=gains,
+        measurement=measurement,
+        influence=influence.to_dict("records"),
+        exports=read_summary(exports) if exports else (),
     )
-
-
-def given_mixture(remix: RemixParameters, root: Path, experiment: str) -> Mapping[str, float] | None:
-    """Return the mixture in force as the user gives it, as weights or as a file; None where it is not given.
-
-    Raises:
-        TikmixError: the file is missing, holds no weights or is of another experiment.
-    """
-    if not isinstance(remix.current, str):
-        return remix.current
-    path = root / remix.current
-    if not path.is_file():
-        raise TikmixError(f"remix.current: there is no file {path}. Give weights by domain, or a mixture.json.")
-    content = read_json(path)
-    weights = content.get("weights", content) if isinstance(content, Mapping) else None
-    if not isinstance(weights, Mapping) or not all(isinstance(weight, int | float) for weight in weights.values()):
-        raise TikmixError(
-            f"remix.current: {path} holds no weights. Expected a JSON object of domains and weights, or one with such "
-            "an object as `weights`."
-        )
-    owner = _owner(path, root)
-    if owner not in (None, experiment):
-        raise TikmixError(
-            f"remix.current: {path} is a mixture of the experiment '{owner}', and this one is '{experiment}'. If the "
-            "run was trained under it all the same, give its weights themselves; otherwise set experiment."
-        )
-    return weights
-
-
-def _owner(path: Path, root: Path) -> str | None:
-    """Return the experiment whose folder a file lies in, if it lies in one's."""
-    experiments = (root / "data" / "07_model_output").resolve()
-    path = path.resolve()
-    return path.relative_to(experiments).parts[0] if path.is_relative_to(experiments) else None
-
-
-@step(nothing)
-def list_in_force(in_force: Mapping[str, Any]) -> Table:
-    """Add the mixture in force to the catalog of mixtures."""
-    return as_rows(in_force)
+    report = report_from_records(
+        records,
+        view.optimize,
+        checkpoint=view.checkpoint,
+        model=checkpoint.architecture,
+        parameters=checkpoint.parameter_count(),
+        experiment=view.experiment,
+        seed=view.seed,
+        version=version("tikmix-pipeline"),
+    )
+    return report, render_report(report)

@@ -9,76 +9,84 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json
+from tikmix_pipeline.files import read_json, sampled_signature
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.pipelines.remix.nodes import relevant_to_checkpoint
-from tikmix_pipeline.pipelines.stages import artifact_path
-from tikmix_pipeline.run import RunContext
-from tikmix_pipeline.store.provenance import Recipe, artifact_status, read_recipe
+from tikmix_pipeline.run import Run
+from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, read_record
 
 _ADOPTED = "adopt_checkpoint"
 
 
-def remix_round(context: RunContext) -> int:
+def checkpoint_files(run: Run) -> list[list[str | int]]:
+    """Return what tells one checkpoint from another: its weights, wherever they lie and whatever lies beside them."""
+    checkpoint = run.parameters.model.checkpoint
+    if checkpoint is None:
+        return []
+    folder = run.root / checkpoint
+    weights = sorted(folder.glob("*.safetensors"))
+    return sampled_signature([*folder.glob("config.json"), *weights] if weights else [])
+
+
+def remix_round(run: Run) -> int:
     """Return the round whose end the checkpoint is: its own if it was seen before, else the first not yet decided."""
-    if context.parameters.round is not None:
-        return context.parameters.round
-    files = relevant_to_checkpoint(context.parameters, 0, context.root)["files"]
+    if run.parameters.round is not None:
+        return run.parameters.round
+    files = checkpoint_files(run)
     for number in itertools.count():
-        adopted = read_recipe(artifact_path(context, of_round(number, "checkpoint")))
-        is_decided = artifact_path(context, of_round(number + 1, "mixture")).exists()
-        if adopted is None or not is_decided or adopted["parameters"].get("files") == files:
+        adopted = read_record(run.path(of_round(number, "checkpoint")))
+        is_decided = run.path(of_round(number + 1, "mixture")).exists()
+        if adopted is None or not is_decided or adopted.record.parameters.get("files") == files:
             return number
     raise AssertionError
 
 
-def require_earlier_rounds(context: RunContext, number: int) -> None:
+def require_earlier_rounds(run: Run, number: int) -> None:
     """Refuse a round whose predecessor is missing or was trained here.
 
     Raises:
         TikmixError: saying what to set instead.
     """
-    parameters = context.parameters
+    parameters = run.parameters
     for earlier in range(number + 1):
-        adopted = read_recipe(artifact_path(context, of_round(earlier, "checkpoint")))
-        if adopted is not None and not adopted["step"].endswith(_ADOPTED):
+        adopted = read_record(run.path(of_round(earlier, "checkpoint")))
+        if adopted is not None and not adopted.record.node.endswith(_ADOPTED):
             raise TikmixError(
                 f"The experiment '{parameters.experiment}' was trained here, by `tikmix` or `train_chunk`. Give "
                 "`remix` an experiment of its own: --params experiment=<name>."
             )
-        if earlier < number and not artifact_path(context, of_round(earlier + 1, "mixture")).exists():
+        if earlier < number and not run.path(of_round(earlier + 1, "mixture")).exists():
             raise TikmixError(
                 f"round is {number}, but this experiment has decided nothing for round {earlier + 1} yet. Leave "
                 "`round` out: the checkpoint's round is found by itself."
             )
 
 
-def require_no_remix(context: RunContext) -> None:
-    """Refuse to train in an experiment that `remix` keeps the rounds of a run elsewhere in.
+def require_no_remix(run: Run) -> None:
+    """Refuse to train in an experiment that `remix` keeps the rounds of an external run in.
 
     Raises:
         TikmixError: saying what to set instead.
     """
-    first = read_recipe(artifact_path(context, of_round(0, "checkpoint")))
-    if first is not None and first["step"].endswith(_ADOPTED):
+    first = read_record(run.path(of_round(0, "checkpoint")))
+    if first is not None and first.record.node.endswith(_ADOPTED):
         raise TikmixError(
-            f"The experiment '{context.parameters.experiment}' holds the rounds of `remix`. Give this run another: "
+            f"The experiment '{run.parameters.experiment}' holds the rounds of `remix`. Give this run another: "
             "--params experiment=<name>."
         )
 
 
-def require_undecided(context: RunContext, recipes: Mapping[str, Recipe]) -> None:
+def require_undecided(run: Run, records: Mapping[str, ProvenanceRecord]) -> None:
     """Refuse to change what a round decided once the next checkpoint, trained under it, was brought.
 
     Raises:
         TikmixError: saying how to try something out instead.
     """
-    number = remix_round(context)
+    number = remix_round(run)
     decided = of_round(number + 1, "mixture")
-    if read_recipe(artifact_path(context, of_round(number + 1, "checkpoint"))) is None:
+    if read_record(run.path(of_round(number + 1, "checkpoint"))) is None:
         return
-    if artifact_status(artifact_path(context, decided), recipes[decided])[0] != "fresh":
+    if artifact_status(run.path(decided), records[decided])[0] != "fresh":
         raise TikmixError(
             f"The checkpoint is that of round {number}, and round {number + 1} was trained under what it decided: "
             "other parameters would rewrite that. To try something out, set another `experiment`; for the next "
@@ -86,19 +94,17 @@ def require_undecided(context: RunContext, recipes: Mapping[str, Recipe]) -> Non
         )
 
 
-def domains_ever(context: RunContext) -> list[str]:
+def domains_ever(run: Run) -> list[str]:
     """Return the domains of this run and of the rounds before, whose paths trainers' files of all stages need."""
-    before = artifact_path(context, of_round(remix_round(context) - 1, "stock"))
+    before = run.path(of_round(remix_round(run) - 1, "token_budget"))
     earlier = read_json(before)["consumed"] if before.is_file() else {}
-    return list(dict.fromkeys([*context.parameters.corpus.domains, *earlier]))
+    return list(dict.fromkeys([*run.parameters.corpus.domains, *earlier]))
 
 
-def recalled_rounds(context: RunContext, number: int) -> tuple[int, ...]:
+def earlier_rounds(run: Run, number: int) -> tuple[int, ...]:
     """Return the earlier rounds that measured at least the tasks and domains of this one."""
     return tuple(
-        earlier
-        for earlier in range(number)
-        if _covers(artifact_path(context, of_round(earlier, "measurement")), context.parameters)
+        earlier for earlier in range(number) if _covers(run.path(of_round(earlier, "measurement")), run.parameters)
     )
 
 

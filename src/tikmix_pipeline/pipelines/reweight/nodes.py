@@ -1,117 +1,132 @@
-"""Nodes of the `reweight` pipeline, and the one that records mixture 0."""
+"""Nodes of the `reweight` pipeline: the mixture is recorded, its gains are stated, and trainers' files are written."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.parameters import (
-    OptimizeParameters,
-    ReweightParameters,
-    RunParameters,
-    TikmixParameters,
-    TrainParameters,
+from tikmix_pipeline.parameters.decision import (
+    ExportParameters,
+    RepetitionParameters,
+    RoundingParameters,
+    StepBoundsParameters,
+    StrategyParameters,
 )
-from tikmix_pipeline.parameters.decision import OF_BOUNDS
-from tikmix_pipeline.pipelines.decisions import as_rows
-from tikmix_pipeline.pipelines.steps import step
-from tikmix_pipeline.pipelines.types import Table, TokenShards
+from tikmix_pipeline.parameters.measurement import CalibratedParameters
+from tikmix_pipeline.parameters.training import StreamParameters
+from tikmix_pipeline.parameters.view import NoParameters, View
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.influence.report import SpreadRecord
+    from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
+
+_GAIN_UNIT = "nats per token by influence.calibration, over the mixture in force"
 
 
-def _relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del round_number, root
-    return {
-        "reweight": parameters.reweight.model_dump(mode="json", include={"decimals"}),
-        "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior", "strategy"}),
-    }
+@dataclass(frozen=True, kw_only=True)
+class RecordView(View):
+    """How a decided mixture is recorded."""
+
+    tikmix: StrategyParameters
+    reweight: RoundingParameters
 
 
-def _relevant_to_prior(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    relevant = dict(_relevant(parameters, round_number, root))
-    return relevant | {
-        "train": {"tokens_per_chunk": parameters.train.tokens_per_chunk},
-        "tikmix": parameters.tikmix.model_dump(mode="json", include={"prior"}),
-    }
+@dataclass(frozen=True, kw_only=True)
+class KeptView(View):
+    """How a mixture is recorded that is kept, within what text there is for it."""
+
+    optimize: StepBoundsParameters
+    reweight: RoundingParameters
 
 
-def _relevant_to_kept(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    relevant = dict(_relevant(parameters, round_number, root))
-    return relevant | {"optimize": parameters.optimize.model_dump(mode="json", include=OF_BOUNDS), "tikmix": {}}
+@dataclass(frozen=True, kw_only=True)
+class GainsView(View):
+    """How gains become nats."""
+
+    influence: CalibratedParameters
 
 
-@step(_relevant_to_prior)
-def record_prior(
-    corpus: TokenShards,
-    tikmix: TikmixParameters,
-    train: TrainParameters,
-    optimize: OptimizeParameters,
-    reweight: ReweightParameters,
-) -> tuple[dict[str, Any], Table]:
-    """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
-    from tikmix_pipeline.mixture.bounds import require_supply
-    from tikmix_pipeline.mixture.prior import prior_mixture
-    from tikmix_pipeline.mixture.record import record_mixture
-    from tikmix_pipeline.mixture.stock import Stock
+@dataclass(frozen=True, kw_only=True)
+class ExportView(View):
+    """For whom mixtures are written, and what their files say."""
 
-    tokens = {domain: corpus.tokens(domain) for domain in corpus.domains}
-    require_supply(optimize, tokens, tikmix.rounds * train.tokens_per_chunk)
-    weights = prior_mixture(tikmix.prior, tokens)
-    record = record_mixture(
-        weights,
-        round_number=0,
-        strategy="prior",
-        decimals=reweight.decimals,
-        stock=Stock(-1, tokens, dict.fromkeys(tokens, 0), train.tokens_per_chunk, weights),
-    )
-    return record, as_rows(record)
+    experiment: str
+    reweight: ExportParameters
+    train: StreamParameters
+    optimize: RepetitionParameters
 
 
-@step(_relevant)
 def record_decision(
-    decision: Mapping[str, Any],
-    stock: Mapping[str, Any],
-    prior: Mapping[str, Any],
-    tikmix: TikmixParameters,
-    reweight: ReweightParameters,
-) -> tuple[dict[str, Any], Table]:
+    view: RecordView, decision: DecisionRecord, budget: TokenBudget, prior: MixtureRecord
+) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
-    from tikmix_pipeline.mixture.record import record_mixture
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture import recording
 
-    kept = tikmix.strategy == "prior"
-    record = record_mixture(
-        prior["weights"] if kept else decision["weights"],
-        round_number=decision["round"],
-        strategy=tikmix.strategy,
-        decimals=reweight.decimals,
-        stock=Stock.from_dict(stock),
-    )
-    if not kept:
-        record |= {"expected_gain": decision["expected_gain"], "binding": decision["binding"]}
-    if "direct_weights" in decision:
-        record |= {"direct_weights": decision["direct_weights"], "kept": decision["kept"]}
-    return record, as_rows(record)
+    record = recording.record_decision(decision, budget, prior, strategy=view.tikmix.strategy, rounding=view.reweight)
+    return record, recording.mixture_table(record)
 
 
-@step(_relevant_to_kept)
-def keep_mixture(
-    mixture: Mapping[str, Any],
-    stock: Mapping[str, Any],
-    optimize: OptimizeParameters,
-    reweight: ReweightParameters,
-) -> tuple[dict[str, Any], Table]:
+def keep_mixture(view: KeptView, mixture: MixtureRecord, budget: TokenBudget) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record the mixture of a round for the next one too, as far as there is text for it."""
-    from tikmix_pipeline.mixture.record import record_mixture
-    from tikmix_pipeline.mixture.simplex import check_mixture
-    from tikmix_pipeline.mixture.stock import Stock
+    from tikmix_pipeline.mixture import recording
 
-    run = Stock.from_dict(stock)
-    in_force_K = check_mixture(mixture["weights"], run.domains, "the mixture in force")
-    weights_K = run.bounds(optimize).project(in_force_K)
-    record = record_mixture(
-        dict(zip(run.domains, weights_K.tolist(), strict=True)),
-        round_number=mixture["round"] + 1,
-        strategy=mixture["strategy"],
-        decimals=reweight.decimals,
-        stock=run,
+    record = recording.keep_mixture(mixture, budget, view.optimize, view.reweight)
+    return record, recording.mixture_table(record)
+
+
+def state_gains(
+    view: GainsView, spread: SpreadRecord, before: MixtureRecord, after: MixtureRecord, decision: DecisionRecord
+) -> Gains:
+    """Say what each task is expected to gain over the current mixture, and what it would without constraints.
+
+    That is known of TiKMiX-D alone.
+    """
+    from tikmix_pipeline.influence.report import expected_gains
+    from tikmix_pipeline.mixture.recording import gains_record
+
+    calibration, free = view.influence.calibration, decision.unconstrained
+    return gains_record(
+        expected_gains(spread, before.weights, after.weights, calibration=calibration),
+        None if free is None else expected_gains(spread, before.weights, free.weights, calibration=calibration),
     )
-    return record, as_rows(record)
+
+
+def state_no_gains(view: NoParameters, decided: MixtureRecord) -> Gains:
+    """Say that nothing was measured that tells what to expect of a mixture."""
+    from tikmix_pipeline.mixture.recording import gains_record
+
+    return gains_record({}, None)
+
+
+def export_mixtures(
+    view: ExportView, gains: Gains, corpus: TokenShards, *history: MixtureRecord | TokenBudget
+) -> Callable[[Path], Any]:
+    """Write all mixtures so far in the formats of `reweight.exports`.
+
+    Args:
+        view: trainers, what these call the domains' data, and how often a domain may be read.
+        gains: of the last mixture, by task; none where nothing was measured.
+        corpus: tells how long documents are.
+        history: mixture and token budget of every round, then the mixture that was decided.
+    """
+    from tikmix_pipeline.export.registry import write_folder
+    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
+    from tikmix_pipeline.pipelines.reweight.schedule import schedule_of
+
+    schedule = schedule_of(
+        [record for record in history if isinstance(record, MixtureRecord)],
+        [record for record in history if isinstance(record, TokenBudget)],
+        corpus,
+        gains,
+        reweight=view.reweight,
+        train=view.train,
+        max_epochs=view.optimize.max_epochs,
+        experiment=view.experiment,
+        gain_unit=_GAIN_UNIT,
+    )
+    return lambda folder: write_folder(view.reweight.exports, schedule, folder)

@@ -4,101 +4,59 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters.decision import BASELINES
-from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.pipelines.reweight.exports import export_mixtures, state_gains, state_no_gains
-from tikmix_pipeline.pipelines.reweight.nodes import keep_mixture, record_decision
-from tikmix_pipeline.pipelines.stages import stage_round
-from tikmix_pipeline.run import run_context
+from tikmix_pipeline.parameters.view import NoParameters
+from tikmix_pipeline.pipelines.cached_node import cached_node
+from tikmix_pipeline.pipelines.names import chosen_decision, deciding_rounds, of_round
+from tikmix_pipeline.pipelines.reweight import nodes
+from tikmix_pipeline.run import Run, current_run
+
+_STAGE = "reweight"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Record the mixture that follows one round, and write it for the trainers of `reweight.exports`."""
-    number = stage_round(record_of_round)
-    return Pipeline([record_of_round(number), exports_of_round(number)])
+    run = current_run()
+    number = run.round_of(_STAGE)
+    return Pipeline([record_of_round(run, number), exports_of_round(run, number)])
 
 
-def record_of_round(number: int) -> Pipeline:
+def record_of_round(run: Run, number: int) -> Pipeline:
     """Record what round `number` decided as the mixture of round `number + 1`, or that its own mixture is kept."""
-    if number >= deciding_rounds():
-        return _keeping(number)
-    return Pipeline(
-        [
-            Node(
-                record_decision,
-                [
-                    chosen_decision(number),
-                    of_round(number, "stock"),
-                    of_round(0, "mixture"),
-                    "params:tikmix",
-                    "params:reweight",
-                ],
-                [of_round(number + 1, "mixture"), of_round(number + 1, "mixture_rows")],
-                name="record_mixture",
-                namespace=f"round_{number}",
-            )
-        ]
-    )
+    budget = of_round(number, "token_budget")
+    recorded = [of_round(number + 1, "mixture"), of_round(number + 1, "mixture_rows")]
+    place: dict[str, Any] = {"stage": _STAGE, "number": number}
+    if number >= deciding_rounds(run):
+        view, inputs = nodes.KeptView.of(run.parameters), [of_round(number, "mixture"), budget]
+        return Pipeline([cached_node(nodes.keep_mixture, view, inputs, recorded, name="keep_mixture", **place)])
+    decided = [chosen_decision(run, number), budget, of_round(0, "mixture")]
+    record = nodes.RecordView.of(run.parameters)
+    return Pipeline([cached_node(nodes.record_decision, record, decided, recorded, name="record_mixture", **place)])
 
 
-def _keeping(number: int) -> Pipeline:
-    return Pipeline(
-        [
-            Node(
-                keep_mixture,
-                [
-                    of_round(number, "mixture"),
-                    of_round(number, "stock"),
-                    "params:optimize",
-                    "params:reweight",
-                ],
-                [of_round(number + 1, "mixture"), of_round(number + 1, "mixture_rows")],
-                name="keep_mixture",
-                namespace=f"round_{number}",
-            )
-        ]
-    )
-
-
-def exports_of_round(number: int) -> Pipeline:
+def exports_of_round(run: Run, number: int) -> Pipeline:
     """Write the mixtures up to that of round `number + 1` for the trainers of `reweight.exports`, if there are any."""
-    parameters = run_context().parameters
-    if not parameters.reweight.exports:
+    if not run.parameters.reweight.exports:
         return Pipeline([])
-    rounds = [of_round(earlier, name) for earlier in range(number + 1) for name in ("mixture", "stock")]
-    told = ["corpus", "params:reweight", "params:train", "params:optimize", "params:experiment"]
-    exports = Node(
-        export_mixtures,
-        [of_round(number, "gains"), *told, *rounds, of_round(number + 1, "mixture")],
+    rounds = [of_round(earlier, name) for earlier in range(number + 1) for name in ("mixture", "token_budget")]
+    exports = cached_node(
+        nodes.export_mixtures,
+        nodes.ExportView.of(run.parameters),
+        [of_round(number, "gains"), "corpus", *rounds, of_round(number + 1, "mixture")],
         of_round(number, "exports"),
         name="export_mixtures",
-        namespace=f"round_{number}",
+        stage=_STAGE,
+        number=number,
     )
-    return Pipeline([gains_of_round(number), exports])
+    return Pipeline([gains_of_round(run, number), exports])
 
 
-def gains_of_round(number: int) -> Pipeline:
+def gains_of_round(run: Run, number: int) -> Node:
     """Say what the mixture decided at the end of round `number` is expected to gain, where that was measured."""
-    strategy = run_context().parameters.tikmix.strategy
     before, after = of_round(number, "mixture"), of_round(number + 1, "mixture")
-    measured = [of_round(number, "spread"), before, after, chosen_decision(number), "params:influence"]
-    is_measured = number < deciding_rounds() and strategy in ("direct", "surrogate")
-    function, inputs = (state_gains, measured) if is_measured else (state_no_gains, [after])
+    is_measured = number < deciding_rounds(run) and run.parameters.tikmix.strategy in ("direct", "surrogate")
+    place: dict[str, Any] = {"name": "state_gains", "stage": _STAGE, "number": number}
     gains = of_round(number, "gains")
-    return Pipeline([Node(function, inputs, gains, name="state_gains", namespace=f"round_{number}")])
-
-
-def deciding_rounds() -> int:
-    """Return how many rounds decide on the mixture of the next; after them it is kept."""
-    context = run_context()
-    # a single stage of a round beyond the loop decides as one within it would
-    within = context.parameters.tikmix.deciding_rounds
-    return within if within < context.parameters.tikmix.rounds else context.rounds
-
-
-def chosen_decision(number: int) -> str:
-    """Return whose decision at the end of round `number` counts."""
-    strategy = run_context().parameters.tikmix.strategy
-    if strategy in BASELINES:
-        return of_round(number, "baseline")
-    return of_round(number, "sweep_decision" if strategy == "surrogate" else "decision")
+    if not is_measured:
+        return cached_node(nodes.state_no_gains, NoParameters(), after, gains, **place)
+    measured = [of_round(number, "spread"), before, after, chosen_decision(run, number)]
+    return cached_node(nodes.state_gains, nodes.GainsView.of(run.parameters), measured, gains, **place)

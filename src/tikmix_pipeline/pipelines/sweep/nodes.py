@@ -1,237 +1,353 @@
-"""Nodes of the `sweep` pipeline that judge surrogates, fit one, search it and draw what came of it."""
+"""Nodes of the `sweep` pipeline: candidates, a response of each (lower is better), a surrogate, and its search."""
+
+from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.parameters import OptimizeParameters, RunParameters, SweepParameters, TikmixParameters
-from tikmix_pipeline.pipelines.steps import Relevant, step
-from tikmix_pipeline.pipelines.types import Figure, Modelled, Surrogate, Table
+from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.parameters.decision import (
+    AveragingParameters,
+    ObjectiveParameters,
+    SearchObjectiveParameters,
+    StepBoundsParameters,
+    TablesStrategyParameters,
+)
+from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.parameters.measurement import OwnTokensMeasurement, ScoringParameters
+from tikmix_pipeline.parameters.sweep import (
+    CandidateRunParameters,
+    DesignParameters,
+    DrawnParameters,
+    FittedParameters,
+    JudgementParameters,
+    OwnTokensParameters,
+    SampleParameters,
+    SearchedParameters,
+    SurrogateParameters,
+    TablesParameters,
+)
+from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters, StepParameters
+from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
+from tikmix_pipeline.pipelines.keys import branch_key, gradient_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.datasets.paths import WorkFolder
+    from tikmix_pipeline.influence.curvature.factors import Factors
+    from tikmix_pipeline.lm.checkpoint import Checkpoint
+    from tikmix_pipeline.lm.cost import BranchCostRecord
+    from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
+    from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 
 _LOG = logging.getLogger(__name__)
 
-_OF_TARGETS = {"response", "target", "objective"}
-_OF_FIT = _OF_TARGETS | {"surrogate", "folds"}
-_OF_JUDGEMENT = _OF_FIT | {"compared"}
-_OF_SEARCH = _OF_FIT | {"require_better", "search"}
+
+@dataclass(frozen=True, kw_only=True)
+class DesignView(View):
+    """What the candidates depend on."""
+
+    sweep: DesignParameters
+    optimize: StepBoundsParameters
+    seed: int
 
 
-def _relevant(sweep: set[str]) -> Relevant:
-    def relevant(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-        del round_number, root
-        is_aggregate, is_search = parameters.sweep.target == "aggregate", "search" in sweep
-        return {
-            "sweep": parameters.sweep.model_dump(mode="json", include=sweep),
-            "optimize": parameters.optimize.model_dump(mode="json") if is_aggregate or is_search else {},
-            "tikmix": parameters.tikmix.model_dump(mode="json", include={"memory", "prior"}),
-            "seed": parameters.seed,
-        }
+@dataclass(frozen=True, kw_only=True)
+class SampleView(View):
+    """What sampled influence depends on besides the chunks that are measured."""
 
-    return relevant
+    sweep: SampleParameters
+    tikmix: AveragingParameters
+    seed: int
 
 
-def _drawn(parameters: RunParameters, round_number: int, root: Path) -> Mapping[str, Any]:
-    del round_number, root
-    return {"sweep": parameters.sweep.model_dump(mode="json", include={"surrogate"})}
+@dataclass(frozen=True, kw_only=True)
+class OwnTokensView(View):
+    """What the influence of candidates on tokens of their own depends on."""
+
+    model: LoadParameters
+    train: GrowingParameters
+    influence: OwnTokensMeasurement
+    sweep: OwnTokensParameters
+    horizon: float
+    seed: int
 
 
-@step(_relevant(_OF_JUDGEMENT))
-def judge_surrogates(
-    ratios: Table,
-    metrics: Table,
-    optimize: OptimizeParameters,
-    sweep: SweepParameters,
-    tikmix: TikmixParameters,
-    seed: int,
-    *influences: Table,
-) -> tuple[Table, Table, Table]:
-    """Cross-validate every surrogate beside the naive rules and the additive influence; two outputs are the same."""
-    modelled = _modelled(ratios, metrics, optimize, sweep, tikmix, influences)
-    return _judged(modelled, None, sweep, seed, len(influences) - 1)
+@dataclass(frozen=True, kw_only=True)
+class BranchView(View):
+    """What the branch of every candidate depends on."""
+
+    model: LoadParameters
+    train: StepParameters
+    influence: ScoringParameters
+    sweep: CandidateRunParameters
+    steps: int
+    schedule: Schedule
+    seed: int
+    engine: EngineParameters = unrecorded()
 
 
-@step(_relevant(_OF_JUDGEMENT))
-def judge_tables(
-    ratios: Table,
-    metrics: Table,
-    optimize: OptimizeParameters,
-    sweep: SweepParameters,
-    tikmix: TikmixParameters,
-    seed: int,
-    *test: Table,
-) -> tuple[Table, Table, Table]:
-    """Judge every surrogate on the test's tables, or by cross-validation if there are none."""
-    from tikmix_pipeline.mixture.sweep.tables import responses_of
+@dataclass(frozen=True, kw_only=True)
+class TablesView(View):
+    """Which tables are read, and what they hold."""
 
-    modelled = _modelled(ratios, metrics, optimize, sweep, tikmix, ())
-    return _judged(modelled, modelled.aggregated(responses_of(*test)) if test else None, sweep, seed, 0)
+    sweep: TablesParameters
+    files: OnDisk
 
 
-def _judged(
-    modelled: Modelled, test: Any, sweep: SweepParameters, seed: int, number: int
-) -> tuple[Table, Table, Table]:
-    import pandas as pd
+@dataclass(frozen=True, kw_only=True)
+class JudgementView(View):
+    """What the quality of surrogates depends on; the objective counts only where it is itself what they predict."""
 
-    from tikmix_pipeline.mixture.sweep.quality import judge
-    from tikmix_pipeline.mixture.sweep.tables import matching_domains
+    sweep: JudgementParameters
+    optimize: ObjectiveParameters | None
+    tikmix: AveragingParameters
+    seed: int
 
-    responses = modelled.responses
-    found = judge(
-        responses,
-        sweep.all_compared,
-        folds=sweep.folds,
-        seed=seed,
-        additive_NT=modelled.additive(modelled.measured) if test is None else None,
-        matches=matching_domains(responses.domains, responses.targets),
-        test=test,
+
+@dataclass(frozen=True, kw_only=True)
+class FitView(View):
+    """What the fitted surrogate depends on; the objective counts only where it is itself what it predicts."""
+
+    sweep: FittedParameters
+    optimize: ObjectiveParameters | None
+    tikmix: AveragingParameters
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchView(View):
+    """What the search depends on."""
+
+    sweep: SearchedParameters
+    optimize: SearchObjectiveParameters
+    tikmix: AveragingParameters
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TablesSearchView(View):
+    """What the search over a user's tables depends on."""
+
+    sweep: SearchedParameters
+    optimize: SearchObjectiveParameters
+    tikmix: TablesStrategyParameters
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureView(View):
+    """Whose predictions are drawn."""
+
+    sweep: DrawnParameters
+
+
+def draw_candidates(
+    view: DesignView, decision: DecisionRecord, budget: TokenBudget
+) -> tuple[pd.DataFrame, SweepDesign]:
+    """Draw candidate mixtures, around D's or around the prior."""
+    from tikmix_pipeline.mixture.sweep import design
+
+    return design.draw_candidates(decision, budget, view.optimize, view.sweep, seed=view.seed)
+
+
+def sample_influence(view: SampleView, ratios: pd.DataFrame, *chunks: pd.DataFrame) -> pd.DataFrame:
+    """Take each candidate's influence from the gradient chunks that are measured already; no pass through the model.
+
+    Args:
+        view: how much is sampled, and which rounds count.
+        ratios: the candidates.
+        chunks: of the rounds so far: `part_influence`.
+    """
+    from tikmix_pipeline.mixture.sweep.sampled import sampled_responses
+
+    return sampled_responses(ratios, chunks, tokens=view.sweep.tokens, averaging=view.tikmix, seed=view.seed)
+
+
+def measure_own_tokens(
+    view: OwnTokensView,
+    ratios: pd.DataFrame,
+    chunks: pd.DataFrame,
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    work: WorkFolder,
+    factors: Factors | None = None,
+) -> pd.DataFrame:
+    """Measure some candidates on tokens of their own, and set that beside what the measured chunks say of them."""
+    from tikmix_pipeline.influence.measure import influence_of_samples_at
+    from tikmix_pipeline.mixture.sweep.sampled import exact_beside_sampled
+
+    tokens = view.sweep.tokens or int(chunks.drop_duplicates(["domain", "part"])["tokens"].sum())
+    found = influence_of_samples_at(
+        checkpoint,
+        corpus,
+        work.begin(),
+        mixtures=ratios.iloc[: view.sweep.exact].set_index("run").to_dict("index"),
+        tokens=tokens,
+        model=view.model,
+        train=view.train,
+        influence=view.influence,
+        seed=view.seed,
+        code=gradient_key(view.model, view.influence),
+        factors=factors,
+        horizon=view.horizon,
     )
-    rows = pd.DataFrame([{"round": number, **row} for row in found.rows])
-    return rows, rows, pd.DataFrame(found.prediction_rows())
-
-
-@step(_relevant(_OF_FIT))
-def fit_surrogate(
-    ratios: Table,
-    metrics: Table,
-    optimize: OptimizeParameters,
-    sweep: SweepParameters,
-    tikmix: TikmixParameters,
-    seed: int,
-    *influences: Table,
-) -> tuple[Callable[[Path], Any], Table]:
-    """Fit the surrogate on all runs, and ask which domains it looks at."""
-    from functools import partial
-
-    import pandas as pd
-
-    from tikmix_pipeline.mixture.sweep.persist import save_surrogate
-    from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate, importance
-
-    responses = _modelled(ratios, metrics, optimize, sweep, tikmix, influences).responses
-    surrogate = fitted_surrogate(sweep.surrogate, responses, folds=sweep.folds, seed=seed)
-    importance_TK = importance(surrogate, responses.weights_NK, responses.response_NT, seed=seed)
-    rows = [
-        {"target": target, "domain": domain, "importance": float(importance_TK[t, k])}
-        for t, target in enumerate(responses.targets)
-        for k, domain in enumerate(responses.domains)
-    ]
-    return partial(save_surrogate, surrogate), pd.DataFrame(rows)
-
-
-@step(_relevant(_OF_SEARCH))
-def search_mixture(
-    surrogate: Surrogate,
-    ratios: Table,
-    metrics: Table,
-    quality: Table,
-    design: Mapping[str, Any],
-    direct: Mapping[str, Any],
-    optimize: OptimizeParameters,
-    sweep: SweepParameters,
-    tikmix: TikmixParameters,
-    seed: int,
-    *influences: Table,
-) -> tuple[dict[str, Any], Table]:
-    """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
-    import numpy as np
-
-    from tikmix_pipeline.mixture.bounds import unlimited_bounds
-    from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
-    from tikmix_pipeline.mixture.sweep.quality import better_than_additive
-
-    modelled = _modelled(ratios, metrics, optimize, sweep, tikmix, influences)
-    is_better, reason = better_than_additive(quality.to_dict("records"), sweep.surrogate)
-    _LOG.info("%s", reason)
-    low_K, high_K = (
-        np.array([design["box"][side][domain] for domain in modelled.measured.domains]) for side in ("low", "high")
+    return exact_beside_sampled(
+        found.tasks, found.influence_TK.T, found.stderr_TK.T, ratios, chunks, tokens=view.sweep.tokens, seed=view.seed
     )
-    found = solve_surrogate(
-        surrogate.predict,
-        modelled=modelled,
-        direct=direct,
-        box=(low_K, high_K),
-        groups=unlimited_bounds(optimize, modelled.measured.domains).halfspaces(),
-        parameters=optimize,
-        sweep=sweep,
-        seed=seed,
-        keep_direct=None if is_better or not sweep.require_better else reason,
+
+
+def train_candidates(
+    view: BranchView,
+    ratios: pd.DataFrame,
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    work: WorkFolder,
+) -> tuple[pd.DataFrame, BranchCostRecord]:
+    """Train a branch under every candidate that has none yet.
+
+    Returns:
+        The losses on the query half of every target, and what all branches took, whenever they were trained.
+    """
+    from tikmix_pipeline.influence.counterfactual import scored_texts
+    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, run_branches
+    from tikmix_pipeline.mixture.sweep.responses import run_table
+
+    setting = BranchSetting(
+        checkpoint=checkpoint.folder,
+        shards=corpus.folder,
+        steps=view.steps,
+        model=view.model,
+        train=view.train,
+        schedule=view.schedule,
+        seed=view.seed,
     )
-    return _decided(found, sweep, direct["round"])
-
-
-@step(_relevant(_OF_SEARCH))
-def search_tables(
-    surrogate: Surrogate,
-    ratios: Table,
-    metrics: Table,
-    optimize: OptimizeParameters,
-    sweep: SweepParameters,
-    tikmix: TikmixParameters,
-    seed: int,
-) -> tuple[dict[str, Any], Table]:
-    """Search the surrogate of a user's tables for the best mixture within what they cover."""
-    from tikmix_pipeline.mixture.sweep.decide import solve_surrogate
-    from tikmix_pipeline.mixture.sweep.modelled import covered_box, table_bounds, table_prior
-
-    modelled = _modelled(ratios, metrics, optimize, sweep, tikmix, ())
-    prior_K = table_prior(tikmix.prior, modelled.measured)
-    bounds = table_bounds(optimize, modelled.measured, prior_K)
-    found = solve_surrogate(
-        surrogate.predict,
-        modelled=modelled,
-        direct=None,
-        prior_K=prior_K,
-        box=covered_box(modelled.measured, bounds),
-        groups=bounds.halfspaces(),
-        parameters=optimize,
-        sweep=sweep,
-        seed=seed,
+    texts = scored_texts(corpus, view.influence, items=view.sweep.items, context=view.train.context, halves=("query",))
+    results = run_branches(
+        setting,
+        [Branch(str(run), weights) for run, weights in ratios.set_index("run").to_dict("index").items()],
+        texts,
+        folder=work.begin(),
+        key=branch_key(),
+        workers=view.sweep.workers,
+        engine=view.engine,
     )
-    return _decided(found, sweep, 1)
-
-
-def _decided(found: Any, sweep: SweepParameters, round_number: int) -> tuple[dict[str, Any], Table]:
-    import pandas as pd
-
-    decision = {
-        "strategy": "surrogate",
-        "response": sweep.response,
-        "round": round_number,
-        **found.to_dict(),
+    # by name: losses that were read back stand in another order than those of a new branch
+    losses = {
+        one.branch.name: [one.losses[name].nats / one.losses[name].tokens for name in texts]
+        for one in results
+        if one.losses
     }
+    cost = cost_of_branches(setting, results, texts)
+    return run_table(losses, [name.removeprefix("query/") for name in texts]), cost.to_record()
+
+
+def read_tables(view: TablesView, root: Path) -> tuple[pd.DataFrame, ...]:
+    """Read a user's mixtures and scores, and those of the test if there are any."""
+    from tikmix_pipeline.mixture.sweep.tables import read_sweep_tables
+
+    return read_sweep_tables(root, view.sweep.table)
+
+
+def judge_surrogates(
+    view: JudgementView, ratios: pd.DataFrame, metrics: pd.DataFrame, *influences: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Cross-validate every surrogate beside the naive rules and the additive influence; two outputs are the same."""
+    from tikmix_pipeline.mixture.sweep.quality import quality_tables
+    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
+
+    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
+    rows, predictions = quality_tables(data, view.sweep, seed=view.seed, round_number=len(influences) - 1)
+    return rows, rows, predictions
+
+
+def judge_tables(
+    view: JudgementView, ratios: pd.DataFrame, metrics: pd.DataFrame, *test: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Judge every surrogate on the test's tables, or by cross-validation if there are none."""
+    from tikmix_pipeline.mixture.sweep.quality import quality_tables
+    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
+
+    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
+    pair = (test[0], test[1]) if test else None
+    rows, predictions = quality_tables(data, view.sweep, seed=view.seed, round_number=0, test=pair)
+    return rows, rows, predictions
+
+
+def fit_surrogate(
+    view: FitView, ratios: pd.DataFrame, metrics: pd.DataFrame, *influences: pd.DataFrame
+) -> tuple[Callable[[Path], Any], pd.DataFrame]:
+    """Fit the surrogate on all runs, and ask which domains it looks at."""
+    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
+    from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate, importance_table, save_surrogate
+
+    responses = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences).responses
+    surrogate = fitted_surrogate(view.sweep.surrogate, responses, folds=view.sweep.folds, seed=view.seed)
+    return partial(save_surrogate, surrogate), importance_table(surrogate, responses, seed=view.seed)
+
+
+def search_mixture(
+    view: SearchView,
+    surrogate: Any,
+    ratios: pd.DataFrame,
+    metrics: pd.DataFrame,
+    quality: pd.DataFrame,
+    design: SweepDesign,
+    direct: DecisionRecord,
+    *influences: pd.DataFrame,
+) -> tuple[DecisionRecord, pd.DataFrame]:
+    """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
+    from tikmix_pipeline.mixture.sweep.choose import search_sweep
+    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
+
+    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
+    found = search_sweep(surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed)
+    return _decided(found, view.sweep, direct.round)
+
+
+def search_tables(
+    view: TablesSearchView, surrogate: Any, ratios: pd.DataFrame, metrics: pd.DataFrame
+) -> tuple[DecisionRecord, pd.DataFrame]:
+    """Search the surrogate of a user's tables for the best mixture within what they cover."""
+    from tikmix_pipeline.mixture.sweep import choose
+    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
+
+    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
+    found = choose.search_tables(surrogate, data, view.tikmix, view.optimize, view.sweep, seed=view.seed)
+    return _decided(found, view.sweep, 1)
+
+
+def _decided(found: SurrogateDecision, sweep: SurrogateParameters, number: int) -> tuple[DecisionRecord, pd.DataFrame]:
     for note in found.notes:
         _LOG.info("%s", note)
-    return decision, pd.DataFrame(found.search.rows(found.domains))
+    return found.to_record(sweep.response, number), found.trace_table()
 
 
-@step(_drawn)
+def choose_measured(
+    view: NoParameters, ratios: pd.DataFrame, metrics: pd.DataFrame, direct: DecisionRecord
+) -> DecisionRecord:
+    """Take the candidate whose mean response over the targets is the lowest, of those that were really trained on."""
+    from tikmix_pipeline.mixture.sweep.choose import best_measured
+
+    return best_measured(ratios, metrics, direct)
+
+
 def draw_sweep(
-    predictions: Table, quality: Table, importance: Table, trace: Table, sweep: SweepParameters
+    view: FigureView,
+    predictions: pd.DataFrame,
+    quality: pd.DataFrame,
+    importance: pd.DataFrame,
+    trace: pd.DataFrame,
 ) -> tuple[Figure, Figure, Figure]:
     """Draw predictions over measurements, what the surrogate looks at, and how it was searched."""
-    from tikmix_pipeline.pipelines.sweep_figures import importance_heat_map, predicted_over_measured, search_trace
+    from tikmix_pipeline.report.run_figures import importance_heat_map, predicted_over_measured, search_trace
 
-    predicted = predicted_over_measured(predictions, quality, sweep.surrogate)
+    predicted = predicted_over_measured(predictions, quality, view.sweep.surrogate)
     return predicted, importance_heat_map(importance), search_trace(trace)
-
-
-def _modelled(
-    ratios: Table,
-    metrics: Table,
-    optimize: OptimizeParameters,
-    sweep: SweepParameters,
-    tikmix: TikmixParameters,
-    influences: tuple[Table, ...],
-) -> Modelled:
-    """Return the measured responses on their scale, with the influence that D decided on where there is one."""
-    from tikmix_pipeline.mixture.sweep.modelled import Modelled
-    from tikmix_pipeline.mixture.sweep.tables import responses_of
-    from tikmix_pipeline.pipelines.decisions import remembered
-
-    measured = responses_of(ratios, metrics)
-    influence_TK = None
-    if influences:
-        tasks, influence_TK = remembered(influences, measured.domains, tikmix)
-        influence_TK = influence_TK[[tasks.index(target) for target in measured.targets]]
-    return Modelled.of(measured, influence_TK=influence_TK, sweep=sweep, parameters=optimize)

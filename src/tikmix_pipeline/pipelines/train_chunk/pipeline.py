@@ -4,67 +4,99 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tikmix_pipeline.files import folder_signature
+from tikmix_pipeline.parameters.view import OnDisk
+from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import of_round, start_checkpoint
-from tikmix_pipeline.pipelines.reweight.nodes import record_prior
-from tikmix_pipeline.pipelines.stages import stage_round
-from tikmix_pipeline.pipelines.train_chunk.nodes import evaluate, initialise, take_stock, train_one_chunk
+from tikmix_pipeline.pipelines.train_chunk import nodes
+from tikmix_pipeline.pipelines.views import chunk_schedule
+from tikmix_pipeline.run import Run, current_run
+
+_STAGE = "train_chunk"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Train and score the chunk of one round."""
-    return training_of_round(stage_round(training_of_round))
+    run = current_run()
+    return training_of_round(run, run.round_of(_STAGE))
 
 
-def training_of_round(number: int) -> Pipeline:
+def training_of_round(run: Run, number: int) -> Pipeline:
     """Train and score round `number`; the first round also makes the initial model and the prior mixture."""
-    nodes = [
-        Node(
-            train_one_chunk,
-            [
-                start_checkpoint(number),
-                of_round(number, "mixture"),
-                "corpus",
-                "params:model",
-                "params:train",
-                "params:tikmix.rounds",
-                "params:seed",
-                of_round(number, "resume_point"),
-            ],
-            # saved in this order: the checkpoint ends the resume point
-            [of_round(number, "train_log"), of_round(number, "checkpoint")],
-            name="train_chunk",
-            namespace=f"round_{number}",
-        ),
-        Node(
-            evaluate,
-            [of_round(number, "checkpoint"), "corpus", "params:model", "params:train"],
-            of_round(number, "evaluation"),
-            name="evaluate",
-            namespace=f"round_{number}",
-        ),
-        Node(
-            take_stock,
-            [of_round(number, "checkpoint"), of_round(number, "mixture"), "corpus", "params:train"],
-            of_round(number, "stock"),
-            name="take_stock",
-            namespace=f"round_{number}",
-        ),
-    ]
-    return Pipeline([*(_beginning() if number == 0 else []), *nodes])
+    parameters = run.parameters
+    checkpoint, mixture = of_round(number, "checkpoint"), of_round(number, "mixture")
+    chunk = nodes.ChunkView.of(parameters, schedule=chunk_schedule(run, number))
+    budget = nodes.BudgetView.of(parameters, chunk_tokens=parameters.train.tokens_per_chunk)
+    return Pipeline(
+        [
+            *(_beginning(run) if number == 0 else []),
+            cached_node(
+                nodes.train_one_chunk,
+                chunk,
+                [start_checkpoint(number), mixture, "corpus", of_round(number, "resume_point")],
+                # saved in this order: the checkpoint ends the resume point
+                [of_round(number, "train_log"), checkpoint],
+                name="train_chunk",
+                stage=_STAGE,
+                number=number,
+            ),
+            cached_node(
+                nodes.evaluate,
+                nodes.EvaluationView.of(parameters),
+                [checkpoint, "corpus"],
+                of_round(number, "evaluation"),
+                name="evaluate",
+                stage=_STAGE,
+                number=number,
+            ),
+            cached_node(
+                nodes.count_tokens,
+                budget,
+                [checkpoint, mixture, "corpus"],
+                of_round(number, "token_budget"),
+                name="count_tokens",
+                stage=_STAGE,
+                number=number,
+            ),
+        ]
+    )
 
 
-def _beginning() -> list[Node]:
+def final_evaluation(run: Run, last: int) -> Node:
+    """Score the checkpoint of the last round on everything."""
+    return cached_node(
+        nodes.evaluate_fully,
+        nodes.FullEvaluationView.of(run.parameters),
+        [of_round(last, "checkpoint"), "corpus"],
+        "final_evaluation",
+        name="final_evaluation",
+        stage="tikmix",
+    )
+
+
+def _beginning(run: Run) -> list[Node]:
+    parameters, checkpoint = run.parameters, run.parameters.model.checkpoint
+    files = OnDisk(lambda: folder_signature(run.root / checkpoint) if checkpoint else [])
+    prior = nodes.PriorView.of(
+        parameters,
+        chunk_tokens=parameters.train.tokens_per_chunk,
+        rounds=parameters.tikmix.rounds,
+    )
     return [
-        Node(
-            initialise,
-            ["corpus", "project", "params:model", "params:train", "params:seed"],
+        cached_node(
+            nodes.initialise,
+            nodes.InitialView.of(parameters, files=files),
+            ["corpus", "project"],
             "initial_checkpoint",
             name="initialise_model",
+            stage=_STAGE,
         ),
-        Node(
-            record_prior,
-            ["corpus", "params:tikmix", "params:train", "params:optimize", "params:reweight"],
+        cached_node(
+            nodes.record_prior,
+            prior,
+            "corpus",
             [of_round(0, "mixture"), of_round(0, "mixture_rows")],
             name="record_prior",
+            stage=_STAGE,
         ),
     ]

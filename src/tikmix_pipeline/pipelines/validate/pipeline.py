@@ -8,61 +8,46 @@ The gradients are those of the `influence` pipeline, and so are the factors of i
 the same: what one of the two has made the other takes.
 """
 
+from functools import partial
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.parameters.measurement import Curvature
-from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round, measured_checkpoint
-from tikmix_pipeline.pipelines.names import of_round
-from tikmix_pipeline.pipelines.stages import stage_round
-from tikmix_pipeline.pipelines.validate.nodes import (
-    compare_with_branches,
-    draw_validation,
-    fit_diagonal,
-    fit_ekfac,
-    fit_kfac,
-    predict_effects,
-    train_branches,
-)
-from tikmix_pipeline.run import run_context
+from tikmix_pipeline.parameters.measurement import FITTED, Curvature, FactorParameters
+from tikmix_pipeline.parameters.training import ProductParameters
+from tikmix_pipeline.parameters.validation import CandidatesParameters
+from tikmix_pipeline.pipelines.cached_node import cached_node
+from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
+from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
+from tikmix_pipeline.pipelines.validate import nodes
+from tikmix_pipeline.pipelines.views import branch_horizon, branch_schedule, measured_train
+from tikmix_pipeline.run import Run, current_run
 
-_FITS: dict[Curvature, Any] = {"diagonal": fit_diagonal, "kfac": fit_kfac, "ekfac": fit_ekfac}
+_STAGE = "validate"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Validate influence at the end of one round, measuring what is not measured yet."""
-    return _with_measurement(stage_round(_with_measurement))
+    run = current_run()
+    return with_measurement(run, run.round_of(_STAGE))
 
 
-def _with_measurement(number: int) -> Pipeline:
-    shared = {of_round(number, "gradients"), of_round(number, "factors"), measured_checkpoint(number)}
-    measurement = influence_of_round(number)
-    own = validation_of_round(number)
+def with_measurement(run: Run, number: int) -> Pipeline:
+    """Validate the influence of round `number`, with the nodes that measure what this needs."""
+    shared = {of_round(number, "gradients"), of_round(number, "factors"), measured_checkpoint(run, number)}
+    measurement = influence_of_round(run, number)
+    own = validation_of_round(run, number)
     return Pipeline([measurement.to_outputs(*sorted(shared & own.inputs() & measurement.all_outputs())), own])
 
 
-def validation_of_round(number: int) -> Pipeline:
+def validation_of_round(run: Run, number: int) -> Pipeline:
     """Validate the influence at the checkpoint of round `number`, its gradients given."""
-    parameters = run_context().parameters
-    kinds = [kind for kind in _FITS if any(one.curvature == kind for one in parameters.validation.candidates)]
-    measured = [measured_checkpoint(number), of_round(number, "mixture")]
-    given = ["corpus", "params:model", "params:train", "params:influence", "params:validate"]
-    trained = [of_round(number, "checkpoint"), of_round(number, "mixture"), *given]
-    fits = {kind: of_round(number, _factors(kind, parameters)) for kind in kinds}
-    nodes = {
-        kind: Node(
-            _FITS[kind],
-            [measured[0], *given, "params:seed", f"{name}_progress"],
-            name,
-            name=f"fit_{kind}",
-            namespace=f"round_{number}",
-        )
-        for kind, name in fits.items()
-        if name != of_round(number, "factors")
-    }
-    return Pipeline([*nodes.values(), *_comparison(number, measured, trained, list(fits.values()))])
+    candidates = run.parameters.validation.candidates
+    kinds = [kind for kind in FITTED if any(one.curvature == kind for one in candidates)]
+    factors = {kind: of_round(number, _factors(kind, run.parameters)) for kind in kinds}
+    fits = [_fit(run, number, kind, name) for kind, name in factors.items() if name != of_round(number, "factors")]
+    return Pipeline([*fits, *_comparison(run, number, list(factors.values()))])
 
 
 def _factors(kind: Curvature, parameters: RunParameters) -> str:
@@ -73,45 +58,69 @@ def _factors(kind: Curvature, parameters: RunParameters) -> str:
     return "factors" if same else f"factors_{kind}"
 
 
-def _comparison(number: int, measured: list[str], trained: list[str], factors: list[str]) -> list[Node]:
-    namespace = f"round_{number}"
-    losses, predictions, comparison = (of_round(number, n) for n in ("branch_losses", "predictions", "validation"))
+def _needs_optimizer(own: CandidatesParameters) -> bool:
+    return any(candidate.needs_optimizer for candidate in own.candidates)
+
+
+def _fit(run: Run, number: int, kind: Curvature, name: str) -> Node:
+    groups = run.parameters.validation.groups_of(kind, run.parameters.influence)
+    influence = run.parameters.influence.model_copy(update={"curvature": kind, "groups": groups})
+    return cached_node(
+        nodes.fit_kind,
+        nodes.KindView.of(run.parameters, influence=influence.narrowed(FactorParameters)),
+        [measured_checkpoint(run, number), "corpus", f"{name}_progress"],
+        name,
+        name=f"fit_{kind}",
+        stage=_STAGE,
+        number=number,
+    )
+
+
+def _comparison(run: Run, number: int, factors: list[str]) -> list[Node]:
+    parameters, own = run.parameters, run.parameters.validation
+    steps = own.steps(parameters.train)
+    branches = nodes.BranchesView.of(
+        parameters, steps=steps, schedule=branch_schedule(run, number, steps=steps, anneal=own.anneal)
+    )
+    lengths = {
+        "branch_tokens": steps * parameters.train.tokens_per_step,
+        "chunk_tokens": parameters.train.tokens_per_chunk,
+    }
+    losses, predictions, comparison, mixture = (
+        of_round(number, name) for name in ("branch_losses", "predictions", "validation", "mixture")
+    )
+    node = partial(cached_node, stage=_STAGE, number=number)
     return [
-        Node(
-            train_branches,
-            [*trained, "params:tikmix.rounds", "params:seed", "params:engine", of_round(number, "branches")],
+        node(
+            nodes.train_branches,
+            branches,
+            [of_round(number, "checkpoint"), mixture, "corpus", of_round(number, "branches")],
             losses,
             name="train_branches",
-            namespace=namespace,
         ),
-        Node(
-            predict_effects,
-            [
-                *measured,
-                of_round(number, "gradients"),
-                "params:model",
-                "params:train",
-                "params:influence",
-                "params:validate",
-                "params:tikmix.rounds",
-                *factors,
-            ],
+        node(
+            nodes.predict_effects,
+            nodes.PredictionView.of(
+                parameters,
+                train=measured_train(run, ProductParameters, needs_optimizer=_needs_optimizer(own)),
+                horizon=branch_horizon(run, number, steps=steps, anneal=own.anneal),
+            ),
+            [measured_checkpoint(run, number), mixture, of_round(number, "gradients"), *factors],
             predictions,
             name="predict_effects",
-            namespace=namespace,
         ),
-        Node(
-            compare_with_branches,
-            [losses, predictions, of_round(number, "mixture"), "params:train", "params:validate", "params:seed"],
+        node(
+            nodes.compare_with_branches,
+            nodes.ComparisonView.of(parameters, **lengths),
+            [losses, predictions, mixture],
             [comparison, of_round(number, "validation_rows")],
             name="compare_with_branches",
-            namespace=namespace,
         ),
-        Node(
-            draw_validation,
-            [losses, predictions, comparison, "params:validate"],
+        node(
+            nodes.draw_validation,
+            nodes.DrawingView.of(parameters),
+            [losses, predictions, comparison],
             [of_round(number, "validation_figure"), of_round(number, "candidates_figure")],
             name="draw_validation",
-            namespace=namespace,
         ),
     ]

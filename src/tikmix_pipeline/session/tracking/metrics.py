@@ -1,11 +1,18 @@
 """What is logged as metrics of the tables and documents that nodes make."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
+
+if TYPE_CHECKING:
+    from tikmix_pipeline.influence.report import Measurement
+    from tikmix_pipeline.lm.cost import BranchCostRecord, CostRecord
+    from tikmix_pipeline.mixture.records import Gains, MixtureRecord
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w. -]")
 
@@ -51,23 +58,26 @@ def _of_influence(table: Any, number: int) -> Metrics:
     ]
 
 
-def _of_measurement(report: Mapping[str, Any], number: int) -> Metrics:
-    stability = report["rank_stability"]["tasks"]
+def _of_measurement(report: Measurement, number: int) -> Metrics:
+    stability = report.rank_stability.tasks
     ranked = [(f"rank_stability/{task}", value, number) for task, value in stability.items() if value is not None]
-    return [*ranked, *_of_cost(report["cost"], "cost", number)]
+    return [*ranked, *_of_cost(report.cost, "cost", number)]
 
 
-def _of_gains(gains: Mapping[str, Any], number: int) -> Metrics:
-    figures = [(task, name, gain[name]) for task, gain in gains.items() for name in ("gain", "stderr")]
-    return [(f"expected_{name}/{task}", value, number) for task, name, value in figures]
+def _of_gains(gains: Gains, number: int) -> Metrics:
+    return [
+        (f"expected_{name}/{task}", value, number)
+        for task, gain in gains.tasks.items()
+        for name, value in (("gain", gain.gain), ("stderr", gain.stderr))
+    ]
 
 
-def _of_sweep_cost(report: Mapping[str, Any], number: int) -> Metrics:
-    return _of_cost(report["cost"], "cost/sweep", number)
+def _of_sweep_cost(report: BranchCostRecord, number: int) -> Metrics:
+    return _of_cost(report.cost, "cost/sweep", number)
 
 
-def _of_cost(cost: Mapping[str, Any], prefix: str, number: int) -> Metrics:
-    return [(f"{prefix}/{unit}", cost[unit], number) for unit in ("tokens", "flops")]
+def _of_cost(cost: CostRecord, prefix: str, number: int) -> Metrics:
+    return [(f"{prefix}/tokens", cost.tokens, number), (f"{prefix}/flops", cost.flops, number)]
 
 
 def _of_validation(table: Any, number: int) -> Metrics:
@@ -93,8 +103,8 @@ def _of_sweep_quality(table: Any, number: int) -> Metrics:
     return [entry for entry in metrics if not math.isnan(entry[1])]
 
 
-def _of_mixture(mixture: Mapping[str, Any], number: int) -> Metrics:
-    return [(f"mixture/{domain}", weight, number) for domain, weight in mixture["weights"].items()]
+def _of_mixture(mixture: MixtureRecord, number: int) -> Metrics:
+    return [(f"mixture/{domain}", weight, number) for domain, weight in mixture.weights.items()]
 
 
 METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {

@@ -9,9 +9,11 @@ TABLES = {
 }
 COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
 DOCUMENTS = {
-    *("stock", "decision", "baseline", "measurement", "gains", "summary"),
+    *("token_budget", "decision", "baseline", "measurement", "gains", "summary"),
     *("sweep_cost", "sweep_decision", "sweep_design"),
 }
+DOCUMENT_NAMES = {"token_budget": "stock"}
+"""Documents that have another name in the store than in the catalog, as they had from the first."""
 FILES = {"report": "report", "exports": "exports"}
 """Logged as they stand on disk, by the place they get; figures go to one of their own."""
 SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}

@@ -5,7 +5,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.mixture.sweep.persist import TRUSTED_TYPES
 from tikmix_pipeline.session.tracking.metrics import Metrics, in_a_metric
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def write_model(estimator: Any, ratios: "pd.DataFrame", metrics: "pd.DataFrame",
         import mlflow.pyfunc
         import mlflow.sklearn
     from mlflow.models import Model, infer_signature
+
+    from tikmix_pipeline.mixture.sweep.surrogates import TRUSTED_TYPES  # which imports scikit-learn
 
     domains = [name for name in ratios.columns if name != _RUN]
     example = ratios[domains].head(_EXAMPLE_ROWS).to_numpy(dtype="float64")

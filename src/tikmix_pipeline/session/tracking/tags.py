@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tikmix_pipeline.run import RunContext
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.provenance import flatten
 
 
-def run_tags(context: RunContext, run_params: Mapping[str, Any]) -> dict[str, str]:
+def run_tags(run: Run, run_params: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags of a run.
 
     Args:
@@ -23,12 +23,12 @@ def run_tags(context: RunContext, run_params: Mapping[str, Any]) -> dict[str, st
     return {
         "mlflow.source.name": "kedro run",
         "mlflow.user": _user(),
-        "experiment": context.parameters.experiment,
+        "experiment": run.parameters.experiment,
         "pipelines": ",".join(names).replace("__default__", "tikmix"),
         "environment": run_params.get("env") or "local",
         "overrides": ", ".join(f"{key}={value}" for key, value in overrides.items()) or "none",
         **{f"override.{key}": str(value) for key, value in overrides.items()},
-        **code_version(context.root),
+        **code_version(run.root),
     }
 
 

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.run import RunContext
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.metrics import METRICS, Metrics
-from tikmix_pipeline.session.tracking.names import COMPARISONS, DOCUMENTS, FILES, SWEEP_PARTS, TABLES, split_name
+from tikmix_pipeline.session.tracking.names import (
+    COMPARISONS,
+    DOCUMENT_NAMES,
+    DOCUMENTS,
+    FILES,
+    SWEEP_PARTS,
+    TABLES,
+    split_name,
+)
 from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.session.tracking.tags import run_tags
@@ -32,13 +40,13 @@ _METRICS_PER_BATCH = 1000
 class Tracker:
     """One MLflow run and the child runs of its rounds."""
 
-    def __init__(self, context: RunContext, run_params: Mapping[str, Any]) -> None:
-        self._name = context.parameters.experiment
-        self._tags = run_tags(context, run_params)
+    def __init__(self, run: Run, run_params: Mapping[str, Any]) -> None:
+        self._name = run.parameters.experiment
+        self._tags = run_tags(run, run_params)
         self._rounds: dict[int, str] = {}
         self._decided: dict[int, Metrics] = {}
         self._sweeps: dict[int, dict[str, Any]] = {}
-        self._open(context.root)
+        self._open(run.root)
 
     def _open(self, root: Path) -> None:
         import mlflow
@@ -87,14 +95,14 @@ class Tracker:
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
         cut = {key: value[:_TAG_LENGTH] for key, value in {**self._tags, **tags}.items()}
-        run = self._client.create_run(self._experiment_id, run_name=name, tags=cut)
-        return str(run.info.run_id)
+        created = self._client.create_run(self._experiment_id, run_name=name, tags=cut)
+        return str(created.info.run_id)
 
-    def log_parameters(self, context: RunContext) -> None:
+    def log_parameters(self, run: Run) -> None:
         """Log all parameters under dotted names."""
         from mlflow.entities import Param
 
-        values = flatten(context.parameters.model_dump(mode="json"))
+        values = flatten(run.parameters.model_dump(mode="json"))
         entries = [Param(key, str(value)[:_PARAMETER_LENGTH]) for key, value in values.items()]
         for start in range(0, len(entries), 100):
             self._client.log_batch(self._run_id, params=entries[start : start + 100])
@@ -119,7 +127,7 @@ class Tracker:
         elif kind == "corpus":
             self._log_corpus(value)
         elif kind in DOCUMENTS:
-            self._client.log_dict(self._run_id, value, f"{kind}{place}.json")
+            self._client.log_dict(self._run_id, value.to_json(), f"{DOCUMENT_NAMES.get(kind, kind)}{place}.json")
         elif kind in SWEEP_PARTS:
             self._log_sweep(kind, value, number)
         if kind in TABLES | COMPARISONS:
@@ -179,8 +187,8 @@ class Tracker:
             write_model(estimator, ratios, metrics, entry, folder)
             self._client.log_model_artifacts(entry.model_id, str(folder))
         self._client.finalize_logged_model(entry.model_id, "READY")
-        for run in (run_id, self._run_id):
-            self._client.log_outputs(run, [LoggedModelOutput(entry.model_id, step=number)])
+        for one in (run_id, self._run_id):
+            self._client.log_outputs(one, [LoggedModelOutput(entry.model_id, step=number)])
 
     def _log_table(self, kind: str, table: Any, folder: str) -> None:
         with tempfile.TemporaryDirectory() as temporary:
@@ -206,7 +214,7 @@ class Tracker:
             for domain in corpus.domains
         ]
         self._client.log_inputs(self._run_id, datasets=inputs)
-        self._client.log_dict(self._run_id, corpus.manifest["overlap"], "corpus/overlap.json")
+        self._client.log_dict(self._run_id, corpus.overlap_report(), "corpus/overlap.json")
 
     def describe(self, text: str) -> None:
         """Show `text` as it is on the run's page."""

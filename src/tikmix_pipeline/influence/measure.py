@@ -1,0 +1,399 @@
+"""The three passes of a measurement at a checkpoint, each by one process or by `train.world_size` of them.
+
+1. `fit_factors_at`: the factors of the curvature, of those that have any;
+2. `collect_gradients_at`, or `collect_until_stable_at` where the amount of text is found out: the gradients;
+3. `multiply_at`: the products of the gradients through the curvature.
+
+Each rank calls the same functions, with its mesh; it is handed folders in place of what they hold.
+
+Axes: T tasks, K domains, M gradient chunks of a task, L gradient chunks of a domain.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import numpy as np
+from pydantic import PlainValidator, TypeAdapter
+
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.job import Job, resumed_partial
+from tikmix_pipeline.distributed.launch import folder_beside, require_done, run_ranks
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
+from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
+from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport, build_curvature
+from tikmix_pipeline.influence.curvature.factors import Factors, Kind
+from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.curvature.progress import FitProgress
+from tikmix_pipeline.influence.gradients import deal_sets
+from tikmix_pipeline.influence.group import GroupInfluence, group_influence
+from tikmix_pipeline.influence.products import chunk_products
+from tikmix_pipeline.influence.samples import MeasuredText
+from tikmix_pipeline.influence.standard_error import Floats
+from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping, collect_until_stable
+from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.cost import NO_COST, Cost, training_cost
+from tikmix_pipeline.parameters.measurement import (
+    CurvatureParameters,
+    FactorParameters,
+    GradientParameters,
+    GrowthParameters,
+    OwnTokensMeasurement,
+)
+from tikmix_pipeline.parameters.training import (
+    GrowingParameters,
+    LoadParameters,
+    MeasuredParameters,
+    ProductParameters,
+    RestoreParameters,
+)
+
+_FACTORS = "factors"
+_PRODUCTS = "products.npy"
+_REPORT = "products.json"
+
+# what a rank is handed as a folder, or by name
+_Checkpoint = Annotated[Checkpoint, PlainValidator(lambda folder: Checkpoint(Path(folder)))]
+_Shards = Annotated[TokenShards, PlainValidator(lambda folder: TokenShards.open(Path(folder)))]
+_Gradients = Annotated[GradientStore, PlainValidator(lambda folder: GradientStore(Path(folder)))]
+_Factors = Annotated[Factors | None, PlainValidator(lambda folder: Factors.load(Path(folder)) if folder else None)]
+_Decision = Annotated["partial[ImpliedMixture]", PlainValidator(resumed_partial)]
+
+
+def fit_factors_at(
+    checkpoint: Checkpoint,
+    shards: TokenShards,
+    *,
+    model: LoadParameters,
+    train: RestoreParameters,
+    influence: FactorParameters,
+    seed: int,
+    progress: FitProgress,
+) -> Callable[[Path], object]:
+    """Fit the factors of a curvature that has some.
+
+    Args:
+        checkpoint: what is measured.
+        shards: the corpus.
+        model: how the checkpoint is loaded.
+        train: what it was trained with, and how many processes work.
+        influence: what is fitted, on how much text.
+        seed: the run's.
+        progress: what one process has summed so far, to go on from; ranks work in its folder, and begin again.
+
+    Returns:
+        What writes the factors to a folder, or moves those of ranks there.
+
+    Raises:
+        TikmixError: the checkpoint does not fit the corpus or the parameters, as `fit_factors`, or as `run_ranks`.
+    """
+    arguments: dict[str, Any] = {"model": model, "train": train, "influence": influence, "seed": seed}
+    if train.world_size == 1:
+        return _fit(checkpoint, shards, **arguments, progress=progress).save
+    found = progress.folder / _FACTORS
+    remove(found)
+    arguments |= {"checkpoint": checkpoint, "shards": shards, "save_to": found}
+    _run(_fit, arguments, progress.folder)
+    require_done(found.is_dir(), train)
+
+    def move(folder: Path) -> None:
+        with replacing(folder) as temporary:
+            shutil.move(found, temporary)
+        remove(progress.folder)
+
+    return move
+
+
+def _fit(
+    checkpoint: _Checkpoint,
+    shards: _Shards,
+    *,
+    model: LoadParameters,
+    train: RestoreParameters,
+    influence: FactorParameters,
+    seed: int,
+    progress: FitProgress | None = None,
+    save_to: Path | None = None,
+    mesh: Mesh = SINGLE_MESH,
+) -> Factors:
+    ranks = mesh.world.world_size
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh, at_once=ranks)
+    factors = fit_factors(
+        text.model,
+        text.factor_batches(),
+        kind=cast("Kind", influence.curvature),  # the others have no factors
+        fisher=influence.fisher,
+        seed=seed,
+        groups=influence.groups,
+        progress=progress,
+        mesh=mesh,
+    )
+    if save_to is not None:
+        factors.save(save_to, mesh.world)
+    return factors
+
+
+def collect_gradients_at(
+    checkpoint: _Checkpoint,
+    shards: _Shards,
+    folder: Path,
+    *,
+    model: LoadParameters,
+    train: RestoreParameters,
+    influence: GradientParameters,
+    seed: int,
+    code: str,
+    mesh: Mesh | None = None,
+) -> None:
+    """Measure every gradient chunk that is not there yet, of `influence.tokens` of each domain.
+
+    Args:
+        checkpoint: as in `fit_factors_at`, like `shards`, `model`, `train` and `seed`.
+        folder: of the gradients (`GradientStore`), found there and put there.
+        influence: what the gradients are taken of.
+        code: names the code that gradients depend on.
+        mesh: given to ranks alone.
+
+    Raises:
+        TikmixError: the checkpoint does not fit the corpus or the parameters, as `collect_gradients`, or as
+            `run_ranks`.
+    """
+    if mesh is None and train.world_size > 1:
+        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "code": code}
+        arguments |= {"model": model, "train": train, "influence": influence}
+        _collect_on_ranks(collect_gradients_at, folder, arguments)
+        return
+    mesh = mesh or SINGLE_MESH
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh)
+    collect_gradients(
+        text.model,
+        {"task": text.target_chunks(), "domain": text.domain_chunks()},
+        GradientStore(folder, mesh),
+        key=measurement_key(text.model, code, mesh),
+    )
+
+
+def collect_until_stable_at(
+    checkpoint: _Checkpoint,
+    shards: _Shards,
+    folder: Path,
+    *,
+    model: LoadParameters,
+    train: GrowingParameters,
+    influence: GrowthParameters,
+    seed: int,
+    code: str,
+    factors: _Factors,
+    horizon: float,
+    decide: _Decision,
+    mesh: Mesh | None = None,
+) -> Stopping:
+    """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`).
+
+    Args:
+        checkpoint: as in `collect_gradients_at`, like `shards`, `folder`, `model`, `train`, `seed`, `code` and `mesh`.
+        influence: what the gradients are taken of, which curvature they meet, and when it is enough.
+        factors: of the curvature, where it has any; on disk, if ranks work.
+        horizon: sum of the learning rates of the coming chunk.
+        decide: `decide(tasks=...)` returns what decides a mixture from an influence matrix of these tasks. Ranks are
+            handed its function by name, and its keywords as any arguments of a job.
+
+    Returns:
+        When and why it stopped, which the gradients hold too.
+
+    Raises:
+        TikmixError: the checkpoint does not fit the corpus or the parameters, as `collect_until_stable`, or as
+            `run_ranks`.
+    """
+    if mesh is None and train.world_size > 1:
+        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "code": code}
+        arguments |= {"model": model, "train": train, "influence": influence}
+        arguments |= {"factors": factors, "horizon": horizon, "decide": decide}
+        _collect_on_ranks(collect_until_stable_at, folder, arguments)
+        return TypeAdapter(Stopping).validate_python(GradientStore(folder).notes)
+    mesh = mesh or SINGLE_MESH
+    world = mesh.world
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh)
+    targets = text.target_chunks()
+    implied = decide(tasks=list(targets))
+    return collect_until_stable(
+        text.model,
+        targets,
+        text.growing_domain_chunks(),
+        _curvature(checkpoint, model, train, influence, factors, horizon, mesh),
+        GradientStore(folder, mesh),
+        key=measurement_key(text.model, code, mesh),
+        # one rank decides for all, which might round differently and part ways
+        implied_mixture=lambda influence_TK: world.broadcast_object(lambda: implied(influence_TK)),
+        parameters=influence,
+    )
+
+
+def multiply_at(
+    checkpoint: Checkpoint,
+    gradients: GradientStore,
+    *,
+    model: LoadParameters,
+    train: ProductParameters,
+    influence: CurvatureParameters,
+    horizon: float,
+    factors: Factors | None,
+) -> tuple[Floats, CurvatureReport, Cost]:
+    """Multiply all gradients of a measurement through the curvature.
+
+    Args:
+        checkpoint: what was measured; its shapes are all that is read of it, as `model` says.
+        gradients: of all tasks and domains.
+        model: how the checkpoint is loaded.
+        train: β₂ and ε of its optimiser, and how many processes work.
+        influence: which curvature.
+        horizon: sum of the learning rates of the coming chunk.
+        factors: of the curvature, where it has any; on disk, if ranks work.
+
+    Returns:
+        products_TMKL, float64; what curvature they went through; and the cost of both.
+
+    Raises:
+        TikmixError: as `build_curvature`, `chunk_products` or `run_ranks`.
+    """
+    arguments: dict[str, Any] = {"model": model, "train": train, "influence": influence}
+    arguments |= {"horizon": horizon, "factors": factors}
+    if train.world_size == 1:
+        return _multiply(checkpoint, gradients, **arguments)
+    folder = folder_beside(gradients.folder)
+    remove(folder)
+    arguments |= {"checkpoint": checkpoint, "gradients": gradients, "save_to": folder}
+    try:
+        _run(_multiply, arguments, folder)
+        require_done((folder / _REPORT).is_file(), train)
+        report, cost = TypeAdapter(tuple[CurvatureReport, Cost]).validate_python(read_json(folder / _REPORT))
+        return np.load(folder / _PRODUCTS, allow_pickle=False), report, cost
+    finally:
+        remove(folder)
+
+
+def _multiply(
+    checkpoint: _Checkpoint,
+    gradients: _Gradients,
+    *,
+    model: LoadParameters,
+    train: ProductParameters,
+    influence: CurvatureParameters,
+    horizon: float,
+    factors: _Factors,
+    save_to: Path | None = None,
+    mesh: Mesh = SINGLE_MESH,
+) -> tuple[Floats, CurvatureReport, Cost]:
+    curvature = _curvature(checkpoint, model, train, influence, factors, horizon, mesh)
+    device = mesh.device_for(influence.device)
+    products_TMKL, cost = chunk_products(
+        gradients, curvature, memory_megabytes=influence.memory_megabytes, device=device
+    )
+    cost += curvature.cost
+    if save_to is not None and mesh.world.is_rank_zero:
+        with replacing(save_to / _PRODUCTS) as temporary, temporary.open("wb") as stream:
+            np.save(stream, products_TMKL)
+        write_json(save_to / _REPORT, [dataclasses.asdict(curvature.report), cost.to_dict()])
+    return products_TMKL, curvature.report, cost
+
+
+def influence_of_samples_at(
+    checkpoint: Checkpoint,
+    shards: TokenShards,
+    folder: Path,
+    *,
+    mixtures: Mapping[str, Mapping[str, float]],
+    tokens: int,
+    model: LoadParameters,
+    train: GrowingParameters,
+    influence: OwnTokensMeasurement,
+    seed: int,
+    code: str,
+    factors: Factors | None,
+    horizon: float,
+) -> GroupInfluence:
+    """Measure the influence of text that mixtures draw, of each on tokens of its own, by one process.
+
+    Args:
+        checkpoint: as in `fit_factors_at`, like `shards`, `model`, `train` and `seed`.
+        folder: of the gradients (`GradientStore`), found there and put there.
+        mixtures: by name; they take the place of domains in what is returned.
+        tokens: that each draws, rounded up to whole sequences.
+        influence: what the gradients are taken of, and which curvature they meet.
+        code: names the code that gradients depend on.
+        factors: of the curvature, where it has any.
+        horizon: sum of the learning rates of the coming chunk.
+
+    Raises:
+        TikmixError: as `collect_gradients_at` and `group_influence`.
+    """
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed)
+    samples = {
+        name: text.drawn_by(mixture, tokens, seed=seed + number)
+        for number, (name, mixture) in enumerate(mixtures.items())
+    }
+    store = GradientStore(folder)
+    collect_gradients(
+        text.model,
+        {"task": text.target_chunks(), "domain": deal_sets("candidate", samples, influence.micro_batches)},
+        store,
+        key=measurement_key(text.model, code),
+    )
+    return group_influence(
+        store,
+        _curvature(checkpoint, model, train, influence, factors, horizon, SINGLE_MESH),
+        memory_megabytes=influence.memory_megabytes,
+        device=SINGLE_MESH.device_for(influence.device),
+    )
+
+
+def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: MeasuredParameters, *, steps: int) -> Cost:
+    """Return what training a checkpoint for so many `steps` on the prior, beyond its round, has cost.
+
+    There are none where it is the round's own checkpoint, or one of another run.
+    """
+    if steps <= 0:
+        return NO_COST
+    return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
+
+
+def _curvature(
+    checkpoint: Checkpoint,
+    model: LoadParameters,
+    train: ProductParameters,
+    influence: CurvatureParameters,
+    factors: Factors | None,
+    horizon: float,
+    mesh: Mesh,
+) -> Curvature:
+    """Build this process's blocks of the curvature."""
+    return build_curvature(
+        influence,
+        checkpoint.outline(model),
+        factors=factors,
+        optimizer_state=checkpoint.optimizer_tensors() if influence.needs_optimizer else {},
+        train=train,
+        horizon=horizon,
+        device=mesh.device_for(influence.device),
+        process_group=mesh.world,
+    )
+
+
+def _collect_on_ranks(entry: Callable[..., object], folder: Path, arguments: dict[str, Any]) -> None:
+    store, work = GradientStore(folder), folder_beside(folder)
+    store.forget()
+    try:
+        _run(entry, arguments | {"folder": folder}, work)
+    finally:
+        remove(work)
+    require_done(store.is_finished, arguments["train"])
+
+
+def _run(entry: Callable[..., object], arguments: dict[str, Any], folder: Path) -> None:
+    processes = arguments["train"].model_copy(update={"device": arguments["influence"].device})
+    run_ranks(Job(entry, arguments, processes), folder)

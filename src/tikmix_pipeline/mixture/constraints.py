@@ -1,0 +1,170 @@
+"""What a mixture is asked to satisfy, parameter by parameter: the user's bounds, pins and groups, and repetition.
+
+A domain may not be read more than `optimize.max_epochs` times by the end of the coming chunk of C tokens:
+`w_j · C + consumed_j ≤ max_epochs · available_j`.
+
+Axes: R sums of weights that one parameter bounds.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
+from tikmix_pipeline.parameters.decision import DomainBounds, RepetitionParameters, WeightBoundsParameters
+
+
+@dataclass(frozen=True)
+class Supply:
+    """How much text of a domain there is.
+
+    Attributes:
+        available: its training tokens, more than none; `math.inf` where repetition is no concern.
+        consumed: the tokens of it that were trained on so far, repetitions counted.
+    """
+
+    available: float
+    consumed: float = 0
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One parameter and the sums of weights that it bounds.
+
+    Attributes:
+        parameter: its name.
+        value: what it is set to.
+        side: whether a sum is to be at least, at most or exactly its limit.
+        members: the domains of each sum.
+        kind: whether the members are single domains (`domain`, `pin`), a group's, or single domains whose limits come
+            from how much text there is (`repetition`).
+        supplies: the text of each member, for `repetition`.
+        chunk_tokens: C, for `repetition`.
+    """
+
+    parameter: str
+    value: float
+    side: Literal["least", "most", "exactly"]
+    members: tuple[tuple[str, ...], ...]
+    kind: Literal["domain", "pin", "group", "repetition"] = "domain"
+    supplies: tuple[Supply, ...] = ()
+    chunk_tokens: int = 1
+
+    def limits(self) -> FloatArray:
+        """Return the limit of each sum, `limit_R`; no weight is negative, whatever was read."""
+        return np.maximum(0, self._unbounded())
+
+    def slopes(self) -> FloatArray:
+        """Return how fast each limit moves as the parameter loosens, `slope_R`: 0 where too much was read already."""
+        return np.where(self._unbounded() >= -ROUNDING, self._per_unit(), 0)
+
+    def per_unit(self) -> float:
+        """Return by how much one more unit of the parameter moves the limit that it moves furthest."""
+        return float(self._per_unit().max())
+
+    def openings(self) -> list[float]:
+        """Return the larger values of the parameter from which on a limit moves that is 0 until then, rising."""
+        return sorted({read for supply in self.supplies if (read := supply.consumed / supply.available) > self.value})
+
+    def _per_unit(self) -> FloatArray:
+        if self.kind != "repetition":
+            return np.ones(len(self.members))
+        return np.array([supply.available for supply in self.supplies]) / self.chunk_tokens
+
+    def _unbounded(self) -> FloatArray:
+        if self.kind != "repetition":
+            return np.full(len(self.members), self.value)
+        readable = [self.value * supply.available - supply.consumed for supply in self.supplies]
+        return np.array(readable) / self.chunk_tokens
+
+
+def constraints_of(
+    parameters: WeightBoundsParameters,
+    supplies: Mapping[str, Supply],
+    chunk_tokens: int,
+    current: Mapping[str, float] | None,
+) -> list[Constraint]:
+    """Return all that the parameters ask for beyond the simplex; what could never bind is left out.
+
+    Args:
+        parameters: the user's bounds; without `max_epochs` among them no text is read too often.
+        supplies: the text of each domain; its keys are the domains.
+        chunk_tokens: C, the training tokens of the coming chunk.
+        current: the current mixture, which `current` pins to; where there is none, such a pin is left out.
+
+    Raises:
+        TikmixError: a parameter names an unknown domain, or a domain has no text.
+    """
+    _refuse_unknown(parameters, supplies)
+    for domain, supply in supplies.items():
+        if supply.available <= 0:
+            raise TikmixError(f"The domain '{domain}' has no training tokens. Give it text, or leave it out.")
+    singles = tuple((domain,) for domain in supplies)
+    everywhere = DomainBounds(min=parameters.min_weight, max=parameters.max_weight)
+    return [
+        *_pins(parameters, current),
+        *_sides(everywhere, "optimize.{side}_weight", singles, "domain"),
+        *(
+            constraint
+            for domain, bounds in parameters.bounds.items()
+            for constraint in _sides(bounds, f"optimize.bounds.{domain}.{{side}}", ((domain,),), "domain")
+        ),
+        *(
+            constraint
+            for name, group in parameters.groups.items()
+            for constraint in _sides(
+                group, f"optimize.groups.{name}.{{side}}", (tuple(dict.fromkeys(group.domains)),), "group"
+            )
+        ),
+        *_repetition(parameters, supplies, chunk_tokens),
+    ]
+
+
+def _refuse_unknown(parameters: WeightBoundsParameters, domains: Collection[str]) -> None:
+    named = {
+        "optimize.bounds": [*parameters.bounds],
+        "optimize.pinned": [*parameters.pinned],
+        **{f"optimize.groups.{name}": [*group.domains] for name, group in parameters.groups.items()},
+    }
+    for parameter, names in named.items():
+        for name in names:
+            if name not in domains:
+                raise TikmixError(
+                    f"{parameter} names the domain '{name}', which is not there.{nearest_name(name, domains)}"
+                )
+
+
+def _pins(parameters: WeightBoundsParameters, current: Mapping[str, float] | None) -> Iterator[Constraint]:
+    for domain, pin in parameters.pinned.items():
+        weight = (None if current is None else current[domain]) if pin == "current" else pin
+        if weight is not None:
+            yield Constraint(f"optimize.pinned.{domain}", weight, "exactly", ((domain,),), "pin")
+
+
+def _sides(
+    bounds: DomainBounds, parameter: str, members: tuple[tuple[str, ...], ...], kind: Literal["domain", "group"]
+) -> Iterator[Constraint]:
+    if bounds.min > 0:
+        yield Constraint(parameter.format(side="min"), bounds.min, "least", members, kind)
+    if bounds.max < 1:
+        yield Constraint(parameter.format(side="max"), bounds.max, "most", members, kind)
+
+
+def _repetition(
+    parameters: WeightBoundsParameters, supplies: Mapping[str, Supply], chunk_tokens: int
+) -> Iterator[Constraint]:
+    limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
+    if limited and isinstance(parameters, RepetitionParameters):
+        yield Constraint(
+            "optimize.max_epochs",
+            parameters.max_epochs,
+            "most",
+            tuple((domain,) for domain in limited),
+            "repetition",
+            tuple(limited.values()),
+            chunk_tokens,
+        )

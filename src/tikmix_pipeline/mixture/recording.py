@@ -1,0 +1,149 @@
+"""From a decision to the record of the mixture that a round trains under, and to rows in the catalog of mixtures."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tikmix_pipeline.mixture.bounds import require_supply
+from tikmix_pipeline.mixture.records import DecisionCost, DecisionRecord, Gains, MixtureRecord, TaskGain, TokenBudget
+from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture, round_to_simplex
+from tikmix_pipeline.parameters.decision import (
+    PriorParameters,
+    RepetitionParameters,
+    RoundingParameters,
+    StepBoundsParameters,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def record_mixture(
+    weights: Mapping[str, float], *, round_number: int, strategy: str, decimals: int, budget: TokenBudget
+) -> MixtureRecord:
+    """Return the record of the mixture that round `round_number` trains under, the budget being that before it.
+
+    Raises:
+        TikmixError: the weights are no mixture of these domains.
+    """
+    weights_K = check_mixture(weights, budget.domains, f"the mixture of round {round_number}")
+    rounded = by_name(budget.domains, round_to_simplex(weights_K, decimals))
+    tokens = {domain: int(np.rint(weight * budget.chunk_tokens)) for domain, weight in rounded.items()}
+    return MixtureRecord(
+        round=round_number,
+        strategy=strategy,
+        chunk_tokens=budget.chunk_tokens,
+        weights=rounded,
+        tokens=tokens,
+        epochs={
+            domain: (supply.consumed + tokens[domain]) / supply.available
+            for domain, supply in budget.supplies().items()
+        },
+    )
+
+
+def record_prior(
+    tokens: Mapping[str, int],
+    *,
+    prior: PriorParameters,
+    repetition: RepetitionParameters,
+    rounding: RoundingParameters,
+    rounds: int,
+    chunk_tokens: int,
+) -> MixtureRecord:
+    """Return the record of mixture 0 of a corpus with so many training tokens of each domain.
+
+    Raises:
+        TikmixError: the prior is no mixture of these domains, or the corpus is too small for all rounds.
+    """
+    require_supply(repetition, tokens, rounds * chunk_tokens)
+    weights = prior_mixture(prior.prior, tokens)
+    nothing = dict.fromkeys(tokens, 0)
+    budget = TokenBudget(round=-1, available=tokens, consumed=nothing, chunk_tokens=chunk_tokens, current=weights)
+    return record_mixture(weights, round_number=0, strategy="prior", decimals=rounding.decimals, budget=budget)
+
+
+def record_decision(
+    decision: DecisionRecord, budget: TokenBudget, prior: MixtureRecord, *, strategy: str, rounding: RoundingParameters
+) -> MixtureRecord:
+    """Return the record of the next round's mixture: the decided one, or the prior where that is the strategy."""
+    is_prior = strategy == "prior"
+    record = record_mixture(
+        prior.weights if is_prior else decision.weights,
+        round_number=decision.round,
+        strategy=strategy,
+        decimals=rounding.decimals,
+        budget=budget,
+    )
+    decided: dict[str, Any] = {} if is_prior else {"expected_gain": decision.expected_gain, "binding": decision.binding}
+    if decision.kept is not None:
+        decided |= {"direct_weights": decision.direct_weights, "kept": decision.kept}
+    return record.model_copy(update=decided)
+
+
+def keep_mixture(
+    mixture: MixtureRecord, budget: TokenBudget, bounds: StepBoundsParameters, rounding: RoundingParameters
+) -> MixtureRecord:
+    """Return the record of a round's mixture for the next one too, as far as there is text for it."""
+    current_K = check_mixture(mixture.weights, budget.domains, "the current mixture")
+    return record_mixture(
+        by_name(budget.domains, budget.step_bounds(bounds).project(current_K)),
+        round_number=mixture.round + 1,
+        strategy=mixture.strategy,
+        decimals=rounding.decimals,
+        budget=budget,
+    )
+
+
+def mixture_table(record: MixtureRecord) -> "pd.DataFrame":
+    """Return a record's rows in the catalog of mixtures."""
+    import pandas as pd
+
+    domains = list(record.weights)
+    return pd.DataFrame(
+        {
+            "round": record.round,
+            "strategy": record.strategy,
+            "domain": domains,
+            "weight": [record.weights[domain] for domain in domains],
+            "epochs": [record.epochs[domain] for domain in domains],
+            "tokens": [record.tokens[domain] for domain in domains],
+        }
+    )
+
+
+def baseline_record(
+    strategy: str,
+    weights: Mapping[str, float],
+    *,
+    notes: tuple[str, ...],
+    cost: Mapping[str, float],
+    details: Mapping[str, Any],
+) -> DecisionRecord:
+    """Return what is recorded of a baseline, which decides once, after the first round; it took tokens and flops."""
+    return DecisionRecord(
+        strategy=strategy,
+        round=1,
+        weights=weights,
+        expected_gain={},
+        binding=(),
+        notes=notes,
+        cost=DecisionCost.from_json(cost),
+        details=details,
+    )
+
+
+def gains_record(
+    gains: Mapping[str, tuple[float, float]], unconstrained: Mapping[str, tuple[float, float]] | None = None
+) -> Gains:
+    """Return what each task is expected to gain over the current mixture, given with its standard error.
+
+    Args:
+        gains: of the decided mixture.
+        unconstrained: of the one that nothing constrains, where it is known.
+    """
+    free = {task: {"unconstrained_gain": gain} for task, (gain, _) in (unconstrained or {}).items()}
+    return Gains(
+        tasks={task: TaskGain(gain=gain, stderr=error, **free.get(task, {})) for task, (gain, error) in gains.items()}
+    )

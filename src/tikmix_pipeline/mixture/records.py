@@ -1,0 +1,215 @@
+"""What is recorded of decisions and mixtures: the JSON documents of this room, each as a frozen type.
+
+Numbers by domain or by task stand under their names. An attribute named otherwise than its key on disk says so by its
+alias.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from tikmix_pipeline.mixture.bounds import Bounds, Reason, Supply, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.parameters.decision import BoundsParameters, StepBoundsParameters
+from tikmix_pipeline.record import Record
+
+Number = int | float
+"""Kept as it is: a whole number is written as one, and a float to its last bit."""
+
+ByDomain = Mapping[str, Number]
+ByTask = Mapping[str, Number]
+
+
+class TokenBudget(Record):
+    """What a run stands at between two chunks (`stock.json`). Amounts are training tokens."""
+
+    round: int
+    """The round that ended; -1 before the first."""
+    available: ByDomain
+    """Tokens of each domain; its keys are the domains."""
+    consumed: ByDomain
+    """Tokens of each that were trained on so far, repetitions counted; of domains that are gone, too."""
+    chunk_tokens: int
+    """Of the coming chunk."""
+    current: ByDomain = Field(validation_alias="in_force", serialization_alias="in_force")
+    """The mixture that was last trained under."""
+    size_source: Mapping[str, str] = {}
+    """How the tokens of a domain are known, where that is not by counting them: `given` or `estimated`."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know, in sentences."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields, defaults included."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @property
+    def domains(self) -> list[str]:
+        """Names of the domains."""
+        return list(self.available)
+
+    def supplies(self) -> dict[str, Supply]:
+        """Return what there is of each domain and what was read of it."""
+        return {domain: Supply(tokens, self.consumed.get(domain, 0)) for domain, tokens in self.available.items()}
+
+    def bounds(self, parameters: BoundsParameters) -> Bounds:
+        """Return the bounds on each domain's share of the coming chunk, wherever the current mixture lies.
+
+        Raises:
+            TikmixError: no mixture satisfies them.
+        """
+        return mixture_bounds(parameters, self.supplies(), self.chunk_tokens, self.current)
+
+    def step_bounds(self, parameters: StepBoundsParameters) -> Bounds:
+        """Return the bounds with `optimize.max_change` among them, for what rests on local measurements.
+
+        Raises:
+            TikmixError: no mixture satisfies them.
+        """
+        bounds = self.bounds(parameters)
+        return bounds if parameters.max_change is None else within_reach(bounds, self.current, parameters.max_change)
+
+
+BindingKind = Literal["lower", "upper", "group_lower", "group_upper", "pareto"]
+"""A bound on a domain's weight, one on the sum of a group's weights, or a task's Pareto constraint."""
+
+
+class BindingRecord(Record):
+    """A constraint that a decided mixture leans on."""
+
+    name: str
+    """The domain, the group of domains, or the task for `pareto`."""
+    kind: BindingKind
+    reason: Reason
+    """Where a bound comes from; `prior` for `pareto`."""
+    parameter: str
+    """The parameter to change to move it; empty for the simplex."""
+    bound: Number
+    """The bound on the weight or the sum, or the least normalised gain of the task."""
+    multiplier: Number = Field(validation_alias="price", serialization_alias="price")
+    """How fast the objective would fall if the constraint were loosened. Where others hold the mixture in the same
+    place, as where tasks that conflict leave no other, it falls by less, or not at all."""
+
+
+class Unconstrained(Record):
+    """The best mixture if nothing but the simplex held it."""
+
+    weights: ByDomain
+    expected_gain: ByTask
+    objective: Number
+
+
+class DecisionCost(Record):
+    """What a baseline took to decide."""
+
+    tokens: Number
+    flops: Number
+
+
+class DecisionRecord(Record):
+    """A decided mixture, whoever decided (`decision.json`, `baseline.json`, `sweep/decision.json`).
+
+    Of a baseline, and of the best of the mixtures that were trained on, only the first six fields and what they took
+    are known; `Decision` and `SurrogateDecision` say what the other fields mean.
+    """
+
+    strategy: str
+    round: int
+    """The round that trains under the mixture."""
+    weights: ByDomain
+    expected_gain: ByTask
+    binding: tuple[BindingRecord, ...]
+    notes: tuple[str, ...]
+
+    prior: ByDomain | None = None
+    reference: ByDomain | None = None
+    normalised_gain: ByTask | None = None
+    objective: Number | None = None
+    terms: Mapping[str, Number] | None = None
+
+    normaliser: ByTask | None = None
+    optimality_gap: Number | None = None
+    unconstrained: Unconstrained | None = None
+    anchor: ByDomain | None = None
+
+    response: str | None = None
+    """`sweep.response`, of TiKMiX-M alone."""
+    direct_weights: ByDomain | None = None
+    direct_objective: Number | None = None
+    searched_weights: ByDomain | None = None
+    searched_objective: Number | None = None
+    additive_gain: ByTask | None = None
+    kept: Literal["surrogate", "direct"] | None = None
+
+    cost: DecisionCost | None = None
+    """What a baseline took."""
+    details: Mapping[str, Any] | None = None
+    """What else a baseline has to say, as plain values."""
+
+
+class MixtureRecord(Record):
+    """A mixture that a round trains under (`mixture.json`), or the current one of an external run (`in_force.json`)."""
+
+    round: int
+    strategy: str
+    chunk_tokens: int
+    weights: ByDomain
+    """Per token; of a decided mixture rounded, and summing to 1."""
+    tokens: Mapping[str, int]
+    """Of each domain in the chunk."""
+    epochs: ByDomain
+    """How often each domain will have been read when the round ends."""
+
+    expected_gain: ByTask | None = None
+    binding: tuple[BindingRecord, ...] | None = None
+    direct_weights: ByDomain | None = None
+    kept: Literal["surrogate", "direct"] | None = None
+
+
+class BoxRecord(Record):
+    """The smallest and the largest weight of each domain."""
+
+    low: ByDomain
+    high: ByDomain
+
+
+class SweepDesign(Record):
+    """How the candidates of a sweep were drawn (`sweep/design.json`)."""
+
+    box: BoxRecord
+    acceptance: Number
+    """The share of draws that lay in the box."""
+    notes: tuple[str, ...]
+
+    def arrays(self, domains: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+        """Return the box as the arrays `low_K` and `high_K` over these domains."""
+        low_K, high_K = (
+            np.array([side[domain] for domain in domains], dtype=np.float64) for side in (self.box.low, self.box.high)
+        )
+        return low_K, high_K
+
+
+class TaskGain(Record):
+    """What a task is expected to gain over the current mixture, in the unit of the loss, and what it would if nothing
+    constrained the mixture."""
+
+    gain: Number
+    stderr: Number
+    unconstrained_gain: Number | None = None
+
+
+class Gains(Record):
+    """What each task is expected to gain (`gains.json`); on disk the tasks are the keys."""
+
+    tasks: Mapping[str, TaskGain]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the gains by task."""
+        tasks: dict[str, Any] = super().to_json()["tasks"]
+        return tasks
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Gains":
+        """Read what `to_json` gave."""
+        return super().from_json({"tasks": content})

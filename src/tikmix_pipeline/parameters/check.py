@@ -1,0 +1,84 @@
+"""Plain values become typed parameters, and what is wrong with them is told in the user's terms, all at once."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters import RunParameters
+
+
+def merged_parameters(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with those of `overrides` in the place of theirs."""
+    merged = dict(values)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = merged_parameters(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def check_parameters(values: Mapping[str, Any]) -> RunParameters:
+    """Turn plain values into typed parameters.
+
+    Raises:
+        TikmixError: an unknown key (the nearest valid name is offered), a missing one, or a value out of range; all of
+            them are listed.
+    """
+    try:
+        return RunParameters.model_validate(values)
+    except ValidationError as error:
+        lines = [_in_words(problem) for problem in error.errors()]
+        raise TikmixError("\n".join(["The parameters are not valid:", *(f"  - {line}" for line in lines)])) from None
+
+
+def _in_words(problem: Mapping[str, Any]) -> str:
+    location = _without_tags(problem["loc"])
+    path = ".".join(location)
+    if problem["type"] != "extra_forbidden":
+        return f"{path}: {problem['msg'].lower()}, got {problem['input']!r}"
+    close = difflib.get_close_matches(location[-1], _names_beside(location), n=1)
+    hint = f"Did you mean '{'.'.join([*location[:-1], close[0]])}'?" if close else "See conf/base/parameters*.yml."
+    return f"{path} is not a parameter. {hint}"
+
+
+def _without_tags(location: tuple[str | int, ...]) -> list[str]:
+    """Drop the names that pydantic gives to members of a union."""
+    tags = {"package", "standard_library", "files", "huggingface", "shards"}
+    return [
+        str(part)
+        for position, part in enumerate(location)
+        if not (part in tags and position > 0 and isinstance(location[position - 1], int)) and "[" not in str(part)
+    ]
+
+
+def _names_beside(location: list[str]) -> list[str]:
+    """Return the valid names at the level of a path's last part."""
+    model: Any = RunParameters
+    for part in location[:-1]:
+        field = _fields(model).get(part) if _is_group(model) else None
+        model = _group_inside(model) if field is None else field.annotation
+    return sorted(_group_names(model))
+
+
+def _fields(group: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in group.model_fields.items()}
+
+
+def _is_group(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _group_inside(annotation: Any) -> Any:
+    """Step into a list or dict: return the annotation of its values."""
+    arguments = getattr(annotation, "__args__", ())
+    return arguments[-1] if arguments else annotation
+
+
+def _group_names(annotation: Any) -> set[str]:
+    if _is_group(annotation):
+        return set(_fields(annotation))
+    return {name for part in getattr(annotation, "__args__", ()) for name in _group_names(part)}

@@ -1,0 +1,191 @@
+"""What a run refuses before anything is computed, as far as its parameters and the files that they name show it."""
+
+import math
+from collections.abc import Collection, Mapping
+
+from tikmix_pipeline.baselines.proxy import proxy_model
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.export.registry import check_trainer, write
+from tikmix_pipeline.export.schedule import Domain, Phase
+from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
+from tikmix_pipeline.lm.presets import find_preset
+from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture.bounds import unlimited_bounds
+from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
+from tikmix_pipeline.mixture.targets import check_tasks
+from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters.corpus import ShardsSource
+from tikmix_pipeline.pipelines.remix.rounds import domains_ever
+from tikmix_pipeline.run import Run
+
+
+def check_run(run: Run, *, external: bool = False) -> None:
+    """Refuse what the parameters alone show to be wrong between groups.
+
+    Args:
+        run: the run.
+        external: the model is trained elsewhere, and so has no preset, start and proxies to be checked here.
+
+    Raises:
+        TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
+            not fit into the run, a checkpoint, tokenizer, preset or device is not there, a baseline's proxy has no
+            size, or too little is measured for a standard error.
+    """
+    parameters = run.parameters
+    domains = list(parameters.corpus.domains)
+    if isinstance(parameters.tikmix.prior, Mapping):
+        check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
+    unlimited_bounds(parameters.optimize, domains)
+    _check_shards(parameters)
+    _check_tasks(parameters, domains)
+    Schedule.of(parameters.train, run.rounds)
+    if not external:
+        _check_folders(run)
+        _check_proxies(parameters)
+    _check_measurement(parameters)
+    for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
+        from tikmix_pipeline.distributed.mesh import resolve_device
+
+        resolve_device(device)
+
+
+def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
+    influence, tasks = parameters.influence, parameters.corpus.tasks
+    for task in influence.tasks or ():
+        if task not in tasks:
+            raise TikmixError(
+                f"influence.tasks names the task '{task}', which is not there.{nearest_name(task, tasks)}"
+            )
+    heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
+    decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
+    check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
+
+
+def _check_shards(parameters: RunParameters) -> None:
+    for name, domain in parameters.corpus.domains.items():
+        if isinstance(domain.sources[0], ShardsSource) and parameters.corpus.tokenizer.path is None:
+            raise TikmixError(
+                f"corpus.domains.{name}: `shards` sources need corpus.tokenizer.path: the tokenizer that made their "
+                "ids."
+            )
+
+
+def _check_folders(run: Run) -> None:
+    checkpoint, tokenizer = run.parameters.model.checkpoint, run.parameters.corpus.tokenizer.path
+    if checkpoint is None:
+        find_preset(run.parameters.model.preset)
+    else:
+        for file in ("config.json", "tokenizer.json"):
+            if not (run.root / checkpoint / file).is_file():
+                raise TikmixError(
+                    f"model.checkpoint: {run.root / checkpoint} holds no {file}. Give a folder that save_pretrained "
+                    "wrote both the model and its tokenizer to."
+                )
+    if tokenizer is not None and not (run.root / tokenizer).is_dir():
+        raise TikmixError(f"corpus.tokenizer.path: there is no folder {run.root / tokenizer}.")
+
+
+def _check_proxies(parameters: RunParameters) -> None:
+    asked = {"doremi": parameters.baselines.doremi.preset, "regmix": parameters.baselines.regmix.preset}
+    for name, preset in asked.items():
+        # the size of the run's own model matters to none but who takes it
+        if preset is not None or parameters.tikmix.strategy == name:
+            proxy_model(preset, parameters.model, f"baselines.{name}.preset")
+
+
+def _check_measurement(parameters: RunParameters) -> None:
+    influence, train = parameters.influence, parameters.train
+    if influence.curvature == "adam" and train.optimizer != "adamw":
+        raise TikmixError(
+            f"influence.curvature=adam needs the second moments of AdamW, but train.optimizer is {train.optimizer}. "
+            "Use influence.curvature=kfac."
+        )
+    name, tokens = ("max_tokens", influence.max_tokens) if influence.tokens == "auto" else ("tokens", influence.tokens)
+    windows = math.ceil(tokens / influence.domain_context(train.context))
+    if windows < influence.micro_batches:
+        raise TikmixError(
+            f"influence.{name} ({tokens}) is {windows} sequences of influence.context, "
+            f"fewer than influence.micro_batches ({influence.micro_batches}). Raise the first or lower the last."
+        )
+    if influence.items_per_task is not None and influence.items_per_task < influence.micro_batches:
+        raise TikmixError(
+            f"influence.items_per_task ({influence.items_per_task}) is fewer than influence.micro_batches "
+            f"({influence.micro_batches}). Raise the first or lower the second."
+        )
+
+
+def check_tables(run: Run) -> None:
+    """Refuse a sweep over tables that are not there.
+
+    Raises:
+        TikmixError: naming the parameter and the file.
+    """
+    for name, path in run.parameters.sweep.table.model_dump().items():
+        if path and name.endswith(("ratios", "metrics")) and not (run.root / path).is_file():
+            raise TikmixError(
+                f"sweep.table.{name}: there is no file {run.root / path}. Give the path of a CSV file, relative to the "
+                "project or absolute."
+            )
+
+
+def check_candidates(run: Run) -> None:
+    """Refuse candidates of `validate` that the training cannot serve.
+
+    Raises:
+        TikmixError: a candidate needs the moments of an optimiser that is not used.
+    """
+    optimizer = run.parameters.train.optimizer
+    for candidate in run.parameters.validation.candidates:
+        if candidate.curvature == "adam" and optimizer != "adamw":
+            raise TikmixError(
+                f"validate.candidates: '{candidate.label}' needs the second moments of AdamW, but train.optimizer is "
+                f"{optimizer}. Leave it out of the list."
+            )
+
+
+def check_exports(run: Run, *, external: bool) -> None:
+    """Write the uniform mixture for every trainer asked for, and keep nothing of it.
+
+    Args:
+        run: the run.
+        external: the run is trained elsewhere, in chunks of its own, and domains of its earlier rounds may be gone.
+
+    Raises:
+        TikmixError: a trainer or a domain is not known, or a trainer cannot take a path or a size.
+    """
+    parameters, reweight = run.parameters, run.parameters.reweight
+    if not reweight.exports:
+        return
+    domains = list(parameters.corpus.domains)
+    train = parameters.train
+    chunk_tokens = parameters.remix.coming_chunk(train) if external else train.tokens_per_chunk
+    known = domains_ever(run) if external else domains
+    for trainer in reweight.exports:
+        check_trainer(trainer, "reweight.exports")
+    for domain in reweight.paths:
+        if domain not in known:
+            nearest = nearest_name(domain, known)
+            raise TikmixError(f"reweight.paths names the domain '{domain}', which is not there.{nearest}")
+    batch = reweight.batch_tokens or train.tokens_per_step
+    if batch > chunk_tokens:
+        raise TikmixError(
+            f"reweight.batch_tokens is {batch}, more than the {chunk_tokens} tokens of a chunk, so that no chunk would "
+            "begin with a batch. Lower it, or lengthen the chunk (chunk_tokens of `train` or `remix`)."
+        )
+    try:
+        schedule = ExportSchedule(
+            phases=[Phase(0, 0, prior_mixture("uniform", dict.fromkeys(domains, 1)))],
+            domains=[Domain(name, reweight.paths.get(name, name), None, 1.0) for name in domains],
+            batch_tokens=batch,
+            context=reweight.context or train.context,
+            chunk_tokens=chunk_tokens,
+            experiment=parameters.experiment,
+            round=0,
+            epochs={},
+            expected_gain={},
+            gain_unit="none",
+        )
+        for trainer in reweight.exports:
+            write(trainer, schedule)
+    except TikmixError as error:
+        raise TikmixError(f"reweight (exports, paths, batch_tokens, context): {error}") from None

@@ -1,0 +1,48 @@
+"""Values that the views of several stages hold, derived from the parameters of a run."""
+
+from tikmix_pipeline.lm.schedule import Schedule, horizon_after
+from tikmix_pipeline.parameters.base import Facet
+from tikmix_pipeline.parameters.training import SecondMomentParameters
+from tikmix_pipeline.run import Run
+
+
+def measured_train(run: Run, facet: type[Facet], *, needs_optimizer: bool) -> Facet:
+    """Return what a measurement reads of `train`: of AdamW's divisors only where they are needed."""
+    train = run.parameters.train.narrowed(facet)
+    return train if needs_optimizer else train.without(SecondMomentParameters)
+
+
+def chunk_schedule(run: Run, number: int) -> Schedule:
+    """Return what of the learning-rate schedule counts in the chunk of round `number`.
+
+    Raises:
+        TikmixError: warm-up and decay together are longer than the run.
+    """
+    schedule = Schedule.of(run.parameters.train, max(run.parameters.tikmix.rounds, number + 1))
+    return schedule.within(number * schedule.chunk_steps, (number + 1) * schedule.chunk_steps)
+
+
+def branch_schedule(run: Run, number: int, *, steps: int, anneal: bool) -> Schedule:
+    """Return the schedule of a branch from the end of round `number`, as it would be were one more round to come.
+
+    Args:
+        run: the run.
+        number: the round that the branch starts from the end of.
+        steps: optimiser steps of the branch.
+        anneal: let the rate fall to zero over these steps.
+    """
+    schedule = Schedule.of(run.parameters.train, max(run.parameters.tikmix.rounds, number + 2))
+    first = (number + 1) * schedule.chunk_steps
+    return (schedule.annealed(first, steps) if anneal else schedule).within(first, first + steps)
+
+
+def branch_horizon(run: Run, number: int, *, steps: int, anneal: bool) -> float:
+    """Return the sum of the learning rates of a branch from the end of round `number`."""
+    schedule = branch_schedule(run, number, steps=steps, anneal=anneal)
+    first = (number + 1) * run.parameters.train.steps_per_chunk
+    return run.parameters.train.learning_rate * schedule.rate_sum(first, first + steps)
+
+
+def horizon(run: Run, number: int) -> float:
+    """Return the sum of the learning rates of the chunk that follows round `number`."""
+    return horizon_after(run.parameters.train, run.parameters.tikmix.rounds, number)

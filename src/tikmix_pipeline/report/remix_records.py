@@ -1,0 +1,207 @@
+"""What the report of `remix` says, put together from what a round has recorded."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tikmix_pipeline.errors import quoted
+from tikmix_pipeline.influence.curvature.build import CurvatureReport
+from tikmix_pipeline.influence.report import Measurement
+from tikmix_pipeline.mixture.decision import holder, in_words
+from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, MixtureRecord, TokenBudget
+from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
+
+_NAMED = 3
+"""Most domains that a task's row names at either end."""
+_MOVED = 5e-4
+"""Weight from which on the unconstrained mixture counts as another."""
+_FLOPS_PER_PARAMETER_AND_TOKEN = 6
+"""What training takes: two forward, four backward (Kaplan et al. 2020, section 2.1)."""
+_SOURCES = {"estimated": "estimated from a sample"}
+_STRATEGIES = {"direct": "TiKMiX-D, direct optimisation", "surrogate": "TiKMiX-M, a regression over sampled mixtures"}
+_IN_BALANCE = (
+    "The checkpoint was measured as it is. It is in balance with the mixture it was last trained under, so a domain "
+    "that was read a lot of late seems to help less than more of it would."
+)
+
+
+@dataclass(frozen=True)
+class RoundRecords:
+    """What a round has recorded, as its artifacts hold it.
+
+    Attributes:
+        budget: how much text there is, and was read.
+        current: the record of the current mixture.
+        mixture: the record of the mixture that was decided.
+        decision: the one that counts: TiKMiX-D's, or TiKMiX-M's.
+        gains: what each task is expected to gain.
+        measurement: what was measured on what.
+        influence: rows of `influence.parquet`.
+        exports: `exports.json`.
+    """
+
+    budget: TokenBudget
+    current: MixtureRecord
+    mixture: MixtureRecord
+    decision: DecisionRecord
+    gains: Gains
+    measurement: Measurement
+    influence: Sequence[Mapping[str, Any]]
+    exports: Sequence[Mapping[str, Any]]
+
+
+def report_from_records(
+    records: RoundRecords,
+    optimize: OptimizeParameters,
+    *,
+    checkpoint: str,
+    model: str,
+    parameters: int,
+    experiment: str,
+    seed: int,
+    version: str,
+) -> RemixReport:
+    """Return the report of a round.
+
+    Args:
+        records: what the round has recorded.
+        optimize: the constraints.
+        checkpoint: the checkpoint that was measured, as the user named it.
+        model: the name of its architecture.
+        parameters: how many it has.
+        experiment: the name of the experiment.
+        seed: the seed of the run.
+        version: the version of this package.
+    """
+    budget, binding = records.budget, records.decision.binding
+    domains = _domain_rows(records, optimize, _held_by(binding, "lower", "upper"))
+    measured = records.measurement
+    caveats = [
+        f"Gains are scaled by one factor for all tasks, influence.calibration = {measured.calibration:g}: go by "
+        "their signs, their order and their errors rather than by their size.",
+        *([] if records.current.strategy == "prior" else [_IN_BALANCE]),
+    ]
+    return RemixReport(
+        experiment=experiment,
+        round=budget.round,
+        checkpoint=checkpoint,
+        model=model,
+        parameters=parameters,
+        curvature=_curvature(measured.curvature),
+        tokens_per_domain=sum(measured.domain_tokens.values()) / len(measured.domain_tokens),
+        chunk_tokens=budget.chunk_tokens,
+        seed=seed,
+        version=version,
+        domains=domains,
+        tasks=_task_rows(records, _held_by(binding, "pareto")),
+        cells=tuple(Cell(r["task"], r["domain"], r["influence"], r["stderr"]) for r in records.influence),
+        rank_stability=measured.rank_stability.mean,
+        notes=tuple(map(_of_current_mixture, (*records.decision.notes, *budget.notes, *caveats))),
+        constraints=tuple(_constraints(optimize, binding)),
+        unconstrained_differs=_unconstrained_differs(domains),
+        exports=tuple(map(_export_row, records.exports)),
+        cost=Cost(
+            tokens=measured.cost.tokens,
+            flops=measured.cost.flops,
+            chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * parameters * budget.chunk_tokens,
+        ),
+        strategy=_STRATEGIES[records.mixture.strategy],
+    )
+
+
+def _domain_rows(records: RoundRecords, optimize: OptimizeParameters, held: Mapping[str, str]) -> tuple[DomainRow, ...]:
+    decided, budget, unconstrained = records.mixture, records.budget, records.decision.unconstrained
+    free = unconstrained.weights if unconstrained is not None else {}
+    return tuple(
+        DomainRow(
+            name=domain,
+            current=records.current.weights[domain],
+            recommended=decided.weights[domain],
+            unconstrained=free.get(domain),
+            available_tokens=budget.available[domain],
+            consumed_tokens=budget.consumed.get(domain, 0),
+            chunk_tokens=decided.tokens[domain],
+            epochs=decided.epochs[domain],
+            max_epochs=optimize.max_epochs,
+            held_by=held.get(domain, ""),
+            size_source=_SOURCES.get(source := budget.size_source.get(domain, "counted"), source),
+        )
+        for domain in budget.domains
+    )
+
+
+def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow, ...]:
+    rows = []
+    for task, gain in records.gains.tasks.items():
+        by_influence = sorted((row for row in records.influence if row["task"] == task), key=lambda r: -r["influence"])
+        ranked = [row["domain"] for row in by_influence]
+        # none is named at both ends
+        named = min(_NAMED, max(1, len(ranked) // 2))
+        rows.append(
+            TaskRow(
+                name=task,
+                gain=gain.gain,
+                stderr=gain.stderr,
+                unconstrained_gain=gain.unconstrained_gain,
+                best_domains=tuple(ranked[:named]),
+                worst_domains=tuple(ranked[: -named - 1 : -1]),
+                rank_stability=records.measurement.rank_stability.tasks[task],
+                tokens=records.measurement.task_tokens[task],
+                held_by=held.get(task, ""),
+            )
+        )
+    return tuple(rows)
+
+
+def _export_row(one: Mapping[str, Any]) -> ExportRow:
+    files = tuple(f"exports/{file}" for file in one["files"])
+    return ExportRow(one["trainer"], files, one["switch"], tuple(one["notes"]))
+
+
+def _unconstrained_differs(domains: Sequence[DomainRow]) -> bool | None:
+    moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
+    return any(move > _MOVED for move in moved) if moved else None
+
+
+def _curvature(about: CurvatureReport) -> str:
+    if about.inverse == "none":
+        return str(about.curvature)
+    return f"{about.curvature}, {about.inverse} by {about.damping:g} ({about.damping_unit})"
+
+
+def _held_by(binding: Sequence[BindingRecord], *kinds: str) -> dict[str, str]:
+    """Return the constraint of such a kind that holds each domain, or each task, in words."""
+    return {holder(one): _of_current_mixture(in_words(one)) for one in binding if one.kind in kinds}
+
+
+def _of_current_mixture(text: str) -> str:
+    """Return what a decision says with the name of what it was compared with: not mixture 0, as in the loop."""
+    return re.sub(r"\b([Tt]he) prior\b(?!')", r"\1 current mixture", text)
+
+
+def _constraints(optimize: OptimizeParameters, binding: Sequence[BindingRecord]) -> Iterator[str]:
+    """Yield every constraint in words; those on groups say whether they bind, others say so in the row they hold."""
+    yield f"No domain is read more than {optimize.max_epochs:g} times by the end of the chunk (optimize.max_epochs)."
+    if optimize.pareto:
+        yield "No task may do worse than if the current mixture were kept (optimize.pareto)."
+    if optimize.max_change is not None:
+        yield f"No weight moves by more than {optimize.max_change:g} (optimize.max_change)."
+    if optimize.min_weight > 0 or optimize.max_weight < 1:
+        yield (
+            f"Every weight is from {optimize.min_weight:g} to {optimize.max_weight:g} (optimize.min_weight, "
+            "optimize.max_weight)."
+        )
+    for domain, limits in optimize.bounds.items():
+        yield f"'{domain}' is from {limits.min:g} to {limits.max:g} (optimize.bounds.{domain})."
+    for domain, weight in optimize.pinned.items():
+        value = "its current weight" if weight == "current" else f"{weight:g}"
+        yield f"'{domain}' is kept at {value} (optimize.pinned.{domain})."
+    bound = {one.name: in_words(one) for one in binding if one.kind in ("group_lower", "group_upper")}
+    for name, group in optimize.groups.items():
+        binds = f"; it binds: {bound[name]}" if name in bound else ""
+        yield (
+            f"The group '{name}' ({quoted(group.domains)}) together is from {group.min:g} to {group.max:g} "
+            f"(optimize.groups.{name}){binds}."
+        )

@@ -1,0 +1,236 @@
+"""What the report of `remix` says, as plain values: `report.json`, which `page` lays out.
+
+An unknown error is None, never a guess. `held_by`, `notes`, `constraints` and `switch` are sentences or phrases for
+people, shown as they are.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from tikmix_pipeline.errors import TikmixError
+
+ERRORS = 2.0
+"""Standard errors that a figure must be away from zero to count as distinguishable: about 95 % for one figure alone."""
+
+
+class Reading(StrEnum):
+    """What an expected gain says."""
+
+    GAINS = "gains"
+    LOSES = "loses"
+    UNCLEAR = "not distinguishable from zero"
+    UNCHANGED = "unchanged"
+    UNKNOWN = "not known"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainRow:
+    """One domain: its weights, and how much data it has.
+
+    Attributes:
+        name: what the user calls it.
+        current: its share of tokens in the current mixture, from 0 to 1.
+        recommended: its share in the mixture of the coming chunk.
+        unconstrained: its share in the mixture that would be chosen without constraints; None where nobody looked for
+            that.
+        available_tokens: tokens of one pass over its data.
+        consumed_tokens: tokens of it that were trained on so far, repetitions counted.
+        chunk_tokens: tokens of it in the coming chunk, as recommended.
+        epochs: passes over its data by the end of the coming chunk.
+        max_epochs: passes allowed.
+        held_by: the constraint that holds its weight, in words; empty where none does.
+        size_source: where `available_tokens` is from: "given", "estimated from a sample" or "counted".
+    """
+
+    name: str
+    current: float
+    recommended: float
+    unconstrained: float | None
+    available_tokens: float
+    consumed_tokens: float
+    chunk_tokens: float
+    epochs: float
+    max_epochs: float
+    held_by: str
+    size_source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """One target task: what it is expected to gain, and how sure that is.
+
+    Attributes:
+        name: what the user calls it.
+        gain: how much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on
+            the recommended instead of the current mixture; to first order.
+        stderr: the standard error of `gain`, in the same unit; None where it was not measured.
+        unconstrained_gain: the gain of the mixture that would be chosen without constraints; None where nobody looked
+            for that.
+        best_domains: the domains that help it most, best first.
+        worst_domains: the domains that help it least, worst first.
+        rank_stability: Spearman correlation of the order of domains between halves of the measured text.
+        tokens: how many loss-carrying tokens of the task were measured.
+        held_by: the constraint that holds its gain, in words; empty where none does.
+    """
+
+    name: str
+    gain: float
+    stderr: float | None
+    unconstrained_gain: float | None
+    best_domains: tuple[str, ...]
+    worst_domains: tuple[str, ...]
+    rank_stability: float | None
+    tokens: float
+    held_by: str
+
+    @property
+    def error_known(self) -> bool:
+        """Whether there is a standard error to go by."""
+        return self.stderr is not None and math.isfinite(self.stderr)
+
+    @property
+    def within_error(self) -> bool:
+        """Whether the gain lies less than `ERRORS` known standard errors from zero."""
+        return within_error(self.gain, self.stderr)
+
+    @property
+    def reading(self) -> Reading:
+        """What the gain says; one whose error is not known goes by its sign."""
+        if not math.isfinite(self.gain):
+            return Reading.UNKNOWN
+        if self.within_error:
+            return Reading.UNCLEAR
+        if self.gain == 0:
+            return Reading.UNCHANGED
+        return Reading.GAINS if self.gain > 0 else Reading.LOSES
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The influence of one domain on one task.
+
+    Attributes:
+        task: name of the task.
+        domain: name of the domain.
+        influence: positive where more of the domain lowers the task's loss; any unit, the same for a whole task.
+        stderr: its standard error, in the same unit; None where it was not measured.
+    """
+
+    task: str
+    domain: str
+    influence: float
+    stderr: float | None
+
+    @property
+    def within_error(self) -> bool:
+        """Whether the influence lies less than `ERRORS` known standard errors from zero."""
+        return within_error(self.influence, self.stderr)
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """What one trainer is given.
+
+    Attributes:
+        trainer: its name.
+        files: names of its files, relative to the report.
+        switch: how to move a run to the new mixture, in one line.
+        notes: what to know about these files.
+    """
+
+    trainer: str
+    files: tuple[str, ...]
+    switch: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What measuring and deciding cost.
+
+    Attributes:
+        tokens: tokens that went through the model.
+        flops: floating-point operations.
+        chunk_flops: those of training the coming chunk, for comparison.
+    """
+
+    tokens: float
+    flops: float
+    chunk_flops: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemixReport:
+    """All that the report of one decision says.
+
+    Attributes:
+        experiment: its name.
+        round: number of the round that was measured.
+        checkpoint: which checkpoint, as the user named it.
+        model: its architecture or name.
+        parameters: how many the model has.
+        curvature: the approximation of the loss's curvature that influence was measured with, in words.
+        tokens_per_domain: tokens of each domain that were measured.
+        chunk_tokens: tokens of the coming chunk.
+        seed: what every random choice was drawn by.
+        version: the version of this package.
+        domains: one row each, in the user's order.
+        tasks: one row each, in the user's order.
+        cells: influence by task and domain; may be empty.
+        rank_stability: mean over tasks of the tasks' own; None where it was not measured.
+        notes: warnings and remarks of the measurement and the decision.
+        constraints: every constraint that was set, in words.
+        unconstrained_differs: whether the constraints changed the mixture; None where nobody looked.
+        exports: the trainers' files.
+        cost: what measuring and deciding took.
+        strategy: how the mixture was decided, in words.
+    """
+
+    experiment: str
+    round: int
+    checkpoint: str
+    model: str
+    parameters: int
+    curvature: str
+    tokens_per_domain: float
+    chunk_tokens: int
+    seed: int
+    version: str
+    domains: tuple[DomainRow, ...]
+    tasks: tuple[TaskRow, ...]
+    cells: tuple[Cell, ...]
+    rank_stability: float | None
+    notes: tuple[str, ...]
+    constraints: tuple[str, ...]
+    unconstrained_differs: bool | None
+    exports: tuple[ExportRow, ...]
+    cost: Cost
+    strategy: str
+
+    VERSION: ClassVar[int] = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `report.json` holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "RemixReport":
+        """Read what `to_json` gave.
+
+        Raises:
+            TikmixError: the content is not a report of this version.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(content)
+        except ValidationError as error:
+            raise TikmixError(f"This is no report as this version writes it ({error.errors()[0]['msg']}).") from error
+
+
+def within_error(value: float, stderr: float | None) -> bool:
+    """Say whether a figure lies less than `ERRORS` known standard errors from zero."""
+    return stderr is not None and math.isfinite(stderr) and abs(value) < ERRORS * stderr

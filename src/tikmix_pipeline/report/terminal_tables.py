@@ -1,0 +1,212 @@
+"""The tables that runs end with, for a terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tikmix_pipeline.columns import aligned
+from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
+from tikmix_pipeline.mixture.records import DecisionRecord
+from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
+from tikmix_pipeline.report.run_summary import RunSummary
+from tikmix_pipeline.statistics.correlations import mean_of_defined
+
+_EXPECTED = {
+    "lookahead": "what the surrogate predicts\nthe next mixture to lower the task's loss by against the prior, in "
+    "nats per token after a short branch of training.",
+    "influence": "what the surrogate predicts\nthe next mixture to gain over the prior, in units of influence.",
+}
+_FIRST_ORDER = (
+    "the first-order gain of the next\nmixture over the prior, in units of influence: how much faster the task's "
+    "loss falls."
+)
+
+
+def summary_table(summary: RunSummary, experiment: str) -> str:
+    """Lay out mixtures, bits per byte and the last decision's expected gain for a terminal.
+
+    Args:
+        summary: of the run.
+        experiment: names the folders.
+    """
+    mixtures, scores = summary.mixtures, summary.bits_per_byte
+    rounds = [f"round {number}" for number in range(len(scores))]
+    every_score = [*scores, summary.final_bits_per_byte]
+    mixture_rows = [[domain, *(f"{m.weights[domain]:.1%}" for m in mixtures)] for domain in mixtures[0].weights]
+    gains = {task: f"{gain:+.3g}" for task, gain in summary.expected_gain.items()}
+    task_rows = [
+        [task, *(f"{score['task'][task]:.3f}" for score in every_score), gains.get(task, "")]
+        for task in scores[0]["task"]
+    ]
+    means = [f"{sum(score['task'].values()) / len(score['task']):.3f}" for score in every_score]
+    domain_rows = [
+        [domain, *(f"{score['domain'][domain]:.3f}" for score in every_score), ""] for domain in mixtures[0].weights
+    ]
+    remarks = [
+        "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is "
+        + _EXPECTED.get(str(summary.response), _FIRST_ORDER),
+        *(f"{name}: {how}" for name, how in summary.held.items()),
+        *summary.notes,
+    ]
+    return _text(
+        _block(["Mixture", *rounds, "next"], mixture_rows),
+        _block(["Bits per byte: tasks", *rounds, "final", "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
+        _block(["Bits per byte: held-out", *rounds, "final", ""], domain_rows),
+        "\n".join(remarks),
+        f"Figures and tables: data/08_reporting/{experiment}/ and data/07_model_output/{experiment}/",
+    )
+
+
+def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:
+    """Lay out how well each candidate predicted, how well any could have, and what to set.
+
+    Args:
+        rows: the rows of `validate.parquet` for one round.
+        experiment: names the folders.
+    """
+    first = rows[0]
+    figures = ("pearson", "pearson_ceiling", "spearman", "ceiling")
+    best = [[row["task"], *(_figure(row[of]) for of in figures), f"{row['slope']:.3g}"] for row in rows if row["best"]]
+    return _text(
+        f"Round {first['round']}, {first['half']} half, {first['replicates']} replicates of {first['branch_tokens']:,} "
+        "tokens per branch",
+        _candidates(rows),
+        *([_block(["Best candidate", "Pearson", "ceiling", "Spearman", "ceiling", "slope"], best)] if best else []),
+        "In brackets: middle 95 % of a bootstrap over replicates. Slope: measured over predicted effect.",
+        _advice(rows),
+        f"Table: data/08_reporting/{experiment}/validate.parquet; figures beside it",
+    )
+
+
+def comparison_text(table: str, experiment: str) -> str:
+    """Return a comparison's table with where to find the rest."""
+    places = f"Tables: data/08_reporting/{experiment}/compare*.parquet; figures and logs of the arms beside them"
+    return _text(table.strip(), places)
+
+
+def remix_text(report: RemixReport) -> str:
+    """Lay out what was decided for an external run: mixtures, expected gains, and where the rest is.
+
+    Args:
+        report: of the decision.
+    """
+    experiment = report.experiment
+    free = report.unconstrained_differs is not None
+    weights = ["current", "recommended", *(["unconstrained"] if free else [])]
+    gains = ["gain", *(["unconstrained_gain"] if free else [])]
+    domains = [[row.name, *(f"{getattr(row, name):.1%}" for name in weights)] for row in report.domains]
+    tasks = [[row.name, *(f"{getattr(row, name):+.3g}" for name in gains), f"{row.stderr:.2g}"] for row in report.tasks]
+    rows: list[DomainRow | TaskRow] = [*report.domains, *report.tasks]
+    held = [f"{row.name}: {row.held_by}" for row in rows if row.held_by]
+    held += [line for line in report.constraints if "it binds" in line]
+    exports = ", ".join(row.trainer for row in report.exports)
+    return _text(
+        _block([f"Mixture of the next {report.chunk_tokens:,} tokens", "now", "next", *weights[2:]], domains),
+        _block(["Expected gain, nats per token", "next", *weights[2:], "error"], tasks),
+        "\n".join([*held, *report.notes]),
+        f"Report: data/08_reporting/{experiment}/report.html"
+        + (f"\nFiles for {exports}: data/08_reporting/{experiment}/exports/" if exports else ""),
+    )
+
+
+def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
+    """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
+
+    Args:
+        decision: of the sweep.
+        quality: rows of `sweep/quality.parquet`, of the same round.
+        experiment: names the folders.
+    """
+    weights = {"prior": decision.prior, "D": decision.direct_weights, "M": decision.searched_weights}
+    present = {name: of for name, of in weights.items() if of is not None}
+    mixtures = [[domain, *(f"{of[domain]:.1%}" for of in present.values())] for domain in decision.weights]
+    gains = [[target, f"{gain:+.3g}"] for target, gain in decision.expected_gain.items()]
+    whose = "D's mixture is kept" if decision.kept == "direct" else "M, the surrogate's mixture"
+    direct, searched = decision.direct_objective, decision.searched_objective
+    beside = "" if direct is None else f", {direct:.4g} of D's"
+    number = decision.round - 1
+    return _text(
+        _block(["Mixture", *present], mixtures),
+        _block(["Expected fall of the response, against the prior", ""], gains),
+        _surrogates(quality),
+        'Means over targets; "of the mean" is Spearman of the mean of all targets. Coverage: how often an interval\n'
+        "meant for 90 % holds what was measured. Undefined: targets of which one side is constant, in no mean.",
+        "\n".join(
+            [
+                f"Decided: {whose}.",
+                f"Predicted objective, lower is better: {searched:.4g} of M{beside}.",
+                *decision.notes,
+            ]
+        ),
+        f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: data/08_reporting/{experiment}/",
+    )
+
+
+def _candidates(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out the candidates, and below them what they could have reached."""
+    means, gains = ([row for row in rows if row["task"] == task] for task in (MEAN_OF_TASKS, MEAN_GAIN))
+    body = [
+        [mean["curvature"], _with_interval(mean, "pearson"), _with_interval(mean, "spearman"), _figure(gain["pearson"])]
+        for mean, gain in zip(means, gains, strict=True)
+    ]
+    mean, gain = means[0], gains[0]
+    two = [_figure(mean["pearson_ceiling"]), _figure(mean["ceiling"]), _figure(gain["pearson_ceiling"])]
+    perfect = [_figure(mean["reachable"]), "", _figure(gain["reachable"])]
+    body += [["two replicates", *two], ["a perfect prediction", *perfect]]
+    return _block(["Mean of tasks", "Pearson", "Spearman", "Pearson of the mean gain"], body)
+
+
+def _advice(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say which candidate to measure with, and its calibration: the slope of the mean gain."""
+    best = next((row for row in rows if row["best"] and row["task"] == MEAN_GAIN), None)
+    if best is None or not best["slope"] > 0:
+        return "No candidate predicts what the branches did. Train longer branches, or take a larger validate.step."
+    names = ("inverse", "damping", "damping_unit")
+    settings = [] if best["kind"] == "identity" else [f"influence.{name}={best[name]}" for name in names]
+    chosen = ",".join([f"influence.curvature={best['kind']}", *settings, f"influence.calibration={best['slope']:.3g}"])
+    groups = "" if best["groups"] == "" else f" with influence.groups: [{best['groups']}] in a conf file"
+    caution = (
+        ""
+        if best["branch_tokens"] == best["chunk_tokens"]
+        else f"\nThe calibration is that of {best['branch_tokens']:,} tokens; a chunk has {best['chunk_tokens']:,}."
+    )
+    return f"Best: {best['curvature']}. Set --params {chosen}{groups}{caution}"
+
+
+def _surrogates(quality: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out the mean quality of each surrogate, the naive rules below them."""
+    body = []
+    for name in dict.fromkeys(row["surrogate"] for row in sorted(quality, key=lambda row: bool(row["naive"]))):
+        rows = [row for row in quality if row["surrogate"] == name]
+        undefined = sum(math.isnan(row["spearman"]) for row in rows)
+        spearman, r2, coverage = (
+            float(mean_of_defined(np.array([row[of] for row in rows], dtype=np.float64), axis=0))
+            for of in ("spearman", "r2", "coverage")
+        )
+        label = f"{name} (naive rule)" if rows[0]["naive"] else name
+        ranked = _figure(spearman, 3), _figure(rows[0]["aggregate_spearman"], 3)
+        body.append([label, *ranked, _figure(r2, 3), _figure(coverage), str(undefined or "")])
+    first = quality[0]
+    title = f"Surrogate, {first['verdict']}, n = {first['n']}"
+    return _block([title, "Spearman", "of the mean", "R²", "coverage", "undefined"], body)
+
+
+def _with_interval(row: Mapping[str, Any], name: str) -> str:
+    return f"{_figure(row[name])} ({_figure(row[f'{name}_low'])} to {_figure(row[f'{name}_high'])})"
+
+
+def _figure(value: float, decimals: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _block(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = aligned([header, *rows])
+    rule = "-" * len(lines[0])
+    return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:]])
+
+
+def _text(*blocks: str) -> str:
+    """Join blocks, of which the last says where files are."""
+    return "\n" + "\n\n".join(blocks) + "\nCompare runs in MLflow: make ui"

@@ -1,0 +1,88 @@
+"""Two processes that share a model, or have a copy each, measure what one process measures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from curvature_fits import FISHER_KINDS, GROUPS
+from group_examples import dealt
+from in_ranks import in_ranks
+from influence_oracle import random_batches, tiny_model
+
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
+from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
+from tikmix_pipeline.influence.curvature.build import build_curvature
+from tikmix_pipeline.influence.curvature.factors import Factors
+from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.group import group_influence
+from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm.model import blocks_of
+from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
+
+MODELS = [("llama", False), ("llama", True), ("gpt2", True)]
+
+
+def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> dict[str, Any]:
+    """Measure a tiny model's sets with every curvature; return what there is to compare."""
+    model = tiny_model(kind, tied=tied, exact_norms=False)
+    mesh.place_for_measuring(model, blocks_of(model), device="cpu")
+    store = GradientStore(folder / "gradients", mesh)
+    key = measurement_key(model, "code", mesh)
+    collect_gradients(model, dealt(chunks=5), store, key=key)  # some of one sequence: a rank has nothing to do
+    found: dict[str, Any] = {"key": key, "cost": store.cost, "matrix": {}, "report": {}, "kept": {}}
+    found["weights"] = sum(mesh.local_tensor(parameter)[0].numel() for parameter in model.parameters())
+    for curvature in ("identity", *FISHER_KINDS):
+        parameters = InfluenceParameters(curvature=curvature, inverse="damped", damping=0.1)
+        factors = None
+        if parameters.needs_factors:
+            batches = random_batches(30, batches=6, sequences=3) + random_batches(31, batches=1, sequences=1)
+            fitted = fit_factors(model, batches, kind=curvature, fisher="true", seed=3, groups=GROUPS, mesh=mesh)
+            fitted.save(folder / curvature, mesh.world)
+            factors = Factors.load(folder / curvature)
+            found["kept"][curvature] = {name: values.numel() for name, values in fitted.tensors.items()}
+        built = build_curvature(
+            parameters,
+            model,
+            factors=factors,
+            optimizer_state={},
+            train=TrainParameters(),
+            horizon=None,
+            process_group=mesh.world,
+        )
+        influence = group_influence(store, built)
+        found["matrix"][curvature] = influence.influence_TK
+        found["report"][curvature] = built.report
+    return found
+
+
+def measured_in_ranks(mesh: Mesh, folder: Path) -> dict[str, Any]:
+    return {f"{kind}-{tied}": measured(kind, tied, folder / f"{kind}-{tied}", mesh) for kind, tied in MODELS}
+
+
+def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard: int) -> None:
+    """Every moment is kept by one rank, neither keeps most, and ranks that share a copy have half of it each."""
+    for curvature, whole in alone["kept"].items():
+        kept = [rank["kept"][curvature] for rank in ranks]
+        assert sorted([*kept[0], *kept[1]]) == sorted(whole)
+        assert max(sum(sizes.values()) for sizes in kept) < 0.75 * sum(whole.values())
+    assert sum(rank["weights"] for rank in ranks) == alone["weights"] * len(ranks) // shard
+    assert max(rank["weights"] for rank in ranks) < (0.6 if shard == 2 else 1.1) * alone["weights"]
+
+
+@pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
+def test_two_ranks_measure_what_one_process_measures(tmp_path: Path, shard: int) -> None:
+    both = in_ranks(2, shard, measured_in_ranks, tmp_path / "two")
+    for kind, tied in MODELS:
+        name = f"{kind}-{tied}"
+        alone = measured(kind, tied, tmp_path / "one" / name)
+        require_shared_out(alone, [found[name] for found in both.values()], shard)
+        for rank in both:
+            together = both[rank][name]
+            assert together["key"] == alone["key"]
+            assert together["cost"] == alone["cost"]
+            for curvature, expected in alone["matrix"].items():
+                difference = abs(together["matrix"][curvature] - expected).max() / abs(expected).max()
+                assert difference < 1e-12, (kind, tied, curvature)
+                ours, theirs = together["report"][curvature], alone["report"][curvature]
+                assert {block.parameters for block in ours.blocks} == {block.parameters for block in theirs.blocks}
+                assert ours.left_out == pytest.approx(theirs.left_out)

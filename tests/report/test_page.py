@@ -1,0 +1,239 @@
+import math
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from report_examples import cells, domain, large_report, task, team_report
+
+from tikmix_pipeline.report.page import influence_table, render_report
+from tikmix_pipeline.report.remix_report import Cell, Cost, ExportRow
+
+_VOID = {"br", "meta", "path", "use"}
+HOSTILE = "<b>&\"'{{ 7 * 7 }}</script>"
+
+
+class Page(HTMLParser):
+    """Reads a page: refuses unbalanced tags, and keeps elements, attributes and text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.attributes, self.words, self.ids, self.charts = [], [], [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.attributes += attrs
+        if tag == "svg" and "svg" not in self.open:
+            self.charts.append(dict(attrs))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in _VOID
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join("".join(self.words).replace("\u00a0", " ").split())
+
+
+def edge_cases():
+    two = (domain("a", 0.5, 0.5), domain("b", 0.5, 0.5))
+    unknown = (task("t", math.nan, math.nan, unconstrained_gain=math.nan, rank_stability=math.nan),)
+    nothing = {"notes": (), "constraints": (), "exports": (), "unconstrained_differs": False}
+    return {
+        "team": team_report(),
+        "large": large_report(),
+        "bare": team_report(
+            domains=two,
+            tasks=(task("t", 0.0, None, best_domains=(), worst_domains=(), rank_stability=None),),
+            cells=(),
+            rank_stability=None,
+            cost=Cost(0, 0, 1.0),
+            **nothing,
+        ),
+        "unknown": team_report(
+            domains=(
+                replace(two[0], available_tokens=math.nan, epochs=math.nan),
+                replace(two[1], available_tokens=math.inf, epochs=0.0, unconstrained=None),
+            ),
+            tasks=unknown,
+            cells=(Cell("t", "a", math.nan, math.nan), Cell("t", "b", 1.0, math.nan)),
+            rank_stability=math.nan,
+            cost=Cost(math.nan, math.nan, math.nan),
+        ),
+    }
+
+
+@pytest.fixture(scope="module", params=edge_cases())
+def page(request):
+    return Page(render_report(edge_cases()[request.param]))
+
+
+def test_tags_balance_and_nothing_reads_as_a_missing_value(page):
+    assert not re.search(r"\b(nan|NaN|None|inf|Undefined)\b", page.text)
+    values = " ".join(value or "" for _, value in page.attributes)
+    assert not re.search(r"\b(nan|None|inf)\b|nan%|inf%", values)
+
+
+def test_it_needs_nothing_but_itself(page):
+    assert not {"script", "link", "img", "iframe", "object", "base"} & set(page.elements)
+    targets = [value for name, value in page.attributes if name in {"src", "href", "xlink:href", "srcset", "action"}]
+    assert all(target.startswith("#") for target in targets)
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+
+
+def test_its_style_loads_nothing():
+    style = re.search(r"<style>(.*)</style>", render_report(team_report()), re.DOTALL).group(1)
+    assert not re.search(r"url\(|@import|@font-face|http", style)
+
+
+def test_every_chart_is_described_or_decoration(page):
+    """Whose bands are shown says nothing by itself."""
+    assert page.charts
+    assert all(chart.get("aria-label") or chart.get("aria-hidden") == "true" for chart in page.charts)
+
+
+def test_everything_that_was_measured_appears():
+    report = team_report()
+    text = Page(render_report(report)).text
+    names = [row.name for row in (*report.domains, *report.tasks)]
+    files = [file for export in report.exports for file in export.files]
+    switches = [export.switch for export in report.exports]
+    held = [row.held_by for row in (*report.domains, *report.tasks)]
+    facts = [report.experiment, report.checkpoint, report.model, report.curvature, report.strategy, report.version]
+    for expected in (*names, *files, *switches, *held, *facts, *report.constraints, *report.notes):
+        assert expected in text
+    for figure in ("13.0 %", "+5.0", "0.012 ± 0.004", "1.3 B parameters", "6.8 × 10¹⁷", "0.9 %"):
+        assert figure in text
+    assert "not distinguishable from zero" in text
+    assert "The error is not known for piqa." in text
+    assert text.count("?") > 1
+
+
+def test_names_are_text_and_never_markup():
+    domains = (domain(HOSTILE, 0.5, 0.4, held_by=HOSTILE), domain("b", 0.5, 0.6))
+    tasks = (task(HOSTILE, best_domains=(HOSTILE,), held_by=HOSTILE),)
+    report = team_report(
+        domains=domains,
+        tasks=tasks,
+        cells=cells(tasks, domains),
+        experiment=HOSTILE,
+        notes=(HOSTILE,),
+        constraints=(HOSTILE,),
+        exports=(ExportRow(HOSTILE, (HOSTILE,), HOSTILE, (HOSTILE,)),),
+    )
+    html = render_report(report)
+    page = Page(html)
+    assert "b" not in page.elements
+    assert "script" not in page.elements
+    assert page.text.count(HOSTILE) > 12
+    assert f"{HOSTILE}: current 50.0\u00a0%" in " ".join(value or "" for _, value in page.attributes)
+
+
+def test_without_clashing_constraints_no_unconstrained_mixture_is_shown():
+    text = Page(render_report(team_report(unconstrained_differs=False))).text
+    assert "without constraints" not in text.lower()
+    assert "The constraints cost nothing here" in text
+
+
+def test_every_row_shows_its_own_band_of_a_drawing_that_is_in_the_page_once():
+    report = team_report()
+    page = Page(render_report(report))
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    assert {value for name, value in page.attributes if name.endswith("href")} <= {f"#{one}" for one in ids}
+    windows = [chart["viewbox"] for chart in page.charts if "viewbox" in chart]
+    assert len(windows) == 2 * len(report.domains) + len(report.tasks) + 1
+    gains = windows[len(report.domains) :][: len(report.tasks) + 1]
+    assert [float(window.split()[1]) / float(window.split()[3]) for window in gains] == list(range(len(gains)))
+
+
+def test_drawings_take_their_colours_from_the_page():
+    html = render_report(team_report())
+    assert "var(--recommended)" in html
+    assert not re.search(r"#[0-9a-f]{6}", html.partition("</style>")[2])
+
+
+def test_the_heaviest_domain_and_the_domain_nearest_to_its_limit_come_first():
+    domains = (
+        domain("far", 0.5, 0.2, epochs=1.0),
+        domain("near", 0.1, 0.5, epochs=3.9),
+        domain("roomy", 0.4, 0.3, epochs=4.0, max_epochs=40.0),
+    )
+    page = Page(render_report(team_report(domains=domains, cells=())))
+    labels = [chart["aria-label"].partition(":")[0] for chart in page.charts if "aria-label" in chart]
+    assert labels[:3] == ["near", "roomy", "far"]
+    assert labels[-3:] == ["near", "far", "roomy"]
+
+
+def test_what_binds_is_listed_domains_first():
+    text = Page(render_report(team_report())).text
+    places = [
+        text.index(f"The {kind} {name}:")
+        for kind, name in (("domain", "web"), ("domain", "math"), ("task", "hellaswag"))
+    ]
+    assert places == sorted(places)
+
+
+def test_a_gain_without_error_says_so():
+    tasks = (task("a"), task("b", 0.01, None), task("c", math.nan, math.nan))
+    text = Page(render_report(team_report(tasks=tasks))).text
+    assert "b 0.010 0.010 gains; its error is not known" in text
+    assert "c not known not known not known; its error is not known" in text
+
+
+def test_small_gains_share_a_power_of_ten():
+    text = Page(render_report(team_report(tasks=(task("a", 1.2e-5, 4e-6), task("b", 1e-6, 2e-6))))).text
+    assert "× 10⁻⁶ nats per token" in text
+    assert "12 ± 4" in text
+    assert "1 ± 2" in text
+
+
+def test_the_same_report_gives_the_same_page_whatever_was_rendered_before():
+    first = render_report(team_report())
+    render_report(large_report())
+    assert render_report(team_report()) == first
+
+
+def test_fifty_domains_and_twenty_tasks_take_less_than_a_second():
+    report = large_report()
+    render_report(report)
+    started = time.process_time()
+    text = render_report(report)
+    assert time.process_time() - started < 1
+    assert all(f"domain-{k:02d}" in text for k in range(50))
+    assert text.count(" on benchmark-") == 50 * 20
+
+
+def test_influence_is_scaled_by_task_and_marked_where_unclear():
+    cells = [
+        Cell("t", "a", 4e-9, 1e-9),
+        Cell("t", "b", -2e-9, 1.5e-9),
+        Cell("u", "a", -5.0, None),
+        Cell("u", "b", math.nan, None),
+    ]
+    chart = influence_table(cells, ["t", "u"], ["a", "b"])
+    (_, (first, second)), (_, (third, fourth)) = chart.rows
+    assert [square.text for square in (first, second, third, fourth)] == ["100", "−100", "−50?", "·"]
+    assert [square.shade for square in (first, second, third, fourth)] == [1, -1, 0, 0]
+    assert chart.without_error == 1
+    assert "4.0 ± 1.0 × 10^-9" in first.described.replace("\u00a0", " ")
+    assert fourth.described == "b on u: not measured"
+
+
+def test_without_influence_there_is_no_table():
+    assert influence_table([Cell("t", "a", math.nan, None)], ["t"], ["a"]) is None
+    assert influence_table([Cell("other", "a", 1.0, None)], ["t"], ["a"]) is None
+    assert influence_table([Cell("t", "a", 0.0, 0.0)], ["t"], ["a"]).rows[0][1][0].text == "0"
