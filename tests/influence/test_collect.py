@@ -12,7 +12,8 @@ from tikmix_pipeline.influence import collect
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.gradients import mean_gradient
 from tikmix_pipeline.influence.store import GradientStore
-from tikmix_pipeline.lm.cost import NO_COST, Cost, counting, tokens_read
+from tikmix_pipeline.lm.cost import counting, tokens_read
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 
 
 class Watched:

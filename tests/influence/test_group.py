@@ -12,7 +12,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.gradients import mean_gradient
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence, measure_group_influence
-from tikmix_pipeline.lm.cost import Cost
+from tikmix_pipeline.lm.cost_records import Cost
 from tikmix_pipeline.lm.loss import summed_loss
 
 FUNCTIONS = {

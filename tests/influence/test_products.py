@@ -100,7 +100,7 @@ from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, DampingFunct
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.store import GradientStore
-from tikmix_pipeline.lm.cost import NO_COST
+from tikmix_pipeline.lm.cost_records import NO_COST
 
 def status(key):
     return next(int(row.split()[1]) for row in open("/proc/self/status") if row.startswith(key)) / 1000

@@ -10,7 +10,7 @@ from influence_oracle import tiny_model
 from tikmix_pipeline.influence.group import effect_with_error, group_influence
 from tikmix_pipeline.influence.report import Measurement, SpreadRecord, expected_gains, measurement
 from tikmix_pipeline.influence.standard_error import Spread, influence_with_error
-from tikmix_pipeline.lm.cost import Cost
+from tikmix_pipeline.lm.cost_records import Cost
 from tikmix_pipeline.parameters import InfluenceParameters
 from tikmix_pipeline.parameters.measurement import MatrixParameters
 

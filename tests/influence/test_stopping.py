@@ -20,7 +20,7 @@ from tikmix_pipeline.influence.stopping import (
 )
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.influence.tensor_file import TensorFile
-from tikmix_pipeline.lm.cost import NO_COST, Cost
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.parameters import InfluenceParameters
 
 MEANS_TK = np.array([[3.0, 1.0, 0.0], [2.0, 0.5, 1.0]])

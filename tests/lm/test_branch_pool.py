@@ -18,7 +18,8 @@ from tikmix_pipeline.lm.branch_pool import (
     cost_of_branches,
     run_branches,
 )
-from tikmix_pipeline.lm.cost import NO_COST, scoring_cost, training_cost
+from tikmix_pipeline.lm.cost import scoring_cost, training_cost
+from tikmix_pipeline.lm.cost_records import NO_COST
 from tikmix_pipeline.lm.evaluation import TextLoss
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError

@@ -5,16 +5,8 @@ from lm_examples import gpt2_model, tied_model, tiny_model
 from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.lm.cost import (
-    Cost,
-    SequenceFlops,
-    ShapeCounter,
-    cost_report,
-    counting,
-    scoring_cost,
-    tokens_read,
-    training_cost,
-)
+from tikmix_pipeline.lm.cost import SequenceFlops, ShapeCounter, counting, scoring_cost, tokens_read, training_cost
+from tikmix_pipeline.lm.cost_records import Cost, cost_report
 from tikmix_pipeline.lm.loss import summed_loss
 
 MODELS = [tiny_model, tied_model, gpt2_model]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tikmix_pipeline.lm.cost import Cost
+from tikmix_pipeline.lm.cost_records import Cost
 from tikmix_pipeline.mixture.bounds import Bounds
 
 Detail = float | Sequence[str] | Mapping[str, float] | None

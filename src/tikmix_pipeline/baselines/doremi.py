@@ -30,7 +30,8 @@ from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
-from tikmix_pipeline.lm.cost import Cost, scoring_cost, training_cost
+from tikmix_pipeline.lm.cost import scoring_cost, training_cost
+from tikmix_pipeline.lm.cost_records import Cost
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
 from tikmix_pipeline.parameters import ModelParameters

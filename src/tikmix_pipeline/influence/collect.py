@@ -22,7 +22,8 @@ from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import require_space
 from tikmix_pipeline.influence.gradients import evaluation_mode, mean_gradient, sum_dtype, trainable_parameters
 from tikmix_pipeline.influence.store import GradientStore, Sets, Side, chunk_identity
-from tikmix_pipeline.lm.cost import NO_COST, Cost, SequenceFlops
+from tikmix_pipeline.lm.cost import SequenceFlops
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.progress import progress_bar
 
 

@@ -42,12 +42,13 @@ from torch import nn
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.collect import collect_gradients
-from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport
+from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.products import chunk_products
+from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.standard_error import Counts, Floats, Spread, influence_with_error
 from tikmix_pipeline.influence.store import GradientStore, Side
-from tikmix_pipeline.lm.cost import NO_COST, Cost
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
 
 MOVED_SHARE = 0.01

@@ -25,19 +25,21 @@ from tikmix_pipeline.distributed.launch import folder_beside, require_done, run_
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
-from tikmix_pipeline.influence.curvature.build import Curvature, CurvatureReport, build_curvature
+from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence
 from tikmix_pipeline.influence.products import chunk_products
+from tikmix_pipeline.influence.records import CurvatureReport, Stopping
 from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.standard_error import Floats
-from tikmix_pipeline.influence.stopping import ImpliedMixture, Stopping, collect_until_stable
+from tikmix_pipeline.influence.stopping import ImpliedMixture, collect_until_stable
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.lm.cost import NO_COST, Cost, training_cost
+from tikmix_pipeline.lm.cost import training_cost
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.parameters.measurement import (
     CurvatureParameters,
     FactorParameters,

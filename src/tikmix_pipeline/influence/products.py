@@ -29,7 +29,8 @@ from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import list_names
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.store import GradientStore, Side
-from tikmix_pipeline.lm.cost import Cost, counting
+from tikmix_pipeline.lm.cost import counting
+from tikmix_pipeline.lm.cost_records import Cost
 
 _COPIES = 4
 """Rows in memory per task row that is rotated into the eigenbasis or back: it, its matrix, and a product's two ends."""

@@ -6,21 +6,24 @@ is trained under w' instead of w. `influence.group` says when S is in nats.
 Axes: T tasks, K domains, M gradient chunks of a task, L gradient chunks of a domain.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from math import isnan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
-from tikmix_pipeline.influence.curvature.build import CurvatureReport
-from tikmix_pipeline.influence.group import GroupInfluence
+from tikmix_pipeline.influence.records import CurvatureReport, Stopping
 from tikmix_pipeline.influence.standard_error import Spread, rank_stability
-from tikmix_pipeline.influence.stopping import Stopping
-from tikmix_pipeline.lm.cost import Cost, CostRecord, cost_report
+from tikmix_pipeline.lm.cost_records import Cost, CostRecord, cost_report
 from tikmix_pipeline.parameters.measurement import DampingUnit, Inverse, MatrixParameters
 from tikmix_pipeline.record import Record
 from tikmix_pipeline.statistics.correlations import mean_of_defined
+
+if TYPE_CHECKING:
+    from tikmix_pipeline.influence.group import GroupInfluence
 
 
 class SpreadRecord(Record):

@@ -16,8 +16,7 @@ Axes: T tasks, K domains, M chunks of a task, L chunks of a domain.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
 import numpy as np
 from torch import nn
@@ -25,10 +24,11 @@ from torch import nn
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.group import group_influence
+from tikmix_pipeline.influence.records import Growth, Stopping
 from tikmix_pipeline.influence.samples import Chunks
 from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_of_halves, rank_stability
 from tikmix_pipeline.influence.store import GradientStore
-from tikmix_pipeline.lm.cost import NO_COST
+from tikmix_pipeline.lm.cost_records import NO_COST
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import GrowthParameters
 from tikmix_pipeline.statistics.correlations import mean_of_defined
@@ -41,52 +41,6 @@ ChunkTable = tuple[Floats, Counts, Counts]
 
 ImpliedMixture = Callable[[Floats], Floats]
 """From influence_TK to the mixture weights_K that it leads to."""
-
-Reason = Literal["stable", "tasks", "cap"]
-
-
-@dataclass(frozen=True)
-class Growth:
-    """What a measurement of one size is worth.
-
-    Attributes:
-        tokens: tokens of each domain.
-        total_variation: between the mixtures of two halves, both sides halved.
-        total_variation_of_domains: the same with the domains' text halved alone.
-        rank_stability: Spearman's correlation between halves, mean over tasks; None where no task ranks the domains.
-    """
-
-    tokens: int
-    total_variation: float
-    total_variation_of_domains: float
-    rank_stability: float | None
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """Why the measurement has the size it has.
-
-    Attributes:
-        reason: see the module.
-        curve: one point per size measured, smallest first.
-    """
-
-    reason: Reason
-    curve: tuple[Growth, ...]
-
-    def in_words(self, stable_within: float) -> str:
-        """Say why it stopped."""
-        last = self.curve[-1]
-        reasons: dict[Reason, str] = {
-            "stable": f"the mixtures of two halves differ by {last.total_variation:.1%} of the tokens, no more than "
-            f"influence.stable_within ({stable_within:.1%})",
-            "tasks": f"the mixtures of two halves of the domains' text differ by {last.total_variation_of_domains:.1%} "
-            f"of the tokens; with the tasks halved too it is {last.total_variation:.1%}, which more items "
-            "(influence.items_per_task) would lower and more text would not",
-            "cap": f"influence.max_tokens is reached; the mixtures of two halves still differ by "
-            f"{last.total_variation:.1%} of the tokens (influence.stable_within is {stable_within:.1%})",
-        }
-        return f"Measured {last.tokens} tokens of each domain: {reasons[self.reason]}."
 
 
 def measure_until_stable(

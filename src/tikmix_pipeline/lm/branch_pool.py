@@ -31,7 +31,8 @@ from tikmix_pipeline.jobs.engine import each_job, workers_here
 from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.lm.branch import train_branch
 from tikmix_pipeline.lm.checkpoint import Checkpoint
-from tikmix_pipeline.lm.cost import BranchCostRecord, Cost, SequenceFlops, cost_report
+from tikmix_pipeline.lm.cost import SequenceFlops
+from tikmix_pipeline.lm.cost_records import BranchCostRecord, Cost, cost_report
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError

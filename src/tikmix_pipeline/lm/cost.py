@@ -15,7 +15,7 @@ Axes: B sequences, S tokens of a sequence, P = S - 1 positions that pass through
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,8 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
-from tikmix_pipeline.record import Record
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -37,48 +37,6 @@ _EIGENDECOMPOSITION = 9
 """Operations of a symmetric eigendecomposition with vectors, in units of n³ (Golub and Van Loan, 8.3)."""
 
 _ATTENTION = ("flash_attention", "efficient_attention", "cudnn_attention", "flash_attention_for_cpu")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Tokens passed through a model, once each whether a pass goes forward only or back as well; and operations."""
-
-    tokens: int = 0
-    flops: float = 0.0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.tokens + other.tokens, self.flops + other.flops)
-
-    def __mul__(self, times: int) -> "Cost":
-        return Cost(self.tokens * times, self.flops * times)
-
-    def to_dict(self) -> dict[str, float]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
-
-NO_COST = Cost()
-
-
-class CostRecord(Record):
-    """What some work took, and each part of it."""
-
-    tokens: int
-    flops: float
-    parts: dict[str, Cost]
-
-
-class BranchCostRecord(Record):
-    """What lookahead runs took, whenever they were trained: `sweep/cost.json`."""
-
-    branches: int
-    cost: CostRecord
-
-
-def cost_report(**parts: Cost) -> CostRecord:
-    """Return the sum of the parts, and each of them."""
-    total = sum(parts.values(), NO_COST)
-    return CostRecord(tokens=total.tokens, flops=total.flops, parts=parts)
 
 
 def tokens_read(batch: TokenBatch) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.influence.curvature.build import CurvatureReport
+from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.report import Measurement
 from tikmix_pipeline.mixture.decision import holder, in_words
 from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, MixtureRecord, TokenBudget

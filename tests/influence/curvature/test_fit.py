@@ -9,7 +9,8 @@ from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.cost import Cost, ShapeCounter, counting
+from tikmix_pipeline.lm.cost import ShapeCounter, counting
+from tikmix_pipeline.lm.cost_records import Cost
 
 FAMILIES = [("llama", True), ("qwen2", False), ("gpt_neox", False), ("gpt2", True)]
 

@@ -7,7 +7,6 @@ loss in one step of gradient descent on domain j.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,60 +20,12 @@ from tikmix_pipeline.influence.curvature.kronecker import Decompositions, requir
 from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, parameters_for
 from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, DampingFunction
 from tikmix_pipeline.influence.gradients import trainable_parameters
-from tikmix_pipeline.lm.cost import NO_COST, Cost, counting
+from tikmix_pipeline.influence.records import BlockReport, CurvatureReport
+from tikmix_pipeline.lm.cost import counting
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import CoverageParameters, CurvatureParameters
 from tikmix_pipeline.parameters.training import SecondMomentParameters
-
-
-@dataclass(frozen=True)
-class BlockReport:
-    """One block of the curvature.
-
-    Attributes:
-        parameters: names of the parameters in the block.
-        kind: how the block is approximated.
-        size: number of scalar parameters.
-        mean_eigenvalue: mean eigenvalue of the block before damping, in the curvature's unit.
-        damping: λ, in the same unit.
-    """
-
-    parameters: tuple[str, ...]
-    kind: str
-    size: int
-    mean_eigenvalue: float
-    damping: float
-
-
-@dataclass(frozen=True)
-class CurvatureReport:
-    """All blocks of a curvature.
-
-    Attributes:
-        curvature: `influence.curvature`.
-        inverse: `influence.inverse`; `none` where f = 1.
-        damping: `influence.damping`, in `damping_unit`.
-        damping_unit: `influence.damping_unit`; `none` where f = 1.
-        groups: the groups of parameters that take part.
-        left_out: share of the trainable scalar parameters that take no part.
-        blocks: λ and mean eigenvalue of every block.
-    """
-
-    curvature: str
-    inverse: str
-    damping: float
-    damping_unit: str
-    groups: tuple[str, ...]
-    left_out: float
-    blocks: tuple[BlockReport, ...]
-
-    def coverage(self) -> dict[str, float]:
-        """Return the share of trainable scalar parameters in each kind of block; with `left_out` they sum to one."""
-        covered = sum(block.size for block in self.blocks)
-        kinds = dict.fromkeys(block.kind for block in self.blocks)
-        return {
-            kind: (1 - self.left_out) * sum(b.size for b in self.blocks if b.kind == kind) / covered for kind in kinds
-        }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.influence.curvature.layers import Layout
 from tikmix_pipeline.influence.tensor_file import TensorFile
-from tikmix_pipeline.lm.cost import NO_COST, Cost
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.parameters.measurement import Group
 
 Kind = Literal["diagonal", "kfac", "ekfac"]

@@ -31,7 +31,8 @@ from tikmix_pipeline.influence.curvature.kronecker import Decompositions
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout, find_layers
 from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.gradients import evaluation_mode
-from tikmix_pipeline.lm.cost import NO_COST, Cost, ShapeCounter, counting
+from tikmix_pipeline.lm.cost import ShapeCounter, counting
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of, next_token_logits, rows_for, tokens_for
 from tikmix_pipeline.parameters.measurement import Group
 from tikmix_pipeline.progress import progress_bar

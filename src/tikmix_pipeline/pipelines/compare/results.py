@@ -14,7 +14,7 @@ from tikmix_pipeline.run import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tikmix_pipeline.lm.cost import CostRecord
+    from tikmix_pipeline.lm.cost_records import CostRecord
     from tikmix_pipeline.mixture.records import DecisionCost
 
 MEASURES = {"text": "bpb", "answer": "bpb_answer"}

@@ -207,7 +207,7 @@ def compute_influence(
     from tikmix_pipeline.influence.group import influence_of
     from tikmix_pipeline.influence.measure import multiply_at, rebalancing_cost
     from tikmix_pipeline.influence.report import chunk_rows, influence_rows, measurement, spread_record
-    from tikmix_pipeline.lm.cost import NO_COST
+    from tikmix_pipeline.lm.cost_records import NO_COST
 
     products_TMKL, curvature, matrix = multiply_at(
         checkpoint,

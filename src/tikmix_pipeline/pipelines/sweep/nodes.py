@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.curvature.factors import Factors
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.lm.cost import BranchCostRecord
+    from tikmix_pipeline.lm.cost_records import BranchCostRecord
     from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
     from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 

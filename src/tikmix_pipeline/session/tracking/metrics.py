@@ -11,7 +11,7 @@ from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 
 if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import Measurement
-    from tikmix_pipeline.lm.cost import BranchCostRecord, CostRecord
+    from tikmix_pipeline.lm.cost_records import BranchCostRecord, CostRecord
     from tikmix_pipeline.mixture.records import Gains, MixtureRecord
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w. -]")
