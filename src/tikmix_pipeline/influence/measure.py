@@ -4,9 +4,8 @@
 2. `collect_gradients_at`, or `collect_until_stable_at` where the amount of text is found out: the gradients;
 3. `multiply_at`: the products of the gradients through the curvature.
 
-Each rank calls the same functions, with its mesh; it is handed folders in place of what they hold.
-
-Axes: T tasks, K domains, M gradient chunks of a task, L gradient chunks of a domain.
+Each rank calls the same functions, with its mesh; it is handed folders in place of what they hold. Axes: T tasks,
+K domains, M gradient chunks of a task, L gradient chunks of a domain.
 """
 
 import dataclasses
