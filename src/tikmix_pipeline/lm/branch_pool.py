@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import gc
 import hashlib
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, sha256_of_file, write_json
+from tikmix_pipeline.files import sha256_of_file
 from tikmix_pipeline.jobs.engine import each_job, workers_here
 from tikmix_pipeline.jobs.worker_pool import Died
 from tikmix_pipeline.lm.branch import train_branch
@@ -39,6 +38,7 @@ from tikmix_pipeline.lm.trainer import DivergedError
 from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
+from tikmix_pipeline.store.keyed import KeyedResults, key_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ def run_branches(
         TikmixError: branches cannot be trained at all, since checkpoint, corpus and parameters do not fit, or all of
             them have failed.
     """
-    kept, keys = _Kept(folder), _keys(setting, branches, texts, key)
-    found = [kept.read(of_branch, branch) for of_branch, branch in zip(keys, branches, strict=True)]
+    kept, keys = KeyedResults(folder), _keys(setting, branches, texts, key)
+    found = [_kept_result(kept.read(of_branch), branch) for of_branch, branch in zip(keys, branches, strict=True)]
     results = {number: result for number, result in enumerate(found) if result is not None}
     missing = [number for number in range(len(branches)) if number not in results]
     if missing:
@@ -146,7 +146,7 @@ def run_branches(
             for position, result in _train(setting, texts, [branches[number] for number in missing], workers, engine):
                 number = missing[position]
                 results[number] = result
-                kept.write(keys[number], result)
+                kept.write(keys[number], dataclasses.asdict(result))
                 bar.update(1)
     for result in results.values():
         if result.failure is not None:
@@ -243,16 +243,12 @@ def _one_thread(on_cpu: bool) -> Iterator[None]:
 
 def _keys(setting: BranchSetting, branches: Sequence[Branch], texts: Texts, code: str) -> list[str]:
     """Name every branch by all that its result depends on."""
-    common = _hash([code, setting.described(), {name: _digest_of(batches) for name, batches in texts.items()}])
+    common = key_of([code, setting.described(), {name: _digest_of(batches) for name, batches in texts.items()}])
     # where replicate 0 begins depends on no other branch
     return [
-        _hash([common, dict(branch.mixture), branch.replicate, setting.reach if branch.replicate else None])
+        key_of([common, dict(branch.mixture), branch.replicate, setting.reach if branch.replicate else None])
         for branch in branches
     ]
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_of(batches: Sequence[TokenBatch]) -> str:
@@ -264,28 +260,14 @@ def _digest_of(batches: Sequence[TokenBatch]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """The results in a folder, each in a file named by its key."""
-
-    folder: Path
-
-    def write(self, key: str, result: BranchResult) -> None:
-        write_json(self._path(key), {"identity": key, **dataclasses.asdict(result)})
-
-    def read(self, key: str, branch: Branch) -> BranchResult | None:
-        """Return the result of a branch, or None if it is still to be trained."""
-        path = self._path(key)
-        content = read_json(path) if path.is_file() else {}
-        if content.get("identity") != key:
-            return None
-        failure = Failure(**content["failure"]) if content["failure"] else None
-        if failure is not None and failure.kind == "memory":
-            return None
-        return BranchResult(branch, {name: TextLoss(**loss) for name, loss in content["losses"].items()}, failure)
-
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key[:24]}.json"
+def _kept_result(content: Mapping[str, Any] | None, branch: Branch) -> BranchResult | None:
+    """Return the result that is kept of a branch, or None if it is still to be trained."""
+    if content is None:
+        return None
+    failure = Failure(**content["failure"]) if content["failure"] else None
+    if failure is not None and failure.kind == "memory":
+        return None
+    return BranchResult(branch, {name: TextLoss(**loss) for name, loss in content["losses"].items()}, failure)
 
 
 @dataclass(frozen=True)

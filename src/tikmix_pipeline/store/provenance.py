@@ -5,8 +5,6 @@ its inputs. Two artifacts with one fingerprint were made from the same things, a
 record of `name` stands in `name.recipe.json`.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tikmix_pipeline.files import read_json, sha256_of_file, write_json
+from tikmix_pipeline.store.keyed import key_of
 
 _DIGESTED_BYTES = 64_000_000
 """Larger files (weights of large models) are held to their size: reading them at every start would take minutes."""
@@ -48,7 +47,7 @@ class ProvenanceRecord:
     def fingerprint(self) -> str:
         """The SHA-256 of the record. The node's name, which holds the round, is left out, and so is its stage."""
         content = {"code": self.code, "parameters": self.parameters, "inputs": self.inputs, "libraries": self.libraries}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return key_of(content)
 
 
 @dataclass(frozen=True)
