@@ -354,11 +354,8 @@ def influence_of_samples_at(
 
 
 def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: MeasuredParameters, *, steps: int) -> Cost:
-    """Return what training a checkpoint for so many `steps` on the prior, beyond its round, has cost.
-
-    There are none where it is the round's own checkpoint, or one of another run.
-    """
-    if steps <= 0:
+    """Return what training a checkpoint for so many `steps` on the prior has cost; with none, `train` is not read."""
+    if steps == 0:
         return NO_COST
     return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
 

@@ -99,7 +99,7 @@ class InfluenceView(View):
     train: MeasuredParameters
     influence: MatrixParameters
     horizon: float
-    chunk_steps: int
+    rebalancing_steps: int
 
 
 def rebalance(
@@ -221,9 +221,8 @@ def compute_influence(
     found = influence_of(
         gradients, products_TMKL, curvature, reference=mixture.weights, calibration=view.influence.calibration
     )
-    steps = checkpoint.step - (mixture.round + 1) * view.chunk_steps
     cost = {
-        "rebalancing": rebalancing_cost(checkpoint, view.model, view.train, steps=steps),
+        "rebalancing": rebalancing_cost(checkpoint, view.model, view.train, steps=view.rebalancing_steps),
         "factors": factors.cost if factors is not None else NO_COST,
         "gradients": gradients.cost,
         "matrix": matrix,

@@ -39,7 +39,7 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
         # its steps tell what rebalancing has cost
         train=train if rebalancing else train.without(StreamParameters),
         horizon=horizon(run, number),
-        chunk_steps=parameters.train.steps_per_chunk,
+        rebalancing_steps=parameters.influence.rebalancing_steps(parameters.train) if rebalancing else 0,
     )
     return Pipeline(
         [
