@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from kedro.framework.project import configure_project
+from kedro.framework import project as project_of_kedro
+from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 
 from tikmix_pipeline.lm import branch_pool
@@ -94,11 +95,12 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-def run_in(project: Path, *pipelines: str, **runtime_params: Any) -> dict[str, Any]:
+def run_in(project: Path, *names: str, **runtime_params: Any) -> dict[str, Any]:
     """Run pipelines in one session, as `kedro run --env tiny --pipelines ... --params ...` does."""
-    bootstrap_project(project)
+    if project_of_kedro.PACKAGE_NAME is None:  # reading the project's settings anew takes as long as a small stage
+        bootstrap_project(project)
     with TikmixSession.create(project_path=project, env="tiny", runtime_params=runtime_params) as session:
-        return session.run(pipeline_names=list(pipelines) or ["__default__"])
+        return session.run(pipeline_names=list(names) or ["__default__"])
 
 
 @contextlib.contextmanager
@@ -121,7 +123,7 @@ def interrupted_at(count: int, trained: list[str], monkeypatch: pytest.MonkeyPat
 def _forget_the_run() -> Iterator[None]:
     yield
     set_current_run(None)
-    configure_project("tikmix_pipeline")
+    pipelines.configure("tikmix_pipeline.pipeline_registry")
 
 
 @pytest.fixture(scope="session")

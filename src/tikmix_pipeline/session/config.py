@@ -3,6 +3,7 @@
 A domain or task that is set to null is left out, for those who lack what it needs: `--params corpus.domains.mail=null`.
 """
 
+import copy
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
@@ -19,28 +20,44 @@ class TikmixConfigLoader(OmegaConfigLoader):
     Merged, a user's three domains would join the seven of the default corpus.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._read: dict[str, dict[str, Any]] = {}
+        super().__init__(*arguments, **options)
+
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load one kind of configuration."""
-        merged: dict[str, Any] = super().__getitem__(key)
-        if key == "catalog":
-            parameters = super().__getitem__("parameters")
-            corpus = parameters.get("corpus") or {}
-            return with_folders(merged, str(parameters.get("experiment")), str(corpus.get("name", "default")))
         if key == "parameters":
-            own = self._of_environment().get("corpus") or {}
-            given = (self.runtime_params or {}).get("corpus") or {}
-            for name in _TAKEN_WHOLE:
-                if name in own:
-                    taken = OmegaConf.merge(own[name], given.get(name) or {})
-                    merged["corpus"][name] = OmegaConf.to_container(taken)
-                if isinstance(found := merged.get("corpus", {}).get(name), dict):
-                    merged["corpus"][name] = {key: value for key, value in found.items() if value is not None}
-        return merged
+            return copy.deepcopy(self._parameters())
+        if key == "catalog":
+            parameters = self._parameters()
+            corpus = parameters.get("corpus") or {}
+            return with_folders(self.catalog(), str(parameters.get("experiment")), str(corpus.get("name", "default")))
+        found: dict[str, Any] = super().__getitem__(key)
+        return found
 
     def catalog(self) -> dict[str, Any]:
         """Return the catalog's configuration with placeholders for the names of the folders."""
-        found: dict[str, Any] = super().__getitem__("catalog")
-        return found
+        return self._once("catalog")
+
+    def _once(self, key: str) -> dict[str, Any]:
+        """Read a kind's files the first time alone: a run asks six times, and parsing them takes most of its start."""
+        if key not in self._read:
+            self._read[key] = super().__getitem__(key)
+        return self._read[key]
+
+    def _parameters(self) -> dict[str, Any]:
+        if "parameters" in self._read:
+            return self._read["parameters"]
+        merged = self._once("parameters")
+        own = self._of_environment().get("corpus") or {}
+        given = (self.runtime_params or {}).get("corpus") or {}
+        for name in _TAKEN_WHOLE:
+            if name in own:
+                taken = OmegaConf.merge(own[name], given.get(name) or {})
+                merged["corpus"][name] = OmegaConf.to_container(taken)
+            if isinstance(found := merged.get("corpus", {}).get(name), dict):
+                merged["corpus"][name] = {key: value for key, value in found.items() if value is not None}
+        return merged
 
     def _of_environment(self) -> dict[str, Any]:
         """Load the environment's parameters alone."""
