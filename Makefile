@@ -6,6 +6,8 @@ BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
 BENCHMARKS := stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray
 export MLFLOW_DISABLE_TELEMETRY := true
+# without compiled files every process that a test starts would compile the package anew
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install run test check bench ui clean
 
@@ -24,9 +26,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 run: install
 	$(BIN)/kedro run
 
-# both cores work on tests, so that a test has one of them
+# both cores work on tests, so that a test has one of them; files that take long come first (tests/conftest.py)
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 _SYLLABLES = {"code": ["ka", "ti", "xe", "zo"], "prose": ["lo", "me", "nu", "ria"], "verse": ["sha", "wi", "yo", "fel"]}
 
 
+LONG = ("test_compare.py", "test_smoke.py", "test_measure.py", "test_on_two_ranks.py", "test_influence_on_ranks.py")
+"""Files of a minute and more. Two processes share the tests, file by file; what begins last should be short."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: these files, then whole pipelines, then the rest."""
+    items.sort(key=lambda item: (item.path.name not in LONG, "pipelines" not in item.path.parts))
+
+
 @pytest.fixture(scope="session")
 def token_shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
     """A corpus on disk, not to be changed: three domains of about 4,000 tokens, 320 ids, two tasks of 2 x 7 items."""

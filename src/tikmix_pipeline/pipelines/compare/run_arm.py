@@ -60,9 +60,11 @@ class ArmFailure:
 
 def run_arm(setting: ArmSetting, arm: Arm) -> ArmFailure | None:
     """Run an arm to its end, or go on where it stood; its output goes to a log."""
+    from kedro.framework import project
     from kedro.framework.startup import bootstrap_project
 
-    bootstrap_project(setting.root)
+    if project.PACKAGE_NAME is None:  # a process runs one arm after the other
+        bootstrap_project(setting.root)
     with _ended_in_order(), _output_to(setting.logs / f"{arm.experiment}.log"):
         try:
             _run(setting, arm)
