@@ -10,8 +10,8 @@ from tikmix_pipeline.distributed.sharding import joined
 from tikmix_pipeline.parameters.training import ProcessParameters
 
 
-def in_ranks(count: int, shard: int, function: Callable[..., Any], *arguments: Any) -> dict[int, Any]:
-    """Return what `function(mesh, *arguments)` returns in each of so many ranks, `shard` of which share a model."""
+def in_ranks(count: int, function: Callable[..., Any], *arguments: Any) -> dict[int, Any]:
+    """Return what `function(mesh, *arguments)` returns in each of so many ranks."""
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -23,7 +23,7 @@ def in_ranks(count: int, shard: int, function: Callable[..., Any], *arguments: A
         max_restarts=0,
         start_method="spawn",
     )
-    processes = ProcessParameters(world_size=count, shard=shard, device="cpu")
+    processes = ProcessParameters(world_size=count, device="cpu")
     found: dict[int, Any] = elastic_launch(config, _as_rank)(function, processes, arguments)
     return found
 

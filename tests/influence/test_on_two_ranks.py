@@ -10,6 +10,7 @@ from in_ranks import in_ranks
 from influence_oracle import random_batches, tiny_model
 
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
+from tikmix_pipeline.distributed.sharding import RankMesh, rank_mesh
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
@@ -55,8 +56,20 @@ def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> d
     return found
 
 
-def measured_in_ranks(mesh: Mesh, folder: Path) -> dict[str, Any]:
-    return {f"{kind}-{tied}": measured(kind, tied, folder / f"{kind}-{tied}", mesh) for kind, tied in MODELS}
+def measured_in_ranks(mesh: RankMesh, folder: Path) -> dict[tuple[int, str], Any]:
+    """Measure every model by layout: `shard` ranks have a copy of it between them."""
+    layouts = {shard: rank_mesh(mesh.device, shard) for shard in (2, 1)}
+    return {
+        (shard, f"{kind}-{tied}"): measured(kind, tied, folder / f"{shard}-{kind}-{tied}", layout)
+        for shard, layout in layouts.items()
+        for kind, tied in MODELS
+    }
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[tuple[int, str], Any]]:
+    """What each of two ranks measures."""
+    return in_ranks(2, measured_in_ranks, tmp_path_factory.mktemp("two"))
 
 
 def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard: int) -> None:
@@ -70,19 +83,19 @@ def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard
 
 
 @pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
-def test_two_ranks_measure_what_one_process_measures(tmp_path: Path, shard: int) -> None:
-    both = in_ranks(2, shard, measured_in_ranks, tmp_path / "two")
-    for kind, tied in MODELS:
-        name = f"{kind}-{tied}"
-        alone = measured(kind, tied, tmp_path / "one" / name)
-        require_shared_out(alone, [found[name] for found in both.values()], shard)
-        for rank in both:
-            together = both[rank][name]
-            assert together["key"] == alone["key"]
-            assert together["cost"] == alone["cost"]
-            for curvature, expected in alone["matrix"].items():
-                difference = abs(together["matrix"][curvature] - expected).max() / abs(expected).max()
-                assert difference < 1e-12, (kind, tied, curvature)
-                ours, theirs = together["report"][curvature], alone["report"][curvature]
-                assert {block.parameters for block in ours.blocks} == {block.parameters for block in theirs.blocks}
-                assert ours.left_out == pytest.approx(theirs.left_out)
+@pytest.mark.parametrize(("kind", "tied"), MODELS)
+def test_two_ranks_measure_what_one_process_measures(
+    both: dict[int, Any], tmp_path: Path, kind: str, tied: bool, shard: int
+) -> None:
+    alone = measured(kind, tied, tmp_path)
+    ranks = [found[shard, f"{kind}-{tied}"] for found in both.values()]
+    require_shared_out(alone, ranks, shard)
+    for together in ranks:
+        assert together["key"] == alone["key"]
+        assert together["cost"] == alone["cost"]
+        for curvature, expected in alone["matrix"].items():
+            difference = abs(together["matrix"][curvature] - expected).max() / abs(expected).max()
+            assert difference < 1e-12, curvature
+            ours, theirs = together["report"][curvature], alone["report"][curvature]
+            assert {block.parameters for block in ours.blocks} == {block.parameters for block in theirs.blocks}
+            assert ours.left_out == pytest.approx(theirs.left_out)

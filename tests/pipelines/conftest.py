@@ -127,14 +127,20 @@ def _forget_the_run() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose default run has ended; tests may read it, and write experiments of their own."""
-    folder = make_project(tmp_path_factory.mktemp("finished") / "project")
+def untouched_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose default run has ended, to be copied and nothing else."""
+    folder = make_project(tmp_path_factory.mktemp("untouched") / "project")
     run_in(folder)
     return folder
 
 
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory, untouched_project: Path) -> Path:
+    """A project whose default run has ended; tests may read it, and write experiments of their own."""
+    return Path(shutil.copytree(untouched_project, tmp_path_factory.mktemp("finished") / "project"))
+
+
 @pytest.fixture
-def project(tmp_path: Path, finished_project: Path) -> Path:
+def project(tmp_path: Path, untouched_project: Path) -> Path:
     """A copy of the finished project, to do anything with."""
-    return Path(shutil.copytree(finished_project, tmp_path / "project"))
+    return Path(shutil.copytree(untouched_project, tmp_path / "project"))

@@ -62,9 +62,9 @@ def warnings() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def compared(finished_project: Path, tmp_path_factory: pytest.TempPathFactory, warnings: list[str]) -> Path:
+def compared(untouched_project: Path, tmp_path_factory: pytest.TempPathFactory, warnings: list[str]) -> Path:
     """A project that has been compared: three arms that come through and one that diverges, two seeds."""
-    folder = Path(shutil.copytree(finished_project, tmp_path_factory.mktemp("compared") / "project"))
+    folder = Path(shutil.copytree(untouched_project, tmp_path_factory.mktemp("compared") / "project"))
     log = logging.getLogger("tikmix_pipeline.pipelines.compare.pool")
     handler = logging.Handler()
     handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]

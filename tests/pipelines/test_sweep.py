@@ -34,9 +34,9 @@ def decision(project: Path, number: int = 0, experiment: str = "one") -> dict[st
 
 
 @pytest.fixture(scope="session")
-def swept_project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept_project(untouched_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished project whose round 0 has been swept by influence; not to be changed."""
-    folder = Path(shutil.copytree(finished_project, tmp_path_factory.mktemp("swept") / "project"))
+    folder = Path(shutil.copytree(untouched_project, tmp_path_factory.mktemp("swept") / "project"))
     sweep(folder, FEW, exact=6)
     return folder
 

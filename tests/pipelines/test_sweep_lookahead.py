@@ -24,9 +24,9 @@ AHEAD: dict[str, Any] = FEW | BRANCHES | {"response": "lookahead"}
 
 
 @pytest.fixture(scope="session")
-def looked_ahead(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def looked_ahead(untouched_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished project whose round 0 has been swept by branches; not to be changed."""
-    folder = Path(shutil.copytree(finished_project, tmp_path_factory.mktemp("ahead") / "project"))
+    folder = Path(shutil.copytree(untouched_project, tmp_path_factory.mktemp("ahead") / "project"))
     sweep(folder, AHEAD)
     return folder
 

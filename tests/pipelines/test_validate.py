@@ -26,9 +26,9 @@ def validate(project: Path, **changes: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def validated_project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def validated_project(untouched_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished project whose round 0 has been validated; not to be changed."""
-    folder = Path(shutil.copytree(finished_project, tmp_path_factory.mktemp("validated") / "project"))
+    folder = Path(shutil.copytree(untouched_project, tmp_path_factory.mktemp("validated") / "project"))
     validate(folder)
     return folder
 
