@@ -64,25 +64,21 @@ def decision(shards: TokenShards) -> "partial[Any]":
     return partial(implied_mixture, budget=budget, prior=prior, optimize=OptimizeParameters())
 
 
-def test_two_ranks_measure_grow_and_stop_as_one_process_does(start, token_shards, tmp_path):
+def test_two_ranks_grow_a_measurement_and_stop_as_one_process_does(start, token_shards, tmp_path):
+    """That ranks fit, collect and multiply as one process does is in `tests/pipelines/test_influence_on_ranks.py`."""
+    factors = fitted(start, token_shards, ONE, tmp_path)
+    assert factors.loss_tokens >= 256
     stopped, products, stores = [], [], []
     for name, train in {"one": ONE, "two": TWO}.items():
-        factors = fitted(start, token_shards, train, tmp_path / name)
-        assert factors.loss_tokens >= 256
-        met = {**how(train), "factors": factors, "horizon": 1.0}
+        met = {"factors": factors, "horizon": 1.0}
         stores.append(GradientStore(tmp_path / name / "gradients"))
-        growing = {**met, "seed": 0, "code": "code", "decide": decision(token_shards)}
+        growing = {**how(train), **met, "seed": 0, "code": "code", "decide": decision(token_shards)}
         stopped.append(collect_until_stable_at(start, token_shards, stores[-1].folder, **growing))
-        products.append(multiply_at(start, stores[-1], **met))
-    (alone, report_alone, _), (together, report, cost) = products
+        products.append(multiply_at(start, stores[-1], **how(ONE), **met)[0])
+    alone, together = products
 
     # the bar is 1e-5
     assert np.abs(together - alone).max() / np.abs(alone).max() < 1e-5
-    assert together.shape == alone.shape
-    assert report.coverage().keys() == report_alone.coverage().keys() == {"kronecker", "embedding", "head", "diagonal"}
-    assert report.left_out == 0
-    assert {block.parameters for block in report.blocks} == {block.parameters for block in report_alone.blocks}
-    assert cost.flops > 0
     assert stopped[0].reason == stopped[1].reason
     assert stores[0].cost.tokens == stores[1].cost.tokens
     assert not (tmp_path / "two" / "gradients.ranks").exists()

@@ -184,7 +184,9 @@ def test_command_line_shows_a_mistake_without_a_traceback(project: Path) -> None
 
 def test_killed_run_goes_on_inside_its_chunk_to_the_same_bits(project: Path) -> None:
     """SIGKILL in the middle of round 1's chunk, then the same command again."""
-    params = ["--params", "experiment=killed,train.chunk_tokens=12800"]
+    train = {"chunk_tokens": 6400, "save_every_steps": 5}
+    told = ",".join(f"train.{name}={value}" for name, value in train.items())
+    params = ["--params", f"experiment=killed,{told}"]
     command = [sys.executable, "-m", "kedro", "run", "--env", "tiny", "--only-missing-outputs", *params]
     models = project / "data" / "06_models" / "killed"
     running = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -196,7 +198,7 @@ def test_killed_run_goes_on_inside_its_chunk_to_the_same_bits(project: Path) -> 
     running.kill()
     running.wait()
     assert not (models / "round_1").exists()
-    run_in(project, experiment="killed", train={"chunk_tokens": 12800})
-    run_in(project, experiment="whole", train={"chunk_tokens": 12800})
+    run_in(project, experiment="killed", train=train)
+    run_in(project, experiment="whole", train=train)
     for name in ("round_0/model.safetensors", "round_1/model.safetensors", "round_1/training_state.json"):
         assert (models / name).read_bytes() == (models.with_name("whole") / name).read_bytes(), name

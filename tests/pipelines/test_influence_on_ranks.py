@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.files import read_json, remove
@@ -31,4 +32,7 @@ def test_two_ranks_make_what_one_process_makes(project: Path, tmp_path: Path) ->
     reports = [read_json(of / "measurement.json") for of in (tmp_path, folder)]
     for part in ("factors", "gradients"):
         assert len({report["cost"]["parts"][part]["tokens"] for report in reports}) == 1
-    assert reports[0]["coverage"].keys() == reports[1]["coverage"].keys()
+    assert reports[0]["coverage"].keys() == {"kronecker", "embedding", "head", "diagonal"}
+    assert reports[0]["coverage"] == pytest.approx(reports[1]["coverage"])
+    assert reports[0]["curvature"]["left_out"] == reports[1]["curvature"]["left_out"] == 0
+    assert reports[0]["cost"]["flops"] > 0

@@ -1,6 +1,7 @@
 """How a run behaves on the command line: it makes what is missing, and tells a user's mistake in one message."""
 
 import errno
+import functools
 import signal
 from typing import Any
 
@@ -36,12 +37,16 @@ class TikmixSession(KedroSession):
     Naming nodes, tags, namespaces or datasets runs these without asking what is there.
     """
 
-    def load_context(self) -> KedroContext:
-        """Load the context; a mistake in the parameters ends here."""
+    @functools.cached_property
+    def _context(self) -> KedroContext:
         try:
             return super().load_context()
         except Exception as error:
             raise _told(error) from error
+
+    def load_context(self) -> KedroContext:
+        """Load the context, once for those who ask before the run; a mistake in the parameters ends here."""
+        return self._context
 
     def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run pipelines, by default only the nodes whose outputs are missing or stale."""
