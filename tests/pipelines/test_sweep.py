@@ -113,8 +113,8 @@ def test_told_otherwise_the_searched_mixture_is_taken(swept_project: Path, tmp_p
     assert not {f"07_model_output/one/round_0/sweep/{name}.recipe.json" for name in kept} & changed
 
 
-def test_sweeping_makes_nothing_of_the_loop_again(finished_project: Path, swept_project: Path) -> None:
-    before, after = made_when(finished_project / "data"), made_when(swept_project / "data")
+def test_sweeping_makes_nothing_of_the_loop_again(untouched_project: Path, swept_project: Path) -> None:
+    before, after = made_when(untouched_project / "data"), made_when(swept_project / "data")
     assert {name: after[name] for name in before} == before
 
 

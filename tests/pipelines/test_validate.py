@@ -99,8 +99,8 @@ def test_factors_of_the_run_are_used_and_only_others_are_fitted(validated_projec
     ]
 
 
-def test_validating_makes_nothing_of_the_loop_again(finished_project: Path, validated_project: Path) -> None:
-    before, after = made_when(finished_project / "data"), made_when(validated_project / "data")
+def test_validating_makes_nothing_of_the_loop_again(untouched_project: Path, validated_project: Path) -> None:
+    before, after = made_when(untouched_project / "data"), made_when(validated_project / "data")
     assert {name: after[name] for name in before} == before
 
 
