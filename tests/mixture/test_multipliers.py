@@ -12,7 +12,7 @@ from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
 from tikmix_pipeline.mixture.decision import cost_of_constraints
 from tikmix_pipeline.mixture.direct import solve_direct
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.projection import Halfspaces
+from tikmix_pipeline.mixture.simplex import Halfspaces
 from tikmix_pipeline.mixture.solver import minimise
 from tikmix_pipeline.parameters import OptimizeParameters
 

@@ -26,8 +26,7 @@ from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, cost_of_branches, run_branches
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
-from tikmix_pipeline.mixture.projection import project
-from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
+from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture, project
 from tikmix_pipeline.mixture.sweep.design import dirichlet
 from tikmix_pipeline.mixture.sweep.quality import judge
 from tikmix_pipeline.mixture.sweep.responses import Responses

@@ -19,8 +19,7 @@ import numpy as np
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.constraints import Constraint, Supply, constraints_of
 from tikmix_pipeline.mixture.infeasible import refuse_infeasible, round_up
-from tikmix_pipeline.mixture.projection import Box, Halfspaces, project_onto_box
-from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
+from tikmix_pipeline.mixture.simplex import ROUNDING, Box, FloatArray, Halfspaces, project_onto_box
 from tikmix_pipeline.parameters.decision import RepetitionParameters, WeightBoundsParameters
 
 __all__ = [

@@ -34,7 +34,7 @@ class Decision:
             prior, in the units of S.
         normalised_gain_T: `P̂ = P / n`; 1 is the most any mixture could reach on a task that some domain helps.
         normaliser_T: n.
-        objective: `α·std(P̂) − β·ΣP̂ − γ·H(w)`, over the targets (`mixture.targets`).
+        objective: `α·std(P̂) − β·ΣP̂ − γ·H(w)`, over the targets (`mixture.objective`).
         terms: `std`, `gain` and `entropy`, without their weights.
         optimality_gap: no mixture within the constraints has an objective lower by more than this.
         binding: the constraints that hold the mixture back, the one with the largest multiplier first.

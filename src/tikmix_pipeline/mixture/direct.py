@@ -5,7 +5,7 @@
 
 as in arXiv 2508.17677, whose values are α = β = γ = 1, with T = 9 tasks, and no bounds but 0 and 1. Of the three terms
 only the sum grows with T: with β = 1 the entropy drowns the gains of few tasks, and the default is β = 9/T. Tasks may
-have weights and be grouped (`mixture.targets`); std and sum are then over those targets, and T is their number. With
+have weights and be grouped (`mixture.objective`); std and sum are then over those targets, and T is their number. With
 neither std nor bounds nor Pareto constraints the solution is `w_j ∝ exp((β/γ) Σ_t S[t, j] / n_t)`. Some 20 ms for 26
 domains and 9 tasks.
 
@@ -19,15 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.mixture.averaging import averaged_influence
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints
-from tikmix_pipeline.mixture.normaliser import check_influence, normaliser, normaliser_notes
-from tikmix_pipeline.mixture.objective import Objective
+from tikmix_pipeline.mixture.influence_matrix import averaged_influence, check_influence, normaliser, normaliser_notes
+from tikmix_pipeline.mixture.objective import Objective, Targets
 from tikmix_pipeline.mixture.records import BindingRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.solver import Solution, minimise
-from tikmix_pipeline.mixture.targets import Targets
 from tikmix_pipeline.parameters.decision import AveragingParameters, OptimizeParameters
 
 if TYPE_CHECKING:

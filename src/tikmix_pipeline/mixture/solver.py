@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.normaliser import magnitude
+from tikmix_pipeline.mixture.influence_matrix import magnitude
 from tikmix_pipeline.mixture.objective import KINK, Objective
-from tikmix_pipeline.mixture.projection import Halfspaces
-from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.simplex import FloatArray, Halfspaces
 
 _STARTS = 8
 _OPTIMAL = 1e-6

@@ -11,8 +11,8 @@ from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
+from tikmix_pipeline.mixture.objective import check_tasks
 from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
-from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.corpus import ShardsSource
 from tikmix_pipeline.pipelines.remix.rounds import domains_ever

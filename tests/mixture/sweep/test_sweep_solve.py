@@ -20,13 +20,12 @@ from solve_examples import (
     true_objective,
 )
 
-from tikmix_pipeline.mixture.objective import Objective
+from tikmix_pipeline.mixture.objective import Objective, Targets
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.sweep.design import latin_hypercube
 from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE, SweepObjective
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
-from tikmix_pipeline.mixture.targets import Targets
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 
 

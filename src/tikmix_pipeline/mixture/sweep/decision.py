@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.mixture.projection import Box
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.mixture.simplex import FloatArray, by_name
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name
 from tikmix_pipeline.mixture.sweep.search import SearchResult
 
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.projection import Box, project
 from tikmix_pipeline.mixture.records import BoxRecord, DecisionRecord, SweepDesign, TokenBudget
-from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture, round_to_simplex
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name, check_mixture, project, round_to_simplex
 from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.parameters.decision import StepBoundsParameters

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.averaging import averaged_influence
-from tikmix_pipeline.mixture.normaliser import normaliser
+from tikmix_pipeline.mixture.influence_matrix import averaged_influence, normaliser
+from tikmix_pipeline.mixture.objective import Targets, check_tasks, spread, total
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale, responses_of, varies
-from tikmix_pipeline.mixture.targets import Targets, check_tasks, spread, total
 from tikmix_pipeline.parameters.decision import AveragingParameters, ObjectiveParameters
 from tikmix_pipeline.parameters.sweep import SurrogateParameters
 

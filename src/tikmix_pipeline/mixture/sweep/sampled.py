@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tikmix_pipeline.mixture.averaging import unit_factors
+from tikmix_pipeline.mixture.influence_matrix import unit_factors
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.parameters.decision import AveragingParameters

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.projection import Box, Halfspaces, project
-from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, project
 from tikmix_pipeline.parameters.sweep import SearchParameters
 
 Evaluate = Callable[[FloatArray], tuple[FloatArray, FloatArray]]

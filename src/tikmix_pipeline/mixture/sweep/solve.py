@@ -19,9 +19,8 @@ from functools import partial
 import numpy as np
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.mixture.projection import Box, Halfspaces, project
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.mixture.simplex import FloatArray, entropy
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, entropy, project
 from tikmix_pipeline.mixture.sweep.decision import (
     EDGE,
     SurrogateDecision,

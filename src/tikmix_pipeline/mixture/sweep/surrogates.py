@@ -29,8 +29,7 @@ from threadpoolctl import threadpool_limits
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, student_t_noise
-from tikmix_pipeline.mixture.sweep.marginal_likelihood import Warp
+from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, Warp, student_t_noise
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
