@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.direct import decide_direct, implied_mixture, solve_direct
 from tikmix_pipeline.mixture.objective import Objective
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds, Supply
+from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.records import TokenBudget
 from tikmix_pipeline.mixture.simplex import prior_mixture
 from tikmix_pipeline.parameters.baselines import UnimaxParameters

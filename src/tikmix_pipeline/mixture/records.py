@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from tikmix_pipeline.mixture.bounds import Bounds, Reason, Supply, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.bounds import Bounds, Reason, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.decision import BoundsParameters, StepBoundsParameters
 from tikmix_pipeline.record import Record

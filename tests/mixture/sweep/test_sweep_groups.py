@@ -8,7 +8,8 @@ from scipy.optimize import linprog
 
 from tests.mixture.sweep.solve_examples import WHOLE, decide, direct_decision
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import Bounds, mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.simplex import project
 from tikmix_pipeline.mixture.sweep.choose import covered_box, table_bounds
 from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube

@@ -35,7 +35,7 @@ from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, responses_of, varies
 from tikmix_pipeline.parameters.sweep import JudgementParameters, SurrogateKind
 from tikmix_pipeline.progress import progress_bar
-from tikmix_pipeline.statistics.intervals import bootstrapped_spearman
+from tikmix_pipeline.statistics import bootstrapped_spearman
 
 if TYPE_CHECKING:
     import pandas as pd

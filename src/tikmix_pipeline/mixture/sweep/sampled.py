@@ -24,7 +24,7 @@ from tikmix_pipeline.mixture.influence_matrix import unit_factors
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.parameters.decision import AveragingParameters
-from tikmix_pipeline.statistics.correlations import pearson
+from tikmix_pipeline.statistics import pearson
 
 if TYPE_CHECKING:
     import pandas as pd
