@@ -35,10 +35,7 @@ _UPPER = 0.975
 def pearson(one_NK: Floats, other_NK: Floats, *, omit_missing: bool = False) -> Floats:
     """Return the linear correlation of each row with its counterpart: (N,), by rounding perhaps just beyond ±1.
 
-    Args:
-        one_NK: rows of one side.
-        other_NK: rows of the other side.
-        omit_missing: leave out pairs of which either is nan; otherwise, a row that has one is undefined.
+    Pairs of which either is nan are left out with `omit_missing`; otherwise, a row that has one is undefined.
     """
     missing_NK = np.isnan(one_NK) | np.isnan(other_NK)
     pair = [np.where(missing_NK, np.nan, values_NK) for values_NK in (one_NK, other_NK)]
@@ -56,10 +53,7 @@ def pearson(one_NK: Floats, other_NK: Floats, *, omit_missing: bool = False) -> 
 def spearman(one_NK: Floats, other_NK: Floats, *, omit_missing: bool = False) -> Floats:
     """Return the rank correlation of each row with its counterpart: (N,); ties share their mean rank.
 
-    Args:
-        one_NK: rows of one side.
-        other_NK: rows of the other side.
-        omit_missing: rank and correlate only pairs of which neither is nan; otherwise, a row that has one is undefined.
+    Only pairs of which neither is nan are ranked; without `omit_missing` a row that has another one is undefined.
     """
     from scipy.stats import rankdata
 
@@ -109,11 +103,8 @@ def middle_interval(drawn_B: Floats) -> tuple[float, float]:
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of a binomial share (Wilson, 1927), which stays inside [0, 1].
 
-    SciPy's takes whole numbers of successes, and the mean share of several tasks need not be one.
-
-    Args:
-        share: observed share of successes.
-        n: trials; with none, nothing is known and the interval is [0, 1].
+    SciPy's takes whole numbers of successes, and the mean share of several tasks need not be one. With no trials
+    nothing is known and the interval is [0, 1].
     """
     if n == 0:
         return 0.0, 1.0
@@ -158,19 +149,11 @@ class PairedDifference:
         share won         of the seeds at hand, a tie counting half
 
     Two or three seeds make t wide (12.7 and 4.3 standard errors), and that differences are normal is an assumption
-    which they cannot test.
-
-    Attributes:
-        difference: m; negative where less is better and the first arm is ahead.
-        sd: s.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        p_value: the p value.
-        win_probability: how likely the first arm wins on a new seed, where less is better.
-        share_won: the share of seeds that the first arm wins.
+    which they cannot test. Of the first arm, where less is better, are `win_probability` and `share_won`.
     """
 
     difference: float = math.nan
+    """m; negative where less is better and the first arm is ahead."""
     sd: float = math.nan
     low: float = math.nan
     high: float = math.nan

@@ -19,28 +19,18 @@ _MOVED = 1e-6
 
 @dataclass(frozen=True)
 class Baseline:
-    """A mixture that is decided once.
-
-    Attributes:
-        weights: share of each domain in the training tokens; they sum to 1.
-        cost: what was spent on the decision.
-        notes: what a reader should know, in sentences.
-        details: what else the method has to say, by name.
-    """
+    """A mixture that is decided once, and what was spent on the decision."""
 
     weights: dict[str, float]
     cost: Cost = field(default_factory=Cost)
     notes: tuple[str, ...] = ()
+    """What a reader should know, in sentences."""
     details: Mapping[str, Detail] = field(default_factory=dict)
+    """What else the method has to say, by name."""
 
 
 def within_bounds(bounds: Bounds | None, weights: Mapping[str, float]) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Move a mixture inside the bounds; return it, and a note if that changed it.
-
-    Args:
-        bounds: of the same domains; none leave the mixture as it is.
-        weights: sum to 1.
-    """
+    """Move a mixture inside the bounds, which are of the same domains; return it, and a note if that changed it."""
     if bounds is None:
         return dict(weights), ()
     wanted_K = np.array([weights[domain] for domain in bounds.domains])

@@ -78,7 +78,7 @@ def doremi(
     key: str,
     bounds: Bounds | None = None,
 ) -> Baseline:
-    """Return DoReMi's mixture for a corpus.
+    """Return DoReMi's mixture for a corpus, moved inside the bounds.
 
     Args:
         shards: the corpus.
@@ -90,7 +90,6 @@ def doremi(
         seed: of initial weights and the order of the text.
         folder: keeps finished and unfinished trainings, so that a stopped call goes on where it was.
         key: names the code that runs: work of other code is done again.
-        bounds: the result is moved inside them.
 
     Raises:
         TikmixError: the prior is no mixture of the domains, there is no such preset, or training diverged.
@@ -154,14 +153,14 @@ class DomainWeights:
         self.alpha_sum_K += self.alpha_K
         self.excess_sum_K += excess_K
 
-    def to_dict(self) -> dict[str, list[float]]:
-        """Return plain values for JSON."""
-        return {name: value.tolist() for name, value in vars(self).items()}
+    def save(self, file: Path) -> None:
+        """Write JSON."""
+        write_json(file, {name: value.tolist() for name, value in vars(self).items()})
 
     @classmethod
-    def from_dict(cls, values: dict[str, list[float]]) -> "DomainWeights":
-        """Restore what `to_dict` returned."""
-        return cls(**{name: np.array(value) for name, value in values.items()})
+    def load(cls, file: Path) -> "DomainWeights":
+        """Read what `save` wrote."""
+        return cls(**{name: np.array(value) for name, value in read_json(file).items()})
 
 
 def train_by_group_dro(
@@ -175,17 +174,10 @@ def train_by_group_dro(
     steps: int,
     save: Callable[[], None],
 ) -> None:
-    """Train a proxy until `steps` steps are done, and follow its domain weights.
+    """Train a proxy until `steps` steps are done, and follow its domain weights; both are changed in place.
 
-    Args:
-        state: of the proxy; its stream mixes all domains equally. Changed in place.
-        weights: α so far; changed in place.
-        reference: on the proxy's device.
-        train: precision, gradient clip, rows per forward pass.
-        schedule: learning rates by step.
-        parameters: η and c.
-        steps: of the whole training.
-        save: called every `train.save_every_steps` steps.
+    The proxy's stream mixes all domains equally, and the reference is on its device. `save` is called every
+    `train.save_every_steps` steps.
 
     Raises:
         DivergedError: a loss or the gradient is no longer finite.
@@ -316,14 +308,12 @@ class _Trainings:
             train=self.train.model_copy(update={"batch_size": self.proxy_rows}),
             seed=self.seed,
         )
-        weights = (
-            DomainWeights.from_dict(read_json(under_way / _WEIGHTS)) if under_way else DomainWeights.uniform(count)
-        )
+        weights = DomainWeights.load(under_way / _WEIGHTS) if under_way else DomainWeights.uniform(count)
 
         def keep() -> None:
             with kept.replacing() as temporary:
                 save_checkpoint(state, temporary, self.shards.tokenizer_folder)
-                write_json(temporary / _WEIGHTS, weights.to_dict())
+                weights.save(temporary / _WEIGHTS)
 
         if state.step < self.steps:
             train_by_group_dro(

@@ -23,6 +23,7 @@ No text passes through a language model.
 Axes: K domains, N scored tokens, S tokens of a piece or row, U distinct n-grams.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,14 +55,10 @@ def ngram(
     parameters: NgramParameters,
     bounds: Bounds | None = None,
 ) -> Baseline:
-    """Return the mixture of n-gram models that explains the targets best.
+    """Return the mixture of n-gram models of the training text that explains the targets best, moved inside the bounds.
 
-    Args:
-        shards: the corpus, of whose training text the models are.
-        texts: what is to be explained, by target (`influence.counterfactual.scored_texts`); tokens that carry loss
-            count, the others are history.
-        parameters: order, and when to stop.
-        bounds: the mixture is moved inside them.
+    Of the texts, by target (`influence.counterfactual.scored_texts`), tokens that carry loss count; the others are
+    history.
 
     Raises:
         TikmixError: `baselines.ngram.order` is too large for the vocabulary.
@@ -91,19 +88,15 @@ def ngram(
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What expectation-maximisation found.
-
-    Attributes:
-        weights_K: the mixture.
-        likelihoods: L before each iteration and after the last, in nats per token.
-        gap: at most so much is missing from the highest L there is.
-        alone_K: L of each domain alone.
-    """
+    """What expectation-maximisation found."""
 
     weights_K: FloatArray
     likelihoods: list[float]
+    """L before each iteration and after the last, in nats per token."""
     gap: float
+    """At most so much is missing from the highest L there is."""
     alone_K: FloatArray
+    """L of each domain alone."""
 
     def notes(self, parameters: NgramParameters) -> tuple[str, ...]:
         """Say so if it was stopped early."""
@@ -129,11 +122,8 @@ class Fit:
 def likeliest_mixture(probability_KN: FloatArray, weight_N: FloatArray, *, iterations: int, tolerance: float) -> Fit:
     """Return the weights of K models under which tokens are most likely, from equal weights on.
 
-    Args:
-        probability_KN: of each token under each model; positive.
-        weight_N: ω, which sums to 1.
-        iterations: at most so many.
-        tolerance: stop once no mixture is likelier by more, in nats per token.
+    All probabilities are positive, and ω sums to 1. It ends once no mixture is likelier by more than `tolerance`, in
+    nats per token.
     """
     weights_K = np.full(len(probability_KN), 1 / len(probability_KN))
     mixed_N = weights_K @ probability_KN
@@ -152,10 +142,7 @@ def likeliest_mixture(probability_KN: FloatArray, weight_N: FloatArray, *, itera
 
 def longest_order(vocabulary_size: int) -> int:
     """Return the most tokens whose n-gram fits into a number."""
-    order = 1
-    while vocabulary_size ** (order + 1) <= _LARGEST:
-        order += 1
-    return order
+    return next(order for order in itertools.count(1) if vocabulary_size ** (order + 1) > _LARGEST)
 
 
 class Texts:
@@ -180,12 +167,9 @@ class Texts:
 
 
 def token_probabilities(pieces: Sequence[Tokens], texts: Texts, *, order: int) -> FloatArray:
-    """Return the probability (N,) of each token of the texts under the n-gram model of `pieces`.
+    """Return the probability (N,) of each token of the texts under the n-gram model of one-dimensional pieces.
 
-    Args:
-        pieces: the training text, in one-dimensional pieces; no n-gram reaches from one into the next.
-        texts: what is scored.
-        order: tokens of the longest n-gram, at most `longest_order`.
+    No n-gram reaches from one piece of the training text into the next; the order is at most `longest_order`.
     """
     p_N = np.full(len(texts), 1 / texts.vocabulary_size)
     for n in range(1, order + 1):

@@ -23,12 +23,7 @@ _WARMUP = 10
 
 
 def proxy_model(preset: str | None, model: ModelParameters, parameter: str) -> ModelParameters:
-    """Return how a proxy is built.
-
-    Args:
-        preset: a built-in size; none means that of the run.
-        model: the run's.
-        parameter: the one that `preset` comes from, for messages.
+    """Return how a proxy of a built-in size is built, by default that of the run; `parameter` is for messages.
 
     Raises:
         TikmixError: there is no such size, or it is to be that of a checkpoint.

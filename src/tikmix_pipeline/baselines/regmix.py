@@ -106,16 +106,10 @@ def regmix(
 
 @dataclass(frozen=True)
 class _Forecast:
-    """What the regression says of its mixture.
-
-    Attributes:
-        spearman: rank correlation of predicted and measured losses of held-out proxies; None where it is undefined.
-        predicted_loss: mean over the targets, in nats per token.
-        predicted_loss_of_prior: the same of the prior.
-        best_measured_loss: the least that a proxy reached.
-    """
+    """What the regression says of its mixture; losses are means over the targets, in nats per token."""
 
     spearman: float | None
+    """Of predicted and measured losses of held-out proxies; None where it is undefined."""
     predicted_loss: float
     predicted_loss_of_prior: float
     best_measured_loss: float

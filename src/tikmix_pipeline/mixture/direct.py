@@ -75,13 +75,9 @@ def _decider(
     bounds = budget.step_bounds(optimize)
     prior_K = check_mixture(prior, budget.domains, "the prior mixture")
     current_K = check_mixture(budget.current, budget.domains, "the current mixture")
-
-    def decide(influence_TK: FloatArray) -> Decision:
-        return solve_direct(
-            influence_TK, prior_K, bounds, optimize, domains=budget.domains, tasks=tasks, current_K=current_K
-        )
-
-    return decide
+    return lambda influence_TK: solve_direct(
+        influence_TK, prior_K, bounds, optimize, domains=budget.domains, tasks=tasks, current_K=current_K
+    )
 
 
 def solve_direct(
@@ -101,7 +97,7 @@ def solve_direct(
     Args:
         influence_TK: S; positive where more of domain j lowers the loss of task t.
         prior_K: the mixture that no task may do worse than.
-        bounds: the box of weights and the limits on groups, over the same domains.
+        bounds: over the same domains.
         parameters: α, β, γ, the targets, and whether the Pareto constraint holds.
         domains: names of axis K.
         tasks: names of axis T.
@@ -117,7 +113,10 @@ def solve_direct(
     normaliser_T = normaliser(influence_TK)
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
-    anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
+    anchor_K = None
+    if parameters.anchor != "uniform":  # a little of every domain, so that one that was left out may come back
+        near_K = prior_K if current_K is None else current_K
+        anchor_K = (1 - _LEAST_ANCHOR) * near_K + _LEAST_ANCHOR / len(near_K)
     objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
@@ -144,12 +143,6 @@ def solve_direct(
         anchor_K=anchor_K,
         notes=(*normaliser_notes(influence_TK, tasks), *_notes(solution, bounds, prior_K, reference_K)),
     )
-
-
-def _anchor(weights_K: FloatArray) -> FloatArray:
-    """Return a mixture to be anchored to: a little of every domain, so that one that was left out may come back."""
-    floor = _LEAST_ANCHOR / len(weights_K)
-    return (1 - _LEAST_ANCHOR) * weights_K + floor
 
 
 def _unconstrained(

@@ -40,10 +40,7 @@ def averaged_influence(
 ) -> tuple[list[str], FloatArray]:
     """Return the tasks and the influence (T, K) that a decision rests on.
 
-    Args:
-        tables: `influence.parquet` of the rounds so far, oldest first; the tasks are those of the last.
-        domains: names of axis K.
-        averaging: which rounds count, and how much.
+    The tables are `influence.parquet` of the rounds so far, oldest first; the tasks are those of the last.
 
     Raises:
         TikmixError: as `average_influence`.
@@ -73,12 +70,9 @@ def average_influence(influences: Sequence[FloatArray], stderrs: Sequence[FloatA
     row.
 
     Args:
-        influences: S of each round, oldest first, all over the same tasks and domains.
+        influences: S of each round (T, K), oldest first; the mean of one round is that round's itself.
         stderrs: the standard errors of each, to weigh the rounds by; where a task of any round has none, its rounds
             have the same say.
-
-    Returns:
-        (T, K); after one round, that round's influence itself.
 
     Raises:
         TikmixError: the rounds differ in their numbers of tasks or domains.

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError, nearest_name
-from tikmix_pipeline.mixture.simplex import FloatArray, Halfspaces, entropy
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, entropy, refuse_unknown
 from tikmix_pipeline.parameters.decision import ObjectiveParameters, TargetWeightParameters
 
 KINK = 1e-6
@@ -37,24 +37,19 @@ _EMPTY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """How tasks make up the targets.
-
-    Attributes:
-        share_UT: what each task has of a target; a row sums to 1.
-        weight_U: ω; they sum to U.
-    """
+    """How tasks make up the targets."""
 
     share_UT: FloatArray
+    """What each task has of a target; a row sums to 1."""
     weight_U: FloatArray
+    """ω; they sum to U."""
 
     @classmethod
     def of(cls, tasks: Sequence[str], counts_T: npt.NDArray[np.bool_], parameters: TargetWeightParameters) -> "Targets":
         """Return the targets of these tasks, in the order of their first tasks.
 
-        Args:
-            tasks: names of axis T.
-            counts_T: the tasks that tell mixtures apart; others are in no target.
-            parameters: `task_weights` and `task_groups`; names of tasks that are not there are passed over.
+        Tasks that do not count, as they do not tell mixtures apart, are in no target. Names in `parameters` of tasks
+        that are not there are passed over.
         """
         group_of = {task: group for group, members in parameters.task_groups.items() for task in members}
         weights = parameters.task_weights
@@ -116,12 +111,7 @@ def spread(gain_NU: FloatArray, weight_U: FloatArray) -> FloatArray:
 def check_tasks(
     parameters: TargetWeightParameters, tasks: Collection[str], decide: Collection[str] | None = None
 ) -> None:
-    """Refuse weights and groups of tasks that are not there, and weights that leave nothing to decide by.
-
-    Args:
-        parameters: `task_weights` and `task_groups`.
-        tasks: the names there are.
-        decide: those among them that decide; None stands for all.
+    """Refuse weights and groups of tasks that are not there, and weights that leave none of those that `decide`.
 
     Raises:
         TikmixError: a name is unknown, a group has a task's name, or no target has a weight.
@@ -133,12 +123,7 @@ def check_tasks(
                 f"optimize.task_groups.{group} has the name of a task, so that optimize.task_weights would not say "
                 "which of them it means. Call the group something else."
             )
-        for task in members:
-            if task not in tasks:
-                raise TikmixError(
-                    f"optimize.task_groups.{group} names the task '{task}', which is not there."
-                    f"{nearest_name(task, tasks)}"
-                )
+        refuse_unknown(f"optimize.task_groups.{group}", members, tasks, "task")
     for name in parameters.task_weights:
         if name not in tasks and name not in groups:
             raise TikmixError(
@@ -155,23 +140,17 @@ def check_tasks(
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """F for one influence matrix.
-
-    Attributes:
-        normalised_UK: Ŝ, the influence of each domain on each target, divided by the normaliser of its tasks.
-        uniformity: α.
-        gain: β.
-        entropy: γ.
-        anchor_K: q, positive; None for the uniform mixture.
-        weight_U: ω, what each target counts; they sum to U. None for ones.
-    """
+    """F for one influence matrix; its weights are α, β and γ."""
 
     normalised_UK: FloatArray
+    """Ŝ, the influence of each domain on each target, divided by the normaliser of its tasks."""
     uniformity: float
     gain: float
     entropy: float
     anchor_K: FloatArray | None = None
+    """q, positive; None for the uniform mixture."""
     weight_U: FloatArray | None = None
+    """ω, what each target counts; they sum to U. None for ones."""
 
     @classmethod
     def of(
@@ -240,7 +219,7 @@ class Objective:
         multipliers_C: FloatArray,
         *,
         constraints: Halfspaces,
-        box: tuple[FloatArray, FloatArray],
+        box: Box,
     ) -> float:
         """Return a value that F does not go below on any mixture v inside the box with `rows v ≥ least`.
 
@@ -250,13 +229,6 @@ class Objective:
         `F(v) ≥ μ + λ·least + Σ_j min_{low ≤ v_j ≤ high} (r_j v_j + γ v_j ln v_j)`.
         Each minimum is at `v_j = exp(−r_j/γ − 1)`, clipped to the box, or in a corner if γ = 0. At the best mixture and
         its multipliers the two sides are equal.
-
-        Args:
-            weights_K: w, where std is linearised.
-            sum_multiplier: μ, the multiplier of `Σ_j v_j = 1`.
-            multipliers_C: λ, the multipliers of the constraints.
-            constraints: rows and least.
-            box: the smallest and the largest weights.
         """
         low_K, high_K = box
         residual_K = self._slope(weights_K) - constraints.rows_GK.T @ multipliers_C - sum_multiplier

@@ -13,7 +13,7 @@ Axes: N points, K domains, G constraints, C constraints and bounds.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -41,18 +41,13 @@ _NOWHERE = 1e-6
 def check_mixture(weights: Mapping[str, float], domains: Sequence[str], source: str) -> FloatArray:
     """Return the weights in the order of `domains`, scaled to sum to 1 as nearly as floats can.
 
-    Args:
-        weights: one weight per domain.
-        domains: the names there must be a weight for, and no other.
-        source: the parameter or file the weights come from, for messages.
+    `source` is the parameter or file that they come from, for messages.
 
     Raises:
         TikmixError: a name is unknown or missing, a weight is negative or not finite, or the sum is off 1 by more than
             `SUM_TOLERANCE`.
     """
-    for name in weights:
-        if name not in domains:
-            raise TikmixError(f"{source} names the domain '{name}', which is not there.{nearest_name(name, domains)}")
+    refuse_unknown(source, weights, domains)
     missing = [domain for domain in domains if domain not in weights]
     if missing:
         raise TikmixError(f"{source} gives no weight for {quoted(missing)}. Give every domain one; 0 leaves it out.")
@@ -64,6 +59,13 @@ def check_mixture(weights: Mapping[str, float], domains: Sequence[str], source: 
     if abs(total - 1) > SUM_TOLERANCE:
         raise TikmixError(f"The weights of {source} sum to {total:.9g} instead of 1. Divide each of them by that sum.")
     return weights_K / total
+
+
+def refuse_unknown(parameter: str, names: Iterable[str], known: Collection[str], kind: str = "domain") -> None:
+    """Refuse the first name in a parameter that is not known; the error tells the nearest one."""
+    for name in names:
+        if name not in known:
+            raise TikmixError(f"{parameter} names the {kind} '{name}', which is not there.{nearest_name(name, known)}")
 
 
 def by_name(names: Sequence[str], values: FloatArray) -> dict[str, float]:
@@ -80,10 +82,7 @@ def prior_mixture(
 
     `proportional` is `w_j = N_j / Σ_k N_k`, the natural mixture; `uniform` is `w_j = 1/K`.
 
-    Args:
-        prior: a rule, or the weights themselves.
-        tokens: training tokens N_j of each domain; its keys are the domains.
-        source: the parameter `prior` comes from, for messages.
+    `tokens` are the training tokens N_j of each domain, and `source` is the parameter that the prior comes from.
 
     Raises:
         TikmixError: the given weights are no mixture of these domains, or there is not a single token.
@@ -106,9 +105,7 @@ def round_to_simplex(weights_K: FloatArray, decimals: int) -> FloatArray:
     and the decimals sum to exactly 1. (Binary floats only approximate decimals: `math.fsum` of the result is 1 to
     within its last bit, the sum of `Decimal(str(weight))` is 1.)
 
-    Args:
-        weights_K: non-negative, not all zero; scaled to sum to 1 exactly.
-        decimals: digits after the point.
+    The weights are non-negative and not all zero; they are first scaled to sum to 1 exactly.
     """
     units = 10**decimals
     exact = [Fraction(weight) for weight in weights_K.tolist()]
@@ -128,12 +125,8 @@ def entropy(weights_K: FloatArray) -> float:
 def project(weights_NK: FloatArray, box: Box, groups: "Halfspaces | None" = None) -> FloatArray:
     """Return for each row the mixture within the box and the groups' limits that is nearest in the Euclidean norm.
 
-    Rows that a group stands in the way of are projected one by one, the others all at once.
-
-    Args:
-        weights_NK: rows that sum to 1.
-        box: holds at least one mixture, within the groups' limits if there are any.
-        groups: limits on groups of domains.
+    Rows that a group stands in the way of are projected one by one, the others all at once. They sum to 1, and some
+    mixture is within the box and the limits.
     """
     low_K, high_K = box
     outside_N = ((weights_NK < low_K) | (weights_NK > high_K)).any(axis=1)
@@ -160,12 +153,7 @@ def project_onto_box(weights_NK: FloatArray, box: Box, *, halvings: int) -> Floa
 
 @dataclass(frozen=True, eq=False)
 class Halfspaces:
-    """Constraints `rows w ≥ least`.
-
-    Attributes:
-        rows_GK: a row per constraint.
-        least_G: what each asks for.
-    """
+    """Constraints `rows w ≥ least`."""
 
     rows_GK: FloatArray
     least_G: FloatArray
@@ -200,12 +188,8 @@ class Halfspaces:
 
         The least d with `C d ≥ h` is `−r_1..K / r_K+1` for the residual r of `min_{u ≥ 0} |[C h]ᵀ u − e_K+1|`.
 
-        Args:
-            weights_NK: points.
-            box: some mixture satisfies it and the constraints.
-
         Raises:
-            ValueError: none does.
+            ValueError: there is none.
         """
         from scipy.optimize import nnls  # its import takes half a second
 

@@ -78,7 +78,7 @@ def test_the_decision_of_a_surrogate_is_inside_groups():
     direct = direct_decision(parameters)
     groups = mixture_bounds(parameters, dict.fromkeys(direct.domains, Supply(math.inf)), 1000).halfspaces()
     found = decide(parameters=parameters, direct=direct.to_record("direct", 1), box=WHOLE, groups=groups)
-    assert groups.shortfall(found.searched_K[None])[0] <= 1e-9
+    assert groups.shortfall(found.search.weights_K[None])[0] <= 1e-9
     assert groups.shortfall(found.weights_K[None])[0] <= 1e-8
 
 

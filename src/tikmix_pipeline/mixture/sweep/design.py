@@ -57,17 +57,11 @@ _TINY = 2e-4
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Candidate mixtures.
-
-    Attributes:
-        weights_NK: one per row, the centre first; no two are the same.
-        acceptance: the share of draws that lay in the box.
-        notes: what a reader should know, in sentences.
-        box: the smallest and the largest weight of each domain.
-    """
+    """Candidate mixtures, one per row, the centre first; no two are the same."""
 
     weights_NK: FloatArray
     acceptance: float
+    """The share of draws that lay in the box."""
     notes: tuple[str, ...]
     box: Box
 
@@ -83,10 +77,7 @@ def draw_candidates(
     """Draw the candidates of a round around D's mixture or around the prior.
 
     Where branches are to be trained, the reference and D's mixture are among them: influence is known of any mixture,
-    but what a branch under these would do has to be measured too.
-
-    Returns:
-        The candidates in Olmix's columns, and what is recorded of the design.
+    but what a branch under these would do has to be measured too. The candidates are in Olmix's columns.
 
     Raises:
         TikmixError: no mixture satisfies the bounds, or they leave too little room for so many candidates.
@@ -123,15 +114,8 @@ def draw_candidates(
 def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float, bounds: Bounds, seed: int) -> Design:
     """Return candidates around a mixture: `[low, high] × w` per domain, renormalised, rejected if they leave that.
 
-    A domain without weight stays without, and one whose interval is a point keeps its weight.
-
-    Args:
-        centre_K: the mixture to vary, TiKMiX-D's; moved inside the bounds.
-        count: N, the centre among them.
-        low: the smallest share of a domain, over its share in the centre.
-        high: the largest.
-        bounds: no candidate leaves them.
-        seed: the same seed gives the same candidates.
+    A domain without weight stays without, and one whose interval is a point keeps its weight. The centre, TiKMiX-D's
+    mixture, is moved inside the bounds, which no candidate leaves, and is the first of `count`.
 
     Raises:
         TikmixError: the intervals leave too little room for `count` candidates.
@@ -151,15 +135,13 @@ def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float
         ),
     )
     pool = _Pool(centre_K, box, bounds, advice)
-    rng = np.random.default_rng(seed)
-    sampler = qmc.LatinHypercube(int(pool.free_K.sum()), rng=rng)
+    sampler = qmc.LatinHypercube(int(pool.free_K.sum()), rng=np.random.default_rng(seed))
 
     def draw() -> FloatArray:
         scaled_NF = qmc.scale(sampler.random(_BATCH * count), box[0][pool.free_K], box[1][pool.free_K])
         return pool.complete(scaled_NF)
 
-    pool.fill(draw, count)
-    return Design(np.stack(pool.kept), pool.acceptance, pool.notes(), box)
+    return pool.filled(draw, count)
 
 
 def dirichlet(
@@ -174,16 +156,9 @@ def dirichlet(
 ) -> Design:
     """Return candidates around a prior as RegMix draws them, `w ~ Dirichlet(s · K · prior)`.
 
-    Small strengths s give mixtures of few domains, large ones mixtures near the prior.
-
-    Args:
-        prior_K: the mean of the draws; moved inside the bounds.
-        count: N, the prior among them.
-        min_strength: the smallest s; 15 of them are spaced evenly in their logarithm.
-        max_strength: the largest.
-        max_ratio: no share is more than this times the prior's.
-        bounds: no candidate leaves them.
-        seed: the same seed gives the same candidates.
+    Small strengths s give mixtures of few domains, large ones mixtures near the prior; 15 of them are spaced evenly in
+    their logarithm. No share is more than `max_ratio` times the prior's. The prior is moved inside the bounds, which no
+    candidate leaves, and is the first of `count`.
 
     Raises:
         TikmixError: the caps leave too little room for `count` candidates.
@@ -213,43 +188,31 @@ def dirichlet(
         draw_NF = rng.permutation(np.concatenate([rng.dirichlet(s * prior_F, size=rows) for s in strengths]))
         return pool.complete(np.where(draw_NF < _TINY, 0, draw_NF))
 
-    pool.fill(draw, count)
-    return Design(np.stack(pool.kept), pool.acceptance, pool.notes(), box)
+    return pool.filled(draw, count)
 
 
 @dataclass(frozen=True)
 class _Advice:
-    """What a complaint says of a design.
-
-    Attributes:
-        causes: what makes the box as narrow as it is, in a sentence.
-        parameters: those of the sweep that set its lower and its upper side.
-        centre: what the first candidate is called.
-        corner: what to do where that leaves domains out.
-    """
+    """What a complaint says of a design."""
 
     causes: str
+    """What makes the box as narrow as it is, in a sentence."""
     parameters: tuple[str, str]
+    """Those of the sweep that set the lower and the upper side of the box."""
     centre: str
+    """What the first candidate is called."""
     corner: str
+    """What to do where that leaves domains out."""
 
 
 class _Pool:
     """Candidates kept so far, and the draws that were not. Axis F: the domains that are free to vary."""
 
     def __init__(self, centre_K: FloatArray, box: Box, bounds: Bounds, advice: _Advice) -> None:
-        """Begin with the centre.
-
-        Args:
-            centre_K: the first candidate.
-            box: the smallest and the largest weights.
-            bounds: the part of the box that is not the sweep's own.
-            advice: what to say where the box is too narrow.
-        """
+        """Begin with the centre; the bounds are the part of the box that is not the sweep's own."""
         self.kept = [centre_K]
         self.free_K = box[1] - box[0] > _HELD
-        self._centre_K, self._box, self._bounds = centre_K, box, bounds
-        self._advice = advice
+        self._centre_K, self._box, self._bounds, self._advice = centre_K, box, bounds, advice
         # a cap is a cap: what rounding may add has to fit in too
         self._low_K = np.where(box[0] > 0, box[0] + _ROUNDED, 0)
         self._high_K = np.where(box[1] < 1, box[1] - _ROUNDED, 1)
@@ -258,10 +221,9 @@ class _Pool:
         # where the groups ask for all that the caps allow, rounding may miss either by its last decimal
         self._within = within if self._groups.has_room(within) else box
         self._drawn, self._accepted = 0, 0
-        self._below_K = np.zeros(len(centre_K), dtype=np.int64)
-        self._above_K = np.zeros(len(centre_K), dtype=np.int64)
-        if self.free_K.sum() < 2:
-            free = int(self.free_K.sum())
+        self._below_K, self._above_K = np.zeros((2, len(centre_K)), dtype=np.int64)
+        free = int(self.free_K.sum())
+        if free < 2:
             raise TikmixError(
                 f"Of {len(centre_K)} domains, {free} {'has' if free == 1 else 'have'} room to vary, and at least two "
                 f"must. {advice.causes} {self._widen}"
@@ -284,11 +246,6 @@ class _Pool:
         )
         return corner if (self._centre_K > _HELD).sum() < 2 else f"{widen} {corner}"
 
-    @property
-    def acceptance(self) -> float:
-        """Return the share of draws that lay in the box."""
-        return self._accepted / max(self._drawn, 1)
-
     def complete(self, free_NF: FloatArray) -> FloatArray:
         """Return mixtures with these proportions of the free domains; the others have their share of the centre."""
         open_share = 1 - self._centre_K[~self.free_K].sum()
@@ -296,15 +253,11 @@ class _Pool:
         weights_NK[:, self.free_K] = free_NF * (open_share / free_NF.sum(axis=1, keepdims=True))
         return weights_NK
 
-    def fill(self, draw: Callable[[], FloatArray], count: int) -> None:
-        """Draw until `count` candidates are kept.
-
-        Raises:
-            TikmixError: too few of very many draws can be kept.
-        """
+    def filled(self, draw: Callable[[], FloatArray], count: int) -> Design:
+        """Draw until `count` candidates are kept; refuse where too few of very many draws can be."""
         for _ in range(_BATCHES):
             if len(self.kept) >= count:
-                return
+                break
             before, accepted_before = len(self.kept), self._accepted
             self._sift(draw(), count)
             accepted, new = self._accepted - accepted_before, len(self.kept) - before
@@ -312,6 +265,7 @@ class _Pool:
                 raise TikmixError(self._shortfall(count, are_alike=True))
         if len(self.kept) < count:
             raise TikmixError(self._shortfall(count, are_alike=False))
+        return Design(np.stack(self.kept), self._accepted / max(self._drawn, 1), self._notes(), self._box)
 
     def _sift(self, draw_NK: FloatArray, count: int) -> None:
         below_NK = (draw_NK < self._low_K) & self.free_K
@@ -346,7 +300,7 @@ class _Pool:
             "give it room, or ask for fewer sweep.candidates."
         )
 
-    def notes(self) -> tuple[str, ...]:
+    def _notes(self) -> tuple[str, ...]:
         """Say if the candidates hardly differ, and what to widen."""
         distance = float(np.abs(np.stack(self.kept) - self._centre_K).sum(axis=1).mean())
         if distance >= _ALIKE:

@@ -121,11 +121,8 @@ def student_t_noise(residuals_N: FloatArray) -> FloatArray:
 
     `u_n ∝ (ν + t_n²) / (ν + 1)`, where t_n is the residual over the median deviation of all of them: repeated least
     squares with the weights `1 / u` fits Student-t noise of ν degrees of freedom (Lange, Little and Taylor 1989). Some
-    runs miss by far more than others, and would bend a fit to them.
-
-    Args:
-        residuals_N: of predictions from other rows; a model's residuals on the rows that it was fitted to are too small
-            where it followed an outlier.
+    runs miss by far more than others, and would bend a fit to them. The residuals are of predictions from other rows:
+    on the rows that a model was fitted to they are too small where it followed an outlier.
     """
     deviation = max(float(np.median(np.abs(residuals_N))) / _QUARTILE, np.finfo(np.float64).tiny)
     log_noise_N = np.log(_DEGREES_OF_FREEDOM + (residuals_N / deviation) ** 2)
@@ -135,12 +132,7 @@ def student_t_noise(residuals_N: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Independent normal priors on the logarithms of the hyper-parameters.
-
-    Attributes:
-        mean_H: where the search starts.
-        deviation_H: the standard deviations.
-    """
+    """Independent normal priors on the logarithms of the hyper-parameters; the search starts from their means."""
 
     mean_H: FloatArray
     deviation_H: FloatArray
@@ -167,20 +159,15 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """The map from responses to z.
-
-    Attributes:
-        least: the least response.
-        unit: the range of the responses.
-        offset: e^δ, how far below the least response the floor is, in units.
-        mean: of the logarithms of the responses above the floor, in units.
-        deviation: their standard deviation.
-    """
+    """The map from responses to z."""
 
     least: float
     unit: float
+    """The range of the responses."""
     offset: float
+    """e^δ, how far below the least response the floor is, in units."""
     mean: float
+    """Of the logarithms of the responses above the floor, in units."""
     deviation: float
 
     @classmethod
@@ -214,11 +201,7 @@ class Warp:
 
 
 class Kernel:
-    """k for one vector of hyper-parameters.
-
-    Attributes:
-        noise: τ², without the jitter.
-    """
+    """k for one vector of hyper-parameters; `noise` is τ² without the jitter."""
 
     def __init__(self, theta_H: FloatArray) -> None:
         domains = (len(theta_H) - 5) // 2
@@ -248,12 +231,7 @@ def negative_log_posterior(
 ) -> tuple[float, FloatArray]:
     """Return `−ln p(y | θ) − ln p(θ)` up to a constant, and its gradient.
 
-    Args:
-        theta_H: θ, the logarithms of the hyper-parameters.
-        weights_NK: the mixtures.
-        response_N: y; not all the same.
-        noise_N: u.
-        prior: of θ.
+    The responses y may not all be the same, and `noise_N` is u.
     """
     kernel, warp = Kernel(theta_H), Warp.of(response_N, theta_H[-1])
     scaled_NK, powers_NK = weights_NK**kernel.power / kernel.length_K, weights_NK**kernel.linear_power

@@ -55,37 +55,27 @@ Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """What `judge` found.
-
-    Attributes:
-        rows: one per surrogate or rule and target: `surrogate, target, n, spearman, spearman_low, spearman_high, r2,
-            coverage, aggregate_spearman, naive, verdict`; n counts the rows that the surrogates had to learn from, and
-            `aggregate_spearman` is the same for all targets.
-        predictions: of each surrogate, for the judged rows (N, T).
-        judged: the rows that were predicted.
-    """
+    """What `judge` found."""
 
     rows: list[dict[str, Any]]
+    """One per surrogate or rule and target: `surrogate, target, n, spearman, spearman_low, spearman_high, r2, coverage,
+    aggregate_spearman, naive, verdict`; n counts the rows that the surrogates had to learn from, and
+    `aggregate_spearman` is the same for all targets."""
     predictions: dict[str, FloatArray]
+    """Of each surrogate, for the judged rows (N, T)."""
     judged: Responses
 
     def prediction_rows(self) -> list[dict[str, Any]]:
         """Return a row per surrogate, target and judged run: `run, surrogate, target, measured, predicted, n`."""
-        judged = self.judged
-        learned_from = self.rows[0]["n"]
-        return [
-            {
-                "run": run,
-                "surrogate": kind,
-                "target": target,
-                "measured": float(judged.response_NT[n, t]),
-                "predicted": float(predicted_NT[n, t]),
-                "n": learned_from,
-            }
+        measured_NT = self.judged.response_NT
+        figures = [
+            (run, kind, target, float(measured_NT[n, t]), float(predicted_NT[n, t]), self.rows[0]["n"])
             for kind, predicted_NT in self.predictions.items()
-            for t, target in enumerate(judged.targets)
-            for n, run in enumerate(judged.runs)
+            for t, target in enumerate(self.judged.targets)
+            for n, run in enumerate(self.judged.runs)
         ]
+        columns = ("run", "surrogate", "target", "measured", "predicted", "n")
+        return [dict(zip(columns, row, strict=True)) for row in figures]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +97,7 @@ def quality_tables(
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Judge a sweep's surrogates beside the naive rules and, where it was measured, the additive influence.
 
-    Args:
-        data: the runs to learn from.
-        sweep: the surrogates to judge.
-        seed: as in `judge`.
-        round_number: the round whose sweep it is.
-        test: mixtures and scores of runs to be judged on instead.
+    They learn from all runs of `data`, and are judged on the mixtures and scores of `test` where there are any.
 
     Returns:
         `Quality.rows` with their round, and the predictions behind them.
@@ -178,11 +163,7 @@ def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[
     """Say whether a surrogate ranks mixtures better than `−S w` does, and by how much, in a sentence.
 
     Compared are the means of Spearman over the targets where both are defined. Where influence was not measured, or
-    ranks nothing, there is nothing to be better than.
-
-    Args:
-        rows: of a `Quality`.
-        kind: the surrogate.
+    ranks nothing, there is nothing to be better than. The rows are those of a `Quality`.
     """
     surrogate, additive = (
         {row["target"]: row["spearman"] for row in rows if row["surrogate"] == name}
@@ -266,12 +247,9 @@ def _aggregate(prediction_NT: FloatArray, measured_NT: FloatArray) -> float:
 def naive_predictions(
     responses: Responses, matches: Mapping[str, str], additive_NT: FloatArray | None
 ) -> dict[str, FloatArray]:
-    """Return what each rule predicts, (N, T); nan where it says nothing of a target.
+    """Return what each rule predicts, (N, T); nan where it says nothing of a target, as `matches` has no domain for it.
 
-    Args:
-        responses: the mixtures, and the targets of axis T.
-        matches: target -> domain, where one matches.
-        additive_NT: what additive influence predicts of these mixtures; without it, there is no such rule.
+    Without what additive influence predicts of these mixtures there is no such rule.
     """
     weights_NK = responses.weights_NK
     shape = responses.response_NT.shape

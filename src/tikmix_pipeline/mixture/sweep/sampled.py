@@ -42,11 +42,8 @@ def sampled_responses(
 ) -> "pd.DataFrame":
     """Return each candidate's influence with its sign turned, in Olmix's columns.
 
-    Args:
-        ratios: the candidates.
-        chunks: `part_influence.parquet` of the rounds so far, oldest first; the tasks are those of the last.
-        tokens: as in `sampled_influence`, and so is the seed.
-        averaging: which rounds count; all that do have the same say.
+    The chunks are `part_influence.parquet` of the rounds so far, oldest first; the tasks are those of the last. All
+    rounds that count have the same say.
     """
     domains, tasks = list(ratios.columns[1:]), list(dict.fromkeys(chunks[-1]["task"]))
     tables = chunks[-1:] if averaging.memory == "none" else chunks
@@ -83,9 +80,6 @@ def exact_beside_sampled(
         ratios: all candidates, so that the first have the draws that they have among all.
         chunks: `part_influence.parquet` of the round.
         tokens: as in `sampled_influence`, and so is the seed.
-
-    Returns:
-        `run, task, exact, exact_stderr, sampled, additive`.
     """
     import pandas as pd
 

@@ -30,22 +30,18 @@ _DORMANT = 0.1
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found.
-
-    Attributes:
-        weights_K: the best of all mixtures that were evaluated, the starts and the rounds' centres among them.
-        value: its objective.
-        excess: how far it is from being allowed; 0 if it is.
-        trace: one row per round: `search_round`, from 1, `concentration`, `best`, the lowest objective so far, and
-            `centre`, that of the round's centre; NaN where no allowed mixture is known. Round 0 is the start.
-        centres_RK: the centre after each round, in the rows of `trace`.
-    """
+    """What a search found."""
 
     weights_K: FloatArray
+    """The best of all mixtures that were evaluated, the starts and the rounds' centres among them."""
     value: float
     excess: float
+    """How far it is from being allowed; 0 if it is."""
     trace: list[dict[str, float]]
+    """One row per round: `search_round`, from 1, `concentration`, `best`, the lowest objective so far, and `centre`,
+    that of the round's centre; NaN where no allowed mixture is known. Round 0 is the start."""
     centres_RK: FloatArray
+    """The centre after each round, in the rows of `trace`."""
 
 
 def search(
@@ -57,21 +53,14 @@ def search(
     parameters: SearchParameters,
     seed: int,
 ) -> SearchResult:
-    """Return the best mixture that was found.
+    """Return the best mixture that was found within the box and the limits on groups.
 
-    Args:
-        evaluate: the objective, for many mixtures at a time.
-        starts_SK: mixtures that are evaluated first, the best of which is the first centre; moved inside the bounds.
-        box: the smallest and the largest weight of each domain.
-        groups: limits on groups of domains, which hold as the box does.
-        parameters: rounds, draws and concentrations.
-        seed: the same seed gives the same mixture.
+    The starts are moved inside these and evaluated first; the best of them is the first centre.
     """
     rng = np.random.default_rng(seed)
     best = _Evaluated.of(evaluate, project(np.atleast_2d(starts_SK), box, groups)).best(1)
     centre = best
-    trace = [_trace_row(0, np.nan, best, centre)]
-    centres = [centre.weights_NK[0]]
+    trace, centres = [_trace_row(0, np.nan, best, centre)], [centre.weights_NK[0]]
     concentrations = np.geomspace(parameters.coarse, parameters.fine, parameters.rounds).tolist()
     open_K = box[1] > 0  # a domain that the box leaves out stays out
     for number, concentration in enumerate(concentrations, start=1):

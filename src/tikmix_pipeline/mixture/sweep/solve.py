@@ -62,11 +62,11 @@ def solve_surrogate(
         data: what it was fitted on, with scale and objective.
         direct: D's decision; its prior, reference and anchor are this decision's too. Without one the search starts
             from the best of the measured mixtures, and nothing can be kept instead.
-        box: the smallest and the largest weight of each domain; within D's bounds.
+        box: what the candidates cover; within D's bounds.
         pareto: no target may gain less than under the reference.
         sweep: the kind of response, and how to search.
         seed: the same seed gives the same mixture.
-        groups: limits on groups of domains, as in `Bounds.halfspaces`.
+        groups: limits on groups of domains.
         keep_direct: why D's mixture is kept whatever the search finds, in a sentence; None where it need not be.
         prior_K: the prior where there is no D. Without either, gains are over the mean of the measured mixtures, and no
             Pareto constraint holds: hardly any mixture does better than that on every target.
@@ -237,7 +237,7 @@ def _decision(
     influence_TK = None if data.is_aggregate else data.influence_TK
     return SurrogateDecision(
         domains=data.measured.domains,
-        targets=data.responses.targets,
+        tasks=data.responses.targets,
         weights_K=weights_K,
         prior_K=anchors.prior_K,
         reference_K=anchors.reference_K,
@@ -247,8 +247,6 @@ def _decision(
         terms=problem.terms(weights_K),
         direct_K=anchors.direct_K,
         direct_objective=None if anchors.direct_K is None else problem.value(anchors.direct_K),
-        searched_K=found.weights_K,
-        searched_objective=found.value,
         additive_gain_T=None if influence_TK is None else influence_TK @ (weights_K - anchors.prior_K),
         kept="direct" if is_kept else "surrogate",
         notes=notes,
