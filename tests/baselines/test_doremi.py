@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from baseline_examples import MODEL, PRIOR, TRAIN
 
 from tikmix_pipeline.baselines import doremi as doremi_module
+from tikmix_pipeline.baselines.baseline import proxy_schedule
 from tikmix_pipeline.baselines.doremi import DomainWeights, doremi, train_by_group_dro
-from tikmix_pipeline.baselines.proxy import proxy_schedule
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm import trainer

@@ -3,7 +3,7 @@ import pytest
 from baseline_examples import MODEL, PRIOR, TRAIN, heldout_texts
 
 from tikmix_pipeline.baselines import regmix as regmix_module
-from tikmix_pipeline.baselines.proxy import proxy_schedule
+from tikmix_pipeline.baselines.baseline import proxy_schedule
 from tikmix_pipeline.baselines.regmix import regmix
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError

@@ -35,8 +35,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
-from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
+from tikmix_pipeline.baselines.baseline import Baseline, proxy_model, proxy_schedule, save_initial, within_bounds
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream, check_weights
 from tikmix_pipeline.distributed.mesh import resolve_device
@@ -81,7 +80,6 @@ def doremi(
     """Return DoReMi's mixture for a corpus, moved inside the bounds.
 
     Args:
-        shards: the corpus.
         prior: what the reference is trained on.
         model: the run's; size and kind of attention are taken.
         train: the run's; both trainings differ in their length and learning rates (`proxy_schedule`), and the proxy's

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
-from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
+from tikmix_pipeline.baselines.baseline import Baseline, proxy_model, proxy_schedule, save_initial, within_bounds
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, cost_of_branches, run_branches
@@ -62,17 +61,14 @@ def regmix(
     """Return RegMix's mixture for a corpus and targets.
 
     Args:
-        shards: the corpus.
         texts: what the proxies are scored on, by target (`influence.counterfactual.scored_texts`).
         prior: what candidates are drawn around.
         model: the run's; its kind of attention is taken.
         train: the run's; a proxy differs in its length and its learning rates (`proxy_schedule`).
-        parameters: how many proxies of which size, and what is made of them.
         seed: of initial weights, candidates, folds and simulation.
         folder: where the proxies' losses are kept; a stopped call goes on with those that are missing.
         key: names the code that runs, as in `run_branches`.
         bounds: no candidate leaves them, nor does the result.
-        engine: what runs the proxies.
 
     Raises:
         TikmixError: no such preset, the bounds leave too little room for candidates, a proxy cannot be trained at all,

@@ -94,20 +94,23 @@ def constraints_of(
             raise TikmixError(f"The domain '{domain}' has no training tokens. Give it text, or leave it out.")
     singles = tuple((domain,) for domain in supplies)
     everywhere = DomainBounds(min=parameters.min_weight, max=parameters.max_weight)
-    found = [*_pins(parameters, current), *_sides(everywhere, "optimize.{side}_weight", singles, "domain")]
-    for domain, bounds in parameters.bounds.items():
-        found += _sides(bounds, f"optimize.bounds.{domain}.{{side}}", ((domain,),), "domain")
-    for name, group in parameters.groups.items():
-        members = tuple(dict.fromkeys(group.domains))
-        found += _sides(group, f"optimize.groups.{name}.{{side}}", (members,), "group")
-    return [*found, *_repetition(parameters, supplies, chunk_tokens)]
-
-
-def _pins(parameters: WeightBoundsParameters, current: Mapping[str, float] | None) -> Iterator[Constraint]:
+    found = []
     for domain, pin in parameters.pinned.items():
         weight = (None if current is None else current[domain]) if pin == "current" else pin
         if weight is not None:
-            yield Constraint(f"optimize.pinned.{domain}", weight, "exactly", ((domain,),), "pin")
+            found.append(Constraint(f"optimize.pinned.{domain}", weight, "exactly", ((domain,),), "pin"))
+    found += _sides(everywhere, "optimize.{side}_weight", singles, "domain")
+    for domain, bounds in parameters.bounds.items():
+        found += _sides(bounds, f"optimize.bounds.{domain}.{{side}}", ((domain,),), "domain")
+    for name, group in parameters.groups.items():
+        summed = tuple(dict.fromkeys(group.domains))
+        found += _sides(group, f"optimize.groups.{name}.{{side}}", (summed,), "group")
+    limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
+    if limited and isinstance(parameters, RepetitionParameters):
+        members, known = tuple((domain,) for domain in limited), tuple(limited.values())
+        most = parameters.max_epochs
+        found.append(Constraint("optimize.max_epochs", most, "most", members, "repetition", known, chunk_tokens))
+    return found
 
 
 def _sides(
@@ -117,19 +120,3 @@ def _sides(
         yield Constraint(parameter.format(side="min"), bounds.min, "least", members, kind)
     if bounds.max < 1:
         yield Constraint(parameter.format(side="max"), bounds.max, "most", members, kind)
-
-
-def _repetition(
-    parameters: WeightBoundsParameters, supplies: Mapping[str, Supply], chunk_tokens: int
-) -> Iterator[Constraint]:
-    limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
-    if limited and isinstance(parameters, RepetitionParameters):
-        yield Constraint(
-            "optimize.max_epochs",
-            parameters.max_epochs,
-            "most",
-            tuple((domain,) for domain in limited),
-            "repetition",
-            tuple(limited.values()),
-            chunk_tokens,
-        )

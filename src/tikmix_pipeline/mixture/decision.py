@@ -3,7 +3,7 @@
 Axes: T tasks, K domains, G limits on groups.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,50 +105,35 @@ def binding_constraints(
     The solution is that of `minimise` with the arguments that follow; `tasks` are those that may not gain less than
     under the reference.
     """
-    found = [*_bounds(solution, bounds), *_groups(solution, bounds), *_tasks(solution, no_worse_TK, reference_K, tasks)]
-    return tuple(sorted(found, key=lambda constraint: -constraint.multiplier))
-
-
-def _bounds(solution: Solution, bounds: Bounds) -> Iterator[BindingRecord]:
-    weights_K, multipliers_K = solution.weights_K.tolist(), solution.bound_multipliers_K.tolist()
-    for domain, low, high, weight, multiplier in zip(
-        bounds.domains, bounds.lower, bounds.upper, weights_K, multipliers_K, strict=True
-    ):
-        if weight - low.weight <= VISIBLE and multiplier > VISIBLE:
-            yield _binding(domain, "lower", low, multiplier)
-        elif high.weight - weight <= VISIBLE and -multiplier > VISIBLE:
-            yield _binding(domain, "upper", high, -multiplier)
-
-
-def _groups(solution: Solution, bounds: Bounds) -> Iterator[BindingRecord]:
     halfspaces = bounds.halfspaces()
     room_G = halfspaces.rows_GK @ solution.weights_K - halfspaces.least_G
+    least_gain_T = no_worse_TK @ reference_K
+    room_T = no_worse_TK @ solution.weights_K - least_gain_T
+    sides: list[tuple[str, BindingKind, Limit, float, float]] = []
+    weights_K, multipliers_K = solution.weights_K.tolist(), solution.bound_multipliers_K.tolist()
+    box = zip(bounds.domains, bounds.lower, bounds.upper, weights_K, multipliers_K, strict=True)
+    for domain, low, high, weight, multiplier in box:
+        sides.append((domain, "lower", low, weight - low.weight, multiplier))
+        sides.append((domain, "upper", high, high.weight - weight, -multiplier))
     multipliers_G = solution.group_multipliers_G.tolist()
     for group, room, multiplier in zip(bounds.groups, room_G.tolist(), multipliers_G, strict=True):
-        if room <= VISIBLE and multiplier > VISIBLE:
-            yield _binding(group.name, _KINDS[group.side], group.limit, multiplier)
-
-
-def _tasks(
-    solution: Solution, normalised_TK: FloatArray, reference_K: FloatArray, tasks: Sequence[str]
-) -> Iterator[BindingRecord]:
-    least_gain_T = normalised_TK @ reference_K
-    room_T = normalised_TK @ solution.weights_K - least_gain_T
+        sides.append((group.name, _KINDS[group.side], group.limit, room, multiplier))
     figures = (values_T.tolist() for values_T in (least_gain_T, room_T, solution.gain_multipliers_T))
     for task, least, room, multiplier in zip(tasks, *figures, strict=True):
-        if room <= VISIBLE and multiplier > VISIBLE:
-            yield _binding(task, "pareto", Limit(least, "prior", "optimize.pareto"), multiplier)
-
-
-def _binding(name: str, kind: BindingKind, limit: Limit, multiplier: float) -> BindingRecord:
-    return BindingRecord(
-        name=name,
-        kind=kind,
-        reason=limit.reason,
-        parameter=limit.parameter,
-        bound=limit.weight,
-        multiplier=multiplier,
-    )
+        sides.append((task, "pareto", Limit(least, "prior", "optimize.pareto"), room, multiplier))
+    found = [
+        BindingRecord(
+            name=name,
+            kind=kind,
+            reason=limit.reason,
+            parameter=limit.parameter,
+            bound=limit.weight,
+            multiplier=multiplier,
+        )
+        for name, kind, limit, room, multiplier in sides
+        if room <= VISIBLE and multiplier > VISIBLE
+    ]
+    return tuple(sorted(found, key=lambda constraint: -constraint.multiplier))
 
 
 def holder(binding: BindingRecord) -> str:

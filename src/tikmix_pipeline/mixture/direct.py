@@ -99,8 +99,6 @@ def solve_direct(
         prior_K: the mixture that no task may do worse than.
         bounds: over the same domains.
         parameters: α, β, γ, the targets, and whether the Pareto constraint holds.
-        domains: names of axis K.
-        tasks: names of axis T.
         current_K: the current mixture, where `optimize.anchor` asks for it; None stands for the prior.
 
     Raises:
@@ -156,24 +154,20 @@ def _unconstrained(
     unit = max(1.0, abs(solution.value))
     binds = any(constraint.reason != "simplex" for constraint in binding)
     if not binds:
+        # by how little any mixture's F could be lower, whatever held the solution
+        bound = objective.lower_bound(
+            solution.weights_K,
+            objective.sum_multiplier(solution.weights_K),
+            np.zeros(0),
+            constraints=free_bounds.halfspaces(),
+            box=free_bounds.box(),
+        )
         is_unheld = not is_held and bounds == free_bounds and solution.gap <= _WORTH_SAYING * unit
-        if is_unheld or _free_gap(objective, solution, free_bounds) <= _SAME * unit:
+        if is_unheld or solution.value - bound <= _SAME * unit:
             return solution
     free = minimise(objective, free_bounds, solution.weights_K)
     least = 0 if binds else _SAME * unit
     return free if solution.value - free.value > least else solution
-
-
-def _free_gap(objective: Objective, solution: Solution, free_bounds: Bounds) -> float:
-    """Return by how much more than a solution's any mixture's F could be lower, whatever held the solution."""
-    least = objective.lower_bound(
-        solution.weights_K,
-        objective.sum_multiplier(solution.weights_K),
-        np.zeros(0),
-        constraints=free_bounds.halfspaces(),
-        box=free_bounds.box(),
-    )
-    return solution.value - least
 
 
 def _notes(solution: Solution, bounds: Bounds, prior_K: FloatArray, reference_K: FloatArray) -> Iterator[str]:

@@ -64,7 +64,6 @@ def external_run_budget(
 
     Args:
         number: the round that the checkpoint ends.
-        samples: by domain.
         remix: sizes and consumed tokens, as far as they are told.
         prior: `tikmix.prior`, the current mixture where `given` and `earlier` are None.
         chunk_tokens: of the coming chunk.

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError, nearest_name
-from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, entropy, refuse_unknown
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, entropy, refuse_unknown
 from tikmix_pipeline.parameters.decision import ObjectiveParameters, TargetWeightParameters
 
 KINK = 1e-6
@@ -74,14 +74,12 @@ class Targets:
     def rows(self, influence_TK: FloatArray) -> FloatArray:
         """Return the influence on the targets, (U, K), from that on tasks."""
         single_T = self._single_tasks()
-        row_UK: FloatArray = self.share_UT @ influence_TK if single_T is None else influence_TK[single_T]
-        return row_UK
+        return self.share_UT @ influence_TK if single_T is None else influence_TK[single_T]
 
     def gains(self, gain_NT: FloatArray) -> FloatArray:
         """Return the gains of the targets, (N, U), from those of the tasks."""
         single_T = self._single_tasks()
-        gain_NU: FloatArray = gain_NT @ self.share_UT.T if single_T is None else gain_NT[:, single_T]
-        return gain_NU
+        return gain_NT @ self.share_UT.T if single_T is None else gain_NT[:, single_T]
 
 
 def balanced(weights: Sequence[float]) -> FloatArray:
@@ -175,12 +173,8 @@ class Objective:
         return {
             "std": float(spread(gains_U, self._weights())),
             "gain": float(total(gains_U, self._weights())),
-            "entropy": entropy(weights_K) + self._pull(weights_K),
+            "entropy": anchored_entropy(weights_K, self.anchor_K),
         }
-
-    def _pull(self, weights_K: FloatArray) -> float:
-        """Return `w·ln q`, what is linear in the distance from the anchor."""
-        return 0.0 if self.anchor_K is None else float(weights_K @ np.log(self.anchor_K))
 
     def value(self, weights_K: FloatArray, kink: float = 0.0) -> float:
         """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std."""

@@ -74,15 +74,11 @@ def by_name(names: Sequence[str], values: FloatArray) -> dict[str, float]:
 
 
 def prior_mixture(
-    prior: Literal["proportional", "uniform"] | Mapping[str, float],
-    tokens: Mapping[str, float],
-    source: str = "tikmix.prior",
+    prior: Literal["proportional", "uniform"] | Mapping[str, float], tokens: Mapping[str, float]
 ) -> dict[str, float]:
     """Return the weight of each domain in mixture 0, under which the first chunk trains before anything is measured.
 
-    `proportional` is `w_j = N_j / Σ_k N_k`, the natural mixture; `uniform` is `w_j = 1/K`.
-
-    `tokens` are the training tokens N_j of each domain, and `source` is the parameter that the prior comes from.
+    With training tokens N_j, `proportional` is `w_j = N_j / Σ_k N_k`, the natural mixture; `uniform` is `w_j = 1/K`.
 
     Raises:
         TikmixError: the given weights are no mixture of these domains, or there is not a single token.
@@ -92,9 +88,9 @@ def prior_mixture(
     if prior == "proportional":
         total = sum(tokens.values())
         if total == 0:
-            raise TikmixError(f"{source} is proportional to the domains' tokens, but no domain has any.")
+            raise TikmixError("tikmix.prior is proportional to the domains' tokens, but no domain has any.")
         return {domain: count / total for domain, count in tokens.items()}
-    return by_name(list(tokens), check_mixture(prior, list(tokens), source))
+    return by_name(list(tokens), check_mixture(prior, list(tokens), "tikmix.prior"))
 
 
 def round_to_simplex(weights_K: FloatArray, decimals: int) -> FloatArray:
@@ -120,6 +116,11 @@ def round_to_simplex(weights_K: FloatArray, decimals: int) -> FloatArray:
 def entropy(weights_K: FloatArray) -> float:
     """Return `H(w) = −Σ_j w_j ln w_j` in nats, with `0 ln 0 = 0`."""
     return float(-(weights_K * np.log(np.maximum(weights_K, _SMALLEST))).sum())
+
+
+def anchored_entropy(weights_K: FloatArray, anchor_K: FloatArray | None) -> float:
+    """Return `H(w) + w·ln q`, by which the distance from an anchor falls; `H(w)` without one."""
+    return entropy(weights_K) + (0.0 if anchor_K is None else float(weights_K @ np.log(anchor_K)))
 
 
 def project(weights_NK: FloatArray, box: Box, groups: "Halfspaces | None" = None) -> FloatArray:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 
-from tikmix_pipeline.baselines.proxy import proxy_model
+from tikmix_pipeline.baselines.baseline import proxy_model
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.export.registry import check_trainer, write
 from tikmix_pipeline.export.schedule import Domain, Phase

@@ -103,16 +103,15 @@ def box_notes(
     `weights_K` is the best of the search; the prior is None where its response is known.
     """
     low_K, high_K = box
-    if predicted_prior_K is not None and (beyond_K := beyond(predicted_prior_K, box) > _BEYOND).any():
-        yield (
-            f"The prior is outside what the candidates cover on {_chosen(domains, beyond_K)}: what is predicted for "
-            "it, and so the gain over it, is extrapolated."
-        )
-    if direct_K is not None and (beyond_K := beyond(direct_K, box) > _BEYOND).any():
-        yield (
-            f"D's mixture is outside what the candidates cover on {_chosen(domains, beyond_K)}: what is predicted for "
-            "it, which the searched mixture is weighed against, is extrapolated."
-        )
+    for name, mixture_K, use in (
+        ("The prior", predicted_prior_K, "and so the gain over it"),
+        ("D's mixture", direct_K, "which the searched mixture is weighed against"),
+    ):
+        if mixture_K is not None and (beyond_K := beyond(mixture_K, box) > _BEYOND).any():
+            yield (
+                f"{name} is outside what the candidates cover on {_chosen(domains, beyond_K)}: what is predicted for "
+                f"it, {use}, is extrapolated."
+            )
     at_low_K, at_high_K = (weights_K - low_K <= EDGE) & (low_K > 0), (high_K - weights_K <= EDGE) & (high_K < 1)
     at_edge_K = (at_low_K | at_high_K) & (high_K - low_K > EDGE)
     if at_edge_K.any():
@@ -130,8 +129,7 @@ def left_out_notes(targets: Sequence[str], counts_T: npt.NDArray[np.bool_]) -> I
 
 def beyond(weights_K: FloatArray, box: Box) -> FloatArray:
     """Return how far each weight is outside the box."""
-    beyond_K: FloatArray = np.maximum(np.maximum(box[0] - weights_K, weights_K - box[1]), 0)
-    return beyond_K
+    return np.maximum(np.maximum(box[0] - weights_K, weights_K - box[1]), 0)
 
 
 def _chosen(names: Sequence[str], chosen: npt.NDArray[np.bool_]) -> str:

@@ -125,7 +125,10 @@ def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float
     centre_K = bounds.project(centre_K)
     least_K, most_K = bounds.box()
     box = np.maximum(low * centre_K, least_K), np.minimum(high * centre_K, most_K)
-    advice = _Advice(
+    pool = _Pool(
+        centre_K,
+        box,
+        bounds,
         causes=f"The intervals are sweep.low = {low:g} to sweep.high = {high:g} times D's mixture, within its bounds.",
         parameters=("sweep.low", "sweep.high"),
         centre="D's mixture",
@@ -134,7 +137,6 @@ def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float
             "optimize.min_weight or a larger optimize.entropy"
         ),
     )
-    pool = _Pool(centre_K, box, bounds, advice)
     sampler = qmc.LatinHypercube(int(pool.free_K.sum()), rng=np.random.default_rng(seed))
 
     def draw() -> FloatArray:
@@ -166,7 +168,10 @@ def dirichlet(
     prior_K = bounds.project(prior_K)
     least_K, most_K = bounds.box()
     box = least_K, np.minimum(max_ratio * prior_K, most_K)
-    advice = _Advice(
+    pool = _Pool(
+        prior_K,
+        box,
+        bounds,
         causes=(
             f"The draws have strengths from sweep.min_strength = {min_strength:g} to sweep.max_strength = "
             f"{max_strength:g}, no share above sweep.max_ratio = {max_ratio:g} times the prior's, and the bounds hold."
@@ -178,7 +183,6 @@ def dirichlet(
             "noticeable share"
         ),
     )
-    pool = _Pool(prior_K, box, bounds, advice)
     rng = np.random.default_rng(seed)
     strengths = np.geomspace(min_strength, max_strength, _STRENGTHS) * len(prior_K)
     prior_F = prior_K[pool.free_K]
@@ -191,28 +195,29 @@ def dirichlet(
     return pool.filled(draw, count)
 
 
-@dataclass(frozen=True)
-class _Advice:
-    """What a complaint says of a design."""
-
-    causes: str
-    """What makes the box as narrow as it is, in a sentence."""
-    parameters: tuple[str, str]
-    """Those of the sweep that set the lower and the upper side of the box."""
-    centre: str
-    """What the first candidate is called."""
-    corner: str
-    """What to do where that leaves domains out."""
-
-
 class _Pool:
     """Candidates kept so far, and the draws that were not. Axis F: the domains that are free to vary."""
 
-    def __init__(self, centre_K: FloatArray, box: Box, bounds: Bounds, advice: _Advice) -> None:
-        """Begin with the centre; the bounds are the part of the box that is not the sweep's own."""
+    def __init__(
+        self,
+        centre_K: FloatArray,
+        box: Box,
+        bounds: Bounds,
+        *,
+        causes: str,
+        parameters: tuple[str, str],
+        centre: str,
+        corner: str,
+    ) -> None:
+        """Begin with the centre; the bounds are the part of the box that is not the sweep's own.
+
+        For complaints, `causes` says what makes the box as narrow as it is, `parameters` set its lower and its upper
+        side, `centre` is what the first candidate is called, and `corner` what to do where that leaves domains out.
+        """
         self.kept = [centre_K]
         self.free_K = box[1] - box[0] > _HELD
-        self._centre_K, self._box, self._bounds, self._advice = centre_K, box, bounds, advice
+        self._centre_K, self._box, self._bounds = centre_K, box, bounds
+        self._causes, self._parameters, self._centre, self._corner = causes, parameters, centre, corner
         # a cap is a cap: what rounding may add has to fit in too
         self._low_K = np.where(box[0] > 0, box[0] + _ROUNDED, 0)
         self._high_K = np.where(box[1] < 1, box[1] - _ROUNDED, 1)
@@ -226,13 +231,13 @@ class _Pool:
         if free < 2:
             raise TikmixError(
                 f"Of {len(centre_K)} domains, {free} {'has' if free == 1 else 'have'} room to vary, and at least two "
-                f"must. {advice.causes} {self._widen}"
+                f"must. {causes} {self._widen}"
             )
 
     @property
     def _widen(self) -> str:
         """Say how to give domains room; multiples of no weight are none, so to widen their intervals is no help."""
-        low, high = self._advice.parameters
+        low, high = self._parameters
         widen = (
             f"Lower {low}, raise {high}, or give the domains more room (optimize.max_epochs, optimize.bounds, "
             "optimize.groups)."
@@ -241,9 +246,7 @@ class _Pool:
         if not without_K.any():
             return widen
         names = quoted([name for name, is_without in zip(self._bounds.domains, without_K, strict=True) if is_without])
-        corner = (
-            f"{self._advice.centre} gives no weight to {names}, and multiples of zero stay zero: {self._advice.corner}."
-        )
+        corner = f"{self._centre} gives no weight to {names}, and multiples of zero stay zero: {self._corner}."
         return corner if (self._centre_K > _HELD).sum() < 2 else f"{widen} {corner}"
 
     def complete(self, free_NF: FloatArray) -> FloatArray:
@@ -286,17 +289,17 @@ class _Pool:
         """Say how many candidates there are, which domain rejects most draws, and what would give it room."""
         found = f"Only {len(self.kept)} of {count} candidates were found in {self._drawn} draws:"
         if are_alike:
-            return f"{found} the others hardly differ from these. {self._advice.causes} {self._widen}"
+            return f"{found} the others hardly differ from these. {self._causes} {self._widen}"
         rejected_K = np.maximum(self._below_K, self._above_K)
         k = int(rejected_K.argmax())
         share = rejected_K[k] / self._drawn
         side = 0 if self._below_K[k] > self._above_K[k] else 1
         limit = (self._bounds.lower, self._bounds.upper)[side][k]
         weight = float(self._box[side][k])
-        parameter = limit.parameter if limit.parameter and limit.weight == weight else self._advice.parameters[side]
+        parameter = limit.parameter if limit.parameter and limit.weight == weight else self._parameters[side]
         return (
             f"{found} the domain '{self._bounds.domains[k]}', which rejects most, is {('below', 'above')[side]} "
-            f"{weight:.4g} in {share:.0%} of them. {self._advice.causes} {('Lower', 'Raise')[side]} {parameter} to "
+            f"{weight:.4g} in {share:.0%} of them. {self._causes} {('Lower', 'Raise')[side]} {parameter} to "
             "give it room, or ask for fewer sweep.candidates."
         )
 
@@ -307,5 +310,5 @@ class _Pool:
             return ()
         return (
             f"The candidates hardly differ: their weights are off the centre's by {distance:.2g} in total on average, "
-            f"so their responses hardly differ either. {self._advice.causes} {self._widen}",
+            f"so their responses hardly differ either. {self._causes} {self._widen}",
         )

@@ -23,7 +23,6 @@ one thread, one of 256 rows and 26 domains some 0.3 s.
 Axes: N rows, M other rows, K domains, H = 2K + 5 hyper-parameters, all logarithms but δ: ℓ_K, v_K, σ², τ², p, q, δ.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,13 +92,10 @@ class MixtureGaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[mis
         """Return the predicted median response (M,) of mixtures (M, K)."""
         if not self.theta_.size:
             return np.full(len(X), self.response_.mean())
-        return Warp.of(self.response_, self.theta_[-1]).backward(np.concatenate([*self._blocks(np.asarray(X))]))
-
-    def _blocks(self, weights_MK: FloatArray) -> Iterator[FloatArray]:
-        kernel = Kernel(self.theta_)
-        for start in range(0, max(len(weights_MK), 1), _BLOCK):
-            block_MK = weights_MK[start : start + _BLOCK]
-            yield kernel.between(block_MK, self.weights_) @ self.dual_
+        kernel, weights_MK = Kernel(self.theta_), np.asarray(X)
+        blocks = (weights_MK[start : start + _BLOCK] for start in range(0, max(len(X), 1), _BLOCK))
+        z_M = np.concatenate([kernel.between(block_MK, self.weights_) @ self.dual_ for block_MK in blocks])
+        return Warp.of(self.response_, self.theta_[-1]).backward(z_M)
 
     def _factor(self) -> tuple[FloatArray, bool]:
         kernel = Kernel(self.theta_)
@@ -179,13 +175,11 @@ class Warp:
 
     def forward(self, response_N: FloatArray) -> FloatArray:
         """Return z."""
-        z_N: FloatArray = (np.log(self._height(response_N)) - self.mean) / self.deviation
-        return z_N
+        return (np.log(self._height(response_N)) - self.mean) / self.deviation
 
     def backward(self, z_M: FloatArray) -> FloatArray:
         """Return the responses that z stands for: of a predicted mean, the median of the response."""
-        response_M: FloatArray = (np.exp(z_M * self.deviation + self.mean) - self.offset) * self.unit + self.least
-        return response_M
+        return (np.exp(z_M * self.deviation + self.mean) - self.offset) * self.unit + self.least
 
     def slopes(self, response_N: FloatArray) -> tuple[FloatArray, float]:
         """Return `∂z/∂δ` and the derivative of the Jacobian's term."""
@@ -196,8 +190,7 @@ class Warp:
         return z_slope_N, float(slope_N.sum() + len(height_N) * deviation_slope / self.deviation)
 
     def _height(self, response_N: FloatArray) -> FloatArray:
-        height_N: FloatArray = (response_N - self.least) / self.unit + self.offset
-        return height_N
+        return (response_N - self.least) / self.unit + self.offset
 
 
 class Kernel:
@@ -222,8 +215,7 @@ class Kernel:
 
     def diagonal(self, noise_N: FloatArray) -> FloatArray:
         """Return what noise adds to the diagonal of C."""
-        diagonal_N: FloatArray = self.noise * noise_N + _JITTER
-        return diagonal_N
+        return self.noise * noise_N + _JITTER
 
 
 def negative_log_posterior(

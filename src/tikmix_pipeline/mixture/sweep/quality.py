@@ -132,7 +132,6 @@ def judge(
 
     Args:
         responses: the rows to learn from.
-        kinds: the surrogates.
         folds: of the outer cross-validation and of the inner one; fewer where there are not two rows for each.
         seed: of the folds, the surrogates and the bootstrap.
         additive_NT: what additive influence predicts of the judged rows, if it was measured.
@@ -220,9 +219,13 @@ def _conformal(residual_NT: FloatArray) -> FloatArray:
 
 
 def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, seed: int) -> Iterator[dict[str, float]]:
-    """Yield the numbers of each target, and that of all together."""
+    """Yield the numbers of each target, and that of all together, which is nan where the targets cancel out."""
+    from scipy.stats import spearmanr
+
     defined_T = predicted.defined_T & varies(measured_NT)
-    aggregate = _aggregate(predicted.prediction_NT, measured_NT) if defined_T.all() else math.nan
+    means_N2 = np.stack([predicted.prediction_NT.mean(axis=1), measured_NT.mean(axis=1)], axis=1)
+    is_ranked = defined_T.all() and varies(means_N2).all()
+    aggregate = float(spearmanr(*means_N2.T).statistic) if is_ranked else math.nan
     for t in range(measured_NT.shape[1]):
         measured_N, prediction_N = measured_NT[:, t], predicted.prediction_NT[:, t]
         figures = dict.fromkeys(("spearman", "spearman_low", "spearman_high", "r2", "coverage"), math.nan)
@@ -234,14 +237,6 @@ def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, see
                 figures["r2"] = float(1 - np.square(error_N).mean() / measured_N.var())
                 figures["coverage"] = float((np.abs(error_N) <= predicted.half_width_NT[:, t]).mean())
         yield {**figures, "aggregate_spearman": aggregate}
-
-
-def _aggregate(prediction_NT: FloatArray, measured_NT: FloatArray) -> float:
-    """Return Spearman of the mean over targets; nan where they cancel out."""
-    from scipy.stats import spearmanr
-
-    sides_N2 = np.stack([prediction_NT.mean(axis=1), measured_NT.mean(axis=1)], axis=1)
-    return float(spearmanr(*sides_N2.T).statistic) if varies(sides_N2).all() else math.nan
 
 
 def naive_predictions(

@@ -117,8 +117,7 @@ class Scale:
 
     def gains(self, response_NT: FloatArray) -> FloatArray:
         """Return P̂ of measured or predicted responses."""
-        gain_NT: FloatArray = (self.offset_T - response_NT) / self.scale_T
-        return gain_NT
+        return (self.offset_T - response_NT) / self.scale_T
 
     @classmethod
     def of_normaliser(cls, normaliser_T: FloatArray) -> "Scale":

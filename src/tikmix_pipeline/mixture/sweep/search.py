@@ -14,6 +14,7 @@ Axes: N draws, K domains, S starts, R rounds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,8 +83,7 @@ def search(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Evaluated:
+class _Evaluated(NamedTuple):
     """Mixtures with their objectives, and how far each is from being allowed."""
 
     weights_NK: FloatArray
@@ -95,23 +95,19 @@ class _Evaluated:
         return cls(weights_NK, *evaluate(weights_NK))
 
     def joined(self, other: "_Evaluated") -> "_Evaluated":
-        return _Evaluated(
-            np.concatenate([self.weights_NK, other.weights_NK]),
-            np.concatenate([self.value_N, other.value_N]),
-            np.concatenate([self.excess_N, other.excess_N]),
-        )
+        return _Evaluated(*map(np.concatenate, zip(self, other, strict=True)))
+
+    def at(self, rows: npt.NDArray[np.integer]) -> "_Evaluated":
+        return _Evaluated(*(values[rows] for values in self))
 
     def best(self, count: int) -> "_Evaluated":
         """Return the best, allowed ones first."""
-        return self._at(np.lexsort((self.value_N, self.excess_N))[:count])
+        return self.at(np.lexsort((self.value_N, self.excess_N))[:count])
 
     def allowed(self) -> "_Evaluated":
         """Return the allowed ones, or all if there are none."""
         is_allowed_N = self.excess_N <= 0
-        return self._at(np.flatnonzero(is_allowed_N)) if is_allowed_N.any() else self
-
-    def _at(self, rows: npt.NDArray[np.intp]) -> "_Evaluated":
-        return _Evaluated(self.weights_NK[rows], self.value_N[rows], self.excess_N[rows])
+        return self.at(np.flatnonzero(is_allowed_N)) if is_allowed_N.any() else self
 
 
 def _trace_row(number: int, concentration: float, best: _Evaluated, centre: _Evaluated) -> dict[str, float]:

@@ -209,8 +209,7 @@ def importance(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray, 
             permuted_NK = weights_NK.copy()
             permuted_NK[:, k] = weights_NK[order, k]
             growth_TK[:, k] += _errors(surrogate, permuted_NK, response_NT) - error_T
-    importance_TK: FloatArray = growth_TK / _PERMUTATIONS / spread_T[:, None]
-    return importance_TK
+    return growth_TK / _PERMUTATIONS / spread_T[:, None]
 
 
 def importance_table(surrogate: Any, responses: Responses, *, seed: int) -> "pd.DataFrame":

@@ -50,7 +50,7 @@ def read_sweep_tables(root: Path, table: TableParameters) -> tuple["pd.DataFrame
     found = [
         read_responses(root / ratios, root / metrics, **affixes) for ratios, metrics in pairs if ratios and metrics
     ]
-    found[1:] = [aligned(test, found[0], "sweep.table") for test in found[1:]]
+    found[1:] = [aligned(test, found[0]) for test in found[1:]]
     return tuple(frame for one in found for frame in tables_of(one))
 
 
@@ -88,14 +88,14 @@ def read_responses(
     )
 
 
-def aligned(test: Responses, to: Responses, source: str) -> Responses:
-    """Return test runs with domains and targets in the order of those to learn from; `source` is for the complaint.
+def aligned(test: Responses, to: Responses) -> Responses:
+    """Return test runs with domains and targets in the order of those to learn from.
 
     Raises:
         TikmixError: the test lacks a domain or a target, or has one more.
     """
-    domains = _places(test.domains, to.domains, source, "ratios", "domain", ["domain_prefix"])
-    targets = _places(test.targets, to.targets, source, "metrics", "target", ["metric_prefix", "metric_suffix"])
+    domains = _places(test.domains, to.domains, "ratios", "domain", ["domain_prefix"])
+    targets = _places(test.targets, to.targets, "metrics", "target", ["metric_prefix", "metric_suffix"])
     return Responses(test.runs, to.domains, to.targets, test.weights_NK[:, domains], test.response_NT[:, targets])
 
 
@@ -289,16 +289,14 @@ def _normalised(mixtures: _Table, runs: list[str]) -> FloatArray:
     return weights_NK / np.where(exact_N, 1.0, sum_N)[:, None]
 
 
-def _places(
-    found: Sequence[str], expected: Sequence[str], source: str, side: str, noun: str, cut: Sequence[str]
-) -> list[int]:
+def _places(found: Sequence[str], expected: Sequence[str], side: str, noun: str, cut: Sequence[str]) -> list[int]:
     """Return where each expected name is among the found ones, which have to be the same but for their order."""
     missing = [name for name in expected if name not in set(found)]
     extra = [name for name in found if name not in set(expected)]
     if missing or extra:
         faults = [f"{fault} {_some(names)}" for fault, names in (("lacks", missing), ("has besides", extra)) if names]
         raise TikmixError(
-            f"{source}: the {noun}s of sweep.table.test_{side} are not those of sweep.table.{side}: it "
+            f"sweep.table: the {noun}s of sweep.table.test_{side} are not those of sweep.table.{side}: it "
             f"{' and '.join(faults)}. Give both files the same {noun}s, in any order; "
             f"{' and '.join(f'sweep.table.{name}' for name in cut)} {'is' if len(cut) == 1 else 'are'} cut from the "
             "names in both."
