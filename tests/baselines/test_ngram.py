@@ -7,7 +7,8 @@ from baseline_examples import heldout_texts
 from tikmix_pipeline.baselines.ngram import Texts, likeliest_mixture, longest_order, ngram, token_probabilities
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.parameters import OptimizeParameters
 from tikmix_pipeline.parameters.baselines import NgramParameters
 

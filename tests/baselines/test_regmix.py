@@ -3,7 +3,7 @@ import pytest
 from baseline_examples import MODEL, PRIOR, TRAIN, heldout_texts
 
 from tikmix_pipeline.baselines import regmix as regmix_module
-from tikmix_pipeline.baselines.proxy import proxy_schedule
+from tikmix_pipeline.baselines.baseline import proxy_schedule
 from tikmix_pipeline.baselines.regmix import regmix
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
@@ -11,7 +11,8 @@ from tikmix_pipeline.lm.branch_pool import BranchResult, Failure
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
 from tikmix_pipeline.lm.evaluation import TextLoss
 from tikmix_pipeline.lm.model import build_model
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.parameters import OptimizeParameters
 from tikmix_pipeline.parameters.baselines import RegmixParameters
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tikmix_pipeline.baselines.unimax import unimax
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.parameters import OptimizeParameters
 from tikmix_pipeline.parameters.baselines import UnimaxParameters
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds, Limit, Supply, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.bounds import Bounds, Limit, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.parameters import OptimizeParameters
 
 CHUNK = 1000

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.direct import decide_direct, implied_mixture, solve_direct
 from tikmix_pipeline.mixture.objective import Objective
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
@@ -322,7 +323,7 @@ def test_no_feasible_mixture_beats_the_proven_bound(seed, weights):
     """The prior mixed with the decision, and random mixtures near it, are feasible or worse."""
     influence, prior, _ = random_problem(seed, 3, 8)
     decision = solve(influence, prior, **weights)
-    chosen = {"uniformity": 1.0, "gain": 1.0, "entropy": 1.0, **weights}
+    chosen = {"uniformity": 1.0, "gain": 9 / 3, "entropy": 1.0, **weights}
     objective = Objective(influence / decision.normaliser_T[:, None], **chosen)
     for share in np.linspace(0, 1, 21):
         mixed = share * prior + (1 - share) * decision.weights_K

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.bounds import mixture_bounds, within_reach
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.decision import in_words, summary_lines
 from tikmix_pipeline.mixture.direct import solve_direct
 from tikmix_pipeline.parameters import OptimizeParameters

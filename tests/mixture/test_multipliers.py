@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import Bounds, mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.decision import cost_of_constraints
 from tikmix_pipeline.mixture.direct import solve_direct
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.projection import Halfspaces
+from tikmix_pipeline.mixture.simplex import Halfspaces
 from tikmix_pipeline.mixture.solver import minimise
 from tikmix_pipeline.parameters import OptimizeParameters
 

@@ -75,5 +75,5 @@ def test_trainings_of_doremi_are_told_apart_by_the_code_of_doremi(monkeypatch: p
     assert keys == [code_of(real).key]
     assert keys != [branch_key()]
     read = code_of(real).modules
-    assert {"baselines.doremi", "baselines.group_dro", "baselines.proxy", "lm.trainer", "corpus.stream"} <= read
+    assert {"baselines.doremi", "baselines.baseline", "lm.trainer", "corpus.stream"} <= read
     assert not {module for module in read if module.startswith("influence")}

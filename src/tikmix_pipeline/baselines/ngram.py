@@ -23,6 +23,7 @@ No text passes through a language model.
 Axes: K domains, N scored tokens, S tokens of a piece or row, U distinct n-grams.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,14 +55,10 @@ def ngram(
     parameters: NgramParameters,
     bounds: Bounds | None = None,
 ) -> Baseline:
-    """Return the mixture of n-gram models that explains the targets best.
+    """Return the mixture of n-gram models of the training text that explains the targets best, moved inside the bounds.
 
-    Args:
-        shards: the corpus, of whose training text the models are.
-        texts: what is to be explained, by target (`influence.counterfactual.scored_texts`); tokens that carry loss
-            count, the others are history.
-        parameters: order, and when to stop.
-        bounds: the mixture is moved inside them.
+    Of the texts, by target (`influence.counterfactual.scored_texts`), tokens that carry loss count; the others are
+    history.
 
     Raises:
         TikmixError: `baselines.ngram.order` is too large for the vocabulary.
@@ -72,18 +69,16 @@ def ngram(
             f"baselines.ngram.order is {parameters.order}, but n-grams of {shards.vocabulary_size} token ids are "
             f"counted up to order {longest}. Lower it."
         )
-    scored = _ScoredTexts.of(texts, shards.vocabulary_size)
-    probability_KN = np.empty((len(shards.domains), len(scored.weight_N)))
-    read = len(scored.texts)
+    scored, carries_N, weight_N = _scored(texts, shards.vocabulary_size)
+    probability_KN = np.empty((len(shards.domains), len(weight_N)))
+    read = len(scored)
     with progress_bar("N-gram models", len(shards.domains), "domain") as bar:
         for k, domain in enumerate(shards.domains):
             pieces = _pieces(shards, domain, parameters.max_tokens)
             read += sum(map(len, pieces))
-            probability_KN[k] = token_probabilities(pieces, scored.texts, order=parameters.order)[scored.carries_N]
+            probability_KN[k] = token_probabilities(pieces, scored, order=parameters.order)[carries_N]
             bar.update(1)
-    fit = likeliest_mixture(
-        probability_KN, scored.weight_N, iterations=parameters.iterations, tolerance=parameters.tolerance
-    )
+    fit = likeliest_mixture(probability_KN, weight_N, iterations=parameters.iterations, tolerance=parameters.tolerance)
     weights, notes = within_bounds(bounds, dict(zip(shards.domains, fit.weights_K.tolist(), strict=True)))
     details = {**fit.details(shards.domains), "tokens_read": read}
     return Baseline(weights, notes=(*fit.notes(parameters), *notes), details=details)
@@ -91,19 +86,15 @@ def ngram(
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What expectation-maximisation found.
-
-    Attributes:
-        weights_K: the mixture.
-        likelihoods: L before each iteration and after the last, in nats per token.
-        gap: at most so much is missing from the highest L there is.
-        alone_K: L of each domain alone.
-    """
+    """What expectation-maximisation found."""
 
     weights_K: FloatArray
     likelihoods: list[float]
+    """L before each iteration and after the last, in nats per token."""
     gap: float
+    """At most so much is missing from the highest L there is."""
     alone_K: FloatArray
+    """L of each domain alone."""
 
     def notes(self, parameters: NgramParameters) -> tuple[str, ...]:
         """Say so if it was stopped early."""
@@ -129,11 +120,8 @@ class Fit:
 def likeliest_mixture(probability_KN: FloatArray, weight_N: FloatArray, *, iterations: int, tolerance: float) -> Fit:
     """Return the weights of K models under which tokens are most likely, from equal weights on.
 
-    Args:
-        probability_KN: of each token under each model; positive.
-        weight_N: ω, which sums to 1.
-        iterations: at most so many.
-        tolerance: stop once no mixture is likelier by more, in nats per token.
+    All probabilities are positive, and ω sums to 1. It ends once no mixture is likelier by more than `tolerance`, in
+    nats per token.
     """
     weights_K = np.full(len(probability_KN), 1 / len(probability_KN))
     mixed_N = weights_K @ probability_KN
@@ -152,10 +140,7 @@ def likeliest_mixture(probability_KN: FloatArray, weight_N: FloatArray, *, itera
 
 def longest_order(vocabulary_size: int) -> int:
     """Return the most tokens whose n-gram fits into a number."""
-    order = 1
-    while vocabulary_size ** (order + 1) <= _LARGEST:
-        order += 1
-    return order
+    return next(order for order in itertools.count(1) if vocabulary_size ** (order + 1) > _LARGEST)
 
 
 class Texts:
@@ -180,50 +165,32 @@ class Texts:
 
 
 def token_probabilities(pieces: Sequence[Tokens], texts: Texts, *, order: int) -> FloatArray:
-    """Return the probability (N,) of each token of the texts under the n-gram model of `pieces`.
+    """Return the probability (N,) of each token of the texts under the n-gram model of one-dimensional pieces.
 
-    Args:
-        pieces: the training text, in one-dimensional pieces; no n-gram reaches from one into the next.
-        texts: what is scored.
-        order: tokens of the longest n-gram, at most `longest_order`.
+    No n-gram reaches from one piece of the training text into the next; the order is at most `longest_order`.
     """
     p_N = np.full(len(texts), 1 / texts.vocabulary_size)
     for n in range(1, order + 1):
         where, ngrams = texts.ending_with(n)
-        count, total, distinct = _Counts.of(pieces, n, texts.vocabulary_size).look_up(ngrams)
+        count, total, distinct = _counts(pieces, n, texts.vocabulary_size, ngrams)
         known = total > 0
         shorter = p_N[where[known]]
         p_N[where[known]] = (count[known] + distinct[known] * shorter) / (total[known] + distinct[known])
     return p_N
 
 
-@dataclass(frozen=True, eq=False)
-class _Counts:
-    """All n-grams of one order of a domain, and all histories before their last token, both in ascending order."""
-
-    vocabulary_size: int
-    ngrams_U: Integers
-    counts_U: Integers
-    histories: Integers
-    totals: Integers
-    distinct: Integers
-
-    @classmethod
-    def of(cls, pieces: Sequence[Tokens], order: int, vocabulary_size: int) -> "_Counts":
-        """Count the n-grams of pieces of text."""
-        each = [_ngrams(piece, order, vocabulary_size) for piece in pieces if len(piece) >= order]
-        ngrams_U, counts_U = np.unique(np.concatenate([np.zeros(0, np.int64), *each]), return_counts=True)
-        # the histories of ascending n-grams ascend as well
-        histories, firsts = np.unique(ngrams_U // vocabulary_size, return_index=True)
-        ends = np.append(firsts, len(ngrams_U))
-        running = np.append(0, np.cumsum(counts_U))
-        return cls(vocabulary_size, ngrams_U, counts_U, histories, np.diff(running[ends]), np.diff(ends))
-
-    def look_up(self, ngrams: Integers) -> tuple[Integers, Integers, Integers]:
-        """Return, for each n-gram, `c(h w)`, `c(h)` and `d(h)`."""
-        count = _at(self.ngrams_U, self.counts_U, ngrams)
-        histories = ngrams // self.vocabulary_size
-        return count, _at(self.histories, self.totals, histories), _at(self.histories, self.distinct, histories)
+def _counts(
+    pieces: Sequence[Tokens], order: int, vocabulary_size: int, wanted: Integers
+) -> tuple[Integers, Integers, Integers]:
+    """Return, for each wanted n-gram, `c(h w)`, `c(h)` and `d(h)` in pieces of text."""
+    each = [_ngrams(piece, order, vocabulary_size) for piece in pieces if len(piece) >= order]
+    ngrams_U, counts_U = np.unique(np.concatenate([np.zeros(0, np.int64), *each]), return_counts=True)
+    # the histories of ascending n-grams ascend as well
+    histories, firsts = np.unique(ngrams_U // vocabulary_size, return_index=True)
+    ends = np.append(firsts, len(ngrams_U))
+    totals = np.diff(np.append(0, np.cumsum(counts_U))[ends])
+    asked = wanted // vocabulary_size
+    return _at(ngrams_U, counts_U, wanted), _at(histories, totals, asked), _at(histories, np.diff(ends), asked)
 
 
 def _ngrams(piece: Tokens, order: int, vocabulary_size: int) -> Integers:
@@ -243,26 +210,20 @@ def _at(keys: Integers, values: Integers, wanted: Integers) -> Integers:
     return np.where(keys[place] == wanted, values[place], 0)
 
 
-@dataclass(frozen=True, eq=False)
-class _ScoredTexts:
-    """The targets' texts, which of their tokens count, and how much each of these weighs."""
-
-    texts: Texts
-    carries_N: npt.NDArray[np.bool_]
-    weight_N: FloatArray
-
-    @classmethod
-    def of(cls, texts: Mapping[str, Sequence[TokenBatch]], vocabulary_size: int) -> "_ScoredTexts":
-        rows, carried, weights = [], [], []
-        for batches in texts.values():
-            total = sum(batch.loss_tokens for batch in batches)
-            for batch in batches:
-                for tokens_S, loss_S in zip(batch.tokens_BS, batch.loss_BS, strict=True):
-                    end = int(np.flatnonzero(loss_S)[-1]) + 1  # what follows is padding
-                    rows.append(tokens_S[:end])
-                    carried.append(loss_S[:end])
-                    weights.append(np.full(int(loss_S.sum()), 1 / (len(texts) * total)))
-        return cls(Texts(rows, vocabulary_size=vocabulary_size), np.concatenate(carried), np.concatenate(weights))
+def _scored(
+    texts: Mapping[str, Sequence[TokenBatch]], vocabulary_size: int
+) -> tuple[Texts, npt.NDArray[np.bool_], FloatArray]:
+    """Return the targets' texts, which of their tokens count, and how much each of these weighs."""
+    rows, carried, weights = [], [], []
+    for batches in texts.values():
+        total = sum(batch.loss_tokens for batch in batches)
+        for batch in batches:
+            for tokens_S, loss_S in zip(batch.tokens_BS, batch.loss_BS, strict=True):
+                end = int(np.flatnonzero(loss_S)[-1]) + 1  # what follows is padding
+                rows.append(tokens_S[:end])
+                carried.append(loss_S[:end])
+                weights.append(np.full(int(loss_S.sum()), 1 / (len(texts) * total)))
+    return Texts(rows, vocabulary_size=vocabulary_size), np.concatenate(carried), np.concatenate(weights)
 
 
 def _pieces(shards: TokenShards, domain: str, max_tokens: int) -> list[Tokens]:

@@ -20,14 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
-from tikmix_pipeline.baselines.proxy import proxy_model, proxy_schedule, save_initial
+from tikmix_pipeline.baselines.baseline import Baseline, proxy_model, proxy_schedule, save_initial, within_bounds
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, cost_of_branches, run_branches
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
-from tikmix_pipeline.mixture.projection import project
-from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
+from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture, project
 from tikmix_pipeline.mixture.sweep.design import dirichlet
 from tikmix_pipeline.mixture.sweep.quality import judge
 from tikmix_pipeline.mixture.sweep.responses import Responses
@@ -63,17 +61,14 @@ def regmix(
     """Return RegMix's mixture for a corpus and targets.
 
     Args:
-        shards: the corpus.
         texts: what the proxies are scored on, by target (`influence.counterfactual.scored_texts`).
         prior: what candidates are drawn around.
         model: the run's; its kind of attention is taken.
         train: the run's; a proxy differs in its length and its learning rates (`proxy_schedule`).
-        parameters: how many proxies of which size, and what is made of them.
         seed: of initial weights, candidates, folds and simulation.
         folder: where the proxies' losses are kept; a stopped call goes on with those that are missing.
         key: names the code that runs, as in `run_branches`.
         bounds: no candidate leaves them, nor does the result.
-        engine: what runs the proxies.
 
     Raises:
         TikmixError: no such preset, the bounds leave too little room for candidates, a proxy cannot be trained at all,
@@ -107,16 +102,10 @@ def regmix(
 
 @dataclass(frozen=True)
 class _Forecast:
-    """What the regression says of its mixture.
-
-    Attributes:
-        spearman: rank correlation of predicted and measured losses of held-out proxies; None where it is undefined.
-        predicted_loss: mean over the targets, in nats per token.
-        predicted_loss_of_prior: the same of the prior.
-        best_measured_loss: the least that a proxy reached.
-    """
+    """What the regression says of its mixture; losses are means over the targets, in nats per token."""
 
     spearman: float | None
+    """Of predicted and measured losses of held-out proxies; None where it is undefined."""
     predicted_loss: float
     predicted_loss_of_prior: float
     best_measured_loss: float

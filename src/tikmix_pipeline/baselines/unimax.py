@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds, Supply
+from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.records import TokenBudget
 from tikmix_pipeline.mixture.simplex import prior_mixture
 from tikmix_pipeline.parameters.baselines import UnimaxParameters
@@ -23,13 +24,7 @@ from tikmix_pipeline.parameters.decision import Strategy
 def unimax(
     supplies: Mapping[str, Supply], *, tokens: int, parameters: UnimaxParameters, bounds: Bounds | None = None
 ) -> Baseline:
-    """Return UniMax's mixture for the rest of a run.
-
-    Args:
-        supplies: text of each domain, and how much of it the run has read; its keys are the domains.
-        tokens: B, the training tokens of the rest of the run.
-        parameters: N.
-        bounds: the mixture is moved inside them.
+    """Return UniMax's mixture for the rest of a run, of B training tokens, moved inside the bounds.
 
     Raises:
         TikmixError: every domain was read `baselines.unimax.epochs` times already.
@@ -45,8 +40,7 @@ def unimax(
         )
     budgets = _shared(caps, tokens)
     spent = sum(budgets.values())
-    wanted = {domain: budget / spent for domain, budget in budgets.items()}
-    weights, notes = within_bounds(bounds, wanted)
+    weights, notes = within_bounds(bounds, {domain: budget / spent for domain, budget in budgets.items()})
     short = (
         f"Of the {tokens} tokens to come, baselines.unimax.epochs = {parameters.epochs:g} leaves text for {total:.0f}: "
         f"every domain will be read beyond that, {tokens / total:.3g} times as much as it allows."
@@ -63,14 +57,9 @@ def by_rule(
     unimax_parameters: UnimaxParameters | None,
     tokens: int | None,
 ) -> Baseline:
-    """Return the mixture of a strategy that looks at nothing but how many tokens there are.
+    """Return the mixture of a strategy that looks at nothing but how many tokens there are, moved inside the bounds.
 
-    Args:
-        strategy: `uniform`, `proportional` or `unimax`.
-        budget: what there is of each domain, and what was read of it.
-        bounds: the mixture is moved inside them.
-        unimax_parameters: of `unimax`.
-        tokens: of `unimax`, the training tokens of the rest of the run.
+    That is `uniform`, `proportional` or `unimax`, which alone needs parameters and the tokens of the rest of the run.
 
     Raises:
         TikmixError: as `unimax`.

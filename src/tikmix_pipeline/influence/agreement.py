@@ -29,8 +29,7 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.validation import Candidate
-from tikmix_pipeline.statistics.correlations import Floats, mean_of_defined, pearson, spearman
-from tikmix_pipeline.statistics.intervals import middle_interval
+from tikmix_pipeline.statistics import Floats, mean_of_defined, middle_interval, pearson, spearman
 
 if TYPE_CHECKING:
     import pandas as pd

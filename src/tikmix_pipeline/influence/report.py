@@ -20,7 +20,7 @@ from tikmix_pipeline.influence.standard_error import Spread, rank_stability
 from tikmix_pipeline.lm.cost_records import Cost, CostRecord, cost_report
 from tikmix_pipeline.parameters.measurement import DampingUnit, Inverse, MatrixParameters
 from tikmix_pipeline.record import Record
-from tikmix_pipeline.statistics.correlations import mean_of_defined
+from tikmix_pipeline.statistics import mean_of_defined
 
 if TYPE_CHECKING:
     from tikmix_pipeline.influence.group import GroupInfluence

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.statistics.correlations import mean_of_defined, spearman
+from tikmix_pipeline.statistics import mean_of_defined, spearman
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

@@ -31,7 +31,7 @@ from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost_records import NO_COST
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import GrowthParameters
-from tikmix_pipeline.statistics.correlations import mean_of_defined
+from tikmix_pipeline.statistics import mean_of_defined
 
 _SPLITS = 8
 """Splits that the total variation is averaged over; each takes four mixtures, of some 10 ms."""

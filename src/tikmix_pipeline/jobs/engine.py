@@ -3,16 +3,12 @@
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.on_ray import each_on_ray
-from tikmix_pipeline.jobs.worker_pool import Died, each_in_a_process, usable_cores
+from tikmix_pipeline.jobs.worker_pool import Died, Job, Result, Shared, each_in_a_process, usable_cores
 from tikmix_pipeline.parameters.engine import EngineParameters
-
-Shared = TypeVar("Shared")
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 
 def each_job(
@@ -33,7 +29,6 @@ def each_job(
         function: importable by name.
         shared: sent once to each process, or node.
         jobs: begun in this order.
-        engine: what runs them.
         workers: most jobs at a time. `auto`: as `workers_here` says; on Ray as many as there is room for.
         on_cpu: whether jobs train on a CPU.
         folders: what jobs read and write, which every node has to see.

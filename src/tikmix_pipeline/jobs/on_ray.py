@@ -59,14 +59,7 @@ def each_on_ray(
 ) -> Iterator[tuple[int, Any]]:
     """Yield the number of each job with what it returned, or `Died`, as they end; see `each_job`.
 
-    Args:
-        function: importable by name on every node.
-        shared: sent once to each node.
-        jobs: begun in this order.
-        engine: where, and how often a lost job is begun again.
-        gpus: that each job is given.
-        at_once: most jobs that Ray has at a time.
-        folders: that every node has to see.
+    Each job is given so many GPUs, and Ray has at most `at_once` jobs at a time.
     """
     ray = _ray()
     with _cluster(ray, engine):
@@ -246,11 +239,7 @@ def _number(amount: float) -> float:
 
 
 def require_same(expected: Mapping[str, str], folders: Sequence[Path]) -> None:
-    """Refuse to work where the code is another, or where a folder is out of sight.
-
-    Args:
-        expected: what `installed` returned where the jobs come from.
-        folders: what the jobs read and write.
+    """Refuse to work where the code is not what `installed` returned where the jobs come from, or a folder not there.
 
     Raises:
         TikmixError: naming this node, and what is different there.

@@ -28,15 +28,12 @@ Answer = tuple[bool, Any]
 
 @dataclass(frozen=True)
 class Died:
-    """A job that ended without an answer.
-
-    Attributes:
-        exit_code: of its process, negative for a signal; None where nobody saw it end.
-        cause: why, where more is known than the code.
-    """
+    """A job that ended without an answer."""
 
     exit_code: int | None = None
+    """Of its process, negative for a signal; None where nobody saw it end."""
     cause: str = ""
+    """Why, where more is known than the code."""
 
     @property
     def reason(self) -> str:
@@ -78,13 +75,8 @@ def each_in_a_process(
 ) -> Iterator[tuple[int, Result | Died]]:
     """Yield the number of each job with what `function(shared, job)` returned, as they end.
 
-    All processes end with the iterator, whatever ends it, and with the process that started them.
-
-    Args:
-        function: importable by name.
-        shared: sent once to each process.
-        jobs: begun in this order.
-        workers: most processes at a time.
+    All processes, of which there are at most `workers` at a time, end with the iterator, whatever ends it, and with the
+    process that started them; see `each_job`.
 
     Raises:
         TikmixError: as raised by `function`.

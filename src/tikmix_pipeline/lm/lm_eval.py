@@ -29,7 +29,7 @@ from tikmix_pipeline.lm.model import load_model
 from tikmix_pipeline.parameters.harness import HarnessParameters
 from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.progress import progress_bar
-from tikmix_pipeline.statistics.intervals import wilson_interval
+from tikmix_pipeline.statistics import wilson_interval
 
 ACCURACIES = ("acc", "acc_norm")
 TAG = "tikmix"

@@ -12,6 +12,7 @@ Axes: K domains, G sides of groups.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -19,35 +20,18 @@ import numpy as np
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.constraints import Constraint, Supply, constraints_of
 from tikmix_pipeline.mixture.infeasible import refuse_infeasible, round_up
-from tikmix_pipeline.mixture.projection import Box, Halfspaces, project_onto_box
-from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
+from tikmix_pipeline.mixture.simplex import ROUNDING, Box, FloatArray, Halfspaces, project_onto_box
 from tikmix_pipeline.parameters.decision import RepetitionParameters, WeightBoundsParameters
-
-__all__ = [
-    "Bounds",
-    "GroupLimit",
-    "Limit",
-    "Supply",
-    "mixture_bounds",
-    "require_supply",
-    "unlimited_bounds",
-    "within_reach",
-]
-
 
 Reason = Literal["simplex", "user", "repetition", "change", "prior"]
 """Where a limit comes from; `simplex`: a weight is from 0 to 1; `prior`: no task may do worse than under the prior."""
 
+_weight = attrgetter("weight")
+
 
 @dataclass(frozen=True)
 class Limit:
-    """One limit on a domain's weight, on the sum of a group's weights, or on a task's gain.
-
-    Attributes:
-        weight: the limit.
-        reason: where it comes from.
-        parameter: the parameter that sets it; empty for the simplex.
-    """
+    """One limit on a domain's weight, on the sum of a group's weights, or on a task's gain, and what sets it."""
 
     weight: float
     reason: Reason = "simplex"
@@ -56,14 +40,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class GroupLimit:
-    """One side of what a group's weights may sum to.
-
-    Attributes:
-        name: the group's.
-        members: positions of its domains on axis K.
-        side: which side the limit is on.
-        limit: the bound on the sum.
-    """
+    """One side of what a group's weights may sum to; its members are positions on axis K."""
 
     name: str
     members: tuple[int, ...]
@@ -144,51 +121,33 @@ def mixture_bounds(
 
 
 def within_reach(bounds: Bounds, current: Mapping[str, float], max_change: float) -> Bounds:
-    """Return the bounds narrowed to weights that differ from the current mixture by at most `max_change`.
+    """Return the bounds narrowed to weights with `|w_j − current_j| ≤ max_change`.
 
     What the other bounds ask for, pins and groups among them, goes first: where they have moved away from the current
     mixture, the distance is taken from the nearest mixture inside them. So there is always a mixture left.
-
-    Args:
-        bounds: of the coming chunk.
-        current: the current weights, by domain.
-        max_change: δ of `|w_j − current_j| ≤ δ`.
     """
     current_K = bounds.project(np.array([current[domain] for domain in bounds.domains]))
-
-    def nearer(limit: Limit, reach: float, tighter: bool) -> Limit:
-        return Limit(reach, "change", "optimize.max_change") if tighter else limit
-
-    low_K, high_K = (current_K - max_change).tolist(), (current_K + max_change).tolist()
+    low, high = (
+        [Limit(weight, "change", "optimize.max_change") for weight in reach_K.tolist()]
+        for reach_K in (current_K - max_change, current_K + max_change)
+    )
+    # of limits that are as tight as each other, `max` and `min` return the first
     return replace(
         bounds,
-        lower=tuple(nearer(limit, low, low > limit.weight) for limit, low in zip(bounds.lower, low_K, strict=True)),
-        upper=tuple(nearer(limit, high, high < limit.weight) for limit, high in zip(bounds.upper, high_K, strict=True)),
+        lower=tuple(max(pair, key=_weight) for pair in zip(bounds.lower, low, strict=True)),
+        upper=tuple(min(pair, key=_weight) for pair in zip(bounds.upper, high, strict=True)),
     )
 
 
 def unlimited_bounds(
     parameters: WeightBoundsParameters, domains: Iterable[str], current: Mapping[str, float] | None = None
 ) -> Bounds:
-    """Return the user's bounds alone, as if there were text of every domain without end.
-
-    Args:
-        parameters: as in `mixture_bounds`.
-        domains: the names there are.
-        current: as in `mixture_bounds`.
-
-    Raises:
-        TikmixError: as in `mixture_bounds`.
-    """
+    """Return `mixture_bounds` as if there were text of every domain without end: those of the user alone."""
     return mixture_bounds(parameters, {domain: Supply(math.inf) for domain in domains}, 1, current)
 
 
 def require_supply(parameters: RepetitionParameters, available: Mapping[str, int], run_tokens: int) -> None:
-    """Refuse a run that is longer than all text read `max_epochs` times.
-
-    Args:
-        available: training tokens of each domain.
-        run_tokens: training tokens of all rounds together.
+    """Refuse a run, of so many tokens in all rounds, that is longer than all text read `max_epochs` times.
 
     Raises:
         TikmixError: naming the least `optimize.max_epochs` that would do.
@@ -216,8 +175,8 @@ def _tightest(constraints: Iterable[Constraint], domain: str) -> tuple[Limit, Li
             upper.append(limit)
     # a pin comes first among the constraints, so that it is named where others ask for the same
     is_pinned = bool(lower and upper and lower[0] is upper[0])
-    low = max([*lower, Limit(0.0)] if is_pinned else [Limit(0.0), *lower], key=lambda limit: limit.weight)
-    high = min([*upper, Limit(1.0)] if is_pinned else [Limit(1.0), *upper], key=lambda limit: limit.weight)
+    low = max([*lower, Limit(0.0)] if is_pinned else [Limit(0.0), *lower], key=_weight)
+    high = min([*upper, Limit(1.0)] if is_pinned else [Limit(1.0), *upper], key=_weight)
     return low, high
 
 

@@ -7,43 +7,33 @@ Axes: R sums of weights that one parameter bounds.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError, nearest_name
-from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray, refuse_unknown
 from tikmix_pipeline.parameters.decision import DomainBounds, RepetitionParameters, WeightBoundsParameters
 
 
 @dataclass(frozen=True)
 class Supply:
-    """How much text of a domain there is.
-
-    Attributes:
-        available: its training tokens, more than none; `math.inf` where repetition is no concern.
-        consumed: the tokens of it that were trained on so far, repetitions counted.
-    """
+    """How much text of a domain there is, in training tokens."""
 
     available: float
+    """More than none; `math.inf` where repetition is no concern."""
     consumed: float = 0
+    """What was trained on so far, repetitions counted."""
 
 
 @dataclass(frozen=True)
 class Constraint:
     """One parameter and the sums of weights that it bounds.
 
-    Attributes:
-        parameter: its name.
-        value: what it is set to.
-        side: whether a sum is to be at least, at most or exactly its limit.
-        members: the domains of each sum.
-        kind: whether the members are single domains (`domain`, `pin`), a group's, or single domains whose limits come
-            from how much text there is (`repetition`).
-        supplies: the text of each member, for `repetition`.
-        chunk_tokens: C, for `repetition`.
+    The `members` are the domains of each sum: single ones, a group's, or single ones whose limits come from how much
+    text there is (`repetition`), which alone has `supplies`, one for each member, and C.
     """
 
     parameter: str
@@ -90,59 +80,37 @@ def constraints_of(
 ) -> list[Constraint]:
     """Return all that the parameters ask for beyond the simplex; what could never bind is left out.
 
-    Args:
-        parameters: the user's bounds; without `max_epochs` among them no text is read too often.
-        supplies: the text of each domain; its keys are the domains.
-        chunk_tokens: C, the training tokens of the coming chunk.
-        current: the current mixture, which `current` pins to; where there is none, such a pin is left out.
+    Where there is no current mixture, pins to it are left out. Without `max_epochs` no text is read too often.
 
     Raises:
         TikmixError: a parameter names an unknown domain, or a domain has no text.
     """
-    _refuse_unknown(parameters, supplies)
+    refuse_unknown("optimize.bounds", parameters.bounds, supplies)
+    refuse_unknown("optimize.pinned", parameters.pinned, supplies)
+    for name, group in parameters.groups.items():
+        refuse_unknown(f"optimize.groups.{name}", group.domains, supplies)
     for domain, supply in supplies.items():
         if supply.available <= 0:
             raise TikmixError(f"The domain '{domain}' has no training tokens. Give it text, or leave it out.")
     singles = tuple((domain,) for domain in supplies)
     everywhere = DomainBounds(min=parameters.min_weight, max=parameters.max_weight)
-    return [
-        *_pins(parameters, current),
-        *_sides(everywhere, "optimize.{side}_weight", singles, "domain"),
-        *(
-            constraint
-            for domain, bounds in parameters.bounds.items()
-            for constraint in _sides(bounds, f"optimize.bounds.{domain}.{{side}}", ((domain,),), "domain")
-        ),
-        *(
-            constraint
-            for name, group in parameters.groups.items()
-            for constraint in _sides(
-                group, f"optimize.groups.{name}.{{side}}", (tuple(dict.fromkeys(group.domains)),), "group"
-            )
-        ),
-        *_repetition(parameters, supplies, chunk_tokens),
-    ]
-
-
-def _refuse_unknown(parameters: WeightBoundsParameters, domains: Collection[str]) -> None:
-    named = {
-        "optimize.bounds": [*parameters.bounds],
-        "optimize.pinned": [*parameters.pinned],
-        **{f"optimize.groups.{name}": [*group.domains] for name, group in parameters.groups.items()},
-    }
-    for parameter, names in named.items():
-        for name in names:
-            if name not in domains:
-                raise TikmixError(
-                    f"{parameter} names the domain '{name}', which is not there.{nearest_name(name, domains)}"
-                )
-
-
-def _pins(parameters: WeightBoundsParameters, current: Mapping[str, float] | None) -> Iterator[Constraint]:
+    found = []
     for domain, pin in parameters.pinned.items():
         weight = (None if current is None else current[domain]) if pin == "current" else pin
         if weight is not None:
-            yield Constraint(f"optimize.pinned.{domain}", weight, "exactly", ((domain,),), "pin")
+            found.append(Constraint(f"optimize.pinned.{domain}", weight, "exactly", ((domain,),), "pin"))
+    found += _sides(everywhere, "optimize.{side}_weight", singles, "domain")
+    for domain, bounds in parameters.bounds.items():
+        found += _sides(bounds, f"optimize.bounds.{domain}.{{side}}", ((domain,),), "domain")
+    for name, group in parameters.groups.items():
+        summed = tuple(dict.fromkeys(group.domains))
+        found += _sides(group, f"optimize.groups.{name}.{{side}}", (summed,), "group")
+    limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
+    if limited and isinstance(parameters, RepetitionParameters):
+        members, known = tuple((domain,) for domain in limited), tuple(limited.values())
+        most = parameters.max_epochs
+        found.append(Constraint("optimize.max_epochs", most, "most", members, "repetition", known, chunk_tokens))
+    return found
 
 
 def _sides(
@@ -152,19 +120,3 @@ def _sides(
         yield Constraint(parameter.format(side="min"), bounds.min, "least", members, kind)
     if bounds.max < 1:
         yield Constraint(parameter.format(side="max"), bounds.max, "most", members, kind)
-
-
-def _repetition(
-    parameters: WeightBoundsParameters, supplies: Mapping[str, Supply], chunk_tokens: int
-) -> Iterator[Constraint]:
-    limited = {domain: supply for domain, supply in supplies.items() if math.isfinite(supply.available)}
-    if limited and isinstance(parameters, RepetitionParameters):
-        yield Constraint(
-            "optimize.max_epochs",
-            parameters.max_epochs,
-            "most",
-            tuple((domain,) for domain in limited),
-            "repetition",
-            tuple(limited.values()),
-            chunk_tokens,
-        )

@@ -1,10 +1,11 @@
-"""`Decision`: a mixture decided by TiKMiX-D, which constraints it leans on, and what to say of it.
+"""A decided mixture: what TiKMiX-D and TiKMiX-M say of theirs; which constraints D's leans on, in words.
 
 Axes: T tasks, K domains, G limits on groups.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,52 +21,32 @@ _KINDS: dict[str, BindingKind] = {"lower": "group_lower", "upper": "group_upper"
 _GROUP_KINDS = {*_KINDS.values()}
 
 
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """The mixture of the next chunk.
-
-    Attributes:
-        domains: names, in the order of axis K.
-        tasks: names, in the order of axis T.
-        weights_K: the mixture.
-        prior_K: the mixture it is compared with.
-        reference_K: the mixture no task may do worse than: the prior, moved inside the bounds.
-        expected_gain_T: `S (w − w_prior)`: to first order, how much faster each task's loss falls than under the
-            prior, in the units of S.
-        normalised_gain_T: `P̂ = P / n`; 1 is the most any mixture could reach on a task that some domain helps.
-        normaliser_T: n.
-        objective: `α·std(P̂) − β·ΣP̂ − γ·H(w)`, over the targets (`mixture.targets`).
-        terms: `std`, `gain` and `entropy`, without their weights.
-        optimality_gap: no mixture within the constraints has an objective lower by more than this.
-        binding: the constraints that hold the mixture back, the one with the largest multiplier first.
-        notes: what a reader should know, in sentences.
-        unconstrained_K: the best mixture for the same objective if nothing but the simplex held it: no bounds, groups,
-            pins, repetition, largest change or Pareto constraint.
-        unconstrained_gain_T: what it would gain over the prior, in the units of S.
-        unconstrained_objective: its objective.
-        anchor_K: the mixture that the entropy is relative to; None for the uniform one.
-    """
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DecidedMixture:
+    """The mixture of the next chunk, whoever decided it."""
 
     domains: tuple[str, ...]
     tasks: tuple[str, ...]
+    """Names in the order of axis T; TiKMiX-M's may be of other targets."""
     weights_K: FloatArray
     prior_K: FloatArray
+    """The mixture it is compared with."""
     reference_K: FloatArray
+    """The mixture no task may do worse than: the prior, moved inside the bounds."""
     expected_gain_T: FloatArray
+    """How much lower each task's response is expected to be than under the prior, in its unit: of D `S (w − w_prior)`,
+    to first order how much faster the loss falls."""
     normalised_gain_T: FloatArray
-    normaliser_T: FloatArray
+    """P̂, which the objective is made of; of D, 1 is the most any mixture could reach on a task that a domain helps."""
     objective: float
+    """`α·std(P̂) − β·ΣP̂ − γ·H(w)`, over the targets (`mixture.objective`)."""
     terms: dict[str, float]
-    optimality_gap: float
-    binding: tuple[BindingRecord, ...]
+    """The parts of the objective without their weights."""
     notes: tuple[str, ...]
-    unconstrained_K: FloatArray
-    unconstrained_gain_T: FloatArray
-    unconstrained_objective: float
-    anchor_K: FloatArray | None = None
+    """What a reader should know, in sentences."""
 
-    def to_record(self, strategy: str, round_number: int) -> DecisionRecord:
-        """Return what is recorded of it, as the decision of `strategy` on the mixture of a round."""
+    def record_of(self, strategy: str, round_number: int, **own: Any) -> DecisionRecord:
+        """Return what is recorded of any decision, and its own fields, under the names of domains and tasks."""
         return DecisionRecord(
             strategy=strategy,
             round=round_number,
@@ -74,12 +55,39 @@ class Decision:
             reference=by_name(self.domains, self.reference_K),
             expected_gain=by_name(self.tasks, self.expected_gain_T),
             normalised_gain=by_name(self.tasks, self.normalised_gain_T),
-            normaliser=by_name(self.tasks, self.normaliser_T),
             objective=self.objective,
             terms=self.terms,
+            notes=self.notes,
+            **own,
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Decision(DecidedMixture):
+    """TiKMiX-D's mixture."""
+
+    normaliser_T: FloatArray
+    optimality_gap: float
+    """No mixture within the constraints has an objective lower by more than this."""
+    binding: tuple[BindingRecord, ...]
+    """The constraints that hold the mixture back, the one with the largest multiplier first."""
+    unconstrained_K: FloatArray
+    """The best mixture for the same objective if nothing but the simplex held it: no bounds, groups, pins, repetition,
+    largest change or Pareto constraint."""
+    unconstrained_gain_T: FloatArray
+    """What it would gain over the prior, in the units of S."""
+    unconstrained_objective: float
+    anchor_K: FloatArray | None = None
+    """The mixture that the entropy is relative to; None for the uniform one."""
+
+    def to_record(self, strategy: str, round_number: int) -> DecisionRecord:
+        """Return what is recorded of it, as the decision of `strategy` on the mixture of a round."""
+        return self.record_of(
+            strategy,
+            round_number,
+            normaliser=by_name(self.tasks, self.normaliser_T),
             optimality_gap=self.optimality_gap,
             binding=self.binding,
-            notes=self.notes,
             unconstrained=Unconstrained(
                 weights=by_name(self.domains, self.unconstrained_K),
                 expected_gain=by_name(self.tasks, self.unconstrained_gain_T),
@@ -94,57 +102,38 @@ def binding_constraints(
 ) -> tuple[BindingRecord, ...]:
     """Return the constraints that bind, the one with the largest multiplier first.
 
-    Args:
-        solution: of `minimise` with the arguments that follow.
-        bounds: the box of weights and the limits on groups.
-        no_worse_TK: the influence on tasks that may not gain less than under the reference.
-        reference_K: that mixture.
-        tasks: names of axis T.
+    The solution is that of `minimise` with the arguments that follow; `tasks` are those that may not gain less than
+    under the reference.
     """
-    found = [*_bounds(solution, bounds), *_groups(solution, bounds), *_tasks(solution, no_worse_TK, reference_K, tasks)]
-    return tuple(sorted(found, key=lambda constraint: -constraint.multiplier))
-
-
-def _bounds(solution: Solution, bounds: Bounds) -> Iterator[BindingRecord]:
-    weights_K, multipliers_K = solution.weights_K.tolist(), solution.bound_multipliers_K.tolist()
-    for domain, low, high, weight, multiplier in zip(
-        bounds.domains, bounds.lower, bounds.upper, weights_K, multipliers_K, strict=True
-    ):
-        if weight - low.weight <= VISIBLE and multiplier > VISIBLE:
-            yield _binding(domain, "lower", low, multiplier)
-        elif high.weight - weight <= VISIBLE and -multiplier > VISIBLE:
-            yield _binding(domain, "upper", high, -multiplier)
-
-
-def _groups(solution: Solution, bounds: Bounds) -> Iterator[BindingRecord]:
     halfspaces = bounds.halfspaces()
     room_G = halfspaces.rows_GK @ solution.weights_K - halfspaces.least_G
+    least_gain_T = no_worse_TK @ reference_K
+    room_T = no_worse_TK @ solution.weights_K - least_gain_T
+    sides: list[tuple[str, BindingKind, Limit, float, float]] = []
+    weights_K, multipliers_K = solution.weights_K.tolist(), solution.bound_multipliers_K.tolist()
+    box = zip(bounds.domains, bounds.lower, bounds.upper, weights_K, multipliers_K, strict=True)
+    for domain, low, high, weight, multiplier in box:
+        sides.append((domain, "lower", low, weight - low.weight, multiplier))
+        sides.append((domain, "upper", high, high.weight - weight, -multiplier))
     multipliers_G = solution.group_multipliers_G.tolist()
     for group, room, multiplier in zip(bounds.groups, room_G.tolist(), multipliers_G, strict=True):
-        if room <= VISIBLE and multiplier > VISIBLE:
-            yield _binding(group.name, _KINDS[group.side], group.limit, multiplier)
-
-
-def _tasks(
-    solution: Solution, normalised_TK: FloatArray, reference_K: FloatArray, tasks: Sequence[str]
-) -> Iterator[BindingRecord]:
-    least_gain_T = normalised_TK @ reference_K
-    room_T = normalised_TK @ solution.weights_K - least_gain_T
+        sides.append((group.name, _KINDS[group.side], group.limit, room, multiplier))
     figures = (values_T.tolist() for values_T in (least_gain_T, room_T, solution.gain_multipliers_T))
     for task, least, room, multiplier in zip(tasks, *figures, strict=True):
-        if room <= VISIBLE and multiplier > VISIBLE:
-            yield _binding(task, "pareto", Limit(least, "prior", "optimize.pareto"), multiplier)
-
-
-def _binding(name: str, kind: BindingKind, limit: Limit, multiplier: float) -> BindingRecord:
-    return BindingRecord(
-        name=name,
-        kind=kind,
-        reason=limit.reason,
-        parameter=limit.parameter,
-        bound=limit.weight,
-        multiplier=multiplier,
-    )
+        sides.append((task, "pareto", Limit(least, "prior", "optimize.pareto"), room, multiplier))
+    found = [
+        BindingRecord(
+            name=name,
+            kind=kind,
+            reason=limit.reason,
+            parameter=limit.parameter,
+            bound=limit.weight,
+            multiplier=multiplier,
+        )
+        for name, kind, limit, room, multiplier in sides
+        if room <= VISIBLE and multiplier > VISIBLE
+    ]
+    return tuple(sorted(found, key=lambda constraint: -constraint.multiplier))
 
 
 def holder(binding: BindingRecord) -> str:

@@ -5,7 +5,7 @@
 
 as in arXiv 2508.17677, whose values are α = β = γ = 1, with T = 9 tasks, and no bounds but 0 and 1. Of the three terms
 only the sum grows with T: with β = 1 the entropy drowns the gains of few tasks, and the default is β = 9/T. Tasks may
-have weights and be grouped (`mixture.targets`); std and sum are then over those targets, and T is their number. With
+have weights and be grouped (`mixture.objective`); std and sum are then over those targets, and T is their number. With
 neither std nor bounds nor Pareto constraints the solution is `w_j ∝ exp((β/γ) Σ_t S[t, j] / n_t)`. Some 20 ms for 26
 domains and 9 tasks.
 
@@ -19,15 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.mixture.averaging import averaged_influence
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints
-from tikmix_pipeline.mixture.normaliser import check_influence, normaliser, normaliser_notes
-from tikmix_pipeline.mixture.objective import Objective
+from tikmix_pipeline.mixture.influence_matrix import averaged_influence, check_influence, normaliser, normaliser_notes
+from tikmix_pipeline.mixture.objective import Objective, Targets
 from tikmix_pipeline.mixture.records import BindingRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
 from tikmix_pipeline.mixture.solver import Solution, minimise
-from tikmix_pipeline.mixture.targets import Targets
 from tikmix_pipeline.parameters.decision import AveragingParameters, OptimizeParameters
 
 if TYPE_CHECKING:
@@ -77,13 +75,9 @@ def _decider(
     bounds = budget.step_bounds(optimize)
     prior_K = check_mixture(prior, budget.domains, "the prior mixture")
     current_K = check_mixture(budget.current, budget.domains, "the current mixture")
-
-    def decide(influence_TK: FloatArray) -> Decision:
-        return solve_direct(
-            influence_TK, prior_K, bounds, optimize, domains=budget.domains, tasks=tasks, current_K=current_K
-        )
-
-    return decide
+    return lambda influence_TK: solve_direct(
+        influence_TK, prior_K, bounds, optimize, domains=budget.domains, tasks=tasks, current_K=current_K
+    )
 
 
 def solve_direct(
@@ -103,10 +97,8 @@ def solve_direct(
     Args:
         influence_TK: S; positive where more of domain j lowers the loss of task t.
         prior_K: the mixture that no task may do worse than.
-        bounds: the box of weights and the limits on groups, over the same domains.
+        bounds: over the same domains.
         parameters: α, β, γ, the targets, and whether the Pareto constraint holds.
-        domains: names of axis K.
-        tasks: names of axis T.
         current_K: the current mixture, where `optimize.anchor` asks for it; None stands for the prior.
 
     Raises:
@@ -119,7 +111,10 @@ def solve_direct(
     normaliser_T = normaliser(influence_TK)
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
-    anchor_K = None if parameters.anchor == "uniform" else _anchor(prior_K if current_K is None else current_K)
+    anchor_K = None
+    if parameters.anchor != "uniform":  # a little of every domain, so that one that was left out may come back
+        near_K = prior_K if current_K is None else current_K
+        anchor_K = (1 - _LEAST_ANCHOR) * near_K + _LEAST_ANCHOR / len(near_K)
     objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
@@ -148,12 +143,6 @@ def solve_direct(
     )
 
 
-def _anchor(weights_K: FloatArray) -> FloatArray:
-    """Return a mixture to be anchored to: a little of every domain, so that one that was left out may come back."""
-    floor = _LEAST_ANCHOR / len(weights_K)
-    return (1 - _LEAST_ANCHOR) * weights_K + floor
-
-
 def _unconstrained(
     objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[BindingRecord], *, is_held: bool
 ) -> Solution:
@@ -165,24 +154,20 @@ def _unconstrained(
     unit = max(1.0, abs(solution.value))
     binds = any(constraint.reason != "simplex" for constraint in binding)
     if not binds:
+        # by how little any mixture's F could be lower, whatever held the solution
+        bound = objective.lower_bound(
+            solution.weights_K,
+            objective.sum_multiplier(solution.weights_K),
+            np.zeros(0),
+            constraints=free_bounds.halfspaces(),
+            box=free_bounds.box(),
+        )
         is_unheld = not is_held and bounds == free_bounds and solution.gap <= _WORTH_SAYING * unit
-        if is_unheld or _free_gap(objective, solution, free_bounds) <= _SAME * unit:
+        if is_unheld or solution.value - bound <= _SAME * unit:
             return solution
     free = minimise(objective, free_bounds, solution.weights_K)
     least = 0 if binds else _SAME * unit
     return free if solution.value - free.value > least else solution
-
-
-def _free_gap(objective: Objective, solution: Solution, free_bounds: Bounds) -> float:
-    """Return by how much more than a solution's any mixture's F could be lower, whatever held the solution."""
-    least = objective.lower_bound(
-        solution.weights_K,
-        objective.sum_multiplier(solution.weights_K),
-        np.zeros(0),
-        constraints=free_bounds.halfspaces(),
-        box=free_bounds.box(),
-    )
-    return solution.value - least
 
 
 def _notes(solution: Solution, bounds: Bounds, prior_K: FloatArray, reference_K: FloatArray) -> Iterator[str]:

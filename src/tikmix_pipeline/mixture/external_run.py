@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
+from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture
+from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture, refuse_unknown
 from tikmix_pipeline.parameters.remix import DomainSize, ExternalParameters
 
 _ROUNDING = 1e-6
@@ -21,19 +21,15 @@ SizeSource = Literal["given", "estimated", "counted"]
 
 @dataclass(frozen=True)
 class SampledDomain:
-    """What a sample of a domain tells of the whole.
-
-    Attributes:
-        tokens: of the sample's training split.
-        bytes_per_token: UTF-8 bytes of text per token of it.
-        total_bytes: UTF-8 bytes of the whole domain; None where nothing but the sample is known.
-        is_estimate: `total_bytes` was estimated from the sample.
-    """
+    """What a sample of a domain tells of the whole; bytes are of its text in UTF-8."""
 
     tokens: int
+    """Of the sample's training split."""
     bytes_per_token: float
     total_bytes: float | None = None
+    """Of the whole domain; None where nothing but the sample is known."""
     is_estimate: bool = False
+    """Whether `total_bytes` was estimated from the sample."""
 
     def size(self, given: DomainSize | None) -> tuple[float, SizeSource]:
         """Return the tokens of the whole domain, and how they are known."""
@@ -48,12 +44,7 @@ class SampledDomain:
 
 @dataclass(frozen=True)
 class EarlierRound:
-    """What the round before has recorded.
-
-    Attributes:
-        budget: at the end of that round.
-        decided: the mixture decided then.
-    """
+    """What the round before has recorded: the budget at its end, and the mixture decided then."""
 
     budget: TokenBudget
     decided: MixtureRecord
@@ -73,7 +64,6 @@ def external_run_budget(
 
     Args:
         number: the round that the checkpoint ends.
-        samples: by domain.
         remix: sizes and consumed tokens, as far as they are told.
         prior: `tikmix.prior`, the current mixture where `given` and `earlier` are None.
         chunk_tokens: of the coming chunk.
@@ -134,17 +124,12 @@ def _current(
             f"of which has a share and is among the domains now, {quoted(domains)}. Give this run an `experiment` of "
             "its own, or say what the current mixture is: remix.current."
         )
-    weights = {domain: weight / total for domain, weight in kept.items()}
-    return weights, earlier.decided.strategy, tuple(_changes(decided, domains))
-
-
-def _changes(decided: Mapping[str, float], domains: list[str]) -> list[str]:
-    gone = [domain for domain in decided if domain not in domains]
-    new = [domain for domain in domains if domain not in decided]
-    return [
-        *([f"No longer there, so their shares are dealt to the rest: {quoted(gone)}."] if gone else []),
-        *([f"New since the round before, so not in the current mixture: {quoted(new)}."] if new else []),
-    ]
+    notes = []
+    if gone := [domain for domain in decided if domain not in domains]:
+        notes.append(f"No longer there, so their shares are dealt to the rest: {quoted(gone)}.")
+    if new := [domain for domain in domains if domain not in decided]:
+        notes.append(f"New since the round before, so not in the current mixture: {quoted(new)}.")
+    return {domain: weight / total for domain, weight in kept.items()}, earlier.decided.strategy, tuple(notes)
 
 
 def _consumed(
@@ -159,7 +144,13 @@ def _consumed(
     read_before = math.fsum(before.values())
     if isinstance(told, Mapping):
         consumed = {name: float(told.get(name, before.get(name, 0.0))) for name in names}
-        _require_growth(consumed, before)
+        for domain, tokens in before.items():
+            if consumed[domain] < tokens * (1 - _ROUNDING):
+                raise TikmixError(
+                    f"remix.consumed says that {consumed[domain]:.6g} tokens of '{domain}' were trained on, but the "
+                    f"round before began with {tokens:.6g}. Give the tokens since the start of training, or choose "
+                    "another `experiment`."
+                )
     else:
         chunk = told - read_before if told is not None else earlier.budget.chunk_tokens if earlier is not None else 0
         consumed = {name: before.get(name, 0.0) + trained_under.get(name, 0.0) * chunk for name in names}
@@ -172,16 +163,6 @@ def _consumed(
     return consumed
 
 
-def _require_growth(consumed: Mapping[str, float], before: Mapping[str, float]) -> None:
-    for domain, tokens in before.items():
-        if consumed[domain] < tokens * (1 - _ROUNDING):
-            raise TikmixError(
-                f"remix.consumed says that {consumed[domain]:.6g} tokens of '{domain}' were trained on, but the round "
-                f"before began with {tokens:.6g}. Give the tokens since the start of training, or choose another "
-                "`experiment`."
-            )
-
-
 def check_external_run(remix: ExternalParameters, domains: Collection[str]) -> None:
     """Refuse sizes and consumed tokens that are not of these domains.
 
@@ -189,12 +170,8 @@ def check_external_run(remix: ExternalParameters, domains: Collection[str]) -> N
         TikmixError: a name is not a domain's, or `remix.consumed` leaves a domain out.
     """
     consumed = remix.consumed if isinstance(remix.consumed, Mapping) else None
-    for parameter, names in (("remix.sizes", remix.sizes), ("remix.consumed", consumed or {})):
-        for name in names:
-            if name not in domains:
-                raise TikmixError(
-                    f"{parameter} names the domain '{name}', which is not there.{nearest_name(name, domains)}"
-                )
+    refuse_unknown("remix.sizes", remix.sizes, domains)
+    refuse_unknown("remix.consumed", consumed or {}, domains)
     missing = [domain for domain in domains if consumed is not None and domain not in consumed]
     if missing:
         raise TikmixError(

@@ -28,10 +28,6 @@ _UNITS = 1e6
 def refuse_infeasible(constraints: Sequence[Constraint], domains: Sequence[str]) -> None:
     """Refuse constraints that no mixture satisfies together.
 
-    Args:
-        constraints: what is asked.
-        domains: names of axis K.
-
     Raises:
         TikmixError: naming an irreducible infeasible subset, and what each of its constraints would have to be, the
             others left as they are, for a mixture to be there; where more are infeasible, also the least change of
@@ -59,9 +55,7 @@ def infeasible_subset(constraints: Sequence[Constraint], domains: Sequence[str])
             return [*kept]
         return sorted({u for u, _ in found.pulling}) if found.total > ROUNDING else None
 
-    subset = infeasible(range(len(constraints)))
-    if subset is None:
-        return []
+    subset = infeasible(range(len(constraints))) or []
     for u in tuple(subset):
         if u in subset and (smaller := infeasible([other for other in subset if other != u])) is not None:
             subset = smaller
@@ -70,17 +64,14 @@ def infeasible_subset(constraints: Sequence[Constraint], domains: Sequence[str])
 
 @dataclass(frozen=True, eq=False)
 class _Loosened:
-    """The least loosening that leaves a mixture.
-
-    Attributes:
-        total: of all constraints, in units of weight.
-        values: what the parameter of each constraint that may be loosened is then.
-        pulling: the sums `(constraint, position in it)` that hold it back.
-    """
+    """The least loosening that leaves a mixture."""
 
     total: float
+    """Of all constraints, in units of weight."""
     values: dict[int, float]
+    """What the parameter of each constraint that may be loosened is then."""
     pulling: frozenset[tuple[int, int]]
+    """The sums `(constraint, position in it)` that hold it back."""
 
 
 class _Program:

@@ -1,22 +1,32 @@
-"""The objective of TiKMiX-D, its gradient, and a bound on how much better any mixture could be.
+"""The objective of TiKMiX-D: what it counts, its gradient, and a bound on how much better any mixture could be.
 
-`F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·(H(w) + w·ln q)` with `P̂ = Ŝ w`, where targets may have weights (`mixture.targets`).
-The last term is `γ·KL(w ‖ q)`, the distance from an anchor q; for the uniform one it is the paper's entropy, and the
-constant `w·ln q` is left out. F is convex: the standard deviation of an affine function is, the gain is linear, and the
-entropy is concave. So there is one best value, and the multipliers of a solution prove how near it comes
-(`lower_bound`).
+`F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·(H(w) + w·ln q)` with `P̂ = Ŝ w`. The last term is `γ·KL(w ‖ q)`, the distance from
+an anchor q; for the uniform one it is the paper's entropy, and the constant `w·ln q` is left out. F is convex: the
+standard deviation of an affine function is, the gain is linear, and the entropy is concave. So there is one best value,
+and the multipliers of a solution prove how near it comes (`lower_bound`).
 
-Axes: T targets (tasks, or groups of them), K domains, C constraints.
+What counts are targets: tasks, or groups of tasks that stand for one ability, each with its weight. The gain of a group
+is the mean of its tasks' normalised gains, so that five variants of one benchmark do not outvote another. With weights
+ω_u of U targets that sum to U,
+
+    total   Σ_u ω_u P̂_u
+    spread  √(Σ_u ω_u (P̂_u − m)² / U)     with m = Σ_u ω_u P̂_u / U
+
+which are the sum and the standard deviation where all weights are equal. A target of weight 0 is left out, U included:
+the objective is what it would be without it.
+
+Axes: N mixtures, T tasks, U targets, K domains, C constraints.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from tikmix_pipeline.mixture.projection import Halfspaces
-from tikmix_pipeline.mixture.simplex import FloatArray, entropy
-from tikmix_pipeline.mixture.targets import Targets, deviations, spread, total
-from tikmix_pipeline.parameters.decision import ObjectiveParameters
+from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, entropy, refuse_unknown
+from tikmix_pipeline.parameters.decision import ObjectiveParameters, TargetWeightParameters
 
 KINK = 1e-6
 """std has no gradient where all tasks gain alike; the solver sees `√(std² + KINK²)`, which is never off by more."""
@@ -26,24 +36,119 @@ _EMPTY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Objective:
-    """F for one influence matrix.
+class Targets:
+    """How tasks make up the targets."""
 
-    Attributes:
-        normalised_TK: Ŝ, the influence of each domain on each target, divided by the normaliser of its tasks.
-        uniformity: α.
-        gain: β.
-        entropy: γ.
-        anchor_K: q, positive; None for the uniform mixture.
-        weight_T: ω, what each target counts; they sum to T. None for ones.
+    share_UT: FloatArray
+    """What each task has of a target; a row sums to 1."""
+    weight_U: FloatArray
+    """ω; they sum to U."""
+
+    @classmethod
+    def of(cls, tasks: Sequence[str], counts_T: npt.NDArray[np.bool_], parameters: TargetWeightParameters) -> "Targets":
+        """Return the targets of these tasks, in the order of their first tasks.
+
+        Tasks that do not count, as they do not tell mixtures apart, are in no target. Names in `parameters` of tasks
+        that are not there are passed over.
+        """
+        group_of = {task: group for group, members in parameters.task_groups.items() for task in members}
+        weights = parameters.task_weights
+        members: dict[tuple[str, str], dict[int, float]] = {}
+        for t in np.flatnonzero(counts_T).tolist():
+            task = tasks[t]
+            target = ("group", group_of[task]) if task in group_of else ("task", task)
+            # by itself, a task's weight is its target's; in a group, it is its share of the group
+            share = weights.get(task, 1.0) if task in group_of else 1.0
+            if share > 0 and weights.get(target[1], 1.0) > 0:
+                members.setdefault(target, {})[t] = share
+        share_UT = np.zeros((len(members), len(tasks)))
+        for u, shares in enumerate(members.values()):
+            share_UT[u, [*shares]] = np.array([*shares.values()]) / sum(shares.values())
+        return cls(share_UT, balanced([weights.get(name, 1.0) for _, name in members]))
+
+    def _single_tasks(self) -> npt.NDArray[np.bool_] | None:
+        """Return the tasks that are targets, if there is no group: their numbers stay as they are, to the last bit."""
+        is_used_T: npt.NDArray[np.bool_] = self.share_UT.max(axis=0, initial=0) > 0
+        return is_used_T if is_used_T.sum() == len(self.share_UT) else None
+
+    def rows(self, influence_TK: FloatArray) -> FloatArray:
+        """Return the influence on the targets, (U, K), from that on tasks."""
+        single_T = self._single_tasks()
+        return self.share_UT @ influence_TK if single_T is None else influence_TK[single_T]
+
+    def gains(self, gain_NT: FloatArray) -> FloatArray:
+        """Return the gains of the targets, (N, U), from those of the tasks."""
+        single_T = self._single_tasks()
+        return gain_NT @ self.share_UT.T if single_T is None else gain_NT[:, single_T]
+
+
+def balanced(weights: Sequence[float]) -> FloatArray:
+    """Return positive weights scaled to sum to how many they are; exactly 1 where they are equal."""
+    weight_U = np.array(weights, dtype=np.float64)
+    weight_U /= weight_U.max(initial=0) or 1
+    return weight_U * (len(weight_U) / weight_U.sum()) if weight_U.size else weight_U
+
+
+def total(gain_NU: FloatArray, weight_U: FloatArray) -> FloatArray:
+    """Return `Σ_u ω_u P̂_u` over the last axis."""
+    return np.asarray((weight_U * gain_NU).sum(axis=-1))
+
+
+def deviations(gain_NU: FloatArray, weight_U: FloatArray) -> FloatArray:
+    """Return `P̂_u − m`, the distance from the weighted mean."""
+    mean_N1 = (weight_U * gain_NU).sum(axis=-1, keepdims=True) / max(len(weight_U), 1)
+    return np.asarray(gain_NU - mean_N1)
+
+
+def spread(gain_NU: FloatArray, weight_U: FloatArray) -> FloatArray:
+    """Return the weighted standard deviation over the last axis; 0 of nothing."""
+    square_NU = np.square(deviations(gain_NU, weight_U))
+    return np.asarray(np.sqrt((weight_U * square_NU).sum(axis=-1) / max(len(weight_U), 1)))
+
+
+def check_tasks(
+    parameters: TargetWeightParameters, tasks: Collection[str], decide: Collection[str] | None = None
+) -> None:
+    """Refuse weights and groups of tasks that are not there, and weights that leave none of those that `decide`.
+
+    Raises:
+        TikmixError: a name is unknown, a group has a task's name, or no target has a weight.
     """
+    groups = parameters.task_groups
+    for group, members in groups.items():
+        if group in tasks:
+            raise TikmixError(
+                f"optimize.task_groups.{group} has the name of a task, so that optimize.task_weights would not say "
+                "which of them it means. Call the group something else."
+            )
+        refuse_unknown(f"optimize.task_groups.{group}", members, tasks, "task")
+    for name in parameters.task_weights:
+        if name not in tasks and name not in groups:
+            raise TikmixError(
+                f"optimize.task_weights names '{name}', which is neither a task nor one of optimize.task_groups."
+                f"{nearest_name(name, [*tasks, *groups])}"
+            )
+    deciding = [*(tasks if decide is None else decide)]
+    if deciding and not len(Targets.of(deciding, np.ones(len(deciding), dtype=np.bool_), parameters).weight_U):
+        raise TikmixError(
+            "optimize.task_weights gives 0 to every task that decides, so there is nothing to decide by. Give one of "
+            "them a weight."
+        )
 
-    normalised_TK: FloatArray
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """F for one influence matrix; its weights are α, β and γ."""
+
+    normalised_UK: FloatArray
+    """Ŝ, the influence of each domain on each target, divided by the normaliser of its tasks."""
     uniformity: float
     gain: float
     entropy: float
     anchor_K: FloatArray | None = None
-    weight_T: FloatArray | None = None
+    """q, positive; None for the uniform mixture."""
+    weight_U: FloatArray | None = None
+    """ω, what each target counts; they sum to U. None for ones."""
 
     @classmethod
     def of(
@@ -51,29 +156,25 @@ class Objective:
     ) -> "Objective":
         """Return the objective over targets, from the normalised influence on tasks."""
         return cls(
-            normalised_TK=targets.rows(normalised_TK),
+            normalised_UK=targets.rows(normalised_TK),
             uniformity=parameters.uniformity,
             gain=parameters.gain_of(len(targets.weight_U)),
             entropy=parameters.entropy,
             anchor_K=anchor_K,
-            weight_T=targets.weight_U,
+            weight_U=targets.weight_U,
         )
 
     def _weights(self) -> FloatArray:
-        return np.ones(len(self.normalised_TK)) if self.weight_T is None else self.weight_T
+        return np.ones(len(self.normalised_UK)) if self.weight_U is None else self.weight_U
 
     def terms(self, weights_K: FloatArray) -> dict[str, float]:
         """Return `std(P̂)` over targets, `ΣP̂` and `H(w) + w·ln q`, each without its weight."""
-        gains_T = self.normalised_TK @ weights_K
+        gains_U = self.normalised_UK @ weights_K
         return {
-            "std": float(spread(gains_T, self._weights())),
-            "gain": float(total(gains_T, self._weights())),
-            "entropy": entropy(weights_K) + self._pull(weights_K),
+            "std": float(spread(gains_U, self._weights())),
+            "gain": float(total(gains_U, self._weights())),
+            "entropy": anchored_entropy(weights_K, self.anchor_K),
         }
-
-    def _pull(self, weights_K: FloatArray) -> float:
-        """Return `w·ln q`, what is linear in the distance from the anchor."""
-        return 0.0 if self.anchor_K is None else float(weights_K @ np.log(self.anchor_K))
 
     def value(self, weights_K: FloatArray, kink: float = 0.0) -> float:
         """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std."""
@@ -92,17 +193,17 @@ class Objective:
     def _slope(self, weights_K: FloatArray) -> FloatArray:
         """Return `c(w)`, the gradient but for the entropy's.
 
-        It is `α Ŝᵀ(ω (P̂ − mean P̂)) / (T √(std² + KINK²)) − β Ŝᵀω − γ ln q`. As std is convex and homogeneous,
+        It is `α Ŝᵀ(ω (P̂ − mean P̂)) / (U √(std² + KINK²)) − β Ŝᵀω − γ ln q`. As std is convex and homogeneous,
         `α·std(Ŝ v) − β·Σ(Ŝ v) − γ v·ln q ≥ c(w)·v` for every mixture v.
         """
         anchored_K = np.zeros_like(weights_K) if self.anchor_K is None else self.entropy * np.log(self.anchor_K)
-        gains_T = self.normalised_TK @ weights_K
-        if not gains_T.size:
+        gains_U = self.normalised_UK @ weights_K
+        if not gains_U.size:
             return -anchored_K
-        weight_T = self._weights()
-        scale = len(gains_T) * np.hypot(spread(gains_T, weight_T), KINK)
-        pull_T = self.uniformity * deviations(gains_T, weight_T) / scale
-        slope_K: FloatArray = self.normalised_TK.T @ (weight_T * (pull_T - self.gain))
+        weight_U = self._weights()
+        scale = len(gains_U) * np.hypot(spread(gains_U, weight_U), KINK)
+        pull_U = self.uniformity * deviations(gains_U, weight_U) / scale
+        slope_K: FloatArray = self.normalised_UK.T @ (weight_U * (pull_U - self.gain))
         return slope_K - anchored_K
 
     def lower_bound(
@@ -112,7 +213,7 @@ class Objective:
         multipliers_C: FloatArray,
         *,
         constraints: Halfspaces,
-        box: tuple[FloatArray, FloatArray],
+        box: Box,
     ) -> float:
         """Return a value that F does not go below on any mixture v inside the box with `rows v ≥ least`.
 
@@ -122,13 +223,6 @@ class Objective:
         `F(v) ≥ μ + λ·least + Σ_j min_{low ≤ v_j ≤ high} (r_j v_j + γ v_j ln v_j)`.
         Each minimum is at `v_j = exp(−r_j/γ − 1)`, clipped to the box, or in a corner if γ = 0. At the best mixture and
         its multipliers the two sides are equal.
-
-        Args:
-            weights_K: w, where std is linearised.
-            sum_multiplier: μ, the multiplier of `Σ_j v_j = 1`.
-            multipliers_C: λ, the multipliers of the constraints.
-            constraints: rows and least.
-            box: the smallest and the largest weights.
         """
         low_K, high_K = box
         residual_K = self._slope(weights_K) - constraints.rows_GK.T @ multipliers_C - sum_multiplier

@@ -139,9 +139,7 @@ def gains_record(
 ) -> Gains:
     """Return what each task is expected to gain over the current mixture, given with its standard error.
 
-    Args:
-        gains: of the decided mixture.
-        unconstrained: of the one that nothing constrains, where it is known.
+    So it is of the decided mixture; the gain of the one that nothing constrains is there where it is known.
     """
     free = {task: {"unconstrained_gain": gain} for task, (gain, _) in (unconstrained or {}).items()}
     return Gains(

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from tikmix_pipeline.mixture.bounds import Bounds, Reason, Supply, mixture_bounds, within_reach
-from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.bounds import Bounds, Reason, mixture_bounds, within_reach
+from tikmix_pipeline.mixture.constraints import Supply
+from tikmix_pipeline.mixture.simplex import Box
 from tikmix_pipeline.parameters.decision import BoundsParameters, StepBoundsParameters
 from tikmix_pipeline.record import Record
 
@@ -182,7 +183,7 @@ class SweepDesign(Record):
     """The share of draws that lay in the box."""
     notes: tuple[str, ...]
 
-    def arrays(self, domains: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    def arrays(self, domains: Sequence[str]) -> Box:
         """Return the box as the arrays `low_K` and `high_K` over these domains."""
         low_K, high_K = (
             np.array([side[domain] for domain in domains], dtype=np.float64) for side in (self.box.low, self.box.high)

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.normaliser import magnitude
+from tikmix_pipeline.mixture.influence_matrix import magnitude
 from tikmix_pipeline.mixture.objective import KINK, Objective
-from tikmix_pipeline.mixture.projection import Halfspaces
-from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.simplex import FloatArray, Halfspaces
 
 _STARTS = 8
 _OPTIMAL = 1e-6
@@ -31,23 +30,18 @@ class Solution:
 
     The multipliers need not be those of the run that found the mixture: where the reference is the best there is, no
     run finds a better one, but each says what holds it there. Where several sets of them would do (constraints that
-    repeat each other, or leave one mixture) one is at least what loosening its constraint alone would save.
-
-    Attributes:
-        weights_K: the mixture.
-        value: its objective F.
-        bound_multipliers_K: the multipliers of the bounds on weights, positive for lower ones, negative for upper ones.
-        gain_multipliers_T: those of the Pareto constraints, none where there are none.
-        group_multipliers_G: those of the limits on groups.
-        gap: no mixture within the constraints has an F lower by more than this.
+    repeat each other, or leave one mixture) one is at least what loosening its constraint alone would save. Those of
+    bounds on weights are positive for lower ones, negative for upper ones.
     """
 
     weights_K: FloatArray
     value: float
     bound_multipliers_K: FloatArray
     gain_multipliers_T: FloatArray
+    """Of the Pareto constraints, none where there are none."""
     group_multipliers_G: FloatArray
     gap: float
+    """No mixture within the constraints has an F lower by more than this."""
 
 
 def minimise(
@@ -56,13 +50,8 @@ def minimise(
     """Return the best feasible mixture found: at worst the reference itself, which satisfies every constraint.
 
     Starts: the uniform mixture, as in the paper; the reference; then the best so far for as long as that helps, for
-    there SLSQP begins with a fresh Hessian. They end as soon as the bounds met on the way prove the best so far.
-
-    Args:
-        objective: F.
-        bounds: the box of weights and the limits on groups.
-        reference_K: a mixture inside the bounds.
-        no_worse_TK: the influence on tasks that may not gain less than under the reference; None: no task is held.
+    there SLSQP begins with a fresh Hessian. They end as soon as the bounds met on the way prove the best so far. Tasks
+    of the influence `no_worse_TK` may not gain less than under the reference, which is inside the bounds.
     """
     held_TK = np.zeros((0, len(reference_K))) if no_worse_TK is None else no_worse_TK
     groups = bounds.halfspaces()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 
-from tikmix_pipeline.baselines.proxy import proxy_model
+from tikmix_pipeline.baselines.baseline import proxy_model
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.export.registry import check_trainer, write
 from tikmix_pipeline.export.schedule import Domain, Phase
@@ -11,8 +11,8 @@ from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
+from tikmix_pipeline.mixture.objective import check_tasks
 from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
-from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.corpus import ShardsSource
 from tikmix_pipeline.pipelines.remix.rounds import domains_ever

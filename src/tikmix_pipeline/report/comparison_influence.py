@@ -25,8 +25,7 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.report.comparison_scores import check_table
-from tikmix_pipeline.statistics.correlations import CORRELATIONS, Floats, fisher_interval, mean_of_defined, spearman
-from tikmix_pipeline.statistics.intervals import middle_interval
+from tikmix_pipeline.statistics import CORRELATIONS, Floats, fisher_interval, mean_of_defined, middle_interval, spearman
 
 if TYPE_CHECKING:
     import pandas as pd

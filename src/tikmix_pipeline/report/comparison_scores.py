@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.statistics.intervals import PairedDifference, paired_difference
+from tikmix_pipeline.statistics import PairedDifference, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd

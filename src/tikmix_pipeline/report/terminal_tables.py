@@ -11,7 +11,7 @@ from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
 from tikmix_pipeline.report.run_summary import RunSummary
-from tikmix_pipeline.statistics.correlations import mean_of_defined
+from tikmix_pipeline.statistics import mean_of_defined
 
 _EXPECTED = {
     "lookahead": "what the surrogate predicts\nthe next mixture to lower the task's loss by against the prior, in "

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from tikmix_pipeline.mixture.bounds import Supply, mixture_bounds
+from tikmix_pipeline.mixture.bounds import mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.direct import solve_direct
 from tikmix_pipeline.mixture.sweep.design import dirichlet
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData, SweepObjective

@@ -9,7 +9,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.records import BoxRecord, SweepDesign
 from tikmix_pipeline.mixture.simplex import by_name
 from tikmix_pipeline.mixture.sweep.choose import best_measured, search_sweep, search_tables, table_prior
-from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE
+from tikmix_pipeline.mixture.sweep.quality import ADDITIVE_INFLUENCE
 from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE, RegressionData
 from tikmix_pipeline.mixture.sweep.responses import tables_of
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate

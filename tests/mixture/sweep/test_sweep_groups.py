@@ -8,8 +8,9 @@ from scipy.optimize import linprog
 
 from tests.mixture.sweep.solve_examples import WHOLE, decide, direct_decision
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds, Supply, mixture_bounds
-from tikmix_pipeline.mixture.projection import project
+from tikmix_pipeline.mixture.bounds import Bounds, mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
+from tikmix_pipeline.mixture.simplex import project
 from tikmix_pipeline.mixture.sweep.choose import covered_box, table_bounds
 from tikmix_pipeline.mixture.sweep.design import dirichlet, latin_hypercube
 from tikmix_pipeline.mixture.sweep.responses import Responses
@@ -77,7 +78,7 @@ def test_the_decision_of_a_surrogate_is_inside_groups():
     direct = direct_decision(parameters)
     groups = mixture_bounds(parameters, dict.fromkeys(direct.domains, Supply(math.inf)), 1000).halfspaces()
     found = decide(parameters=parameters, direct=direct.to_record("direct", 1), box=WHOLE, groups=groups)
-    assert groups.shortfall(found.searched_K[None])[0] <= 1e-9
+    assert groups.shortfall(found.search.weights_K[None])[0] <= 1e-9
     assert groups.shortfall(found.weights_K[None])[0] <= 1e-8
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from tikmix_pipeline.mixture.sweep.naive import matching_domains, naive_predictions
+from tikmix_pipeline.mixture.sweep.quality import matching_domains, naive_predictions
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
 from tikmix_pipeline.mixture.sweep.tables import read_responses
 

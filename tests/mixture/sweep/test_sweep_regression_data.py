@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.normaliser import normaliser
+from tikmix_pipeline.mixture.influence_matrix import normaliser
 from tikmix_pipeline.mixture.objective import Objective
 from tikmix_pipeline.mixture.sweep.quality import better_than_additive, judge
 from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE, RegressionData

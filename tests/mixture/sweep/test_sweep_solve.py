@@ -20,13 +20,12 @@ from solve_examples import (
     true_objective,
 )
 
-from tikmix_pipeline.mixture.objective import Objective
+from tikmix_pipeline.mixture.objective import Objective, Targets
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.sweep.design import latin_hypercube
 from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE, SweepObjective
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
-from tikmix_pipeline.mixture.targets import Targets
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 
 
@@ -172,7 +171,7 @@ def test_where_the_prior_is_out_of_reach_no_target_does_worse_than_under_direct(
     decision = decide(predict=predict, direct=record_of(direct), box=design.box)
     assert np.all(predict(decision.weights_K[None]) <= predict(direct.weights_K[None]) + 1e-8)
     assert decision.kept == "surrogate"
-    assert decision.searched_objective < decision.direct_objective
+    assert decision.search.value < decision.direct_objective
     note = next(note for note in decision.notes if "No mixture that was searched" in note)
     assert "sweep.high" in note
 
@@ -189,7 +188,7 @@ def test_direct_is_kept_if_no_candidate_is_predicted_to_be_better():
         influence=INFLUENCE,
         box=box,
     )
-    assert decision.searched_objective > decision.direct_objective
+    assert decision.search.value > decision.direct_objective
     assert decision.kept == "direct"
     assert np.array_equal(decision.weights_K, direct.weights_K)
     notes = " ".join(decision.notes)
@@ -206,7 +205,7 @@ def test_a_search_that_stays_with_direct_keeps_it():
         box=(direct.weights_K, direct.weights_K),
         parameters=OptimizeParameters(pareto=False),
     )
-    assert decision.searched_objective == decision.direct_objective
+    assert decision.search.value == decision.direct_objective
     assert decision.kept == "direct"
     assert "No mixture that was searched" in " ".join(decision.notes)
 
@@ -228,7 +227,7 @@ def test_a_mixture_of_direct_that_is_predicted_to_harm_a_target_is_not_what_a_se
         scale=Scale.of_normaliser(np.ones(3)),
         sweep=SweepParameters(response="lookahead", objective="sum"),
     )
-    assert decision.searched_objective > decision.direct_objective
+    assert decision.search.value > decision.direct_objective
     assert decision.kept == "surrogate"
     assert np.all(decision.expected_gain_T >= -1e-8)
 

@@ -205,7 +205,7 @@ def test_a_prefix_that_does_not_fit_is_refused_with_file_and_column(refusal, nam
 def test_a_test_is_put_in_the_order_of_the_columns_to_learn_from(read):
     learn = read()
     shuffled = read("code,run,books\n0.75,t1,0.25\n0,t2,1\n", "run,sums,facts\nt1,10,1\nt2,20,2\n")
-    test = aligned(shuffled, learn, "tables")
+    test = aligned(shuffled, learn)
     assert (test.runs, test.domains, test.targets) == (("t1", "t2"), learn.domains, learn.targets)
     assert test.weights_NK.tolist() == [[0.25, 0.75], [1, 0]]
     assert test.response_NT.tolist() == [[1, 10], [2, 20]]
@@ -217,7 +217,7 @@ def test_a_test_is_put_in_the_order_of_the_columns_to_learn_from(read):
         (
             RATIOS.replace("code", "train_code"),
             METRICS,
-            r"^tables: the domains of sweep\.table\.test_ratios are not those of sweep\.table\.ratios: "
+            r"^sweep\.table: the domains of sweep\.table\.test_ratios are not those of sweep\.table\.ratios: "
             r"it lacks 'code' and has besides 'train_code'\. .*sweep\.table\.domain_prefix is cut",
         ),
         (
@@ -232,4 +232,4 @@ def test_a_test_is_put_in_the_order_of_the_columns_to_learn_from(read):
 def test_a_test_of_other_columns_is_refused_with_the_side_and_the_names(read, ratios, metrics, expected):
     learn = read()
     with pytest.raises(TikmixError, match=expected):
-        aligned(read(ratios, metrics), learn, "tables")
+        aligned(read(ratios, metrics), learn)

@@ -10,9 +10,8 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
-from tikmix_pipeline.mixture.projection import Box
 from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign
-from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name, check_mixture
 from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 from tikmix_pipeline.mixture.sweep.quality import better_than_additive
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.mixture.projection import Box
+from tikmix_pipeline.mixture.decision import DecidedMixture
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.mixture.simplex import FloatArray, by_name
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name
 from tikmix_pipeline.mixture.sweep.search import SearchResult
 
 if TYPE_CHECKING:
@@ -25,74 +25,33 @@ _BEYOND = 1e-3
 """A mixture that is further outside the box than this is predicted by extrapolation."""
 
 
-@dataclass(frozen=True, eq=False)
-class SurrogateDecision:
-    """The mixture of the next chunk.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SurrogateDecision(DecidedMixture):
+    """TiKMiX-M's mixture; all gains and objectives are as predicted."""
 
-    Attributes:
-        domains: names, in the order of axis K.
-        targets: names, in the order of axis T.
-        weights_K: the mixture.
-        prior_K: the mixture it is compared with.
-        reference_K: the mixture no target may do worse than: the prior, moved inside the bounds.
-        expected_gain_T: how much lower each target's response is predicted to be than under the prior, in its unit.
-        normalised_gain_T: P̂, which the objective is made of.
-        objective: F, as predicted.
-        terms: the parts of F without their weights.
-        direct_K: D's mixture; None without one.
-        direct_objective: F of it, as predicted.
-        searched_K: the best mixture of the search, which is `weights_K` unless D's was kept.
-        searched_objective: F of it, as predicted.
-        additive_gain_T: `S (w − w_prior)`, where there is an influence matrix.
-        kept: whose mixture it is.
-        notes: what a reader should know, in sentences.
-        search: how the search went.
-    """
-
-    domains: tuple[str, ...]
-    targets: tuple[str, ...]
-    weights_K: FloatArray
-    prior_K: FloatArray
-    reference_K: FloatArray
-    expected_gain_T: FloatArray
-    normalised_gain_T: FloatArray
-    objective: float
-    terms: dict[str, float]
     direct_K: FloatArray | None
+    """D's mixture; None without one."""
     direct_objective: float | None
-    searched_K: FloatArray
-    searched_objective: float
     additive_gain_T: FloatArray | None
+    """`S (w − w_prior)`, where there is an influence matrix."""
     kept: Literal["surrogate", "direct"]
-    notes: tuple[str, ...]
+    """Whose mixture it is."""
     search: SearchResult
+    """How the search went; its best mixture is the decided one unless D's was kept."""
 
     def to_record(self, response: str, round_number: int) -> DecisionRecord:
-        """Return what is recorded of it: everything but the search.
-
-        Args:
-            response: the kind that the surrogate was fitted on.
-            round_number: the round that trains under the mixture.
-        """
-        return DecisionRecord(
-            strategy="surrogate",
+        """Return what is recorded of it: everything but how the search went; `response` is what it was fitted on."""
+        return self.record_of(
+            "surrogate",
+            round_number,
             response=response,
-            round=round_number,
-            weights=by_name(self.domains, self.weights_K),
-            prior=by_name(self.domains, self.prior_K),
-            reference=by_name(self.domains, self.reference_K),
-            expected_gain=by_name(self.targets, self.expected_gain_T),
-            normalised_gain=by_name(self.targets, self.normalised_gain_T),
-            objective=self.objective,
-            terms=self.terms,
             direct_weights=None if self.direct_K is None else by_name(self.domains, self.direct_K),
             direct_objective=self.direct_objective,
-            searched_weights=by_name(self.domains, self.searched_K),
-            searched_objective=self.searched_objective,
-            additive_gain=None if self.additive_gain_T is None else by_name(self.targets, self.additive_gain_T),
+            searched_weights=by_name(self.domains, self.search.weights_K),
+            searched_objective=self.search.value,
+            additive_gain=None if self.additive_gain_T is None else by_name(self.tasks, self.additive_gain_T),
             kept=self.kept,
             binding=(),
-            notes=self.notes,
         )
 
     def trace_table(self) -> "pd.DataFrame":
@@ -139,26 +98,20 @@ def box_notes(
     direct_K: FloatArray | None,
     predicted_prior_K: FloatArray | None,
 ) -> Iterator[str]:
-    """Say which mixtures are outside what the candidates cover, or at its edge.
+    """Say which mixtures are outside what the candidates cover, the box, or at its edge.
 
-    Args:
-        domains: names of axis K.
-        box: what the candidates cover.
-        weights_K: the best mixture of the search.
-        direct_K: D's mixture; None without one.
-        predicted_prior_K: the prior; None where its response is known.
+    `weights_K` is the best of the search; the prior is None where its response is known.
     """
     low_K, high_K = box
-    if predicted_prior_K is not None and (beyond_K := beyond(predicted_prior_K, box) > _BEYOND).any():
-        yield (
-            f"The prior is outside what the candidates cover on {_chosen(domains, beyond_K)}: what is predicted for "
-            "it, and so the gain over it, is extrapolated."
-        )
-    if direct_K is not None and (beyond_K := beyond(direct_K, box) > _BEYOND).any():
-        yield (
-            f"D's mixture is outside what the candidates cover on {_chosen(domains, beyond_K)}: what is predicted for "
-            "it, which the searched mixture is weighed against, is extrapolated."
-        )
+    for name, mixture_K, use in (
+        ("The prior", predicted_prior_K, "and so the gain over it"),
+        ("D's mixture", direct_K, "which the searched mixture is weighed against"),
+    ):
+        if mixture_K is not None and (beyond_K := beyond(mixture_K, box) > _BEYOND).any():
+            yield (
+                f"{name} is outside what the candidates cover on {_chosen(domains, beyond_K)}: what is predicted for "
+                f"it, {use}, is extrapolated."
+            )
     at_low_K, at_high_K = (weights_K - low_K <= EDGE) & (low_K > 0), (high_K - weights_K <= EDGE) & (high_K < 1)
     at_edge_K = (at_low_K | at_high_K) & (high_K - low_K > EDGE)
     if at_edge_K.any():
@@ -176,8 +129,7 @@ def left_out_notes(targets: Sequence[str], counts_T: npt.NDArray[np.bool_]) -> I
 
 def beyond(weights_K: FloatArray, box: Box) -> FloatArray:
     """Return how far each weight is outside the box."""
-    beyond_K: FloatArray = np.maximum(np.maximum(box[0] - weights_K, weights_K - box[1]), 0)
-    return beyond_K
+    return np.maximum(np.maximum(box[0] - weights_K, weights_K - box[1]), 0)
 
 
 def _chosen(names: Sequence[str], chosen: npt.NDArray[np.bool_]) -> str:

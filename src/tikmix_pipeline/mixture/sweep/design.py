@@ -17,9 +17,8 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.projection import Box, project
 from tikmix_pipeline.mixture.records import BoxRecord, DecisionRecord, SweepDesign, TokenBudget
-from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture, round_to_simplex
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name, check_mixture, project, round_to_simplex
 from tikmix_pipeline.mixture.sweep.regression_data import REFERENCE
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.parameters.decision import StepBoundsParameters
@@ -58,17 +57,11 @@ _TINY = 2e-4
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Candidate mixtures.
-
-    Attributes:
-        weights_NK: one per row, the centre first; no two are the same.
-        acceptance: the share of draws that lay in the box.
-        notes: what a reader should know, in sentences.
-        box: the smallest and the largest weight of each domain.
-    """
+    """Candidate mixtures, one per row, the centre first; no two are the same."""
 
     weights_NK: FloatArray
     acceptance: float
+    """The share of draws that lay in the box."""
     notes: tuple[str, ...]
     box: Box
 
@@ -84,10 +77,7 @@ def draw_candidates(
     """Draw the candidates of a round around D's mixture or around the prior.
 
     Where branches are to be trained, the reference and D's mixture are among them: influence is known of any mixture,
-    but what a branch under these would do has to be measured too.
-
-    Returns:
-        The candidates in Olmix's columns, and what is recorded of the design.
+    but what a branch under these would do has to be measured too. The candidates are in Olmix's columns.
 
     Raises:
         TikmixError: no mixture satisfies the bounds, or they leave too little room for so many candidates.
@@ -124,15 +114,8 @@ def draw_candidates(
 def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float, bounds: Bounds, seed: int) -> Design:
     """Return candidates around a mixture: `[low, high] × w` per domain, renormalised, rejected if they leave that.
 
-    A domain without weight stays without, and one whose interval is a point keeps its weight.
-
-    Args:
-        centre_K: the mixture to vary, TiKMiX-D's; moved inside the bounds.
-        count: N, the centre among them.
-        low: the smallest share of a domain, over its share in the centre.
-        high: the largest.
-        bounds: no candidate leaves them.
-        seed: the same seed gives the same candidates.
+    A domain without weight stays without, and one whose interval is a point keeps its weight. The centre, TiKMiX-D's
+    mixture, is moved inside the bounds, which no candidate leaves, and is the first of `count`.
 
     Raises:
         TikmixError: the intervals leave too little room for `count` candidates.
@@ -142,7 +125,10 @@ def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float
     centre_K = bounds.project(centre_K)
     least_K, most_K = bounds.box()
     box = np.maximum(low * centre_K, least_K), np.minimum(high * centre_K, most_K)
-    advice = _Advice(
+    pool = _Pool(
+        centre_K,
+        box,
+        bounds,
         causes=f"The intervals are sweep.low = {low:g} to sweep.high = {high:g} times D's mixture, within its bounds.",
         parameters=("sweep.low", "sweep.high"),
         centre="D's mixture",
@@ -151,16 +137,13 @@ def latin_hypercube(centre_K: FloatArray, *, count: int, low: float, high: float
             "optimize.min_weight or a larger optimize.entropy"
         ),
     )
-    pool = _Pool(centre_K, box, bounds, advice)
-    rng = np.random.default_rng(seed)
-    sampler = qmc.LatinHypercube(int(pool.free_K.sum()), rng=rng)
+    sampler = qmc.LatinHypercube(int(pool.free_K.sum()), rng=np.random.default_rng(seed))
 
     def draw() -> FloatArray:
         scaled_NF = qmc.scale(sampler.random(_BATCH * count), box[0][pool.free_K], box[1][pool.free_K])
         return pool.complete(scaled_NF)
 
-    pool.fill(draw, count)
-    return Design(np.stack(pool.kept), pool.acceptance, pool.notes(), box)
+    return pool.filled(draw, count)
 
 
 def dirichlet(
@@ -175,16 +158,9 @@ def dirichlet(
 ) -> Design:
     """Return candidates around a prior as RegMix draws them, `w ~ Dirichlet(s · K · prior)`.
 
-    Small strengths s give mixtures of few domains, large ones mixtures near the prior.
-
-    Args:
-        prior_K: the mean of the draws; moved inside the bounds.
-        count: N, the prior among them.
-        min_strength: the smallest s; 15 of them are spaced evenly in their logarithm.
-        max_strength: the largest.
-        max_ratio: no share is more than this times the prior's.
-        bounds: no candidate leaves them.
-        seed: the same seed gives the same candidates.
+    Small strengths s give mixtures of few domains, large ones mixtures near the prior; 15 of them are spaced evenly in
+    their logarithm. No share is more than `max_ratio` times the prior's. The prior is moved inside the bounds, which no
+    candidate leaves, and is the first of `count`.
 
     Raises:
         TikmixError: the caps leave too little room for `count` candidates.
@@ -192,7 +168,10 @@ def dirichlet(
     prior_K = bounds.project(prior_K)
     least_K, most_K = bounds.box()
     box = least_K, np.minimum(max_ratio * prior_K, most_K)
-    advice = _Advice(
+    pool = _Pool(
+        prior_K,
+        box,
+        bounds,
         causes=(
             f"The draws have strengths from sweep.min_strength = {min_strength:g} to sweep.max_strength = "
             f"{max_strength:g}, no share above sweep.max_ratio = {max_ratio:g} times the prior's, and the bounds hold."
@@ -204,7 +183,6 @@ def dirichlet(
             "noticeable share"
         ),
     )
-    pool = _Pool(prior_K, box, bounds, advice)
     rng = np.random.default_rng(seed)
     strengths = np.geomspace(min_strength, max_strength, _STRENGTHS) * len(prior_K)
     prior_F = prior_K[pool.free_K]
@@ -214,43 +192,32 @@ def dirichlet(
         draw_NF = rng.permutation(np.concatenate([rng.dirichlet(s * prior_F, size=rows) for s in strengths]))
         return pool.complete(np.where(draw_NF < _TINY, 0, draw_NF))
 
-    pool.fill(draw, count)
-    return Design(np.stack(pool.kept), pool.acceptance, pool.notes(), box)
-
-
-@dataclass(frozen=True)
-class _Advice:
-    """What a complaint says of a design.
-
-    Attributes:
-        causes: what makes the box as narrow as it is, in a sentence.
-        parameters: those of the sweep that set its lower and its upper side.
-        centre: what the first candidate is called.
-        corner: what to do where that leaves domains out.
-    """
-
-    causes: str
-    parameters: tuple[str, str]
-    centre: str
-    corner: str
+    return pool.filled(draw, count)
 
 
 class _Pool:
     """Candidates kept so far, and the draws that were not. Axis F: the domains that are free to vary."""
 
-    def __init__(self, centre_K: FloatArray, box: Box, bounds: Bounds, advice: _Advice) -> None:
-        """Begin with the centre.
+    def __init__(
+        self,
+        centre_K: FloatArray,
+        box: Box,
+        bounds: Bounds,
+        *,
+        causes: str,
+        parameters: tuple[str, str],
+        centre: str,
+        corner: str,
+    ) -> None:
+        """Begin with the centre; the bounds are the part of the box that is not the sweep's own.
 
-        Args:
-            centre_K: the first candidate.
-            box: the smallest and the largest weights.
-            bounds: the part of the box that is not the sweep's own.
-            advice: what to say where the box is too narrow.
+        For complaints, `causes` says what makes the box as narrow as it is, `parameters` set its lower and its upper
+        side, `centre` is what the first candidate is called, and `corner` what to do where that leaves domains out.
         """
         self.kept = [centre_K]
         self.free_K = box[1] - box[0] > _HELD
         self._centre_K, self._box, self._bounds = centre_K, box, bounds
-        self._advice = advice
+        self._causes, self._parameters, self._centre, self._corner = causes, parameters, centre, corner
         # a cap is a cap: what rounding may add has to fit in too
         self._low_K = np.where(box[0] > 0, box[0] + _ROUNDED, 0)
         self._high_K = np.where(box[1] < 1, box[1] - _ROUNDED, 1)
@@ -259,19 +226,18 @@ class _Pool:
         # where the groups ask for all that the caps allow, rounding may miss either by its last decimal
         self._within = within if self._groups.has_room(within) else box
         self._drawn, self._accepted = 0, 0
-        self._below_K = np.zeros(len(centre_K), dtype=np.int64)
-        self._above_K = np.zeros(len(centre_K), dtype=np.int64)
-        if self.free_K.sum() < 2:
-            free = int(self.free_K.sum())
+        self._below_K, self._above_K = np.zeros((2, len(centre_K)), dtype=np.int64)
+        free = int(self.free_K.sum())
+        if free < 2:
             raise TikmixError(
                 f"Of {len(centre_K)} domains, {free} {'has' if free == 1 else 'have'} room to vary, and at least two "
-                f"must. {advice.causes} {self._widen}"
+                f"must. {causes} {self._widen}"
             )
 
     @property
     def _widen(self) -> str:
         """Say how to give domains room; multiples of no weight are none, so to widen their intervals is no help."""
-        low, high = self._advice.parameters
+        low, high = self._parameters
         widen = (
             f"Lower {low}, raise {high}, or give the domains more room (optimize.max_epochs, optimize.bounds, "
             "optimize.groups)."
@@ -280,15 +246,8 @@ class _Pool:
         if not without_K.any():
             return widen
         names = quoted([name for name, is_without in zip(self._bounds.domains, without_K, strict=True) if is_without])
-        corner = (
-            f"{self._advice.centre} gives no weight to {names}, and multiples of zero stay zero: {self._advice.corner}."
-        )
+        corner = f"{self._centre} gives no weight to {names}, and multiples of zero stay zero: {self._corner}."
         return corner if (self._centre_K > _HELD).sum() < 2 else f"{widen} {corner}"
-
-    @property
-    def acceptance(self) -> float:
-        """Return the share of draws that lay in the box."""
-        return self._accepted / max(self._drawn, 1)
 
     def complete(self, free_NF: FloatArray) -> FloatArray:
         """Return mixtures with these proportions of the free domains; the others have their share of the centre."""
@@ -297,15 +256,11 @@ class _Pool:
         weights_NK[:, self.free_K] = free_NF * (open_share / free_NF.sum(axis=1, keepdims=True))
         return weights_NK
 
-    def fill(self, draw: Callable[[], FloatArray], count: int) -> None:
-        """Draw until `count` candidates are kept.
-
-        Raises:
-            TikmixError: too few of very many draws can be kept.
-        """
+    def filled(self, draw: Callable[[], FloatArray], count: int) -> Design:
+        """Draw until `count` candidates are kept; refuse where too few of very many draws can be."""
         for _ in range(_BATCHES):
             if len(self.kept) >= count:
-                return
+                break
             before, accepted_before = len(self.kept), self._accepted
             self._sift(draw(), count)
             accepted, new = self._accepted - accepted_before, len(self.kept) - before
@@ -313,6 +268,7 @@ class _Pool:
                 raise TikmixError(self._shortfall(count, are_alike=True))
         if len(self.kept) < count:
             raise TikmixError(self._shortfall(count, are_alike=False))
+        return Design(np.stack(self.kept), self._accepted / max(self._drawn, 1), self._notes(), self._box)
 
     def _sift(self, draw_NK: FloatArray, count: int) -> None:
         below_NK = (draw_NK < self._low_K) & self.free_K
@@ -333,26 +289,26 @@ class _Pool:
         """Say how many candidates there are, which domain rejects most draws, and what would give it room."""
         found = f"Only {len(self.kept)} of {count} candidates were found in {self._drawn} draws:"
         if are_alike:
-            return f"{found} the others hardly differ from these. {self._advice.causes} {self._widen}"
+            return f"{found} the others hardly differ from these. {self._causes} {self._widen}"
         rejected_K = np.maximum(self._below_K, self._above_K)
         k = int(rejected_K.argmax())
         share = rejected_K[k] / self._drawn
         side = 0 if self._below_K[k] > self._above_K[k] else 1
         limit = (self._bounds.lower, self._bounds.upper)[side][k]
         weight = float(self._box[side][k])
-        parameter = limit.parameter if limit.parameter and limit.weight == weight else self._advice.parameters[side]
+        parameter = limit.parameter if limit.parameter and limit.weight == weight else self._parameters[side]
         return (
             f"{found} the domain '{self._bounds.domains[k]}', which rejects most, is {('below', 'above')[side]} "
-            f"{weight:.4g} in {share:.0%} of them. {self._advice.causes} {('Lower', 'Raise')[side]} {parameter} to "
+            f"{weight:.4g} in {share:.0%} of them. {self._causes} {('Lower', 'Raise')[side]} {parameter} to "
             "give it room, or ask for fewer sweep.candidates."
         )
 
-    def notes(self) -> tuple[str, ...]:
+    def _notes(self) -> tuple[str, ...]:
         """Say if the candidates hardly differ, and what to widen."""
         distance = float(np.abs(np.stack(self.kept) - self._centre_K).sum(axis=1).mean())
         if distance >= _ALIKE:
             return ()
         return (
             f"The candidates hardly differ: their weights are off the centre's by {distance:.2g} in total on average, "
-            f"so their responses hardly differ either. {self._advice.causes} {self._widen}",
+            f"so their responses hardly differ either. {self._causes} {self._widen}",
         )

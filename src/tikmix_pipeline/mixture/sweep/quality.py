@@ -10,11 +10,18 @@ A row is predicted by a model that has not seen it: of a cross-validation, withi
 hyper-parameters; or, where there are test rows, of one fitted on all the others. A side that is constant is ranked by
 nothing: all its numbers are nan, "undefined" to a reader, and they are in no mean.
 
-The naive rules rank, in no unit of the response: of them there is Spearman only.
+The naive rules need no fitting, and a surrogate has to beat them to be worth its runs. Like a loss, lower is better:
+
+    uniform distance    ||w − 1/K||₁: the more even, the better
+    matching domain     −ln(w_match + 1e-3): the more of the domain with the target's own name, the better
+    additive influence  −S w: each domain helps by what influence says, whatever the others do
+
+They rank, in no unit of the response: of them there is Spearman only.
 
 Axes: N rows, T targets, K domains, B resamples.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +31,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.naive import ADDITIVE_INFLUENCE, matching_domains, naive_predictions
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, responses_of, varies
 from tikmix_pipeline.parameters.sweep import JudgementParameters, SurrogateKind
 from tikmix_pipeline.progress import progress_bar
-from tikmix_pipeline.statistics.intervals import bootstrapped_spearman
+from tikmix_pipeline.statistics import bootstrapped_spearman
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +43,11 @@ if TYPE_CHECKING:
 CROSS_VALIDATION = "cross-validation"
 TEST = "test"
 
+UNIFORM_DISTANCE = "uniform distance"
+MATCHING_DOMAIN = "matching domain"
+ADDITIVE_INFLUENCE = "additive influence"
+
+_EPSILON = 1e-3
 _NOMINAL = 0.9
 
 Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
@@ -44,37 +55,27 @@ Fold = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 @dataclass(frozen=True, eq=False)
 class Quality:
-    """What `judge` found.
-
-    Attributes:
-        rows: one per surrogate or rule and target: `surrogate, target, n, spearman, spearman_low, spearman_high, r2,
-            coverage, aggregate_spearman, naive, verdict`; n counts the rows that the surrogates had to learn from, and
-            `aggregate_spearman` is the same for all targets.
-        predictions: of each surrogate, for the judged rows (N, T).
-        judged: the rows that were predicted.
-    """
+    """What `judge` found."""
 
     rows: list[dict[str, Any]]
+    """One per surrogate or rule and target: `surrogate, target, n, spearman, spearman_low, spearman_high, r2, coverage,
+    aggregate_spearman, naive, verdict`; n counts the rows that the surrogates had to learn from, and
+    `aggregate_spearman` is the same for all targets."""
     predictions: dict[str, FloatArray]
+    """Of each surrogate, for the judged rows (N, T)."""
     judged: Responses
 
     def prediction_rows(self) -> list[dict[str, Any]]:
         """Return a row per surrogate, target and judged run: `run, surrogate, target, measured, predicted, n`."""
-        judged = self.judged
-        learned_from = self.rows[0]["n"]
-        return [
-            {
-                "run": run,
-                "surrogate": kind,
-                "target": target,
-                "measured": float(judged.response_NT[n, t]),
-                "predicted": float(predicted_NT[n, t]),
-                "n": learned_from,
-            }
+        measured_NT = self.judged.response_NT
+        figures = [
+            (run, kind, target, float(measured_NT[n, t]), float(predicted_NT[n, t]), self.rows[0]["n"])
             for kind, predicted_NT in self.predictions.items()
-            for t, target in enumerate(judged.targets)
-            for n, run in enumerate(judged.runs)
+            for t, target in enumerate(self.judged.targets)
+            for n, run in enumerate(self.judged.runs)
         ]
+        columns = ("run", "surrogate", "target", "measured", "predicted", "n")
+        return [dict(zip(columns, row, strict=True)) for row in figures]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +97,7 @@ def quality_tables(
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Judge a sweep's surrogates beside the naive rules and, where it was measured, the additive influence.
 
-    Args:
-        data: the runs to learn from.
-        sweep: the surrogates to judge.
-        seed: as in `judge`.
-        round_number: the round whose sweep it is.
-        test: mixtures and scores of runs to be judged on instead.
+    They learn from all runs of `data`, and are judged on the mixtures and scores of `test` where there are any.
 
     Returns:
         `Quality.rows` with their round, and the predictions behind them.
@@ -136,7 +132,6 @@ def judge(
 
     Args:
         responses: the rows to learn from.
-        kinds: the surrogates.
         folds: of the outer cross-validation and of the inner one; fewer where there are not two rows for each.
         seed: of the folds, the surrogates and the bootstrap.
         additive_NT: what additive influence predicts of the judged rows, if it was measured.
@@ -167,11 +162,7 @@ def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[
     """Say whether a surrogate ranks mixtures better than `−S w` does, and by how much, in a sentence.
 
     Compared are the means of Spearman over the targets where both are defined. Where influence was not measured, or
-    ranks nothing, there is nothing to be better than.
-
-    Args:
-        rows: of a `Quality`.
-        kind: the surrogate.
+    ranks nothing, there is nothing to be better than. The rows are those of a `Quality`.
     """
     surrogate, additive = (
         {row["target"]: row["spearman"] for row in rows if row["surrogate"] == name}
@@ -228,9 +219,13 @@ def _conformal(residual_NT: FloatArray) -> FloatArray:
 
 
 def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, seed: int) -> Iterator[dict[str, float]]:
-    """Yield the numbers of each target, and that of all together."""
+    """Yield the numbers of each target, and that of all together, which is nan where the targets cancel out."""
+    from scipy.stats import spearmanr
+
     defined_T = predicted.defined_T & varies(measured_NT)
-    aggregate = _aggregate(predicted.prediction_NT, measured_NT) if defined_T.all() else math.nan
+    means_N2 = np.stack([predicted.prediction_NT.mean(axis=1), measured_NT.mean(axis=1)], axis=1)
+    is_ranked = defined_T.all() and varies(means_N2).all()
+    aggregate = float(spearmanr(*means_N2.T).statistic) if is_ranked else math.nan
     for t in range(measured_NT.shape[1]):
         measured_N, prediction_N = measured_NT[:, t], predicted.prediction_NT[:, t]
         figures = dict.fromkeys(("spearman", "spearman_low", "spearman_high", "r2", "coverage"), math.nan)
@@ -244,9 +239,55 @@ def _figures(predicted: _Predicted, measured_NT: FloatArray, is_naive: bool, see
         yield {**figures, "aggregate_spearman": aggregate}
 
 
-def _aggregate(prediction_NT: FloatArray, measured_NT: FloatArray) -> float:
-    """Return Spearman of the mean over targets; nan where they cancel out."""
-    from scipy.stats import spearmanr
+def naive_predictions(
+    responses: Responses, matches: Mapping[str, str], additive_NT: FloatArray | None
+) -> dict[str, FloatArray]:
+    """Return what each rule predicts, (N, T); nan where it says nothing of a target, as `matches` has no domain for it.
 
-    sides_N2 = np.stack([prediction_NT.mean(axis=1), measured_NT.mean(axis=1)], axis=1)
-    return float(spearmanr(*sides_N2.T).statistic) if varies(sides_N2).all() else math.nan
+    Without what additive influence predicts of these mixtures there is no such rule.
+    """
+    weights_NK = responses.weights_NK
+    shape = responses.response_NT.shape
+    distance_N = np.abs(weights_NK - 1 / weights_NK.shape[1]).sum(axis=1)
+    matching_NT = np.full(shape, np.nan)
+    for t, target in enumerate(responses.targets):
+        if target in matches:
+            matching_NT[:, t] = -np.log(weights_NK[:, responses.domains.index(matches[target])] + _EPSILON)
+    predictions = {UNIFORM_DISTANCE: np.repeat(distance_N[:, None], shape[1], axis=1), MATCHING_DOMAIN: matching_NT}
+    if additive_NT is not None:
+        predictions[ADDITIVE_INFLUENCE] = additive_NT
+    return predictions
+
+
+def matching_domains(domains: Sequence[str], targets: Sequence[str]) -> dict[str, str]:
+    """Return for each target the domain of the same name, where there is one.
+
+    Domains and targets may each share a beginning and an end, as `train_the_pile_arxiv` and
+    `metric/the_pile_arxiv_val_loss` do. Of all ways to cut those off at a break between words, the one that pairs the
+    most names is taken, the least cut among equals.
+    """
+    best: dict[str, str] = {}
+    cut_domains = [_cut_all(domains, front, back) for front, back in _shared_ends(domains)]
+    cut_targets = [_cut_all(targets, front, back) for front, back in _shared_ends(targets)]
+    for of_domain, of_target in itertools.product(cut_domains, cut_targets):
+        pairs = {of_target[core]: of_domain[core] for core in of_target if core in of_domain}
+        if len(pairs) > len(best):
+            best = pairs
+    return {target: best[target] for target in targets if target in best}
+
+
+def _shared_ends(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return how much may be cut from the front and the back of all names, at breaks between words, the least first."""
+    starts, ends = _shared_breaks(names), _shared_breaks([name[::-1] for name in names])
+    return sorted(itertools.product(starts, ends), key=sum)
+
+
+def _shared_breaks(names: Sequence[str]) -> list[int]:
+    """Return the lengths of the beginnings that all names share and that end where a word does."""
+    shared = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    return [0, *(place for place, letters in enumerate(shared, start=1) if not letters[0].isalnum())]
+
+
+def _cut_all(names: Sequence[str], front: int, back: int) -> dict[str, str]:
+    """Return the names by what is left of them."""
+    return {name[front : len(name) - back]: name for name in names if front + back < len(name)}

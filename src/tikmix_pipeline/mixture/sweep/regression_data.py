@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.averaging import averaged_influence
-from tikmix_pipeline.mixture.normaliser import normaliser
+from tikmix_pipeline.mixture.influence_matrix import averaged_influence, normaliser
+from tikmix_pipeline.mixture.objective import Targets, check_tasks, spread, total
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import Responses, Scale, responses_of, varies
-from tikmix_pipeline.mixture.targets import Targets, check_tasks, spread, total
 from tikmix_pipeline.parameters.decision import AveragingParameters, ObjectiveParameters
 from tikmix_pipeline.parameters.sweep import SurrogateParameters
 
@@ -35,21 +34,16 @@ _FEWEST = 8
 
 @dataclass(frozen=True, eq=False)
 class SweepObjective:
-    """F as a function of predicted gains: D's objective, or their sum.
-
-    Attributes:
-        kind: `direct` or `sum`.
-        parameters: α, β, γ.
-        counts_T: the responses that take part; others do not vary, or nothing tells them apart.
-        targets: what the objective makes of them: each by itself, or groups, with their weights.
-        anchor_K: the mixture that the entropy is relative to; None for the uniform one.
-    """
+    """F as a function of predicted gains: D's objective, or their sum."""
 
     kind: Literal["direct", "sum"]
     parameters: ObjectiveParameters
     counts_T: npt.NDArray[np.bool_]
+    """The responses that take part; others do not vary, or nothing tells them apart."""
     targets: Targets
+    """What the objective makes of them: each by itself, or groups, with their weights."""
     anchor_K: FloatArray | None = None
+    """The mixture that the entropy is relative to; None for the uniform one."""
 
     @classmethod
     def of(
@@ -83,21 +77,17 @@ class SweepObjective:
 
 @dataclass(frozen=True, eq=False)
 class RegressionData:
-    """A sweep's responses and what is made of them.
-
-    Attributes:
-        measured: every run with its responses.
-        scale: the gains that responses are.
-        objective: F as a function of gains; None where nothing but the targets themselves is asked for.
-        influence_TK: S of the same targets; None for tables.
-        is_aggregate: whether the objective is fitted, instead of every target.
-    """
+    """A sweep's responses and what is made of them."""
 
     measured: Responses
+    """Every run that came through."""
     scale: Scale
     objective: SweepObjective | None
+    """None where nothing but the targets themselves is asked for."""
     influence_TK: FloatArray | None
+    """S that D decided on, over the same targets and domains; None for tables."""
     is_aggregate: bool
+    """Whether the objective is fitted, instead of every target."""
 
     @classmethod
     def of(
@@ -110,11 +100,7 @@ class RegressionData:
     ) -> "RegressionData":
         """Return the responses with the scale that suits their kind.
 
-        Args:
-            measured: every run that came through.
-            influence_TK: S that D decided on, over the same targets and domains; None for tables.
-            sweep: kind of response, target and objective.
-            parameters: of the objective; None will do where neither `sweep.target: aggregate` nor a search asks for it.
+        Without parameters there is no objective: neither `sweep.target: aggregate` nor a search may ask for it.
 
         Raises:
             TikmixError: too few runs came through, or a table has none of the tasks that `task_weights` or
@@ -138,8 +124,7 @@ class RegressionData:
     def additive(self, responses: Responses) -> FloatArray | None:
         """Return what `S w` predicts of these runs: every target, or the objective that D's gains `Ŝ w` make.
 
-        Returns:
-            As many columns as `responses` has when aggregated, lower is better; None without influence.
+        It has as many columns as `responses` has when aggregated, lower is better; None without influence.
         """
         if self.influence_TK is None:
             return None

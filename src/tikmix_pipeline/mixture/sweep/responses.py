@@ -7,7 +7,7 @@ Axes: N candidates, K domains, T targets.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,15 +25,7 @@ _STILL = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """Mixtures and what was measured under each.
-
-    Attributes:
-        runs: the id of each candidate.
-        domains: names of axis K.
-        targets: names of axis T.
-        weights_NK: the mixtures, one per row.
-        response_NT: what was measured; lower is better.
-    """
+    """Mixtures and what was measured under each, by the id of its run; lower is better."""
 
     runs: tuple[str, ...]
     domains: tuple[str, ...]
@@ -44,11 +36,10 @@ class Responses:
     def __post_init__(self) -> None:
         """Refuse names and numbers that do not belong together."""
         shapes = self.weights_NK.shape, self.response_NT.shape
-        count = len(self.runs)
-        if shapes != ((count, len(self.domains)), (count, len(self.targets))):
+        count, domains, targets = len(self.runs), len(self.domains), len(self.targets)
+        if shapes != ((count, domains), (count, targets)):
             raise ValueError(
-                f"weights and responses of shapes {shapes} for {count} runs, {len(self.domains)} domains and "
-                f"{len(self.targets)} targets"
+                f"weights and responses of shapes {shapes} for {count} runs, {domains} domains and {targets} targets"
             )
 
     def __len__(self) -> int:
@@ -58,13 +49,8 @@ class Responses:
     def take(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> "Responses":
         """Return the candidates at these positions, in their order."""
         chosen = np.asarray(rows, dtype=np.intp)
-        return Responses(
-            runs=tuple(self.runs[n] for n in chosen),
-            domains=self.domains,
-            targets=self.targets,
-            weights_NK=self.weights_NK[chosen],
-            response_NT=self.response_NT[chosen],
-        )
+        runs = tuple(self.runs[n] for n in chosen)
+        return replace(self, runs=runs, weights_NK=self.weights_NK[chosen], response_NT=self.response_NT[chosen])
 
 
 def run_table(rows: Mapping[str, Sequence[float]], columns: Sequence[str]) -> "pd.DataFrame":
@@ -117,14 +103,12 @@ class Scale:
 
     A target with nothing to tell mixtures apart has an infinite scale: its gain is 0 everywhere, and `counts` leaves
     it out of the objective.
-
-    Attributes:
-        offset_T: the response at which a target gains nothing.
-        scale_T: the fall of the response that is a gain of 1; positive.
     """
 
     offset_T: FloatArray
+    """The response at which a target gains nothing."""
     scale_T: FloatArray
+    """The fall of the response that is a gain of 1; positive."""
 
     @property
     def counts(self) -> npt.NDArray[np.bool_]:
@@ -133,8 +117,7 @@ class Scale:
 
     def gains(self, response_NT: FloatArray) -> FloatArray:
         """Return P̂ of measured or predicted responses."""
-        gain_NT: FloatArray = (self.offset_T - response_NT) / self.scale_T
-        return gain_NT
+        return (self.offset_T - response_NT) / self.scale_T
 
     @classmethod
     def of_normaliser(cls, normaliser_T: FloatArray) -> "Scale":
@@ -145,12 +128,8 @@ class Scale:
     def like_direct(cls, response_NT: FloatArray, direct_NT: FloatArray) -> "Scale":
         """Return the scale on which measured gains have the mean and the spread of those that D predicts.
 
-        So α, β and γ weigh what they weigh in D, whatever the response's unit. A target whose response or whose
-        prediction is the same under all candidates is left out.
-
-        Args:
-            response_NT: what was measured.
-            direct_NT: `Ŝ w` of the same candidates, D's normalised gains.
+        D predicts `Ŝ w` of the same candidates. So α, β and γ weigh what they weigh in D, whatever the response's unit.
+        A target whose response or whose prediction is the same under all candidates is left out.
         """
         varies_T = varies(response_NT) & varies(direct_NT)
         spread_T = np.where(varies_T, direct_NT.std(axis=0), 1.0)

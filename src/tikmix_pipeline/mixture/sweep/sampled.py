@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tikmix_pipeline.mixture.averaging import unit_factors
+from tikmix_pipeline.mixture.influence_matrix import unit_factors
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.parameters.decision import AveragingParameters
-from tikmix_pipeline.statistics.correlations import pearson
+from tikmix_pipeline.statistics import pearson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,22 +42,15 @@ def sampled_responses(
 ) -> "pd.DataFrame":
     """Return each candidate's influence with its sign turned, in Olmix's columns.
 
-    Args:
-        ratios: the candidates.
-        chunks: `part_influence.parquet` of the rounds so far, oldest first; the tasks are those of the last.
-        tokens: as in `sampled_influence`, and so is the seed.
-        averaging: which rounds count; all that do have the same say.
+    The chunks are `part_influence.parquet` of the rounds so far, oldest first; the tasks are those of the last. All
+    rounds that count have the same say.
     """
     domains, tasks = list(ratios.columns[1:]), list(dict.fromkeys(chunks[-1]["task"]))
     tables = chunks[-1:] if averaging.memory == "none" else chunks
     found = [by_chunk(table, tasks, domains) for table in tables]
+    factors_RT = unit_factors([whole_influence(*one) for one in found])
     total_NT = sampled_influence(
-        ratios[domains].to_numpy(),
-        [influence_TKL for influence_TKL, _ in found],
-        [tokens_KL for _, tokens_KL in found],
-        tokens=tokens,
-        factors_RT=unit_factors([whole_influence(*one) for one in found]),
-        seed=seed,
+        ratios[domains].to_numpy(), *zip(*found, strict=True), tokens=tokens, factors_RT=factors_RT, seed=seed
     )
     return run_table(dict(zip(ratios["run"], (-total_NT).tolist(), strict=True)), tasks)
 
@@ -77,15 +70,10 @@ def exact_beside_sampled(
     How well they agree is logged.
 
     Args:
-        tasks: names of axis T.
         exact_NT: the influence of the first candidates, measured on tokens of their own.
         stderr_NT: its standard errors.
         ratios: all candidates, so that the first have the draws that they have among all.
         chunks: `part_influence.parquet` of the round.
-        tokens: as in `sampled_influence`, and so is the seed.
-
-    Returns:
-        `run, task, exact, exact_stderr, sampled, additive`.
     """
     import pandas as pd
 
@@ -138,12 +126,10 @@ def sampled_influence(
     """Return the total influence P of every candidate's sample on every task, (N, T); of several rounds, the mean.
 
     Args:
-        weights_NK: the candidates.
         influences: per round S (T, K, L), the influence of each chunk of each domain.
         chunk_tokens: per round the tokens (K, L) of each chunk.
         tokens: N, the size of a sample; by default as many as were measured.
-        factors_RT: what each round's influence is multiplied with (`averaging.unit_factors`).
-        seed: decides the draws.
+        factors_RT: what each round's influence is multiplied with (`unit_factors`).
     """
     generator = np.random.default_rng(seed)
     total_NT = np.zeros((len(weights_NK), factors_RT.shape[1]))

@@ -14,12 +14,12 @@ Axes: N draws, K domains, S starts, R rounds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.projection import Box, Halfspaces, project
-from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, project
 from tikmix_pipeline.parameters.sweep import SearchParameters
 
 Evaluate = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
@@ -31,22 +31,18 @@ _DORMANT = 0.1
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """What a search found.
-
-    Attributes:
-        weights_K: the best of all mixtures that were evaluated, the starts and the rounds' centres among them.
-        value: its objective.
-        excess: how far it is from being allowed; 0 if it is.
-        trace: one row per round: `search_round`, from 1, `concentration`, `best`, the lowest objective so far, and
-            `centre`, that of the round's centre; NaN where no allowed mixture is known. Round 0 is the start.
-        centres_RK: the centre after each round, in the rows of `trace`.
-    """
+    """What a search found."""
 
     weights_K: FloatArray
+    """The best of all mixtures that were evaluated, the starts and the rounds' centres among them."""
     value: float
     excess: float
+    """How far it is from being allowed; 0 if it is."""
     trace: list[dict[str, float]]
+    """One row per round: `search_round`, from 1, `concentration`, `best`, the lowest objective so far, and `centre`,
+    that of the round's centre; NaN where no allowed mixture is known. Round 0 is the start."""
     centres_RK: FloatArray
+    """The centre after each round, in the rows of `trace`."""
 
 
 def search(
@@ -58,21 +54,14 @@ def search(
     parameters: SearchParameters,
     seed: int,
 ) -> SearchResult:
-    """Return the best mixture that was found.
+    """Return the best mixture that was found within the box and the limits on groups.
 
-    Args:
-        evaluate: the objective, for many mixtures at a time.
-        starts_SK: mixtures that are evaluated first, the best of which is the first centre; moved inside the bounds.
-        box: the smallest and the largest weight of each domain.
-        groups: limits on groups of domains, which hold as the box does.
-        parameters: rounds, draws and concentrations.
-        seed: the same seed gives the same mixture.
+    The starts are moved inside these and evaluated first; the best of them is the first centre.
     """
     rng = np.random.default_rng(seed)
     best = _Evaluated.of(evaluate, project(np.atleast_2d(starts_SK), box, groups)).best(1)
     centre = best
-    trace = [_trace_row(0, np.nan, best, centre)]
-    centres = [centre.weights_NK[0]]
+    trace, centres = [_trace_row(0, np.nan, best, centre)], [centre.weights_NK[0]]
     concentrations = np.geomspace(parameters.coarse, parameters.fine, parameters.rounds).tolist()
     open_K = box[1] > 0  # a domain that the box leaves out stays out
     for number, concentration in enumerate(concentrations, start=1):
@@ -94,8 +83,7 @@ def search(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Evaluated:
+class _Evaluated(NamedTuple):
     """Mixtures with their objectives, and how far each is from being allowed."""
 
     weights_NK: FloatArray
@@ -107,23 +95,19 @@ class _Evaluated:
         return cls(weights_NK, *evaluate(weights_NK))
 
     def joined(self, other: "_Evaluated") -> "_Evaluated":
-        return _Evaluated(
-            np.concatenate([self.weights_NK, other.weights_NK]),
-            np.concatenate([self.value_N, other.value_N]),
-            np.concatenate([self.excess_N, other.excess_N]),
-        )
+        return _Evaluated(*map(np.concatenate, zip(self, other, strict=True)))
+
+    def at(self, rows: npt.NDArray[np.integer]) -> "_Evaluated":
+        return _Evaluated(*(values[rows] for values in self))
 
     def best(self, count: int) -> "_Evaluated":
         """Return the best, allowed ones first."""
-        return self._at(np.lexsort((self.value_N, self.excess_N))[:count])
+        return self.at(np.lexsort((self.value_N, self.excess_N))[:count])
 
     def allowed(self) -> "_Evaluated":
         """Return the allowed ones, or all if there are none."""
         is_allowed_N = self.excess_N <= 0
-        return self._at(np.flatnonzero(is_allowed_N)) if is_allowed_N.any() else self
-
-    def _at(self, rows: npt.NDArray[np.intp]) -> "_Evaluated":
-        return _Evaluated(self.weights_NK[rows], self.value_N[rows], self.excess_N[rows])
+        return self.at(np.flatnonzero(is_allowed_N)) if is_allowed_N.any() else self
 
 
 def _trace_row(number: int, concentration: float, best: _Evaluated, centre: _Evaluated) -> dict[str, float]:

@@ -19,9 +19,8 @@ from functools import partial
 import numpy as np
 
 from tikmix_pipeline.errors import quoted
-from tikmix_pipeline.mixture.projection import Box, Halfspaces, project
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.mixture.simplex import FloatArray, entropy
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, project
 from tikmix_pipeline.mixture.sweep.decision import (
     EDGE,
     SurrogateDecision,
@@ -59,15 +58,13 @@ def solve_surrogate(
     """Return the best mixture that the surrogate predicts, or D's.
 
     Args:
-        predict: the fitted surrogate.
+        predict: the surrogate.
         data: what it was fitted on, with scale and objective.
         direct: D's decision; its prior, reference and anchor are this decision's too. Without one the search starts
             from the best of the measured mixtures, and nothing can be kept instead.
-        box: the smallest and the largest weight of each domain; within D's bounds.
+        box: what the candidates cover; within D's bounds.
         pareto: no target may gain less than under the reference.
         sweep: the kind of response, and how to search.
-        seed: the same seed gives the same mixture.
-        groups: limits on groups of domains, as in `Bounds.halfspaces`.
         keep_direct: why D's mixture is kept whatever the search finds, in a sentence; None where it need not be.
         prior_K: the prior where there is no D. Without either, gains are over the mean of the measured mixtures, and no
             Pareto constraint holds: hardly any mixture does better than that on every target.
@@ -148,8 +145,7 @@ class _Problem:
         if self.data.is_aggregate or self.data.influence_TK is None:
             return None
         if self.is_known:
-            known_T: FloatArray = -self.data.influence_TK @ weights_K
-            return known_T
+            return -self.data.influence_TK @ weights_K
         apart_N = np.abs(self.data.measured.weights_NK - weights_K).max(axis=1)
         nearest = int(apart_N.argmin())
         measured_T: FloatArray = self.data.measured.response_NT[nearest]
@@ -185,8 +181,7 @@ class _Problem:
     def terms(self, weights_K: FloatArray) -> dict[str, float]:
         """Return the parts of F without their weights."""
         gain_T = self.gains(weights_K[None])[0]
-        anchor_K = self.objective.anchor_K
-        relative = entropy(weights_K) + (0.0 if anchor_K is None else float(weights_K @ np.log(anchor_K)))
+        relative = anchored_entropy(weights_K, self.objective.anchor_K)
         if self.data.is_aggregate:
             return {AGGREGATE: float(-gain_T[0]), "entropy": relative}
         spread_1, total_1 = self.objective.terms(gain_T[None])
@@ -238,7 +233,7 @@ def _decision(
     influence_TK = None if data.is_aggregate else data.influence_TK
     return SurrogateDecision(
         domains=data.measured.domains,
-        targets=data.responses.targets,
+        tasks=data.responses.targets,
         weights_K=weights_K,
         prior_K=anchors.prior_K,
         reference_K=anchors.reference_K,
@@ -248,8 +243,6 @@ def _decision(
         terms=problem.terms(weights_K),
         direct_K=anchors.direct_K,
         direct_objective=None if anchors.direct_K is None else problem.value(anchors.direct_K),
-        searched_K=found.weights_K,
-        searched_objective=found.value,
         additive_gain_T=None if influence_TK is None else influence_TK @ (weights_K - anchors.prior_K),
         kept="direct" if is_kept else "surrogate",
         notes=notes,

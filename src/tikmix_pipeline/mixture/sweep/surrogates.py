@@ -13,6 +13,7 @@ same rows in the same order and the same seed give the same predictions; another
 Axes: N rows, M other rows, K domains, T targets, F folds.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,7 @@ from threadpoolctl import threadpool_limits
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, student_t_noise
-from tikmix_pipeline.mixture.sweep.marginal_likelihood import Warp
+from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, Warp, student_t_noise
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
@@ -70,11 +70,8 @@ TRUSTED_TYPES = (
 def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
     """Return a scikit-learn regressor of several targets, not yet fitted.
 
-    Args:
-        kind: which one.
-        folds: of the inner cross-validation, where a surrogate has one (`xgboost`; `ridge` leaves out one row at a
-            time, `gp` goes by the marginal likelihood).
-        seed: of whatever is drawn.
+    The folds are those of the inner cross-validation of `xgboost`; `ridge` leaves out one row at a time, `gp` goes by
+    the marginal likelihood.
     """
     if kind == "linear":
         return LinearRegression()
@@ -199,16 +196,7 @@ def importance(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray, 
 
     That is the growth of the root mean squared error when the domain's weights change places between rows, over the
     standard deviation of the target, on average over five permutations. (Permuted rows no longer sum to 1; the
-    surrogates do not mind.)
-
-    Args:
-        surrogate: fitted.
-        weights_NK: the mixtures.
-        response_NT: their responses.
-        seed: of the permutations.
-
-    Returns:
-        (T, K); nan for a target that is the same in all rows.
+    surrogates do not mind.) The shape is (T, K); nan for a target that is the same in all rows.
     """
     generator = np.random.default_rng(seed)
     varies_T = varies(response_NT)
@@ -221,8 +209,7 @@ def importance(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray, 
             permuted_NK = weights_NK.copy()
             permuted_NK[:, k] = weights_NK[order, k]
             growth_TK[:, k] += _errors(surrogate, permuted_NK, response_NT) - error_T
-    importance_TK: FloatArray = growth_TK / _PERMUTATIONS / spread_T[:, None]
-    return importance_TK
+    return growth_TK / _PERMUTATIONS / spread_T[:, None]
 
 
 def importance_table(surrogate: Any, responses: Responses, *, seed: int) -> "pd.DataFrame":
@@ -230,12 +217,8 @@ def importance_table(surrogate: Any, responses: Responses, *, seed: int) -> "pd.
     import pandas as pd
 
     importance_TK = importance(surrogate, responses.weights_NK, responses.response_NT, seed=seed)
-    rows = [
-        {"target": target, "domain": domain, "importance": float(importance_TK[t, k])}
-        for t, target in enumerate(responses.targets)
-        for k, domain in enumerate(responses.domains)
-    ]
-    return pd.DataFrame(rows)
+    pairs = itertools.product(responses.targets, responses.domains)
+    return pd.DataFrame(pairs, columns=["target", "domain"]).assign(importance=importance_TK.ravel())
 
 
 def _errors(surrogate: Any, weights_NK: FloatArray, response_NT: FloatArray) -> FloatArray:

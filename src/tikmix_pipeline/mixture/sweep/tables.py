@@ -40,25 +40,17 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_sweep_tables(root: Path, table: TableParameters) -> tuple["pd.DataFrame", ...]:
-    """Read a user's mixtures and scores, and then those of the test if there are any.
-
-    Args:
-        root: what relative paths are relative to.
-        table: the files, and what is cut from their columns' names.
+    """Read a user's mixtures and scores, and then those of the test if there are any; `root` is of relative paths.
 
     Raises:
         TikmixError: as `read_responses`, or the test has other domains or targets.
     """
-    affixes = {
-        "domain_prefix": table.domain_prefix,
-        "metric_prefix": table.metric_prefix,
-        "metric_suffix": table.metric_suffix,
-    }
+    affixes = {name: getattr(table, name) for name in ("domain_prefix", "metric_prefix", "metric_suffix")}
     pairs = [(table.ratios, table.metrics), (table.test_ratios, table.test_metrics)]
     found = [
         read_responses(root / ratios, root / metrics, **affixes) for ratios, metrics in pairs if ratios and metrics
     ]
-    found[1:] = [aligned(test, found[0], "sweep.table") for test in found[1:]]
+    found[1:] = [aligned(test, found[0]) for test in found[1:]]
     return tuple(frame for one in found for frame in tables_of(one))
 
 
@@ -67,17 +59,9 @@ def read_responses(
 ) -> Responses:
     """Read mixtures and their scores.
 
-    A run that only one of the files has, or whose scores are not all finite, is left out with a warning.
-
-    Args:
-        ratios: one row per run, its id and the share of each domain.
-        metrics: one row per run, its id and a loss per target; lower is better.
-        domain_prefix: cut from the domains' names; every one has to start with it.
-        metric_prefix: cut from the targets' names.
-        metric_suffix: cut from the ends of the targets' names.
-
-    Returns:
-        The runs of both files in the order of `ratios`; each mixture sums to 1.
+    The files have a row per run: its id, and the share of each domain or a loss per target, lower is better. A run that
+    only one of them has, or whose scores are not all finite, is left out with a warning; the others come in the order
+    of `ratios`, and each mixture sums to 1. Prefixes and suffix are cut from the names of domains and targets.
 
     Raises:
         TikmixError: a file is missing, empty, has no id column, an id twice or a cell that is no number; a weight is
@@ -104,19 +88,14 @@ def read_responses(
     )
 
 
-def aligned(test: Responses, to: Responses, source: str) -> Responses:
-    """Return test runs with their domains and targets in the order of those to learn from, matched by name.
-
-    Args:
-        test: runs that no surrogate is fitted on.
-        to: the runs to learn from.
-        source: what the test was read from, for the complaint.
+def aligned(test: Responses, to: Responses) -> Responses:
+    """Return test runs with domains and targets in the order of those to learn from.
 
     Raises:
         TikmixError: the test lacks a domain or a target, or has one more.
     """
-    domains = _places(test.domains, to.domains, source, "ratios", "domain", ["domain_prefix"])
-    targets = _places(test.targets, to.targets, source, "metrics", "target", ["metric_prefix", "metric_suffix"])
+    domains = _places(test.domains, to.domains, "ratios", "domain", ["domain_prefix"])
+    targets = _places(test.targets, to.targets, "metrics", "target", ["metric_prefix", "metric_suffix"])
     return Responses(test.runs, to.domains, to.targets, test.weights_NK[:, domains], test.response_NT[:, targets])
 
 
@@ -166,17 +145,13 @@ def _id_column(path: Path, header: list[str], other: list[str]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """What a file says of each run.
-
-    Attributes:
-        path: of the file.
-        values: a row per run, under its id, and a column per domain or target.
-        lines: of the runs.
-    """
+    """What a file says of each run."""
 
     path: Path
     values: "pd.DataFrame"
+    """A row per run, under its id, and a column per domain or target."""
     lines: "pd.Series[int]"
+    """Of the runs."""
 
     @classmethod
     def of(cls, path: Path, cells: "pd.DataFrame", id_column: str, parse: Callable[[str, str], float]) -> "_Table":
@@ -314,16 +289,14 @@ def _normalised(mixtures: _Table, runs: list[str]) -> FloatArray:
     return weights_NK / np.where(exact_N, 1.0, sum_N)[:, None]
 
 
-def _places(
-    found: Sequence[str], expected: Sequence[str], source: str, side: str, noun: str, cut: Sequence[str]
-) -> list[int]:
+def _places(found: Sequence[str], expected: Sequence[str], side: str, noun: str, cut: Sequence[str]) -> list[int]:
     """Return where each expected name is among the found ones, which have to be the same but for their order."""
     missing = [name for name in expected if name not in set(found)]
     extra = [name for name in found if name not in set(expected)]
     if missing or extra:
         faults = [f"{fault} {_some(names)}" for fault, names in (("lacks", missing), ("has besides", extra)) if names]
         raise TikmixError(
-            f"{source}: the {noun}s of sweep.table.test_{side} are not those of sweep.table.{side}: it "
+            f"sweep.table: the {noun}s of sweep.table.test_{side} are not those of sweep.table.{side}: it "
             f"{' and '.join(faults)}. Give both files the same {noun}s, in any order; "
             f"{' and '.join(f'sweep.table.{name}' for name in cut)} {'is' if len(cut) == 1 else 'are'} cut from the "
             "names in both."

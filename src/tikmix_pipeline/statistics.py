@@ -1,19 +1,94 @@
-"""Intervals of 95 %: of bootstrapped figures, of shares, of rank correlations, and of differences in pairs.
+"""Correlations of rows, and intervals of 95 %, written once for all rooms.
 
-Axes: N rows, B resamples, S seeds.
+Fisher's z gives a correlation over n pairs the interval
+
+    Pearson     atanh r ± 1.96 / √(n − 3)                     (Fisher 1921)
+    Spearman    atanh ρ ± 1.96 √((1 + ρ²/2) / (n − 3))        (Bonett and Wright 2000)
+
+which is nan for fewer than four pairs, and for a perfect correlation, of which it would have no width. A row that is
+constant correlates with nothing: nan. So does one with an undefined value, unless these are to be left out.
+
+SciPy is imported inside functions, and of the package nothing but `errors` may be.
+
+Axes: K things that are correlated over, always the last; N rows, which may be several axes; B resamples, S seeds.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+Kind = Literal["pearson", "spearman"]
+
+_NORMAL = 1.959963984540054
+"""The quantile of the normal distribution at the upper end of a 95 % interval."""
 _MIDDLE = (2.5, 97.5)
 _UPPER = 0.975
+
+
+def pearson(one_NK: Floats, other_NK: Floats, *, omit_missing: bool = False) -> Floats:
+    """Return the linear correlation of each row with its counterpart: (N,), by rounding perhaps just beyond ±1.
+
+    Pairs of which either is nan are left out with `omit_missing`; otherwise, a row that has one is undefined.
+    """
+    missing_NK = np.isnan(one_NK) | np.isnan(other_NK)
+    pair = [np.where(missing_NK, np.nan, values_NK) for values_NK in (one_NK, other_NK)]
+    # a constant row is told by its values: its mean may be off by rounding
+    defined_N = _differ(pair[0], missing_NK) & _differ(pair[1], missing_NK)
+    if not omit_missing:
+        defined_N &= ~missing_NK.any(axis=-1)
+    centred = [np.nan_to_num(values_NK - mean_of_defined(values_NK, axis=-1)[..., None]) for values_NK in pair]
+    scale_N = np.sqrt((centred[0] ** 2).sum(axis=-1) * (centred[1] ** 2).sum(axis=-1))
+    correlation_N = np.full(scale_N.shape, np.nan)
+    np.divide((centred[0] * centred[1]).sum(axis=-1), scale_N, out=correlation_N, where=defined_N & (scale_N > 0))
+    return correlation_N
+
+
+def spearman(one_NK: Floats, other_NK: Floats, *, omit_missing: bool = False) -> Floats:
+    """Return the rank correlation of each row with its counterpart: (N,); ties share their mean rank.
+
+    Only pairs of which neither is nan are ranked; without `omit_missing` a row that has another one is undefined.
+    """
+    from scipy.stats import rankdata
+
+    missing_NK = np.isnan(one_NK) | np.isnan(other_NK)
+    pair = (np.where(missing_NK, np.nan, values_NK) for values_NK in (one_NK, other_NK))
+    ranks = [rankdata(values_NK, axis=-1, nan_policy="omit") for values_NK in pair]
+    return pearson(*ranks, omit_missing=omit_missing)
+
+
+CORRELATIONS: dict[Kind, Callable[[Floats, Floats], Floats]] = {"pearson": pearson, "spearman": spearman}
+
+
+def fisher_interval(correlation: float, pairs: int, kind: Kind) -> tuple[float, float]:
+    """Return the 95 % interval of a correlation over so many independent pairs."""
+    if math.isnan(correlation) or pairs < 4 or abs(correlation) > 1 - 1e-12:
+        return math.nan, math.nan
+    variance = (1.0 if kind == "pearson" else 1 + correlation**2 / 2) / (pairs - 3)
+    z, half_width = math.atanh(correlation), _NORMAL * math.sqrt(variance)
+    return math.tanh(z - half_width), math.tanh(z + half_width)
+
+
+def mean_of_defined(values: Floats, axis: int | tuple[int, ...]) -> Floats:
+    """Average over what is not nan; nan where nothing is left."""
+    defined = ~np.isnan(values)
+    count = np.asarray(defined.sum(axis=axis))
+    mean = np.full(count.shape, np.nan)
+    np.divide(np.where(defined, values, 0).sum(axis=axis), count, out=mean, where=count > 0)
+    return mean
+
+
+def _differ(values_NK: Floats, missing_NK: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    largest_N = np.where(missing_NK, -np.inf, values_NK).max(axis=-1)
+    smallest_N = np.where(missing_NK, np.inf, values_NK).min(axis=-1)
+    differ_N: npt.NDArray[np.bool_] = largest_N > smallest_N
+    return differ_N
 
 
 def middle_interval(drawn_B: Floats) -> tuple[float, float]:
@@ -28,11 +103,8 @@ def middle_interval(drawn_B: Floats) -> tuple[float, float]:
 def wilson_interval(share: float, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of a binomial share (Wilson, 1927), which stays inside [0, 1].
 
-    SciPy's takes whole numbers of successes, and the mean share of several tasks need not be one.
-
-    Args:
-        share: observed share of successes.
-        n: trials; with none, nothing is known and the interval is [0, 1].
+    SciPy's takes whole numbers of successes, and the mean share of several tasks need not be one. With no trials
+    nothing is known and the interval is [0, 1].
     """
     if n == 0:
         return 0.0, 1.0
@@ -77,19 +149,11 @@ class PairedDifference:
         share won         of the seeds at hand, a tie counting half
 
     Two or three seeds make t wide (12.7 and 4.3 standard errors), and that differences are normal is an assumption
-    which they cannot test.
-
-    Attributes:
-        difference: m; negative where less is better and the first arm is ahead.
-        sd: s.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        p_value: the p value.
-        win_probability: how likely the first arm wins on a new seed, where less is better.
-        share_won: the share of seeds that the first arm wins.
+    which they cannot test. Of the first arm, where less is better, are `win_probability` and `share_won`.
     """
 
     difference: float = math.nan
+    """m; negative where less is better and the first arm is ahead."""
     sd: float = math.nan
     low: float = math.nan
     high: float = math.nan

@@ -1,0 +1,160 @@
+"""The influence that a decision rests on: averaged over rounds, checked, and what each task's is divided by.
+
+Influence is local: it says what helps at this checkpoint, and the mixture that follows it changes what would help at
+the next. Decided on the last measurement alone, the mixture swings to and fro between rounds and gains less than one
+decision kept; decided on the mean of the rounds so far it gains more, and most if a noisy round has less say
+(docs/results.md).
+
+So that tasks compare, the paper divides `P_t = Σ_j S[t, j] w_j` by `max_j S[t, j]`, the most that any mixture could
+gain on task t: `P̂_t = 1` is the best that can be done for it. Where no domain helps a task that number is negative, and
+dividing by it turns the task's sign around: the decision would seek out the domain that harms it most. Such a task is
+divided by `max_j |S[t, j]|` instead: its least harmful domain keeps its place at the top, and a harm of the usual size,
+−1, weighs against the other tasks as their best gain, +1, does.
+
+Axes: R rounds, T tasks, K domains.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.parameters.decision import AveragingParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_HELPED = 1e-3
+"""A domain helps a task if it gains at least this share of the task's largest absolute influence: far below what any
+measurement resolves, and far above where the quotient loses its digits."""
+
+_LOUD = 10.0
+"""A task whose normalised influence reaches this is worth a word: the others' is 1 at best."""
+
+
+def averaged_influence(
+    tables: Sequence["pd.DataFrame"], domains: Sequence[str], averaging: AveragingParameters
+) -> tuple[list[str], FloatArray]:
+    """Return the tasks and the influence (T, K) that a decision rests on.
+
+    The tables are `influence.parquet` of the rounds so far, oldest first; the tasks are those of the last.
+
+    Raises:
+        TikmixError: as `average_influence`.
+    """
+    tasks = list(dict.fromkeys(tables[-1]["task"]))
+
+    def matrix(table: "pd.DataFrame", values: str) -> FloatArray:
+        # earlier rounds may have measured more than is asked for now
+        wide = table.pivot(index="task", columns="domain", values=values).loc[tasks, [*domains]]
+        values_TK: FloatArray = wide.to_numpy(dtype="float64")
+        return values_TK
+
+    if averaging.memory == "none":
+        return tasks, matrix(tables[-1], "influence")
+    stderrs = [matrix(table, "stderr") for table in tables] if averaging.memory == "precision" else None
+    return tasks, average_influence([matrix(table, "influence") for table in tables], stderrs)
+
+
+def average_influence(influences: Sequence[FloatArray], stderrs: Sequence[FloatArray] | None = None) -> FloatArray:
+    """Return the running mean of the task-normalised influence, in the units of the last round.
+
+    `S̄[t, j] = m_R,t · Σ_r p_r,t S_r[t, j] / m_r,t` with `m_r,t = max_k |S_r[t, k]|`. All rounds have the same say,
+    `p_r,t = 1/R`, or as much as they are certain: `p_r,t ∝ m_r,t² / mean_j stderr_r[t, j]²`. Gradients shrink as
+    training goes on, so every round's rows are first brought to [−1, 1]. (By the largest *absolute* influence: the
+    paper's `max_k S` may be next to nothing in one round, whose noise would then drown the others.) Multiplying by the
+    last round's magnitude gives expected gains in today's units; the decision itself does not depend on the scale of a
+    row.
+
+    Args:
+        influences: S of each round (T, K), oldest first; the mean of one round is that round's itself.
+        stderrs: the standard errors of each, to weigh the rounds by; where a task of any round has none, its rounds
+            have the same say.
+
+    Raises:
+        TikmixError: the rounds differ in their numbers of tasks or domains.
+    """
+    factor_RT = unit_factors(influences)
+    row_RTK = np.stack(influences) * factor_RT[:, :, None]
+    if stderrs is None:
+        mean_TK: FloatArray = row_RTK.mean(axis=0)
+        return mean_TK
+    variance_RT = (np.square(np.stack(stderrs)).mean(axis=2)) * factor_RT**2
+    certain_T = (np.isfinite(variance_RT) & (variance_RT > 0)).all(axis=0)
+    precision_RT = 1 / np.where(certain_T, variance_RT, 1.0)
+    weighted_TK: FloatArray = np.einsum("rt,rtk->tk", precision_RT / precision_RT.sum(axis=0), row_RTK)
+    return weighted_TK
+
+
+def unit_factors(influences: Sequence[FloatArray]) -> FloatArray:
+    """Return what brings the rows of each round to the units of the last: `m_R,t / m_r,t`, (R, T).
+
+    Raises:
+        TikmixError: the rounds differ in their numbers of tasks or domains.
+    """
+    shapes = [influence_TK.shape for influence_TK in influences]
+    if len(set(shapes)) > 1:
+        raise TikmixError(
+            f"The rounds measured influence on different tasks and domains, (tasks, domains) = {shapes}, so they have "
+            "no mean. Set tikmix.memory to 'none', or give the new tasks or domains a new `experiment`."
+        )
+    return np.stack([magnitude(influences[-1]) / magnitude(influence_TK) for influence_TK in influences])
+
+
+def check_influence(influence_TK: FloatArray, tasks: Sequence[str], domains: Sequence[str]) -> None:
+    """Refuse an influence matrix of the wrong shape or with an entry that is not a finite number.
+
+    Raises:
+        TikmixError: there is such an entry; the message names its task and domain.
+        ValueError: the shape is not (tasks, domains).
+    """
+    if influence_TK.shape != (len(tasks), len(domains)):
+        raise ValueError(f"influence of shape {influence_TK.shape} for {len(tasks)} tasks and {len(domains)} domains")
+    for t, k in np.argwhere(~np.isfinite(influence_TK)):
+        raise TikmixError(
+            f"The influence of the domain '{domains[k]}' on the task '{tasks[t]}' is {influence_TK[t, k]}. The "
+            "checkpoint's loss or gradient is not finite there: lower train.learning_rate or raise influence.damping, "
+            "and measure again."
+        )
+
+
+def magnitude(influence_TK: FloatArray) -> FloatArray:
+    """Return `max_j |S[t, j]|` of each task, and 1 for a task that nothing influences."""
+    largest_T = np.abs(influence_TK).max(axis=1)
+    return np.where(largest_T > 0, largest_T, 1.0)
+
+
+def is_helped(influence_TK: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return for each task whether any domain helps it, so that the paper's normaliser keeps its sign."""
+    is_helped_T: npt.NDArray[np.bool_] = influence_TK.max(axis=1) > _HELPED * magnitude(influence_TK)
+    return is_helped_T
+
+
+def normaliser(influence_TK: FloatArray) -> FloatArray:
+    """Return the positive `n_t` of `P̂_t = P_t / n_t`: `max_j S[t, j]`, or `max_j |S[t, j]|` where no domain helps."""
+    return np.where(is_helped(influence_TK), influence_TK.max(axis=1), magnitude(influence_TK))
+
+
+def normaliser_notes(influence_TK: FloatArray, tasks: Sequence[str]) -> list[str]:
+    """Say in words which tasks the normaliser treats unlike the others."""
+    notes = []
+    helped_T = is_helped(influence_TK)
+    for task, row_K, helped in zip(tasks, influence_TK, helped_T, strict=True):
+        best, worst = float(row_K.max()), float(row_K.min())
+        if not row_K.any():
+            notes.append(f"No domain influences the task '{task}': it is left out of the decision.")
+        elif not helped:
+            notes.append(
+                f"No domain helps the task '{task}' (influence from {worst:.3g} to {best:.3g}): its influence is "
+                "divided by its largest absolute value, for the paper's normaliser would turn its sign around."
+            )
+        elif -worst > _LOUD * best:
+            notes.append(
+                f"The task '{task}' gains at most {best:.3g} and loses up to {-worst:.3g}: divided by so small a gain, "
+                f"it weighs up to {-worst / best:.0f} times as much as another task. Measure it on more items, or set "
+                "optimize.bounds for the domains that harm it."
+            )
+    return notes
