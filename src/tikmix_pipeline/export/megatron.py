@@ -17,8 +17,7 @@ from decimal import Decimal
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.exported import PACKED, Written
 from tikmix_pipeline.export.schedule import Phase, Schedule
-from tikmix_pipeline.export.syntax import Inline, Quoted, block, json_text, quoted, yaml_text
-from tikmix_pipeline.export.weights import shares_of, text_of
+from tikmix_pipeline.export.syntax import Inline, Quoted, block, json_text, quoted, shares_of, text_of, yaml_text
 
 MOST_DATASETS = 32766
 MOST_OF_GPT_NEOX = 254
@@ -128,7 +127,6 @@ def write_energon(schedule: Schedule) -> Written:
 
 
 def _blend(schedule: Schedule, phase: Phase, trainer: str) -> list[tuple[Decimal, str]]:
-    """Return weight and prefix of each domain."""
     shares = shares_of(phase.weights)
     _check_prefixes(schedule, shares, trainer, split_at_blanks=True)
     _check_count(len(shares), MOST_DATASETS, trainer)
@@ -140,7 +138,6 @@ def _lines(blend: Iterable[tuple[Decimal, str]]) -> str:
 
 
 def _tokens(blend: Iterable[tuple[Decimal, str]]) -> list[str]:
-    """Return weights and prefixes in turn."""
     return [token for share, path in blend for token in (text_of(share), path)]
 
 

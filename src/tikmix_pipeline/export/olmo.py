@@ -22,8 +22,7 @@ from decimal import Decimal
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.exported import TOKENS, Written
 from tikmix_pipeline.export.schedule import Domain, Schedule
-from tikmix_pipeline.export.syntax import Inline, Quoted, yaml_text
-from tikmix_pipeline.export.weights import Shares, shares_of, text_of
+from tikmix_pipeline.export.syntax import Inline, Quoted, Shares, shares_of, text_of, yaml_text
 
 _NO_DOMAINS = ("run", "run_id", "name", "index")
 """Columns that Olmix takes for something else than a domain."""

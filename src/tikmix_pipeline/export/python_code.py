@@ -14,8 +14,7 @@ Sources: datasets' `interleave_datasets`; torchtitan/components/data (README; Gr
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.exported import DOCUMENTS, PACKED, Realised, Written
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.syntax import block, quoted
-from tikmix_pipeline.export.weights import Shares, floats, shares_of, text_of
+from tikmix_pipeline.export.syntax import Shares, block, floats, quoted, shares_of, text_of
 
 _DECIMALS = 12
 """More for documents than for tokens: a share of few but long ones is small, and stands for many tokens."""

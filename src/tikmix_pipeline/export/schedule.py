@@ -11,12 +11,9 @@ from tikmix_pipeline.mixture.simplex import check_mixture
 
 @dataclass(frozen=True)
 class Phase:
-    """A mixture and where it begins. What users read calls it a stage.
+    """A mixture and the optimiser steps and training tokens done before it. What users read calls it a stage.
 
-    Attributes:
-        start_step: optimiser steps done before it.
-        start_tokens: training tokens read before it.
-        weights: share of each domain in the phase's tokens; they sum to 1, and a domain without one has 0.
+    The weights are shares of the phase's tokens; they sum to 1, and a domain without one has 0.
     """
 
     start_step: int
@@ -63,8 +60,7 @@ class Schedule:
         batch_tokens: tokens of a global batch, a whole number of sequences.
         context: tokens of a sequence.
         chunk_tokens: tokens to be trained under the last phase.
-        experiment: name of the experiment that decided.
-        round: number of the round that decided.
+        experiment, round: what decided.
         epochs: how often each domain will have been read when the chunk ends; domains may be missing.
         expected_gain: by task.
         gain_unit: of `expected_gain`, and what the gain is over.
@@ -114,7 +110,7 @@ class Schedule:
         return self.batch_tokens // self.context
 
     def domain(self, name: str) -> Domain:
-        """Return the domain of that name."""
+        """Find a domain by its name."""
         return next(domain for domain in self.domains if domain.name == name)
 
 
