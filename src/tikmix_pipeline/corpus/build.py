@@ -7,16 +7,21 @@ import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
-from tikmix_pipeline.corpus.documents import Document, Sample, forget_words, split_documents, trim
+from tikmix_pipeline.corpus.documents import (
+    Document,
+    Sample,
+    forget_words,
+    remove_exact_duplicates,
+    remove_near_duplicates,
+    split_documents,
+    trim,
+)
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
 from tikmix_pipeline.corpus.packages import check_clients, fetch_package
-from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
-from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, SourcesReport, TaskReport
-from tikmix_pipeline.corpus.source_files import about, by_parameter, cap_bytes, log_kept, matching_files
-from tikmix_pipeline.corpus.sources import read_records
+from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
+from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, matching_files, read_records
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus

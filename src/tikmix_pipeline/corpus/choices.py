@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tikmix_pipeline.corpus.source_files import about
-from tikmix_pipeline.corpus.sources import read_records
+from tikmix_pipeline.corpus.sources import about, read_records
 from tikmix_pipeline.corpus.tasks import Item, gold_letter, options_by_letter, parse_item, split_items
 from tikmix_pipeline.corpus.text import Record, text_of
 from tikmix_pipeline.parameters.corpus import SeededTasksParameters

@@ -14,12 +14,18 @@ import numpy as np
 
 from tikmix_pipeline.corpus.documents import Sample, sample_by_hash, sample_first
 from tikmix_pipeline.corpus.formats import compression_of, format_of
-from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
-from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, deal, joined, size_of
+from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES, Reservoir, Sampled, deal, joined, size_of
 from tikmix_pipeline.corpus.sampling.tables import sample_dataset, sample_parquet
 from tikmix_pipeline.corpus.sampling.text_files import sample_plain_lines, sample_plain_text, sample_streams
-from tikmix_pipeline.corpus.source_files import about, cap_bytes, data_files, files_below, matching_files
-from tikmix_pipeline.corpus.sources import describe, read_source
+from tikmix_pipeline.corpus.sources import (
+    about,
+    cap_bytes,
+    data_files,
+    describe,
+    files_below,
+    matching_files,
+    read_source,
+)
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import (
     DomainParameters,

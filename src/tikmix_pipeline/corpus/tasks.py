@@ -8,10 +8,10 @@ text is an item that is all answer: it follows the end-of-text token, as a train
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,8 @@ from tikmix_pipeline.errors import TikmixError
 
 Half = Literal["query", "evaluation"]
 HALVES: tuple[Half, Half] = ("query", "evaluation")
+
+_Item = TypeVar("_Item")
 
 _logger = logging.getLogger(__name__)
 
@@ -181,7 +183,7 @@ class TokenisedItem:
 
 
 def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[TokenisedItem]:
-    """Encode items."""
+    """Encode prompts and completions, each apart."""
     prompts = [item.prompt for item in items]
     completions = [item.completion for item in items]
     encoded = zip(prompts, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True)
@@ -196,24 +198,37 @@ def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[To
     ]
 
 
-def write_task_items(path: Path, tasks: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]) -> None:
-    """Write the items of all tasks as one table."""
-    rows = [
+def item_rows(tasks: Mapping[str, Mapping[Half, Sequence[Item | TokenisedItem]]]) -> list[dict[str, Any]]:
+    """Return a row per item of all tasks, with its task, its half and its fields."""
+    return [
         {"task": task, "half": half, **asdict(item)}
         for task, halves in tasks.items()
         for half, items in halves.items()
         for item in items
     ]
+
+
+def items_of_rows(rows: Iterable[dict[str, Any]], kind: Callable[..., _Item]) -> dict[str, dict[Half, list[_Item]]]:
+    """Return by task and half the items that `item_rows` took."""
+    items: dict[str, dict[Half, list[_Item]]] = {}
+    for row in rows:
+        task, half = row.pop("task"), row.pop("half")
+        items.setdefault(task, {}).setdefault(half, []).append(kind(**row))
+    return items
+
+
+def write_task_items(path: Path, tasks: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]) -> None:
+    """Write the items of all tasks as one table."""
     columns = {"task": pa.string(), "half": pa.string()}
     columns |= dict.fromkeys(("question_ids", "answer_ids"), pa.list_(pa.int32()))
     columns |= dict.fromkeys(("answer_bytes", "text_bytes"), pa.int32())
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(columns)), path)
+    pq.write_table(pa.Table.from_pylist(item_rows(tasks), schema=pa.schema(columns)), path)
 
 
 class TaskItems:
     """The tokenised items of a corpus, by task and half."""
 
-    def __init__(self, items: Mapping[str, Mapping[str, Sequence[TokenisedItem]]]):
+    def __init__(self, items: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]):
         self._items = items
         self.tasks = tuple(items)
 
@@ -230,11 +245,7 @@ class TaskItems:
             raise TikmixError(
                 f"{path} cannot be read ({error}). Delete its folder and run the `corpus` pipeline again."
             ) from error
-        items: dict[str, dict[str, list[TokenisedItem]]] = {}
-        for row in rows:
-            task, half = row.pop("task"), row.pop("half")
-            items.setdefault(task, {}).setdefault(half, []).append(TokenisedItem(**row))
-        return cls(items)
+        return cls(items_of_rows(rows, TokenisedItem))
 
     def items(self, task: str, half: Half, limit: int | None = None) -> list[TokenisedItem]:
         """Return the (first `limit`) items of one half of a task.
@@ -255,17 +266,11 @@ def item_batches(
     loss: Literal["answer", "text"],
     pad_id: int,
 ) -> list[TokenBatch]:
-    """Batch items of like length, right-padded to the longest of the batch.
+    """Batch at least one item, those of like length together, right-padded to the longest of the batch with `pad_id`.
 
     Questions are cut from the left until an item has at most `context` + 1 tokens; of an answer that is longer than
-    `context` by itself, the beginning is kept.
-
-    Args:
-        items: at least one.
-        context: the most tokens a model predicts in one sequence.
-        batch_size: items per batch; the last batch may be smaller.
-        loss: `answer`: only answer tokens carry loss; `text`: all but the first token do.
-        pad_id: fills the sequences up; carries no loss.
+    `context` by itself, the beginning is kept. Where `loss` is `answer` only answer tokens carry loss, where it is
+    `text` all but the first token do; padding never does.
     """
     ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
     cut = sum(len(item.answer_ids) > context for item in items)

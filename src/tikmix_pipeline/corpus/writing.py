@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tikmix_pipeline.corpus.prepared import SPLITS, PreparedText
-from tikmix_pipeline.corpus.records import Manifest, SplitShards, TasksFile
+from tikmix_pipeline.corpus.records import SPLITS, Manifest, PreparedText, SplitShards, TasksFile
 from tikmix_pipeline.corpus.shards import (
     TASKS,
     TOKENIZER,
@@ -18,7 +17,7 @@ from tikmix_pipeline.corpus.shards import (
     dtype_for,
     write_manifest,
 )
-from tikmix_pipeline.corpus.source_files import cap_bytes, log_kept, matching_files
+from tikmix_pipeline.corpus.sources import cap_bytes, log_kept, matching_files
 from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError

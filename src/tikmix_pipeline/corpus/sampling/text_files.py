@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tikmix_pipeline.corpus.formats import complete, read_blocks
-from tikmix_pipeline.corpus.sampling.draws import Place, draw_shards, random_places
-from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, fill
+from tikmix_pipeline.corpus.sampling.draws import Place, Reservoir, Sampled, draw_shards, fill, random_places
 from tikmix_pipeline.corpus.text import LONGEST_LINE_BYTES, decode, parse_json_line, text_of, too_long
 from tikmix_pipeline.progress import progress_bar
 
