@@ -1,4 +1,4 @@
-"""The corpus in three calls, each of whose results can be kept: text, tokenizer, token shards."""
+"""The corpus in three calls, each of whose results can be kept: text, tokenizer, token shards. Besides, its choices."""
 
 import hashlib
 import itertools
@@ -22,13 +22,14 @@ from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
 from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, matching_files, read_records
-from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
+from tikmix_pipeline.corpus.tasks import ChoiceItem, Half, Item, read_choices, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
     DomainParameters,
+    SeededTasksParameters,
     ShardsSource,
     StandardLibrarySource,
     TextParameters,
@@ -36,7 +37,7 @@ from tikmix_pipeline.parameters.corpus import (
 )
 from tikmix_pipeline.progress import progress_bar
 
-__all__ = ["PreparedText", "build_tokenizer", "check_parameters", "prepare_text", "write_corpus"]
+__all__ = ["PreparedText", "build_tokenizer", "check_parameters", "evaluation_choices", "prepare_text", "write_corpus"]
 
 Items = dict[Half, list[Item]]
 
@@ -45,8 +46,7 @@ def prepare_text(parameters: TextParameters, *, root: Path, downloads: Path) -> 
     """Read all sources; remove duplicates; split; remove what overlaps with evaluation text.
 
     The result depends on the parameters and the sources' content alone, and not on the order of domains or tasks, which
-    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory. Relative paths
-    start from `root`; packages are kept in `downloads`.
+    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory.
 
     Raises:
         TikmixError: a source cannot be read, or too little is left of it; the message names the domain or task.
@@ -89,6 +89,25 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
         overlap=[*overlap.report, *unchecked],
         sources=_report(parameters, samples, unique, overlap, items),
     )
+
+
+def evaluation_choices(
+    parameters: SeededTasksParameters, *, root: Path, downloads: Path
+) -> dict[str, list[ChoiceItem]]:
+    """Read the evaluation half of every task that offers a choice; others are left out.
+
+    Raises:
+        TikmixError: a source cannot be read; the message names the task.
+    """
+    choices: dict[str, list[ChoiceItem]] = {}
+    for name, task in sorted(parameters.tasks.items()):
+        with about(f"corpus.tasks.{name}"):
+            by_item = read_choices(read_records(task.sources, root=root, downloads=downloads))
+            halves = split_items(list(by_item), max_items=task.max_items, seed=parameters.seed)
+        chosen = [choice for item in halves["evaluation"] if (choice := by_item[item])]
+        if chosen:
+            choices[name] = chosen
+    return choices
 
 
 def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, root: Path) -> CorpusTokenizer:

@@ -65,19 +65,15 @@ def ngram_hashes(words: Hashes, length: int) -> Hashes:
 
 @dataclass(frozen=True)
 class Document:
-    """One document.
-
-    Attributes:
-        text: its text.
-        size: UTF-8 bytes.
-        sample_key: equal for equal texts; documents with the smallest keys stay when a domain is capped.
-        split_key: independent of `sample_key`; documents with the smallest keys are held out.
-    """
+    """One text."""
 
     text: str
     size: int
+    """UTF-8 bytes."""
     sample_key: int
+    """Equal for equal texts; documents with the smallest keys stay when a domain is capped."""
     split_key: int
+    """Independent of `sample_key`; documents with the smallest keys are held out."""
 
     @classmethod
     def of(cls, text: str, seed: int) -> "Document":
@@ -97,23 +93,20 @@ Documents = dict[str, list[Document]]
 
 @dataclass
 class Sample:
-    """The documents a domain starts with, and what was left out on the way.
-
-    Attributes:
-        documents: unique documents within the cap.
-        documents_read: documents looked at.
-        total_bytes: UTF-8 bytes of all documents read; where these are a sample, an estimate of the whole domain's.
-        exact_duplicates: how many of them repeated one of `documents`.
-        is_cut: whether the cap is known to have left documents out.
-        is_sampled: whether the domain was read at random places instead of whole.
-    """
+    """The documents a domain starts with, and what was left out on the way."""
 
     documents: list[Document]
+    """Unique documents within the cap."""
     documents_read: int = 0
+    """Documents looked at."""
     total_bytes: float = 0
+    """UTF-8 bytes of all documents read; where these are a sample, an estimate of the whole domain's."""
     exact_duplicates: int = 0
+    """How many of them repeated one of `documents`."""
     is_cut: bool = False
+    """Whether the cap is known to have left documents out."""
     is_sampled: bool = False
+    """Whether the domain was read at random places instead of whole."""
 
 
 def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:

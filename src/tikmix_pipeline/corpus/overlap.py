@@ -123,22 +123,18 @@ def _incidence(positions: Integers, counts: Integers, width: int) -> csr_array:
 
 @dataclass
 class _Searched:
-    """One domain's training documents against all evaluation texts.
-
-    Attributes:
-        hit_T, leaked_T: whether a text is hit, and leaked.
-        dropped_T: whether a text is a held-out document that leaks into what is left.
-        leaks: (document, text) pairs of the task items that leak.
-        removed_D: whether a training document is removed.
-        left_G: whether an n-gram stands in what is left.
-    """
+    """One domain's training documents against all evaluation texts."""
 
     hit_T: Booleans
     leaked_T: Booleans
     dropped_T: Booleans
+    """Whether a text is a held-out document that leaks into what is left."""
     leaks: tuple[Integers, Integers]
+    """(document, text) pairs of the task items that leak."""
     removed_D: Booleans
+    """Whether a training document is removed."""
     left_G: Booleans
+    """Whether an n-gram stands in what is left."""
 
 
 def _search(index: _Index, held_DG: csr_array, is_task_T: Booleans, max_share: float) -> _Searched:

@@ -56,8 +56,6 @@ def read_domain(
 ) -> Sample:
     """Read the documents that a domain starts with, up to its cap or, where near-duplicates are removed, twice that.
 
-    Relative paths start from `root`; packages are kept in `downloads`.
-
     Raises:
         TikmixError: a source is missing, empty or damaged; the message names the domain.
     """
@@ -118,17 +116,13 @@ def is_sampled(domain: DomainParameters, parameters: TextParameters, root: Path)
 
 @dataclass(frozen=True, order=True)
 class _Part:
-    """What is sampled in one go: files of one kind, or one other source.
-
-    Attributes:
-        key: decides its random numbers; does not depend on where the files are.
-        label: names it in errors.
-        sampler: takes `limit_bytes` and `generator`.
-    """
+    """What is sampled in one go: files of one kind, or one other source; `label` names it in errors."""
 
     key: str
+    """Decides its random numbers; does not depend on where the files are."""
     label: str = field(compare=False)
     sampler: Callable[..., Sampled] = field(compare=False)
+    """Takes `limit_bytes` and `generator`."""
 
 
 def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, limit_bytes: float, seed: int) -> Sampled:

@@ -59,9 +59,11 @@ class DomainReport(_Record):
     documents_sampled: int | None = None
     near_duplicates: int | None = None
     documents: int | None = None
-    """Those kept, for training and held out; so of `bytes` (of UTF-8), and of `digest`, that of the SHA-256 of each."""
+    """Those kept, for training and held out."""
     bytes: int | None = None
+    """Of the documents kept, in UTF-8."""
     digest: str | None = None
+    """SHA-256 of the SHA-256 of each document kept."""
 
     @model_serializer(mode="wrap")
     def _without_unknown(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -127,15 +129,12 @@ class Manifest(_Record):
 
 @dataclass(frozen=True)
 class PreparedText:
-    """The corpus as text, between its preparation and the tokenizer: unique, split and free of evaluation text.
-
-    Attributes:
-        documents: domain -> split (`train` or `heldout`) -> documents. Pre-tokenised domains are not in it.
-        items: task -> half (`query` or `evaluation`) -> items.
-    """
+    """The corpus as text, between its preparation and the tokenizer: unique, split and free of evaluation text."""
 
     documents: Mapping[str, Mapping[str, list[str]]]
+    """Domain -> split (`train` or `heldout`) -> documents. Pre-tokenised domains are not in it."""
     items: Mapping[str, Mapping[Half, list[Item]]]
+    """Task -> half (`query` or `evaluation`) -> items."""
     overlap: list[OverlapRow] = field(default_factory=list)
     sources: SourcesReport = field(default_factory=SourcesReport)
 

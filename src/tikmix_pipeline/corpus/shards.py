@@ -7,7 +7,6 @@ SHA-256 stand in the manifest, so a file that was cut off or altered is found be
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -37,11 +36,7 @@ def dtype_for(vocabulary_size: int) -> np.dtype[np.unsignedinteger[Any]]:
 class ShardWriter:
     """Writes one split of one domain as files of at most `limit` tokens each, hashing as it goes.
 
-    Args:
-        folder: the corpus folder.
-        prefix: the files' path in it up to the number: `<domain>/<split>`.
-        dtype: the dtype of the token ids.
-        limit: tokens per file.
+    `prefix` is the files' path in the corpus folder up to the number: `<domain>/<split>`.
     """
 
     def __init__(self, folder: Path, prefix: str, dtype: npt.DTypeLike, limit: int):
@@ -52,14 +47,6 @@ class ShardWriter:
         self._tokens = 0  # of the open file
         self._hash = hashlib.sha256()
         (folder / prefix).parent.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> "ShardWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._close()
 
     def write(self, ids: npt.NDArray[np.integer[Any]]) -> None:
         """Append token ids."""
@@ -73,19 +60,20 @@ class ShardWriter:
             self._hash.update(data)
             self._tokens += min(room, len(ids))
             if len(ids) >= room:
-                self._close()
+                self.close()
             ids = ids[room:]
 
     def finish(self, *, documents: int, size: int) -> SplitShards:
         """Return the split's entry in the manifest, once all documents, of `size` UTF-8 bytes, are written."""
-        self._close()
+        self.close()
         tokens = sum(file.tokens for file in self._files)
         return SplitShards(files=self._files, tokens=tokens, documents=documents, bytes=size)
 
     def _name(self) -> str:
         return f"{self.prefix}-{len(self._files):05d}.bin"
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the open file, if there is one."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -96,12 +84,10 @@ class TokenShards:
     """A corpus folder opened for reading; made by `open`.
 
     Attributes:
-        folder: the corpus folder.
         domains: names of the domains, sorted.
         vocabulary_size: ids in the shards are smaller.
         tokenizer_digest: tells the tokenizer that made the ids.
         manifest_digest: SHA-256 of the manifest, and so of everything in the corpus.
-        manifest: the manifest itself.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, manifest_digest: str):
@@ -117,10 +103,8 @@ class TokenShards:
     def open(cls, folder: Path, *, verify: bool = True) -> "TokenShards":
         """Open a corpus folder.
 
-        Args:
-            folder: where `manifest.json` is.
-            verify: read all files and compare their SHA-256, once per process as long as size and modification time
-                stay the same; their lengths are compared in any case.
+        To `verify`, all files are read and their SHA-256 compared, once per process as long as size and modification
+        time stay the same; their lengths are compared in any case.
 
         Raises:
             TikmixError: the folder or a file is missing, has another length or another content than the manifest says.

@@ -41,8 +41,6 @@ _STANDARD_LIBRARY_SKIPPED = {"site-packages", "test", "tests", "idle_test", "pyd
 def read_source(source: Source, *, root: Path, downloads: Path) -> Iterator[str]:
     """Yield a source's documents; those of white space alone are left out.
 
-    Relative paths start from `root`; packages are kept in `downloads`.
-
     Raises:
         TikmixError: the source is missing, empty or damaged, or holds something other than documents.
     """
@@ -212,7 +210,7 @@ def _matches(pattern: str, root: Path) -> list[Path]:
 
 
 def data_files(source: HuggingFaceSource) -> list[str]:
-    """Return the paths and globs of the source's data files."""
+    """List the paths and globs of a source's data files."""
     return [source.data_files] if isinstance(source.data_files, str) else source.data_files or []
 
 

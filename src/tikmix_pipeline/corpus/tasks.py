@@ -3,11 +3,15 @@
 An item is scored as the text "question answer": the loss is taken over the answer's tokens alone, or over all of them.
 Question and answer are tokenised apart, so the answer's tokens are a suffix whatever the tokenizer would merge. A plain
 text is an item that is all answer: it follows the end-of-text token, as a training document does.
+
+Scoring by loss needs the gold answer only, and so does `tasks.parquet`. Accuracy needs what else could be answered: the
+options are read from the sources again.
 """
 
 import hashlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,22 +36,20 @@ _logger = logging.getLogger(__name__)
 # an option begins where a line starts with its letter: options may themselves hold newlines
 _OPTION_START = re.compile(r"^(?=[A-Z]\. )", re.MULTILINE)
 _OPTION = re.compile(r"([A-Z])\. (.*)", re.DOTALL)
+_MOST_FIXED_ANSWERS = 5
 _GOLD_LETTER = re.compile(r"([A-Z])(?:\.(?:\s.*)?)?\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question with its gold answer, or a plain text.
-
-    Attributes:
-        question: the bare question; empty where the item is a plain text.
-        answer: the gold answer's text, without an option's letter; of a plain text, all of it.
-        passage: the text the question is about; empty where there is none.
-    """
+    """One question with its gold answer, or a plain text."""
 
     question: str
+    """The bare question; empty where the item is a plain text."""
     answer: str
+    """The gold answer's text, without an option's letter; of a plain text, all of it."""
     passage: str = ""
+    """The text the question is about; empty where there is none."""
 
     @property
     def prompt(self) -> str:
@@ -141,6 +143,47 @@ def read_items(records: Iterable[Record]) -> list[Item]:
     return list(dict.fromkeys(parse_item(record, where) for where, record in records))
 
 
+@dataclass(frozen=True)
+class ChoiceItem:
+    """An item with the options that its answer is chosen from: at least two texts, without their letters.
+
+    The gold answer is `options[gold]`.
+    """
+
+    item: Item
+    options: tuple[str, ...]
+    gold: int
+
+
+def read_choices(records: Iterable[Record]) -> dict[Item, ChoiceItem | None]:
+    """Read the distinct items of a task in their order, each with its options where it has at least two.
+
+    Where no record has options and all share a few answers, such as yes and no, these are the options. Those are no
+    options one of which is empty: no model can be asked to continue with nothing.
+
+    Raises:
+        TikmixError: a record is no item.
+    """
+    by_item: dict[Item, ChoiceItem | None] = {}
+    has_options = False
+    for where, record in records:
+        item = parse_item(record, where)
+        options = options_by_letter(text_of(record, "options", where)) if record.get("options") else {}
+        has_options = has_options or bool(options)
+        if item in by_item:
+            continue
+        by_item[item] = None
+        if len(options) > 1 and all(options.values()):
+            letter = gold_letter(options, text_of(record, "answer", where).strip(), where)
+            by_item[item] = ChoiceItem(item, tuple(options.values()), list(options).index(letter))
+    counts = Counter(item.answer for item in by_item)
+    # all share a few answers, none of which is given only once
+    if not has_options and 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1:
+        answers = tuple(sorted(counts))
+        return {item: ChoiceItem(item, answers, answers.index(item.answer)) for item in by_item}
+    return by_item
+
+
 def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
     """Deal a task's items to its two halves: `query` guides the mixture, `evaluation` judges it.
 
@@ -167,19 +210,16 @@ def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> d
 
 @dataclass(frozen=True)
 class TokenisedItem:
-    """An item as token ids.
-
-    Attributes:
-        question_ids: the end-of-text token, as before any document, and the prompt.
-        answer_ids: the completion.
-        answer_bytes: UTF-8 bytes of the completion.
-        text_bytes: UTF-8 bytes of prompt and completion.
-    """
+    """An item as token ids."""
 
     question_ids: list[int]
+    """The end-of-text token, as before any document, and the prompt."""
     answer_ids: list[int]
+    """The completion."""
     answer_bytes: int
+    """UTF-8 bytes of the completion."""
     text_bytes: int
+    """UTF-8 bytes of prompt and completion."""
 
 
 def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[TokenisedItem]:

@@ -27,17 +27,14 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class CorpusTokenizer:
-    """Encodes documents as they stand: no special token is added, and text that spells one is encoded as text.
-
-    Attributes:
-        backend: the `tokenizers.Tokenizer`.
-        end_of_text_id: follows every document.
-        files: name and content of the files of its folder.
-    """
+    """Encodes documents as they stand: no special token is added, and text that spells one is encoded as text."""
 
     backend: Any
+    """The `tokenizers.Tokenizer`."""
     end_of_text_id: int
+    """Follows every document."""
     files: Mapping[str, bytes]
+    """Name and content of the files of its folder."""
 
     @classmethod
     def of(cls, backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> "CorpusTokenizer":

@@ -21,45 +21,38 @@ _COMMENTED = (".yaml", ".yml", ".py")
 
 @dataclass(frozen=True)
 class Realised:
-    """The last phase as the trainer will follow it, after rounding to its grid.
-
-    Attributes:
-        start_step: optimiser steps done before it.
-        start_tokens: training tokens read before it.
-        stated: weights as the file states them, in the trainer's unit; only domains with weight.
-        per_token: the shares of tokens that they amount to.
-    """
+    """The last phase as the trainer will follow it, after rounding to its grid."""
 
     start_step: int
+    """Optimiser steps done before it."""
     start_tokens: int
+    """Training tokens read before it."""
     stated: Mapping[str, float]
+    """Weights as the file states them, in the trainer's unit; only domains with weight."""
     per_token: Mapping[str, float]
+    """The shares of tokens that they amount to."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer returns, and what `headed` makes of it.
-
-    Attributes:
-        files: text by file name, as the trainer reads it; names begin with the trainer's.
-        unit: what the weights in the files count.
-        switch: how to change over to the last phase in mid-run, in one line.
-        notes: what a user of this trainer should know, in sentences.
-        realised: the last phase as the trainer will follow it; where a writer says nothing, as written, in shares of
-            tokens.
-        restarts: the trainer starts every domain over at a change of mixture, so that text may be read again.
-        unless: what a user can do to keep domains from starting over, as a clause.
-        trainer: its name in `TRAINERS`; `headed` knows it.
-    """
+    """What a writer returns, and what `headed` makes of it."""
 
     files: Mapping[str, str]
+    """Text by file name, as the trainer reads it; names begin with the trainer's."""
     unit: str
+    """What the weights in the files count."""
     switch: str
+    """How to change over to the last phase in mid-run, in one line."""
     notes: Sequence[str] = ()
+    """What a user of this trainer should know, in sentences."""
     realised: Realised | None = None
+    """The last phase as the trainer will follow it; where a writer says nothing, as written, in shares of tokens."""
     restarts: bool = True
+    """The trainer starts every domain over at a change of mixture, so that text may be read again."""
     unless: str = ""
+    """What a user can do to keep domains from starting over, as a clause."""
     trainer: str = ""
+    """Its name in `TRAINERS`; `headed` knows it."""
 
 
 def headed(trainer: str, schedule: Schedule, written: Written) -> Written:

@@ -116,17 +116,14 @@ def _streams(schedule: Schedule, phase: Phase) -> dict[Quoted, Inline]:
 
 @dataclass(frozen=True)
 class BlockGrid:
-    """Blocks, and the phases' starts on them.
-
-    Attributes:
-        block: sequences of a block.
-        start_steps: optimiser steps done before each phase.
-        block_before: sequences of a block in the file of the phases before the last; None if there are none.
-    """
+    """Blocks, and the phases' starts on them."""
 
     block: int
+    """Sequences of a block."""
     start_steps: tuple[int, ...]
+    """Optimiser steps done before each phase."""
     block_before: int | None = None
+    """Sequences of a block in the file of the phases before the last; None if there are none."""
 
 
 def write_levanter(schedule: Schedule) -> Written:

@@ -30,59 +30,51 @@ class Reading(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DomainRow:
-    """One domain: its weights, and how much data it has.
-
-    Attributes:
-        current: its share of tokens in the current mixture, from 0 to 1.
-        recommended: its share in the mixture of the coming chunk.
-        unconstrained: its share in the mixture that would be chosen without constraints; None where nobody looked for
-            that.
-        available_tokens: tokens of one pass over its data.
-        consumed_tokens: tokens of it that were trained on so far, repetitions counted.
-        chunk_tokens: tokens of it in the coming chunk, as recommended.
-        epochs, max_epochs: passes over its data by the end of the coming chunk, and passes allowed.
-        held_by: the constraint that holds its weight, in words; empty where none does.
-        size_source: where `available_tokens` is from: "given", "estimated from a sample" or "counted".
-    """
+    """One domain: its weights, and how much data it has."""
 
     name: str
     current: float
+    """Its share of tokens in the current mixture, from 0 to 1."""
     recommended: float
+    """Its share in the mixture of the coming chunk."""
     unconstrained: float | None
+    """Its share in the mixture that would be chosen without constraints; None where nobody looked for that."""
     available_tokens: float
+    """Tokens of one pass over its data."""
     consumed_tokens: float
+    """Tokens of it that were trained on so far, repetitions counted."""
     chunk_tokens: float
+    """Tokens of it in the coming chunk, as recommended."""
     epochs: float
     max_epochs: float
+    """Passes over its data by the end of the coming chunk, and passes allowed."""
     held_by: str
+    """The constraint that holds its weight, in words; empty where none does."""
     size_source: str
+    """Where `available_tokens` is from: "given", "estimated from a sample" or "counted"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """One target task: what it is expected to gain, and how sure that is.
-
-    Attributes:
-        gain: how much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on
-            the recommended instead of the current mixture; to first order.
-        stderr: the standard error of `gain`, in the same unit; None where it was not measured.
-        unconstrained_gain: the gain of the mixture that would be chosen without constraints; None where nobody looked
-            for that.
-        best_domains, worst_domains: the domains that help it most, best first, and least, worst first.
-        rank_stability: Spearman correlation of the order of domains between halves of the measured text.
-        tokens: how many loss-carrying tokens of the task were measured.
-        held_by: the constraint that holds its gain, in words; empty where none does.
-    """
+    """One target task: what it is expected to gain, and how sure that is."""
 
     name: str
     gain: float
+    """How much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on the
+    recommended instead of the current mixture; to first order."""
     stderr: float | None
+    """The standard error of `gain`, in the same unit; None where it was not measured."""
     unconstrained_gain: float | None
+    """The gain of the mixture that would be chosen without constraints; None where nobody looked for that."""
     best_domains: tuple[str, ...]
     worst_domains: tuple[str, ...]
+    """The domains that help it most, best first, and least, worst first."""
     rank_stability: float | None
+    """Spearman correlation of the order of domains between halves of the measured text."""
     tokens: float
+    """How many loss-carrying tokens of the task were measured."""
     held_by: str
+    """The constraint that holds its gain, in words; empty where none does."""
 
     @property
     def error_known(self) -> bool:
@@ -148,45 +140,42 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class RemixReport:
-    """All that the report of one decision says; domains and tasks in the user's order.
-
-    Attributes:
-        round: number of the round that was measured.
-        checkpoint: which checkpoint, as the user named it.
-        model: its architecture or name.
-        parameters: how many the model has.
-        curvature: the approximation of the loss's curvature that influence was measured with, in words.
-        tokens_per_domain: tokens of each domain that were measured.
-        chunk_tokens: tokens of the coming chunk.
-        version: the version of this package.
-        cells: influence by task and domain; may be empty.
-        rank_stability: mean over tasks of the tasks' own; None where it was not measured.
-        notes: warnings and remarks of the measurement and the decision.
-        constraints: every constraint that was set, in words.
-        unconstrained_differs: whether the constraints changed the mixture; None where nobody looked.
-        strategy: how the mixture was decided, in words.
-    """
+    """All that the report of one decision says; domains and tasks in the user's order."""
 
     experiment: str
     round: int
+    """Number of the round that was measured."""
     checkpoint: str
+    """Which checkpoint, as the user named it."""
     model: str
+    """Its architecture or name."""
     parameters: int
+    """How many the model has."""
     curvature: str
+    """The approximation of the loss's curvature that influence was measured with, in words."""
     tokens_per_domain: float
+    """Tokens of each domain that were measured."""
     chunk_tokens: int
+    """Tokens of the coming chunk."""
     seed: int
     version: str
+    """The version of this package."""
     domains: tuple[DomainRow, ...]
     tasks: tuple[TaskRow, ...]
     cells: tuple[Cell, ...]
+    """Influence by task and domain; may be empty."""
     rank_stability: float | None
+    """Mean over tasks of the tasks' own; None where it was not measured."""
     notes: tuple[str, ...]
+    """Warnings and remarks of the measurement and the decision."""
     constraints: tuple[str, ...]
+    """Every constraint that was set, in words."""
     unconstrained_differs: bool | None
+    """Whether the constraints changed the mixture; None where nobody looked."""
     exports: tuple[ExportRow, ...]
     cost: Cost
     strategy: str
+    """How the mixture was decided, in words."""
 
     VERSION: ClassVar[int] = 1
 

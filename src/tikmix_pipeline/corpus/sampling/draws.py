@@ -65,7 +65,6 @@ def draw_shards(
     Args:
         sizes: bytes to be read, by shard.
         limit_bytes: how much text is wanted.
-        generator: decides.
         weights: the weights of an earlier pass of drawing; the sizes count as often.
         draws: the most points.
         budget_bytes: the most to be read, whatever the points hit; a quarter more than the largest shard where that is
@@ -163,23 +162,20 @@ def shuffled(count: int, generator: np.random.Generator) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A sample of one domain, or of one part of it.
-
-    Attributes:
-        texts: documents in random order, so that any number of the first ones is an even sample, too.
-        total_bytes: UTF-8 bytes of all text it was drawn from, estimated where not all was read.
-        documents_seen: documents looked at, or counted and passed over.
-        is_size_known: `total_bytes` counts or estimates all of it; else it is what was read, and there is more.
-    """
+    """A sample of one domain, or of one part of it."""
 
     texts: list[str]
+    """Documents in random order, so that any number of the first ones is an even sample, too."""
     total_bytes: float
+    """UTF-8 bytes of all text it was drawn from, estimated where not all was read."""
     documents_seen: int
+    """Those looked at, or counted and passed over."""
     is_size_known: bool = True
+    """Whether `total_bytes` counts or estimates all of it; else it is what was read, and there is more."""
 
 
 def size_of(text: str) -> int:
-    """Return a text's UTF-8 bytes."""
+    """Count a text's UTF-8 bytes."""
     return len(text) if text.isascii() else len(text.encode("utf-8"))
 
 
@@ -191,11 +187,9 @@ def _is_blank(text: str) -> bool:
 def fill(units: Iterable[tuple[str, float]], *, limit_bytes: float, raw_total: float) -> Sampled:
     """Take texts up to the first that does not fit; at least one.
 
-    Args:
-        units: texts in random order, each with its share of what it was drawn from: bytes of a file, or rows.
-        limit_bytes: most UTF-8 bytes to take.
-        raw_total: all that the units are drawn from, in the same measure; so much text as the units hold of theirs, all
-            of it is taken to hold.
+    Units are texts in random order, each with its share of what it was drawn from: bytes of a file, or rows.
+    `raw_total` is all of that, in the same measure; so much text as the units hold of theirs, all of it is taken to
+    hold.
     """
     texts: list[str] = []
     seen, read_raw, read_text, held = 0, 0.0, 0, 0
@@ -251,11 +245,7 @@ def joined(parts: Sequence[Sampled]) -> Sampled:
 
 
 class Reservoir:
-    """An even sample of a stream's units; holds the sample and nothing else.
-
-    Attributes:
-        skip: how many units to pass over before the one that must be given to `add`.
-    """
+    """An even sample of a stream's units; `skip` of them are passed over before the next that is given to `add`."""
 
     def __init__(self, limit_bytes: float, generator: np.random.Generator):
         self.skip = 0
