@@ -9,9 +9,9 @@ import pytest
 
 from tikmix_pipeline.corpus import shards
 from tikmix_pipeline.corpus.records import Manifest, OverlapRow, SourcesReport, TasksFile
-from tikmix_pipeline.corpus.shards import ShardWriter, TokenShards, chunks_of_ids, dtype_for, write_manifest
+from tikmix_pipeline.corpus.shards import ShardWriter, TokenShards, chunks_of_ids, dtype_for
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import sha256_of_file
+from tikmix_pipeline.files import sha256_of_file, write_json
 
 IDS = np.random.default_rng(0).integers(0, 500, size=1000)
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
         overlap=[OverlapRow(evaluation="quiz", domain="prose", hit=3)],
         sources=SourcesReport(),
     )
-    write_manifest(tmp_path, manifest)
+    write_json(tmp_path / "manifest.json", manifest.model_dump(mode="json"))
     return tmp_path
 
 

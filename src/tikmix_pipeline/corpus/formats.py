@@ -48,21 +48,21 @@ def file_texts(path: Path, source: FilesSource) -> Iterator[str]:
     Raises:
         TikmixError: the file is damaged, or holds something other than documents.
     """
-    is_parquet = format_of(path, source) == "parquet"
-    records = parquet_records(path, source.field) if is_parquet else file_records(path, source)
-    for place, record in records:
+    for place, record in file_records(path, source, source.field):
         yield text_of(record, source.field, place)
 
 
-def file_records(path: Path, source: FilesSource) -> Iterator[Record]:
+def file_records(path: Path, source: FilesSource, column: str | None = None) -> Iterator[Record]:
     """Yield the records of one file with all their fields; of a text file, one whose field is its text.
+
+    Of a Parquet file, with `column`, only that one is read.
 
     Raises:
         TikmixError: the file is damaged, or holds something other than records.
     """
     match format_of(path, source):
         case "parquet":
-            yield from parquet_records(path, None)
+            yield from parquet_records(path, column)
         case "jsonl":
             yield from read_json_lines(_lines(path), str(path))
         case _:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from tikmix_pipeline.corpus.batches import Windows
-from tikmix_pipeline.corpus.records import MANIFEST_VERSION, Manifest, ShardFile, SplitShards
+from tikmix_pipeline.corpus.records import MANIFEST_VERSION, Manifest, ShardFile, SplitShards, TasksFile
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, sha256_of_file, write_json
+from tikmix_pipeline.files import read_json, sha256_of_file
 
 MANIFEST = "manifest.json"
 TASKS = "tasks.parquet"
@@ -120,12 +120,12 @@ class TokenShards:
             shards = cls(folder, Manifest.model_validate(content), sha256_of_file(path))
         except ValidationError as error:
             raise TikmixError(f"{path} is no manifest ({error}). {remedy}") from error
-        for file in shards._files():
+        files = [file for domain in shards.domains for file in shards._files(domain)]
+        for file in files:
             shards._check_length(file, remedy)
-        if verify:
-            tasks = shards.manifest.tasks
-            for name, sha256 in [*((file.file, file.sha256) for file in shards._files()), (tasks.file, tasks.sha256)]:
-                _check_content(folder / name, sha256, remedy)
+        hashed: list[ShardFile | TasksFile] = [*files, shards.manifest.tasks]
+        for one in hashed if verify else []:
+            _check_content(folder / one.file, one.sha256, remedy)
         return shards
 
     @property
@@ -153,8 +153,7 @@ class TokenShards:
 
     def digest(self, domain: str) -> str:
         """Return the SHA-256 of a domain's shards: equal digests, equal tokens in equal order."""
-        files = [file.sha256 for shards in self.manifest.domains[domain].values() for file in shards.files]
-        return hashlib.sha256("".join(files).encode()).hexdigest()
+        return hashlib.sha256("".join(file.sha256 for file in self._files(domain)).encode()).hexdigest()
 
     def overlap_report(self) -> list[dict[str, str | int | float | None]]:
         """Return the rows on contamination as they stand in the manifest."""
@@ -189,10 +188,8 @@ class TokenShards:
             raise TikmixError(f"the corpus {self.folder} has no domain {domain!r}; it has {', '.join(self.domains)}.")
         return self.manifest.domains[domain][split]
 
-    def _files(self) -> Iterator[ShardFile]:
-        for domain in self.domains:
-            for shards in self.manifest.domains[domain].values():
-                yield from shards.files
+    def _files(self, domain: str) -> list[ShardFile]:
+        return [file for shards in self.manifest.domains[domain].values() for file in shards.files]
 
     def _check_length(self, file: ShardFile, remedy: str) -> None:
         path = self.folder / file.file
@@ -211,11 +208,6 @@ def _check_content(path: Path, sha256: str, remedy: str) -> None:
     if known is None or sha256_of_file(path) != sha256:
         raise TikmixError(f"{path} was altered after writing: its SHA-256 differs. {remedy}")
     _verified.add(known)
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest; the last file of a corpus to be written."""
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
 
 
 def chunks_of_ids(path: Path, dtype: npt.DTypeLike, chunk: int = 1 << 22) -> Iterator[Ids]:

@@ -277,12 +277,11 @@ class _WindowOrder:
     def indices(self, start: int, count: int) -> npt.NDArray[np.unsignedinteger]:
         """Return the indices of the windows read from the `start`-th on, over as many epochs as it takes."""
         epoch, position = divmod(start, len(self.windows))
-        pieces = [self._permutation(epoch)[position : position + count]]
-        missing = count - len(pieces[0])
-        while missing > 0:
-            epoch += 1
-            pieces.append(self._permutation(epoch)[:missing])
-            missing -= len(pieces[-1])
+        pieces: list[npt.NDArray[np.unsignedinteger]] = []
+        while count > 0 or not pieces:
+            pieces.append(self._permutation(epoch)[position : position + count])
+            count -= len(pieces[-1])
+            epoch, position = epoch + 1, 0
         return np.concatenate(pieces)
 
     def _permutation(self, epoch: int) -> npt.NDArray[np.unsignedinteger]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tikmix_pipeline.corpus.records import SPLITS, Manifest, PreparedText, SplitShards, TasksFile
 from tikmix_pipeline.corpus.shards import (
+    MANIFEST,
     TASKS,
     TOKENIZER,
     Ids,
@@ -16,13 +17,12 @@ from tikmix_pipeline.corpus.shards import (
     TokenShards,
     chunks_of_ids,
     dtype_for,
-    write_manifest,
 )
 from tikmix_pipeline.corpus.sources import cap_bytes, log_kept, matching_files
 from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import replacing, require_space, sha256_of_file
+from tikmix_pipeline.files import replacing, require_space, sha256_of_file, write_json
 from tikmix_pipeline.parameters.corpus import DomainParameters, ShardParameters, ShardsSource
 from tikmix_pipeline.progress import progress_bar
 
@@ -71,7 +71,7 @@ def write_corpus(
             overlap=prepared.overlap,
             sources=prepared.sources,
         )
-        write_manifest(temporary, manifest)
+        write_json(temporary / MANIFEST, manifest.model_dump(mode="json"))  # the last file of a corpus to be written
     return TokenShards.open(folder, verify=False)
 
 

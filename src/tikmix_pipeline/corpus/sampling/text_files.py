@@ -98,10 +98,6 @@ def _largest_whole(limit_bytes: float) -> float:
     return max(_WHOLE_SHARE * limit_bytes, PASSAGE_BYTES)
 
 
-def _decode_passage(data: bytes, path: Path, position: int) -> str:
-    return decode(data, f"{path}, from byte {position} on,")
-
-
 def _passage_at(place: Place) -> str:
     first = max(0, place.start - 1)
     with complete(place.path), place.path.open("rb") as stream:
@@ -109,7 +105,7 @@ def _passage_at(place: Place) -> str:
         data = stream.read(place.end + _REACH_BYTES - first)
     start = _boundary(data, place.start - first) if place.start else 0
     end = _boundary(data, place.end - first) if place.end < place.size else len(data)
-    return _decode_passage(data[start:end], place.path, first + start)
+    return decode(data[start:end], f"{place.path}, from byte {first + start} on,")
 
 
 def _boundary(data: bytes | bytearray, at: int) -> int:
@@ -147,7 +143,7 @@ def _offer_passages(blocks: Iterable[bytes], path: Path, whole_bytes: float, res
     count = size = 0
     for position, passage in passages_of(blocks, whole_bytes):
         if not reservoir.passes_over():
-            reservoir.add(_decode_passage(passage, path, position), len(passage))
+            reservoir.add(decode(passage, f"{path}, from byte {position} on,"), len(passage))
         count, size = count + 1, size + len(passage)
     return count, size
 
