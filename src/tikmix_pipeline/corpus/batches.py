@@ -52,11 +52,7 @@ class Windows:
         return self._length
 
     def take(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """Return the windows at `indices`: (len(indices), context + 1).
-
-        Raises:
-            IndexError: an index is not in `range(len(self))`.
-        """
+        """Return the windows at `indices`: (len(indices), context + 1). Others raise IndexError."""
         return self.gather(indices).astype(np.int64)
 
     def gather(self, indices: npt.NDArray[np.integer]) -> Tokens:

@@ -94,11 +94,7 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
 def evaluation_choices(
     parameters: SeededTasksParameters, *, root: Path, downloads: Path
 ) -> dict[str, list[ChoiceItem]]:
-    """Read the evaluation half of every task that offers a choice; others are left out.
-
-    Raises:
-        TikmixError: a source cannot be read; the message names the task.
-    """
+    """Read the evaluation half of each task that offers a choice. A source that cannot be read raises TikmixError."""
     choices: dict[str, list[ChoiceItem]] = {}
     for name, task in sorted(parameters.tasks.items()):
         with about(f"corpus.tasks.{name}"):
@@ -126,11 +122,7 @@ def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, 
 
 
 def check_parameters(parameters: TextParameters, root: Path) -> None:
-    """Refuse what can be known to fail before anything is downloaded or read.
-
-    Raises:
-        TikmixError: naming the parameter.
-    """
+    """Refuse, naming the parameter, what can be known to fail before anything is downloaded or read."""
     for name, domain in parameters.domains.items():
         with about(f"corpus.domains.{name}"):
             kinds = {isinstance(source, ShardsSource) for source in domain.sources}

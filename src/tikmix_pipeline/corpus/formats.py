@@ -21,11 +21,7 @@ _FORMATS |= dict.fromkeys((".txt", ".text", ".md"), "text")
 
 
 def format_of(path: Path, source: FilesSource) -> str:
-    """Return `jsonl`, `parquet` or `text`.
-
-    Raises:
-        TikmixError: the source leaves it to the file's ending, which tells none.
-    """
+    """Return `jsonl`, `parquet` or `text`. An ending that tells none of them raises TikmixError."""
     if source.format != "auto":
         return source.format
     suffix = (path.with_suffix("") if compression_of(path) else path).suffix.lower()
@@ -96,11 +92,7 @@ def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def complete(path: Path) -> Iterator[None]:
-    """Name the file in what the system raises in the body.
-
-    Raises:
-        TikmixError: it did.
-    """
+    """Turn what the system raises in the body into a TikmixError that names the file."""
     try:
         yield
     except OSError as error:

@@ -161,11 +161,7 @@ class PreparedText:
 
     @classmethod
     def read(cls, folder: Path) -> "PreparedText":
-        """Read what `write` wrote.
-
-        Raises:
-            TikmixError: a file is missing or damaged.
-        """
+        """Read what `write` wrote. A file that is missing or damaged raises TikmixError."""
         try:
             report = read_json(folder / "report.json")
             documents: dict[str, dict[str, list[str]]] = {}

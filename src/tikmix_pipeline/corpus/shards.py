@@ -160,11 +160,7 @@ class TokenShards:
         return [dict(sorted(row.model_dump().items())) for row in self.manifest.overlap]
 
     def windows(self, domain: str, context: int, split: str = "train") -> Windows:
-        """Return the windows of a split of a domain, memory-mapped.
-
-        Raises:
-            TikmixError: the split is shorter than one window.
-        """
+        """Return the windows of a split, memory-mapped. A split shorter than one window raises TikmixError."""
         shards = self._split(domain, split)
         if shards.tokens <= context:
             raise TikmixError(
@@ -174,11 +170,7 @@ class TokenShards:
         return Windows([np.memmap(self.folder / file.file, self._dtype, mode="r") for file in shards.files], context)
 
     def require_windows(self, context: int) -> None:
-        """Refuse a context that is longer than a split of a domain: now, and not after a chunk of training.
-
-        Raises:
-            TikmixError: naming the domain and the split.
-        """
+        """Refuse a context that is longer than a split of a domain: now, and not after a chunk of training."""
         for domain in self.domains:
             for split in ("train", "heldout"):
                 self.windows(domain, context, split)
@@ -211,11 +203,7 @@ def _check_content(path: Path, sha256: str, remedy: str) -> None:
 
 
 def chunks_of_ids(path: Path, dtype: npt.DTypeLike, chunk: int = 1 << 22) -> Iterator[Ids]:
-    """Yield the ids of a headerless token file piece by piece.
-
-    Raises:
-        TikmixError: the file's length is not a whole number of ids.
-    """
+    """Yield the ids of a headerless token file piece by piece. One with an incomplete id raises TikmixError."""
     itemsize = np.dtype(dtype).itemsize
     size = path.stat().st_size
     if size == 0 or size % itemsize:

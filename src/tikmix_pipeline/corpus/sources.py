@@ -187,11 +187,7 @@ def describe(source: Source) -> str:
 
 
 def matching_files(pattern: str, root: Path) -> list[Path]:
-    """Return the files a path or glob names, sorted; relative ones start from `root`.
-
-    Raises:
-        TikmixError: there is no such file.
-    """
+    """List the files a path or glob names, sorted. One that names no file raises TikmixError."""
     paths = [path for path in _matches(pattern, root) if path.is_file()]
     if not paths:
         raise TikmixError(f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.")

@@ -97,11 +97,7 @@ class MixtureStream:
         return dict(zip(self._names, block.counts_NK[self.step - block.first_step].tolist(), strict=True))
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
-        """Mix by `weights` from the next batch on; equal weights change nothing.
-
-        Raises:
-            TikmixError: bad weights; the stream goes on by the old ones.
-        """
+        """Mix by `weights` from the next batch on; equal weights change nothing, and bad ones raise TikmixError."""
         if dict(weights) != self.weights:
             self._go_on_from(self.step, self.consumed, weights)
 

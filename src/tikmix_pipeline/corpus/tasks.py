@@ -120,11 +120,7 @@ def _without_stray_quote(text: str) -> str:
 
 
 def gold_letter(options: Mapping[str, str], answer: str, where: str) -> str:
-    """Return the letter of the option that an answer names.
-
-    Raises:
-        TikmixError: it names none of them.
-    """
+    """Return the letter of the option that an answer names. One that names none raises TikmixError."""
     gold = _GOLD_LETTER.match(answer)
     if gold is None or gold[1] not in options:
         raise TikmixError(
@@ -135,11 +131,7 @@ def gold_letter(options: Mapping[str, str], answer: str, where: str) -> str:
 
 
 def read_items(records: Iterable[Record]) -> list[Item]:
-    """Read the distinct items of a task in their order.
-
-    Raises:
-        TikmixError: a record is no item.
-    """
+    """Read the distinct items of a task in their order. A record that is no item raises TikmixError."""
     return list(dict.fromkeys(parse_item(record, where) for where, record in records))
 
 
@@ -274,11 +266,7 @@ class TaskItems:
 
     @classmethod
     def open(cls, path: Path) -> "TaskItems":
-        """Read `tasks.parquet`.
-
-        Raises:
-            TikmixError: the file is missing or damaged.
-        """
+        """Read `tasks.parquet`. A file that is missing or damaged raises TikmixError."""
         try:
             rows = pq.read_table(path).to_pylist()
         except (OSError, pa.ArrowInvalid) as error:
@@ -288,11 +276,7 @@ class TaskItems:
         return cls(items_of_rows(rows, TokenisedItem))
 
     def items(self, task: str, half: Half, limit: int | None = None) -> list[TokenisedItem]:
-        """Return the (first `limit`) items of one half of a task.
-
-        Raises:
-            TikmixError: there is no such task.
-        """
+        """Return the (first `limit`) items of one half of a task. No such task raises TikmixError."""
         if task not in self._items:
             raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
         return list(self._items[task][half][:limit])

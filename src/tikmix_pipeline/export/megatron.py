@@ -52,11 +52,7 @@ def write_megatron(schedule: Schedule) -> Written:
 
 
 def write_nemo(schedule: Schedule) -> Written:
-    """Return the last phase as `nemo.py`, `nemo.json` and `nemo.yaml`.
-
-    Raises:
-        TikmixError: a path that a blend cannot hold, or too many domains.
-    """
+    """Return the last phase as `nemo.py`, `nemo.json` and `nemo.yaml`; refused is what `write_megatron` refuses."""
     blend = _blend(schedule, schedule.last, "NeMo")
     prefixes = tuple(item for share, path in blend for item in (share, Quoted(path)))
     # the key of the held-out split is not `valid`, as in Megatron-LM

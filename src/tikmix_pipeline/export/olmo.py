@@ -32,11 +32,7 @@ _DECIMALS = 6
 
 
 def write_olmo_core(schedule: Schedule) -> Written:
-    """Return the last phase as `olmo_core.yaml`.
-
-    Raises:
-        TikmixError: a domain has less text than its ratio asks for.
-    """
+    """Return the last phase as `olmo_core.yaml`. Less text than a ratio asks for raises TikmixError."""
     shares = shares_of(schedule.last.weights)
     ratios = repetition_ratios(schedule, shares, "OLMo-core")
     sources = [

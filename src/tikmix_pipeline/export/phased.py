@@ -127,11 +127,7 @@ class BlockGrid:
 
 
 def write_levanter(schedule: Schedule) -> Written:
-    """Return all phases as `levanter.yaml`.
-
-    Raises:
-        TikmixError: a block has fewer sequences than there are domains.
-    """
+    """Return all phases as `levanter.yaml`. A block of fewer sequences than domains raises TikmixError."""
     steps = [phase.start_step for phase in schedule.phases]
     grid = block_grid(steps, steps[-1] + schedule.chunk_steps, schedule.batch_sequences)
     wanted = [shares_of(phase.weights) for phase in schedule.phases]

@@ -89,11 +89,7 @@ def write_torchtitan(schedule: Schedule) -> Written:
 
 
 def write_torchtitan_documents(schedule: Schedule) -> Written:
-    """Return the last phase as `torchtitan_documents.py`, for documents that are mixed before they are packed.
-
-    Raises:
-        TikmixError: a domain's mean number of tokens per document is not known.
-    """
+    """Return the last phase as `torchtitan_documents.py`, for documents mixed before packing; see `by_documents`."""
     documents, realised = by_documents(schedule, "torchtitan, where it mixes before it packs,")
     return _torchtitan(schedule, "torchtitan_documents", documents, DOCUMENTS, realised)
 

@@ -42,11 +42,7 @@ TRAINERS: Mapping[str, Writer] = {
 
 
 def check_trainer(name: str, source: str) -> None:
-    """Refuse a trainer that nothing is written for; `source` is the parameter that named it.
-
-    Raises:
-        TikmixError: there is no such trainer; the nearest name and all names are in the message.
-    """
+    """Refuse a trainer that nothing is written for, naming the nearest; `source` is the parameter that named it."""
     if name not in TRAINERS:
         # people write a trainer's name as its authors do: OLMo-core, GPT-NeoX
         end = nearest_name(name.lower().replace("-", "_").replace(" ", "_"), TRAINERS)
@@ -64,11 +60,7 @@ def write(name: str, schedule: Schedule) -> Written:
 
 
 def write_folder(trainers: Sequence[str], schedule: Schedule, folder: Path) -> None:
-    """Write the files of some trainers, and a summary of them, whole or not at all.
-
-    Raises:
-        TikmixError: as `write`.
-    """
+    """Write the files of some trainers (as `write` does), and a summary of them, whole or not at all."""
     written = [write(trainer, schedule) for trainer in trainers]
     summary = [
         {"trainer": one.trainer, "files": sorted(one.files), "switch": one.switch, "notes": list(one.notes)}

@@ -211,11 +211,7 @@ def loss_curves(rounds: "pd.DataFrame", costs: "pd.DataFrame") -> "pd.DataFrame"
 
 
 def check_table(table: "pd.DataFrame", name: str, *, keys: Sequence[str], values: Sequence[str]) -> None:
-    """Check that a table, called so in a complaint, has its columns, and no two rows of the same keys.
-
-    Raises:
-        TikmixError: a column is missing, or two rows are of the same keys.
-    """
+    """Refuse a table, called by its name, that lacks a column or has two rows of the same keys."""
     missing = [column for column in (*keys, *values) if column not in table.columns]
     if missing:
         raise TikmixError(

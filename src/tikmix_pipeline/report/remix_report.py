@@ -185,11 +185,7 @@ class RemixReport:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RemixReport":
-        """Read what `to_json` gave.
-
-        Raises:
-            TikmixError: the content is not a report of this version.
-        """
+        """Read what `to_json` gave. What is no report of this version raises TikmixError."""
         try:
             return TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
