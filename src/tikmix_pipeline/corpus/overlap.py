@@ -47,10 +47,7 @@ def remove_overlap(
     tasks: Mapping[str, Sequence[str]],
     parameters: OverlapParameters,
 ) -> Overlap:
-    """Look up the items of all tasks and all held-out documents in all training documents, and part them.
-
-    Documents come by domain, and the texts of items by task.
-    """
+    """Look up the items of tasks and the held-out documents of domains in all training documents, and part them."""
     sets = {name: [hash_words(text) for text in texts] for name, texts in tasks.items()}
     sets |= {f"heldout/{name}": [document.words for document in documents] for name, documents in heldout.items()}
     ends = np.cumsum([len(texts) for texts in sets.values()]).tolist()

@@ -137,10 +137,7 @@ def read_items(records: Iterable[Record]) -> list[Item]:
 
 @dataclass(frozen=True)
 class ChoiceItem:
-    """An item with the options that its answer is chosen from: at least two texts, without their letters.
-
-    The gold answer is `options[gold]`.
-    """
+    """An item with at least two options, without their letters, of which `options[gold]` is the answer."""
 
     item: Item
     options: tuple[str, ...]

@@ -69,10 +69,7 @@ class CorpusTokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokenizer:
-    """Train a byte-level BPE; equal texts give an equal tokenizer.
-
-    The vocabulary is made of the 256 bytes, the end-of-text token and the merges.
-    """
+    """Train a byte-level BPE: 256 bytes, the end-of-text token and merges. Equal texts give an equal tokenizer."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

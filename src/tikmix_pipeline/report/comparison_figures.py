@@ -153,10 +153,7 @@ def _named(means: "DataFrame") -> list[str]:
 
 
 def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
-    """Draw how the ranks of domains by influence agree with those of the first measurement and of the one before.
-
-    `stability` is what `rank_stability` returned.
-    """
+    """Draw how ranks of domains agree with the first measurement and the one before, as `rank_stability` found."""
     if not len(stability):
         return explanation("No arm measured influence in two rounds.")
     measured = [arm for arm in stability["arm"].unique() if arm != ALL_ARMS]

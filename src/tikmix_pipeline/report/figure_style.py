@@ -26,10 +26,7 @@ def colours(count: int) -> Sequence[Any]:
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return colour, line and marker of each arm; up to 15 have a colour of their own.
-
-    An arm keeps its look in all figures that are told the same `arms`.
-    """
+    """Return colour, line and marker of each arm, by its place; up to 15 have a colour of their own."""
     from matplotlib import colormaps
 
     palette = [*map(colormaps["tab10"], range(10)), *map(colormaps["tab20b"], range(0, 20, 4))]

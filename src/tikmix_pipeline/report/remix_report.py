@@ -128,10 +128,7 @@ class ExportRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """What measuring and deciding cost, in tokens that went through the model and in floating-point operations.
-
-    `chunk_flops` are those of training the coming chunk, for comparison.
-    """
+    """What measuring and deciding cost, in tokens and FLOPs, and for comparison the FLOPs of training the chunk."""
 
     tokens: float
     flops: float

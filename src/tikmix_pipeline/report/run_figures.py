@@ -127,10 +127,7 @@ def _gains(axes: "Axes", points: "DataFrame", row: Any) -> None:
 
 
 def candidates_side_by_side(rows: "DataFrame") -> "Figure":
-    """Draw each candidate's mean Pearson correlation with its interval, and how high any could come.
-
-    Of `rows`, what `compared_rows` returned, those of the mean of tasks are drawn.
-    """
+    """Draw each candidate's mean Pearson correlation in `compared_rows`, its interval, and how high any could come."""
     means = rows[rows["task"] == MEAN_OF_TASKS].iloc[::-1]
     figure = new_figure(7.0, 1.6 + 0.38 * len(means))
     axes = figure.subplots()

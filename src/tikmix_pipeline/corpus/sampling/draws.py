@@ -288,10 +288,7 @@ class Reservoir:
         return False
 
     def add(self, text: str, raw_bytes: int) -> None:
-        """Take the candidate that `skip` leads to, unless it is blank, and draw how far the next one is.
-
-        `raw_bytes` is what it takes in the stream.
-        """
+        """Take the candidate that `skip` leads to (`raw_bytes` of the stream) unless it is blank; draw a new `skip`."""
         size = size_of(text)
         largest_key = min(self._threshold, 1 / self._weight)  # of a candidate of this weight
         self._weighed_text += size / largest_key
