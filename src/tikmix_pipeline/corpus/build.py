@@ -167,10 +167,7 @@ def _fetch_packages(parameters: TextParameters, downloads: Path) -> None:
 
 
 def _split_and_remove_overlap(
-    samples: dict[str, Sample],
-    unique: dict[str, list[Document]],
-    items: dict[str, Items],
-    parameters: TextParameters,
+    samples: dict[str, Sample], unique: dict[str, list[Document]], items: dict[str, Items], parameters: TextParameters
 ) -> Overlap:
     """Trim every domain to its cap, and say so where that, or the sample before, left text out; then split it."""
     training: dict[str, list[Document]] = {}

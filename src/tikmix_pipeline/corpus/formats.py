@@ -79,11 +79,7 @@ def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
         TikmixError: the file cannot be read to its end.
     """
     position = 0
-    with (
-        complete(path),
-        pa.OSFile(str(path)) as file,
-        pa.CompressedInputStream(file, compression_of(path)) as stream,
-    ):
+    with complete(path), pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, compression_of(path)) as stream:
         while block := stream.read(_BLOCK_BYTES):
             bar.update(file.tell() - position)
             position = file.tell()

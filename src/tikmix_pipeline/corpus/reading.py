@@ -27,13 +27,7 @@ from tikmix_pipeline.corpus.sources import (
     read_source,
 )
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters.corpus import (
-    DomainParameters,
-    FilesSource,
-    HuggingFaceSource,
-    Source,
-    TextParameters,
-)
+from tikmix_pipeline.parameters.corpus import DomainParameters, FilesSource, HuggingFaceSource, Source, TextParameters
 from tikmix_pipeline.progress import progress_bar
 
 # near-duplicate removal needs something to remove: a capped domain is read to this multiple of its cap

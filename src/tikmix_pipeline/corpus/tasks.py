@@ -280,12 +280,7 @@ class TaskItems:
 
 
 def item_batches(
-    items: Sequence[TokenisedItem],
-    *,
-    context: int,
-    batch_size: int,
-    loss: Literal["answer", "text"],
-    pad_id: int,
+    items: Sequence[TokenisedItem], *, context: int, batch_size: int, loss: Literal["answer", "text"], pad_id: int
 ) -> list[TokenBatch]:
     """Batch at least one item, those of like length together, right-padded to the longest of the batch with `pad_id`.
 

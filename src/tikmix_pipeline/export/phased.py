@@ -139,8 +139,15 @@ def write_levanter(schedule: Schedule) -> Written:
         floats(written[-1]),
         {name: count / grid.block for name, count in counts.items()},
     )
+    names = sorted({name for shares in written for name in shares})
+    configs = {Quoted(name): Inline(train_urls=(Quoted(schedule.domain(name).path),)) for name in names}
+    train_weights = [
+        (step, Inline({Quoted(name): share for name, share in shares.items()}))
+        for step, shares in zip(grid.start_steps, written, strict=True)
+    ]
+    data = {"configs": configs, "mixture_block_size": grid.block, "train_weights": train_weights}
     return Written(
-        {"levanter.yaml": _yaml(schedule, grid, written)},
+        {"levanter.yaml": yaml_text({"data": data})},
         unit=PACKED,
         switch=(
             "stop the run, and resume it with this file, by the step where the new stage starts: train_weights names "
@@ -150,17 +157,6 @@ def write_levanter(schedule: Schedule) -> Written:
         restarts=False,
         notes=_notes(schedule, grid, wanted[-1], realised.per_token),
     )
-
-
-def _yaml(schedule: Schedule, grid: BlockGrid, written: Sequence[Shares]) -> str:
-    names = sorted({name for shares in written for name in shares})
-    configs = {Quoted(name): Inline(train_urls=(Quoted(schedule.domain(name).path),)) for name in names}
-    train_weights = [
-        (step, Inline({Quoted(name): share for name, share in shares.items()}))
-        for step, shares in zip(grid.start_steps, written, strict=True)
-    ]
-    data = {"configs": configs, "mixture_block_size": grid.block, "train_weights": train_weights}
-    return yaml_text({"data": data})
 
 
 def _notes(schedule: Schedule, grid: BlockGrid, wanted: Shares, per_token: Mapping[str, float]) -> list[str]:

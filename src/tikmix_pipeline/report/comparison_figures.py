@@ -204,7 +204,10 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
     shown = differences[differences["task"].isin(drawn)]
     for axes, name in zip(panels, drawn, strict=True):
         for row in shown[shown["task"] == name].to_dict("records"):
-            _interval(axes, row, len(compared) - 1 - compared.index(row["arm"]), styles[row["arm"]]["color"])
+            place, colour = len(compared) - 1 - compared.index(row["arm"]), styles[row["arm"]]["color"]
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2, solid_capstyle="butt")
+            face = colour if row["distinguishable"] else "white"
+            axes.plot([row["difference"]], [place], "o", color=colour, mfc=face, ms=6)
         axes.axvline(0, color="black", lw=0.8, zorder=0)
         axes.grid(axis="x", alpha=0.25, lw=0.5)
         axes.set_title(name, fontsize=10)
@@ -218,12 +221,6 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
     intervals = "95 % t-interval; filled: it excludes 0" if shown["low"].notna().any() else "one seed: no interval"
     figure.suptitle(f"Against {reference}, seed by seed ({intervals})", fontsize=11)
     return figure
-
-
-def _interval(axes: "Axes", row: dict[str, Any], place: int, colour: Any) -> None:
-    axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2, solid_capstyle="butt")
-    face = colour if row["distinguishable"] else "white"
-    axes.plot([row["difference"]], [place], "o", color=colour, mfc=face, ms=6)
 
 
 def _limits(rows: "DataFrame") -> tuple[float, float]:

@@ -70,11 +70,7 @@ def comparison_summary(scores: "pd.DataFrame", *, reference: str, measure: Measu
 
 
 def comparison_table(
-    scores: "pd.DataFrame",
-    *,
-    reference: str,
-    measure: Measure = "bpb",
-    expected: Iterable[tuple[str, int]] = (),
+    scores: "pd.DataFrame", *, reference: str, measure: Measure = "bpb", expected: Iterable[tuple[str, int]] = ()
 ) -> str:
     """Lay out the comparison in Markdown: what the numbers are, the table, and what it cannot tell.
 

@@ -59,6 +59,7 @@ def report_from_records(
     """Return the report of a round that was decided under the constraints of `optimize`."""
     budget, binding = records.budget, records.decision.binding
     domains = _domain_rows(records, optimize, _held_by(binding, "lower", "upper"))
+    moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
     measured = records.measurement
     caveats = [
         f"Gains are scaled by one factor for all tasks, influence.calibration = {measured.calibration:g}: go by "
@@ -82,7 +83,7 @@ def report_from_records(
         rank_stability=measured.rank_stability.mean,
         notes=tuple(map(_of_current_mixture, (*records.decision.notes, *budget.notes, *caveats))),
         constraints=tuple(_constraints(optimize, binding)),
-        unconstrained_differs=_unconstrained_differs(domains),
+        unconstrained_differs=any(move > _MOVED for move in moved) if moved else None,
         exports=tuple(
             ExportRow(
                 one["trainer"], tuple(f"exports/{file}" for file in one["files"]), one["switch"], tuple(one["notes"])
@@ -140,11 +141,6 @@ def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow,
             )
         )
     return tuple(rows)
-
-
-def _unconstrained_differs(domains: Sequence[DomainRow]) -> bool | None:
-    moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
-    return any(move > _MOVED for move in moved) if moved else None
 
 
 def _curvature(about: CurvatureReport) -> str:

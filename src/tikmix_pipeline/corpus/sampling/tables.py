@@ -43,12 +43,7 @@ class _RowGroup:
 
 
 def sample_parquet(
-    files: Sequence[Path],
-    field: str,
-    *,
-    limit_bytes: float,
-    budget_bytes: float,
-    generator: np.random.Generator,
+    files: Sequence[Path], field: str, *, limit_bytes: float, budget_bytes: float, generator: np.random.Generator
 ) -> Sampled:
     """Sample the texts in one column of Parquet files; no other is read.
 

@@ -63,12 +63,7 @@ def sample_plain_lines(
 
 
 def sample_streams(
-    files: Sequence[Path],
-    field: str | None,
-    *,
-    limit_bytes: float,
-    budget_bytes: float,
-    generator: np.random.Generator,
+    files: Sequence[Path], field: str | None, *, limit_bytes: float, budget_bytes: float, generator: np.random.Generator
 ) -> Sampled:
     """Sample compressed files, drawn in proportion to their size where there are too many to read (see `draws.py`).
 
