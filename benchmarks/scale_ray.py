@@ -27,7 +27,7 @@ import numpy as np
 
 from common import machine, print_figures, print_table
 from tikmix_pipeline.baselines.baseline import save_initial
-from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.records import PreparedText
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import Item
 from tikmix_pipeline.corpus.tokenizer import train_tokenizer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.records import PreparedText
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import Item
 from tikmix_pipeline.corpus.tokenizer import train_tokenizer

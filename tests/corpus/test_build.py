@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tikmix_pipeline.corpus import build, documents, packages
 from tikmix_pipeline.corpus.build import build_tokenizer, check_parameters, prepare_text
-from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.records import PreparedText
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import CorpusParameters
 from tikmix_pipeline.parameters import check as parameters_check

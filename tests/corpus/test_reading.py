@@ -8,7 +8,7 @@ from corpus_examples import corpus_in, random_text, write_jsonl
 from tikmix_pipeline.corpus import reading
 from tikmix_pipeline.corpus.build import check_parameters, prepare_text
 from tikmix_pipeline.corpus.reading import is_sampled, read_domain
-from tikmix_pipeline.corpus.source_files import cap_bytes
+from tikmix_pipeline.corpus.sources import cap_bytes
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import CorpusParameters
 

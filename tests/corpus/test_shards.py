@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 
 from tikmix_pipeline.corpus import shards
 from tikmix_pipeline.corpus.records import Manifest, OverlapRow, SourcesReport, TasksFile
-from tikmix_pipeline.corpus.shards import ShardWriter, TokenShards, chunks_of_ids, dtype_for, write_manifest
+from tikmix_pipeline.corpus.shards import ShardWriter, TokenShards, chunks_of_ids, dtype_for
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import sha256_of_file
+from tikmix_pipeline.files import sha256_of_file, write_json
 
 IDS = np.random.default_rng(0).integers(0, 500, size=1000)
 
@@ -18,11 +19,11 @@ IDS = np.random.default_rng(0).integers(0, 500, size=1000)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A corpus of one domain with 1000 training tokens in files of 300, and 50 held-out tokens."""
-    with ShardWriter(tmp_path, "prose/train", "uint16", 300) as writer:
+    with closing(ShardWriter(tmp_path, "prose/train", "uint16", 300)) as writer:
         for start in range(0, 1000, 70):
             writer.write(IDS[start : start + 70])
         train = writer.finish(documents=10, size=2500)
-    with ShardWriter(tmp_path, "prose/heldout", "uint16", 300) as writer:
+    with closing(ShardWriter(tmp_path, "prose/heldout", "uint16", 300)) as writer:
         writer.write(IDS[:50])
         heldout = writer.finish(documents=1, size=100)
     (tmp_path / "tasks.parquet").write_bytes(b"tasks")
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
         overlap=[OverlapRow(evaluation="quiz", domain="prose", hit=3)],
         sources=SourcesReport(),
     )
-    write_manifest(tmp_path, manifest)
+    write_json(tmp_path / "manifest.json", manifest.model_dump(mode="json"))
     return tmp_path
 
 

@@ -9,8 +9,7 @@ import zstandard
 from archive_examples import write_debian_package, write_tarball
 from corpus_examples import corpus_in, debian_source, npm_source, package_source, write_jsonl, write_wheel
 
-from tikmix_pipeline.corpus.source_files import source_signatures
-from tikmix_pipeline.corpus.sources import read_records, read_source
+from tikmix_pipeline.corpus.sources import read_records, read_source, source_signatures
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import FilesSource, HuggingFaceSource, ShardsSource, StandardLibrarySource
 

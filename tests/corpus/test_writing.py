@@ -9,7 +9,7 @@ import pytest
 from corpus_examples import corpus_in
 
 from tikmix_pipeline.corpus.build import build_tokenizer, prepare_text, write_corpus
-from tikmix_pipeline.corpus.prepared import PreparedText
+from tikmix_pipeline.corpus.records import PreparedText
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, tokenizer_digest

@@ -9,7 +9,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.olmo import repetition_ratios
 from tikmix_pipeline.export.registry import write
 from tikmix_pipeline.export.schedule import Domain, Phase
-from tikmix_pipeline.export.weights import shares_of
+from tikmix_pipeline.export.syntax import shares_of
 
 
 def _with_path(path: str):

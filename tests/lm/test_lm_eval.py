@@ -14,9 +14,8 @@ import pytest
 import yaml
 from lm_examples import MODEL
 
-from tikmix_pipeline.corpus.choices import ChoiceItem
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.corpus.tasks import Item, item_batches, tokenise_items
+from tikmix_pipeline.corpus.tasks import ChoiceItem, Item, item_batches, tokenise_items
 from tikmix_pipeline.corpus.tokenizer import load_tokenizer
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint

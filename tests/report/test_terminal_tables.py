@@ -5,8 +5,7 @@ import pytest
 from report_examples import mixture
 
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.report.run_summary import RunSummary
-from tikmix_pipeline.report.terminal_tables import summary_table, sweep_table, validation_table
+from tikmix_pipeline.report.terminal_tables import RunSummary, summary_table, sweep_table, validation_table
 
 
 def summary() -> RunSummary:

@@ -22,13 +22,7 @@ Tokens = npt.NDArray[np.integer]
 class Windows:
     """Windows of `context + 1` tokens at stride `context` over a domain's files.
 
-    Args:
-        files: 1-D arrays or memory maps of token ids, all of one dtype, in order.
-        context: tokens per training sequence.
-
-    Attributes:
-        context: tokens per training sequence.
-        dtype: the dtype of the files.
+    Files are 1-D arrays or memory maps of token ids, all of one `dtype`, in order.
     """
 
     def __init__(self, files: Sequence[Tokens], context: int) -> None:
@@ -58,11 +52,7 @@ class Windows:
         return self._length
 
     def take(self, indices: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """Return the windows at `indices`: (len(indices), context + 1).
-
-        Raises:
-            IndexError: an index is not in `range(len(self))`.
-        """
+        """Return the windows at `indices`: (len(indices), context + 1). Others raise IndexError."""
         return self.gather(indices).astype(np.int64)
 
     def gather(self, indices: npt.NDArray[np.integer]) -> Tokens:
@@ -101,15 +91,12 @@ def _read(files: Sequence[Tokens], start: int, count: int) -> Tokens:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Right-padded sequences.
-
-    Attributes:
-        tokens_BS: token ids, int64.
-        loss_BS: True where the token is predicted and its loss counts; column 0 is False, and so is padding.
-    """
+    """Right-padded sequences."""
 
     tokens_BS: npt.NDArray[np.int64]
+    """Token ids, int64."""
     loss_BS: npt.NDArray[np.bool_]
+    """True where the token is predicted and its loss counts; column 0 is False, and so is padding."""
 
     @classmethod
     def of_windows(cls, tokens_BS: npt.NDArray[np.int64]) -> "TokenBatch":

@@ -1,4 +1,4 @@
-"""The corpus in three calls, each of whose results can be kept: text, tokenizer, token shards."""
+"""The corpus in three calls, each of whose results can be kept: text, tokenizer, token shards. Besides, its choices."""
 
 import hashlib
 import itertools
@@ -7,23 +7,29 @@ import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tikmix_pipeline.corpus.deduplicate import remove_exact_duplicates, remove_near_duplicates
-from tikmix_pipeline.corpus.documents import Document, Sample, forget_words, split_documents, trim
+from tikmix_pipeline.corpus.documents import (
+    Document,
+    Sample,
+    forget_words,
+    remove_exact_duplicates,
+    remove_near_duplicates,
+    split_documents,
+    trim,
+)
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
 from tikmix_pipeline.corpus.packages import check_clients, fetch_package
-from tikmix_pipeline.corpus.prepared import PreparedText
 from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
-from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, SourcesReport, TaskReport
-from tikmix_pipeline.corpus.source_files import about, by_parameter, cap_bytes, log_kept, matching_files
-from tikmix_pipeline.corpus.sources import read_records
-from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
+from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
+from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, matching_files, read_records
+from tikmix_pipeline.corpus.tasks import ChoiceItem, Half, Item, read_choices, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
     DomainParameters,
+    SeededTasksParameters,
     ShardsSource,
     StandardLibrarySource,
     TextParameters,
@@ -31,7 +37,7 @@ from tikmix_pipeline.parameters.corpus import (
 )
 from tikmix_pipeline.progress import progress_bar
 
-__all__ = ["PreparedText", "build_tokenizer", "check_parameters", "prepare_text", "write_corpus"]
+__all__ = ["PreparedText", "build_tokenizer", "check_parameters", "evaluation_choices", "prepare_text", "write_corpus"]
 
 Items = dict[Half, list[Item]]
 
@@ -40,8 +46,7 @@ def prepare_text(parameters: TextParameters, *, root: Path, downloads: Path) -> 
     """Read all sources; remove duplicates; split; remove what overlaps with evaluation text.
 
     The result depends on the parameters and the sources' content alone, and not on the order of domains or tasks, which
-    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory. Relative paths
-    start from `root`; packages are kept in `downloads`.
+    are taken by name: of duplicates, the first domain's stays. All text that is kept is held in memory.
 
     Raises:
         TikmixError: a source cannot be read, or too little is left of it; the message names the domain or task.
@@ -86,6 +91,21 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
     )
 
 
+def evaluation_choices(
+    parameters: SeededTasksParameters, *, root: Path, downloads: Path
+) -> dict[str, list[ChoiceItem]]:
+    """Read the evaluation half of each task that offers a choice. A source that cannot be read raises TikmixError."""
+    choices: dict[str, list[ChoiceItem]] = {}
+    for name, task in sorted(parameters.tasks.items()):
+        with about(f"corpus.tasks.{name}"):
+            by_item = read_choices(read_records(task.sources, root=root, downloads=downloads))
+            halves = split_items(list(by_item), max_items=task.max_items, seed=parameters.seed)
+        chosen = [choice for item in halves["evaluation"] if (choice := by_item[item])]
+        if chosen:
+            choices[name] = chosen
+    return choices
+
+
 def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, root: Path) -> CorpusTokenizer:
     """Load the user's tokenizer, whose path starts from `root`, or train one on an equal share of every domain's text.
 
@@ -102,11 +122,7 @@ def build_tokenizer(parameters: TokenizerParameters, prepared: PreparedText, *, 
 
 
 def check_parameters(parameters: TextParameters, root: Path) -> None:
-    """Refuse what can be known to fail before anything is downloaded or read.
-
-    Raises:
-        TikmixError: naming the parameter.
-    """
+    """Refuse, naming the parameter, what can be known to fail before anything is downloaded or read."""
     for name, domain in parameters.domains.items():
         with about(f"corpus.domains.{name}"):
             kinds = {isinstance(source, ShardsSource) for source in domain.sources}
@@ -151,10 +167,7 @@ def _fetch_packages(parameters: TextParameters, downloads: Path) -> None:
 
 
 def _split_and_remove_overlap(
-    samples: dict[str, Sample],
-    unique: dict[str, list[Document]],
-    items: dict[str, Items],
-    parameters: TextParameters,
+    samples: dict[str, Sample], unique: dict[str, list[Document]], items: dict[str, Items], parameters: TextParameters
 ) -> Overlap:
     """Trim every domain to its cap, and say so where that, or the sample before, left text out; then split it."""
     training: dict[str, list[Document]] = {}

@@ -1,29 +1,40 @@
-"""`Document`: one text with the numbers that decide where it goes; the sample and the split of a domain.
+"""`Document`: one text with the numbers that decide where it goes; a domain's sample, its duplicates and its split.
 
 Its keys are hashes of the text and the corpus seed alone. So a document lands in the same sample and on the same side
 of the split whatever file it came from, in whatever order the files were read.
 
 Near-duplicates and contamination are counted in word n-grams as 64-bit hashes. Words are runs of letters and digits,
 lower-cased. n-grams that differ share a hash about once in 10^19 / (number of pairs): never at the sizes handled here.
+
+Duplicates are removed within and across domains: exact copies first, then near-duplicates by MinHash. Two documents are
+near-duplicates when the Jaccard similarity of their sets of word n-grams reaches a threshold. MinHash estimates it from
+`permutations` slots with a standard error of at most 0.5 / sqrt(permutations) (0.044 for 128). Locality-sensitive
+hashing proposes the pairs to estimate, with as many bands as make a pair at the threshold come up with a probability of
+at least 0.99. Cost: linear in the number of words.
 """
 
 import hashlib
 import heapq
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
+from rensa import RMinHash, RMinHashDeduplicator
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.corpus import NearDuplicateParameters
+from tikmix_pipeline.progress import progress_bar
 
 Hashes = npt.NDArray[np.uint64]
 
 _WORD = re.compile(r"[^\W_]+")
 _ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_RECALL = 0.99
+_BATCH_DOCUMENTS = 500
 
 
 def hash_words(text: str) -> Hashes:
@@ -54,19 +65,15 @@ def ngram_hashes(words: Hashes, length: int) -> Hashes:
 
 @dataclass(frozen=True)
 class Document:
-    """One document.
-
-    Attributes:
-        text: its text.
-        size: UTF-8 bytes.
-        sample_key: equal for equal texts; documents with the smallest keys stay when a domain is capped.
-        split_key: independent of `sample_key`; documents with the smallest keys are held out.
-    """
+    """One text."""
 
     text: str
     size: int
+    """UTF-8 bytes."""
     sample_key: int
+    """Equal for equal texts; documents with the smallest keys stay when a domain is capped."""
     split_key: int
+    """Independent of `sample_key`; documents with the smallest keys are held out."""
 
     @classmethod
     def of(cls, text: str, seed: int) -> "Document":
@@ -81,25 +88,25 @@ class Document:
         return hash_words(self.text)
 
 
+Documents = dict[str, list[Document]]
+
+
 @dataclass
 class Sample:
-    """The documents a domain starts with, and what was left out on the way.
-
-    Attributes:
-        documents: unique documents within the cap.
-        documents_read: documents looked at.
-        total_bytes: UTF-8 bytes of all documents read; where these are a sample, an estimate of the whole domain's.
-        exact_duplicates: how many of them repeated one of `documents`.
-        is_cut: whether the cap is known to have left documents out.
-        is_sampled: whether the domain was read at random places instead of whole.
-    """
+    """The documents a domain starts with, and what was left out on the way."""
 
     documents: list[Document]
+    """Unique documents within the cap."""
     documents_read: int = 0
+    """Documents looked at."""
     total_bytes: float = 0
+    """UTF-8 bytes of all documents read; where these are a sample, an estimate of the whole domain's."""
     exact_duplicates: int = 0
+    """How many of them repeated one of `documents`."""
     is_cut: bool = False
+    """Whether the cap is known to have left documents out."""
     is_sampled: bool = False
+    """Whether the domain was read at random places instead of whole."""
 
 
 def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
@@ -152,6 +159,67 @@ def sample_first(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
         if (limit_bytes := limit_bytes - document.size) <= 0:
             break
     return sample
+
+
+def remove_exact_duplicates(domains: Mapping[str, list[Document]]) -> Documents:
+    """Keep of equal documents the one in the first domain that has it."""
+    seen: set[int] = set()
+    kept: Documents = {}
+    for name, documents in domains.items():
+        kept[name] = [document for document in documents if document.sample_key not in seen]
+        seen.update(document.sample_key for document in documents)
+    return kept
+
+
+def remove_near_duplicates(
+    domains: Mapping[str, list[Document]], parameters: NearDuplicateParameters, seed: int
+) -> Documents:
+    """Keep of similar documents the first, in the order of the domains and of each domain's documents.
+
+    A document goes when it resembles one that was kept; resembling one that went is no reason.
+    """
+    if not parameters.enabled:
+        return dict(domains)
+    index = RMinHashDeduplicator(
+        threshold=parameters.threshold,
+        num_perm=parameters.permutations,
+        use_lsh=True,
+        num_bands=band_count(parameters.threshold, parameters.permutations),
+        seed=seed,
+    )
+    kept: Documents = {}
+    with progress_bar("near-duplicates", sum(map(len, domains.values())), "document") as bar:
+        for name, documents in domains.items():
+            kept[name] = []
+            for start in range(0, len(documents), _BATCH_DOCUMENTS):
+                batch = documents[start : start + _BATCH_DOCUMENTS]
+                # rensa takes tokens as bytes: the eight of each n-gram's hash
+                tokens = (_shingles(document, parameters.words).view("V8").tolist() for document in batch)
+                sketches = RMinHash.from_token_sets(tokens, parameters.permutations, seed)
+                is_new = index.add_pairs((f"{name}/{row}", sketch) for row, sketch in enumerate(sketches, start))
+                kept[name] += [document for document, new in zip(batch, is_new, strict=True) if new]
+                bar.update(len(batch))
+    return kept
+
+
+def band_count(threshold: float, permutations: int) -> int:
+    """Return the fewest bands that propose a pair at the threshold with a probability of at least 0.99.
+
+    b bands of r = permutations / b slots propose a pair of similarity s with probability 1 - (1 - s^r)^b.
+    """
+    for bands in range(1, permutations + 1):
+        slots, rest = divmod(permutations, bands)
+        if not rest and 1 - (1 - threshold**slots) ** bands >= _RECALL:
+            return bands
+    return permutations
+
+
+def _shingles(document: Document, length: int) -> Hashes:
+    """Return a document's n-grams; of a shorter one all its words as one n-gram; of one without words, itself."""
+    words = document.words
+    if not len(words):
+        return np.array([document.sample_key], dtype=np.uint64)
+    return ngram_hashes(words, min(length, len(words)))
 
 
 def trim(documents: list[Document], limit_bytes: float) -> list[Document]:

@@ -21,11 +21,7 @@ _FORMATS |= dict.fromkeys((".txt", ".text", ".md"), "text")
 
 
 def format_of(path: Path, source: FilesSource) -> str:
-    """Return `jsonl`, `parquet` or `text`.
-
-    Raises:
-        TikmixError: the source leaves it to the file's ending, which tells none.
-    """
+    """Return `jsonl`, `parquet` or `text`. An ending that tells none of them raises TikmixError."""
     if source.format != "auto":
         return source.format
     suffix = (path.with_suffix("") if compression_of(path) else path).suffix.lower()
@@ -48,21 +44,21 @@ def file_texts(path: Path, source: FilesSource) -> Iterator[str]:
     Raises:
         TikmixError: the file is damaged, or holds something other than documents.
     """
-    is_parquet = format_of(path, source) == "parquet"
-    records = parquet_records(path, source.field) if is_parquet else file_records(path, source)
-    for place, record in records:
+    for place, record in file_records(path, source, source.field):
         yield text_of(record, source.field, place)
 
 
-def file_records(path: Path, source: FilesSource) -> Iterator[Record]:
+def file_records(path: Path, source: FilesSource, column: str | None = None) -> Iterator[Record]:
     """Yield the records of one file with all their fields; of a text file, one whose field is its text.
+
+    Of a Parquet file, with `column`, only that one is read.
 
     Raises:
         TikmixError: the file is damaged, or holds something other than records.
     """
     match format_of(path, source):
         case "parquet":
-            yield from parquet_records(path, None)
+            yield from parquet_records(path, column)
         case "jsonl":
             yield from read_json_lines(_lines(path), str(path))
         case _:
@@ -83,11 +79,7 @@ def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
         TikmixError: the file cannot be read to its end.
     """
     position = 0
-    with (
-        complete(path),
-        pa.OSFile(str(path)) as file,
-        pa.CompressedInputStream(file, compression_of(path)) as stream,
-    ):
+    with complete(path), pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, compression_of(path)) as stream:
         while block := stream.read(_BLOCK_BYTES):
             bar.update(file.tell() - position)
             position = file.tell()
@@ -96,11 +88,7 @@ def read_blocks(path: Path, bar: Any) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def complete(path: Path) -> Iterator[None]:
-    """Name the file in what the system raises in the body.
-
-    Raises:
-        TikmixError: it did.
-    """
+    """Turn what the system raises in the body into a TikmixError that names the file."""
     try:
         yield
     except OSError as error:

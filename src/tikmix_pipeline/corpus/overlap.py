@@ -47,10 +47,7 @@ def remove_overlap(
     tasks: Mapping[str, Sequence[str]],
     parameters: OverlapParameters,
 ) -> Overlap:
-    """Look up the items of all tasks and all held-out documents in all training documents, and part them.
-
-    Documents come by domain, and the texts of items by task.
-    """
+    """Look up the items of tasks and the held-out documents of domains in all training documents, and part them."""
     sets = {name: [hash_words(text) for text in texts] for name, texts in tasks.items()}
     sets |= {f"heldout/{name}": [document.words for document in documents] for name, documents in heldout.items()}
     ends = np.cumsum([len(texts) for texts in sets.values()]).tolist()
@@ -123,22 +120,18 @@ def _incidence(positions: Integers, counts: Integers, width: int) -> csr_array:
 
 @dataclass
 class _Searched:
-    """One domain's training documents against all evaluation texts.
-
-    Attributes:
-        hit_T, leaked_T: whether a text is hit, and leaked.
-        dropped_T: whether a text is a held-out document that leaks into what is left.
-        leaks: (document, text) pairs of the task items that leak.
-        removed_D: whether a training document is removed.
-        left_G: whether an n-gram stands in what is left.
-    """
+    """One domain's training documents against all evaluation texts."""
 
     hit_T: Booleans
     leaked_T: Booleans
     dropped_T: Booleans
+    """Whether a text is a held-out document that leaks into what is left."""
     leaks: tuple[Integers, Integers]
+    """(document, text) pairs of the task items that leak."""
     removed_D: Booleans
+    """Whether a training document is removed."""
     left_G: Booleans
+    """Whether an n-gram stands in what is left."""
 
 
 def _search(index: _Index, held_DG: csr_array, is_task_T: Booleans, max_share: float) -> _Searched:

@@ -27,10 +27,7 @@ _REMEDY = "Narrow `members`, or choose another `reader`."
 
 
 def read_kjv(name: str, data: bytes) -> Iterator[str]:
-    """Cut the King James Bible, the first string literal of a Python file, into slices.
-
-    Words added by the translators stand in brackets, which go.
-    """
+    """Cut the King James Bible, a Python file's first string literal, into slices; brackets around added words go."""
     _, *literal = decode(data, name).split('"""', maxsplit=2)
     if len(literal) < 2:
         raise TikmixError(f"{name}: expected a text between triple quotes.")

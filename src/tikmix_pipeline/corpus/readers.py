@@ -88,10 +88,7 @@ def _payload(part: Message) -> str:
 
 
 def read_troff(_name: str, data: bytes) -> Iterator[str]:
-    """Make one document of a manual page (man or mdoc), with lines filled to paragraphs as a pager shows them.
-
-    Pages that only point to another page are short, and go.
-    """
+    """Make one document of a manual page (man or mdoc) that is more than a pointer, with lines filled to paragraphs."""
     text = tidy("\n".join(_filled_lines(decode_leniently(data))))
     if _SHORTEST_MANUAL <= len(text) <= _LONGEST_MANUAL:
         yield text

@@ -14,20 +14,20 @@ import numpy as np
 
 from tikmix_pipeline.corpus.documents import Sample, sample_by_hash, sample_first
 from tikmix_pipeline.corpus.formats import compression_of, format_of
-from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES
-from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, deal, joined, size_of
+from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES, Reservoir, Sampled, deal, joined, size_of
 from tikmix_pipeline.corpus.sampling.tables import sample_dataset, sample_parquet
 from tikmix_pipeline.corpus.sampling.text_files import sample_plain_lines, sample_plain_text, sample_streams
-from tikmix_pipeline.corpus.source_files import about, cap_bytes, data_files, files_below, matching_files
-from tikmix_pipeline.corpus.sources import describe, read_source
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters.corpus import (
-    DomainParameters,
-    FilesSource,
-    HuggingFaceSource,
-    Source,
-    TextParameters,
+from tikmix_pipeline.corpus.sources import (
+    about,
+    cap_bytes,
+    data_files,
+    describe,
+    files_below,
+    matching_files,
+    read_source,
 )
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.parameters.corpus import DomainParameters, FilesSource, HuggingFaceSource, Source, TextParameters
 from tikmix_pipeline.progress import progress_bar
 
 # near-duplicate removal needs something to remove: a capped domain is read to this multiple of its cap
@@ -49,8 +49,6 @@ def read_domain(
     name: str, domain: DomainParameters, parameters: TextParameters, *, root: Path, downloads: Path
 ) -> Sample:
     """Read the documents that a domain starts with, up to its cap or, where near-duplicates are removed, twice that.
-
-    Relative paths start from `root`; packages are kept in `downloads`.
 
     Raises:
         TikmixError: a source is missing, empty or damaged; the message names the domain.
@@ -112,17 +110,13 @@ def is_sampled(domain: DomainParameters, parameters: TextParameters, root: Path)
 
 @dataclass(frozen=True, order=True)
 class _Part:
-    """What is sampled in one go: files of one kind, or one other source.
-
-    Attributes:
-        key: decides its random numbers; does not depend on where the files are.
-        label: names it in errors.
-        sampler: takes `limit_bytes` and `generator`.
-    """
+    """What is sampled in one go: files of one kind, or one other source; `label` names it in errors."""
 
     key: str
+    """Decides its random numbers; does not depend on where the files are."""
     label: str = field(compare=False)
     sampler: Callable[..., Sampled] = field(compare=False)
+    """Takes `limit_bytes` and `generator`."""
 
 
 def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, limit_bytes: float, seed: int) -> Sampled:

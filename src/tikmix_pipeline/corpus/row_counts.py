@@ -23,13 +23,9 @@ _UNITS = 10**12
 
 
 class RowCounts:
-    """Deals the rows of one batch after another to the domains, by constant weights.
+    """Deals the rows of one batch after another to the domains, by constant weights that sum to 1.
 
-    Args:
-        weights: shares of the domains, summing to 1.
-        batch_size: rows per batch.
-        batches: batches already dealt by these weights.
-        dealt: rows already dealt to each domain in those batches.
+    By these weights `batches` are already dealt, and in them so many rows to each domain.
     """
 
     def __init__(

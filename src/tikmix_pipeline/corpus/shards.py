@@ -7,7 +7,6 @@ SHA-256 stand in the manifest, so a file that was cut off or altered is found be
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,9 +14,9 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from tikmix_pipeline.corpus.batches import Windows
-from tikmix_pipeline.corpus.records import MANIFEST_VERSION, Manifest, ShardFile, SplitShards
+from tikmix_pipeline.corpus.records import MANIFEST_VERSION, Manifest, ShardFile, SplitShards, TasksFile
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, sha256_of_file, write_json
+from tikmix_pipeline.files import read_json, sha256_of_file
 
 MANIFEST = "manifest.json"
 TASKS = "tasks.parquet"
@@ -37,11 +36,7 @@ def dtype_for(vocabulary_size: int) -> np.dtype[np.unsignedinteger[Any]]:
 class ShardWriter:
     """Writes one split of one domain as files of at most `limit` tokens each, hashing as it goes.
 
-    Args:
-        folder: the corpus folder.
-        prefix: the files' path in it up to the number: `<domain>/<split>`.
-        dtype: the dtype of the token ids.
-        limit: tokens per file.
+    `prefix` is the files' path in the corpus folder up to the number: `<domain>/<split>`.
     """
 
     def __init__(self, folder: Path, prefix: str, dtype: npt.DTypeLike, limit: int):
@@ -52,14 +47,6 @@ class ShardWriter:
         self._tokens = 0  # of the open file
         self._hash = hashlib.sha256()
         (folder / prefix).parent.mkdir(parents=True, exist_ok=True)
-
-    def __enter__(self) -> "ShardWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._close()
 
     def write(self, ids: npt.NDArray[np.integer[Any]]) -> None:
         """Append token ids."""
@@ -73,19 +60,20 @@ class ShardWriter:
             self._hash.update(data)
             self._tokens += min(room, len(ids))
             if len(ids) >= room:
-                self._close()
+                self.close()
             ids = ids[room:]
 
     def finish(self, *, documents: int, size: int) -> SplitShards:
         """Return the split's entry in the manifest, once all documents, of `size` UTF-8 bytes, are written."""
-        self._close()
+        self.close()
         tokens = sum(file.tokens for file in self._files)
         return SplitShards(files=self._files, tokens=tokens, documents=documents, bytes=size)
 
     def _name(self) -> str:
         return f"{self.prefix}-{len(self._files):05d}.bin"
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the open file, if there is one."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -96,12 +84,10 @@ class TokenShards:
     """A corpus folder opened for reading; made by `open`.
 
     Attributes:
-        folder: the corpus folder.
         domains: names of the domains, sorted.
         vocabulary_size: ids in the shards are smaller.
         tokenizer_digest: tells the tokenizer that made the ids.
         manifest_digest: SHA-256 of the manifest, and so of everything in the corpus.
-        manifest: the manifest itself.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, manifest_digest: str):
@@ -117,10 +103,8 @@ class TokenShards:
     def open(cls, folder: Path, *, verify: bool = True) -> "TokenShards":
         """Open a corpus folder.
 
-        Args:
-            folder: where `manifest.json` is.
-            verify: read all files and compare their SHA-256, once per process as long as size and modification time
-                stay the same; their lengths are compared in any case.
+        To `verify`, all files are read and their SHA-256 compared, once per process as long as size and modification
+        time stay the same; their lengths are compared in any case.
 
         Raises:
             TikmixError: the folder or a file is missing, has another length or another content than the manifest says.
@@ -136,12 +120,12 @@ class TokenShards:
             shards = cls(folder, Manifest.model_validate(content), sha256_of_file(path))
         except ValidationError as error:
             raise TikmixError(f"{path} is no manifest ({error}). {remedy}") from error
-        for file in shards._files():
+        files = [file for domain in shards.domains for file in shards._files(domain)]
+        for file in files:
             shards._check_length(file, remedy)
-        if verify:
-            tasks = shards.manifest.tasks
-            for name, sha256 in [*((file.file, file.sha256) for file in shards._files()), (tasks.file, tasks.sha256)]:
-                _check_content(folder / name, sha256, remedy)
+        hashed: list[ShardFile | TasksFile] = [*files, shards.manifest.tasks]
+        for one in hashed if verify else []:
+            _check_content(folder / one.file, one.sha256, remedy)
         return shards
 
     @property
@@ -169,19 +153,14 @@ class TokenShards:
 
     def digest(self, domain: str) -> str:
         """Return the SHA-256 of a domain's shards: equal digests, equal tokens in equal order."""
-        files = [file.sha256 for shards in self.manifest.domains[domain].values() for file in shards.files]
-        return hashlib.sha256("".join(files).encode()).hexdigest()
+        return hashlib.sha256("".join(file.sha256 for file in self._files(domain)).encode()).hexdigest()
 
     def overlap_report(self) -> list[dict[str, str | int | float | None]]:
         """Return the rows on contamination as they stand in the manifest."""
         return [dict(sorted(row.model_dump().items())) for row in self.manifest.overlap]
 
     def windows(self, domain: str, context: int, split: str = "train") -> Windows:
-        """Return the windows of a split of a domain, memory-mapped.
-
-        Raises:
-            TikmixError: the split is shorter than one window.
-        """
+        """Return the windows of a split, memory-mapped. A split shorter than one window raises TikmixError."""
         shards = self._split(domain, split)
         if shards.tokens <= context:
             raise TikmixError(
@@ -191,11 +170,7 @@ class TokenShards:
         return Windows([np.memmap(self.folder / file.file, self._dtype, mode="r") for file in shards.files], context)
 
     def require_windows(self, context: int) -> None:
-        """Refuse a context that is longer than a split of a domain: now, and not after a chunk of training.
-
-        Raises:
-            TikmixError: naming the domain and the split.
-        """
+        """Refuse a context that is longer than a split of a domain: now, and not after a chunk of training."""
         for domain in self.domains:
             for split in ("train", "heldout"):
                 self.windows(domain, context, split)
@@ -205,10 +180,8 @@ class TokenShards:
             raise TikmixError(f"the corpus {self.folder} has no domain {domain!r}; it has {', '.join(self.domains)}.")
         return self.manifest.domains[domain][split]
 
-    def _files(self) -> Iterator[ShardFile]:
-        for domain in self.domains:
-            for shards in self.manifest.domains[domain].values():
-                yield from shards.files
+    def _files(self, domain: str) -> list[ShardFile]:
+        return [file for shards in self.manifest.domains[domain].values() for file in shards.files]
 
     def _check_length(self, file: ShardFile, remedy: str) -> None:
         path = self.folder / file.file
@@ -229,17 +202,8 @@ def _check_content(path: Path, sha256: str, remedy: str) -> None:
     _verified.add(known)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest; the last file of a corpus to be written."""
-    write_json(folder / MANIFEST, manifest.model_dump(mode="json"))
-
-
 def chunks_of_ids(path: Path, dtype: npt.DTypeLike, chunk: int = 1 << 22) -> Iterator[Ids]:
-    """Yield the ids of a headerless token file piece by piece.
-
-    Raises:
-        TikmixError: the file's length is not a whole number of ids.
-    """
+    """Yield the ids of a headerless token file piece by piece. One with an incomplete id raises TikmixError."""
     itemsize = np.dtype(dtype).itemsize
     size = path.stat().st_size
     if size == 0 or size % itemsize:

@@ -56,13 +56,9 @@ class _Block:
 
 
 class MixtureStream:
-    """An endless stream of batches of windows, mixed from domains by weight.
+    """An endless stream of batches of `batch_size` windows, mixed from domains of one context by weight.
 
-    Args:
-        domains: the windows of each domain, all of the same context.
-        weights: share of each domain in the tokens; one per domain, zero allowed, summing to 1.
-        batch_size: rows of the global batch.
-        seed: a non-negative integer.
+    Weights are shares of the tokens, one per domain, zero allowed, summing to 1.
 
     Attributes:
         step: batches read so far.
@@ -82,8 +78,7 @@ class MixtureStream:
         self._batch_size = batch_size
         self._seed = seed
         self._steps_per_block = max(1, min(_STEPS_PER_BLOCK, _TOKENS_PER_BLOCK // (batch_size * self._context)))
-        nothing = dict.fromkeys(self._names, 0)
-        self._go_on_from(0, nothing, weights, 0, nothing)
+        self._go_on_from(0, dict.fromkeys(self._names, 0), weights)
 
     @property
     def consumed(self) -> dict[str, int]:
@@ -102,23 +97,15 @@ class MixtureStream:
         return dict(zip(self._names, block.counts_NK[self.step - block.first_step].tolist(), strict=True))
 
     def set_weights(self, weights: Mapping[str, float]) -> None:
-        """Mix by `weights` from the next batch on; equal weights change nothing.
-
-        Raises:
-            TikmixError: bad weights; the stream goes on by the old ones.
-        """
+        """Mix by `weights` from the next batch on; equal weights change nothing, and bad ones raise TikmixError."""
         if dict(weights) != self.weights:
-            consumed = self.consumed
-            self._go_on_from(self.step, consumed, weights, self.step, consumed)
+            self._go_on_from(self.step, self.consumed, weights)
 
     def skip(self, windows: Mapping[str, int]) -> None:
         """Move the cursors of domains ahead, so that the next batches read what would have come after.
 
-        What is skipped counts as consumed. The weights stay, and are held to from here on anew; skipping nothing
-        changes nothing.
-
-        Args:
-            windows: how many windows of each domain to leave out; domains that are not named stay where they are.
+        What is skipped counts as consumed; domains that are not named stay where they are. The weights stay, and are
+        held to from here on anew; skipping nothing changes nothing.
 
         Raises:
             TikmixError: a name is no domain, or a number is negative.
@@ -131,7 +118,7 @@ class MixtureStream:
             raise TikmixError(f"The stream only moves forward: fewer than 0 windows to skip of {', '.join(negative)}.")
         if any(windows.values()):
             consumed = {name: count + windows.get(name, 0) for name, count in self.consumed.items()}
-            self._go_on_from(self.step, consumed, self.weights, self.step, consumed)
+            self._go_on_from(self.step, consumed, self.weights)
 
     def next_batch(self, rank: int = 0, world_size: int = 1) -> npt.NDArray[np.int64]:
         """Return the rows of the next global batch that belong to `rank`: (batch_size / world_size, context + 1).
@@ -180,8 +167,7 @@ class MixtureStream:
                     f"The stream's saved state cannot be resumed here: {_difference(key, state.get(key), mine)}. "
                     "Restore what the state was saved with, or start a new experiment."
                 )
-        since = state["weights_since"]
-        self._go_on_from(state["step"], state["consumed"], state["weights"], since["step"], since["consumed"])
+        self._go_on_from(state["step"], state["consumed"], state["weights"], state["weights_since"])
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be equal for a state to mean the same windows."""
@@ -196,21 +182,20 @@ class MixtureStream:
         step: int,
         consumed: Mapping[str, int],
         weights: Mapping[str, float],
-        since_step: int,
-        since_consumed: Mapping[str, int],
+        since: Mapping[str, Any] | None = None,
     ) -> None:
-        """Put the stream where `weights` have been current since `since_step`, and drop what was planned."""
+        """Put the stream where `weights` have been current `since` then, by default since `step`; plan anew."""
         check_weights(weights, self._names)
+        since = since or {"step": step, "consumed": consumed}
         self.step = step
         self.weights = {name: float(weights[name]) for name in self._names}
         self._start_K = np.array([consumed[name] for name in self._names], dtype=np.int64)
-        self._since_step = since_step
-        self._since_consumed = dict(since_consumed)
+        self._since_step, self._since_consumed = since["step"], dict(since["consumed"])
         self._row_counts = RowCounts(
             list(self.weights.values()),
             self._batch_size,
-            batches=step - since_step,
-            dealt=[consumed[name] - since_consumed[name] for name in self._names],
+            batches=step - self._since_step,
+            dealt=[consumed[name] - self._since_consumed[name] for name in self._names],
         )
         self._planned: _Block | None = None
 
@@ -288,12 +273,11 @@ class _WindowOrder:
     def indices(self, start: int, count: int) -> npt.NDArray[np.unsignedinteger]:
         """Return the indices of the windows read from the `start`-th on, over as many epochs as it takes."""
         epoch, position = divmod(start, len(self.windows))
-        pieces = [self._permutation(epoch)[position : position + count]]
-        missing = count - len(pieces[0])
-        while missing > 0:
-            epoch += 1
-            pieces.append(self._permutation(epoch)[:missing])
-            missing -= len(pieces[-1])
+        pieces: list[npt.NDArray[np.unsignedinteger]] = []
+        while count > 0 or not pieces:
+            pieces.append(self._permutation(epoch)[position : position + count])
+            count -= len(pieces[-1])
+            epoch, position = epoch + 1, 0
         return np.concatenate(pieces)
 
     def _permutation(self, epoch: int) -> npt.NDArray[np.unsignedinteger]:

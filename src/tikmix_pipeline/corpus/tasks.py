@@ -3,15 +3,19 @@
 An item is scored as the text "question answer": the loss is taken over the answer's tokens alone, or over all of them.
 Question and answer are tokenised apart, so the answer's tokens are a suffix whatever the tokenizer would merge. A plain
 text is an item that is all answer: it follows the end-of-text token, as a training document does.
+
+Scoring by loss needs the gold answer only, and so does `tasks.parquet`. Accuracy needs what else could be answered: the
+options are read from the sources again.
 """
 
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,27 +29,27 @@ from tikmix_pipeline.errors import TikmixError
 Half = Literal["query", "evaluation"]
 HALVES: tuple[Half, Half] = ("query", "evaluation")
 
+_Item = TypeVar("_Item")
+
 _logger = logging.getLogger(__name__)
 
 # an option begins where a line starts with its letter: options may themselves hold newlines
 _OPTION_START = re.compile(r"^(?=[A-Z]\. )", re.MULTILINE)
 _OPTION = re.compile(r"([A-Z])\. (.*)", re.DOTALL)
+_MOST_FIXED_ANSWERS = 5
 _GOLD_LETTER = re.compile(r"([A-Z])(?:\.(?:\s.*)?)?\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question with its gold answer, or a plain text.
-
-    Attributes:
-        question: the bare question; empty where the item is a plain text.
-        answer: the gold answer's text, without an option's letter; of a plain text, all of it.
-        passage: the text the question is about; empty where there is none.
-    """
+    """One question with its gold answer, or a plain text."""
 
     question: str
+    """The bare question; empty where the item is a plain text."""
     answer: str
+    """The gold answer's text, without an option's letter; of a plain text, all of it."""
     passage: str = ""
+    """The text the question is about; empty where there is none."""
 
     @property
     def prompt(self) -> str:
@@ -116,11 +120,7 @@ def _without_stray_quote(text: str) -> str:
 
 
 def gold_letter(options: Mapping[str, str], answer: str, where: str) -> str:
-    """Return the letter of the option that an answer names.
-
-    Raises:
-        TikmixError: it names none of them.
-    """
+    """Return the letter of the option that an answer names. One that names none raises TikmixError."""
     gold = _GOLD_LETTER.match(answer)
     if gold is None or gold[1] not in options:
         raise TikmixError(
@@ -131,12 +131,46 @@ def gold_letter(options: Mapping[str, str], answer: str, where: str) -> str:
 
 
 def read_items(records: Iterable[Record]) -> list[Item]:
-    """Read the distinct items of a task in their order.
+    """Read the distinct items of a task in their order. A record that is no item raises TikmixError."""
+    return list(dict.fromkeys(parse_item(record, where) for where, record in records))
+
+
+@dataclass(frozen=True)
+class ChoiceItem:
+    """An item with at least two options, without their letters, of which `options[gold]` is the answer."""
+
+    item: Item
+    options: tuple[str, ...]
+    gold: int
+
+
+def read_choices(records: Iterable[Record]) -> dict[Item, ChoiceItem | None]:
+    """Read the distinct items of a task in their order, each with its options where it has at least two.
+
+    Where no record has options and all share a few answers, such as yes and no, these are the options. Those are no
+    options one of which is empty: no model can be asked to continue with nothing.
 
     Raises:
         TikmixError: a record is no item.
     """
-    return list(dict.fromkeys(parse_item(record, where) for where, record in records))
+    by_item: dict[Item, ChoiceItem | None] = {}
+    has_options = False
+    for where, record in records:
+        item = parse_item(record, where)
+        options = options_by_letter(text_of(record, "options", where)) if record.get("options") else {}
+        has_options = has_options or bool(options)
+        if item in by_item:
+            continue
+        by_item[item] = None
+        if len(options) > 1 and all(options.values()):
+            letter = gold_letter(options, text_of(record, "answer", where).strip(), where)
+            by_item[item] = ChoiceItem(item, tuple(options.values()), list(options).index(letter))
+    counts = Counter(item.answer for item in by_item)
+    # all share a few answers, none of which is given only once
+    if not has_options and 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1:
+        answers = tuple(sorted(counts))
+        return {item: ChoiceItem(item, answers, answers.index(item.answer)) for item in by_item}
+    return by_item
 
 
 def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
@@ -165,23 +199,20 @@ def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> d
 
 @dataclass(frozen=True)
 class TokenisedItem:
-    """An item as token ids.
-
-    Attributes:
-        question_ids: the end-of-text token, as before any document, and the prompt.
-        answer_ids: the completion.
-        answer_bytes: UTF-8 bytes of the completion.
-        text_bytes: UTF-8 bytes of prompt and completion.
-    """
+    """An item as token ids."""
 
     question_ids: list[int]
+    """The end-of-text token, as before any document, and the prompt."""
     answer_ids: list[int]
+    """The completion."""
     answer_bytes: int
+    """UTF-8 bytes of the completion."""
     text_bytes: int
+    """UTF-8 bytes of prompt and completion."""
 
 
 def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[TokenisedItem]:
-    """Encode items."""
+    """Encode prompts and completions, each apart."""
     prompts = [item.prompt for item in items]
     completions = [item.completion for item in items]
     encoded = zip(prompts, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True)
@@ -196,76 +227,66 @@ def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[To
     ]
 
 
-def write_task_items(path: Path, tasks: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]) -> None:
-    """Write the items of all tasks as one table."""
-    rows = [
+def item_rows(tasks: Mapping[str, Mapping[Half, Sequence[Item | TokenisedItem]]]) -> list[dict[str, Any]]:
+    """Return a row per item of all tasks, with its task, its half and its fields."""
+    return [
         {"task": task, "half": half, **asdict(item)}
         for task, halves in tasks.items()
         for half, items in halves.items()
         for item in items
     ]
+
+
+def items_of_rows(rows: Iterable[dict[str, Any]], kind: Callable[..., _Item]) -> dict[str, dict[Half, list[_Item]]]:
+    """Return by task and half the items that `item_rows` took."""
+    items: dict[str, dict[Half, list[_Item]]] = {}
+    for row in rows:
+        task, half = row.pop("task"), row.pop("half")
+        items.setdefault(task, {}).setdefault(half, []).append(kind(**row))
+    return items
+
+
+def write_task_items(path: Path, tasks: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]) -> None:
+    """Write the items of all tasks as one table."""
     columns = {"task": pa.string(), "half": pa.string()}
     columns |= dict.fromkeys(("question_ids", "answer_ids"), pa.list_(pa.int32()))
     columns |= dict.fromkeys(("answer_bytes", "text_bytes"), pa.int32())
-    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(columns)), path)
+    pq.write_table(pa.Table.from_pylist(item_rows(tasks), schema=pa.schema(columns)), path)
 
 
 class TaskItems:
     """The tokenised items of a corpus, by task and half."""
 
-    def __init__(self, items: Mapping[str, Mapping[str, Sequence[TokenisedItem]]]):
+    def __init__(self, items: Mapping[str, Mapping[Half, Sequence[TokenisedItem]]]):
         self._items = items
         self.tasks = tuple(items)
 
     @classmethod
     def open(cls, path: Path) -> "TaskItems":
-        """Read `tasks.parquet`.
-
-        Raises:
-            TikmixError: the file is missing or damaged.
-        """
+        """Read `tasks.parquet`. A file that is missing or damaged raises TikmixError."""
         try:
             rows = pq.read_table(path).to_pylist()
         except (OSError, pa.ArrowInvalid) as error:
             raise TikmixError(
                 f"{path} cannot be read ({error}). Delete its folder and run the `corpus` pipeline again."
             ) from error
-        items: dict[str, dict[str, list[TokenisedItem]]] = {}
-        for row in rows:
-            task, half = row.pop("task"), row.pop("half")
-            items.setdefault(task, {}).setdefault(half, []).append(TokenisedItem(**row))
-        return cls(items)
+        return cls(items_of_rows(rows, TokenisedItem))
 
     def items(self, task: str, half: Half, limit: int | None = None) -> list[TokenisedItem]:
-        """Return the (first `limit`) items of one half of a task.
-
-        Raises:
-            TikmixError: there is no such task.
-        """
+        """Return the (first `limit`) items of one half of a task. No such task raises TikmixError."""
         if task not in self._items:
             raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
         return list(self._items[task][half][:limit])
 
 
 def item_batches(
-    items: Sequence[TokenisedItem],
-    *,
-    context: int,
-    batch_size: int,
-    loss: Literal["answer", "text"],
-    pad_id: int,
+    items: Sequence[TokenisedItem], *, context: int, batch_size: int, loss: Literal["answer", "text"], pad_id: int
 ) -> list[TokenBatch]:
-    """Batch items of like length, right-padded to the longest of the batch.
+    """Batch at least one item, those of like length together, right-padded to the longest of the batch with `pad_id`.
 
     Questions are cut from the left until an item has at most `context` + 1 tokens; of an answer that is longer than
-    `context` by itself, the beginning is kept.
-
-    Args:
-        items: at least one.
-        context: the most tokens a model predicts in one sequence.
-        batch_size: items per batch; the last batch may be smaller.
-        loss: `answer`: only answer tokens carry loss; `text`: all but the first token do.
-        pad_id: fills the sequences up; carries no loss.
+    `context` by itself, the beginning is kept. Where `loss` is `answer` only answer tokens carry loss, where it is
+    `text` all but the first token do; padding never does.
     """
     ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
     cut = sum(len(item.answer_ids) > context for item in items)

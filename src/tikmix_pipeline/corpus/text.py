@@ -44,11 +44,7 @@ def naming(where: str) -> Iterator[None]:
 
 
 def decode(data: bytes, where: str) -> str:
-    """Decode UTF-8.
-
-    Raises:
-        TikmixError: it is not UTF-8; the message names `where` it came from.
-    """
+    """Decode UTF-8. What is not raises a TikmixError that names `where` it came from."""
     with naming(where):
         return data.decode("utf-8")
 

@@ -27,17 +27,14 @@ _TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class CorpusTokenizer:
-    """Encodes documents as they stand: no special token is added, and text that spells one is encoded as text.
-
-    Attributes:
-        backend: the `tokenizers.Tokenizer`.
-        end_of_text_id: follows every document.
-        files: name and content of the files of its folder.
-    """
+    """Encodes documents as they stand: no special token is added, and text that spells one is encoded as text."""
 
     backend: Any
+    """The `tokenizers.Tokenizer`."""
     end_of_text_id: int
+    """Follows every document."""
     files: Mapping[str, bytes]
+    """Name and content of the files of its folder."""
 
     @classmethod
     def of(cls, backend: Any, end_of_text_id: int, files: Mapping[str, bytes]) -> "CorpusTokenizer":
@@ -72,10 +69,7 @@ class CorpusTokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokenizer:
-    """Train a byte-level BPE; equal texts give an equal tokenizer.
-
-    The vocabulary is made of the 256 bytes, the end-of-text token and the merges.
-    """
+    """Train a byte-level BPE: 256 bytes, the end-of-text token and merges. Equal texts give an equal tokenizer."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()

@@ -1,14 +1,15 @@
 """Writing a corpus: documents are encoded, and pre-tokenised files are checked and copied, into token shards."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tikmix_pipeline.corpus.prepared import SPLITS, PreparedText
-from tikmix_pipeline.corpus.records import Manifest, SplitShards, TasksFile
+from tikmix_pipeline.corpus.records import SPLITS, Manifest, PreparedText, SplitShards, TasksFile
 from tikmix_pipeline.corpus.shards import (
+    MANIFEST,
     TASKS,
     TOKENIZER,
     Ids,
@@ -16,13 +17,12 @@ from tikmix_pipeline.corpus.shards import (
     TokenShards,
     chunks_of_ids,
     dtype_for,
-    write_manifest,
 )
-from tikmix_pipeline.corpus.source_files import cap_bytes, log_kept, matching_files
+from tikmix_pipeline.corpus.sources import cap_bytes, log_kept, matching_files
 from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import replacing, require_space, sha256_of_file
+from tikmix_pipeline.files import replacing, require_space, sha256_of_file, write_json
 from tikmix_pipeline.parameters.corpus import DomainParameters, ShardParameters, ShardsSource
 from tikmix_pipeline.progress import progress_bar
 
@@ -35,8 +35,6 @@ def write_corpus(
     parameters: ShardParameters, prepared: PreparedText, tokenizer: CorpusTokenizer, root: Path, folder: Path
 ) -> TokenShards:
     """Write token shards, tokenizer, task items and manifest; the folder appears, or is replaced, when all is written.
-
-    Relative paths of pre-tokenised sources start from `root`.
 
     Raises:
         TikmixError: the disk has no room for it, or a pre-tokenised file does not fit the tokenizer.
@@ -73,13 +71,13 @@ def write_corpus(
             overlap=prepared.overlap,
             sources=prepared.sources,
         )
-        write_manifest(temporary, manifest)
+        write_json(temporary / MANIFEST, manifest.model_dump(mode="json"))  # the last file of a corpus to be written
     return TokenShards.open(folder, verify=False)
 
 
 def _write_documents(texts: Sequence[str], tokenizer: CorpusTokenizer, writer: ShardWriter) -> SplitShards:
     sizes = [len(text.encode("utf-8")) for text in texts]
-    with writer, progress_bar(writer.prefix, sum(sizes), "B") as bar:
+    with closing(writer), progress_bar(writer.prefix, sum(sizes), "B") as bar:
         for start, stop in _batches(sizes):
             for ids in tokenizer.encode(texts[start:stop]):
                 writer.write(np.array([*ids, tokenizer.end_of_text_id]))
@@ -113,9 +111,7 @@ class _TokenDomain:
 
     What is held out begins with a document, so that none stands in both splits: at the first one from the exact place
     on, hence within the limits on held-out text. Where half of it would be lost by that, it begins at the exact place.
-
-    Attributes:
-        tokens: how many tokens there are up to the cap.
+    There are `tokens` up to the cap.
     """
 
     def __init__(
@@ -153,7 +149,8 @@ class _TokenDomain:
         for split, wanted in zip(SPLITS, (training, self.tokens - training), strict=True):
             prefix = f"{self._name}/{split}"
             documents, missing = 0, wanted
-            with ShardWriter(folder, prefix, dtype, limit) as writer, progress_bar(prefix, wanted, "token") as bar:
+            writer = ShardWriter(folder, prefix, dtype, limit)
+            with closing(writer), progress_bar(prefix, wanted, "token") as bar:
                 while missing:
                     piece = rest if len(rest) else next(ids)
                     taken, rest = piece[:missing], piece[missing:]

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.export.schedule import Schedule, phase_name
-from tikmix_pipeline.export.syntax import block, comment
-from tikmix_pipeline.export.weights import floats, plain_decimal, shares_of, text_of
+from tikmix_pipeline.export.syntax import block, comment, floats, plain_decimal, shares_of, text_of
 
 PACKED = "packed sequences of one length, so tokens"
 TOKENS = "tokens"
@@ -22,66 +21,41 @@ _COMMENTED = (".yaml", ".yml", ".py")
 
 @dataclass(frozen=True)
 class Realised:
-    """The last phase as the trainer will follow it, after rounding to its grid.
-
-    Attributes:
-        start_step: optimiser steps done before it.
-        start_tokens: training tokens read before it.
-        stated: weights as the file states them, in the trainer's unit; only domains with weight.
-        per_token: the shares of tokens that they amount to.
-    """
+    """The last phase as the trainer will follow it, after rounding to its grid."""
 
     start_step: int
+    """Optimiser steps done before it."""
     start_tokens: int
+    """Training tokens read before it."""
     stated: Mapping[str, float]
+    """Weights as the file states them, in the trainer's unit; only domains with weight."""
     per_token: Mapping[str, float]
+    """The shares of tokens that they amount to."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a writer returns.
-
-    Attributes:
-        files: text by file name, as the trainer reads it; names begin with the trainer's.
-        unit: what the weights in the files count.
-        switch: how to change over to the last phase in mid-run, in one line.
-        notes: what a user of this trainer should know, in sentences.
-        realised: the last phase as the trainer will follow it; by default as written, in shares of tokens.
-        restarts: the trainer starts every domain over at a change of mixture, so that text may be read again.
-        unless: what a user can do to keep domains from starting over, as a clause.
-    """
+    """What a writer returns, and what `headed` makes of it."""
 
     files: Mapping[str, str]
+    """Text by file name, as the trainer reads it; names begin with the trainer's."""
     unit: str
+    """What the weights in the files count."""
     switch: str
+    """How to change over to the last phase in mid-run, in one line."""
     notes: Sequence[str] = ()
+    """What a user of this trainer should know, in sentences."""
     realised: Realised | None = None
+    """The last phase as the trainer will follow it; where a writer says nothing, as written, in shares of tokens."""
     restarts: bool = True
+    """The trainer starts every domain over at a change of mixture, so that text may be read again."""
     unless: str = ""
+    """What a user can do to keep domains from starting over, as a clause."""
+    trainer: str = ""
+    """Its name in `TRAINERS`; `headed` knows it."""
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The files of one trainer, each with what there is to know about it.
-
-    Attributes:
-        trainer: its name in `TRAINERS`.
-        files: text by file name.
-        realised: the last phase as the trainer will follow it.
-        unit: what the weights in the files count.
-        notes: what a user should know before training with them, in sentences.
-        switch: how to change over to the last phase in mid-run, in one line.
-    """
-
-    trainer: str
-    files: Mapping[str, str]
-    realised: Realised
-    unit: str
-    notes: tuple[str, ...]
-    switch: str
-
-
-def exported(trainer: str, schedule: Schedule, written: Written) -> Exported:
+def headed(trainer: str, schedule: Schedule, written: Written) -> Written:
     """Return what was written for a trainer, with notes on the schedule and a text about itself at each file's head."""
     last, realised, files = schedule.last, written.realised, written.files
     if realised is None:
@@ -89,15 +63,13 @@ def exported(trainer: str, schedule: Schedule, written: Written) -> Exported:
         realised = Realised(last.start_step, last.start_tokens, stated, stated)
     again = _restart_notes(schedule, realised, written.unless) if written.restarts else ()
     notes = (*written.notes, *again, *_notes_on(schedule, realised))
-    made = Exported(trainer, files, realised, written.unit, notes, written.switch)
-    about = _about(schedule, made)
-    headed = {name: comment(about) + "\n" + text if name.endswith(_COMMENTED) else text for name, text in files.items()}
+    made = replace(written, trainer=trainer, realised=realised, notes=notes)
+    about = _about(schedule, made, realised)
+    told = {name: comment(about) + "\n" + text if name.endswith(_COMMENTED) else text for name, text in files.items()}
     if not all(name.endswith(_COMMENTED) for name in files):
         names = ", ".join(f"`{name}`" for name in files)
-        headed[f"{trainer}.about.md"] = block(
-            [f"# {trainer}: {names}", "", *(f"    {line}".rstrip() for line in about)]
-        )
-    return replace(made, files=headed)
+        told[f"{trainer}.about.md"] = block([f"# {trainer}: {names}", "", *(f"    {line}".rstrip() for line in about)])
+    return replace(made, files=told)
 
 
 def _restart_notes(schedule: Schedule, realised: Realised, unless: str) -> tuple[str, ...]:
@@ -122,7 +94,6 @@ def _restart_notes(schedule: Schedule, realised: Realised, unless: str) -> tuple
 
 
 def _notes_on(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
-    """Return notes that concern every trainer."""
     notes = []
     lost = [name for name, weight in schedule.last.weights.items() if weight > 0 and name not in realised.stated]
     if lost:
@@ -136,9 +107,9 @@ def _notes_on(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _about(schedule: Schedule, made: Exported) -> list[str]:
+def _about(schedule: Schedule, made: Written, realised: Realised) -> list[str]:
     """Return the lines that stand at the head of a trainer's files, or beside them."""
-    stated, per_token = made.realised.stated, made.realised.per_token
+    stated, per_token = realised.stated, realised.per_token
     domains = [("domain", "weight in the file", "share of tokens", "epochs at the end of the chunk")]
     for name, weight in stated.items():
         epochs = f"{schedule.epochs[name]:.4g}" if name in schedule.epochs else "not known"
@@ -151,7 +122,7 @@ def _about(schedule: Schedule, made: Exported) -> list[str]:
     return [
         f"Mixture for {made.trainer}, decided by TiKMiX Pipeline.",
         *_wrapped(f"Experiment {schedule.experiment}, round {schedule.round}."),
-        f"In force from step {made.realised.start_step} (token {made.realised.start_tokens}) for "
+        f"In force from step {realised.start_step} (token {realised.start_tokens}) for "
         f"{schedule.chunk_tokens} tokens: {schedule.chunk_steps} steps of {schedule.batch_tokens}.",
         f"Unit of the weights: {made.unit}.",
         "",

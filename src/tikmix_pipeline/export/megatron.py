@@ -17,8 +17,7 @@ from decimal import Decimal
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.exported import PACKED, Written
 from tikmix_pipeline.export.schedule import Phase, Schedule
-from tikmix_pipeline.export.syntax import Inline, Quoted, block, json_text, quoted, yaml_text
-from tikmix_pipeline.export.weights import shares_of, text_of
+from tikmix_pipeline.export.syntax import Inline, Quoted, block, json_text, quoted, shares_of, text_of, yaml_text
 
 MOST_DATASETS = 32766
 MOST_OF_GPT_NEOX = 254
@@ -53,11 +52,7 @@ def write_megatron(schedule: Schedule) -> Written:
 
 
 def write_nemo(schedule: Schedule) -> Written:
-    """Return the last phase as `nemo.py`, `nemo.json` and `nemo.yaml`.
-
-    Raises:
-        TikmixError: a path that a blend cannot hold, or too many domains.
-    """
+    """Return the last phase as `nemo.py`, `nemo.json` and `nemo.yaml`; refused is what `write_megatron` refuses."""
     blend = _blend(schedule, schedule.last, "NeMo")
     prefixes = tuple(item for share, path in blend for item in (share, Quoted(path)))
     # the key of the held-out split is not `valid`, as in Megatron-LM
@@ -128,7 +123,6 @@ def write_energon(schedule: Schedule) -> Written:
 
 
 def _blend(schedule: Schedule, phase: Phase, trainer: str) -> list[tuple[Decimal, str]]:
-    """Return weight and prefix of each domain."""
     shares = shares_of(phase.weights)
     _check_prefixes(schedule, shares, trainer, split_at_blanks=True)
     _check_count(len(shares), MOST_DATASETS, trainer)
@@ -140,7 +134,6 @@ def _lines(blend: Iterable[tuple[Decimal, str]]) -> str:
 
 
 def _tokens(blend: Iterable[tuple[Decimal, str]]) -> list[str]:
-    """Return weights and prefixes in turn."""
     return [token for share, path in blend for token in (text_of(share), path)]
 
 

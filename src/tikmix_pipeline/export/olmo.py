@@ -22,8 +22,7 @@ from decimal import Decimal
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.exported import TOKENS, Written
 from tikmix_pipeline.export.schedule import Domain, Schedule
-from tikmix_pipeline.export.syntax import Inline, Quoted, yaml_text
-from tikmix_pipeline.export.weights import Shares, shares_of, text_of
+from tikmix_pipeline.export.syntax import Inline, Quoted, Shares, shares_of, text_of, yaml_text
 
 _NO_DOMAINS = ("run", "run_id", "name", "index")
 """Columns that Olmix takes for something else than a domain."""
@@ -33,11 +32,7 @@ _DECIMALS = 6
 
 
 def write_olmo_core(schedule: Schedule) -> Written:
-    """Return the last phase as `olmo_core.yaml`.
-
-    Raises:
-        TikmixError: a domain has less text than its ratio asks for.
-    """
+    """Return the last phase as `olmo_core.yaml`. Less text than a ratio asks for raises TikmixError."""
     shares = shares_of(schedule.last.weights)
     ratios = repetition_ratios(schedule, shares, "OLMo-core")
     sources = [

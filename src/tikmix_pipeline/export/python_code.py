@@ -14,8 +14,7 @@ Sources: datasets' `interleave_datasets`; torchtitan/components/data (README; Gr
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.exported import DOCUMENTS, PACKED, Realised, Written
 from tikmix_pipeline.export.schedule import Schedule
-from tikmix_pipeline.export.syntax import block, quoted
-from tikmix_pipeline.export.weights import Shares, floats, shares_of, text_of
+from tikmix_pipeline.export.syntax import Shares, block, floats, quoted, shares_of, text_of
 
 _DECIMALS = 12
 """More for documents than for tokens: a share of few but long ones is small, and stands for many tokens."""
@@ -90,11 +89,7 @@ def write_torchtitan(schedule: Schedule) -> Written:
 
 
 def write_torchtitan_documents(schedule: Schedule) -> Written:
-    """Return the last phase as `torchtitan_documents.py`, for documents that are mixed before they are packed.
-
-    Raises:
-        TikmixError: a domain's mean number of tokens per document is not known.
-    """
+    """Return the last phase as `torchtitan_documents.py`, for documents mixed before packing; see `by_documents`."""
     documents, realised = by_documents(schedule, "torchtitan, where it mixes before it packs,")
     return _torchtitan(schedule, "torchtitan_documents", documents, DOCUMENTS, realised)
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError, nearest_name
-from tikmix_pipeline.export.exported import Exported, Written, exported
-from tikmix_pipeline.export.levanter import write_levanter
+from tikmix_pipeline.export.exported import Written, headed
 from tikmix_pipeline.export.megatron import write_energon, write_gpt_neox, write_megatron, write_nemo
 from tikmix_pipeline.export.olmo import write_olmix, write_olmo_core
-from tikmix_pipeline.export.phased import write_llm_foundry, write_nanotron
+from tikmix_pipeline.export.phased import write_levanter, write_llm_foundry, write_nanotron
 from tikmix_pipeline.export.python_code import (
     write_hf_datasets,
     write_litgpt,
@@ -43,41 +42,25 @@ TRAINERS: Mapping[str, Writer] = {
 
 
 def check_trainer(name: str, source: str) -> None:
-    """Refuse a trainer that nothing is written for.
-
-    Args:
-        name: as in `TRAINERS`.
-        source: the parameter that named it, for the message.
-
-    Raises:
-        TikmixError: there is no such trainer; the nearest name and all names are in the message.
-    """
+    """Refuse a trainer that nothing is written for, naming the nearest; `source` is the parameter that named it."""
     if name not in TRAINERS:
         # people write a trainer's name as its authors do: OLMo-core, GPT-NeoX
         end = nearest_name(name.lower().replace("-", "_").replace(" ", "_"), TRAINERS)
         raise TikmixError(f"{source} names the trainer '{name}', which nothing is written for.{end}")
 
 
-def write(name: str, schedule: Schedule) -> Exported:
-    """Return the files of one trainer.
-
-    Args:
-        name: as in `TRAINERS`.
-        schedule: all mixtures so far, the last of them new.
+def write(name: str, schedule: Schedule) -> Written:
+    """Return the files of one trainer, each with a text about itself.
 
     Raises:
         TikmixError: there is no such trainer, or it cannot take the schedule.
     """
     check_trainer(name, "The export")
-    return exported(name, schedule, TRAINERS[name](schedule))
+    return headed(name, schedule, TRAINERS[name](schedule))
 
 
 def write_folder(trainers: Sequence[str], schedule: Schedule, folder: Path) -> None:
-    """Write the files of some trainers, and a summary of them, whole or not at all.
-
-    Raises:
-        TikmixError: as `write`.
-    """
+    """Write the files of some trainers (as `write` does), and a summary of them, whole or not at all."""
     written = [write(trainer, schedule) for trainer in trainers]
     summary = [
         {"trainer": one.trainer, "files": sorted(one.files), "switch": one.switch, "notes": list(one.notes)}

@@ -11,12 +11,9 @@ from tikmix_pipeline.mixture.simplex import check_mixture
 
 @dataclass(frozen=True)
 class Phase:
-    """A mixture and where it begins. What users read calls it a stage.
+    """A mixture and the optimiser steps and training tokens done before it. What users read calls it a stage.
 
-    Attributes:
-        start_step: optimiser steps done before it.
-        start_tokens: training tokens read before it.
-        weights: share of each domain in the phase's tokens; they sum to 1, and a domain without one has 0.
+    The weights are shares of the phase's tokens; they sum to 1, and a domain without one has 0.
     """
 
     start_step: int
@@ -26,23 +23,20 @@ class Phase:
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain as the trainer knows it.
-
-    Attributes:
-        name: what the weights call it.
-        path: prefix, folder or glob of its data, as the trainer is to read it.
-        available_tokens: training tokens it has; None where unknown.
-        mean_tokens_per_document: None where unknown; needed where weights count documents.
-        consumed_tokens: tokens read of it before the last phase, repetitions counted.
-        max_epochs: how often it may be read over the whole run; None sets no limit.
-    """
+    """A domain as the trainer knows it."""
 
     name: str
+    """What the weights call it."""
     path: str
+    """Prefix, folder or glob of its data, as the trainer is to read it."""
     available_tokens: float | None
+    """Training tokens it has; None where unknown."""
     mean_tokens_per_document: float | None
+    """None where unknown; needed where weights count documents."""
     consumed_tokens: int = 0
+    """Tokens read of it before the last phase, repetitions counted."""
     max_epochs: float | None = None
+    """How often it may be read over the whole run; None sets no limit."""
 
 
 @dataclass(frozen=True)
@@ -57,32 +51,29 @@ class Gain:
 class Schedule:
     """All mixtures of a run so far; the last is the one that was just decided.
 
-    Attributes:
-        phases: in the order of their starts, the first at step 0.
-        domains: what the phases' weights name.
-        batch_tokens: tokens of a global batch, a whole number of sequences.
-        context: tokens of a sequence.
-        chunk_tokens: tokens to be trained under the last phase.
-        experiment: name of the experiment that decided.
-        round: number of the round that decided.
-        epochs: how often each domain will have been read when the chunk ends; domains may be missing.
-        expected_gain: by task.
-        gain_unit: of `expected_gain`, and what the gain is over.
-
     Raises:
         TikmixError: a value cannot be; the message names the domain, the phase or the attribute.
     """
 
     phases: Sequence[Phase]
+    """In the order of their starts, the first at step 0."""
     domains: Sequence[Domain]
+    """What the phases' weights name."""
     batch_tokens: int
+    """Tokens of a global batch, a whole number of sequences."""
     context: int
+    """Tokens of a sequence."""
     chunk_tokens: int
+    """Tokens to be trained under the last phase."""
     experiment: str
     round: int
+    """The round of the experiment that decided."""
     epochs: Mapping[str, float]
+    """How often each domain will have been read when the chunk ends; domains may be missing."""
     expected_gain: Mapping[str, Gain]
+    """By task."""
     gain_unit: str
+    """Of `expected_gain`, and what the gain is over."""
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -114,7 +105,7 @@ class Schedule:
         return self.batch_tokens // self.context
 
     def domain(self, name: str) -> Domain:
-        """Return the domain of that name."""
+        """Find a domain by its name."""
         return next(domain for domain in self.domains if domain.name == name)
 
 

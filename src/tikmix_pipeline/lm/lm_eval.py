@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from tikmix_pipeline.corpus.choices import ChoiceItem
+from tikmix_pipeline.corpus.tasks import ChoiceItem
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing

@@ -1,6 +1,7 @@
 """The figures of a comparison. They are drawn without a display, from tables alone.
 
-An arm keeps its colour, line and marker in all figures that are told the same `arms`.
+An arm keeps its colour, line and marker in all figures that are told the same `arms`, which are by default those of the
+table.
 """
 
 import math
@@ -40,11 +41,7 @@ def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = 
 
     On the left the whole run, a line per arm and a band from the lowest seed to the highest; deciding costs tokens and
     leaves the loss where it is, so it is a level stretch. On the right the ends alone, with bars over seeds; those of
-    about the same total stand side by side.
-
-    Args:
-        curves: what `loss_curves` returned.
-        arms: all arms, for their colours; by default those of `curves`.
+    about the same total stand side by side. `curves` is what `loss_curves` returned.
     """
     styles = arm_styles(arms or list(curves["arm"].unique()))
     figure = new_figure(11.0, 4.6)
@@ -124,8 +121,7 @@ def _ends(axes: "Axes", last: Mapping[str, Any], styles: Mapping[str, dict[str, 
 def mixtures_by_arm(mixtures: "DataFrame") -> "Figure":
     """Draw each arm's mixture by round as stacked bars, a panel per arm, on average over its seeds.
 
-    Args:
-        mixtures: columns `arm`, `seed`, `round`, `domain`, `weight`.
+    The columns are `arm`, `seed`, `round`, `domain` and `weight`.
     """
     means = mixtures.groupby(["arm", "round", "domain"], sort=False)["weight"].mean().reset_index()
     domains = _named(means)
@@ -157,12 +153,7 @@ def _named(means: "DataFrame") -> list[str]:
 
 
 def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
-    """Draw how the ranks of domains by influence agree with those of the first measurement and of the one before.
-
-    Args:
-        stability: what `rank_stability` returned.
-        arms: all arms, for their colours; by default those of `stability`.
-    """
+    """Draw how ranks of domains agree with the first measurement and the one before, as `rank_stability` found."""
     if not len(stability):
         return explanation("No arm measured influence in two rounds.")
     measured = [arm for arm in stability["arm"].unique() if arm != ALL_ARMS]
@@ -200,11 +191,7 @@ def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | 
 def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
     """Draw each arm's paired difference to the reference with its interval, a panel per mean of tasks.
 
-    A point is filled if its interval excludes 0.
-
-    Args:
-        differences: what `paired_differences` returned.
-        arms: all arms, for their colours; by default those of `differences`.
+    A point is filled if its interval excludes 0. `differences` is what `paired_differences` returned.
     """
     if not len(differences):
         return explanation("There is no arm beside the reference.")
@@ -217,7 +204,10 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
     shown = differences[differences["task"].isin(drawn)]
     for axes, name in zip(panels, drawn, strict=True):
         for row in shown[shown["task"] == name].to_dict("records"):
-            _interval(axes, row, len(compared) - 1 - compared.index(row["arm"]), styles[row["arm"]]["color"])
+            place, colour = len(compared) - 1 - compared.index(row["arm"]), styles[row["arm"]]["color"]
+            axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2, solid_capstyle="butt")
+            face = colour if row["distinguishable"] else "white"
+            axes.plot([row["difference"]], [place], "o", color=colour, mfc=face, ms=6)
         axes.axvline(0, color="black", lw=0.8, zorder=0)
         axes.grid(axis="x", alpha=0.25, lw=0.5)
         axes.set_title(name, fontsize=10)
@@ -233,15 +223,8 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
     return figure
 
 
-def _interval(axes: "Axes", row: dict[str, Any], place: int, colour: Any) -> None:
-    axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2, solid_capstyle="butt")
-    face = colour if row["distinguishable"] else "white"
-    axes.plot([row["difference"]], [place], "o", color=colour, mfc=face, ms=6)
-
-
 def _limits(rows: "DataFrame") -> tuple[float, float]:
     """Return how far to draw: 0, all points, and intervals as far as three times the furthest of them."""
-
     difference = rows["difference"].to_numpy(dtype=float)
     furthest = np.nanmax(np.abs(difference), initial=0.0)
     ends = np.concatenate([difference, *rows[["low", "high"]].to_numpy(dtype=float).T])
@@ -254,10 +237,7 @@ def _limits(rows: "DataFrame") -> tuple[float, float]:
 def score_over_influence(points: "DataFrame", rows: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
     """Draw the final score of each arm over the total influence of its mixture, raw and scaled by task.
 
-    Args:
-        points: what `influence_against_score` was given.
-        rows: what it returned.
-        arms: all arms, for their colours; by default those of `points`.
+    `points` is what `influence_against_score` was given, and `rows` what it returned.
     """
     averaged, _, note = averaged_points(points)
     if not len(averaged):

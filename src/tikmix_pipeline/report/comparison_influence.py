@@ -148,8 +148,7 @@ def influence_against_score(points: "pd.DataFrame") -> "pd.DataFrame":
 def averaged_points(points: "pd.DataFrame") -> "tuple[pd.DataFrame, int, str]":
     """Return a point per arm, over how many seeds it is averaged, and what was left out.
 
-    Args:
-        points: columns `arm`, `seed`, `total`, `scaled` and `bpb`.
+    `points` has the columns `arm`, `seed`, `total`, `scaled` and `bpb`.
 
     Raises:
         TikmixError: a column is missing, or an arm has two points of a seed.

@@ -5,7 +5,7 @@ judge; held-out text is of the training domains. A mean is of one arm and seed, 
 an undefined member is undefined, as it would otherwise be of easier or harder tasks than another arm's.
 
 All arms of a seed start from the same weights and read in the same order, so they are compared seed by seed
-(`statistics.intervals.PairedDifference`). Each interval is by itself: where there is nothing to find, some of eleven
+(`statistics.PairedDifference`). Each interval is by itself: where there is nothing to find, some of eleven
 independent intervals would exclude 0 four times in ten.
 
 A table of scores has the columns `arm`, `seed`, `task`, `split`, the measure to compare by, and `COSTS`. A function
@@ -211,11 +211,7 @@ def loss_curves(rounds: "pd.DataFrame", costs: "pd.DataFrame") -> "pd.DataFrame"
 
 
 def check_table(table: "pd.DataFrame", name: str, *, keys: Sequence[str], values: Sequence[str]) -> None:
-    """Check that a table, called so in a complaint, has its columns, and no two rows of the same keys.
-
-    Raises:
-        TikmixError: a column is missing, or two rows are of the same keys.
-    """
+    """Refuse a table, called by its name, that lacks a column or has two rows of the same keys."""
     missing = [column for column in (*keys, *values) if column not in table.columns]
     if missing:
         raise TikmixError(

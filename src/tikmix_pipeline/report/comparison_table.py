@@ -70,19 +70,11 @@ def comparison_summary(scores: "pd.DataFrame", *, reference: str, measure: Measu
 
 
 def comparison_table(
-    scores: "pd.DataFrame",
-    *,
-    reference: str,
-    measure: Measure = "bpb",
-    expected: Iterable[tuple[str, int]] = (),
+    scores: "pd.DataFrame", *, reference: str, measure: Measure = "bpb", expected: Iterable[tuple[str, int]] = ()
 ) -> str:
     """Lay out the comparison in Markdown: what the numbers are, the table, and what it cannot tell.
 
-    Args:
-        scores: the table of scores.
-        reference: the arm that the others are compared with.
-        measure: the column to compare by.
-        expected: arms and seeds that were to be compared; it is said which have no scores.
+    Of the arms and seeds that are `expected` it is said which have no scores.
 
     Raises:
         TikmixError: `reference` has no scores.
@@ -124,7 +116,11 @@ def _difference_rows(summary: "pd.DataFrame", arms: Sequence[str], reference: st
         ]
     rows = _of_task(summary, MEAN_OF_TASKS, arms)
     yield ["win probability", *(_probability(row["win_probability"]) for row in rows)]
-    yield ["seeds won", *(_seeds_won(row) for row in rows)]
+    won = (
+        "" if math.isnan(row["share_won"]) else f"{row['share_won'] * row['paired_seeds']:.3g} of {row['paired_seeds']}"
+        for row in rows
+    )
+    yield ["seeds won", *won]
 
 
 def _cost_rows(summary: "pd.DataFrame", arms: Sequence[str]) -> Iterator[list[str]]:
@@ -132,7 +128,8 @@ def _cost_rows(summary: "pd.DataFrame", arms: Sequence[str]) -> Iterator[list[st
     yield ["*counts and costs*", *[""] * len(arms)]
     yield [f"best on (of {rows[0]['tasks']} tasks)", *(f"{row['best_on']:.3g}" for row in rows)]
     yield ["method FLOPs", *(f"{row['method_flops']:.2e}" if row["method_flops"] else "0" for row in rows)]
-    yield ["method tokens, share of training", *(_share(row["method_share"]) for row in rows)]
+    shares = (row["method_share"] for row in rows)
+    yield ["method tokens, share of training", *("" if math.isnan(of) else f"{100 * of:.3g} %" for of in shares)]
 
 
 def _caption(scores: "pd.DataFrame", summary: "pd.DataFrame", reference: str, measure: Measure) -> str:
@@ -200,16 +197,6 @@ def _difference(row: dict[str, Any]) -> str:
 
 def _interval(row: dict[str, Any]) -> str:
     return f"{row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
-
-
-def _seeds_won(row: dict[str, Any]) -> str:
-    return (
-        "" if math.isnan(row["share_won"]) else f"{row['share_won'] * row['paired_seeds']:.3g} of {row['paired_seeds']}"
-    )
-
-
-def _share(share: float) -> str:
-    return "" if math.isnan(share) else f"{100 * share:.3g} %"
 
 
 def _probability(probability: float) -> str:

@@ -26,10 +26,7 @@ def colours(count: int) -> Sequence[Any]:
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return colour, line and marker of each arm; up to 15 have a colour of their own.
-
-    An arm keeps its look in all figures that are told the same `arms`.
-    """
+    """Return colour, line and marker of each arm, by its place; up to 15 have a colour of their own."""
     from matplotlib import colormaps
 
     palette = [*map(colormaps["tab10"], range(10)), *map(colormaps["tab20b"], range(0, 20, 4))]
@@ -55,12 +52,8 @@ def panel_grid(
 ) -> "tuple[Figure, list[Axes]]":
     """Return a figure with `count` panels in rows of at most so many columns.
 
-    Args:
-        count: panels.
-        columns: panels in a row.
-        panel: width and height of one, in inches.
-        margin: width and height of the figure beyond its panels.
-        shared: give all panels the same scales, labelled at the edges alone.
+    Width and height of a panel, and of the figure beyond its panels, are inches. Panels that are `shared` have the same
+    scales, labelled at the edges alone.
     """
     columns = min(columns, count)
     lines = -(-count // columns)
@@ -107,16 +100,9 @@ def heat_map(
     label: str,
     **colouring: Any,
 ) -> None:
-    """Draw a table of figures as coloured squares, each with its text.
+    """Draw a table of figures, of named rows and columns, as coloured squares, each with its text.
 
-    Args:
-        axes: where to draw.
-        values: a figure per square, by row and column.
-        texts: what each square says.
-        rows: names of the rows.
-        columns: names of the columns.
-        label: names the scale of the colours.
-        colouring: `cmap`, `vmin` and `vmax` as Matplotlib's `imshow` takes them.
+    `label` names the scale of the colours, which are `cmap`, `vmin` and `vmax` as Matplotlib's `imshow` takes them.
     """
     image = axes.imshow(values, aspect="auto", **colouring)
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor", fontsize=9)
@@ -131,12 +117,8 @@ def heat_map(
 def svg_group(figure: "Figure", name: str, page_colours: Mapping[str, str]) -> str:
     """Return what a figure shows as a `<g id="name">` to put inside a page's SVG; equal figures give equal text.
 
-    Text stays text. Coordinates are points (1/72 inch) from the upper left corner.
-
-    Args:
-        figure: without a background.
-        name: an id that no other part of the page has.
-        page_colours: colours by the page's own property that is to be used instead: `{"#0072b2": "--recommended"}`.
+    Text stays text. Coordinates are points (1/72 inch) from the upper left corner. No other part of the page may have
+    the name. `page_colours` gives colours the page's own property to be used instead: `{"#0072b2": "--recommended"}`.
     """
     from matplotlib import rc_context
 

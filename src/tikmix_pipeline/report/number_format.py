@@ -71,10 +71,7 @@ def gain_unit(power: int) -> str:
 def with_error(value: float, stderr: float | None, power: int = 0) -> str:
     """Write a figure and its standard error: 0.012 ± 0.004; the figure alone where the error is not known.
 
-    Args:
-        value: the figure.
-        stderr: its standard error in the same unit, or None.
-        power: both are divided by ten to this power; the unit must say so (`gain_unit`).
+    Both are divided by ten to the power `power`; the unit must say so (`gain_unit`).
     """
     figure = to_error(value, stderr, power)
     if stderr is None or not math.isfinite(stderr) or not math.isfinite(value):

@@ -29,27 +29,20 @@ _IN_BALANCE = (
 
 @dataclass(frozen=True)
 class RoundRecords:
-    """What a round has recorded, as its artifacts hold it.
-
-    Attributes:
-        budget: how much text there is, and was read.
-        current: the record of the current mixture.
-        mixture: the record of the mixture that was decided.
-        decision: the one that counts: TiKMiX-D's, or TiKMiX-M's.
-        gains: what each task is expected to gain.
-        measurement: what was measured on what.
-        influence: rows of `influence.parquet`.
-        exports: `exports.json`.
-    """
+    """What a round has recorded, as its artifacts hold it."""
 
     budget: TokenBudget
     current: MixtureRecord
     mixture: MixtureRecord
+    """The one that was decided."""
     decision: DecisionRecord
+    """The one that counts: TiKMiX-D's, or TiKMiX-M's."""
     gains: Gains
     measurement: Measurement
     influence: Sequence[Mapping[str, Any]]
+    """Rows of `influence.parquet`."""
     exports: Sequence[Mapping[str, Any]]
+    """`exports.json`."""
 
 
 def report_from_records(
@@ -63,20 +56,10 @@ def report_from_records(
     seed: int,
     version: str,
 ) -> RemixReport:
-    """Return the report of a round.
-
-    Args:
-        records: what the round has recorded.
-        optimize: the constraints.
-        checkpoint: the checkpoint that was measured, as the user named it.
-        model: the name of its architecture.
-        parameters: how many it has.
-        experiment: the name of the experiment.
-        seed: the seed of the run.
-        version: the version of this package.
-    """
+    """Return the report of a round that was decided under the constraints of `optimize`."""
     budget, binding = records.budget, records.decision.binding
     domains = _domain_rows(records, optimize, _held_by(binding, "lower", "upper"))
+    moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
     measured = records.measurement
     caveats = [
         f"Gains are scaled by one factor for all tasks, influence.calibration = {measured.calibration:g}: go by "
@@ -100,8 +83,13 @@ def report_from_records(
         rank_stability=measured.rank_stability.mean,
         notes=tuple(map(_of_current_mixture, (*records.decision.notes, *budget.notes, *caveats))),
         constraints=tuple(_constraints(optimize, binding)),
-        unconstrained_differs=_unconstrained_differs(domains),
-        exports=tuple(map(_export_row, records.exports)),
+        unconstrained_differs=any(move > _MOVED for move in moved) if moved else None,
+        exports=tuple(
+            ExportRow(
+                one["trainer"], tuple(f"exports/{file}" for file in one["files"]), one["switch"], tuple(one["notes"])
+            )
+            for one in records.exports
+        ),
         cost=Cost(
             tokens=measured.cost.tokens,
             flops=measured.cost.flops,
@@ -153,16 +141,6 @@ def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow,
             )
         )
     return tuple(rows)
-
-
-def _export_row(one: Mapping[str, Any]) -> ExportRow:
-    files = tuple(f"exports/{file}" for file in one["files"])
-    return ExportRow(one["trainer"], files, one["switch"], tuple(one["notes"]))
-
-
-def _unconstrained_differs(domains: Sequence[DomainRow]) -> bool | None:
-    moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
-    return any(move > _MOVED for move in moved) if moved else None
 
 
 def _curvature(about: CurvatureReport) -> str:

@@ -30,63 +30,51 @@ class Reading(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class DomainRow:
-    """One domain: its weights, and how much data it has.
-
-    Attributes:
-        name: what the user calls it.
-        current: its share of tokens in the current mixture, from 0 to 1.
-        recommended: its share in the mixture of the coming chunk.
-        unconstrained: its share in the mixture that would be chosen without constraints; None where nobody looked for
-            that.
-        available_tokens: tokens of one pass over its data.
-        consumed_tokens: tokens of it that were trained on so far, repetitions counted.
-        chunk_tokens: tokens of it in the coming chunk, as recommended.
-        epochs: passes over its data by the end of the coming chunk.
-        max_epochs: passes allowed.
-        held_by: the constraint that holds its weight, in words; empty where none does.
-        size_source: where `available_tokens` is from: "given", "estimated from a sample" or "counted".
-    """
+    """One domain: its weights, and how much data it has."""
 
     name: str
     current: float
+    """Its share of tokens in the current mixture, from 0 to 1."""
     recommended: float
+    """Its share in the mixture of the coming chunk."""
     unconstrained: float | None
+    """Its share in the mixture that would be chosen without constraints; None where nobody looked for that."""
     available_tokens: float
+    """Tokens of one pass over its data."""
     consumed_tokens: float
+    """Tokens of it that were trained on so far, repetitions counted."""
     chunk_tokens: float
+    """Tokens of it in the coming chunk, as recommended."""
     epochs: float
     max_epochs: float
+    """Passes over its data by the end of the coming chunk, and passes allowed."""
     held_by: str
+    """The constraint that holds its weight, in words; empty where none does."""
     size_source: str
+    """Where `available_tokens` is from: "given", "estimated from a sample" or "counted"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """One target task: what it is expected to gain, and how sure that is.
-
-    Attributes:
-        name: what the user calls it.
-        gain: how much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on
-            the recommended instead of the current mixture; to first order.
-        stderr: the standard error of `gain`, in the same unit; None where it was not measured.
-        unconstrained_gain: the gain of the mixture that would be chosen without constraints; None where nobody looked
-            for that.
-        best_domains: the domains that help it most, best first.
-        worst_domains: the domains that help it least, worst first.
-        rank_stability: Spearman correlation of the order of domains between halves of the measured text.
-        tokens: how many loss-carrying tokens of the task were measured.
-        held_by: the constraint that holds its gain, in words; empty where none does.
-    """
+    """One target task: what it is expected to gain, and how sure that is."""
 
     name: str
     gain: float
+    """How much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on the
+    recommended instead of the current mixture; to first order."""
     stderr: float | None
+    """The standard error of `gain`, in the same unit; None where it was not measured."""
     unconstrained_gain: float | None
+    """The gain of the mixture that would be chosen without constraints; None where nobody looked for that."""
     best_domains: tuple[str, ...]
     worst_domains: tuple[str, ...]
+    """The domains that help it most, best first, and least, worst first."""
     rank_stability: float | None
+    """Spearman correlation of the order of domains between halves of the measured text."""
     tokens: float
+    """How many loss-carrying tokens of the task were measured."""
     held_by: str
+    """The constraint that holds its gain, in words; empty where none does."""
 
     @property
     def error_known(self) -> bool:
@@ -112,13 +100,9 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """The influence of one domain on one task.
+    """The influence of one domain on one task: positive where more of the domain lowers the task's loss.
 
-    Attributes:
-        task: name of the task.
-        domain: name of the domain.
-        influence: positive where more of the domain lowers the task's loss; any unit, the same for a whole task.
-        stderr: its standard error, in the same unit; None where it was not measured.
+    It and its standard error, None where that was not measured, are in any unit, the same for a whole task.
     """
 
     task: str
@@ -134,14 +118,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ExportRow:
-    """What one trainer is given.
-
-    Attributes:
-        trainer: its name.
-        files: names of its files, relative to the report.
-        switch: how to move a run to the new mixture, in one line.
-        notes: what to know about these files.
-    """
+    """What one trainer is given: files relative to the report, and how to move a run to the new mixture."""
 
     trainer: str
     files: tuple[str, ...]
@@ -151,13 +128,7 @@ class ExportRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """What measuring and deciding cost.
-
-    Attributes:
-        tokens: tokens that went through the model.
-        flops: floating-point operations.
-        chunk_flops: those of training the coming chunk, for comparison.
-    """
+    """What measuring and deciding cost, in tokens and FLOPs, and for comparison the FLOPs of training the chunk."""
 
     tokens: float
     flops: float
@@ -166,65 +137,52 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class RemixReport:
-    """All that the report of one decision says.
-
-    Attributes:
-        experiment: its name.
-        round: number of the round that was measured.
-        checkpoint: which checkpoint, as the user named it.
-        model: its architecture or name.
-        parameters: how many the model has.
-        curvature: the approximation of the loss's curvature that influence was measured with, in words.
-        tokens_per_domain: tokens of each domain that were measured.
-        chunk_tokens: tokens of the coming chunk.
-        seed: what every random choice was drawn by.
-        version: the version of this package.
-        domains: one row each, in the user's order.
-        tasks: one row each, in the user's order.
-        cells: influence by task and domain; may be empty.
-        rank_stability: mean over tasks of the tasks' own; None where it was not measured.
-        notes: warnings and remarks of the measurement and the decision.
-        constraints: every constraint that was set, in words.
-        unconstrained_differs: whether the constraints changed the mixture; None where nobody looked.
-        exports: the trainers' files.
-        cost: what measuring and deciding took.
-        strategy: how the mixture was decided, in words.
-    """
+    """All that the report of one decision says; domains and tasks in the user's order."""
 
     experiment: str
     round: int
+    """Number of the round that was measured."""
     checkpoint: str
+    """Which checkpoint, as the user named it."""
     model: str
+    """Its architecture or name."""
     parameters: int
+    """How many the model has."""
     curvature: str
+    """The approximation of the loss's curvature that influence was measured with, in words."""
     tokens_per_domain: float
+    """Tokens of each domain that were measured."""
     chunk_tokens: int
+    """Tokens of the coming chunk."""
     seed: int
     version: str
+    """The version of this package."""
     domains: tuple[DomainRow, ...]
     tasks: tuple[TaskRow, ...]
     cells: tuple[Cell, ...]
+    """Influence by task and domain; may be empty."""
     rank_stability: float | None
+    """Mean over tasks of the tasks' own; None where it was not measured."""
     notes: tuple[str, ...]
+    """Warnings and remarks of the measurement and the decision."""
     constraints: tuple[str, ...]
+    """Every constraint that was set, in words."""
     unconstrained_differs: bool | None
+    """Whether the constraints changed the mixture; None where nobody looked."""
     exports: tuple[ExportRow, ...]
     cost: Cost
     strategy: str
+    """How the mixture was decided, in words."""
 
     VERSION: ClassVar[int] = 1
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as `report.json` holds it."""
+        """Return what `report.json` holds."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "RemixReport":
-        """Read what `to_json` gave.
-
-        Raises:
-            TikmixError: the content is not a report of this version.
-        """
+        """Read what `to_json` gave. What is no report of this version raises TikmixError."""
         try:
             return TypeAdapter(cls).validate_python(content)
         except ValidationError as error:

@@ -28,12 +28,9 @@ _LONG_NAME = 24
 def influence_heat_map(influence: "DataFrame") -> "Figure":
     """Draw influence by task and domain, each task's row scaled to its largest absolute entry.
 
-    Each cell says the scaled influence and, where it is within two standard errors of zero, a question mark.
-
-    Args:
-        influence: columns `task`, `domain`, `influence` and `stderr`.
+    Each cell says the scaled influence and, where it is within two standard errors of zero, a question mark. The
+    columns of `influence` are `task`, `domain`, `influence` and `stderr`.
     """
-
     wide = influence.pivot(index="task", columns="domain", values="influence")
     influence_TK = wide.to_numpy()
     error_TK = influence.pivot(index="task", columns="domain", values="stderr").to_numpy()
@@ -78,11 +75,7 @@ def mixture_over_rounds(mixtures: Sequence[MixtureRecord]) -> "Figure":
 
 
 def bits_per_byte_over_rounds(scores: "DataFrame") -> "Figure":
-    """Draw each task's bits per byte by round.
-
-    Args:
-        scores: columns `round`, `task`, `bits_per_byte`.
-    """
+    """Draw each task's bits per byte by round; the columns are `round`, `task` and `bits_per_byte`."""
     figure = new_figure(6.0, 4.0)
     axes = figure.subplots()
     tasks = scores.groupby("task", sort=False)
@@ -99,11 +92,8 @@ def bits_per_byte_over_rounds(scores: "DataFrame") -> "Figure":
 def measured_over_predicted(points: "DataFrame", rows: "DataFrame") -> "Figure":
     """Draw measured gains over predicted effects, a panel per task and a point per domain.
 
-    Bars span the replicates, and the line has the slope through the origin.
-
-    Args:
-        points: columns `task`, `domain`, `predicted` and `measured`, a row per replicate.
-        rows: the rows of `compared_rows` for one candidate.
+    Bars span the replicates, and the line has the slope through the origin. `points` has the columns `task`, `domain`,
+    `predicted` and `measured`, a row per replicate; `rows` are those of `compared_rows` for one candidate.
     """
     tasks = list(points["task"].unique())
     figure, panels = panel_grid(len(tasks), 3, (3.6, 3.1), (1.6, 0.6))
@@ -137,11 +127,7 @@ def _gains(axes: "Axes", points: "DataFrame", row: Any) -> None:
 
 
 def candidates_side_by_side(rows: "DataFrame") -> "Figure":
-    """Draw each candidate's mean Pearson correlation with its interval, and how high any could come.
-
-    Args:
-        rows: what `compared_rows` returned; the rows of the mean of tasks are drawn.
-    """
+    """Draw each candidate's mean Pearson correlation in `compared_rows`, its interval, and how high any could come."""
     means = rows[rows["task"] == MEAN_OF_TASKS].iloc[::-1]
     figure = new_figure(7.0, 1.6 + 0.38 * len(means))
     axes = figure.subplots()
@@ -161,10 +147,8 @@ def candidates_side_by_side(rows: "DataFrame") -> "Figure":
 def predicted_over_measured(predictions: "DataFrame", quality: "DataFrame", surrogate: str) -> "Figure":
     """Draw a surrogate's predictions of rows it was not fitted on over what was measured, a panel per target.
 
-    Args:
-        predictions: columns `surrogate`, `target`, `measured` and `predicted`, a row per candidate.
-        quality: columns `surrogate`, `target`, `spearman` and `verdict`.
-        surrogate: the one to draw.
+    `predictions` has the columns `surrogate`, `target`, `measured` and `predicted`, a row per candidate; `quality` has
+    `surrogate`, `target`, `spearman` and `verdict`.
     """
     points = predictions[predictions["surrogate"] == surrogate]
     rows = quality[quality["surrogate"] == surrogate].set_index("target")
@@ -191,10 +175,8 @@ def predicted_over_measured(predictions: "DataFrame", quality: "DataFrame", surr
 def importance_heat_map(importance: "DataFrame") -> "Figure":
     """Draw how much a surrogate's error grows when a domain's share is shuffled, in the target's standard deviations.
 
-    Args:
-        importance: columns `target`, `domain` and `importance`, whole.
+    `importance` has the columns `target`, `domain` and `importance`, and a row of every pair.
     """
-
     wide = importance.pivot(index="target", columns="domain", values="importance")
     wide = wide.loc[importance["target"].unique(), importance["domain"].unique()]
     values_TK = wide.to_numpy(dtype=float)
@@ -220,9 +202,8 @@ def importance_heat_map(importance: "DataFrame") -> "Figure":
 def search_trace(trace: "DataFrame") -> "Figure":
     """Draw how the search narrowed: the predicted objective above, the centre's mixture below.
 
-    Args:
-        trace: columns `search_round` (0 is the start, which has no concentration), `concentration`, `best`, `centre`,
-            then a column per domain with the centre's share of it.
+    The columns are `search_round` (0 is the start, which has no concentration), `concentration`, `best`, `centre`, then
+    one per domain with the centre's share of it.
     """
     figure = new_figure(8.4, 6.4)
     above, below = figure.subplots(2, 1, sharex=True)

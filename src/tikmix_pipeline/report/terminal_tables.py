@@ -1,17 +1,24 @@
-"""The tables that runs end with, for a terminal."""
+"""What runs end with: what a whole run comes to, and the tables for a terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
-from tikmix_pipeline.mixture.records import DecisionRecord
+from tikmix_pipeline.mixture.decision import holder, in_words
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
+from tikmix_pipeline.record import Record
 from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
-from tikmix_pipeline.report.run_summary import RunSummary
 from tikmix_pipeline.statistics import mean_of_defined
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Scores = dict[str, dict[str, float]]
+"""Bits per byte by kind (`task`, `domain`) and name: of the answer for tasks, of the text for domains."""
 
 _EXPECTED = {
     "lookahead": "what the surrogate predicts\nthe next mixture to lower the task's loss by against the prior, in "
@@ -24,13 +31,68 @@ _FIRST_ORDER = (
 )
 
 
-def summary_table(summary: RunSummary, experiment: str) -> str:
-    """Lay out mixtures, bits per byte and the last decision's expected gain for a terminal.
+class RunSummary(Record):
+    """`summary.json`."""
 
-    Args:
-        summary: of the run.
-        experiment: names the folders.
+    mixtures: tuple[MixtureRecord, ...]
+    """Those of all rounds, and the one to come."""
+    bits_per_byte: tuple[Scores, ...]
+    """After each round, within the round's limits."""
+    final_bits_per_byte: Scores
+    """After the last round, on all evaluation data."""
+    response: str | None
+    """What the last decision's surrogate was fitted on, if there was one."""
+    expected_gain: Mapping[str, int | float]
+    """By task; empty where the prior was kept."""
+    notes: tuple[str, ...]
+    held: dict[str, str]
+    """What holds each domain, group or task back, in words."""
+
+    def task_scores(self) -> "pd.DataFrame":
+        """Return `round`, `task` and `bits_per_byte` after each round."""
+        import pandas as pd
+
+        rows = [
+            (number, task, value)
+            for number, scores in enumerate(self.bits_per_byte)
+            for task, value in scores["task"].items()
+        ]
+        return pd.DataFrame(rows, columns=["round", "task", "bits_per_byte"])
+
+
+def run_summary(
+    final: "pd.DataFrame",
+    decision: DecisionRecord,
+    mixtures: Sequence[MixtureRecord],
+    evaluations: Sequence["pd.DataFrame"],
+) -> RunSummary:
+    """Gather what the rounds of a run have recorded.
+
+    `final` are the scores on all evaluation data, `decision` is the last round's, and `mixtures` are those of all
+    rounds and the one to come.
     """
+    is_used = decision.strategy != "prior"
+    return RunSummary(
+        mixtures=tuple(mixtures),
+        bits_per_byte=tuple(map(_scores, evaluations)),
+        final_bits_per_byte=_scores(final),
+        response=decision.response,
+        expected_gain=decision.expected_gain if is_used else {},
+        notes=decision.notes if is_used else (),
+        held={holder(one): in_words(one) for one in decision.binding} if is_used else {},
+    )
+
+
+def _scores(table: "pd.DataFrame") -> Scores:
+    main = table[(table["kind"] == "domain") | (table["measure"] == "answer")]
+    return {
+        kind: dict(zip(rows["name"], rows["bits_per_byte"].tolist(), strict=True))
+        for kind, rows in main.groupby("kind", sort=False)
+    }
+
+
+def summary_table(summary: RunSummary, experiment: str) -> str:
+    """Lay out mixtures, bits per byte and the last decision's expected gain; `experiment` names the folders."""
     mixtures, scores = summary.mixtures, summary.bits_per_byte
     rounds = [f"round {number}" for number in range(len(scores))]
     every_score = [*scores, summary.final_bits_per_byte]
@@ -62,9 +124,7 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
 def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:
     """Lay out how well each candidate predicted, how well any could have, and what to set.
 
-    Args:
-        rows: the rows of `validate.parquet` for one round.
-        experiment: names the folders.
+    `rows` are those of `validate.parquet` for one round; `experiment` names the folders.
     """
     first = rows[0]
     figures = ("pearson", "pearson_ceiling", "spearman", "ceiling")
@@ -87,11 +147,7 @@ def comparison_text(table: str, experiment: str) -> str:
 
 
 def remix_text(report: RemixReport) -> str:
-    """Lay out what was decided for an external run: mixtures, expected gains, and where the rest is.
-
-    Args:
-        report: of the decision.
-    """
+    """Lay out what was decided for an external run: mixtures, expected gains, and where the rest is."""
     experiment = report.experiment
     free = report.unconstrained_differs is not None
     weights = ["current", "recommended", *(["unconstrained"] if free else [])]
@@ -114,10 +170,7 @@ def remix_text(report: RemixReport) -> str:
 def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
     """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
 
-    Args:
-        decision: of the sweep.
-        quality: rows of `sweep/quality.parquet`, of the same round.
-        experiment: names the folders.
+    `quality` are the rows of `sweep/quality.parquet` for the decision's round; `experiment` names the folders.
     """
     weights = {"prior": decision.prior, "D": decision.direct_weights, "M": decision.searched_weights}
     present = {name: of for name, of in weights.items() if of is not None}

@@ -12,7 +12,7 @@ from sampling_examples import SHARDS, TEXTS, TOTAL_BYTES, files, inclusion, json
 
 from tikmix_pipeline.corpus.reading import sample_sources
 from tikmix_pipeline.corpus.sampling import tables, text_files
-from tikmix_pipeline.corpus.sampling.samples import Sampled, size_of
+from tikmix_pipeline.corpus.sampling.draws import Sampled, size_of
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import HuggingFaceSource, StandardLibrarySource
 

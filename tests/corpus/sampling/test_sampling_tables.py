@@ -10,7 +10,7 @@ import pytest
 from sampling_examples import TEXTS
 
 from tikmix_pipeline.corpus.formats import parquet_records
-from tikmix_pipeline.corpus.sampling.samples import Sampled
+from tikmix_pipeline.corpus.sampling.draws import Sampled
 from tikmix_pipeline.corpus.sampling.tables import sample_parquet
 from tikmix_pipeline.errors import TikmixError
 

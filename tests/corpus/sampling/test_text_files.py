@@ -9,7 +9,7 @@ from sampling_examples import TEXTS, files, json_lines, write_shard
 
 from tikmix_pipeline.corpus.reading import sample_sources
 from tikmix_pipeline.corpus.sampling import text_files
-from tikmix_pipeline.corpus.sampling.samples import Reservoir, size_of
+from tikmix_pipeline.corpus.sampling.draws import Reservoir, size_of
 from tikmix_pipeline.corpus.sampling.text_files import (
     PASSAGE_BYTES,
     offer_lines,

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tikmix_pipeline.corpus.formats import parquet_file
-from tikmix_pipeline.corpus.sampling.draws import ENOUGH_DRAWS, draw_shards, shuffled
-from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, fill, size_of
+from tikmix_pipeline.corpus.sampling.draws import ENOUGH_DRAWS, Reservoir, Sampled, draw_shards, fill, shuffled, size_of
 from tikmix_pipeline.corpus.sources import naming_dataset, open_dataset
 from tikmix_pipeline.corpus.text import missing_field, naming, text_of
 from tikmix_pipeline.errors import TikmixError
@@ -44,12 +43,7 @@ class _RowGroup:
 
 
 def sample_parquet(
-    files: Sequence[Path],
-    field: str,
-    *,
-    limit_bytes: float,
-    budget_bytes: float,
-    generator: np.random.Generator,
+    files: Sequence[Path], field: str, *, limit_bytes: float, budget_bytes: float, generator: np.random.Generator
 ) -> Sampled:
     """Sample the texts in one column of Parquet files; no other is read.
 

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tikmix_pipeline.corpus.formats import complete, read_blocks
-from tikmix_pipeline.corpus.sampling.draws import Place, draw_shards, random_places
-from tikmix_pipeline.corpus.sampling.samples import Reservoir, Sampled, fill
+from tikmix_pipeline.corpus.sampling.draws import Place, Reservoir, Sampled, draw_shards, fill, random_places
 from tikmix_pipeline.corpus.text import LONGEST_LINE_BYTES, decode, parse_json_line, text_of, too_long
 from tikmix_pipeline.progress import progress_bar
 
@@ -64,12 +63,7 @@ def sample_plain_lines(
 
 
 def sample_streams(
-    files: Sequence[Path],
-    field: str | None,
-    *,
-    limit_bytes: float,
-    budget_bytes: float,
-    generator: np.random.Generator,
+    files: Sequence[Path], field: str | None, *, limit_bytes: float, budget_bytes: float, generator: np.random.Generator
 ) -> Sampled:
     """Sample compressed files, drawn in proportion to their size where there are too many to read (see `draws.py`).
 
@@ -99,10 +93,6 @@ def _largest_whole(limit_bytes: float) -> float:
     return max(_WHOLE_SHARE * limit_bytes, PASSAGE_BYTES)
 
 
-def _decode_passage(data: bytes, path: Path, position: int) -> str:
-    return decode(data, f"{path}, from byte {position} on,")
-
-
 def _passage_at(place: Place) -> str:
     first = max(0, place.start - 1)
     with complete(place.path), place.path.open("rb") as stream:
@@ -110,7 +100,7 @@ def _passage_at(place: Place) -> str:
         data = stream.read(place.end + _REACH_BYTES - first)
     start = _boundary(data, place.start - first) if place.start else 0
     end = _boundary(data, place.end - first) if place.end < place.size else len(data)
-    return _decode_passage(data[start:end], place.path, first + start)
+    return decode(data[start:end], f"{place.path}, from byte {first + start} on,")
 
 
 def _boundary(data: bytes | bytearray, at: int) -> int:
@@ -148,7 +138,7 @@ def _offer_passages(blocks: Iterable[bytes], path: Path, whole_bytes: float, res
     count = size = 0
     for position, passage in passages_of(blocks, whole_bytes):
         if not reservoir.passes_over():
-            reservoir.add(_decode_passage(passage, path, position), len(passage))
+            reservoir.add(decode(passage, f"{path}, from byte {position} on,"), len(passage))
         count, size = count + 1, size + len(passage)
     return count, size
 

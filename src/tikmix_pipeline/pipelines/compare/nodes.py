@@ -152,7 +152,7 @@ def score_by_lm_eval(
     """Return accuracy with its binomial interval, per arm, seed and task."""
     import pandas as pd
 
-    from tikmix_pipeline.corpus.choices import evaluation_choices
+    from tikmix_pipeline.corpus.build import evaluation_choices
     from tikmix_pipeline.lm.lm_eval import lm_eval_scores, write_lm_eval_tasks
     from tikmix_pipeline.progress import progress_bar
 

@@ -12,7 +12,7 @@ from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
 from tikmix_pipeline.parameters.view import OnDisk, View
 
 if TYPE_CHECKING:
-    from tikmix_pipeline.corpus.prepared import PreparedText
+    from tikmix_pipeline.corpus.records import PreparedText
 
 
 @dataclass(frozen=True, kw_only=True)

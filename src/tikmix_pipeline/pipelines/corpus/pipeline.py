@@ -46,6 +46,6 @@ def source_files(run: Run, corpus: CorpusParameters) -> Any:
     Raises:
         TikmixError: a source is not there.
     """
-    from tikmix_pipeline.corpus.source_files import source_signatures
+    from tikmix_pipeline.corpus.sources import source_signatures
 
     return source_signatures(corpus, run.root)

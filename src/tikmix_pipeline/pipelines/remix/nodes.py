@@ -17,7 +17,7 @@ from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecord
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tikmix_pipeline.corpus.prepared import PreparedText
+    from tikmix_pipeline.corpus.records import PreparedText
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.influence.report import Measurement
     from tikmix_pipeline.lm.checkpoint import Checkpoint

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
-    from tikmix_pipeline.report.run_summary import RunSummary
+    from tikmix_pipeline.report.terminal_tables import RunSummary
 
 
 def summarise(
@@ -26,7 +26,7 @@ def summarise(
         rounds: the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
     """
     from tikmix_pipeline.mixture.records import MixtureRecord
-    from tikmix_pipeline.report.run_summary import run_summary
+    from tikmix_pipeline.report.terminal_tables import run_summary
 
     mixtures = [one for one in rounds if isinstance(one, MixtureRecord)]
     evaluations = [one for one in rounds if not isinstance(one, MixtureRecord)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.export.python_code import by_documents
 from tikmix_pipeline.export.schedule import Domain
-from tikmix_pipeline.export.weights import plain_decimal, shares_of, text_of
+from tikmix_pipeline.export.syntax import plain_decimal, shares_of, text_of
 
 weights = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0, 1), min_size=1, max_size=30).filter(
     lambda weights: sum(weights.values()) > 1e-3

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.export.levanter import LARGEST_BLOCK, block_counts, block_grid, levanter_counts, weights_for
-from tikmix_pipeline.export.weights import shares_of
+from tikmix_pipeline.export.phased import LARGEST_BLOCK, block_counts, block_grid, levanter_counts, weights_for
+from tikmix_pipeline.export.syntax import shares_of
 
 lengths = st.lists(st.integers(1, 500), min_size=1, max_size=5)
 

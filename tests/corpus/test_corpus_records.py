@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tikmix_pipeline.corpus.prepared import PreparedText
-from tikmix_pipeline.corpus.records import DomainReport, OverlapRow, SourcesReport
+from tikmix_pipeline.corpus.records import DomainReport, OverlapRow, PreparedText, SourcesReport
 from tikmix_pipeline.corpus.tasks import Item
 from tikmix_pipeline.errors import TikmixError
 
