@@ -22,11 +22,7 @@ from tikmix_pipeline.parameters.training import ProcessParameters
 
 
 def run_ranks(job: Job, folder: Path) -> None:
-    """Have several processes do a job.
-
-    Args:
-        job: what they do, and how they are started.
-        folder: where they work, made if need be; every machine must see it.
+    """Have several processes do a job in a folder, made if need be, that every machine must see.
 
     Raises:
         TikmixError: a mistake that a rank has met, ranks that died more often than `train.max_restarts`, or a command
@@ -139,8 +135,7 @@ def _no_traceback_of_a_mistake(folder: Path) -> Iterator[None]:
     """Keep the launcher from logging a failure that is told in the user's terms."""
     log = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
 
-    def is_worth_logging(record: logging.LogRecord) -> bool:
-        del record
+    def is_worth_logging(_record: logging.LogRecord) -> bool:
         return not (folder / FAILURE).is_file()
 
     log.addFilter(is_worth_logging)
@@ -153,10 +148,8 @@ def _no_traceback_of_a_mistake(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Put back what the launcher sets: its handlers of signals outlive it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    is_main = threading.current_thread() is threading.main_thread()  # no other may set any
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT) if is_main else ()
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield

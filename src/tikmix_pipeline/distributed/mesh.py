@@ -40,7 +40,6 @@ class Mesh:
         """Put a model where it is trained, in place; the optimiser is made afterwards.
 
         Args:
-            model: on any device.
             blocks: the modules that are sharded one by one.
             device: where a process works that is alone.
             precision: `bfloat16` has ranks cast weights and activations block by block.

@@ -201,7 +201,7 @@ def agreement_table(
 
     Args:
         losses: of the branches, as `counterfactual.loss_rows` has them.
-        predictions: of all candidates, as `candidates.prediction_rows` has them.
+        predictions: of all candidates, as `counterfactual.prediction_rows` has them.
         candidates: what tells them apart.
         half: of the tasks, that gains are taken on.
         seed: of the bootstrap.

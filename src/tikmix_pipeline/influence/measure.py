@@ -26,8 +26,7 @@ from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
-from tikmix_pipeline.influence.curvature.fit import fit_factors
-from tikmix_pipeline.influence.curvature.progress import FitProgress
+from tikmix_pipeline.influence.curvature.fit import FitProgress, fit_factors
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence
 from tikmix_pipeline.influence.products import chunk_products

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.distributed.checkpoint import clear_unfinished, is_point, point_at
 from tikmix_pipeline.distributed.job import Job
 from tikmix_pipeline.distributed.launch import require_done, run_ranks
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
@@ -15,7 +14,16 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.model import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
-from tikmix_pipeline.lm.resume import ResumeFolder, find_point, lay_out, load_ranks_point, save_ranks_point
+from tikmix_pipeline.lm.resume import (
+    ResumeFolder,
+    clear_unfinished,
+    find_point,
+    is_point,
+    lay_out,
+    load_ranks_point,
+    point_at,
+    save_ranks_point,
+)
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters.training import LoadParameters, RestoreParameters, StepParameters
@@ -62,9 +70,13 @@ def train_chunk(
         run_chunk, start, shards, mixture, model=model, schedule=schedule, seed=seed, description=description
     )
     if train.world_size == 1:
-        found = resume.find() if resume is not None else None
-        keep = partial(_keep, resume=resume, shards=shards) if resume is not None else None
-        return part(train=train, resume=found, save=keep)
+        if resume is None:
+            return part(train=train)
+
+        def keep(state: TrainingState) -> None:
+            resume.save(partial(save_checkpoint, state, tokenizer=shards.tokenizer_folder))
+
+        return part(train=train, resume=resume.find(), save=keep)
     if resume is None:
         raise ValueError("several processes need a folder to work in")
     arguments = {
@@ -83,10 +95,6 @@ def train_chunk(
     run_ranks(job, resume.folder)
     require_done(is_point(point_at(resume.folder, start.step + schedule.chunk_steps)), train)
     return part(train=train.model_copy(update={"device": "cpu"}), resume=resume.folder)
-
-
-def _keep(state: TrainingState, resume: ResumeFolder, shards: TokenShards) -> None:
-    resume.save(partial(save_checkpoint, state, tokenizer=shards.tokenizer_folder))
 
 
 _JOINED = "tikmix_pipeline.distributed.sharding:joined"
@@ -153,10 +161,10 @@ def run_chunk(
     of_ranks = point is not None and is_point(point)
     begin = Checkpoint(point) if point and not of_ranks else start
     state = restore_state(begin, shards, mixture, model=model, train=train, seed=seed, mesh=mesh, network_only=of_ranks)
-    if point and of_ranks:
-        load_ranks_point(state, point)
     if point is None:
         state.records.clear()
+    elif of_ranks:
+        load_ranks_point(state, point)
     state.stream.set_weights(mixture)
     train_steps(state, train, schedule, last_step=last_step, save=save, description=description, mesh=mesh)
     return state
@@ -205,10 +213,7 @@ def restore_network(
     """Load a checkpoint's model ready to be measured, or to be trained, and its place in the text.
 
     Args:
-        checkpoint: trained here or elsewhere.
-        shards: the corpus.
         mixture: that of a checkpoint which carries no stream of its own.
-        model: how the checkpoint is loaded.
         train: how long its sequences and how large its batches were, and where it is to lie.
         seed: the run's, which decides the order of the text.
         mesh: the processes that work on it together; each calls this.
