@@ -51,11 +51,7 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
-        """Read the job of a folder; its entry takes the arguments as they were written.
-
-        Raises:
-            TikmixError: there is none.
-        """
+        """Read the job of a folder, or raise a TikmixError; its entry takes the arguments as they were written."""
         if not holds_job(folder):
             raise TikmixError(
                 f"{folder} holds no {_JOB}: ranks are started on the folder that a run with train.world_size above 1 "

@@ -46,11 +46,7 @@ def run_ranks(job: Job, folder: Path) -> None:
 
 
 def require_done(done: bool, processes: ProcessParameters) -> None:
-    """Refuse to go on where a launcher came back without the work.
-
-    Raises:
-        TikmixError: it is not done.
-    """
+    """Raise a TikmixError where a launcher came back without the work."""
     if not done:
         raise TikmixError(
             f"The ranks ended without a result. train.launch={processes.launch!r} must start train.world_size="
@@ -66,13 +62,9 @@ def folder_beside(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Where ranks are started that are to find each other.
+    """Where ranks are started that are to find each other: nodes with as many ranks each, which meet at an endpoint.
 
-    Attributes:
-        count: nodes, each of which has as many ranks.
-        endpoint: host and port where the nodes meet.
-        run: what the meeting is called.
-        address: of this node, for its ranks; None for its host name.
+    The address is this node's, for its ranks; None stands for its host name.
     """
 
     count: int = 1

@@ -31,12 +31,7 @@ from tikmix_pipeline.parameters.training import ProcessParameters
 
 @dataclass(frozen=True, kw_only=True)
 class RankMesh(Mesh):
-    """This rank's place among `train.world_size`.
-
-    Attributes:
-        device: of this rank.
-        device_mesh: of all ranks, its dimensions `replicate` and `shard`.
-    """
+    """This rank's place among all; the device mesh of all ranks has the dimensions `replicate` and `shard`."""
 
     device: torch.device
     device_mesh: DeviceMesh

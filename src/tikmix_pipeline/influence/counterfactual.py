@@ -26,6 +26,7 @@ from tikmix_pipeline.influence.group import MOVED_SHARE, GroupInfluence, group_i
 from tikmix_pipeline.influence.samples import target_samples
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.branch_pool import BranchResult
+from tikmix_pipeline.lm.evaluation import batches_of
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import OpenParameters, ScoringParameters
 from tikmix_pipeline.parameters.training import ProductParameters
@@ -55,14 +56,8 @@ def scored_texts(
 ) -> dict[str, list[TokenBatch]]:
     """Return what branches are scored on, as `<half>/<target>`, in halves of all targets of influence.
 
-    The two halves of a held-out slice are the windows that influence is measured on, and those after them.
-
-    Args:
-        shards: the corpus.
-        influence: names the targets and what of an item is scored.
-        items: at most so many items or windows of a half; `None` takes all.
-        context: tokens per sequence.
-        halves: which of the two.
+    The two halves of a held-out slice are the windows that influence is measured on, and those after them. At most so
+    many `items`, or windows, of a half are taken; all with `None`.
 
     Raises:
         TikmixError: the evaluation half is asked for, and a held-out slice has no windows but the measured ones.
@@ -97,10 +92,7 @@ def _heldout_texts(
                 "predictions by. Lower influence.tokens, or raise corpus.heldout_max_kilobytes."
             )
         for half in halves:
-            texts[f"{half}/{name}"] = [
-                TokenBatch.of_windows(windows.take(chosen[half][start : start + _BATCH_SIZE]))
-                for start in range(0, len(chosen[half]), _BATCH_SIZE)
-            ]
+            texts[f"{half}/{name}"] = batches_of(windows.take(chosen[half]), _BATCH_SIZE)
     return texts
 
 

@@ -32,13 +32,7 @@ _Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class MeanGradient:
-    """The mean over loss-carrying tokens of the gradient and of the loss.
-
-    Attributes:
-        gradient: nats per token, by parameter.
-        loss: nats per token.
-        loss_tokens: how many tokens the means are over.
-    """
+    """The mean over `loss_tokens` loss-carrying tokens of the gradient and of the loss, in nats per token."""
 
     gradient: Gradient
     loss: float
@@ -129,11 +123,9 @@ def _require_finite(gradient: Gradient, of: str) -> None:
 def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[TokenBatch]]:
     """Deal the sequences out like cards, so that every chunk sees the whole range of a set sorted by length.
 
-    Batches inside a chunk are no larger than the largest given. Sequences without loss are dropped, and what follows
-    the last loss-carrying token of a sequence is cut: a causal model does not look there.
-
-    Returns:
-        `chunks` lists of batches; a list is empty when there are fewer sequences than chunks.
+    Batches inside a chunk are no larger than the largest given, and there are none when there are fewer sequences than
+    chunks. Sequences without loss are dropped, and what follows the last loss-carrying token of a sequence is cut: a
+    causal model does not look there.
     """
     rows = list(sequences(batches))
     batch_size = max((len(batch) for batch in batches), default=1)
@@ -141,12 +133,7 @@ def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[To
 
 
 def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) -> dict[str, list[list[TokenBatch]]]:
-    """Deal every set into chunks.
-
-    Args:
-        side: what the sets are called in error messages.
-        sets: batches by name.
-        chunks: `influence.micro_batches`.
+    """Deal every set into `influence.micro_batches` chunks; `side` is what sets are called in error messages.
 
     Raises:
         TikmixError: there is no set, a set has fewer sequences than chunks, or there are fewer than two chunks.

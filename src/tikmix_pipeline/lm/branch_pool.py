@@ -72,17 +72,12 @@ def train_branch(
     seed: int,
     description: str = "Training",
 ) -> TrainingState:
-    """Train `steps` more steps from a checkpoint under `mixture`.
+    """Train `steps` more steps from a checkpoint, which is not changed, under a mixture of its tokens.
 
     Args:
-        checkpoint: where the branch begins; it is not changed.
-        shards: the corpus that the checkpoint was trained on.
-        mixture: share of each domain in the tokens of the branch.
-        steps: of the optimiser.
         replicate: which text is read; 0 goes on with the very text that training would read next.
         reach: windows of each domain that any branch to be compared with may read (`windows_in_reach`); by default as
             many as the whole branch has.
-        model: how the checkpoint is loaded.
         train: what the checkpoint was trained with. `train.world_size` processes work beside the checkpoint, on
             replicate 0 alone.
         schedule: learning rates by global step.
@@ -199,14 +194,10 @@ def run_branches(
     A branch that diverges, or runs out of memory, is left out with a warning.
 
     Args:
-        setting: what the branches have in common.
-        branches: what to train.
-        texts: what to score, by name.
         folder: where results are, and go.
         key: names the code that runs, or whatever else results are to be told apart by.
         workers: branches at a time; `auto` is one per core on a CPU, and one on a GPU, and on Ray as many as there is
             room for.
-        engine: what runs them.
 
     Raises:
         TikmixError: branches cannot be trained at all, since checkpoint, corpus and parameters do not fit, or all of
@@ -346,10 +337,8 @@ def _kept_result(content: Mapping[str, Any] | None, branch: Branch) -> BranchRes
 class BranchCost:
     """What branches took, whenever they were trained.
 
-    Attributes:
-        trained: their number; those that ran out of memory are left out.
-        training: of all of these. One that diverged counts in full, since where it stopped is not known.
-        scoring: of those that came through, on all texts; tokens are without padding, operations with it.
+    `trained` are all that did not run out of memory. One that diverged counts in full, since where it stopped is not
+    known. Scored, on all texts, are those that came through; tokens are without padding, operations with it.
     """
 
     trained: int

@@ -48,15 +48,11 @@ def train_chunk(
 
     Args:
         start: where the chunk begins; its optimiser state and stream go on without a seam.
-        shards: the corpus.
         mixture: share of each domain in the tokens of the chunk.
-        model: how the checkpoint is loaded.
         train: how a step is made. `train.world_size` processes train from one resume point to another, which is then
             read as any other would be.
         schedule: learning rates by global step, and how many steps the chunk has.
-        seed: the run's.
         resume: where the chunk is kept while it is under way; several processes need one.
-        description: of the progress bar.
 
     Returns:
         The state at the chunk's end, its records those of this chunk; on the CPU, if ranks trained it.
@@ -148,12 +144,11 @@ def run_chunk(
     description: str = "Training",
     mesh: Mesh = SINGLE_MESH,
 ) -> TrainingState:
-    """Do this process's part of a chunk; arguments and errors are those of `train_chunk`, but for these.
+    """Do this process's part of a chunk, all of it if it is alone; for the rest see `train_chunk`.
 
     Args:
         resume: a folder with a resume point of this very chunk (`resume.find_point`), to go on from.
         save: keeps the state of a chunk under way.
-        mesh: the processes that train together; each calls this.
     """
     start.require_tokenizer(shards.tokenizer_digest)
     last_step = start.step + schedule.chunk_steps
@@ -183,12 +178,8 @@ def restore_state(
 ) -> TrainingState:
     """Load a checkpoint ready to train; `mixture` counts where the checkpoint carries no stream of its own.
 
-    Args:
-        mesh: the processes that train together; each calls this.
-        network_only: leave optimiser, step and records out, which are to come from elsewhere.
-
-    Raises:
-        TikmixError: as `restore_network`, or the checkpoint was trained with another optimiser.
+    With `network_only` optimiser, step and records are left out, which are to come from elsewhere. Each process of the
+    mesh calls this. Errors are those of `restore_network`, or the checkpoint was trained with another optimiser.
     """
     network, stream = restore_network(
         checkpoint, shards, mixture, model=model, train=train, seed=seed, mesh=mesh, training_in=train.precision

@@ -67,11 +67,7 @@ class NamedOptimizer:
     def load_state_tensors(
         self, tensors: Mapping[str, Tensor], place: Callable[[Tensor, nn.Parameter], Tensor] = SINGLE_MESH.distribute
     ) -> None:
-        """Restore what `state_tensors` returned.
-
-        Args:
-            tensors: by name.
-            place: copies a tensor to where a parameter is.
+        """Restore what `state_tensors` returned; `place` copies a tensor to where a parameter is.
 
         Raises:
             TikmixError: the state is of another optimiser or other parameters; nothing is loaded.
@@ -90,8 +86,7 @@ class NamedOptimizer:
         owners = {p: optimizer for optimizer in self._peak_rates for g in optimizer.param_groups for p in g["params"]}
         for name, entries in state.items():
             parameter = self._named[name]
-            copies = {entry: place(value, parameter) for entry, value in entries.items()}
-            owners[parameter].state[parameter] = copies
+            owners[parameter].state[parameter] = {entry: place(value, parameter) for entry, value in entries.items()}
 
 
 def _adamw(tensors: list[nn.Parameter], parameters: StepParameters) -> torch.optim.AdamW:

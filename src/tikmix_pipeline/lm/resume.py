@@ -111,8 +111,7 @@ def save_ranks_point(state: TrainingState, folder: Path) -> Path:
 def load_ranks_point(state: TrainingState, point: Path) -> None:
     """Load a point of ranks into a state whose model lies where it is trained, by ranks or by one process.
 
-    Raises:
-        TikmixError: the point is damaged, or is of another model, optimiser or stream.
+    A point that is damaged, or of another model, optimiser or stream, raises a TikmixError.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_loader import load

@@ -10,7 +10,7 @@ from torch import nn
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.fit import FitProgress
-from tikmix_pipeline.lm.cost import ShapeCounter, counting
+from tikmix_pipeline.lm.cost import FlopCounter, ShapeCounter
 from tikmix_pipeline.lm.cost_records import Cost
 
 FAMILIES = [("llama", True), ("qwen2", False), ("gpt_neox", False), ("gpt2", True)]
@@ -164,7 +164,7 @@ def test_cost_taken_from_batches_of_the_same_shape_is_that_of_counting_all(kind,
 
 @contextlib.contextmanager
 def _count_each(counter: ShapeCounter, batch: TokenBatch):
-    with counting() as found:
+    with FlopCounter() as found:
         yield
     counter.cost += Cost(batch.loss_tokens, found.flops)
 

@@ -29,7 +29,7 @@ from tikmix_pipeline.influence.curvature.kronecker import Decompositions
 from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, list_names, parameters_for
 from tikmix_pipeline.influence.gradients import sum_dtype, trainable_parameters
 from tikmix_pipeline.influence.records import BlockReport, CurvatureReport
-from tikmix_pipeline.lm.cost import counting
+from tikmix_pipeline.lm.cost import FlopCounter
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import CoverageParameters, CurvatureParameters, Group
@@ -40,11 +40,9 @@ from tikmix_pipeline.parameters.training import SecondMomentParameters
 class Curvature:
     """f(C) of a block-diagonal, positive semi-definite C.
 
-    Attributes:
-        blocks: cover every trainable parameter of the chosen groups once, over all processes; the rest take no part.
-        report: how each block, of all processes, is approximated, and with what λ.
-        cost: what the decompositions of all blocks took, without the fit of the factors.
-        process_group: the processes that the blocks are spread over.
+    `blocks` are those of this process. Over all processes of the group they cover every trainable parameter of the
+    chosen groups once; the rest take no part. `report` says of all of them how each is approximated, and with what λ.
+    `cost` is what the decompositions of all blocks took, without the fit of the factors.
     """
 
     blocks: tuple[EigenBlock, ...]
@@ -88,7 +86,7 @@ def build_curvature(
         blocks = [EigenBlock(Layout(name), "identity", one.expand(p.shape)) for name, p in chosen.items()]
         return Curvature(tuple(blocks), _report(parameters, model, blocks, process_group), process_group=process_group)
     damping = Damping(parameters.damping, parameters.damping_unit, horizon)
-    with counting() as counter:
+    with FlopCounter() as counter:
         if parameters.curvature == "adam":
             blocks = _adam_blocks(model, parameters.groups, optimizer_state, train, device, process_group)
         else:

@@ -105,16 +105,10 @@ class Damping:
 
 @dataclasses.dataclass(frozen=True)
 class EigenBlock:
-    """A layout, its eigenvalues, the eigenvectors of the sides that have any, and f.
+    """A layout, its eigenvalues μ, the eigenvectors (as columns) of the sides that have any, and f.
 
-    Attributes:
-        layout: which parameters, and how they form a matrix.
-        kind: how the block is approximated, for the report.
-        eigenvalues_oi: μ, non-negative, never changed after construction.
-        rows_oo: eigenvectors of the output side as columns; None where C is diagonal there.
-        columns_ii: eigenvectors of the input side as columns; None where C is diagonal there.
-        damping_function: f and its λ.
-        span: of a piece, the slice [start, stop) along the first axis of its parameters that it covers.
+    `kind` says how the block is approximated, for the report. Of a piece, `span` is the slice [start, stop) along the
+    first axis of its parameters that it covers.
     """
 
     layout: Layout

@@ -92,11 +92,7 @@ class Factors:
 
     @classmethod
     def load(cls, folder: Path) -> "Factors":
-        """Open the artifact; a tensor is read, to the CPU, when it is asked for.
-
-        Raises:
-            TikmixError: it is missing, damaged or of another version.
-        """
+        """Open the artifact, or raise a TikmixError; a tensor is read, to the CPU, when it is asked for."""
         try:
             content: dict[str, Any] = read_json(folder / _JSON)
             tensors = _TensorsOnDisk(TensorFile.open(folder / _TENSORS))

@@ -42,7 +42,7 @@ from tikmix_pipeline.influence.curvature.kfac import KfacPass
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout, find_layers
 from tikmix_pipeline.influence.gradients import evaluation_mode
-from tikmix_pipeline.lm.cost import ShapeCounter, counting
+from tikmix_pipeline.lm.cost import FlopCounter, ShapeCounter
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of, next_token_logits, rows_for, tokens_for
 from tikmix_pipeline.parameters.measurement import Group
@@ -62,10 +62,8 @@ class FitProgress:
     state/       sums and the batches done, replaced as a whole; kept under the fit's key and its pass
     bases/       of EK-FAC: what its first pass found, as `Factors` without eigenvalues
 
-    Attributes:
-        folder: for this fit alone; created when needed, and emptied when the fit is done.
-        key: names checkpoint, text and settings; progress under another key is ignored and overwritten.
-        seconds: least time between two saves.
+    The folder is for this fit alone, created when needed, and emptied when the fit is done. The key names checkpoint,
+    text and settings; progress under another key is ignored and overwritten. Saves are at least `seconds` apart.
     """
 
     folder: Path
@@ -183,7 +181,7 @@ def _fit_ekfac(fit: "_Fit", layers: Sequence[Layer], empty: Factors) -> Factors:
         found = Factors.load(fit.progress.bases)
     else:
         kfac = _fit_kfac(fit, layers, empty)
-        with counting() as counter:
+        with FlopCounter() as counter:
             found = _eigenbases(kfac, fit)
         flops = sum(fit.mesh.world.all_gather_object(counter.flops))
         found = dataclasses.replace(found, cost=kfac.cost + Cost(flops=flops))

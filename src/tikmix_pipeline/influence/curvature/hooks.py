@@ -28,13 +28,10 @@ from tikmix_pipeline.influence.curvature.layers import list_names
 
 @dataclass(frozen=True)
 class Positions:
-    """The loss-carrying positions of a batch.
+    """The loss-carrying positions of a batch; `counts_B` is how many there are in each sequence.
 
-    Attributes:
-        carries_BP: True at those positions.
-        everywhere: all are; rows then need no copy.
-        counts_B: how many there are in each sequence.
-        lengths_B: positions of each sequence up to the last of them; no later one has a gradient.
+    `everywhere` says that all are, and rows need no copy. No position after the first `lengths_B` of a sequence has a
+    gradient.
     """
 
     carries_BP: Tensor
@@ -67,11 +64,7 @@ class Positions:
         return values_BPi.flatten(0, 1) if self.everywhere else values_BPi[self.carries_BP]
 
     def require_sequences(self, values: Tensor, layer: str) -> Tensor:
-        """Return the values of a layer, whose first axis must be the batch's sequences.
-
-        Raises:
-            TikmixError: it is not.
-        """
+        """Return the values of a layer, or raise a TikmixError if their first axis is not the batch's sequences."""
         if values.ndim < 3 or len(values) != len(self.counts_B):
             raise TikmixError(
                 f"The Fisher cannot tell the sequences in layer {layer}, which works on {tuple(values.shape)} for "
@@ -138,11 +131,7 @@ class ModuleHooks:
             self._at, self.calls, self._roots, self._head_call = None, {}, [], None
 
     def head_call(self) -> tuple[Tensor, Tensor]:
-        """Return the head's input, detached, and its output in this batch.
-
-        Raises:
-            TikmixError: the head did not run.
-        """
+        """Return the head's input, detached, and its output in this batch; raise a TikmixError if it did not run."""
         if self._head_call is None:
             raise TikmixError(
                 "The Fisher: the model's output head did not run. Use influence.curvature=adam or identity."
@@ -150,10 +139,9 @@ class ModuleHooks:
         return self._head_call
 
     def backward(self, logits_NV: Tensor, score_NV: Tensor) -> None:
-        """Send `score_NV`, the gradient of the summed loss by the logits, through the hooks.
+        """Send the gradient of the summed loss by the logits through the hooks.
 
-        Raises:
-            TikmixError: a layer with trainable parameters got no gradient.
+        A layer that gets no gradient raises a TikmixError.
         """
         if not self._layers:
             return

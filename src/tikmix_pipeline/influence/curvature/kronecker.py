@@ -54,11 +54,7 @@ class Decompositions:
         self._done: dict[str, _Eigen] = {}
 
     def of(self, layer: LayerFactors) -> Kronecker:
-        """Decompose the block of one layer.
-
-        Raises:
-            TikmixError: its factors are not finite.
-        """
+        """Decompose the block of one layer; raise a TikmixError if its factors are not finite."""
         if "variance" in layer.tensors and "frequency" in layer.tensors:
             diagonal_V, width_ii = nearest_kronecker(
                 (self.tensor(layer, "frequency"), self.tensor(layer, "output")),
@@ -86,13 +82,9 @@ class Decompositions:
 
 
 def eigenbasis(factor: Tensor, of: str) -> tuple[Tensor, Tensor]:
-    """Decompose a factor in float64; rounding that makes eigenvalues negative is clamped.
+    """Return eigenvalues, ascending, and eigenvectors as columns, both in float64, of the factor of layer `of`.
 
-    Returns:
-        Eigenvalues, ascending, and eigenvectors as columns, both float64.
-
-    Raises:
-        TikmixError: the factor of layer `of` is not finite.
+    Rounding that makes eigenvalues negative is clamped; a factor that is not finite raises a TikmixError.
     """
     eigenvalues, eigenvectors = torch.linalg.eigh(require_finite(factor, of).double())
     # in the order of memory that files have, so that products round alike with what is read back
@@ -110,14 +102,10 @@ def require_finite(factor: Tensor, of: str) -> Tensor:
 
 
 def nearest_kronecker(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return `(c, B)` with diag(c) ⊗ B nearest to the sum of diag(p) ⊗ P and diag(q) ⊗ Q.
+    """Return `(c, B)` with diag(c) ⊗ B nearest to diag(p) ⊗ P + diag(q) ⊗ Q; `first` is (p, P), `second` is (q, Q).
 
-    Args:
-        first: `(p, P)`, a non-negative vector and a positive semi-definite matrix.
-        second: `(q, Q)`, of the same shapes.
-
-    Returns:
-        `c`, of unit Euclidean norm, and `B`; both zero when the sum is zero.
+    p and q are non-negative vectors, P and Q positive semi-definite matrices. c has unit Euclidean norm; both c and B
+    are zero when the sum is.
     """
     diagonals_v2 = torch.stack([first[0], second[0]], dim=1).double()
     dense_2nn = torch.stack([first[1], second[1]]).double()

@@ -99,11 +99,7 @@ class Layer:
 
 
 def chosen_parameters(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters of the chosen groups, by name.
-
-    Raises:
-        TikmixError: there are none.
-    """
+    """Return the trainable parameters of the chosen groups, by name, or raise a TikmixError if there are none."""
     owned = parameter_groups(model)
     chosen = {name: p for name, p in trainable_parameters(model).items() if owned[name] in groups}
     if not chosen:
