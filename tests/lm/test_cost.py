@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -105,7 +107,7 @@ def test_batches_of_one_shape_are_counted_once_and_all_of_them_added():
             for _ in range(len(batch) + 10 * (number == 1)):
                 matrix @ matrix
         if number == 0:
-            counter = ShapeCounter.of_dict(counter.to_dict())
+            counter = ShapeCounter.of_dict(asdict(counter))
     assert counter.cost == Cost(6 + 6 + 3, 128 * (2 + 2 + 1))
 
 

@@ -31,12 +31,9 @@ _JOB = "job.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What ranks do together.
+    """What ranks do together: every rank calls `entry(**arguments, mesh=mesh)`, a function importable by name.
 
-    Attributes:
-        entry: is called as `entry(**arguments, mesh=mesh)` by every rank; importable by name.
-        arguments: by keyword (`handed_over`).
-        processes: how many ranks there are, and how they are started.
+    `processes` says how many ranks there are, and how they are started.
     """
 
     entry: Callable[..., object]

@@ -76,8 +76,7 @@ class Nodes:
 def launch(processes: ProcessParameters, folder: Path, nodes: Nodes | None = None) -> None:
     """Start this machine's ranks, all there are or those of one of several nodes, and wait for them.
 
-    Raises:
-        TikmixError: they died more often than `train.max_restarts`, or this process may start none.
+    A TikmixError says that they died more often than `train.max_restarts`, or that this process may start none.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

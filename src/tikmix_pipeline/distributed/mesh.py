@@ -16,12 +16,10 @@ from tikmix_pipeline.errors import TikmixError
 
 @dataclass(frozen=True)
 class Mesh:
-    """The processes that work on one model, in copies of it that lie on as many ranks each.
+    """The processes of `world` that work on one model, in copies of it that lie on as many ranks each.
 
-    Attributes:
-        world: all of them.
-        shard: those that share this process's copy of the model.
-        replicate: one rank of every copy; the rank in it is the number of this process's copy.
+    `shard` are those that share this process's copy of the model, and `replicate` is one rank of every copy: the rank
+    in it is the number of this process's copy.
     """
 
     world: ProcessGroup = SINGLE_PROCESS

@@ -23,13 +23,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of a group.
-
-    Attributes:
-        rank: its number in the group.
-        world_size: how many there are.
-        group: as torch.distributed has it; None for all ranks, and for a process that is alone.
-    """
+    """This process among those of a group, which is None for all ranks, and for a process that is alone."""
 
     rank: int = 0
     world_size: int = 1

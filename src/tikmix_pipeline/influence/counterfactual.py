@@ -127,7 +127,6 @@ def candidate_influences(
     """Yield the influence that each candidate, a way to predict, finds.
 
     Args:
-        gradients: gradient chunks at the checkpoint.
         model: the checkpoint, on the device to work on.
         influence: what the candidates leave open.
         factors: one fit per kind that the candidates need, over all their groups.

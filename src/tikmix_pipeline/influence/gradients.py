@@ -40,11 +40,7 @@ class MeanGradient:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return what a gradient is taken by; a tied parameter appears once, under its first name.
-
-    Raises:
-        TikmixError: every parameter is frozen.
-    """
+    """Return what a gradient is taken by, or raise a TikmixError; a tied parameter appears once, by its first name."""
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise TikmixError("The model has no trainable parameter: set requires_grad on those influence is measured by.")
@@ -76,13 +72,11 @@ def mean_gradient(
     advance: Callable[[int], object] | None = None,
     mesh: Mesh = SINGLE_MESH,
 ) -> MeanGradient:
-    """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`.
+    """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`, however these are cut.
 
     The model's `.grad`, `requires_grad` and training mode are left as they were.
 
     Args:
-        model: a causal language model; its device is where the work is done.
-        batches: the set; how it is cut into batches does not change the result.
         of: what the set is called in error messages.
         advance: called with the number of loss-carrying tokens of each batch done.
         mesh: the processes of a copy share the sequences of each batch, and the gradient is spread as the model is.

@@ -74,16 +74,10 @@ class MeasuredText(Generic[Reading_co]):
         mesh: Mesh = SINGLE_MESH,
         at_once: int | None = None,
     ) -> "MeasuredText[Reading]":
-        """Load the checkpoint and find its place in the corpus.
+        """Load the checkpoint and find its place in the corpus; raise a TikmixError if they do not fit.
 
-        Args:
-            train: context and batch size that the checkpoint was trained with.
-            seed: decides the order of the text.
-            mesh: the processes that the model lies on.
-            at_once: processes that share a batch, which grows with them; those of a copy of the model if not given.
-
-        Raises:
-            TikmixError: the checkpoint does not fit the corpus or the parameters.
+        `train` has context and batch size that the checkpoint was trained with, `mesh` are the processes that the model
+        lies on, and `at_once` is how many share a batch, which grows with them: by default those of a copy.
         """
         checkpoint.require_tokenizer(shards.tokenizer_digest)
         placed = train.model_copy(update={"device": influence.device})
@@ -166,8 +160,7 @@ def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterato
 def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: int) -> Samples:
     """Take what influence is measured on, as `influence.targets` says.
 
-    Raises:
-        TikmixError: a target has fewer sequences than `influence.micro_batches`.
+    A target with fewer sequences than `influence.micro_batches` raises a TikmixError.
     """
     samples: Samples = {}
     if parameters.targets in ("tasks", "all"):

@@ -87,8 +87,7 @@ class GradientStore:
     def sets(self, side: Side) -> tuple[str, ...]:
         """Return the names of the sets of one side, in the order they were collected in.
 
-        Raises:
-            TikmixError: the collection was not finished, or a chunk is missing, damaged or of something else.
+        A collection that is not finished, or has a chunk missing, damaged or of something else, raises a TikmixError.
         """
         return tuple(name for of_side, name in self._read().sets if of_side == side)
 

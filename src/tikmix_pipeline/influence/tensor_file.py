@@ -48,8 +48,7 @@ class TensorFile:
     def open(cls, path: Path) -> "TensorFile":
         """Read a file's header.
 
-        Raises:
-            TikmixError: the file is missing, truncated or no safetensors file of float32 or float64 tensors.
+        A file that is missing, truncated or not of float32 or float64 tensors raises a TikmixError.
         """
         try:
             header, start = _read_header(path)

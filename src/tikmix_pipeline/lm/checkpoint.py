@@ -54,8 +54,7 @@ class Checkpoint:
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Load the optimiser's state as tensors named `<parameter>/<entry>`; empty for a checkpoint not trained here.
 
-        Raises:
-            TikmixError: the file is truncated, or is missing beside the rest of the training state.
+        A file that is truncated, or missing beside the rest of the training state, raises a TikmixError.
         """
         if not (self.folder / _STATE_JSON).is_file():
             return {}
@@ -132,8 +131,7 @@ class Checkpoint:
     def restore(self, state: TrainingState, mesh: Mesh = SINGLE_MESH) -> None:
         """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint.
 
-        Raises:
-            TikmixError: the saved state is damaged, or is of another optimiser or stream.
+        A saved state that is damaged, or of another optimiser or stream, raises a TikmixError.
         """
         saved = self.training_state()
         if not saved:

@@ -121,13 +121,9 @@ class ShapeCounter:
             self.flops_by_shape[shape] = counter.flops
         self.cost += Cost(tokens_read(batch), self.flops_by_shape[shape])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, for `of_dict` to go on from."""
-        return {"cost": self.cost.to_dict(), "flops_by_shape": self.flops_by_shape}
-
     @classmethod
     def of_dict(cls, content: Mapping[str, Any]) -> "ShapeCounter":
-        """Read what `to_dict` returned."""
+        """Read what `dataclasses.asdict` returned."""
         return cls(Cost(**content["cost"]), dict(content["flops_by_shape"]))
 
 

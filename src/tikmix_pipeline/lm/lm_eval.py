@@ -237,8 +237,7 @@ def _require_accuracies(units: Mapping[str, Sequence[Any]]) -> None:
 def load_scorer(checkpoint: Path, parameters: HarnessParameters, model: LoadParameters, device: str) -> Any:
     """Load a checkpoint as a model of lm-eval's (`lm_eval.api.model.LM`).
 
-    Raises:
-        TikmixError: lm-eval is not installed, or the model or its tokenizer cannot be read.
+    A TikmixError says that lm-eval is not installed, or that the model or its tokenizer cannot be read.
     """
     from transformers import AutoTokenizer
 

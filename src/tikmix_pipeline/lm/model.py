@@ -59,8 +59,7 @@ def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: i
 def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
     """Load a checkpoint folder in Hugging Face format; weights only from safetensors.
 
-    Raises:
-        TikmixError: the folder is missing or holds no readable checkpoint, or one without some of the model's weights.
+    A folder without a readable checkpoint that has all of the model's weights raises a TikmixError.
     """
     if not (folder / "config.json").is_file():
         raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")

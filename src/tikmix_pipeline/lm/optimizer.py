@@ -69,8 +69,7 @@ class NamedOptimizer:
     ) -> None:
         """Restore what `state_tensors` returned; `place` copies a tensor to where a parameter is.
 
-        Raises:
-            TikmixError: the state is of another optimiser or other parameters; nothing is loaded.
+        The state of another optimiser or of other parameters raises a TikmixError, and nothing is loaded.
         """
         state: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():

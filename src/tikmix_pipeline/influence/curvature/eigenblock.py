@@ -81,8 +81,7 @@ UNDAMPED = DampingFunction()
 class Damping:
     """How λ is found for each block; `horizon` is the sum of the learning rates of the coming chunk.
 
-    Raises:
-        TikmixError: the unit is `horizon`, and there is none.
+    A unit `horizon` without one raises a TikmixError.
     """
 
     damping: float

@@ -275,7 +275,7 @@ class _Fit:
                         self._add_batch(mine, fisher_pass, hooks, uniform_N[tokens_for(self.mesh.world, batch)])
                 bar.update(batch.loss_tokens)
                 if index >= done and self.progress is not None and self.progress.due:
-                    notes = {"done": index + 1, "pass": fisher_pass.notes(), "counted": counter.to_dict()}
+                    notes = {"done": index + 1, "pass": fisher_pass.notes(), "counted": dataclasses.asdict(counter)}
                     self.progress.save(pass_name, notes, fisher_pass.sums() | {"generator": generator.get_state()})
         return fisher_pass.finish(self.tokens), sum(self.mesh.world.all_gather_object(counter.cost), NO_COST)
 

@@ -52,8 +52,7 @@ class Positions:
     def rows(self, values_BPi: Tensor, layer: str) -> Tensor:
         """Return the values of a layer at these positions, (N, i).
 
-        Raises:
-            TikmixError: the values are not laid out by sequence and position, as behind a router of experts.
+        Values that are not laid out by sequence and position, as behind a router of experts, raise a TikmixError.
         """
         if values_BPi.ndim != 3 or values_BPi.shape[:2] != self.carries_BP.shape:
             raise TikmixError(
