@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from lm_examples import FIRST, MODEL, train_parameters
 
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.distributed.checkpoint import points_in
 from tikmix_pipeline.distributed.ray_launch import main
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import train_chunk
+from tikmix_pipeline.lm.resume import points_in
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.parameters import TrainParameters
 from tikmix_pipeline.store.keyed import KeyedEntry

@@ -12,7 +12,7 @@ from tikmix_pipeline.influence import collect
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.gradients import mean_gradient
 from tikmix_pipeline.influence.store import GradientStore
-from tikmix_pipeline.lm.cost import counting, tokens_read
+from tikmix_pipeline.lm.cost import FlopCounter, tokens_read
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 
 
@@ -123,7 +123,7 @@ def test_damaged_chunk_is_measured_again(tmp_path, watched, damage):
 def cost_of(sets) -> Cost:
     """Count every pass."""
     batches = [batch for by_name in sets.values() for chunks in by_name.values() for chunk in chunks for batch in chunk]
-    with counting() as counter:
+    with FlopCounter() as counter:
         mean_gradient(tiny_model("llama"), batches, of="all")
     return Cost(sum(map(tokens_read, batches)), counter.flops)
 

@@ -96,7 +96,7 @@ from safetensors.torch import save_file
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import Layout
-from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, DampingFunction
+from tikmix_pipeline.influence.curvature.eigenblock import FUNCTIONS, DampingFunction
 from tikmix_pipeline.influence.gradients import MeanGradient
 from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.store import GradientStore

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from lm_examples import gpt2_model, tied_model, tiny_model
 from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.lm.cost import SequenceFlops, ShapeCounter, counting, scoring_cost, tokens_read, training_cost
+from tikmix_pipeline.lm.cost import FlopCounter, SequenceFlops, ShapeCounter, scoring_cost, tokens_read, training_cost
 from tikmix_pipeline.lm.cost_records import Cost, cost_report
 from tikmix_pipeline.lm.loss import summed_loss
 
@@ -18,7 +20,7 @@ def windows(sequences: int, context: int) -> TokenBatch:
 
 def operations(model: nn.Module, batch: TokenBatch, *, training: bool) -> float:
     """Count a real pass."""
-    with counting() as counter, torch.set_grad_enabled(training):
+    with FlopCounter() as counter, torch.set_grad_enabled(training):
         loss, _ = summed_loss(model, batch)
         if training:
             loss.backward()
@@ -27,25 +29,25 @@ def operations(model: nn.Module, batch: TokenBatch, *, training: bool) -> float:
 
 def test_linear_layer_costs_two_operations_per_weight_and_row_on_each_of_three_products():
     layer, rows = nn.Linear(8, 5), torch.ones(3, 7, 8, requires_grad=True)
-    with counting() as counter:
+    with FlopCounter() as counter:
         outputs = layer(rows)
     assert counter.flops == 2 * 21 * 8 * 5
-    with counting() as counter:
+    with FlopCounter() as counter:
         outputs.sum().backward()
     assert counter.flops == 2 * (2 * 21 * 8 * 5)
 
 
 def test_eigendecompositions_are_counted():
-    with counting() as counter:
+    with FlopCounter() as counter:
         torch.linalg.eigh(torch.eye(10).expand(3, 10, 10))
     assert counter.flops == 3 * 9 * 1000
 
 
 def test_block_inside_a_block_counts_in_both():
     matrix = torch.ones(4, 4)
-    with counting() as outer:
+    with FlopCounter() as outer:
         matrix @ matrix
-        with counting() as inner:
+        with FlopCounter() as inner:
             matrix @ matrix
     assert (inner.flops, outer.flops) == (128, 256)
 
@@ -105,7 +107,7 @@ def test_batches_of_one_shape_are_counted_once_and_all_of_them_added():
             for _ in range(len(batch) + 10 * (number == 1)):
                 matrix @ matrix
         if number == 0:
-            counter = ShapeCounter.of_dict(counter.to_dict())
+            counter = ShapeCounter.of_dict(asdict(counter))
     assert counter.cost == Cost(6 + 6 + 3, 128 * (2 + 2 + 1))
 
 

@@ -5,12 +5,11 @@ from functools import partial
 import pytest
 from lm_examples import FIRST, MODEL, differing, tied_model, train_parameters
 
-from tikmix_pipeline.distributed.checkpoint import clear_unfinished, is_point
 from tikmix_pipeline.distributed.job import Job
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import save_checkpoint, save_model
 from tikmix_pipeline.lm.chunk import _train_as_rank, run_chunk
-from tikmix_pipeline.lm.resume import find_point, lay_out, save_ranks_point
+from tikmix_pipeline.lm.resume import clear_unfinished, find_point, is_point, lay_out, save_ranks_point
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.store.keyed import KeyedEntry
 

@@ -105,13 +105,13 @@ def test_kept_gradients_and_branches_are_told_apart_by_the_code_that_makes_them_
 
     assert "lm.loss" in code_of(mean_gradient).modules
     assert not code_of(mean_gradient).modules & {"influence.samples", "influence.products", "influence.curvature.kfac"}
-    assert {"lm.branch", "lm.trainer", "lm.evaluation", "corpus.stream"} <= code_of(train_and_score).modules
+    assert {"lm.branch_pool", "lm.trainer", "lm.evaluation", "corpus.stream"} <= code_of(train_and_score).modules
     assert not {module for module in code_of(train_and_score).modules if module.startswith("influence")}
     assert keys.branch_key() == code_of(train_and_score).key
 
 
 def test_a_chunk_depends_on_how_ranks_train_and_no_stage_on_what_starts_them() -> None:
-    assert {"distributed.sharding", "distributed.checkpoint"} <= code_of(train_chunk.train_one_chunk).modules
+    assert {"distributed.sharding", "lm.resume"} <= code_of(train_chunk.train_one_chunk).modules
     for node in (train_chunk.train_one_chunk, influence.fit_curvature_factors, influence.compute_influence):
         assert not {module for module in code_of(node).modules if module.startswith(("jobs", "progress"))}
         assert not code_of(node).modules & {"distributed.launch", "distributed.rendezvous"}
@@ -129,7 +129,7 @@ def test_libraries_that_may_change_the_bits_are_part_of_it() -> None:
 
 def test_branches_do_not_depend_on_the_curvatures_that_are_held_against_them() -> None:
     trained = code_of(validate.train_branches).modules
-    assert {"lm.branch", "lm.branch_pool", "lm.evaluation", "influence.counterfactual"} <= trained
+    assert {"lm.branch_pool", "lm.evaluation", "influence.counterfactual"} <= trained
     assert not trained & {"influence.curvature.build", "influence.products"}
     compared = {name for name in reached(validate.train_branches) if name.startswith("influence.agreement")}
     assert compared == {"influence.agreement:BASELINE", "influence.agreement:raised"}, "the names of branches alone"

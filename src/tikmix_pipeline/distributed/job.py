@@ -18,7 +18,6 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, validate_call
 from pydantic_core import to_jsonable_python
 
-from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, remove, write_json, write_text
 from tikmix_pipeline.jobs.worker_pool import end_with_parent
@@ -32,12 +31,9 @@ _JOB = "job.json"
 
 @dataclass(frozen=True)
 class Job:
-    """What ranks do together.
+    """What ranks do together: every rank calls `entry(**arguments, mesh=mesh)`, a function importable by name.
 
-    Attributes:
-        entry: is called as `entry(**arguments, mesh=mesh)` by every rank; importable by name.
-        arguments: by keyword (`handed_over`).
-        processes: how many ranks there are, and how they are started.
+    `processes` says how many ranks there are, and how they are started.
     """
 
     entry: Callable[..., object]
@@ -46,20 +42,13 @@ class Job:
 
     def write(self, folder: Path) -> None:
         """Write the job to a folder that is there."""
-        content = {
-            "entry": _name_of(self.entry),
-            "arguments": handed_over(self.entry, self.arguments),
-            "processes": to_jsonable_python(self.processes.narrowed(ProcessParameters)),
-        }
-        write_json(folder / _JOB, content)
+        processes = to_jsonable_python(self.processes.narrowed(ProcessParameters))
+        arguments = handed_over(self.entry, self.arguments)
+        write_json(folder / _JOB, {"entry": _name_of(self.entry), "arguments": arguments, "processes": processes})
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
-        """Read the job of a folder; its entry takes the arguments as they were written.
-
-        Raises:
-            TikmixError: there is none.
-        """
+        """Read the job of a folder, or raise a TikmixError; its entry takes the arguments as they were written."""
         if not holds_job(folder):
             raise TikmixError(
                 f"{folder} holds no {_JOB}: ranks are started on the folder that a run with train.world_size above 1 "
@@ -127,12 +116,10 @@ def work(folder: Path) -> None:
         return  # started again after a mistake that would only be repeated
     job = Job.read(folder)
     try:
-        with joined(job.processes) as mesh, _bars_of(mesh.world):
+        with joined(job.processes) as mesh, contextlib.ExitStack() as stack:
+            if not mesh.world.is_rank_zero:
+                stack.enter_context(no_progress_bars())
             job.entry(**job.arguments, mesh=mesh)
     except TikmixError as error:
         write_text(failure, str(error))  # whole or not at all, since another rank's end is the end of this one
         raise
-
-
-def _bars_of(world: ProcessGroup) -> contextlib.AbstractContextManager[None]:
-    return contextlib.nullcontext() if world.is_rank_zero else no_progress_bars()

@@ -22,11 +22,7 @@ from tikmix_pipeline.parameters.training import ProcessParameters
 
 
 def run_ranks(job: Job, folder: Path) -> None:
-    """Have several processes do a job.
-
-    Args:
-        job: what they do, and how they are started.
-        folder: where they work, made if need be; every machine must see it.
+    """Have several processes do a job in a folder, made if need be, that every machine must see.
 
     Raises:
         TikmixError: a mistake that a rank has met, ranks that died more often than `train.max_restarts`, or a command
@@ -50,11 +46,7 @@ def run_ranks(job: Job, folder: Path) -> None:
 
 
 def require_done(done: bool, processes: ProcessParameters) -> None:
-    """Refuse to go on where a launcher came back without the work.
-
-    Raises:
-        TikmixError: it is not done.
-    """
+    """Raise a TikmixError where a launcher came back without the work."""
     if not done:
         raise TikmixError(
             f"The ranks ended without a result. train.launch={processes.launch!r} must start train.world_size="
@@ -70,13 +62,9 @@ def folder_beside(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Where ranks are started that are to find each other.
+    """Where ranks are started that are to find each other: nodes with as many ranks each, which meet at an endpoint.
 
-    Attributes:
-        count: nodes, each of which has as many ranks.
-        endpoint: host and port where the nodes meet.
-        run: what the meeting is called.
-        address: of this node, for its ranks; None for its host name.
+    The address is this node's, for its ranks; None stands for its host name.
     """
 
     count: int = 1
@@ -88,8 +76,7 @@ class Nodes:
 def launch(processes: ProcessParameters, folder: Path, nodes: Nodes | None = None) -> None:
     """Start this machine's ranks, all there are or those of one of several nodes, and wait for them.
 
-    Raises:
-        TikmixError: they died more often than `train.max_restarts`, or this process may start none.
+    A TikmixError says that they died more often than `train.max_restarts`, or that this process may start none.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -139,8 +126,7 @@ def _no_traceback_of_a_mistake(folder: Path) -> Iterator[None]:
     """Keep the launcher from logging a failure that is told in the user's terms."""
     log = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
 
-    def is_worth_logging(record: logging.LogRecord) -> bool:
-        del record
+    def is_worth_logging(_record: logging.LogRecord) -> bool:
         return not (folder / FAILURE).is_file()
 
     log.addFilter(is_worth_logging)
@@ -153,10 +139,8 @@ def _no_traceback_of_a_mistake(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
     """Put back what the launcher sets: its handlers of signals outlive it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    is_main = threading.current_thread() is threading.main_thread()  # no other may set any
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT) if is_main else ()
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield

@@ -16,12 +16,10 @@ from tikmix_pipeline.errors import TikmixError
 
 @dataclass(frozen=True)
 class Mesh:
-    """The processes that work on one model, in copies of it that lie on as many ranks each.
+    """The processes of `world` that work on one model, in copies of it that lie on as many ranks each.
 
-    Attributes:
-        world: all of them.
-        shard: those that share this process's copy of the model.
-        replicate: one rank of every copy; the rank in it is the number of this process's copy.
+    `shard` are those that share this process's copy of the model, and `replicate` is one rank of every copy: the rank
+    in it is the number of this process's copy.
     """
 
     world: ProcessGroup = SINGLE_PROCESS
@@ -29,34 +27,20 @@ class Mesh:
     replicate: ProcessGroup = SINGLE_PROCESS
 
     def device_for(self, device: str) -> torch.device:
-        """Return where this process works: the named device, or that of a rank.
-
-        Raises:
-            TikmixError: the device is not there.
-        """
+        """Return where this process works, the named device or that of a rank, or raise a TikmixError."""
         return resolve_device(device)
 
     def place_for_training(self, model: nn.Module, blocks: Sequence[nn.Module], *, device: str, precision: str) -> None:
         """Put a model where it is trained, in place; the optimiser is made afterwards.
 
-        Args:
-            model: on any device.
-            blocks: the modules that are sharded one by one.
-            device: where a process works that is alone.
-            precision: `bfloat16` has ranks cast weights and activations block by block.
-
-        Raises:
-            TikmixError: the device is not there.
+        `blocks` are sharded one by one, and `device` is where a process works that is alone. With a `precision` of
+        `bfloat16` ranks cast weights and activations block by block.
         """
         del blocks, precision
         model.to(self.device_for(device))
 
     def place_for_measuring(self, model: nn.Module, blocks: Sequence[nn.Module], *, device: str) -> None:
-        """Put this copy of a model, in place, where its gradients are taken; nothing is reduced between copies.
-
-        Raises:
-            TikmixError: the device is not there.
-        """
+        """Put this copy of a model, in place, where its gradients are taken; nothing is reduced between copies."""
         del blocks
         model.to(self.device_for(device))
 
@@ -85,11 +69,7 @@ SINGLE_MESH = Mesh()
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turn `auto` into the GPU where there is one, else the CPU.
-
-    Raises:
-        TikmixError: the named device is not there.
-    """
+    """Turn `auto` into the GPU where there is one, else the CPU; raise a TikmixError if a named device is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,14 +1,17 @@
-"""Process groups in torch.distributed's words; of one process alone nothing is sent, and nobody waited for.
+"""Process groups in torch.distributed's words, and how work is shared out over their processes.
+
+Of one process alone nothing is sent, and nobody waited for.
 
 Every process of a group makes the same calls in the same order. Tensors go by gloo or NCCL, whatever else by gloo.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -20,13 +23,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those of a group.
-
-    Attributes:
-        rank: its number in the group.
-        world_size: how many there are.
-        group: as torch.distributed has it; None for all ranks, and for a process that is alone.
-    """
+    """This process among those of a group, which is None for all ranks, and for a process that is alone."""
 
     rank: int = 0
     world_size: int = 1
@@ -39,7 +36,7 @@ class ProcessGroup:
 
     @property
     def is_rank_zero(self) -> bool:
-        """This is the process that does what only one may do."""
+        """Whether this process does what only one may do."""
         return self.rank == 0
 
     def barrier(self) -> None:
@@ -98,3 +95,16 @@ class ProcessGroup:
 
 
 SINGLE_PROCESS = ProcessGroup()
+
+
+def share_out(costs: Sequence[float], count: int) -> list[int]:
+    """Name one of `count` processes for every piece: the dearest first, each to the process that has least so far.
+
+    The busiest has at most a third more than in the best of all ways, or one piece alone (Graham 1969).
+    """
+    loads = np.zeros(count)
+    owners = [0] * len(costs)
+    for piece in sorted(range(len(costs)), key=lambda piece: (-costs[piece], piece)):
+        owners[piece] = int(loads.argmin())
+        loads[owners[piece]] += costs[piece]
+    return owners

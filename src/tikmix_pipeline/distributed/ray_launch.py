@@ -32,7 +32,7 @@ def launch_on_ray(folder: Path, engine: EngineParameters, nodes: int, host: str)
     """Have the job of a folder done by ranks on so many nodes of a cluster.
 
     Args:
-        folder: where the job is; every node must see it under the same path.
+        folder: every node must see it under the same path.
         engine: which cluster, and what each node's ranks are given together.
         nodes: each has as many ranks.
         host: of this process, as the nodes reach it.

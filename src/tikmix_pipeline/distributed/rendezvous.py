@@ -24,11 +24,7 @@ _TRIES = 6
 
 
 def init_process_group(backend: str) -> None:
-    """Initialise the default group of all ranks, as the launcher's environment variables say.
-
-    Raises:
-        RuntimeError: they cannot connect.
-    """
+    """Initialise the default group of all ranks by the launcher's environment variables, or raise a RuntimeError."""
     store, rank, world_size = next(rendezvous("env://"))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     for number in range(_TRIES):

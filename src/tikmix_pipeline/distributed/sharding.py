@@ -31,12 +31,7 @@ from tikmix_pipeline.parameters.training import ProcessParameters
 
 @dataclass(frozen=True, kw_only=True)
 class RankMesh(Mesh):
-    """This rank's place among `train.world_size`.
-
-    Attributes:
-        device: of this rank.
-        device_mesh: of all ranks, its dimensions `replicate` and `shard`.
-    """
+    """This rank's place among all; the device mesh of all ranks has the dimensions `replicate` and `shard`."""
 
     device: torch.device
     device_mesh: DeviceMesh
@@ -142,11 +137,7 @@ def rank_mesh(device: torch.device, shard: int) -> RankMesh:
 
 
 def rank_device(device: str, local_rank: int) -> torch.device:
-    """Give every rank of a machine a GPU of its own, or the CPU.
-
-    Raises:
-        TikmixError: there are fewer GPUs than ranks on this machine, or the device is not there.
-    """
+    """Give every rank of a machine a GPU of its own, or the CPU; raise a TikmixError if there are too few."""
     resolved = resolve_device(device)
     if resolved.type != "cuda":
         return resolved

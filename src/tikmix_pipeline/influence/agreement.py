@@ -22,7 +22,7 @@ Axes: R replicates, T tasks, M = T + 1 tasks and their mean, K domains, B resamp
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,31 +44,20 @@ MEAN_OF_TASKS = "mean of tasks"
 MEAN_GAIN = "mean gain"
 
 _RESAMPLES = 1000
-_ENDS = ("low", "high")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement over domains, for one task or for several at once.
-
-    Attributes:
-        spearman: rank correlation of mean gain and prediction.
-        pearson: linear correlation of the two.
-        slope: measured effect per predicted effect.
-        ceiling: mean rank correlation between two single replicates.
-        pearson_ceiling: the same, linear.
-        reliability: of the mean of all replicates; never negative.
-        spearman_interval: where `spearman` lies over bootstrapped replicates.
-        pearson_interval: where `pearson` lies.
-        slope_interval: where `slope` lies.
-    """
+    """Agreement over domains, for one task or for several at once; intervals are over bootstrapped replicates."""
 
     spearman: float
     pearson: float
     slope: float
     ceiling: float
+    """Mean rank correlation between two single replicates."""
     pearson_ceiling: float
     reliability: float
+    """Of the mean of all replicates; never negative."""
     spearman_interval: Interval
     pearson_interval: Interval
     slope_interval: Interval
@@ -81,17 +70,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Agreements:
-    """Agreement task by task, on average, and of the average.
-
-    Attributes:
-        tasks: one per task.
-        mean: the mean of each figure over the tasks.
-        of_mean_gain: agreement of the gain averaged over tasks with the prediction averaged over tasks.
-    """
+    """Agreement task by task, on average, and of the average."""
 
     tasks: tuple[Agreement, ...]
     mean: Agreement
+    """The mean of each figure over the tasks."""
     of_mean_gain: Agreement
+    """Agreement of the gain averaged over tasks with the prediction averaged over tasks."""
 
 
 def raised(domain: str) -> str:
@@ -100,16 +85,10 @@ def raised(domain: str) -> str:
 
 
 def agreement(gains_RTK: Floats, predicted_TK: Floats, *, resamples: int = _RESAMPLES, seed: int = 0) -> Agreements:
-    """Compare measured gains with predicted effects.
+    """Compare measured gains, nan where a branch failed, with predicted effects: in one unit, for slopes to be read.
 
-    Args:
-        gains_RTK: measured, in nats per token; nan where a branch failed.
-        predicted_TK: predicted, in the same unit for slopes to be read.
-        resamples: of the bootstrap; every prediction compared under one `seed` meets the same ones.
-        seed: decides the resamples.
-
-    Returns:
-        Correlations are nan where fewer than two domains differ, ceilings where there are fewer than two replicates.
+    Correlations are nan where fewer than two domains differ, ceilings where there are fewer than two replicates. Every
+    prediction compared under one `seed` meets the same resamples of the bootstrap.
     """
     gains_RMK, predicted_MK = _with_mean(gains_RTK, predicted_TK)
     chosen_BR = np.random.default_rng(seed).integers(len(gains_RMK), size=(resamples, len(gains_RMK)))
@@ -132,13 +111,8 @@ def compared_rows(
 ) -> list[dict[str, Any]]:
     """Return one row per candidate and task, and two per candidate for the mean of tasks and of the mean gain.
 
-    `best` marks the rows of the candidate whose mean of the tasks' Pearson correlations is highest.
-
-    Args:
-        gains_RTK: measured gains.
-        predicted: predicted effects (T, K) by candidate.
-        tasks: names along T.
-        seed: of the bootstrap.
+    `predicted` has effects (T, K) by candidate, and `seed` is that of the bootstrap. `best` marks the rows of the
+    candidate whose mean of the tasks' Pearson correlations is highest.
     """
     found = {name: agreement(gains_RTK, predicted_TK, seed=seed) for name, predicted_TK in predicted.items()}
     defined = [name for name, of in found.items() if not math.isnan(of.mean.pearson)]
@@ -153,30 +127,16 @@ def compared_rows(
 def measured_gains(
     losses: Mapping[tuple[int, str, str], float], *, tasks: Sequence[str], domains: Sequence[str]
 ) -> Floats:
-    """Return G (R, T, K) in nats per token; nan where a branch, or the baseline of its replicate, has no loss.
+    """Return G (R, T, K) in nats per token from losses by replicate, branch and task.
 
-    Args:
-        losses: by replicate, branch and task.
-        tasks: names along T.
-        domains: names along K.
-
-    Raises:
-        TikmixError: fewer than two domains have a gain in any replicate.
+    It is nan where a branch, or the baseline of its replicate, has no loss. A TikmixError is raised if fewer than two
+    domains have a gain in any replicate.
     """
     replicates = sorted({replicate for replicate, _, _ in losses})
-    gains_RTK = np.array(
-        [
-            [
-                [
-                    losses.get((replicate, BASELINE, task), np.nan)
-                    - losses.get((replicate, raised(domain), task), np.nan)
-                    for domain in domains
-                ]
-                for task in tasks
-            ]
-            for replicate in replicates
-        ]
-    ).reshape(len(replicates), len(tasks), len(domains))
+    gains_RTK = np.full((len(replicates), len(tasks), len(domains)), np.nan)
+    for (r, replicate), (t, task) in product(enumerate(replicates), enumerate(tasks)):
+        baseline = losses.get((replicate, BASELINE, task), np.nan)
+        gains_RTK[r, t] = [baseline - losses.get((replicate, raised(domain), task), np.nan) for domain in domains]
     if (~np.isnan(gains_RTK)).any(axis=(0, 1)).sum() < 2:
         raise TikmixError(
             "Too few branches came through to compare with: the warnings above say why. Every replicate needs its "
@@ -200,11 +160,9 @@ def agreement_table(
 
     Args:
         losses: of the branches, as `counterfactual.loss_rows` has them.
-        predictions: of all candidates, as `candidates.prediction_rows` has them.
+        predictions: of all candidates, as `counterfactual.prediction_rows` has them.
         candidates: what tells them apart.
         half: of the tasks, that gains are taken on.
-        seed: of the bootstrap.
-        round_number: of the checkpoint.
         branch_tokens: training tokens of a branch.
         chunk_tokens: training tokens of a round.
 
@@ -226,15 +184,8 @@ def validation_points(
 ) -> "tuple[pd.DataFrame, pd.DataFrame]":
     """Return a row per task, domain and replicate, with measured gain and the best candidate's prediction.
 
-    Args:
-        losses: as in `agreement_table`.
-        predictions: as in `agreement_table`.
-        comparison: what `agreement_table` has returned.
-        half: as in `agreement_table`.
-
-    Returns:
-        The points, the mean gain being one more task; and the rows of `comparison` of the candidate whose they are,
-        the first one if none is the best.
+    The mean gain is one more task. Beside the points are returned the rows of `comparison` (from `agreement_table`) of
+    the candidate whose they are, the first one if none is the best.
     """
     import pandas as pd
 
@@ -277,11 +228,10 @@ def _with_mean(gains_RTK: Floats, predicted_TK: Floats) -> tuple[Floats, Floats]
 
 def _row(one: Agreement) -> dict[str, float]:
     names = ("spearman", "pearson", "slope", "ceiling", "pearson_ceiling", "reachable")
-    return {name: getattr(one, name) for name in names} | {
-        f"{name}_{end}": value
-        for name in ("spearman", "pearson", "slope")
-        for end, value in zip(_ENDS, getattr(one, f"{name}_interval"), strict=True)
-    }
+    row: dict[str, float] = {name: getattr(one, name) for name in names}
+    for name in ("spearman", "pearson", "slope"):
+        row[f"{name}_low"], row[f"{name}_high"] = getattr(one, f"{name}_interval")
+    return row
 
 
 def spearman_brown(correlation: Floats, replicates: int) -> Floats:

@@ -12,7 +12,7 @@ Cost: one backward pass over every missing sequence. Memory: two copies of the t
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import nn
@@ -38,10 +38,8 @@ class _Chunk(NamedTuple):
 def measurement_key(model: nn.Module, code: str, mesh: Mesh = SINGLE_MESH) -> str:
     """Name what all chunks of one measurement share: the weights and shape of the model, and the code that runs.
 
-    Args:
-        model: the checkpoint.
-        code: a digest of the code, and of whatever else a caller wants chunks told apart by.
-        mesh: how the model is spread; the name does not depend on it.
+    `code` is a digest of the code, and of whatever else a caller wants chunks told apart by. How the model is spread
+    does not change the name.
     """
     config = getattr(model, "config", None)
     # not the class where there is a configuration: to spread a model is to change it
@@ -84,7 +82,11 @@ def collect_gradients(
     missing = [chunk for chunk, is_there in zip(chunks, held, strict=True) if not is_there]
     _require_space(model, store, len(missing))
     if missing:
-        _measure(model, missing, store, key, _flops_by_length(model, chunks, store.mesh))
+        # of all chunks and not of the missing ones, so that every run counts the same
+        longest = max(batch.tokens_BS.shape[1] for chunk in chunks for batch in chunk.batches) - 1
+        with evaluation_mode(model):  # on the model itself; to count every chunk would slow a small one down
+            flops = SequenceFlops.of(model, longest, training=True, mesh=store.mesh)
+        _measure(model, missing, store, key, flops)
     identities: dict[Side, dict[str, list[str]]] = {"task": {}, "domain": {}}
     for chunk in chunks:
         identities[chunk.side].setdefault(chunk.name, []).append(chunk.identity)
@@ -104,19 +106,10 @@ def _measure(model: nn.Module, missing: Sequence[_Chunk], store: GradientStore, 
 
 def _chunks(model: nn.Module, sets: Sets, key: str) -> Iterator[_Chunk]:
     precision = " ".join(sorted({str(parameter.dtype) for parameter in trainable_parameters(model).values()}))
-    sides: tuple[Side, Side] = ("task", "domain")
-    for side in sides:
+    for side in get_args(Side):
         for name, chunks in sets.get(side, {}).items():
             for number, batches in enumerate(chunks):
                 yield _Chunk(side, name, number, batches, chunk_identity(batches, key, precision))
-
-
-def _flops_by_length(model: nn.Module, chunks: Sequence[_Chunk], mesh: Mesh) -> SequenceFlops:
-    """Count what a gradient takes, on the model itself; to count every chunk would slow a small model down."""
-    # of all chunks and not of the missing ones, so that every run counts the same
-    longest = max(batch.tokens_BS.shape[1] for chunk in chunks for batch in chunk.batches) - 1
-    with evaluation_mode(model):
-        return SequenceFlops.of(model, longest, training=True, mesh=mesh)
 
 
 def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None:

@@ -1,21 +1,37 @@
 """Counterfactuals: what would have happened had a domain had a larger share, from real branches of training.
 
 Branch j is trained under w'_j = (1 − step) w + step e_j, w being the mixture of the baseline; its gain over the
-baseline (`agreement.measured_gains`) is what predicted effects are held against.
+baseline (`agreement.measured_gains`) is what predicted effects are held against. To first order these are
+
+    P[t, j] = Σ_k (w'_j − w)_k S[t, k] = step · (S[t, j] − Σ_k w_k S[t, k]),
+
+from each candidate's S. All candidates share one set of gradient chunks: none costs another backward pass.
+
+Axes: T tasks, K domains.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import HALVES, Half, TaskItems, item_batches
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.agreement import BASELINE, raised
+from tikmix_pipeline.influence.curvature.build import build_curvature
+from tikmix_pipeline.influence.curvature.factors import Factors
+from tikmix_pipeline.influence.group import MOVED_SHARE, GroupInfluence, group_influence
 from tikmix_pipeline.influence.samples import target_samples
+from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.branch_pool import BranchResult
-from tikmix_pipeline.parameters.measurement import ScoringParameters
+from tikmix_pipeline.lm.evaluation import batches_of
+from tikmix_pipeline.lm.loss import device_of
+from tikmix_pipeline.parameters.measurement import OpenParameters, ScoringParameters
+from tikmix_pipeline.parameters.training import ProductParameters
+from tikmix_pipeline.parameters.validation import Candidate
+from tikmix_pipeline.progress import progress_bar
 
 _BATCH_SIZE = 32
 
@@ -40,14 +56,8 @@ def scored_texts(
 ) -> dict[str, list[TokenBatch]]:
     """Return what branches are scored on, as `<half>/<target>`, in halves of all targets of influence.
 
-    The two halves of a held-out slice are the windows that influence is measured on, and those after them.
-
-    Args:
-        shards: the corpus.
-        influence: names the targets and what of an item is scored.
-        items: at most so many items or windows of a half; `None` takes all.
-        context: tokens per sequence.
-        halves: which of the two.
+    The two halves of a held-out slice are the windows that influence is measured on, and those after them. At most so
+    many `items`, or windows, of a half are taken; all with `None`.
 
     Raises:
         TikmixError: the evaluation half is asked for, and a held-out slice has no windows but the measured ones.
@@ -82,10 +92,7 @@ def _heldout_texts(
                 "predictions by. Lower influence.tokens, or raise corpus.heldout_max_kilobytes."
             )
         for half in halves:
-            texts[f"{half}/{name}"] = [
-                TokenBatch.of_windows(windows.take(chosen[half][start : start + _BATCH_SIZE]))
-                for start in range(0, len(chosen[half]), _BATCH_SIZE)
-            ]
+            texts[f"{half}/{name}"] = batches_of(windows.take(chosen[half]), _BATCH_SIZE)
     return texts
 
 
@@ -102,4 +109,64 @@ def loss_rows(results: Sequence[BranchResult]) -> Iterator[dict[str, object]]:
                 "loss": loss.nats / loss.tokens,
                 "nats": loss.nats,
                 "tokens": loss.tokens,
+            }
+
+
+def candidate_influences(
+    candidates: Sequence[Candidate],
+    gradients: GradientStore,
+    model: nn.Module,
+    *,
+    influence: OpenParameters,
+    factors: Sequence[Factors],
+    optimizer_state: Mapping[str, Tensor],
+    train: ProductParameters,
+    horizon: float,
+    mixture: Mapping[str, float],
+) -> Iterator[tuple[Candidate, GroupInfluence]]:
+    """Yield the influence that each candidate, a way to predict, finds.
+
+    Args:
+        model: the checkpoint, on the device to work on.
+        influence: what the candidates leave open.
+        factors: one fit per kind that the candidates need, over all their groups.
+        optimizer_state: `Checkpoint.optimizer_tensors()`, read for `adam`.
+        horizon: sum of the learning rates over a branch.
+        mixture: the baseline's, which effects are stated against.
+
+    Raises:
+        TikmixError: a candidate does not fit the checkpoint, or one gradient does not fit into the memory given.
+    """
+    by_kind: dict[str, Factors] = {fitted.kind: fitted for fitted in factors}
+    with progress_bar("Candidates", len(candidates), "candidate") as bar:
+        for candidate in candidates:
+            applied = candidate.applied_to(influence)
+            curvature = build_curvature(
+                applied,
+                model,
+                factors=by_kind[candidate.curvature] if applied.needs_factors else None,
+                optimizer_state=optimizer_state,
+                train=train,
+                horizon=horizon,
+            )
+            memory = influence.memory_megabytes
+            found = group_influence(
+                gradients, curvature, reference=mixture, memory_megabytes=memory, device=device_of(model)
+            )
+            yield candidate, found
+            bar.update(1)
+
+
+def prediction_rows(candidate: Candidate, found: GroupInfluence, step: float) -> Iterator[dict[str, object]]:
+    """Yield a row per task and domain: the influence, and the effect that it predicts for a branch with its error."""
+    scale = step / MOVED_SHARE
+    for row, task in enumerate(found.tasks):
+        for column, domain in enumerate(found.domains):
+            yield {
+                "candidate": candidate.label,
+                "task": task,
+                "domain": domain,
+                "influence": float(found.influence_TK[row, column]),
+                "predicted": scale * float(found.effect_TK[row, column]),
+                "predicted_stderr": scale * float(found.effect_stderr_TK[row, column]),
             }

@@ -32,13 +32,7 @@ _Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class MeanGradient:
-    """The mean over loss-carrying tokens of the gradient and of the loss.
-
-    Attributes:
-        gradient: nats per token, by parameter.
-        loss: nats per token.
-        loss_tokens: how many tokens the means are over.
-    """
+    """The mean over `loss_tokens` loss-carrying tokens of the gradient and of the loss, in nats per token."""
 
     gradient: Gradient
     loss: float
@@ -46,11 +40,7 @@ class MeanGradient:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return what a gradient is taken by; a tied parameter appears once, under its first name.
-
-    Raises:
-        TikmixError: every parameter is frozen.
-    """
+    """Return what a gradient is taken by, or raise a TikmixError; a tied parameter appears once, by its first name."""
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if not trainable:
         raise TikmixError("The model has no trainable parameter: set requires_grad on those influence is measured by.")
@@ -82,13 +72,11 @@ def mean_gradient(
     advance: Callable[[int], object] | None = None,
     mesh: Mesh = SINGLE_MESH,
 ) -> MeanGradient:
-    """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`.
+    """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`, however these are cut.
 
     The model's `.grad`, `requires_grad` and training mode are left as they were.
 
     Args:
-        model: a causal language model; its device is where the work is done.
-        batches: the set; how it is cut into batches does not change the result.
         of: what the set is called in error messages.
         advance: called with the number of loss-carrying tokens of each batch done.
         mesh: the processes of a copy share the sequences of each batch, and the gradient is spread as the model is.
@@ -129,11 +117,9 @@ def _require_finite(gradient: Gradient, of: str) -> None:
 def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[TokenBatch]]:
     """Deal the sequences out like cards, so that every chunk sees the whole range of a set sorted by length.
 
-    Batches inside a chunk are no larger than the largest given. Sequences without loss are dropped, and what follows
-    the last loss-carrying token of a sequence is cut: a causal model does not look there.
-
-    Returns:
-        `chunks` lists of batches; a list is empty when there are fewer sequences than chunks.
+    Batches inside a chunk are no larger than the largest given, and there are none when there are fewer sequences than
+    chunks. Sequences without loss are dropped, and what follows the last loss-carrying token of a sequence is cut: a
+    causal model does not look there.
     """
     rows = list(sequences(batches))
     batch_size = max((len(batch) for batch in batches), default=1)
@@ -141,12 +127,7 @@ def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[To
 
 
 def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) -> dict[str, list[list[TokenBatch]]]:
-    """Deal every set into chunks.
-
-    Args:
-        side: what the sets are called in error messages.
-        sets: batches by name.
-        chunks: `influence.micro_batches`.
+    """Deal every set into `influence.micro_batches` chunks; `side` is what sets are called in error messages.
 
     Raises:
         TikmixError: there is no set, a set has fewer sequences than chunks, or there are fewer than two chunks.

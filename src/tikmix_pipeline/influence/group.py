@@ -61,36 +61,29 @@ _MEMORY_MEGABYTES = 1_000.0
 class GroupInfluence:
     """Group Influence of K domains on T tasks, with what it was computed from.
 
-    Attributes:
-        tasks: names along T.
-        domains: names along K.
-        influence_TK: positive where more of the domain lowers the task's loss.
-        stderr_TK: standard error from the sampled sequences of both sides.
-        effect_TK: fall of the task's loss, in nats per loss-carrying token, when 1 % of the coming chunk's tokens moves
-            to the domain from all domains in proportion to the reference mixture.
-        effect_stderr_TK: its standard error.
-        products_TMKL: the same products chunk by chunk, for bootstraps over chunks.
-        task_tokens_TM: loss-carrying tokens of every chunk.
-        domain_tokens_KL: loss-carrying tokens of every chunk.
-        task_loss_T: mean loss at the checkpoint, nats per loss-carrying token.
-        domain_loss_K: mean loss at the checkpoint, nats per loss-carrying token.
-        curvature: what C was and how it was damped.
-        cost: of the products, without that of the curvature and of the gradients.
+    Tokens are those that carry loss, losses and effects in nats per such token, standard errors from the sampled
+    sequences of both sides.
     """
 
     tasks: tuple[str, ...]
     domains: tuple[str, ...]
     influence_TK: Floats
+    """Positive where more of the domain lowers the task's loss."""
     stderr_TK: Floats
     effect_TK: Floats
+    """Fall of the task's loss when 1 % of the coming chunk's tokens moves to the domain from all domains in proportion
+    to the reference mixture."""
     effect_stderr_TK: Floats
     products_TMKL: Floats
+    """The products chunk by chunk, for bootstraps over chunks."""
     task_tokens_TM: Counts
     domain_tokens_KL: Counts
     task_loss_T: Floats
+    """Mean loss at the checkpoint."""
     domain_loss_K: Floats
     curvature: CurvatureReport
     cost: Cost = NO_COST
+    """Of the products, without that of the curvature and of the gradients."""
 
 
 def group_influence(
@@ -105,12 +98,10 @@ def group_influence(
     """Compute the influence of every domain of a store on every task, its error, and its effect in nats.
 
     Args:
-        store: gradient chunks of one checkpoint.
         curvature: C at the same checkpoint, on `device`; the processes that share its blocks each call this.
         reference: the mixture that effects are stated against, by domain; all domains alike if not given.
         calibration: measured over predicted effect.
         memory_megabytes: bound on the working memory of the products.
-        device: where the work is done.
 
     Raises:
         TikmixError: the store is not complete, the reference misses a domain, or the memory holds no single row.
@@ -130,14 +121,7 @@ def influence_of(
     reference: Mapping[str, float] | None = None,
     calibration: float = 1.0,
 ) -> GroupInfluence:
-    """Return what products of a store's chunks amount to.
-
-    Args:
-        store: gradient chunks of one checkpoint.
-        products_TMKL: of all its tasks' and domains' chunks (`products.chunk_products`).
-        curvature: what they went through.
-        reference: as in `group_influence`.
-        calibration: measured over predicted effect.
+    """Return what products of all chunks of a store (`products.chunk_products`) amount to, as `group_influence` does.
 
     Raises:
         TikmixError: the store is not complete, or the reference misses a domain.
@@ -150,18 +134,16 @@ def influence_of(
     influence_TK, stderr_TK = influence_with_error(*table)
     effect_TK, effect_stderr_TK = effect_with_error(*table, reference_K, calibration=calibration)
     return GroupInfluence(
-        tasks=tasks,
-        domains=domains,
-        influence_TK=influence_TK,
-        stderr_TK=stderr_TK,
-        effect_TK=effect_TK,
-        effect_stderr_TK=effect_stderr_TK,
-        products_TMKL=products_TMKL,
-        task_tokens_TM=task_tokens_TM,
-        domain_tokens_KL=domain_tokens_KL,
-        task_loss_T=task_loss_T,
-        domain_loss_K=domain_loss_K,
-        curvature=curvature,
+        tasks,
+        domains,
+        influence_TK,
+        stderr_TK,
+        effect_TK,
+        effect_stderr_TK,
+        *table,
+        task_loss_T,
+        domain_loss_K,
+        curvature,
     )
 
 
@@ -173,18 +155,10 @@ def effect_with_error(
     *,
     calibration: float = 1.0,
 ) -> tuple[Floats, Floats]:
-    """Return what moving 1 % of the tokens to each domain does for each task, and the standard error.
+    """Return what moving 1 % of the tokens to each domain does for each task, (T, K), and the standard error.
 
-    Args:
-        products_TMKL: chunk products.
-        task_tokens_TM: loss-carrying tokens per chunk of each task.
-        domain_tokens_KL: the same per chunk of each domain.
-        reference_K: the mixture the tokens are taken from, summing to one.
-        calibration: measured over predicted effect, `influence.calibration`.
-
-    Returns:
-        `(effect_TK, effect_stderr_TK)` in nats per loss-carrying token of the task; positive where its loss falls. The
-        effects of a task, weighted by the reference mixture, sum to zero.
+    Effects are in nats per loss-carrying token of the task, positive where its loss falls; those of a task, weighted by
+    the reference mixture, sum to zero. The mixture sums to one; `calibration` is measured over predicted effect.
     """
     factors_KK = calibration * MOVED_SHARE * (np.eye(len(reference_K)) - reference_K)
     return Spread.of(products_TMKL, task_tokens_TM, domain_tokens_KL).combined(factors_KK)
@@ -202,16 +176,9 @@ def measure_group_influence(
 ) -> GroupInfluence:
     """Measure the influence of every domain on every task in one call, keeping no gradients.
 
-    The gradient chunks lie in a temporary folder meanwhile.
-
-    Args:
-        model: the checkpoint, on the device to work on; left as it was.
-        domains: windows of training text by domain.
-        tasks: query items by task.
-        curvature: C, fitted at the same checkpoint.
-        micro_batches: chunks that every set is split into for the standard error.
-        reference: the mixture that effects are stated against; all domains alike if not given.
-        memory_megabytes: bound on the working memory of the products.
+    The gradient chunks, `micro_batches` of every set, lie in a temporary folder meanwhile; the model, which is left as
+    it was, is on the device to work on, and the curvature fitted at the same checkpoint. For the rest see
+    `group_influence`.
 
     Raises:
         TikmixError: a set has fewer sequences than chunks, or a gradient is not finite.

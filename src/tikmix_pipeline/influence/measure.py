@@ -26,8 +26,7 @@ from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
-from tikmix_pipeline.influence.curvature.fit import fit_factors
-from tikmix_pipeline.influence.curvature.progress import FitProgress
+from tikmix_pipeline.influence.curvature.fit import FitProgress, fit_factors
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence
 from tikmix_pipeline.influence.products import chunk_products
@@ -76,19 +75,9 @@ def fit_factors_at(
     seed: int,
     progress: FitProgress,
 ) -> Callable[[Path], object]:
-    """Fit the factors of a curvature that has some.
+    """Fit the factors of a curvature that has some; return what writes them to a folder, or moves those of ranks there.
 
-    Args:
-        checkpoint: what is measured.
-        shards: the corpus.
-        model: how the checkpoint is loaded.
-        train: what it was trained with, and how many processes work.
-        influence: what is fitted, on how much text.
-        seed: the run's.
-        progress: what one process has summed so far, to go on from; ranks work in its folder, and begin again.
-
-    Returns:
-        What writes the factors to a folder, or moves those of ranks there.
+    `progress` is what one process has summed so far, to go on from; ranks work in its folder, and begin again.
 
     Raises:
         TikmixError: the checkpoint does not fit the corpus or the parameters, as `fit_factors`, or as `run_ranks`.
@@ -154,9 +143,7 @@ def collect_gradients_at(
     """Measure every gradient chunk that is not there yet, of `influence.tokens` of each domain.
 
     Args:
-        checkpoint: as in `fit_factors_at`, like `shards`, `model`, `train` and `seed`.
         folder: of the gradients (`GradientStore`), found there and put there.
-        influence: what the gradients are taken of.
         code: names the code that gradients depend on.
         mesh: given to ranks alone.
 
@@ -196,16 +183,14 @@ def collect_until_stable_at(
 ) -> Stopping:
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`).
 
+    Returned is when and why it stopped, which the gradients hold too.
+
     Args:
-        checkpoint: as in `collect_gradients_at`, like `shards`, `folder`, `model`, `train`, `seed`, `code` and `mesh`.
-        influence: what the gradients are taken of, which curvature they meet, and when it is enough.
+        folder: of the gradients, like `code` and `mesh` as in `collect_gradients_at`.
         factors: of the curvature, where it has any; on disk, if ranks work.
         horizon: sum of the learning rates of the coming chunk.
         decide: `decide(tasks=...)` returns what decides a mixture from an influence matrix of these tasks. Ranks are
             handed its function by name, and its keywords as any arguments of a job.
-
-    Returns:
-        When and why it stopped, which the gradients hold too.
 
     Raises:
         TikmixError: the checkpoint does not fit the corpus or the parameters, as `collect_until_stable`, or as
@@ -218,7 +203,6 @@ def collect_until_stable_at(
         _collect_on_ranks(collect_until_stable_at, folder, arguments)
         return TypeAdapter(Stopping).validate_python(GradientStore(folder).notes)
     mesh = mesh or SINGLE_MESH
-    world = mesh.world
     text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh)
     targets = text.target_chunks()
     implied = decide(tasks=list(targets))
@@ -230,7 +214,7 @@ def collect_until_stable_at(
         GradientStore(folder, mesh),
         key=measurement_key(text.model, code, mesh),
         # one rank decides for all, which might round differently and part ways
-        implied_mixture=lambda influence_TK: world.broadcast_object(lambda: implied(influence_TK)),
+        implied_mixture=lambda influence_TK: mesh.world.broadcast_object(lambda: implied(influence_TK)),
         parameters=influence,
     )
 
@@ -249,10 +233,7 @@ def multiply_at(
 
     Args:
         checkpoint: what was measured; its shapes are all that is read of it, as `model` says.
-        gradients: of all tasks and domains.
-        model: how the checkpoint is loaded.
         train: β₂ and ε of its optimiser, and how many processes work.
-        influence: which curvature.
         horizon: sum of the learning rates of the coming chunk.
         factors: of the curvature, where it has any; on disk, if ranks work.
 
@@ -291,10 +272,8 @@ def _multiply(
     mesh: Mesh = SINGLE_MESH,
 ) -> tuple[Floats, CurvatureReport, Cost]:
     curvature = _curvature(checkpoint, model, train, influence, factors, horizon, mesh)
-    device = mesh.device_for(influence.device)
-    products_TMKL, cost = chunk_products(
-        gradients, curvature, memory_megabytes=influence.memory_megabytes, device=device
-    )
+    device, memory = mesh.device_for(influence.device), influence.memory_megabytes
+    products_TMKL, cost = chunk_products(gradients, curvature, memory_megabytes=memory, device=device)
     cost += curvature.cost
     if save_to is not None and mesh.world.is_rank_zero:
         with replacing(save_to / _PRODUCTS) as temporary, temporary.open("wb") as stream:
@@ -320,24 +299,15 @@ def influence_of_samples_at(
 ) -> GroupInfluence:
     """Measure the influence of text that mixtures draw, of each on tokens of its own, by one process.
 
-    Args:
-        checkpoint: as in `fit_factors_at`, like `shards`, `model`, `train` and `seed`.
-        folder: of the gradients (`GradientStore`), found there and put there.
-        mixtures: by name; they take the place of domains in what is returned.
-        tokens: that each draws, rounded up to whole sequences.
-        influence: what the gradients are taken of, and which curvature they meet.
-        code: names the code that gradients depend on.
-        factors: of the curvature, where it has any.
-        horizon: sum of the learning rates of the coming chunk.
+    The mixtures take the place of domains in what is returned; each draws `tokens`, rounded up to whole sequences. For
+    the rest see `collect_until_stable_at`.
 
     Raises:
         TikmixError: as `collect_gradients_at` and `group_influence`.
     """
     text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed)
-    samples = {
-        name: text.drawn_by(mixture, tokens, seed=seed + number)
-        for number, (name, mixture) in enumerate(mixtures.items())
-    }
+    numbered = enumerate(mixtures.items())
+    samples = {name: text.drawn_by(mixture, tokens, seed=seed + number) for number, (name, mixture) in numbered}
     store = GradientStore(folder)
     collect_gradients(
         text.model,

@@ -15,6 +15,7 @@ Axes: T tasks, K domains, M chunks of a task, L chunks of a domain, N rows of a 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from typing import get_args
@@ -29,7 +30,7 @@ from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import list_names
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.store import GradientStore, Side
-from tikmix_pipeline.lm.cost import counting
+from tikmix_pipeline.lm.cost import FlopCounter
 from tikmix_pipeline.lm.cost_records import Cost
 
 _COPIES = 4
@@ -54,10 +55,8 @@ def chunk_products(
     """Multiply every chunk of every task of a store with every chunk of every domain; say what that took.
 
     Args:
-        store: gradient chunks, in nats per token.
         curvature: C, on `device`; the processes that share its blocks each call this.
         memory_megabytes: bound on the rows in memory and their temporaries, beside model and curvature.
-        device: where the work is done.
 
     Returns:
         products_TMKL, float64, and their cost, without that of the curvature.
@@ -72,9 +71,9 @@ def chunk_products(
     pieces = [piece for block in curvature.blocks for piece in _cut(block, room, tasks.count)]
     _require_memory(pieces, room)
     products_NN = np.zeros((tasks.count, domains.count))
-    with counting() as counter:
+    with FlopCounter() as counter:
         for piece in pieces:
-            _add_piece(products_NN, store, (tasks, domains), piece, room, device)
+            _add_piece(products_NN, tasks, domains, piece, room, device)
     products_NN = curvature.process_group.all_reduce(torch.from_numpy(products_NN)).numpy()
     cost = Cost(flops=sum(curvature.process_group.all_gather_object(counter.flops)))
     return products_NN.reshape(len(tasks.names), -1, len(domains.names), domains.chunks), cost
@@ -105,8 +104,9 @@ class _Room:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The chunks of one side, set after set."""
+    """The chunks of one side of a store, set after set."""
 
+    store: GradientStore
     side: Side
     names: tuple[str, ...]
     chunks: int
@@ -117,11 +117,15 @@ class _Rows:
         counts = {len(store.figures(side, name)) for name in names}
         if len(counts) != 1:
             raise ValueError(f"every {side} must have the same number of chunks, found {sorted(counts)}")
-        return cls(side, names, counts.pop())
+        return cls(store, side, names, counts.pop())
 
     @property
     def count(self) -> int:
         return self.chunks * len(self.names)
+
+    def read(self, piece: EigenBlock, band: slice, device: torch.device) -> dict[str, Tensor]:
+        rows = partial(self.store.rows, self.side, self.names, span=piece.span, only=band)
+        return {name: rows(name).to(device) for name in piece.names}
 
 
 def _cut(block: EigenBlock, room: _Room, task_rows: int) -> Sequence[EigenBlock]:
@@ -143,25 +147,14 @@ def _require_memory(pieces: Sequence[EigenBlock], room: _Room) -> None:
 
 
 def _add_piece(
-    products_NN: Floats,
-    store: GradientStore,
-    sides: tuple[_Rows, _Rows],
-    piece: EigenBlock,
-    room: _Room,
-    device: torch.device,
+    products_NN: Floats, tasks: _Rows, domains: _Rows, piece: EigenBlock, room: _Room, device: torch.device
 ) -> None:
-    tasks, domains = sides
     for task_band in _bands(tasks.count, room.task_rows(piece.size)):
-        task_rows = _preconditioned(piece, _read(store, tasks, piece, task_band, device))
+        preconditioned = piece.precondition(tasks.read(piece, task_band, device))
+        task_rows = {name: preconditioned.pop(name).flatten(1) for name in piece.names}
         for domain_band in _bands(domains.count, room.rows_beside(task_band.stop - task_band.start, piece.size)):
-            products_NN[task_band, domain_band] += _products(
-                task_rows, _read(store, domains, piece, domain_band, device)
-            )
+            products_NN[task_band, domain_band] += _products(task_rows, domains.read(piece, domain_band, device))
         del task_rows  # or it would live on while the next band is preconditioned
-
-
-def _preconditioned(piece: EigenBlock, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: values.flatten(1) for name, values in piece.precondition(rows).items()}
 
 
 def _products(task_rows: Mapping[str, Tensor], domain_rows: Mapping[str, Tensor]) -> Floats:
@@ -185,7 +178,3 @@ def _bands(count: int, most: int) -> Iterator[slice]:
     bands = ceil(count / most)
     for start, stop in pairwise(round(count * band / bands) for band in range(bands + 1)):
         yield slice(start, stop)
-
-
-def _read(store: GradientStore, rows: _Rows, piece: EigenBlock, band: slice, device: torch.device) -> dict[str, Tensor]:
-    return {name: store.rows(rows.side, rows.names, name, piece.span, only=band).to(device) for name in piece.names}

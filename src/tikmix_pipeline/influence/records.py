@@ -11,35 +11,24 @@ Reason = Literal["stable", "tasks", "cap"]
 
 @dataclass(frozen=True)
 class BlockReport:
-    """One block of the curvature.
-
-    Attributes:
-        parameters: names of the parameters in the block.
-        kind: how the block is approximated.
-        size: number of scalar parameters.
-        mean_eigenvalue: mean eigenvalue of the block before damping, in the curvature's unit.
-        damping: λ, in the same unit.
-    """
+    """One block of the curvature."""
 
     parameters: tuple[str, ...]
     kind: str
+    """How the block is approximated."""
     size: int
+    """Number of scalar parameters."""
     mean_eigenvalue: float
+    """Before damping, in the curvature's unit."""
     damping: float
+    """λ, in the same unit."""
 
 
 @dataclass(frozen=True)
 class CurvatureReport:
-    """All blocks of a curvature.
+    """All blocks of a curvature, and the parameters of `influence` that it was built by.
 
-    Attributes:
-        curvature: `influence.curvature`.
-        inverse: `influence.inverse`; `none` where f = 1.
-        damping: `influence.damping`, in `damping_unit`.
-        damping_unit: `influence.damping_unit`; `none` where f = 1.
-        groups: the groups of parameters that take part.
-        left_out: share of the trainable scalar parameters that take no part.
-        blocks: λ and mean eigenvalue of every block.
+    `inverse` and `damping_unit` are `none` where f = 1.
     """
 
     curvature: str
@@ -48,6 +37,7 @@ class CurvatureReport:
     damping_unit: str
     groups: tuple[str, ...]
     left_out: float
+    """Share of the trainable scalar parameters that take no part."""
     blocks: tuple[BlockReport, ...]
 
     def coverage(self) -> dict[str, float]:
@@ -61,32 +51,25 @@ class CurvatureReport:
 
 @dataclass(frozen=True)
 class Growth:
-    """What a measurement of one size is worth.
-
-    Attributes:
-        tokens: tokens of each domain.
-        total_variation: between the mixtures of two halves, both sides halved.
-        total_variation_of_domains: the same with the domains' text halved alone.
-        rank_stability: Spearman's correlation between halves, mean over tasks; None where no task ranks the domains.
-    """
+    """What a measurement of one size is worth."""
 
     tokens: int
+    """Of each domain."""
     total_variation: float
+    """Between the mixtures of two halves, both sides halved."""
     total_variation_of_domains: float
+    """The same with the domains' text halved alone."""
     rank_stability: float | None
+    """Spearman's correlation between halves, mean over tasks; None where no task ranks the domains."""
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """Why the measurement has the size it has.
-
-    Attributes:
-        reason: see the module.
-        curve: one point per size measured, smallest first.
-    """
+    """Why the measurement has the size it has (`influence.stopping`)."""
 
     reason: Reason
     curve: tuple[Growth, ...]
+    """One point per size measured, smallest first."""
 
     def in_words(self, stable_within: float) -> str:
         """Say why it stopped."""

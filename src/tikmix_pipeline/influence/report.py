@@ -111,14 +111,8 @@ def chunk_rows(found: GroupInfluence) -> dict[str, Any]:
 def spread_record(found: GroupInfluence) -> SpreadRecord:
     """Return what the standard error of any combination of domains follows from."""
     spread = Spread.of(found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
-    return SpreadRecord(
-        tasks=list(found.tasks),
-        domains=list(found.domains),
-        row_TMK=spread.row_TMK.tolist(),
-        weight_TM=spread.weight_TM.tolist(),
-        domain_TK=spread.domain_TK.tolist(),
-        interaction_TK=spread.interaction_TK.tolist(),
-    )
+    components = {name: values.tolist() for name, values in vars(spread).items()}
+    return SpreadRecord(tasks=list(found.tasks), domains=list(found.domains), **components)
 
 
 def measurement(
@@ -132,8 +126,6 @@ def measurement(
     """Return what was measured on what, and how far it can be trusted.
 
     Args:
-        found: the measurement.
-        influence: how it was made.
         horizon: sum of the learning rates of the coming chunk.
         stopping: why `influence.tokens=auto` stopped (`GradientStore.notes`), empty for a fixed amount.
         cost: of the parts of the work, by name.
@@ -168,13 +160,7 @@ def expected_gains(
     """Return each task's expected gain and its standard error, in nats per loss-carrying token.
 
     The error is that of the sampled sequences; what the first order leaves out, and the error of the calibration, are
-    not in it.
-
-    Args:
-        spread: of one measurement.
-        before: the mixture that gains are stated against.
-        after: the mixture that is trained on instead.
-        calibration: measured over predicted effect.
+    not in it. Gains are stated against the mixture `before`; `after` is trained on instead.
     """
     moved_1K = np.array([[after[domain] - before[domain] for domain in spread.domains]])
     components = (spread.row_TMK, spread.weight_TM, spread.domain_TK, spread.interaction_TK)

@@ -23,6 +23,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.gradients import deal_sets, take_evenly
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_network
+from tikmix_pipeline.lm.evaluation import batches_of
 from tikmix_pipeline.lm.model import compute_in_bfloat16
 from tikmix_pipeline.parameters.measurement import (
     FactorParameters,
@@ -44,21 +45,16 @@ Reading_co = TypeVar("Reading_co", bound=ReadingParameters, covariant=True)
 
 @dataclass(frozen=True)
 class MeasuredText(Generic[Reading_co]):
-    """A checkpoint's model, and the text that it is measured on.
-
-    Attributes:
-        model: the checkpoint, on `influence.device`.
-        stream: the training stream as the checkpoint left it.
-        shards: the corpus.
-        parameters: how it is read, and how much of it.
-        context: tokens per sequence in training, the most that a task's item may have.
-    """
+    """A checkpoint's model, and the text that it is measured on."""
 
     model: nn.Module
+    """The checkpoint, on `influence.device`."""
     stream: MixtureStream
+    """As the checkpoint left it."""
     shards: TokenShards
     parameters: Reading_co
     context: int
+    """Tokens per sequence in training, the most that a task's item may have."""
 
     @property
     def domain_context(self) -> int:
@@ -78,20 +74,10 @@ class MeasuredText(Generic[Reading_co]):
         mesh: Mesh = SINGLE_MESH,
         at_once: int | None = None,
     ) -> "MeasuredText[Reading]":
-        """Load the checkpoint and find its place in the corpus.
+        """Load the checkpoint and find its place in the corpus; raise a TikmixError if they do not fit.
 
-        Args:
-            checkpoint: what is measured.
-            shards: the corpus.
-            model: how the checkpoint is loaded.
-            train: context and batch size that the checkpoint was trained with.
-            influence: how it is measured.
-            seed: decides the order of the text.
-            mesh: the processes that the model lies on.
-            at_once: processes that share a batch, which grows with them; those of a copy of the model if not given.
-
-        Raises:
-            TikmixError: the checkpoint does not fit the corpus or the parameters.
+        `train` has context and batch size that the checkpoint was trained with, `mesh` are the processes that the model
+        lies on, and `at_once` is how many share a batch, which grows with them: by default those of a copy.
         """
         checkpoint.require_tokenizer(shards.tokenizer_digest)
         placed = train.model_copy(update={"device": influence.device})
@@ -112,20 +98,13 @@ class MeasuredText(Generic[Reading_co]):
     def target_chunks(self: "MeasuredText[GradientParameters]") -> Chunks:
         """Deal the query items of each task, or held-out windows of each domain, as `influence.targets` says.
 
-        The evaluation halves of the tasks are never read here.
-
-        Raises:
-            TikmixError: a target has fewer sequences than `influence.micro_batches`.
+        The evaluation halves of the tasks are never read here. Errors are those of `target_samples`.
         """
         samples = target_samples(self.shards, self.parameters, context=self.context)
         return deal_sets("task", samples, self.parameters.micro_batches)
 
     def domain_chunks(self: "MeasuredText[GradientParameters]") -> Chunks:
-        """Deal `influence.tokens` of each domain, the next that it would be trained on.
-
-        Raises:
-            TikmixError: these are fewer sequences than `influence.micro_batches`.
-        """
+        """Deal `influence.tokens` of each domain, the next that it would be trained on; errors as `deal_sets`."""
         if self.parameters.tokens == "auto":
             raise ValueError("with influence.tokens=auto chunks come from `growing_domain_chunks`")
         samples = self._domain_samples(ceil(self.parameters.tokens / self.domain_context))
@@ -146,13 +125,10 @@ class MeasuredText(Generic[Reading_co]):
     def drawn_by(
         self: "MeasuredText[GradientParameters]", mixture: Mapping[str, float], tokens: int, *, seed: int
     ) -> list[TokenBatch]:
-        """Draw a sample of tokens by a mixture, from the text after that of `domain_chunks`.
+        """Draw a sample of tokens by a mixture, from the text after that of `domain_chunks`, to the nearest sequence.
 
-        Args:
-            mixture: share of each domain in the sample, to the nearest sequence.
-            tokens: size of the sample, rounded up to whole sequences.
-            seed: decides which sequences are drawn, of each domain out of twice as many as the whole sample has: two
-                samples share no more text than by chance, even of a domain that is most of both.
+        The seed decides which sequences are drawn, of each domain out of twice as many as the whole sample has: two
+        samples share no more text than by chance, even of a domain that is most of both.
         """
         measured, size = (ceil(count / self.domain_context) for count in (self.parameters.most_tokens, tokens))
         generator = np.random.default_rng(seed)
@@ -169,7 +145,7 @@ class MeasuredText(Generic[Reading_co]):
         return self.stream.upcoming(domain, windows)[:, : self.domain_context + 1]
 
     def _batches(self, windows: npt.NDArray[np.int64]) -> list[TokenBatch]:
-        return _cut(windows, self.parameters.sequences_at_once(self.context))
+        return batches_of(windows, self.parameters.sequences_at_once(self.context))
 
 
 def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterator[int]:
@@ -184,12 +160,16 @@ def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterato
 def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: int) -> Samples:
     """Take what influence is measured on, as `influence.targets` says.
 
-    Raises:
-        TikmixError: a target has fewer sequences than `influence.micro_batches`.
+    A target with fewer sequences than `influence.micro_batches` raises a TikmixError.
     """
     samples: Samples = {}
     if parameters.targets in ("tasks", "all"):
-        samples |= _query_items(TaskItems.open(shards.tasks_file), parameters, context=context)
+        tasks = TaskItems.open(shards.tasks_file)
+        for task in parameters.deciding(tasks.tasks):
+            items = tasks.items(task, "query", parameters.items_per_task)
+            samples[task] = item_batches(
+                items, context=context, batch_size=parameters.batch_size, loss=parameters.task_loss, pad_id=0
+            )
     if parameters.targets in ("heldout", "all"):
         samples |= _heldout_windows(shards, parameters, context=context)
     for name, batches in samples.items():
@@ -202,19 +182,6 @@ def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: in
     return samples
 
 
-def _query_items(tasks: TaskItems, parameters: TargetAmount, *, context: int) -> Samples:
-    return {
-        task: item_batches(
-            tasks.items(task, "query", parameters.items_per_task),
-            context=context,
-            batch_size=parameters.batch_size,
-            loss=parameters.task_loss,
-            pad_id=0,
-        )
-        for task in parameters.deciding(tasks.tasks)
-    }
-
-
 def _heldout_windows(shards: TokenShards, parameters: TargetAmount, *, context: int) -> Samples:
     """Take as many tokens as of a domain; where these are to be found out, as many windows as a task has items."""
     limit = parameters.items_per_task if parameters.tokens == "auto" else ceil(parameters.tokens / context)
@@ -222,9 +189,5 @@ def _heldout_windows(shards: TokenShards, parameters: TargetAmount, *, context: 
     for domain in shards.domains:
         windows = shards.windows(domain, context, "heldout")
         count = len(windows) if limit is None else min(limit, len(windows))
-        samples[f"heldout-{domain}"] = _cut(windows.take(np.arange(count)), parameters.batch_size)
+        samples[f"heldout-{domain}"] = batches_of(windows.take(np.arange(count)), parameters.batch_size)
     return samples
-
-
-def _cut(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBatch]:
-    return [TokenBatch.of_windows(windows[start : start + batch_size]) for start in range(0, len(windows), batch_size)]

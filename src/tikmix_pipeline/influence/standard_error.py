@@ -47,18 +47,11 @@ SPLITS = 16
 def influence_with_error(
     products_TMKL: Floats, task_tokens_TM: Counts, domain_tokens_KL: Counts
 ) -> tuple[Floats, Floats]:
-    """Reduce the table of chunk products to Group Influence and its standard error.
+    """Reduce the table of chunk products to Group Influence and its standard error, (T, K), in the products' unit.
 
-    Args:
-        products_TMKL: chunk products, in nats per token (squared gradients over curvature).
-        task_tokens_TM: loss-carrying tokens per chunk of each task, all positive; at least two chunks.
-        domain_tokens_KL: the same per chunk of each domain.
-
-    Returns:
-        `(influence_TK, stderr_TK)` in the unit of the products.
+    There are at least two chunks on either side, all with loss-carrying tokens.
     """
-    spread = Spread.of(products_TMKL, task_tokens_TM, domain_tokens_KL)
-    return spread.combined(np.eye(products_TMKL.shape[2]))
+    return Spread.of(products_TMKL, task_tokens_TM, domain_tokens_KL).combined(np.eye(products_TMKL.shape[2]))
 
 
 def influence_of_chunks(products_TMKL: Floats, task_tokens_TM: Counts, domain_tokens_KL: Counts) -> Floats:
@@ -71,19 +64,16 @@ def influence_of_chunks(products_TMKL: Floats, task_tokens_TM: Counts, domain_to
 
 @dataclass(frozen=True)
 class Spread:
-    """How a table of chunk products spreads over the chunks of either side.
-
-    Attributes:
-        row_TMK: influence from one chunk of a task.
-        weight_TM: the task chunks' shares of tokens.
-        domain_TK: variance of the influence that the domain's sample brings, interaction included.
-        interaction_TK: variance of the influence from the interaction of the two samples.
-    """
+    """How a table of chunk products spreads over the chunks of either side."""
 
     row_TMK: Floats
+    """Influence from one chunk of a task."""
     weight_TM: Floats
+    """The task chunks' shares of tokens."""
     domain_TK: Floats
+    """Variance of the influence that the domain's sample brings, interaction included."""
     interaction_TK: Floats
+    """Variance of the influence from the interaction of the two samples."""
 
     @classmethod
     def of(cls, products_TMKL: Floats, task_tokens_TM: Counts, domain_tokens_KL: Counts) -> "Spread":
@@ -130,13 +120,8 @@ def rank_stability(products_TMKL: Floats, task_tokens_TM: Counts, domain_tokens_
 
     It is averaged over splits; nan where a task ranks nothing, as with a single domain or without any influence.
     """
-    agreements_ST = np.array(
-        [
-            spearman(*halves)
-            for halves in influence_of_halves(products_TMKL, task_tokens_TM, domain_tokens_KL, splits=SPLITS)
-        ]
-    )
-    return mean_of_defined(agreements_ST, axis=0)
+    halves = influence_of_halves(products_TMKL, task_tokens_TM, domain_tokens_KL, splits=SPLITS)
+    return mean_of_defined(np.array([spearman(first, second) for first, second in halves]), axis=0)
 
 
 def influence_of_halves(
@@ -144,13 +129,8 @@ def influence_of_halves(
 ) -> Iterator[tuple[Floats, Floats]]:
     """Yield the influence (T, K) from either half, for so many random splits.
 
-    Args:
-        products_TMKL: chunk products.
-        task_tokens_TM: loss-carrying tokens of task chunks.
-        domain_tokens_KL: loss-carrying tokens of domain chunks.
-        splits: how many.
-        halve_tasks: False leaves all of the tasks' text in either half, to see the domains' error alone; the domains
-            are split in the same ways.
+    Without `halve_tasks` all of the tasks' text is in either half, to see the domains' error alone; the domains are
+    split in the same ways.
     """
     of_tasks, of_domains = np.random.default_rng([0, 0]), np.random.default_rng([0, 1])
     everything = np.arange(products_TMKL.shape[1])

@@ -27,7 +27,7 @@ from tikmix_pipeline.influence.group import group_influence
 from tikmix_pipeline.influence.records import Growth, Stopping
 from tikmix_pipeline.influence.samples import Chunks
 from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_of_halves, rank_stability
-from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.influence.store import GradientStore, Sets
 from tikmix_pipeline.lm.cost_records import NO_COST
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import GrowthParameters
@@ -48,10 +48,7 @@ def measure_until_stable(
 ) -> Stopping:
     """Let a measurement grow until the mixture that it implies is stable.
 
-    Args:
-        tables: yields tokens per domain and the chunk products, growing, each measured when it is asked for.
-        implied_mixture: decides a mixture from an influence matrix.
-        stable_within: `influence.stable_within`.
+    `tables` yields tokens per domain and the chunk products, growing, each measured when it is asked for.
     """
     curve: list[Growth] = []
     for tokens, table in tables:
@@ -83,11 +80,9 @@ def collect_until_stable(
         model: the checkpoint, on the device to work on.
         targets: chunks of every task, all of them from the start.
         growths: tokens of each domain and its chunks so far (`MeasuredText.growing_domain_chunks`).
-        curvature: C at the same checkpoint.
         store: where the chunks go; those of an earlier run are taken from it.
         key: names the checkpoint and the code.
         implied_mixture: decides a mixture from an influence matrix over the store's tasks and domains.
-        parameters: when to stop, and the memory of the products.
 
     Raises:
         TikmixError: as `collect_gradients` and `group_influence`.
@@ -99,27 +94,19 @@ def collect_until_stable(
         for tokens, chunks in growths:
             measured.update(chunks)
             collect_gradients(model, {"task": targets, "domain": chunks}, store, key=key)
-            found = group_influence(
-                store, curvature, memory_megabytes=parameters.memory_megabytes, device=device_of(model)
-            )
+            memory = parameters.memory_megabytes
+            found = group_influence(store, curvature, memory_megabytes=memory, device=device_of(model))
             choosing.append(found.cost)
             yield tokens, (found.products_TMKL, found.task_tokens_TM, found.domain_tokens_KL)
 
     stopping = measure_until_stable(tables(), implied_mixture, stable_within=parameters.stable_within)
     # measures nothing: it writes down which chunks count, and why no more
-    collect_gradients(
-        model,
-        {"task": targets, "domain": measured},
-        store,
-        key=key,
-        notes=asdict(stopping),
-        choosing=sum(choosing, NO_COST),
-    )
+    sets: Sets = {"task": targets, "domain": measured}
+    collect_gradients(model, sets, store, key=key, notes=asdict(stopping), choosing=sum(choosing, NO_COST))
     return stopping
 
 
 def _total_variation(table: ChunkTable, implied_mixture: ImpliedMixture, *, halve_tasks: bool) -> float:
     halves = influence_of_halves(*table, splits=_SPLITS, halve_tasks=halve_tasks)
-    return float(
-        np.mean([np.abs(implied_mixture(first) - implied_mixture(second)).sum() / 2 for first, second in halves])
-    )
+    distances = [np.abs(implied_mixture(first) - implied_mixture(second)).sum() / 2 for first, second in halves]
+    return float(np.mean(distances))

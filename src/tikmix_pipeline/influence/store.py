@@ -43,19 +43,14 @@ _CHUNK_FILE = re.compile(r"\.?\d{4,}\.safetensors(?P<half_written>\.\d+\.tmp)?")
 
 @dataclass(frozen=True)
 class ChunkFigures:
-    """What a chunk says of itself, beside its gradient.
-
-    Attributes:
-        key: names the checkpoint and the code.
-        identity: names all that decides its gradient (`chunk_identity`).
-        loss: mean loss in nats per loss-carrying token.
-        loss_tokens: how many of these there are.
-        cost: of measuring it.
-    """
+    """What a chunk says of itself, beside its gradient."""
 
     key: str
+    """Names the checkpoint and the code."""
     identity: str
+    """Names all that decides its gradient (`chunk_identity`)."""
     loss: float
+    """Mean, in nats per loss-carrying token."""
     loss_tokens: int
     cost: Cost
 
@@ -82,12 +77,7 @@ def chunk_identity(chunk: Sequence[TokenBatch], key: str, precision: str) -> str
 
 
 class GradientStore:
-    """A folder of gradient chunks.
-
-    Attributes:
-        folder: where they are.
-        mesh: the processes that write them; each has a store of this folder and makes the same calls.
-    """
+    """A folder of gradient chunks; each process of `mesh` has a store of this folder and makes the same calls."""
 
     def __init__(self, folder: Path, mesh: Mesh = SINGLE_MESH) -> None:
         self.folder = folder
@@ -97,17 +87,12 @@ class GradientStore:
     def sets(self, side: Side) -> tuple[str, ...]:
         """Return the names of the sets of one side, in the order they were collected in.
 
-        Raises:
-            TikmixError: the collection was not finished, or a chunk is missing, damaged or of something else.
+        A collection that is not finished, or has a chunk missing, damaged or of something else, raises a TikmixError.
         """
         return tuple(name for of_side, name in self._read().sets if of_side == side)
 
     def figures(self, side: Side, name: str) -> list[ChunkFigures]:
-        """Return loss and size of every chunk of a set.
-
-        Raises:
-            TikmixError: there is no such set, or `sets` would raise.
-        """
+        """Return loss and size of every chunk of a set; errors as `sets`, and if there is none of that name."""
         return [figures for _, figures in self._chunks(side, name)]
 
     @property
@@ -145,12 +130,7 @@ class GradientStore:
     ) -> Tensor:
         """Read the gradients of sets by one parameter, chunk after chunk: (N, *shape), on the CPU.
 
-        Args:
-            side: `task` or `domain`.
-            names: the sets.
-            parameter: name of the parameter.
-            span: a slice along the parameter's first axis, instead of all of it.
-            only: which of the N chunks.
+        Read is `span` of the parameter's first axis, if it is given, and `only` some of the N chunks.
 
         Raises:
             TikmixError: there is no such set or parameter, or a file is damaged.
@@ -196,30 +176,17 @@ class GradientStore:
         """Forget which chunks belong to the measurement, and remove those that no measurement of `key` could use."""
         self._collected = None
         if self.mesh.world.is_rank_zero:
-            self._clear(key)
+            self.forget()
+            for folder in (folder for side in get_args(Side) for folder in self.folder.glob(f"{side}-*/")):
+                _clear(folder, key)
         self.mesh.world.barrier()
-
-    def _clear(self, key: str) -> None:
-        self.forget()
-        for side in get_args(Side):
-            for path in self.folder.glob(f"{side}-*/*"):
-                found = _CHUNK_FILE.fullmatch(path.name)
-                figures = _figures_at(path) if found and not found["half_written"] else None
-                if found and (figures is None or figures.key != key):
-                    path.unlink()
-            for folder in self.folder.glob(f"{side}-*/"):
-                if not any(folder.iterdir()):
-                    folder.rmdir()
 
     def finish(
         self, identities: Mapping[Side, Mapping[str, Sequence[str]]], notes: Mapping[str, Any], choosing: Cost = NO_COST
     ) -> None:
-        """Record which chunks the measurement is made of, once all of them are there.
+        """Record which chunks, by side and set, the measurement is made of, once all of them are there.
 
-        Args:
-            identities: of the chunks, by side and set.
-            notes: JSON-able values that are kept with the measurement.
-            choosing: what was spent on finding out how many chunks are enough.
+        `notes` are JSON-able values; `choosing` is what was spent on finding out how many chunks are enough.
         """
         sets = [
             {"side": side, "name": name, "parts": list(chunks)}
@@ -282,6 +249,16 @@ class _Collected:
     sets: Mapping[tuple[str, str], list[_Chunk]]
     notes: Mapping[str, Any]
     choosing: Cost
+
+
+def _clear(folder: Path, key: str) -> None:
+    for path in list(folder.iterdir()):
+        found = _CHUNK_FILE.fullmatch(path.name)
+        figures = _figures_at(path) if found and not found["half_written"] else None
+        if found and (figures is None or figures.key != key):
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _figures_at(path: Path) -> ChunkFigures | None:

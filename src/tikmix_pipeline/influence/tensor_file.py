@@ -6,10 +6,11 @@ times slower for many small slices, and the pages it touches count as memory of 
 wants all tensors at once; here processes that have a part of them each write it to one file that is laid out before.
 """
 
+import contextlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -36,36 +37,32 @@ class _Place:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """The header of one file.
-
-    Attributes:
-        path: the file.
-        metadata: what was written beside the tensors.
-        size: bytes that the file should have.
-    """
+    """The header of one file."""
 
     path: Path
     metadata: Mapping[str, str]
-    size: int
+    """What was written beside the tensors."""
     _places: Mapping[str, _Place]
 
     @classmethod
     def open(cls, path: Path) -> "TensorFile":
         """Read a file's header.
 
-        Raises:
-            TikmixError: the file is missing, truncated or no safetensors file of float32 or float64 tensors.
+        A file that is missing, truncated or not of float32 or float64 tensors raises a TikmixError.
         """
         try:
             header, start = _read_header(path)
             metadata: dict[str, str] = header.pop("__metadata__", {})
-            places = {name: _place(entry, start) for name, entry in header.items()}
+            places = {
+                name: _Place(_DTYPES[entry["dtype"]], tuple(entry["shape"]), start + entry["data_offsets"][0])
+                for name, entry in header.items()
+            }
             size = max((place.offset + _bytes(place.dtype, place.shape) for place in places.values()), default=start)
             if path.stat().st_size != size:
                 raise ValueError(f"it has {path.stat().st_size} bytes instead of {size}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TikmixError(f"{path} is damaged ({error}). Run the stage that makes it again.") from error
-        return cls(path, metadata, size, places)
+        return cls(path, metadata, places)
 
     @classmethod
     def lay_out(
@@ -96,44 +93,45 @@ class TensorFile:
     def read_into(self, name: str, row: Tensor, start: int = 0) -> None:
         """Fill `row`, contiguous and on the CPU, with the slice of tensor `name` that begins at `start` of axis 0.
 
-        Raises:
-            TikmixError: the file has been cut or removed since it was opened.
+        A file that has been cut or removed since it was opened raises a TikmixError.
         """
         buffer, offset = _bytes_of(row), self._offset(name, start)
         try:
-            descriptor = os.open(self.path, os.O_RDONLY)
-            try:
+            with _opened(self.path, os.O_RDONLY) as descriptor:
                 while buffer:
                     count = os.preadv(descriptor, [buffer], offset)
                     if count == 0:
                         raise OSError("it ends too early")
                     buffer, offset = buffer[count:], offset + count
-            finally:
-                os.close(descriptor)
         except OSError as error:
             raise TikmixError(f"{self.path} cannot be read ({error}). Run the stage that makes it again.") from error
 
     def write(self, name: str, values: Tensor, start: int = 0) -> None:
         """Put `values`, of the tensor's type, where the slice of tensor `name` lies that begins at `start` of axis 0.
 
-        Raises:
-            TikmixError: the disk is full, or the file has been removed.
+        A full disk, or a file that has been removed, raises a TikmixError.
         """
         buffer, offset = _bytes_of(values.detach().cpu().contiguous()), self._offset(name, start)
         try:
-            descriptor = os.open(self.path, os.O_WRONLY)
-            try:
+            with _opened(self.path, os.O_WRONLY) as descriptor:
                 while buffer:
                     count = os.pwrite(descriptor, buffer, offset)
                     buffer, offset = buffer[count:], offset + count
-            finally:
-                os.close(descriptor)
         except OSError as error:
             raise TikmixError(f"{self.path} cannot be written ({error}). Free some space and run again.") from error
 
     def _offset(self, name: str, start: int) -> int:
         place = self._places[name]
         return place.offset + start * _bytes(place.dtype, place.shape[1:])
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _lay_out(
@@ -159,10 +157,6 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         if length > path.stat().st_size:
             raise ValueError("its header is cut")
         return json.loads(stream.read(length)), _LENGTH_BYTES + length
-
-
-def _place(entry: Mapping[str, Any], start: int) -> _Place:
-    return _Place(_DTYPES[entry["dtype"]], tuple(entry["shape"]), start + entry["data_offsets"][0])
 
 
 def _bytes_of(values: Tensor) -> memoryview:

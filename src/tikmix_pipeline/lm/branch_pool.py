@@ -1,5 +1,14 @@
-"""Many branches from one checkpoint, each trained, scored on the same texts and written down as it ends.
+"""Branches, or lookahead runs: short trainings from one checkpoint, each under a mixture of its own.
 
+A branch goes on where the checkpoint stands, with its optimiser state, its step (and so its learning rate) and its
+place in every domain's text. What differs between two branches is the mixture alone.
+
+Replicates of a branch read other text. Replicate r leaves out r times as many windows of each domain as any branch of
+the comparison may read of it; from there every branch of that replicate reads a domain's windows in one order, only
+more or fewer of them. The noise that the text brings is so common to the branches of a replicate and independent
+between replicates, unless a domain is so short that its next epoch is reached: the same windows in another order.
+
+A pool trains many, scores each on the same texts and writes it down as it ends.
 A result stands in a small file named by its key: the checkpoint, the corpus, the mixture, what is trained and how,
 the texts and the code. A branch that is there is never trained again, so a stopped pool loses what was under way, and
 another replicate or another mixture costs only itself.
@@ -14,8 +23,9 @@ import gc
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,28 +33,91 @@ import torch
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.launch import folder_beside
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import sha256_of_file
 from tikmix_pipeline.jobs.engine import each_job, workers_here
 from tikmix_pipeline.jobs.worker_pool import Died
-from tikmix_pipeline.lm.branch import train_branch
 from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import SequenceFlops
 from tikmix_pipeline.lm.cost_records import BranchCostRecord, Cost, cost_report
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.trainer import DivergedError
+from tikmix_pipeline.lm.trainer import DivergedError, TrainingState, train_steps
 from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
-from tikmix_pipeline.store.keyed import KeyedResults, key_of
+from tikmix_pipeline.store.keyed import KeyedEntry, KeyedResults, key_of
 
 _LOG = logging.getLogger(__name__)
 
 _AGAIN = " To try it again, lower `workers` and delete the table of losses that this stage writes."
 
 Texts = Mapping[str, Sequence[TokenBatch]]
+
+
+def train_branch(
+    checkpoint: Checkpoint,
+    shards: TokenShards,
+    mixture: Mapping[str, float],
+    *,
+    steps: int,
+    replicate: int = 0,
+    reach: Mapping[str, int] | None = None,
+    model: LoadParameters,
+    train: StepParameters,
+    schedule: Schedule,
+    seed: int,
+    description: str = "Training",
+) -> TrainingState:
+    """Train `steps` more steps from a checkpoint, which is not changed, under a mixture of its tokens.
+
+    Args:
+        replicate: which text is read; 0 goes on with the very text that training would read next.
+        reach: windows of each domain that any branch to be compared with may read (`windows_in_reach`); by default as
+            many as the whole branch has.
+        train: what the checkpoint was trained with. `train.world_size` processes work beside the checkpoint, on
+            replicate 0 alone.
+        schedule: learning rates by global step.
+
+    Returns:
+        The trained model, on `train.device`, or the CPU if ranks trained it, and all that is needed to go on.
+
+    Raises:
+        TikmixError: the checkpoint fits neither shards nor parameters, the mixture is none of their domains, or ranks
+            fail (`run_ranks`).
+        DivergedError: the loss or its gradient is no longer finite.
+    """
+    if train.world_size > 1:
+        if replicate:
+            raise ValueError("a branch of several processes goes on with the text that training would read next")
+        resume = KeyedEntry(folder_beside(checkpoint.folder), "branch")
+        resume.discard()
+        schedule = dataclasses.replace(schedule, chunk_steps=steps)  # a branch is a chunk of so many steps
+        as_chunk = partial(train_chunk, checkpoint, shards, mixture, model=model, train=train, schedule=schedule)
+        state = as_chunk(seed=seed, resume=resume, description=description)
+        resume.discard()
+        return state
+    checkpoint.require_tokenizer(shards.tokenizer_digest)
+    state = restore_state(checkpoint, shards, mixture, model=model, train=train, seed=seed)
+    windows = reach if reach is not None else dict.fromkeys(shards.domains, steps * train.batch_size)
+    state.stream.skip({domain: replicate * count for domain, count in windows.items()})
+    state.stream.set_weights(mixture)
+    train_steps(state, train, schedule, last_step=state.step + steps, description=description)
+    return state
+
+
+def windows_in_reach(mixtures: Iterable[Mapping[str, float]], *, steps: int, batch_size: int) -> dict[str, int]:
+    """Return the most windows of each domain that a branch of `steps` steps reads under one of `mixtures`."""
+    largest: dict[str, float] = {}
+    for mixture in mixtures:
+        for domain, share in mixture.items():
+            largest[domain] = max(share, largest.get(domain, 0.0))
+    # a stream is within one row of its weights at either end of any stretch of batches
+    most = {domain: math.ceil(share * steps * batch_size) + 1 for domain, share in largest.items()}
+    return {domain: min(count, steps * batch_size) for domain, count in most.items()}
 
 
 @dataclass(frozen=True)
@@ -116,22 +189,15 @@ def run_branches(
     workers: int | Literal["auto"] = "auto",
     engine: EngineParameters = EngineParameters(),  # noqa: B008 (immutable)
 ) -> list[BranchResult]:
-    """Train every branch that has no result yet, and score it on `texts`.
+    """Train every branch that has no result yet, score it on `texts`, and return one result per branch, in their order.
 
     A branch that diverges, or runs out of memory, is left out with a warning.
 
     Args:
-        setting: what the branches have in common.
-        branches: what to train.
-        texts: what to score, by name.
         folder: where results are, and go.
         key: names the code that runs, or whatever else results are to be told apart by.
         workers: branches at a time; `auto` is one per core on a CPU, and one on a GPU, and on Ray as many as there is
             room for.
-        engine: what runs them.
-
-    Returns:
-        One result per branch, in their order.
 
     Raises:
         TikmixError: branches cannot be trained at all, since checkpoint, corpus and parameters do not fit, or all of
@@ -194,7 +260,9 @@ def train_and_score(shared: tuple[BranchSetting, Texts], branch: Branch) -> Bran
     except DivergedError as error:
         return BranchResult(branch, {}, Failure("diverged", str(error)))
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        # the CPU's allocator has no error class of its own
+        is_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (is_of_memory or "can't allocate memory" in str(error)):
             raise
         first_line, _, _ = str(error).partition("\n")
         reason = f"Memory ran out: {first_line or type(error).__name__}"
@@ -223,11 +291,6 @@ def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[
         if not math.isfinite(loss.nats):
             raise DivergedError(f"Training diverged in its last steps: the loss on {name} is {loss.nats}.")
     return losses
-
-
-def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    # the CPU's allocator has no error class of its own
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 @contextlib.contextmanager
@@ -274,10 +337,8 @@ def _kept_result(content: Mapping[str, Any] | None, branch: Branch) -> BranchRes
 class BranchCost:
     """What branches took, whenever they were trained.
 
-    Attributes:
-        trained: how many there are; those that ran out of memory are left out.
-        training: of all of these. One that diverged counts in full, since where it stopped is not known.
-        scoring: of those that came through, on all texts; tokens are without padding, operations with it.
+    `trained` are all that did not run out of memory. One that diverged counts in full, since where it stopped is not
+    known. Scored, on all texts, are those that came through; tokens are without padding, operations with it.
     """
 
     trained: int
@@ -290,13 +351,7 @@ class BranchCost:
 
 
 def cost_of_branches(setting: BranchSetting, results: Sequence[BranchResult], texts: Texts) -> BranchCost:
-    """Count what `run_branches` has done, or an earlier call of it.
-
-    Args:
-        setting: what the branches have in common.
-        results: what became of them.
-        texts: what they were scored on.
-    """
+    """Count what `run_branches` has done with these arguments, or an earlier call of it."""
     train = setting.train
     network = Checkpoint(setting.checkpoint).model(setting.model).to(resolve_device(train.device))
     trains, scores = (SequenceFlops.of(network, train.context, training=training) for training in (True, False))

@@ -54,8 +54,7 @@ class Checkpoint:
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Load the optimiser's state as tensors named `<parameter>/<entry>`; empty for a checkpoint not trained here.
 
-        Raises:
-            TikmixError: the file is truncated, or is missing beside the rest of the training state.
+        A file that is truncated, or missing beside the rest of the training state, raises a TikmixError.
         """
         if not (self.folder / _STATE_JSON).is_file():
             return {}
@@ -67,20 +66,12 @@ class Checkpoint:
         return tensors
 
     def training_state(self) -> Mapping[str, Any]:
-        """Read step, stream state and records; empty for a checkpoint not trained here.
-
-        Raises:
-            TikmixError: the file is damaged.
-        """
+        """Read step, stream state and records, or raise a TikmixError; empty for a checkpoint not trained here."""
         path = self.folder / _STATE_JSON
         return read_json(path) if path.is_file() else {}
 
     def require_tokenizer(self, digest: str) -> None:
-        """Refuse a checkpoint that was trained on another tokenizer than the corpus.
-
-        Raises:
-            TikmixError: the digests differ, or the checkpoint's folder holds no tokenizer to compare.
-        """
+        """Raise a TikmixError if the checkpoint has another tokenizer than the corpus, or none to compare."""
         recorded = tokenizer_digest(self.folder)
         if recorded is None:
             raise TikmixError(
@@ -108,11 +99,7 @@ class Checkpoint:
         return count
 
     def require_known_ids(self, vocabulary_size: int) -> None:
-        """Refuse a checkpoint whose configuration has fewer token ids than a tokenizer.
-
-        Raises:
-            TikmixError: naming both.
-        """
+        """Raise a TikmixError if the checkpoint's configuration has fewer token ids than a tokenizer."""
         config = read_json(self.folder / "config.json")
         known = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
         if known is not None and known < vocabulary_size:
@@ -123,11 +110,7 @@ class Checkpoint:
             )
 
     def require_context(self, context: int) -> None:
-        """Refuse a checkpoint whose configuration allows fewer tokens than `train.context`.
-
-        Raises:
-            TikmixError: naming both.
-        """
+        """Raise a TikmixError if the checkpoint's configuration allows fewer tokens than `train.context`."""
         config = read_json(self.folder / "config.json")
         longest = config.get("max_position_embeddings") or config.get("n_positions")
         if longest is not None and longest < context:
@@ -148,12 +131,7 @@ class Checkpoint:
     def restore(self, state: TrainingState, mesh: Mesh = SINGLE_MESH) -> None:
         """Load optimiser, stream, step and records into `state`, whose model came from this checkpoint.
 
-        Args:
-            state: changed in place.
-            mesh: where the model lies.
-
-        Raises:
-            TikmixError: the saved state is damaged, or is of another optimiser or stream.
+        A saved state that is damaged, or of another optimiser or stream, raises a TikmixError.
         """
         saved = self.training_state()
         if not saved:
@@ -169,11 +147,7 @@ def place_of(state: TrainingState) -> dict[str, Any]:
 
 
 def restore_place(state: TrainingState, saved: Mapping[str, Any]) -> None:
-    """Take up what `place_of` returned.
-
-    Raises:
-        TikmixError: it is of another stream.
-    """
+    """Take up what `place_of` returned; raise a TikmixError if it is of another stream."""
     state.stream.load_state_dict(saved["stream"])
     state.step = saved["step"]
     state.records = [StepRecord(**record) for record in saved["records"]]
@@ -182,14 +156,7 @@ def restore_place(state: TrainingState, saved: Mapping[str, Any]) -> None:
 def initial_model(
     shards: TokenShards, parameters: ModelParameters, *, context: int, seed: int, root: Path
 ) -> "PreTrainedModel":
-    """Build the model that a run begins with, or load the user's.
-
-    Args:
-        shards: the corpus.
-        parameters: a built-in size, or a checkpoint.
-        context: tokens per sequence of the training.
-        seed: of a built-in size's weights.
-        root: what the checkpoint's path is relative to.
+    """Build the model that a run begins with, or load the user's, whose path is relative to `root`.
 
     Raises:
         TikmixError: a domain is shorter than the context, there is no such size, or the checkpoint cannot be read or

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.distributed.checkpoint import clear_unfinished, is_point, point_at
 from tikmix_pipeline.distributed.job import Job
 from tikmix_pipeline.distributed.launch import require_done, run_ranks
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
@@ -15,7 +14,16 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.model import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
-from tikmix_pipeline.lm.resume import ResumeFolder, find_point, lay_out, load_ranks_point, save_ranks_point
+from tikmix_pipeline.lm.resume import (
+    ResumeFolder,
+    clear_unfinished,
+    find_point,
+    is_point,
+    lay_out,
+    load_ranks_point,
+    point_at,
+    save_ranks_point,
+)
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters.training import LoadParameters, RestoreParameters, StepParameters
@@ -40,15 +48,11 @@ def train_chunk(
 
     Args:
         start: where the chunk begins; its optimiser state and stream go on without a seam.
-        shards: the corpus.
         mixture: share of each domain in the tokens of the chunk.
-        model: how the checkpoint is loaded.
         train: how a step is made. `train.world_size` processes train from one resume point to another, which is then
             read as any other would be.
         schedule: learning rates by global step, and how many steps the chunk has.
-        seed: the run's.
         resume: where the chunk is kept while it is under way; several processes need one.
-        description: of the progress bar.
 
     Returns:
         The state at the chunk's end, its records those of this chunk; on the CPU, if ranks trained it.
@@ -62,9 +66,13 @@ def train_chunk(
         run_chunk, start, shards, mixture, model=model, schedule=schedule, seed=seed, description=description
     )
     if train.world_size == 1:
-        found = resume.find() if resume is not None else None
-        keep = partial(_keep, resume=resume, shards=shards) if resume is not None else None
-        return part(train=train, resume=found, save=keep)
+        if resume is None:
+            return part(train=train)
+
+        def keep(state: TrainingState) -> None:
+            resume.save(partial(save_checkpoint, state, tokenizer=shards.tokenizer_folder))
+
+        return part(train=train, resume=resume.find(), save=keep)
     if resume is None:
         raise ValueError("several processes need a folder to work in")
     arguments = {
@@ -83,10 +91,6 @@ def train_chunk(
     run_ranks(job, resume.folder)
     require_done(is_point(point_at(resume.folder, start.step + schedule.chunk_steps)), train)
     return part(train=train.model_copy(update={"device": "cpu"}), resume=resume.folder)
-
-
-def _keep(state: TrainingState, resume: ResumeFolder, shards: TokenShards) -> None:
-    resume.save(partial(save_checkpoint, state, tokenizer=shards.tokenizer_folder))
 
 
 _JOINED = "tikmix_pipeline.distributed.sharding:joined"
@@ -140,12 +144,11 @@ def run_chunk(
     description: str = "Training",
     mesh: Mesh = SINGLE_MESH,
 ) -> TrainingState:
-    """Do this process's part of a chunk; arguments and errors are those of `train_chunk`, but for these.
+    """Do this process's part of a chunk, all of it if it is alone; for the rest see `train_chunk`.
 
     Args:
         resume: a folder with a resume point of this very chunk (`resume.find_point`), to go on from.
         save: keeps the state of a chunk under way.
-        mesh: the processes that train together; each calls this.
     """
     start.require_tokenizer(shards.tokenizer_digest)
     last_step = start.step + schedule.chunk_steps
@@ -153,10 +156,10 @@ def run_chunk(
     of_ranks = point is not None and is_point(point)
     begin = Checkpoint(point) if point and not of_ranks else start
     state = restore_state(begin, shards, mixture, model=model, train=train, seed=seed, mesh=mesh, network_only=of_ranks)
-    if point and of_ranks:
-        load_ranks_point(state, point)
     if point is None:
         state.records.clear()
+    elif of_ranks:
+        load_ranks_point(state, point)
     state.stream.set_weights(mixture)
     train_steps(state, train, schedule, last_step=last_step, save=save, description=description, mesh=mesh)
     return state
@@ -175,12 +178,8 @@ def restore_state(
 ) -> TrainingState:
     """Load a checkpoint ready to train; `mixture` counts where the checkpoint carries no stream of its own.
 
-    Args:
-        mesh: the processes that train together; each calls this.
-        network_only: leave optimiser, step and records out, which are to come from elsewhere.
-
-    Raises:
-        TikmixError: as `restore_network`, or the checkpoint was trained with another optimiser.
+    With `network_only` optimiser, step and records are left out, which are to come from elsewhere. Each process of the
+    mesh calls this. Errors are those of `restore_network`, or the checkpoint was trained with another optimiser.
     """
     network, stream = restore_network(
         checkpoint, shards, mixture, model=model, train=train, seed=seed, mesh=mesh, training_in=train.precision
@@ -205,10 +204,7 @@ def restore_network(
     """Load a checkpoint's model ready to be measured, or to be trained, and its place in the text.
 
     Args:
-        checkpoint: trained here or elsewhere.
-        shards: the corpus.
         mixture: that of a checkpoint which carries no stream of its own.
-        model: how the checkpoint is loaded.
         train: how long its sequences and how large its batches were, and where it is to lie.
         seed: the run's, which decides the order of the text.
         mesh: the processes that work on it together; each calls this.

@@ -46,26 +46,14 @@ def tokens_read(batch: TokenBatch) -> int:
     return int(last_B[batch.loss_BS.any(axis=1)].sum())
 
 
-class Counter:
-    """The operations that were executed inside a `counting` block, so far."""
+class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count the operations of a `with` block in `flops`; those of a block inside it too."""
 
-    flops: float = 0.0
-
-
-@contextmanager
-def counting() -> Iterator[Counter]:
-    """Count the operations of the block; those of a block inside it too."""
-    counter = Counter()
-    with _Counting(counter):
-        yield counter
-
-
-class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     supports_higher_order_operators = True
 
-    def __init__(self, counter: Counter) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._counter = counter
+        self.flops = 0.0
         self._formulas = _formulas()
 
     def __torch_dispatch__(
@@ -75,7 +63,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         formula = self._formulas.get(getattr(func, "_overloadpacket", None))
         if formula is not None:
-            self._counter.flops += formula(*args, **(kwargs or {}), out_val=out)
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
         return out
 
 
@@ -85,7 +73,7 @@ def _formulas() -> Mapping[Any, Callable[..., float]]:
     aten = torch.ops.aten
     formulas: dict[Any, Callable[..., float]] = {**flop_registry, aten._linalg_eigh: _eigendecomposition}
     # as in the registry, which takes several times as long over the shapes
-    formulas |= {aten.mm: _product, aten.bmm: _product, aten.addmm: _added_product, aten.baddbmm: _added_product}
+    formulas |= dict.fromkeys((aten.mm, aten.bmm), _product) | dict.fromkeys((aten.addmm, aten.baddbmm), _added_product)
     for kernel in _ATTENTION:
         formulas[getattr(aten, f"_scaled_dot_product_{kernel}")] = _attention
         formulas[getattr(aten, f"_scaled_dot_product_{kernel}_backward")] = _attention_backward
@@ -96,8 +84,8 @@ def _product(left: Tensor, _right: Tensor, *_: Any, out_val: Tensor, **__: Any) 
     return 2 * out_val.numel() * left.shape[-1]
 
 
-def _added_product(_added: Tensor, left: Tensor, _right: Tensor, *_: Any, out_val: Tensor, **__: Any) -> float:
-    return 2 * out_val.numel() * left.shape[-1]
+def _added_product(_added: Tensor, left: Tensor, right: Tensor, *_: Any, out_val: Tensor, **__: Any) -> float:
+    return _product(left, right, out_val=out_val)
 
 
 def _eigendecomposition(matrices: Tensor, *_: Any, **__: Any) -> float:
@@ -114,15 +102,12 @@ def _attention_backward(_gradient: Tensor, query: Tensor, key: Tensor, value: Te
 
 @dataclass
 class ShapeCounter:
-    """Operations of passes over batches, counted for the first batch of a shape and taken from there for the rest.
-
-    Attributes:
-        cost: of all batches so far.
-        flops_by_shape: of one batch, by its sequences, tokens and loss-carrying tokens.
-    """
+    """Operations of passes over batches, counted for the first batch of a shape and taken from there for the rest."""
 
     cost: Cost = NO_COST
+    """Of all batches so far."""
     flops_by_shape: dict[str, float] = field(default_factory=dict)
+    """Of one batch, by its sequences, tokens and loss-carrying tokens."""
 
     @contextmanager
     def batch(self, batch: TokenBatch) -> Iterator[None]:
@@ -131,42 +116,32 @@ class ShapeCounter:
         if shape in self.flops_by_shape:
             yield
         else:
-            with counting() as counter:
+            with FlopCounter() as counter:
                 yield
             self.flops_by_shape[shape] = counter.flops
         self.cost += Cost(tokens_read(batch), self.flops_by_shape[shape])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, for `of_dict` to go on from."""
-        return {"cost": self.cost.to_dict(), "flops_by_shape": self.flops_by_shape}
-
     @classmethod
     def of_dict(cls, content: Mapping[str, Any]) -> "ShapeCounter":
-        """Read what `to_dict` returned."""
+        """Read what `dataclasses.asdict` returned."""
         return cls(Cost(**content["cost"]), dict(content["flops_by_shape"]))
 
 
 @dataclass(frozen=True)
 class SequenceFlops:
-    """Operations of passes over sequences, by their length.
-
-    Attributes:
-        per_token: of a token, whatever the sequence.
-        per_pair: of a token with each of the sequence's.
-    """
+    """Operations of passes over sequences, by their length."""
 
     per_token: Fraction
+    """Of a token, whatever the sequence."""
     per_pair: Fraction
+    """Of a token with each of the sequence's."""
 
     @classmethod
     def of(cls, model: nn.Module, longest: int, *, training: bool, mesh: Mesh = SINGLE_MESH) -> "SequenceFlops":
         """Count one sequence of `longest` positions and one of half as many.
 
-        Args:
-            model: a causal language model in evaluation mode, on the device to work on; left as it was.
-            longest: positions.
-            training: count a pass forward and one back to all trainable parameters, instead of one forward.
-            mesh: where the model lies.
+        The model is in evaluation mode, on the device to work on, and left as it was. With `training` it is a pass
+        forward and one back to all trainable parameters, instead of one forward.
         """
         shorter = max(1, longest // 2)
         back = mesh.gradients if training else None
@@ -176,15 +151,15 @@ class SequenceFlops:
 
     def cost(self, batches: Iterable[TokenBatch]) -> Cost:
         """Return the cost of a pass over each batch; operations are those of the padding too."""
-        return sum((self._of_batch(batch) for batch in batches), NO_COST)
+        total = NO_COST
+        for batch in batches:
+            sequences, length = batch.tokens_BS.shape
+            total += Cost(tokens_read(batch), self._flops(sequences, length - 1))
+        return total
 
     def of_windows(self, windows: int, context: int) -> Cost:
         """Return the cost of a pass over so many sequences of `context` positions."""
         return Cost(windows * context, self._flops(windows, context))
-
-    def _of_batch(self, batch: TokenBatch) -> Cost:
-        sequences, length = batch.tokens_BS.shape
-        return Cost(tokens_read(batch), self._flops(sequences, length - 1))
 
     def _flops(self, sequences: int, positions: int) -> float:
         return float(round(sequences * positions * (self.per_token + self.per_pair * positions)))
@@ -194,7 +169,7 @@ def _count_sequence(model: nn.Module, positions: int, back: Callable[..., object
     tokens_BS = torch.zeros(1, positions + 1, dtype=torch.long, device=device_of(model))
     # before the pass, since between forward and backward a model in shards names others
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with counting() as counter, torch.set_grad_enabled(back is not None):
+    with FlopCounter() as counter, torch.set_grad_enabled(back is not None):
         logits_BPV = next_token_logits(model, tokens_BS)
         if back is not None:
             back(logits_BPV.sum(), trainable)
@@ -202,11 +177,7 @@ def _count_sequence(model: nn.Module, positions: int, back: Callable[..., object
 
 
 def training_cost(config: "PretrainedConfig", *, context: int, tokens: int) -> Cost:
-    """Return the cost of training on `tokens` tokens in sequences of `context`: a pass forward and one back.
-
-    Args:
-        config: the model's.
-    """
+    """Return the cost of training on `tokens` tokens in sequences of `context`: a pass forward and one back."""
     return Cost(tokens, tokens * _flops_per_token(config.to_json_string(), context, training=True))
 
 
@@ -224,9 +195,9 @@ def _flops_per_token(config: str, context: int, *, training: bool) -> float:
         # attention written out: a fused kernel has no operations on a device without storage
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), attn_implementation="eager")
         tokens_BS = torch.zeros(1, context, dtype=torch.long)
-    with counting() as counter, torch.set_grad_enabled(training):
+    with FlopCounter() as counter, torch.set_grad_enabled(training):
         # with a mask of its own transformers does not look into the positions, which have no values here
         logits = model(input_ids=tokens_BS, attention_mask=torch.ones_like(tokens_BS), use_cache=False).logits
         if training:
             logits.sum().backward()
-    return counter.flops / context
+    return float(counter.flops / context)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tikmix_pipeline.corpus.batches import TokenBatch
@@ -53,9 +54,7 @@ def evaluation_texts(
 ) -> dict[Key, ScoredText]:
     """Return all that a checkpoint is judged by: evaluation halves of the tasks, held-out slices of the domains.
 
-    Args:
-        items: at most this many items per task; `None` takes all.
-        windows: at most this many windows per domain; `None` takes all.
+    There are at most so many items per task, and windows per domain; `None` takes all.
     """
     tasks = TaskItems.open(shards.tasks_file)
     texts: dict[Key, ScoredText] = {}
@@ -87,11 +86,13 @@ def text_of_heldout(shards: TokenShards, domain: str, *, context: int, limit: in
     windows = shards.windows(domain, context, "heldout")
     count = len(windows) if limit is None else min(limit, len(windows))
     chosen = np.linspace(0, len(windows) - 1, count).astype(np.int64)
-    batches = [
-        TokenBatch.of_windows(windows.take(chosen[start : start + _BATCH_SIZE]))
-        for start in range(0, count, _BATCH_SIZE)
-    ]
+    batches = batches_of(windows.take(chosen), _BATCH_SIZE)
     return ScoredText(batches, count * context * shards.bytes_per_token(domain, "heldout"))
+
+
+def batches_of(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBatch]:
+    """Cut windows of plain text into batches."""
+    return [TokenBatch.of_windows(windows[start : start + batch_size]) for start in range(0, len(windows), batch_size)]
 
 
 def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, float]:
@@ -113,10 +114,8 @@ def text_losses(
         for batch in batches:
             readers.setdefault((batch.tokens_BS.shape, batch.tokens_BS.tobytes()), []).append((name, batch))
     nats, tokens = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
-    with (
-        torch.no_grad(),
-        progress_bar("Evaluation", sum(b.loss_tokens for v in texts.values() for b in v), "tok") as bar,
-    ):
+    total = sum(batch.loss_tokens for batches in texts.values() for batch in batches)
+    with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
         for sharing in readers.values():
             losses = summed_losses(model, [batch for _, batch in sharing])
             for (name, batch), loss in zip(sharing, losses, strict=True):

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
@@ -38,34 +39,25 @@ TAG = "tikmix"
 
 @dataclass(frozen=True)
 class LmEvalScore:
-    """An accuracy with its interval.
-
-    Attributes:
-        task: name of the task or group.
-        metric: `acc` or `acc_norm`.
-        value: share of items answered rightly.
-        low: lower end of the 95 % interval.
-        high: upper end of the 95 % interval.
-        n: items; those of a group's tasks together.
-    """
+    """An accuracy with its 95 % interval."""
 
     task: str
+    """Or group."""
     metric: str
+    """`acc` or `acc_norm`."""
     value: float
+    """Share of items answered rightly."""
     low: float
     high: float
     n: int
+    """Items; those of a group's tasks together."""
 
 
 def check_lm_eval(parameters: HarnessParameters, corpus_tasks: Collection[str], root: Path) -> None:
     """Refuse, before anything is trained, what no checkpoint could be scored on.
 
     Whether a task of the corpus offers a choice, and whether the data of any other can be read, is not known here.
-
-    Args:
-        parameters: which tasks.
-        corpus_tasks: names of the corpus's tasks.
-        root: the folder that `include_path` starts from.
+    `include_path` starts from `root`.
 
     Raises:
         TikmixError: `include_path` is no folder, a task is unknown, or lm-eval is not installed.
@@ -87,24 +79,17 @@ def check_lm_eval(parameters: HarnessParameters, corpus_tasks: Collection[str], 
 def write_lm_eval_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path) -> list[str]:
     """Write tasks in lm-eval's format, `<task>.yaml` beside `<task>.jsonl`, in place of what the folder held.
 
-    The files name their data by absolute path, as lm-eval reads them: write them again where the folder has moved.
+    The folder is what `include_paths` of `lm_eval_scores`, or `--include_path` of lm-eval, is to be. The files name
+    their data by absolute path, as lm-eval reads them: write them again where the folder has moved.
 
-    Args:
-        tasks: at least one item of each.
-        folder: what `include_paths` of `lm_eval_scores`, or `--include_path` of lm-eval, is to be.
-
-    Returns:
-        The names of the tasks: `tikmix_<task>`, so that none is mistaken for lm-eval's task of that name, of which it
-        may hold but a part. The tag `tikmix` stands for all.
+    Returned are the names of the tasks: `tikmix_<task>`, so that none is mistaken for lm-eval's task of that name, of
+    which it may hold but a part. The tag `tikmix` stands for all.
     """
     folder = folder.resolve()
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
         for task, choices in tasks.items():
-            rows = [
-                {"prompt": choice.item.prompt, "options": list(choice.options), "gold": choice.gold}
-                for choice in choices
-            ]
+            rows = ({"prompt": one.item.prompt, "options": list(one.options), "gold": one.gold} for one in choices)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (temporary / f"{task}.jsonl").write_text(lines, encoding="utf-8")
             config = _task_config(f"{TAG}_{task}", folder / f"{task}.jsonl")
@@ -139,18 +124,15 @@ def lm_eval_scores(
     model: LoadParameters,
     device: str = "auto",
 ) -> list[LmEvalScore]:
-    """Score a checkpoint; tasks are found and their data read before the model is.
+    """Return a checkpoint's score per accuracy of each task, in the order asked for.
+
+    A group has one score over the items of all of its tasks; a tag has those of each. Tasks are found and their data
+    read before the model is.
 
     Args:
         checkpoint: a folder in Hugging Face format, with its tokenizer.
         parameters: which tasks, and how. Its `include_path` is one of `include_paths` by now.
         include_paths: folders with task files; what they name goes before lm-eval's tasks of that name.
-        model: how the checkpoint is loaded.
-        device: where it runs; `auto` is the GPU where there is one.
-
-    Returns:
-        A score per accuracy of each task, in the order asked for. A group has one score over the items of all of its
-        tasks; a tag has those of each.
 
     Raises:
         TikmixError: lm-eval is not installed; a task is unknown, its data cannot be read, or it has no accuracy; the
@@ -213,10 +195,7 @@ def _load_units(names: Sequence[str], include_paths: Sequence[Path]) -> dict[str
 def _task_manager(names: Sequence[str], include_paths: Sequence[Path], written: Sequence[str] = ()) -> Any:
     """Index the task files; lm-eval's own, which are thousands, only where they are asked for.
 
-    Args:
-        names: must be in the index.
-        include_paths: folders with task files.
-        written: names that may be meant as well.
+    All `names` must be in the index; those `written` may have been meant as well.
     """
     _require_folders(include_paths)
     task_manager = _import("lm_eval.tasks").TaskManager
@@ -258,8 +237,7 @@ def _require_accuracies(units: Mapping[str, Sequence[Any]]) -> None:
 def load_scorer(checkpoint: Path, parameters: HarnessParameters, model: LoadParameters, device: str) -> Any:
     """Load a checkpoint as a model of lm-eval's (`lm_eval.api.model.LM`).
 
-    Raises:
-        TikmixError: lm-eval is not installed, or the model or its tokenizer cannot be read.
+    A TikmixError says that lm-eval is not installed, or that the model or its tokenizer cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -297,20 +275,10 @@ def _scorer_class() -> Any:
         def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> Any:
             del disable_tqdm
             with progress_bar("lm-eval", len(requests), "option") as bar:
-                self.set_cache_hook(_Answered(bar))
+                self.set_cache_hook(SimpleNamespace(add_partial=lambda *_: bar.update()))  # of each that is answered
                 return super().loglikelihood(requests, disable_tqdm=True)
 
     return Scorer
-
-
-class _Answered:
-    """lm-eval's hook for every request that is answered."""
-
-    def __init__(self, bar: Any):
-        self._bar = bar
-
-    def add_partial(self, *_: Any) -> None:
-        self._bar.update()
 
 
 @contextmanager

@@ -4,6 +4,8 @@ Every built-in size is a plain `LlamaConfig`, so that what is trained here loads
 whatever its family, are the unit that is sharded, recomputed and compiled.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +30,7 @@ def _import_transformers() -> Any:
 
 
 def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: int, seed: int) -> "PreTrainedModel":
-    """Build a preset with seeded initial weights, in float32 on the CPU.
-
-    Raises:
-        TikmixError: `model.preset` names no built-in size.
-    """
+    """Build a preset with seeded initial weights, in float32 on the CPU, or raise a TikmixError if there is none."""
     preset = find_preset(parameters.preset)
     transformers = _import_transformers()
     config = transformers.LlamaConfig(
@@ -61,13 +59,12 @@ def build_model(parameters: ModelParameters, *, vocabulary_size: int, context: i
 def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype = torch.float32) -> "PreTrainedModel":
     """Load a checkpoint folder in Hugging Face format; weights only from safetensors.
 
-    Raises:
-        TikmixError: the folder is missing or holds no readable checkpoint, or one without some of the model's weights.
+    A folder without a readable checkpoint that has all of the model's weights raises a TikmixError.
     """
     if not (folder / "config.json").is_file():
         raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
     model: PreTrainedModel
-    try:
+    with _reading(folder):
         model, loading = _import_transformers().AutoModelForCausalLM.from_pretrained(
             folder,
             attn_implementation=parameters.attention,
@@ -77,8 +74,6 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
             trust_remote_code=parameters.trust_remote_code,
             use_safetensors=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _unreadable(folder, error) from error
     # transformers fills what is missing with random numbers and a warning
     missing = sorted(loading["missing_keys"])
     if missing:
@@ -91,41 +86,32 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
 
 
 def outline_model(folder: Path, parameters: LoadParameters) -> "PreTrainedModel":
-    """Return the model of a checkpoint folder without its weights: names and shapes, on the `meta` device.
-
-    Raises:
-        TikmixError: the folder's configuration cannot be read.
-    """
+    """Return the model of a checkpoint folder without its weights: names and shapes, on the `meta` device."""
     config, attention, trust = read_config(folder, parameters), parameters.attention, parameters.trust_remote_code
-    try:
-        with torch.device("meta"):
-            model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_config(
-                config, attn_implementation=attention, dtype=torch.float32, trust_remote_code=trust
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(folder, error) from error
+    with _reading(folder), torch.device("meta"):
+        model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_config(
+            config, attn_implementation=attention, dtype=torch.float32, trust_remote_code=trust
+        )
     return model
 
 
 def read_config(folder: Path, parameters: LoadParameters) -> "PretrainedConfig":
-    """Read the configuration of a checkpoint folder.
-
-    Raises:
-        TikmixError: it cannot be read.
-    """
-    try:
+    """Read the configuration of a checkpoint folder, or raise a TikmixError."""
+    with _reading(folder):
         config: PretrainedConfig = _import_transformers().AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=parameters.trust_remote_code
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(folder, error) from error
     return config
 
 
-def _unreadable(folder: Path, error: Exception) -> TikmixError:
-    return TikmixError(
-        f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
-    )
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TikmixError(
+            f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
+        ) from error
 
 
 def compute_in_bfloat16(model: nn.Module) -> None:

@@ -67,14 +67,9 @@ class NamedOptimizer:
     def load_state_tensors(
         self, tensors: Mapping[str, Tensor], place: Callable[[Tensor, nn.Parameter], Tensor] = SINGLE_MESH.distribute
     ) -> None:
-        """Restore what `state_tensors` returned.
+        """Restore what `state_tensors` returned; `place` copies a tensor to where a parameter is.
 
-        Args:
-            tensors: by name.
-            place: copies a tensor to where a parameter is.
-
-        Raises:
-            TikmixError: the state is of another optimiser or other parameters; nothing is loaded.
+        The state of another optimiser or of other parameters raises a TikmixError, and nothing is loaded.
         """
         state: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -90,8 +85,7 @@ class NamedOptimizer:
         owners = {p: optimizer for optimizer in self._peak_rates for g in optimizer.param_groups for p in g["params"]}
         for name, entries in state.items():
             parameter = self._named[name]
-            copies = {entry: place(value, parameter) for entry, value in entries.items()}
-            owners[parameter].state[parameter] = copies
+            owners[parameter].state[parameter] = {entry: place(value, parameter) for entry, value in entries.items()}
 
 
 def _adamw(tensors: list[nn.Parameter], parameters: StepParameters) -> torch.optim.AdamW:

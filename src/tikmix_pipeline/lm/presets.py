@@ -30,11 +30,7 @@ PRESETS = {
 
 
 def find_preset(name: str) -> Preset:
-    """Return a built-in size.
-
-    Raises:
-        TikmixError: there is none of that name.
-    """
+    """Return a built-in size, or raise a TikmixError if there is none of that name."""
     if name not in PRESETS:
         raise TikmixError(f"model.preset: '{name}' is not a built-in size.{nearest_name(name, PRESETS)}")
     return PRESETS[name]

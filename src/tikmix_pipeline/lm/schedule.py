@@ -23,11 +23,7 @@ class Schedule:
 
     @classmethod
     def of(cls, parameters: ScheduleParameters, rounds: int) -> "Schedule":
-        """Convert token amounts to steps.
-
-        Raises:
-            TikmixError: warm-up and decay together are longer than the run.
-        """
+        """Convert token amounts to steps; raise a TikmixError if warm-up and decay are longer than the run."""
         chunk_steps = parameters.steps_per_chunk
         warmup_steps = math.ceil(parameters.warmup_tokens / parameters.tokens_per_step)
         decay_steps = math.ceil(parameters.decay_tokens / parameters.tokens_per_step)

@@ -3,6 +3,16 @@
 The identity, C = I, makes Group Influence the plain dot product of mean gradients: f(C) g = g. It has no damping and no
 horizon, which would only rescale everything. Learning rate times `S[t, j]` is then the first-order fall of task t's
 loss in one step of gradient descent on domain j.
+
+Adam's preconditioner is C = diag(√v̂ + ε), with the bias-corrected second moment v̂ = v / (1 − β₂ˢ). v is the optimiser's
+running mean of squared gradients (of the mean loss per token of a training batch, after clipping) at step s. √v̂ has the
+unit of a gradient, not of a Fisher: `S[t, j]` is, per unit of learning rate, the first-order fall of task t's loss in
+one Adam step along domain j's gradient with v̂ and without momentum. Its scale is therefore not that of `kfac`; only
+comparisons between domains carry over. Each parameter tensor is a block. With f, `damped` is Adam with λ for its ε, and
+`horizon` a smoother way from gradient descent with step 1/λ, where √v̂ ≪ λ, to Adam's step, where √v̂ ≫ λ. It is not the
+solution of a flow, since √v̂ is no second derivative, and neither is λ a time: with `damping_unit=horizon` λ is an
+inverse learning rate compared with a gradient. A relative λ needs no unit. All this costs nothing, the optimiser has
+paid for it, and exists only where the checkpoint comes with its optimiser.
 """
 
 import dataclasses
@@ -13,18 +23,16 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.adam import adam_blocks, step_divisors
-from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
-from tikmix_pipeline.influence.curvature.kronecker import Decompositions, require_finite
-from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, parameters_for
-from tikmix_pipeline.influence.curvature.spectrum import FUNCTIONS, Damping, DampingFunction
-from tikmix_pipeline.influence.gradients import trainable_parameters
+from tikmix_pipeline.influence.curvature.eigenblock import FUNCTIONS, Damping, DampingFunction, EigenBlock
+from tikmix_pipeline.influence.curvature.factors import Factors
+from tikmix_pipeline.influence.curvature.kronecker import Decompositions
+from tikmix_pipeline.influence.curvature.layers import Layout, chosen_parameters, list_names, parameters_for
+from tikmix_pipeline.influence.gradients import sum_dtype, trainable_parameters
 from tikmix_pipeline.influence.records import BlockReport, CurvatureReport
-from tikmix_pipeline.lm.cost import counting
+from tikmix_pipeline.lm.cost import FlopCounter
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.parameters.measurement import CoverageParameters, CurvatureParameters
+from tikmix_pipeline.parameters.measurement import CoverageParameters, CurvatureParameters, Group
 from tikmix_pipeline.parameters.training import SecondMomentParameters
 
 
@@ -32,11 +40,9 @@ from tikmix_pipeline.parameters.training import SecondMomentParameters
 class Curvature:
     """f(C) of a block-diagonal, positive semi-definite C.
 
-    Attributes:
-        blocks: cover every trainable parameter of the chosen groups once, over all processes; the rest take no part.
-        report: how each block, of all processes, is approximated, and with what λ.
-        cost: what the decompositions of all blocks took, without the fit of the factors.
-        process_group: the processes that the blocks are spread over.
+    `blocks` are those of this process. Over all processes of the group they cover every trainable parameter of the
+    chosen groups once; the rest take no part. `report` says of all of them how each is approximated, and with what λ.
+    `cost` is what the decompositions of all blocks took, without the fit of the factors.
     """
 
     blocks: tuple[EigenBlock, ...]
@@ -62,16 +68,16 @@ def build_curvature(
         parameters: name the curvature, f, λ and the groups.
         model: the checkpoint; only its parameters' names and shapes are read.
         factors: fitted at the same checkpoint, for `diagonal`, `kfac` and `ekfac`; more groups than are chosen will do.
-        optimizer_state: `Checkpoint.optimizer_tensors()`, empty for a checkpoint without; read by `adam`, and by
-            `damping_unit=horizon` for the step sizes of AdamW.
+        optimizer_state: `Checkpoint.optimizer_tensors()`, empty for a checkpoint without; `exp_avg_sq` and `step` are
+            read by `adam`, and by `damping_unit=horizon` for the step sizes of AdamW.
         train: β₂ and ε of that optimiser.
         horizon: sum of the learning rates over the coming chunk's steps; needed for `damping_unit=horizon`.
         device: where the work is done; the model's if not given.
         process_group: the processes that share the blocks out; each calls this, and decomposes its own.
 
     Raises:
-        TikmixError: `adam` without the optimiser's state, a unit without its horizon, factors that do not fit the
-            parameters or the model, or are not finite.
+        TikmixError: `adam` where a parameter has no second moment, as after training by Muon or without the state; a
+            unit without its horizon; factors that do not fit the parameters or the model, or are not finite.
     """
     device = device or device_of(model)
     if parameters.curvature == "identity":
@@ -80,19 +86,53 @@ def build_curvature(
         blocks = [EigenBlock(Layout(name), "identity", one.expand(p.shape)) for name, p in chosen.items()]
         return Curvature(tuple(blocks), _report(parameters, model, blocks, process_group), process_group=process_group)
     damping = Damping(parameters.damping, parameters.damping_unit, horizon)
-    with counting() as counter:
+    with FlopCounter() as counter:
         if parameters.curvature == "adam":
-            blocks = adam_blocks(model, parameters.groups, optimizer_state, train, device, process_group)
+            blocks = _adam_blocks(model, parameters.groups, optimizer_state, train, device, process_group)
         else:
             blocks = _fisher_blocks(parameters, model, _fitting(parameters, factors), device, process_group)
-    damped: list[EigenBlock] = []
-    for block in blocks:
+    for number, block in enumerate(blocks):
         divisor = _mean_step_divisor(block, parameters, optimizer_state, train)
         scale = damping.scale(block.mean_eigenvalue, divisor)
         function = DampingFunction(FUNCTIONS[parameters.inverse], scale)
-        damped.append(dataclasses.replace(block, damping_function=function))
+        blocks[number] = dataclasses.replace(block, damping_function=function)
     flops = sum(process_group.all_gather_object(counter.flops))
-    return Curvature(tuple(damped), _report(parameters, model, damped, process_group), Cost(flops=flops), process_group)
+    return Curvature(tuple(blocks), _report(parameters, model, blocks, process_group), Cost(flops=flops), process_group)
+
+
+def _adam_blocks(
+    model: nn.Module,
+    groups: Sequence[Group],
+    state: Mapping[str, Tensor],
+    train: SecondMomentParameters,
+    device: torch.device,
+    process_group: ProcessGroup,
+) -> list[EigenBlock]:
+    if not state:
+        raise TikmixError(
+            "influence.curvature=adam needs the optimiser's state, and this checkpoint comes without one. "
+            "Use influence.curvature=kfac."
+        )
+    parameters = chosen_parameters(model, groups)
+    missing = [name for name in parameters if f"{name}/exp_avg_sq" not in state]
+    if missing:
+        raise TikmixError(
+            f"influence.curvature=adam needs the AdamW state of every parameter, but there is none for "
+            f"{list_names(missing)}. Use influence.curvature=kfac, or train with train.optimizer=adamw first."
+        )
+    return [
+        EigenBlock(Layout(name), "adam", _step_divisors(state, name, train, device, sum_dtype(parameter)))
+        for name, parameter in parameters_for(process_group, parameters).items()
+    ]
+
+
+def _step_divisors(
+    state: Mapping[str, Tensor], name: str, train: SecondMomentParameters, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Return √v̂ + ε of one parameter, what AdamW divides its steps by."""
+    correction = 1 - train.beta2 ** float(state[f"{name}/step"])
+    second = state[f"{name}/exp_avg_sq"].to(device, dtype)
+    return torch.sqrt(second / correction) + train.epsilon
 
 
 def _mean_step_divisor(
@@ -104,7 +144,7 @@ def _mean_step_divisor(
         return 1.0
     like = block.eigenvalues_oi
     known = [
-        step_divisors(state, name, train, like.device, like.dtype).double().flatten()
+        _step_divisors(state, name, train, like.device, like.dtype).double().flatten()
         for name in block.names
         if f"{name}/exp_avg_sq" in state
     ]
@@ -137,18 +177,17 @@ def _fisher_blocks(
     if covered != sorted(chosen_parameters(model, parameters.groups)):
         raise TikmixError("The factors of the curvature were fitted to another model than this. Fit them again.")
     decompositions = Decompositions(factors, device)
-    mine = set(factors.names_for(process_group))
-    return [_block(layer, factors, decompositions, device) for layer in layers if layer.layer in mine]
-
-
-def _block(layer: LayerFactors, factors: Factors, decompositions: Decompositions, device: torch.device) -> EigenBlock:
-    if "eigenvalues" not in layer.tensors:
-        block = decompositions.of(layer)
-        return EigenBlock(layer.layout, layer.kind, block.eigenvalues_oi(), block.rows_oo, block.columns_ii)
-    found = {
-        role: require_finite(factors.tensors[name].to(device), layer.layer) for role, name in layer.tensors.items()
-    }
-    return EigenBlock(layer.layout, layer.kind, found["eigenvalues"], found.get("rows"), found.get("columns"))
+    mine = factors.names_for(process_group)
+    blocks: list[EigenBlock] = []
+    for layer in (layer for layer in layers if layer.layer in mine):
+        if "eigenvalues" in layer.tensors:
+            found = {role: decompositions.tensor(layer, role) for role in layer.tensors}
+            values_oi, rows_oo, columns_ii = found["eigenvalues"], found.get("rows"), found.get("columns")
+        else:
+            block = decompositions.of(layer)
+            values_oi, rows_oo, columns_ii = block.eigenvalues_oi(), block.rows_oo, block.columns_ii
+        blocks.append(EigenBlock(layer.layout, layer.kind, values_oi, rows_oo, columns_ii))
+    return blocks
 
 
 def _report(

@@ -44,8 +44,7 @@ from tikmix_pipeline.influence.curvature.fisher_pass import (
     owners_of,
     with_bias,
 )
-from tikmix_pipeline.influence.curvature.head import HeadBatch
-from tikmix_pipeline.influence.curvature.hooks import Calls, Positions
+from tikmix_pipeline.influence.curvature.hooks import Calls, HeadBatch, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer
 
 _WORKING_SCALARS = 1 << 24
@@ -54,12 +53,7 @@ _WORKING_SCALARS = 1 << 24
 
 @dataclass(frozen=True)
 class Basis:
-    """Eigenvectors as columns; None on a side that is taken as it is.
-
-    Attributes:
-        rows_oo: of the output side.
-        columns_ii: of the input side.
-    """
+    """Eigenvectors of the output and of the input side as columns; None on a side that is taken as it is."""
 
     rows_oo: Tensor | None = None
     columns_ii: Tensor | None = None
@@ -106,7 +100,7 @@ class VocabularyEigenvalues(LayerSums):
     """N·Λ of an embedding, of a head, or of a weight that is both."""
 
     def __init__(self, layer: Layer, head: Layer | None, basis: Basis, owner: OwnerRank) -> None:
-        """Take the embedding, or the head if it is not tied to it; the head, if the weight is one; and the basis."""
+        """Take the embedding, or the head if it is not tied to it; and the head, if the weight is one."""
         super().__init__(layer, owner, {"eigenvalues": layer.matrix_shape})
         self._padding = layer.module.padding_idx if isinstance(layer.module, nn.Embedding) else None
         self._head = head
@@ -141,11 +135,8 @@ class VocabularyEigenvalues(LayerSums):
     ) -> None:
         """Square the gradient of each sequence, in the rows that it reads or, without an average for the rest, in all.
 
-        Args:
-            total_Vi: what the squares are added to.
-            head: score and rotated input of the head at the N positions.
-            at: the positions.
-            average_NV: squares of the score, averaged over labels; cleared in the rows that are done here.
+        `head` has score and rotated input of the head at the N positions; `average_NV`, the squares of the score
+        averaged over labels, is cleared in the rows that are done here.
         """
         vocabulary, width = total_Vi.shape
         at_once = max(1, _WORKING_SCALARS // width)
@@ -188,7 +179,7 @@ class EigenvaluePass(FisherPass):
     """The eigenvalues of all layers in given bases."""
 
     def __init__(self, layers: Sequence[Layer], bases: Mapping[str, Basis], mesh: Mesh) -> None:
-        """Take layers, the basis of each by name (the standard basis where none is named), and who fits."""
+        """Take the basis of each layer by name; where none is named it is the standard basis."""
         head = next((layer for layer in layers if layer.kind == "head"), None)
         owners = owners_of([layer.size for layer in layers], mesh.world)
         layer_sums: dict[str, LayerSums] = {}

@@ -21,8 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tikmix_pipeline.distributed.assignment import share_out
-from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup, share_out
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.influence.curvature.layers import Layout
@@ -40,21 +39,15 @@ _VERSION = 2
 
 @dataclasses.dataclass(frozen=True)
 class LayerFactors:
-    """What one block is made of.
-
-    Attributes:
-        layer: name of the layer.
-        group: the group that its parameters are of.
-        kind: how the block is approximated, for the report.
-        layout: which parameters, and how they form a matrix.
-        tensors: name in `Factors.tensors` by role.
-    """
+    """What the block of one layer is made of."""
 
     layer: str
     group: Group
     kind: str
+    """How the block is approximated, for the report."""
     layout: Layout
     tensors: Mapping[str, str]
+    """Name in `Factors.tensors` by role."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +55,10 @@ class Factors:
     """The Fisher per token at a checkpoint, in the form that its kind asks for.
 
     Attributes:
-        kind: the approximation.
         fisher: labels sampled from the model (`true`) or those of the text (`empirical`).
         seed: decides the sampled labels.
         loss_tokens: how many tokens it was estimated from.
         groups: groups of parameters that are in it.
-        layers: what each block is made of.
         tensors: Kronecker factors, eigenvectors and eigenvalues by name.
         cost: what the fit took; a token counts once for every pass.
     """
@@ -82,17 +73,13 @@ class Factors:
     cost: Cost = NO_COST
 
     def save(self, folder: Path, process_group: ProcessGroup = SINGLE_PROCESS) -> None:
-        """Write the artifact, whole or not at all.
+        """Replace a folder by the artifact, whole or not at all.
 
-        Args:
-            folder: is replaced.
-            process_group: the processes that keep the tensors between them; each calls this, and writes its own.
+        The processes of the group keep the tensors between them; each calls this, and writes its own.
         """
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        tensors = {name: (values.dtype, tuple(values.shape)) for name, values in self.tensors.items()}
-        tensors = {
-            name: described for some in process_group.all_gather_object(tensors) for name, described in some.items()
-        }
+        mine = {name: (values.dtype, tuple(values.shape)) for name, values in self.tensors.items()}
+        tensors = {name: kept for some in process_group.all_gather_object(mine) for name, kept in some.items()}
         content |= {"version": _VERSION, "tensors": sorted(tensors), "cost": self.cost.to_dict()}
         content["layers"] = [dataclasses.asdict(layer) for layer in self.layers]
         with process_group.replacing(folder) as temporary:
@@ -105,11 +92,7 @@ class Factors:
 
     @classmethod
     def load(cls, folder: Path) -> "Factors":
-        """Open the artifact; a tensor is read, to the CPU, when it is asked for.
-
-        Raises:
-            TikmixError: it is missing, damaged or of another version.
-        """
+        """Open the artifact, or raise a TikmixError; a tensor is read, to the CPU, when it is asked for."""
         try:
             content: dict[str, Any] = read_json(folder / _JSON)
             tensors = _TensorsOnDisk(TensorFile.open(folder / _TENSORS))
@@ -137,7 +120,7 @@ class Factors:
             return self.tensors.file.shapes
         return {name: tuple(values.shape) for name, values in self.tensors.items()}
 
-    def names_for(self, process_group: ProcessGroup) -> list[str]:
+    def names_for(self, process_group: ProcessGroup) -> set[str]:
         """Name the layers that fall to this process: about as much work to decompose and to use as to any other.
 
         Layers that share a factor go to one process, which decomposes it once.
@@ -147,8 +130,8 @@ class Factors:
             unit = layer.tensors.get("input") or layer.tensors.get("columns") or layer.layer
             units.setdefault(unit, []).append(layer)
         owners = share_out([sum(map(self._work, layers)) for layers in units.values()], process_group.world_size)
-        mine = [layers for owner, layers in zip(owners, units.values(), strict=True) if owner == process_group.rank]
-        return [layer.layer for layers in mine for layer in layers]
+        owned = zip(owners, units.values(), strict=True)
+        return {layer.layer for owner, layers in owned if owner == process_group.rank for layer in layers}
 
     def _work(self, layer: LayerFactors) -> float:
         """Return the scalars of a block times the rows of its dense sides, in proportion to the work with it."""

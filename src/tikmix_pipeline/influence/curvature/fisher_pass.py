@@ -19,10 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tikmix_pipeline.distributed.assignment import share_out
-from tikmix_pipeline.distributed.process_group import ProcessGroup
-from tikmix_pipeline.influence.curvature.head import HeadBatch
-from tikmix_pipeline.influence.curvature.hooks import Call, Calls, Positions
+from tikmix_pipeline.distributed.process_group import ProcessGroup, share_out
+from tikmix_pipeline.influence.curvature.hooks import Call, Calls, HeadBatch, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.gradients import sum_dtype
 
@@ -31,12 +29,7 @@ _Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class OwnerRank:
-    """The process that keeps some sums.
-
-    Attributes:
-        process_group: the processes that add to them.
-        rank: the one that keeps them.
-    """
+    """The rank that keeps some sums, among the processes that add to them."""
 
     process_group: ProcessGroup
     rank: int
@@ -48,23 +41,12 @@ def owners_of(sizes: Sequence[float], process_group: ProcessGroup) -> list[Owner
 
 
 class LayerSums:
-    """The sums of one layer, by role.
-
-    Attributes:
-        layer: the layer.
-        owner: the process that keeps the sums.
-        dtype: precision of the sums that are no counts.
-        sums: the sums, all of them at their owner and none in any other process.
-    """
+    """The sums of one layer, by role; all of them at their owner, and none in any other process."""
 
     def __init__(self, layer: Layer, owner: OwnerRank, shapes: _Shapes, counts: _Shapes | None = None) -> None:
-        """Start at zero.
+        """Start at zero, with sums of these shapes by role, and with `counts`, which are integers.
 
-        Args:
-            layer: its parameters decide the device, and the precision that gradients by them are summed in.
-            owner: the process that keeps the sums.
-            shapes: shape of each sum, by role.
-            counts: shapes of the sums of integers.
+        The layer's parameters decide the device, and the precision that gradients by them are summed in.
         """
         like = next(layer.module.parameters(recurse=False))
         self.layer, self.owner, self.dtype = layer, owner, sum_dtype(like)
@@ -112,7 +94,7 @@ class ElementwiseDiagonal(LayerSums):
     """
 
     def __init__(self, layer: Layer, owner: OwnerRank, full_tensor: Callable[[Tensor], Tensor]) -> None:
-        """Take a layer, its owner, and the function that gathers a parameter that is sharded."""
+        """Take the function that gathers a parameter that is sharded, too."""
         parameters = dict(layer.module.named_parameters(recurse=False))
         super().__init__(layer, owner, {key: tuple(parameters[key].shape) for key in layer.parameters})
         # without the hooks that will feed this object
@@ -152,7 +134,6 @@ class FisherPass:
     """The sums of some layers, and all that a fit needs to fill, save and restore them."""
 
     def __init__(self, layers: Sequence[Layer], layer_sums: Mapping[str, LayerSums]) -> None:
-        """Take the layers, and the sums that the gradients of each feed, by its name."""
         self.layers = {layer.name: layer for layer in layers}
         self._layer_sums = dict(layer_sums)
 

@@ -13,32 +13,97 @@ Axes: B sequences, P positions, N loss-carrying positions, V vocabulary.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, remove, write_json
 from tikmix_pipeline.influence.curvature.eigenvalues import Basis, EigenvaluePass
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind, Labels, LayerFactors
 from tikmix_pipeline.influence.curvature.fisher_pass import FisherPass
-from tikmix_pipeline.influence.curvature.head import HeadBatch, cross_entropy_gradient, draw_uniform, sample_labels
-from tikmix_pipeline.influence.curvature.hooks import ModuleHooks, Positions
+from tikmix_pipeline.influence.curvature.hooks import (
+    HeadBatch,
+    ModuleHooks,
+    Positions,
+    cross_entropy_gradient,
+    draw_uniform,
+    sample_labels,
+)
 from tikmix_pipeline.influence.curvature.kfac import KfacPass
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout, find_layers
-from tikmix_pipeline.influence.curvature.progress import FitProgress
 from tikmix_pipeline.influence.gradients import evaluation_mode
-from tikmix_pipeline.lm.cost import ShapeCounter, counting
+from tikmix_pipeline.lm.cost import FlopCounter, ShapeCounter
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of, next_token_logits, rows_for, tokens_for
 from tikmix_pipeline.parameters.measurement import Group
 from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.store.keyed import KeyedEntry
 
 _EIGENVALUES = "EK-FAC eigenvalues"
 """The second pass of EK-FAC, in the progress bar and on disk."""
+_PROGRESS = "progress.json"
+_SUMS = "sums.safetensors"
+
+
+@dataclasses.dataclass
+class FitProgress:
+    """What a fit has summed so far, on disk, so that a killed fit goes on where it was.
+
+    state/       sums and the batches done, replaced as a whole; kept under the fit's key and its pass
+    bases/       of EK-FAC: what its first pass found, as `Factors` without eigenvalues
+
+    The folder is for this fit alone, created when needed, and emptied when the fit is done. The key names checkpoint,
+    text and settings; progress under another key is ignored and overwritten. Saves are at least `seconds` apart.
+    """
+
+    folder: Path
+    key: str
+    seconds: float = 60.0
+    _saved_at: float = dataclasses.field(default_factory=time.monotonic, init=False, repr=False)
+
+    @property
+    def bases(self) -> Path:
+        """Folder of what the first of two passes found."""
+        return self.folder / "bases"
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next save."""
+        return time.monotonic() - self._saved_at >= self.seconds
+
+    def load(self, pass_name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Return notes and tensors that were saved in this pass under this key; None if there are none to be read."""
+        state = self._state(pass_name).find()
+        try:
+            return (read_json(state / _PROGRESS), load_file(state / _SUMS)) if state else None
+        except (OSError, TikmixError, SafetensorError):
+            return None
+
+    def save(self, pass_name: str, notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Replace what was saved before."""
+        with self._state(pass_name).replacing() as temporary:
+            temporary.mkdir()
+            save_file({name: values.contiguous() for name, values in tensors.items()}, temporary / _SUMS)
+            write_json(temporary / _PROGRESS, notes)
+        self._saved_at = time.monotonic()
+
+    def remove(self) -> None:
+        """Delete it all; what others keep in the folder stays."""
+        remove(self.bases)
+        self._state("").discard()
+
+    def _state(self, pass_name: str) -> KeyedEntry:
+        return KeyedEntry(self.folder / "state", f"{self.key} {pass_name}")
 
 
 def fit_factors(
@@ -56,7 +121,7 @@ def fit_factors(
 
     Args:
         model: the checkpoint, on the device to work on. Sums are in float32 whatever lower precision it has.
-        batches: windows of text, spread evenly over domains (`parts.take_evenly`).
+        batches: windows of text, spread evenly over domains (`gradients.take_evenly`).
         kind: how the Fisher is approximated.
         fisher: labels sampled from the model (`true`), or those of the text (`empirical`).
         seed: decides the sampled labels.
@@ -112,14 +177,17 @@ def _fit_diagonal(fit: "_Fit", layers: Sequence[Layer], empty: Factors) -> Facto
 
 
 def _fit_ekfac(fit: "_Fit", layers: Sequence[Layer], empty: Factors) -> Factors:
-    found = fit.bases_for(_EIGENVALUES)
-    if found is None:
+    if fit.progress is not None and fit.progress.load(_EIGENVALUES) is not None:
+        found = Factors.load(fit.progress.bases)
+    else:
         kfac = _fit_kfac(fit, layers, empty)
-        with counting() as counter:
+        with FlopCounter() as counter:
             found = _eigenbases(kfac, fit)
         flops = sum(fit.mesh.world.all_gather_object(counter.flops))
         found = dataclasses.replace(found, cost=kfac.cost + Cost(flops=flops))
-        fit.keep_bases(_EIGENVALUES, found)
+        if fit.progress is not None:
+            found.save(fit.progress.bases)
+            fit.progress.save(_EIGENVALUES, {"done": 0}, {})  # only now has this pass begun
     bases = {
         of.layer: Basis(
             rows_oo=found.tensors[of.tensors["rows"]].to(fit.device) if "rows" in of.tensors else None,
@@ -136,7 +204,7 @@ def _fit_ekfac(fit: "_Fit", layers: Sequence[Layer], empty: Factors) -> Factors:
         else of
         for of in found.layers
     ]
-    mine = set(found.names_for(fit.mesh.world))
+    mine = found.names_for(fit.mesh.world)
     kept = {name for of in found.layers if of.layer in mine for name in of.tensors.values()}
     tensors = {**{name: values for name, values in found.tensors.items() if name in kept}, **corrected}
     return dataclasses.replace(empty, layers=tuple(factors), tensors=tensors, cost=found.cost + cost)
@@ -149,7 +217,7 @@ def _eigenbases(kfac: Factors, fit: "_Fit") -> Factors:
     """
     process_group = fit.mesh.world
     kfac = dataclasses.replace(kfac, tensors=process_group.all_gather(kfac.tensors))
-    decompositions, mine = Decompositions(kfac, fit.device), set(kfac.names_for(process_group))
+    decompositions, mine = Decompositions(kfac, fit.device), kfac.names_for(process_group)
     layers: list[LayerFactors] = []
     tensors: dict[str, Tensor] = {}
     for of in kfac.layers:
@@ -193,17 +261,6 @@ class _Fit:
     def device(self) -> torch.device:
         return device_of(self.model)
 
-    def bases_for(self, pass_name: str) -> Factors | None:
-        """Return what the pass before this one found, if that was kept."""
-        begun = self.progress is not None and self.progress.load(pass_name) is not None
-        return Factors.load(self.progress.bases) if begun and self.progress is not None else None
-
-    def keep_bases(self, pass_name: str, bases: Factors) -> None:
-        """Keep what a pass found; only then does the progress say that this pass has begun."""
-        if self.progress is not None:
-            bases.save(self.progress.bases)
-            self.progress.save(pass_name, {"done": 0}, {})
-
     def through(self, pass_name: str, fisher_pass: FisherPass) -> tuple[dict[str, Tensor], Cost]:
         """Go through the text once and return the means over its tokens by name, and what that took."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -218,7 +275,7 @@ class _Fit:
                         self._add_batch(mine, fisher_pass, hooks, uniform_N[tokens_for(self.mesh.world, batch)])
                 bar.update(batch.loss_tokens)
                 if index >= done and self.progress is not None and self.progress.due:
-                    notes = {"done": index + 1, "pass": fisher_pass.notes(), "counted": counter.to_dict()}
+                    notes = {"done": index + 1, "pass": fisher_pass.notes(), "counted": dataclasses.asdict(counter)}
                     self.progress.save(pass_name, notes, fisher_pass.sums() | {"generator": generator.get_state()})
         return fisher_pass.finish(self.tokens), sum(self.mesh.world.all_gather_object(counter.cost), NO_COST)
 

@@ -1,8 +1,12 @@
-"""Hooks that carry inputs and output gradients from the layers of a model to the sums of a pass.
+"""What the layers of a model hand to the sums of a pass in each batch: inputs, output gradients, and the head's labels.
 
 A forward hook keeps a layer's input until the gradient of its output arrives; once all calls of a layer in a batch have
 theirs, they are handed over and let go, so that at no time the gradients of all layers are held. The backward pass goes
 to the outputs of the embeddings only, so no gradient of any weight is computed, and `.grad` is never written.
+
+The gradient of token n's loss by the head's output v is s_nv (p_nv − [y_n = v]), with s = 1 unless the model scales or
+caps its logits. Over labels that follow p, its square is s² p (1 − p) on average, exactly: the Fisher of a head needs
+no sample. The empirical Fisher takes the label of the text.
 
 Axes: B sequences, P positions, N loss-carrying positions, V vocabulary, i inputs of a layer, o outputs.
 """
@@ -24,13 +28,10 @@ from tikmix_pipeline.influence.curvature.layers import list_names
 
 @dataclass(frozen=True)
 class Positions:
-    """The loss-carrying positions of a batch.
+    """The loss-carrying positions of a batch; `counts_B` is how many there are in each sequence.
 
-    Attributes:
-        carries_BP: True at those positions.
-        everywhere: all are; rows then need no copy.
-        counts_B: how many there are in each sequence.
-        lengths_B: positions of each sequence up to the last of them; no later one has a gradient.
+    `everywhere` says that all are, and rows need no copy. No position after the first `lengths_B` of a sequence has a
+    gradient.
     """
 
     carries_BP: Tensor
@@ -48,16 +49,10 @@ class Positions:
         on_device = torch.from_numpy(carries_BP).to(device)
         return cls(on_device, bool(carries_BP.all()), tuple(counts_B.tolist()), tuple(lengths_B.tolist()))
 
-    @property
-    def sequences(self) -> int:
-        """Sequences of the batch."""
-        return len(self.counts_B)
-
     def rows(self, values_BPi: Tensor, layer: str) -> Tensor:
         """Return the values of a layer at these positions, (N, i).
 
-        Raises:
-            TikmixError: the values are not laid out by sequence and position, as behind a router of experts.
+        Values that are not laid out by sequence and position, as behind a router of experts, raise a TikmixError.
         """
         if values_BPi.ndim != 3 or values_BPi.shape[:2] != self.carries_BP.shape:
             raise TikmixError(
@@ -68,15 +63,11 @@ class Positions:
         return values_BPi.flatten(0, 1) if self.everywhere else values_BPi[self.carries_BP]
 
     def require_sequences(self, values: Tensor, layer: str) -> Tensor:
-        """Return the values of a layer, whose first axis must be the batch's sequences.
-
-        Raises:
-            TikmixError: it is not.
-        """
-        if values.ndim < 3 or len(values) != self.sequences:
+        """Return the values of a layer, or raise a TikmixError if their first axis is not the batch's sequences."""
+        if values.ndim < 3 or len(values) != len(self.counts_B):
             raise TikmixError(
                 f"The Fisher cannot tell the sequences in layer {layer}, which works on {tuple(values.shape)} for "
-                f"{self.sequences} sequences. Use influence.curvature=adam or identity, or leave its kind out of "
+                f"{len(self.counts_B)} sequences. Use influence.curvature=adam or identity, or leave its kind out of "
                 "influence.groups."
             )
         return values
@@ -84,15 +75,12 @@ class Positions:
 
 @dataclass
 class Call:
-    """One call of a layer in a batch.
-
-    Attributes:
-        inputs: what it was called with, detached.
-        gradient: of the summed loss by its output, once the backward pass has come by.
-    """
+    """One call of a layer in a batch."""
 
     inputs: Tensor
+    """Detached."""
     gradient: Tensor | None = None
+    """Of the summed loss by its output, once the backward pass has come by."""
 
 
 Calls = Sequence[tuple[Tensor, Tensor]]
@@ -102,16 +90,13 @@ Receive = Callable[[str, Calls, Positions], None]
 
 
 class ModuleHooks:
-    """Hooks on the layers of a model.
-
-    Attributes:
-        calls: the calls of each layer in this batch that are not handed over yet.
-    """
+    """Hooks on the layers of a model."""
 
     def __init__(
         self, model: nn.Module, layers: Mapping[str, nn.Module], head: nn.Module | None, receive: Receive
     ) -> None:
         self.calls: dict[str, list[Call]] = {}
+        """The calls of each layer in this batch that are not handed over yet."""
         self._model = model
         self._layers = dict(layers)
         self._head = head
@@ -145,11 +130,7 @@ class ModuleHooks:
             self._at, self.calls, self._roots, self._head_call = None, {}, [], None
 
     def head_call(self) -> tuple[Tensor, Tensor]:
-        """Return the head's input, detached, and its output in this batch.
-
-        Raises:
-            TikmixError: the head did not run.
-        """
+        """Return the head's input, detached, and its output in this batch; raise a TikmixError if it did not run."""
         if self._head_call is None:
             raise TikmixError(
                 "The Fisher: the model's output head did not run. Use influence.curvature=adam or identity."
@@ -157,14 +138,9 @@ class ModuleHooks:
         return self._head_call
 
     def backward(self, logits_NV: Tensor, score_NV: Tensor) -> None:
-        """Send the gradient of the summed loss through the hooks.
+        """Send the gradient of the summed loss by the logits through the hooks.
 
-        Args:
-            logits_NV: of the loss-carrying positions.
-            score_NV: gradient of the summed loss by them.
-
-        Raises:
-            TikmixError: a layer with trainable parameters got no gradient.
+        A layer that gets no gradient raises a TikmixError.
         """
         if not self._layers:
             return
@@ -213,3 +189,72 @@ class ModuleHooks:
 
     def _keep_head_call(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         self._head_call = args[0].detach(), output
+
+
+@dataclass(frozen=True)
+class HeadBatch:
+    """A batch at the output head."""
+
+    inputs_Ni: Tensor
+    """Final hidden states."""
+    slope: Tensor
+    """s, either one number or (N, V)."""
+    probability_NV: Tensor
+    labels_N: Tensor
+    expected: bool
+    """Labels are the model's own, so squares are averaged over them."""
+
+    @classmethod
+    def of(
+        cls,
+        call: tuple[Tensor, Tensor],
+        logits_BPV: Tensor,
+        probability_NV: Tensor,
+        labels_N: Tensor,
+        *,
+        at: Positions,
+        expected: bool,
+    ) -> "HeadBatch":
+        """Read what the head did off its call: its input, and its output, of which the logits are made."""
+        inputs_BPi, outputs_BPV = call
+        if outputs_BPV is logits_BPV:
+            slope = probability_NV.new_ones(())
+        else:
+            (slope_BPV,) = torch.autograd.grad(logits_BPV.sum(), outputs_BPV, retain_graph=True)
+            slope = slope_BPV[at.carries_BP].to(probability_NV)
+        inputs_Ni = at.rows(inputs_BPi, "of the output head").to(probability_NV)
+        return cls(inputs_Ni, slope, probability_NV, labels_N, expected)
+
+    def score(self) -> Tensor:
+        """Return the gradient of each token's loss by the head's output, (N, V)."""
+        return cross_entropy_gradient(self.probability_NV, self.labels_N).mul_(self.slope)
+
+    def squares(self) -> Tensor:
+        """Return the square of the score, (N, V), averaged over labels where they are the model's own."""
+        if not self.expected:
+            return self.score().square_()
+        return (self.probability_NV * (1 - self.probability_NV)).mul_(self.slope.square())
+
+
+def cross_entropy_gradient(probability_NV: Tensor, labels_N: Tensor) -> Tensor:
+    """Return the gradient of the summed cross-entropy by the logits, p − [y = v]: no second softmax is needed."""
+    gradient_NV = probability_NV.clone()
+    gradient_NV[torch.arange(len(gradient_NV), device=gradient_NV.device), labels_N] -= 1
+    return gradient_NV
+
+
+def draw_uniform(rows: int, generator: torch.Generator) -> Tensor:
+    """Draw what decides the labels of so many rows; in several goes the numbers are the same."""
+    return torch.rand(rows, generator=generator, dtype=torch.float64)
+
+
+def sample_labels(probability_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """Draw one label per row by inverting its cumulative distribution at the number that `draw_uniform` drew for it.
+
+    One uniform number per row, drawn on the CPU in row order, makes the labels independent of the batch size, of the
+    device and of who samples which rows, and a second pass with the same seed sees the same labels.
+    """
+    cumulative_NV = probability_NV.cumsum(dim=1)
+    thresholds_N1 = (uniform_N.to(probability_NV) * cumulative_NV[:, -1])[:, None]
+    labels_N = torch.searchsorted(cumulative_NV, thresholds_N1, right=True)[:, 0]
+    return labels_N.clamp(max=probability_NV.shape[1] - 1)

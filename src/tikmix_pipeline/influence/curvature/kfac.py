@@ -44,8 +44,7 @@ from tikmix_pipeline.influence.curvature.fisher_pass import (
     owners_of,
     with_bias,
 )
-from tikmix_pipeline.influence.curvature.head import HeadBatch
-from tikmix_pipeline.influence.curvature.hooks import Call, Calls, Positions
+from tikmix_pipeline.influence.curvature.hooks import Call, Calls, HeadBatch, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout
 
 
@@ -136,7 +135,6 @@ class KfacPass(FisherPass):
     """The Kronecker factors of all layers."""
 
     def __init__(self, layers: Sequence[Layer], mesh: Mesh) -> None:
-        """Take the layers, and the processes that fit together."""
         layer_sums: dict[str, LayerSums] = {}
         for layer, owner in zip(layers, owners_of(list(map(_dense_size, layers)), mesh.world), strict=True):
             if layer.kind == "elementwise":

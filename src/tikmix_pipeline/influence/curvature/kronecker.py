@@ -31,11 +31,8 @@ _Eigen = tuple[Tensor, Tensor]
 class Kronecker:
     """A Kronecker product in its eigenbasis.
 
-    Attributes:
-        row_values_o: eigenvalues of the output side, float64.
-        column_values_i: eigenvalues of the input side, float64.
-        columns_ii: eigenvectors of the input side as columns, in the precision of the factors.
-        rows_oo: eigenvectors of the output side as columns; None where it is diagonal.
+    Eigenvalues are in float64, eigenvectors as columns in the precision of the factors; `rows_oo` is None where the
+    output side is diagonal.
     """
 
     row_values_o: Tensor
@@ -57,44 +54,37 @@ class Decompositions:
         self._done: dict[str, _Eigen] = {}
 
     def of(self, layer: LayerFactors) -> Kronecker:
-        """Decompose the block of one layer.
-
-        Raises:
-            TikmixError: its factors are not finite.
-        """
+        """Decompose the block of one layer; raise a TikmixError if its factors are not finite."""
         if "variance" in layer.tensors and "frequency" in layer.tensors:
             diagonal_V, width_ii = nearest_kronecker(
-                (self._factor(layer, "frequency"), self._factor(layer, "output")),
-                (self._factor(layer, "variance"), self._factor(layer, "input")),
+                (self.tensor(layer, "frequency"), self.tensor(layer, "output")),
+                (self.tensor(layer, "variance"), self.tensor(layer, "input")),
             )
             values, vectors = eigenbasis(width_ii, layer.layer)
-            return Kronecker(diagonal_V, values, vectors.to(self._factor(layer, "output").dtype))
+            return Kronecker(diagonal_V, values, vectors.to(self.tensor(layer, "output").dtype))
         if layer.kind == "kronecker":
             rows, columns = self._eigen(layer, "output"), self._eigen(layer, "input")
             return Kronecker(rows[0], columns[0], columns[1], rows[1])
         diagonal, dense = ("frequency", "output") if "frequency" in layer.tensors else ("variance", "input")
-        return Kronecker(self._factor(layer, diagonal).double(), *self._eigen(layer, dense))
+        return Kronecker(self.tensor(layer, diagonal).double(), *self._eigen(layer, dense))
 
-    def _factor(self, layer: LayerFactors, role: str) -> Tensor:
+    def tensor(self, layer: LayerFactors, role: str) -> Tensor:
+        """Return a tensor of a layer, on the device; as in `of` it must be finite."""
         return require_finite(self._factors.tensors[layer.tensors[role]].to(self._device), layer.layer)
 
     def _eigen(self, layer: LayerFactors, role: str) -> _Eigen:
         name = layer.tensors[role]
         if name not in self._done:
-            factor = self._factor(layer, role)
+            factor = self.tensor(layer, role)
             values, vectors = eigenbasis(factor, layer.layer)
             self._done[name] = values, vectors.to(factor.dtype)
         return self._done[name]
 
 
 def eigenbasis(factor: Tensor, of: str) -> tuple[Tensor, Tensor]:
-    """Decompose a factor in float64; rounding that makes eigenvalues negative is clamped.
+    """Return eigenvalues, ascending, and eigenvectors as columns, both in float64, of the factor of layer `of`.
 
-    Returns:
-        Eigenvalues, ascending, and eigenvectors as columns, both float64.
-
-    Raises:
-        TikmixError: the factor of layer `of` is not finite.
+    Rounding that makes eigenvalues negative is clamped; a factor that is not finite raises a TikmixError.
     """
     eigenvalues, eigenvectors = torch.linalg.eigh(require_finite(factor, of).double())
     # in the order of memory that files have, so that products round alike with what is read back
@@ -102,11 +92,7 @@ def eigenbasis(factor: Tensor, of: str) -> tuple[Tensor, Tensor]:
 
 
 def require_finite(factor: Tensor, of: str) -> Tensor:
-    """Return the factor of layer `of`.
-
-    Raises:
-        TikmixError: it is not finite.
-    """
+    """Return the factor of layer `of`, or raise a TikmixError if it is not finite."""
     if not factor.isfinite().all():
         raise TikmixError(
             f"The curvature of {of} is not finite. The checkpoint has diverged, or its weights are in a precision too "
@@ -116,14 +102,10 @@ def require_finite(factor: Tensor, of: str) -> Tensor:
 
 
 def nearest_kronecker(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return `(c, B)` with diag(c) ⊗ B nearest to the sum of diag(p) ⊗ P and diag(q) ⊗ Q.
+    """Return `(c, B)` with diag(c) ⊗ B nearest to diag(p) ⊗ P + diag(q) ⊗ Q; `first` is (p, P), `second` is (q, Q).
 
-    Args:
-        first: `(p, P)`, a non-negative vector and a positive semi-definite matrix.
-        second: `(q, Q)`, of the same shapes.
-
-    Returns:
-        `c`, of unit Euclidean norm, and `B`; both zero when the sum is zero.
+    p and q are non-negative vectors, P and Q positive semi-definite matrices. c has unit Euclidean norm; both c and B
+    are zero when the sum is.
     """
     diagonals_v2 = torch.stack([first[0], second[0]], dim=1).double()
     dense_2nn = torch.stack([first[1], second[1]]).double()

@@ -15,8 +15,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from tikmix_pipeline.distributed.assignment import share_out
-from tikmix_pipeline.distributed.process_group import ProcessGroup
+from tikmix_pipeline.distributed.process_group import ProcessGroup, share_out
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.gradients import trainable_parameters
 from tikmix_pipeline.parameters.measurement import Group
@@ -24,17 +23,12 @@ from tikmix_pipeline.parameters.measurement import Group
 
 @dataclass(frozen=True)
 class Layout:
-    """A weight and the bias that makes its last column, or one parameter of any shape.
-
-    Attributes:
-        weight: name of the weight.
-        bias: name of the bias, if any.
-        transposed: the weight is stored as (inputs, outputs).
-    """
+    """Names of a weight and of the bias that makes its last column, or of one parameter of any shape."""
 
     weight: str
     bias: str | None = None
     transposed: bool = False
+    """The weight is stored as (inputs, outputs)."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,21 +57,16 @@ class _NamesItsHead(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One module with trainable parameters of its own.
-
-    Attributes:
-        name: the module's name.
-        module: the module.
-        kind: what the module is for, which decides the form of its block.
-        parameters: the model's name of each parameter by its name in the module, such as `weight`.
-        tied: an embedding and a head share their weight; set on both.
-    """
+    """One module with trainable parameters of its own."""
 
     name: str
     module: nn.Module
     kind: Group
+    """What the module is for, which decides the form of its block."""
     parameters: dict[str, str]
+    """The model's name of each parameter by its name in the module, such as `weight`."""
     tied: bool = False
+    """An embedding and a head share their weight; set on both."""
 
     @property
     def group(self) -> Group:
@@ -86,7 +75,7 @@ class Layer:
 
     @property
     def has_bias(self) -> bool:
-        """A trainable bias takes part."""
+        """Whether a trainable bias takes part."""
         return "bias" in self.parameters
 
     @property
@@ -110,11 +99,7 @@ class Layer:
 
 
 def chosen_parameters(model: nn.Module, groups: Sequence[Group]) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters of the chosen groups, by name.
-
-    Raises:
-        TikmixError: there are none.
-    """
+    """Return the trainable parameters of the chosen groups, by name, or raise a TikmixError if there are none."""
     owned = parameter_groups(model)
     chosen = {name: p for name, p in trainable_parameters(model).items() if owned[name] in groups}
     if not chosen:

@@ -106,7 +106,7 @@ def rebalance(
     view: RebalanceView, checkpoint: Checkpoint, mixture: MixtureRecord, prior: MixtureRecord, corpus: TokenShards
 ) -> Callable[[Path], Any]:
     """Train on the prior for `influence.rebalance_tokens`; the run itself goes on from the checkpoint as it was."""
-    from tikmix_pipeline.lm.branch import train_branch
+    from tikmix_pipeline.lm.branch_pool import train_branch
     from tikmix_pipeline.lm.checkpoint import save_checkpoint
 
     state = train_branch(
@@ -127,7 +127,7 @@ def fit_curvature_factors(
     view: FactorView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
 ) -> Callable[[Path], Any]:
     """Fit the second moments that the curvature is made of; go on where a killed fit stood."""
-    from tikmix_pipeline.influence.curvature.progress import FitProgress
+    from tikmix_pipeline.influence.curvature.fit import FitProgress
     from tikmix_pipeline.influence.measure import fit_factors_at
 
     return fit_factors_at(

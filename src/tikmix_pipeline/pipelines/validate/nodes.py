@@ -91,8 +91,7 @@ def train_branches(
     import pandas as pd
 
     from tikmix_pipeline.influence.counterfactual import counterfactual_mixtures, loss_rows, scored_texts
-    from tikmix_pipeline.lm.branch import windows_in_reach
-    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, run_branches
+    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, run_branches, windows_in_reach
 
     own, train = view.validation, view.train
     mixtures = counterfactual_mixtures(mixture.weights, own.step)
@@ -120,7 +119,7 @@ def train_branches(
 
 def fit_kind(view: KindView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder) -> Callable[[Path], Any]:
     """Fit the factors of one kind of curvature, over the groups that any candidate takes."""
-    from tikmix_pipeline.influence.curvature.progress import FitProgress
+    from tikmix_pipeline.influence.curvature.fit import FitProgress
     from tikmix_pipeline.influence.measure import fit_factors_at
 
     return fit_factors_at(
@@ -145,7 +144,7 @@ def predict_effects(
     import pandas as pd
 
     from tikmix_pipeline.distributed.mesh import resolve_device
-    from tikmix_pipeline.influence.candidates import candidate_influences, prediction_rows
+    from tikmix_pipeline.influence.counterfactual import candidate_influences, prediction_rows
 
     found = candidate_influences(
         view.validation.candidates,

@@ -1,6 +1,6 @@
 import torch
 
-from tikmix_pipeline.influence.curvature.head import draw_uniform, sample_labels
+from tikmix_pipeline.influence.curvature.hooks import draw_uniform, sample_labels
 
 
 def test_labels_follow_the_predicted_distribution_and_never_an_impossible_token():

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tikmix_pipeline.distributed.assignment import share_out
+from tikmix_pipeline.distributed.process_group import share_out
 
 
 def loads(costs: list[float], owners: list[int] | tuple[int, ...], count: int) -> np.ndarray:
