@@ -1,6 +1,5 @@
 """A facet holds what one piece of code reads, and records what its result may depend on."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated
 
@@ -85,7 +84,6 @@ def test_most_tokens_are_those_that_are_asked_for_or_those_that_growing_may_reac
 
 
 def test_view_records_its_facets_derived_values_and_files_and_nothing_else() -> None:
-    @dataclass(frozen=True, kw_only=True)
     class Seen(View):
         seed: int
         files: OnDisk

@@ -18,12 +18,8 @@ Names = Annotated[list[str], BeforeValidator(_split)]
 """A list of names; on the command line, where a comma ends a parameter, `one+other`."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Unrecorded:
-    """Marks a parameter on which no result depends, so that no provenance record holds it."""
-
-
-UNRECORDED = Unrecorded()
+UNRECORDED = "unrecorded"
+"""Marks a parameter on which no result depends, so that no provenance record holds it."""
 
 _ABSENT = object()
 
@@ -54,11 +50,7 @@ class ParameterGroup(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     def narrowed(self, facet: type[Facet]) -> Facet:
-        """Return the fields of a facet alone, without those that do not count under the present values.
-
-        Args:
-            facet: the class of this group, or one that it inherits from.
-        """
+        """Return the fields of a facet, a class that this group inherits from, that count under the present values."""
         counting = {
             name: self.__dict__[name]
             for name, field in facet.model_fields.items()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Self, get_type_hints
+from typing import Any, Self, dataclass_transform, get_type_hints
 
 from tikmix_pipeline.parameters.base import ParameterGroup, plain
 
@@ -31,23 +31,21 @@ def unrecorded() -> Any:
     return dataclasses.field(metadata={_UNRECORDED: True})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(unrecorded,))
 class View:
-    """Everything besides its inputs that a node may read.
+    """Everything besides its inputs that a node may read; every subclass is a frozen dataclass.
 
     A field that is annotated with a facet holds that facet of the parameter group of its name; other fields hold the
     parameter of their name, or a value that was derived from parameters. Nothing reaches a node any other way, and the
     record is made from the view itself, so that no value can matter to a node without standing in its record.
     """
 
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
     @classmethod
     def of(cls, parameters: Any, **derived: Any) -> Self:
-        """Take the view out of all parameters.
-
-        Args:
-            parameters: all parameters of the run.
-            derived: values of the fields that are no parameters themselves.
-        """
+        """Take the view out of all parameters of a run; `derived` are the fields that are no parameters themselves."""
         values = dict(derived)
         for name, kind in _kinds(cls).items():  # type: ignore[arg-type]  # a class can be hashed
             if name not in derived:
@@ -59,7 +57,7 @@ class View:
         """Return the values that results may depend on, as JSON can hold them."""
         return {
             field.name: value.recorded() if isinstance(value, OnDisk) else plain(value)
-            for field in dataclasses.fields(self)
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
             if not field.metadata.get(_UNRECORDED)
             for value in [getattr(self, field.name)]
         }
@@ -70,6 +68,5 @@ def _kinds(view: Any) -> dict[str, Any]:
     return get_type_hints(view)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class NoParameters(View):
     """The view of a node that depends on its inputs alone."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.parameters.comparison import PointParameters, ReferenceParameters
+from tikmix_pipeline.parameters.comparison import HarnessParameters, PointParameters, ReferenceParameters
 from tikmix_pipeline.parameters.corpus import SeededTasksParameters
-from tikmix_pipeline.parameters.harness import HarnessParameters
 from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
 from tikmix_pipeline.pipelines.compare.arms import arms_of, run_of
@@ -27,7 +25,6 @@ _OF_ROUNDS = ["arm", "seed", "round", "train_tokens", "bpb"]
 _OF_COSTS = ["arm", "seed", "round", "method_tokens"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class ArmsView(View):
     """What the runs of a comparison depend on.
 
@@ -40,21 +37,18 @@ class ArmsView(View):
     run: Run = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class TableView(View):
     """What the arms are set against, and which of them are comparable by their influence."""
 
     compare: ReferenceParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class FigureView(View):
     """Which arms are comparable by their influence."""
 
     compare: PointParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class AccuracyView(View):
     """Which tasks of lm-eval are scored; the files are those of the user's own tasks."""
 

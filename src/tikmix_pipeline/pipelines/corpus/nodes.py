@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.prepared import PreparedText
 
 
-@dataclass(frozen=True, kw_only=True)
 class TextView(View):
     """What the prepared text depends on: which sources there are, how they are read, and what they hold."""
 
@@ -23,7 +21,6 @@ class TextView(View):
     files: OnDisk
 
 
-@dataclass(frozen=True, kw_only=True)
 class ShardView(View):
     """What the token shards depend on besides the text; the files are those of the user's tokenizer."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
 class RebalanceView(View):
     """What the steps on the prior depend on."""
 
@@ -59,7 +57,6 @@ class RebalanceView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class FactorView(View):
     """What the factors of the curvature depend on."""
 
@@ -69,7 +66,6 @@ class FactorView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class GradientView(View):
     """What the gradients of a fixed amount of text depend on."""
 
@@ -79,7 +75,6 @@ class GradientView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class GrowthView(View):
     """What gradients depend on that are collected until the mixture that they imply is stable."""
 
@@ -91,7 +86,6 @@ class GrowthView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class InfluenceView(View):
     """What the influence matrix depends on besides the gradients; the lengths tell what rebalancing has cost."""
 

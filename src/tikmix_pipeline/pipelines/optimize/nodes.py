@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.parameters.baselines import (
@@ -19,9 +18,8 @@ from tikmix_pipeline.parameters.decision import (
     OptimizeParameters,
     StrategyParameters,
 )
-from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.measurement import ScoringParameters
-from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters, StepParameters
+from tikmix_pipeline.parameters.training import ContextParameters, EngineParameters, ModelParameters, StepParameters
 from tikmix_pipeline.parameters.view import View, unrecorded
 from tikmix_pipeline.pipelines.keys import branch_key
 from tikmix_pipeline.store.code import code_of
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
 class DirectView(View):
     """What TiKMiX-D depends on besides influence; the name is that of the strategy, or of the prior that is kept."""
 
@@ -45,7 +42,6 @@ class DirectView(View):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class RuleView(View):
     """What a decision by the numbers of tokens alone depends on; those to come are the run's after its first chunk."""
 
@@ -55,7 +51,6 @@ class RuleView(View):
     tokens_to_come: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
 class NgramView(View):
     """What a decision by n-gram models depends on."""
 
@@ -65,7 +60,6 @@ class NgramView(View):
     ngram: NgramParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class DoremiView(View):
     """What a decision by DoReMi depends on."""
 
@@ -76,7 +70,6 @@ class DoremiView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class RegmixView(View):
     """What a decision by RegMix depends on."""
 

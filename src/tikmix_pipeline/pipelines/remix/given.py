@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json
 from tikmix_pipeline.mixture.external_run import SampledDomain
-from tikmix_pipeline.parameters.remix import ExternalParameters
+from tikmix_pipeline.parameters.decision import ExternalParameters
 
 if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards

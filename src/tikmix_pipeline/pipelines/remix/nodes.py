@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
-from tikmix_pipeline.parameters.decision import OptimizeParameters, PriorParameters
-from tikmix_pipeline.parameters.remix import ExternalParameters
+from tikmix_pipeline.parameters.decision import ExternalParameters, OptimizeParameters, PriorParameters
 from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
 from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.report.remix_report import RemixReport
 
 
-@dataclass(frozen=True, kw_only=True)
 class SampleTextView(View):
     """Which text is sampled: as much of every domain as is measured."""
 
@@ -33,7 +30,6 @@ class SampleTextView(View):
     files: OnDisk
 
 
-@dataclass(frozen=True, kw_only=True)
 class SampleTokensView(View):
     """How the sample becomes token ids: by the checkpoint's tokenizer, wherever that lies."""
 
@@ -43,7 +39,6 @@ class SampleTokensView(View):
     tokenizer_parameter: str = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class AdoptedView(View):
     """What tells one checkpoint from another: its weights, wherever they lie and whatever else lies beside them."""
 
@@ -52,7 +47,6 @@ class AdoptedView(View):
     model: ModelParameters = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExternalView(View):
     """What the team tells of its run."""
 
@@ -63,7 +57,6 @@ class ExternalView(View):
     experiment: str = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReportView(View):
     """What the report says besides what was measured and decided."""
 

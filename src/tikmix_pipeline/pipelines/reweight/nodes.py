@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 _GAIN_UNIT = "nats per token by influence.calibration, over the mixture in force"
 
 
-@dataclass(frozen=True, kw_only=True)
 class RecordView(View):
     """How a decided mixture is recorded."""
 
@@ -36,7 +34,6 @@ class RecordView(View):
     reweight: RoundingParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class KeptView(View):
     """How a mixture is recorded that is kept, within what text there is for it."""
 
@@ -44,14 +41,12 @@ class KeptView(View):
     reweight: RoundingParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class GainsView(View):
     """How gains become nats."""
 
     influence: CalibratedParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExportView(View):
     """For whom mixtures are written, and what their files say."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from tikmix_pipeline.parameters.decision import (
     StepBoundsParameters,
     TablesStrategyParameters,
 )
-from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.measurement import OwnTokensMeasurement, ScoringParameters
 from tikmix_pipeline.parameters.sweep import (
     CandidateRunParameters,
@@ -31,7 +29,7 @@ from tikmix_pipeline.parameters.sweep import (
     SurrogateParameters,
     TablesParameters,
 )
-from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters, StepParameters
+from tikmix_pipeline.parameters.training import EngineParameters, GrowingParameters, LoadParameters, StepParameters
 from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.pipelines.keys import branch_key, gradient_key
 
@@ -50,7 +48,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
 class DesignView(View):
     """What the candidates depend on."""
 
@@ -59,7 +56,6 @@ class DesignView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class SampleView(View):
     """What sampled influence depends on besides the chunks that are measured."""
 
@@ -68,7 +64,6 @@ class SampleView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class OwnTokensView(View):
     """What the influence of candidates on tokens of their own depends on."""
 
@@ -80,7 +75,6 @@ class OwnTokensView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class BranchView(View):
     """What the branch of every candidate depends on."""
 
@@ -94,7 +88,6 @@ class BranchView(View):
     engine: EngineParameters = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class TablesView(View):
     """Which tables are read, and what they hold."""
 
@@ -102,7 +95,6 @@ class TablesView(View):
     files: OnDisk
 
 
-@dataclass(frozen=True, kw_only=True)
 class JudgementView(View):
     """What the quality of surrogates depends on; the objective counts only where it is itself what they predict."""
 
@@ -112,7 +104,6 @@ class JudgementView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class FitView(View):
     """What the fitted surrogate depends on; the objective counts only where it is itself what it predicts."""
 
@@ -122,7 +113,6 @@ class FitView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class SearchView(View):
     """What the search depends on."""
 
@@ -132,7 +122,6 @@ class SearchView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class TablesSearchView(View):
     """What the search over a user's tables depends on."""
 
@@ -142,7 +131,6 @@ class TablesSearchView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class FigureView(View):
     """Whose predictions are drawn."""
 

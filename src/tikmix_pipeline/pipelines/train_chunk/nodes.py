@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
 
-@dataclass(frozen=True, kw_only=True)
 class InitialView(View):
     """What the initial model depends on; the files are those of the user's checkpoint."""
 
@@ -40,7 +38,6 @@ class InitialView(View):
     files: OnDisk
 
 
-@dataclass(frozen=True, kw_only=True)
 class PriorView(View):
     """What mixture 0 depends on, and what it is refused for."""
 
@@ -51,7 +48,6 @@ class PriorView(View):
     rounds: int = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChunkView(View):
     """What a chunk of training depends on: the ends of the schedule matter only to the chunks that they reach into."""
 
@@ -61,14 +57,12 @@ class ChunkView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class BudgetView(View):
     """How long the coming chunk is."""
 
     chunk_tokens: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class EvaluationView(View):
     """What scores within the round's limits depend on."""
 
@@ -76,7 +70,6 @@ class EvaluationView(View):
     train: EvaluationParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class FullEvaluationView(View):
     """What scores of everything depend on."""
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.measurement import FactorParameters, OpenParameters, ScoringParameters
-from tikmix_pipeline.parameters.training import LoadParameters, ProductParameters, RestoreParameters, StepParameters
+from tikmix_pipeline.parameters.training import (
+    EngineParameters,
+    LoadParameters,
+    ProductParameters,
+    RestoreParameters,
+    StepParameters,
+)
 from tikmix_pipeline.parameters.validation import (
     AgreementParameters,
     BranchesParameters,
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.mixture.records import MixtureRecord
 
 
-@dataclass(frozen=True, kw_only=True)
 class BranchesView(View):
     """What the branches and their losses depend on."""
 
@@ -46,7 +49,6 @@ class BranchesView(View):
     engine: EngineParameters = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class KindView(View):
     """What the factors of one kind depend on, over the groups of parameters that any candidate takes."""
 
@@ -56,7 +58,6 @@ class KindView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class PredictionView(View):
     """What the predictions depend on besides the gradients."""
 
@@ -67,7 +68,6 @@ class PredictionView(View):
     horizon: float
 
 
-@dataclass(frozen=True, kw_only=True)
 class ComparisonView(View):
     """What the comparison depends on, and what its table says of the branches."""
 
@@ -77,7 +77,6 @@ class ComparisonView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class DrawingView(View):
     """Which half of the tasks is drawn."""
 
