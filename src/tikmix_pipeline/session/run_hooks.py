@@ -18,9 +18,8 @@ from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.engine import require_installed
 from tikmix_pipeline.pipelines.cached_node import stage_of
-from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, check_run, check_tables
+from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, check_remix, check_run, check_tables
 from tikmix_pipeline.pipelines.compare.arms import check_arms
-from tikmix_pipeline.pipelines.remix.checks import check_remix
 from tikmix_pipeline.pipelines.remix.rounds import require_no_remix, require_undecided
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.current import start_run

@@ -26,8 +26,8 @@ def corpus_of(run: Run) -> Pipeline:
     shards = ShardView.of(parameters, corpus=_of_shards(parameters.corpus), files=own)
     return Pipeline(
         [
-            cached_node(prepare, text, ["project", "downloads"], "text", name="prepare_text", stage="corpus"),
-            cached_node(tokenize, shards, ["text", "project"], "corpus", name="tokenize_corpus", stage="corpus"),
+            cached_node(prepare, text, ["project", "downloads"], "text", name="prepare_text"),
+            cached_node(tokenize, shards, ["text", "project"], "corpus", name="tokenize_corpus"),
         ]
     )
 

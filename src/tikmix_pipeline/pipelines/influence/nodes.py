@@ -30,7 +30,7 @@ from tikmix_pipeline.parameters.training import (
     StepParameters,
 )
 from tikmix_pipeline.parameters.view import NoParameters, View
-from tikmix_pipeline.pipelines.keys import gradient_key
+from tikmix_pipeline.pipelines.views import gradient_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ def rebalance(
     return partial(save_checkpoint, state, tokenizer=corpus.tokenizer_folder)
 
 
-def fit_curvature_factors(
+def fit_factors(
     view: FactorView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
 ) -> Callable[[Path], Any]:
     """Fit the second moments that the curvature is made of; go on where a killed fit stood."""

@@ -21,7 +21,7 @@ from tikmix_pipeline.parameters.decision import (
 from tikmix_pipeline.parameters.measurement import ScoringParameters
 from tikmix_pipeline.parameters.training import ContextParameters, EngineParameters, ModelParameters, StepParameters
 from tikmix_pipeline.parameters.view import View, unrecorded
-from tikmix_pipeline.pipelines.keys import branch_key
+from tikmix_pipeline.pipelines.views import branch_key
 from tikmix_pipeline.store.code import code_of
 
 if TYPE_CHECKING:

@@ -13,29 +13,21 @@ from tikmix_pipeline.pipelines.names import influences, of_round
 from tikmix_pipeline.pipelines.optimize import nodes
 from tikmix_pipeline.run import Run, current_run
 
-_STAGE = "optimize"
-
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Decide the mixture that follows one round, by the run's strategy."""
     run = current_run()
     is_baseline = run.parameters.tikmix.strategy in BASELINES
-    return baseline_of_round(run, 0) if is_baseline else decision_of_round(run, run.round_of(_STAGE))
+    return baseline_of_round(run, 0) if is_baseline else decision_of_round(run, run.round_of("optimize"))
 
 
 def decision_of_round(run: Run, number: int) -> Pipeline:
     """Decide, at the end of round `number`, from its influence and that of the rounds before."""
     kept = run.parameters.tikmix.strategy == "prior"
-    node = cached_node(
-        nodes.decide,
-        nodes.DirectView.of(run.parameters, name="prior" if kept else "direct"),
-        [of_round(number, "token_budget"), of_round(0, "mixture"), *influences(run, number)],
-        of_round(number, "decision"),
-        name="optimize_mixture",
-        stage=_STAGE,
-        number=number,
-    )
-    return Pipeline([node])
+    view = nodes.DirectView.of(run.parameters, name="prior" if kept else "direct")
+    inputs = [of_round(number, "token_budget"), of_round(0, "mixture"), *influences(run, number)]
+    decision = of_round(number, "decision")
+    return Pipeline([cached_node(nodes.decide, view, inputs, decision, name="optimize_mixture", number=number)])
 
 
 def baseline_of_round(run: Run, number: int) -> Pipeline:
@@ -50,16 +42,8 @@ def baseline_of_round(run: Run, number: int) -> Pipeline:
         "regmix": (nodes.decide_by_regmix, _regmix_view, trained),
     }
     function, view, inputs = methods[strategy]
-    node = cached_node(
-        function,
-        view(run),
-        inputs,
-        of_round(number, "baseline"),
-        name="decide_baseline",
-        stage=_STAGE,
-        number=number,
-    )
-    return Pipeline([node])
+    decided = of_round(number, "baseline")
+    return Pipeline([cached_node(function, view(run), inputs, decided, name="decide_baseline", number=number)])
 
 
 def _rule_view(run: Run) -> View:

@@ -102,14 +102,24 @@ def count_external(
     decided: MixtureRecord | None = None,
 ) -> tuple[TokenBudget, MixtureRecord]:
     """Say what the external run has read, what is left and which mixture is its current one."""
-    from tikmix_pipeline.mixture.external_run import EarlierRound, external_run_budget
-    from tikmix_pipeline.pipelines.remix.given import given_mixture, sampled_domain
+    from tikmix_pipeline.mixture.external_run import EarlierRound, SampledDomain, external_run_budget
+    from tikmix_pipeline.pipelines.remix.given import given_mixture
 
     del checkpoint  # only so that nothing is recorded for one that was refused
+    sources = corpus.manifest.sources.domains
+    samples = {
+        domain: SampledDomain(
+            tokens=corpus.tokens(domain),
+            bytes_per_token=corpus.bytes_per_token(domain),
+            total_bytes=sources[domain].total_bytes,
+            is_estimate=bool(sources[domain].sampled),
+        )
+        for domain in corpus.domains
+    }
     earlier = EarlierRound(budget_before, decided) if budget_before and decided else None
     return external_run_budget(
         0 if earlier is None else earlier.budget.round + 1,
-        {domain: sampled_domain(corpus, domain) for domain in corpus.domains},
+        samples,
         view.remix,
         prior=view.tikmix.prior,
         chunk_tokens=view.chunk_tokens,

@@ -23,13 +23,11 @@ from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import chosen_decision, of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
 from tikmix_pipeline.pipelines.remix import nodes
+from tikmix_pipeline.pipelines.remix.given import narrowed_corpus, tokenizer_folder
 from tikmix_pipeline.pipelines.remix.rounds import checkpoint_files, earlier_rounds, remix_round
-from tikmix_pipeline.pipelines.remix.sample import narrowed_corpus, tokenizer_folder
 from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round, gains_of_round, record_of_round
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.run import Run, current_run
-
-_STAGE = "remix"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -61,8 +59,8 @@ def _reading(run: Run) -> list[Node]:
         tokenizer_parameter="corpus.tokenizer.path" if run.parameters.corpus.tokenizer.path else "model.checkpoint",
     )
     return [
-        cached_node(nodes.sample_text, sample, ["project", "downloads"], "text", name="sample_text", stage=_STAGE),
-        cached_node(nodes.tokenize_sample, tokens, ["text", "project"], "corpus", name="tokenize_sample", stage=_STAGE),
+        cached_node(nodes.sample_text, sample, ["project", "downloads"], "text"),
+        cached_node(nodes.tokenize_sample, tokens, ["text", "project"], "corpus"),
     ]
 
 
@@ -86,17 +84,11 @@ def _beginning(run: Run, number: int) -> list[Node]:
         chunk_tokens=parameters.remix.coming_chunk(parameters.train),
         file=OnDisk(lambda: _digest(run, given)),
     )
-    node = partial(cached_node, stage=_STAGE, number=number)
+    node, counted = partial(cached_node, number=number), [of_round(number, "token_budget"), current]
     return [
-        node(nodes.adopt_checkpoint, adopted, ["corpus", "project"], checkpoint, name="adopt_checkpoint"),
-        node(
-            nodes.count_external,
-            told,
-            [checkpoint, "corpus", "project", *before],
-            [of_round(number, "token_budget"), current],
-            name="count_external",
-        ),
-        node(nodes.list_current, NoParameters(), current, of_round(number, "mixture_rows"), name="list_current"),
+        node(nodes.adopt_checkpoint, adopted, ["corpus", "project"], checkpoint),
+        node(nodes.count_external, told, [checkpoint, "corpus", "project", *before], counted),
+        node(nodes.list_current, NoParameters(), current, of_round(number, "mixture_rows")),
     ]
 
 
@@ -122,24 +114,15 @@ def _deciding(run: Run, number: int) -> list[Pipeline | Node]:
 
 
 def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
-    recorded = ["checkpoint", "influence", "token_budget", "current_mixture"]
-    outcome = [of_round(number + 1, "mixture"), chosen, *(of_round(number, name) for name in ("gains", "measurement"))]
-    view = nodes.ReportView.of(
-        run.parameters, checkpoint=str(run.parameters.model.checkpoint), page=OnDisk(_page_digest)
-    )
-    return cached_node(
-        nodes.write_report,
-        view,
-        [
-            *(of_round(number, name) for name in recorded),
-            *outcome,
-            *([of_round(number, "exports")] if has_exports else []),
-        ],
-        [of_round(number, "report_content"), of_round(number, "report")],
-        name="write_report",
-        stage=_STAGE,
-        number=number,
-    )
+    of = partial(of_round, number)
+    inputs = [
+        *map(of, ("checkpoint", "influence", "token_budget", "current_mixture")),
+        *(of_round(number + 1, "mixture"), chosen, of("gains"), of("measurement")),
+        *([of("exports")] if has_exports else []),
+    ]
+    checkpoint, page = str(run.parameters.model.checkpoint), OnDisk(_page_digest)
+    view = nodes.ReportView.of(run.parameters, checkpoint=checkpoint, page=page)
+    return cached_node(nodes.write_report, view, inputs, [of("report_content"), of("report")], number=number)
 
 
 def _page_digest() -> str:

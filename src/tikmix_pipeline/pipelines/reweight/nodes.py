@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.export.schedule import Domain
     from tikmix_pipeline.influence.report import SpreadRecord
     from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
-
-_GAIN_UNIT = "nats per token by influence.calibration, over the mixture in force"
 
 
 class RecordView(View):
@@ -110,18 +109,42 @@ def export_mixtures(
         history: mixture and token budget of every round, then the mixture that was decided.
     """
     from tikmix_pipeline.export.registry import write_folder
+    from tikmix_pipeline.export.schedule import Gain, Phase, Schedule
     from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-    from tikmix_pipeline.pipelines.reweight.schedule import schedule_of
 
-    schedule = schedule_of(
-        [record for record in history if isinstance(record, MixtureRecord)],
-        [record for record in history if isinstance(record, TokenBudget)],
-        corpus,
-        gains,
-        reweight=view.reweight,
-        train=view.train,
-        max_epochs=view.optimize.max_epochs,
+    mixtures = [record for record in history if isinstance(record, MixtureRecord)]
+    budgets = [record for record in history if isinstance(record, TokenBudget)]
+    decided, budget = mixtures[-1], budgets[-1]
+    batch = view.reweight.batch_tokens or view.train.tokens_per_step
+    starts = [0, *(round(sum(one.consumed.values())) for one in budgets)]
+    # of two that begin at one place the first is left out: nothing was trained under it
+    by_start = {start: mixture.weights for start, mixture in zip(starts, mixtures, strict=True)}
+    # those that are gone have no weight in the last mixture, but had some before
+    ever = dict.fromkeys(name for mixture in reversed(mixtures) for name in mixture.weights)
+    schedule = Schedule(
+        phases=[Phase(round(start / batch), start, weights) for start, weights in by_start.items()],
+        domains=[_exported_domain(view, name, corpus, budget) for name in ever],
+        batch_tokens=batch,
+        context=view.reweight.context or view.train.context,
+        chunk_tokens=budget.chunk_tokens,
         experiment=view.experiment,
-        gain_unit=_GAIN_UNIT,
+        round=decided.round,
+        epochs=decided.epochs,
+        expected_gain={task: Gain(gain.gain, gain.stderr) for task, gain in gains.tasks.items()},
+        gain_unit="nats per token by influence.calibration, over the mixture in force",
     )
     return lambda folder: write_folder(view.reweight.exports, schedule, folder)
+
+
+def _exported_domain(view: ExportView, name: str, corpus: TokenShards, budget: TokenBudget) -> Domain:
+    from tikmix_pipeline.export.schedule import Domain
+
+    documents = corpus.documents(name) if name in corpus.domains else 0
+    return Domain(
+        name=name,
+        path=view.reweight.paths.get(name, name),
+        available_tokens=budget.available.get(name),
+        mean_tokens_per_document=corpus.tokens(name) / documents if documents else None,
+        consumed_tokens=round(budget.consumed.get(name, 0)),
+        max_epochs=view.optimize.max_epochs,
+    )

@@ -31,7 +31,7 @@ from tikmix_pipeline.parameters.sweep import (
 )
 from tikmix_pipeline.parameters.training import EngineParameters, GrowingParameters, LoadParameters, StepParameters
 from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
-from tikmix_pipeline.pipelines.keys import branch_key, gradient_key
+from tikmix_pipeline.pipelines.views import branch_key, gradient_key
 
 if TYPE_CHECKING:
     import pandas as pd

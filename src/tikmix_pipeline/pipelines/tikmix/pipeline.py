@@ -60,13 +60,6 @@ def _ending(run: Run, rounds: int) -> list[Node]:
     figures = ["mixture_figure", "bits_per_byte_figure"]
     return [
         final_evaluation(run, rounds - 1),
-        cached_node(
-            summarise,
-            NoParameters(),
-            ["final_evaluation", decided, *mixtures, *evaluations],
-            "summary",
-            name="summarise",
-            stage="tikmix",
-        ),
-        cached_node(draw_run, NoParameters(), "summary", figures, name="draw_run", stage="tikmix"),
+        cached_node(summarise, NoParameters(), ["final_evaluation", decided, *mixtures, *evaluations], "summary"),
+        cached_node(draw_run, NoParameters(), "summary", figures),
     ]

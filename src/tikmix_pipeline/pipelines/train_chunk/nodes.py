@@ -77,7 +77,7 @@ class FullEvaluationView(View):
     train: ScoredTextParameters
 
 
-def initialise(view: InitialView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
+def initialise_model(view: InitialView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
     """Build the initial model, or take the user's checkpoint; refuse a corpus too small for the context."""
     from tikmix_pipeline.lm.checkpoint import initial_model, save_model
 
@@ -143,27 +143,27 @@ def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecor
 
 def evaluate(view: EvaluationView, checkpoint: Checkpoint, corpus: TokenShards) -> pd.DataFrame:
     """Score the evaluation half of every task and the held-out slice of every domain, within the round's limits."""
-    limits = {"items": view.train.evaluation_items, "windows": view.train.evaluation_windows}
-    return _scores(checkpoint, corpus, view.model, view.train, limits)
+    return _scores(view, checkpoint, corpus, items=view.train.evaluation_items, windows=view.train.evaluation_windows)
 
 
 def evaluate_fully(view: FullEvaluationView, checkpoint: Checkpoint, corpus: TokenShards) -> pd.DataFrame:
     """Score all evaluation items and all held-out text."""
-    return _scores(checkpoint, corpus, view.model, view.train, {"items": None, "windows": None})
+    return _scores(view, checkpoint, corpus, items=None, windows=None)
 
 
 def _scores(
+    view: EvaluationView | FullEvaluationView,
     checkpoint: Checkpoint,
     corpus: TokenShards,
-    model: LoadParameters,
-    train: ScoredTextParameters,
-    limits: dict[str, int | None],
+    *,
+    items: int | None,
+    windows: int | None,
 ) -> pd.DataFrame:
     import pandas as pd
 
     from tikmix_pipeline.lm.evaluation import evaluation_texts, score
 
-    texts = evaluation_texts(corpus, context=train.context, **limits)
-    scores = score(checkpoint.model(model), texts, device=train.device)
+    texts = evaluation_texts(corpus, context=view.train.context, items=items, windows=windows)
+    scores = score(checkpoint.model(view.model), texts, device=view.train.device)
     rows = [(*key, value) for key, value in scores.items()]
     return pd.DataFrame(rows, columns=["name", "kind", "measure", "bits_per_byte"])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.parameters.measurement import FactorParameters, OpenParameters, ScoringParameters
+from tikmix_pipeline.parameters.measurement import OpenParameters, ScoringParameters
 from tikmix_pipeline.parameters.training import (
     EngineParameters,
     LoadParameters,
     ProductParameters,
-    RestoreParameters,
     StepParameters,
 )
 from tikmix_pipeline.parameters.validation import (
@@ -22,7 +19,7 @@ from tikmix_pipeline.parameters.validation import (
     PredictionParameters,
 )
 from tikmix_pipeline.parameters.view import View, unrecorded
-from tikmix_pipeline.pipelines.keys import branch_key
+from tikmix_pipeline.pipelines.views import branch_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,15 +44,6 @@ class BranchesView(View):
     schedule: Schedule
     seed: int
     engine: EngineParameters = unrecorded()
-
-
-class KindView(View):
-    """What the factors of one kind depend on, over the groups of parameters that any candidate takes."""
-
-    model: LoadParameters
-    train: RestoreParameters
-    influence: FactorParameters
-    seed: int
 
 
 class PredictionView(View):
@@ -115,22 +103,6 @@ def train_branches(
         engine=view.engine,
     )
     return pd.DataFrame(list(loss_rows(results)))
-
-
-def fit_kind(view: KindView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder) -> Callable[[Path], Any]:
-    """Fit the factors of one kind of curvature, over the groups that any candidate takes."""
-    from tikmix_pipeline.influence.curvature.progress import FitProgress
-    from tikmix_pipeline.influence.measure import fit_factors_at
-
-    return fit_factors_at(
-        checkpoint,
-        corpus,
-        model=view.model,
-        train=view.train,
-        influence=view.influence,
-        seed=view.seed,
-        progress=FitProgress(work.begin(), work.key),
-    )
 
 
 def predict_effects(
