@@ -17,15 +17,27 @@ from tikmix_pipeline.datasets import RoundRowsDataset, WorkFolderDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.engine import require_installed
+from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.pipelines.cached_node import stage_of
 from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, check_remix, check_run, check_tables
 from tikmix_pipeline.pipelines.compare.arms import check_arms
 from tikmix_pipeline.pipelines.remix.rounds import require_no_remix, require_undecided
-from tikmix_pipeline.run import Run
-from tikmix_pipeline.session.current import start_run
+from tikmix_pipeline.run import Run, set_current_run
 from tikmix_pipeline.store.provenance import ProvenanceRecord, own_changes, read_record
 
 _LOG = logging.getLogger(__name__)
+
+
+def start_run(loader: Any, root: Path) -> Run:
+    """Make the run that a configuration describes the current one.
+
+    Raises:
+        TikmixError: its parameters are not valid.
+    """
+    parameters = check_parameters(loader["parameters"])
+    run = Run(parameters, loader.catalog(), root, plan.next_round, loader.env, loader.runtime_params or {})
+    set_current_run(run)
+    return run
 
 
 class RunHooks:
@@ -65,7 +77,7 @@ class RunHooks:
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
         if "compare" in stages:
             check_arms(run)
-        records = _records(run, stages)
+        records = plan.records_of(run, stages)
         for name in pipeline.datasets():
             _give_record(catalog.get(name, fallback_to_runtime_pattern=True), name, records)
         for name in sorted(pipeline.inputs()):
@@ -128,36 +140,20 @@ class RunHooks:
         self._locks.clear()
 
 
-def _is_of_tables(run: Run, stages: set[str]) -> bool:
-    """Tell whether a run sweeps over a user's tables, and does nothing else."""
-    return run.parameters.sweep.response == "table" and stages == {"sweep"}
-
-
 def _check(run: Run, stages: set[str]) -> None:
     """Refuse what is wrong before anything is computed, stage by stage."""
-    if run.parameters.sweep.response == "table" and "sweep" in stages:
+    if plan.has_tables(run, stages):
         check_tables(run)
     if "remix" in stages:
         check_remix(run)
     elif "train_chunk" in stages:
         require_no_remix(run)
-    if not _is_of_tables(run, stages):
+    if not plan.has_tables(run, stages) or stages != {"sweep"}:
         check_run(run, external="remix" in stages)
         check_exports(run, external="remix" in stages)
     require_installed(run.parameters.engine)
     if "validate" in stages:
         check_candidates(run)
-
-
-def _records(run: Run, stages: set[str]) -> dict[str, ProvenanceRecord]:
-    """Return the record that every artifact of these stages should have."""
-    of_rounds = "remix" not in stages and not _is_of_tables(run, stages)
-    return {
-        **(plan.records_of_comparison(run) if "compare" in stages else {}),
-        **(plan.records_of_rounds(run) if of_rounds else {}),
-        **(plan.records_of_tables(run) if run.parameters.sweep.response == "table" and "sweep" in stages else {}),
-        **(plan.records_of_remix(run) if "remix" in stages else {}),
-    }
 
 
 def _shown(run: Run, path: Path) -> Path:

@@ -9,7 +9,7 @@ A store that cannot be opened ends the run before it starts; one that fails late
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import click
@@ -17,12 +17,16 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from tikmix_pipeline.session.final_table import final_table
+from tikmix_pipeline.report.terminal_tables import (
+    comparison_text,
+    remix_text,
+    summary_table,
+    sweep_table,
+    validation_table,
+)
 from tikmix_pipeline.session.run_hooks import RunHooks
-from tikmix_pipeline.session.tracking.metrics import Metrics
-from tikmix_pipeline.session.tracking.names import is_logged
-from tikmix_pipeline.session.tracking.store import StoreError
-from tikmix_pipeline.session.tracking.tracker import Tracker
+from tikmix_pipeline.session.tracking.logged import Metrics, is_logged, split_name
+from tikmix_pipeline.session.tracking.tracker import StoreError, Tracker
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,7 +74,7 @@ class TrackingHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Show what came out, on the terminal and as the run's description; close the run."""
         with self._closed_on_error():
-            table = final_table(pipeline.all_outputs(), catalog.load, self._run_hooks.run.parameters.experiment)
+            table = _final_table(pipeline.all_outputs(), catalog.load, self._run_hooks.run.parameters.experiment)
             if table is not None:
                 click.echo(table)
                 self._track(lambda tracker: tracker.describe(table))
@@ -117,3 +121,23 @@ class TrackingHooks:
         except (StoreError, OSError) as error:  # a full disk stops the temporary file of an artifact
             self._tracker = None
             _LOG.warning("MLflow could not be reached: %s; the run goes on untracked, its files are complete", error)
+
+
+def _final_table(outputs: Collection[str], load: Callable[[str], Any], experiment: str) -> str | None:
+    """Return the table that a run ends with which was to make these datasets, if it ends with one."""
+    if "comparison_table" in outputs:
+        return comparison_text(load("comparison_table"), experiment)
+    if "summary" in outputs:
+        return summary_table(load("summary"), experiment)
+    reports = sorted(name for name in outputs if split_name(name)[1] == "report_content")
+    if reports:
+        return remix_text(load(reports[-1]))
+    for name in sorted(outputs, reverse=True):
+        number, kind = split_name(name)
+        if kind == "validation":
+            return validation_table(load(name).to_dict("records"), experiment)
+        if kind == "sweep_decision":
+            quality = f"round_{number}_sweep_quality"
+            if quality in outputs:
+                return sweep_table(load(name), load(quality).to_dict("records"), experiment)
+    return None

@@ -5,7 +5,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.session.tracking.metrics import Metrics, in_a_metric
+from tikmix_pipeline.session.tracking.logged import Metrics, in_a_metric
 
 if TYPE_CHECKING:
     import pandas as pd
