@@ -82,53 +82,27 @@ def read_record(artifact: Path) -> WrittenRecord | None:
     content: dict[str, Any] = read_json(path)
     # records of version 0.1 call a node a step
     node = content.get("node") or content.get("step", "")
-    record = ProvenanceRecord(
-        node,
-        content["code"],
-        content["parameters"],
-        content["inputs"],
-        content.get("libraries", {}),
-        content.get("stage", ""),
-    )
+    made_from = content["code"], content["parameters"], content["inputs"]
+    record = ProvenanceRecord(node, *made_from, content.get("libraries", {}), content.get("stage", ""))
+    digested_bytes = content.get("digested_bytes", _DIGESTED_BYTES)
     return WrittenRecord(
-        record,
-        content["fingerprint"],
-        content.get("version", 1),
-        content.get("content"),
-        content.get("digested_bytes", _DIGESTED_BYTES),
+        record, content["fingerprint"], content.get("version", 1), content.get("content"), digested_bytes
     )
 
 
 def write_record(
-    artifact: Path,
-    record: ProvenanceRecord,
-    *,
-    with_content: bool = True,
-    digested_bytes: int = _DIGESTED_BYTES,
-    version: int = 1,
+    artifact: Path, record: ProvenanceRecord, *, digested_bytes: int = _DIGESTED_BYTES, version: int = 1
 ) -> None:
-    """Write `record` beside a finished artifact, with what the artifact holds.
+    """Write `record` beside a finished artifact, with what the artifact's files hold, so that a change is noticed.
 
     Args:
         artifact: a file or folder.
         record: what made it.
-        with_content: record its files, so that a change is noticed.
         digested_bytes: files that are larger are held to their size alone.
         version: of the record type that the artifact holds, where it holds one.
     """
-    content: dict[str, Any] = {
-        "fingerprint": record.fingerprint,
-        "node": record.node,
-        "stage": record.stage,
-        "code": record.code,
-        "parameters": dict(record.parameters),
-        "inputs": dict(record.inputs),
-        "libraries": dict(record.libraries),
-        "version": version,
-    }
-    if with_content:
-        content |= {"content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
-    write_json(record_path(artifact), content)
+    held = {"version": version, "content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
+    write_json(record_path(artifact), {"fingerprint": record.fingerprint, **vars(record), **held})
 
 
 def forget_record(artifact: Path) -> None:
