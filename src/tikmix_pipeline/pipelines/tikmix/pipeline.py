@@ -40,16 +40,16 @@ def unrolled(run: Run, rounds: int) -> Pipeline:
 
 
 def _stages(run: Run, number: int) -> list[Stage]:
-    """Return what a round is made of: one that does not decide measures nothing."""
-    return [training_of_round, *(_deciding_stages(run) if number < deciding_rounds(run) else []), record_of_round]
-
-
-def _deciding_stages(run: Run) -> list[Stage]:
-    """Return the stages that decide on a mixture under the run's strategy."""
+    """Return what a round is made of under the run's strategy: one that does not decide measures nothing."""
     strategy = run.parameters.tikmix.strategy
+    deciding: list[Stage] = [
+        influence_of_round,
+        decision_of_round,
+        *([sweep_of_round] if strategy == "surrogate" else []),
+    ]
     if strategy in BASELINES:
-        return [baseline_of_round]
-    return [influence_of_round, decision_of_round, *([sweep_of_round] if strategy == "surrogate" else [])]
+        deciding = [baseline_of_round]
+    return [training_of_round, *(deciding if number < deciding_rounds(run) else []), record_of_round]
 
 
 def _ending(run: Run, rounds: int) -> list[Node]:

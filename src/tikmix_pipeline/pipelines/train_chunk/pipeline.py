@@ -8,7 +8,7 @@ from kedro.pipeline import Node, Pipeline
 from tikmix_pipeline.files import folder_signature
 from tikmix_pipeline.parameters.view import OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
-from tikmix_pipeline.pipelines.names import of_round, start_checkpoint
+from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.train_chunk import nodes
 from tikmix_pipeline.pipelines.views import chunk_schedule
 from tikmix_pipeline.run import Run, current_run
@@ -25,7 +25,8 @@ def training_of_round(run: Run, number: int) -> Pipeline:
     parameters, of, node = run.parameters, partial(of_round, number), partial(cached_node, number=number)
     checkpoint, mixture = of("checkpoint"), of("mixture")
     chunk = nodes.ChunkView.of(parameters, schedule=chunk_schedule(run, number))
-    started = [start_checkpoint(number), mixture, "corpus", of("resume_point")]
+    start = of_round(number - 1, "checkpoint") if number else "initial_checkpoint"
+    started = [start, mixture, "corpus", of("resume_point")]
     trained = [of("train_log"), checkpoint]  # saved in this order: the checkpoint ends the resume point
     scores = nodes.EvaluationView.of(parameters)
     budget = nodes.BudgetView.of(parameters, chunk_tokens=parameters.train.tokens_per_chunk)
