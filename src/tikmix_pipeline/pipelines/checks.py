@@ -17,17 +17,20 @@ from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
 from tikmix_pipeline.mixture.targets import check_tasks
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.corpus import ShardsSource
-from tikmix_pipeline.pipelines.remix.given import given_mixture, tokenizer_folder
-from tikmix_pipeline.pipelines.remix.rounds import domains_ever, remix_round, require_earlier_rounds
+from tikmix_pipeline.pipelines.remix.external import (
+    domains_ever,
+    given_mixture,
+    remix_round,
+    require_earlier_rounds,
+    tokenizer_folder,
+)
 from tikmix_pipeline.run import Run
 
 
 def check_run(run: Run, *, external: bool = False) -> None:
     """Refuse what the parameters alone show to be wrong between groups.
 
-    Args:
-        run: the run.
-        external: the model is trained elsewhere, and so has no preset, start and proxies to be checked here.
+    An `external` model is trained elsewhere, and so has no preset, start and proxies to be checked here.
 
     Raises:
         TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
@@ -149,9 +152,7 @@ def check_candidates(run: Run) -> None:
 def check_exports(run: Run, *, external: bool) -> None:
     """Write the uniform mixture for every trainer asked for, and keep nothing of it.
 
-    Args:
-        run: the run.
-        external: the run is trained elsewhere, in chunks of its own, and domains of its earlier rounds may be gone.
+    An `external` run is trained elsewhere, in chunks of its own, and domains of its earlier rounds may be gone.
 
     Raises:
         TikmixError: a trainer or a domain is not known, or a trainer cannot take a path or a size.
@@ -167,8 +168,9 @@ def check_exports(run: Run, *, external: bool) -> None:
         check_trainer(trainer, "reweight.exports")
     for domain in reweight.paths:
         if domain not in known:
-            nearest = nearest_name(domain, known)
-            raise TikmixError(f"reweight.paths names the domain '{domain}', which is not there.{nearest}")
+            raise TikmixError(
+                f"reweight.paths names the domain '{domain}', which is not there.{nearest_name(domain, known)}"
+            )
     batch = reweight.batch_tokens or train.tokens_per_step
     if batch > chunk_tokens:
         raise TikmixError(

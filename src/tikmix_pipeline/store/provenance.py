@@ -30,10 +30,10 @@ class ProvenanceRecord:
     Attributes:
         node: the pipeline node that makes it.
         code: the digest of the source code that the node runs.
-        parameters: the view of the parameters that the node is handed, JSON-able.
+        parameters: the view that the node is handed, JSON-able.
         inputs: fingerprints of the node's inputs, by dataset name.
         libraries: the versions of libraries that may change results.
-        stage: the pipeline that the node belongs to.
+        stage: the pipeline that runs the node by itself.
     """
 
     node: str
@@ -95,11 +95,7 @@ def write_record(
 ) -> None:
     """Write `record` beside a finished artifact, with what the artifact's files hold, so that a change is noticed.
 
-    Args:
-        artifact: a file or folder.
-        record: what made it.
-        digested_bytes: files that are larger are held to their size alone.
-        version: of the record type that the artifact holds, where it holds one.
+    Files of more than `digested_bytes` are held to their size alone; `version` is of the record type that it holds.
     """
     held = {"version": version, "content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
     write_json(record_path(artifact), {"fingerprint": record.fingerprint, **vars(record), **held})

@@ -20,10 +20,6 @@ _LOG = logging.getLogger(__name__)
 def run_all(comparison: Run, logs: Path) -> list[Arm]:
     """Run what is not there yet, the shared first rounds before the arms; return the arms that came through.
 
-    Args:
-        comparison: the run that compares.
-        logs: folder of a log per run.
-
     Raises:
         TikmixError: an arm broke off for a reason that may pass or be mended; or the reference came through for no
             seed, so that there is nothing to compare with.

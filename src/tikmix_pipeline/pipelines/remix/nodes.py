@@ -103,7 +103,7 @@ def count_external(
 ) -> tuple[TokenBudget, MixtureRecord]:
     """Say what the external run has read, what is left and which mixture is its current one."""
     from tikmix_pipeline.mixture.external_run import EarlierRound, SampledDomain, external_run_budget
-    from tikmix_pipeline.pipelines.remix.given import given_mixture
+    from tikmix_pipeline.pipelines.remix.external import given_mixture
 
     del checkpoint  # only so that nothing is recorded for one that was refused
     sources = corpus.manifest.sources.domains

@@ -23,8 +23,13 @@ from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import chosen_decision, of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
 from tikmix_pipeline.pipelines.remix import nodes
-from tikmix_pipeline.pipelines.remix.given import narrowed_corpus, tokenizer_folder
-from tikmix_pipeline.pipelines.remix.rounds import checkpoint_files, earlier_rounds, remix_round
+from tikmix_pipeline.pipelines.remix.external import (
+    checkpoint_files,
+    earlier_rounds,
+    narrowed_corpus,
+    remix_round,
+    tokenizer_folder,
+)
 from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round, gains_of_round, record_of_round
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.run import Run, current_run

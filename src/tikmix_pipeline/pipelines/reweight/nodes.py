@@ -102,11 +102,7 @@ def export_mixtures(
 ) -> Callable[[Path], Any]:
     """Write all mixtures so far in the formats of `reweight.exports`.
 
-    Args:
-        view: trainers, what these call the domains' data, and how often a domain may be read.
-        gains: of the last mixture, by task; none where nothing was measured.
-        corpus: tells how long documents are.
-        history: mixture and token budget of every round, then the mixture that was decided.
+    `history` is mixture and token budget of every round, then the mixture that was decided; `gains` are of that one.
     """
     from tikmix_pipeline.export.registry import write_folder
     from tikmix_pipeline.export.schedule import Gain, Phase, Schedule

@@ -149,10 +149,7 @@ def draw_candidates(
 def sample_influence(view: SampleView, ratios: pd.DataFrame, *chunks: pd.DataFrame) -> pd.DataFrame:
     """Take each candidate's influence from the gradient chunks that are measured already; no pass through the model.
 
-    Args:
-        view: how much is sampled, and which rounds count.
-        ratios: the candidates.
-        chunks: of the rounds so far: `part_influence`.
+    The chunks are those of the rounds so far: `part_influence`.
     """
     from tikmix_pipeline.mixture.sweep.sampled import sampled_responses
 

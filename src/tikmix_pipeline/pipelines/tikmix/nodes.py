@@ -19,11 +19,7 @@ def summarise(
 ) -> RunSummary:
     """Gather mixtures and scores of all rounds.
 
-    Args:
-        view: nothing.
-        final: scores on all evaluation data, after the last round.
-        decision: the last round's.
-        rounds: the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
+    `rounds` are the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
     """
     from tikmix_pipeline.mixture.records import MixtureRecord
     from tikmix_pipeline.report.run_summary import run_summary
