@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters, ValidateParameters
-from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if, plain
+from tikmix_pipeline.parameters.base import UNRECORDED, OnDisk, ParameterGroup, View, only_if, plain, unrecorded
 from tikmix_pipeline.parameters.measurement import CurvatureParameters, GradientParameters, ScoringParameters
 from tikmix_pipeline.parameters.training import ScheduleParameters, StepParameters
-from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
 
 
 class Small(ParameterGroup):

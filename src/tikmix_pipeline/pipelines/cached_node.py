@@ -6,7 +6,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters.view import View
+from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.store.code import code_of
 from tikmix_pipeline.store.provenance import ProvenanceRecord
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.parameters.base import OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.comparison import HarnessParameters, PointParameters, ReferenceParameters
 from tikmix_pipeline.parameters.corpus import SeededTasksParameters
 from tikmix_pipeline.parameters.training import LoadParameters
-from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
 from tikmix_pipeline.pipelines.compare.arms import arms_of, run_of
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.run import Run

@@ -14,7 +14,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sha256_of_file
-from tikmix_pipeline.parameters.view import OnDisk
+from tikmix_pipeline.parameters.base import OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.compare import nodes
 from tikmix_pipeline.pipelines.compare.arms import deciding_tasks, fingerprints

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.parameters.base import OnDisk, View
 from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
-from tikmix_pipeline.parameters.view import OnDisk, View
 
 if TYPE_CHECKING:
     from tikmix_pipeline.corpus.prepared import PreparedText

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.parameters.measurement import (
     FactorParameters,
@@ -29,7 +30,6 @@ from tikmix_pipeline.parameters.training import (
     RestoreParameters,
     StepParameters,
 )
-from tikmix_pipeline.parameters.view import NoParameters, View
 from tikmix_pipeline.pipelines.views import gradient_key
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tikmix_pipeline.parameters.base import NoParameters
 from tikmix_pipeline.parameters.training import GrowingParameters, MeasuredParameters, StreamParameters
-from tikmix_pipeline.parameters.view import NoParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence import nodes
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.baselines import (
     DoremiParameters,
     NgramParameters,
@@ -20,7 +21,6 @@ from tikmix_pipeline.parameters.decision import (
 )
 from tikmix_pipeline.parameters.measurement import ScoringParameters
 from tikmix_pipeline.parameters.training import ContextParameters, EngineParameters, ModelParameters, StepParameters
-from tikmix_pipeline.parameters.view import View, unrecorded
 from tikmix_pipeline.pipelines.views import branch_key
 from tikmix_pipeline.store.code import code_of
 

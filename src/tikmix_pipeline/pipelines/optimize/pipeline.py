@@ -6,8 +6,8 @@ from typing import Any
 from kedro.pipeline import Pipeline
 
 from tikmix_pipeline.baselines.proxy import proxy_model
+from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.parameters.decision import BASELINES
-from tikmix_pipeline.parameters.view import View
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import influences, of_round
 from tikmix_pipeline.pipelines.optimize import nodes

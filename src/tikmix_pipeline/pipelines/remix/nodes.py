@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
 from tikmix_pipeline.parameters.decision import ExternalParameters, OptimizeParameters, PriorParameters
 from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sampled_signature, sha256_of_file
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk
 from tikmix_pipeline.parameters.corpus import TextParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.corpus.pipeline import source_files
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import (
     ExportParameters,
     RepetitionParameters,
@@ -15,7 +16,6 @@ from tikmix_pipeline.parameters.decision import (
 )
 from tikmix_pipeline.parameters.measurement import CalibratedParameters
 from tikmix_pipeline.parameters.training import StreamParameters
-from tikmix_pipeline.parameters.view import NoParameters, View
 
 if TYPE_CHECKING:
     import pandas as pd

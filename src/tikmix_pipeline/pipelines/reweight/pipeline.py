@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters.view import NoParameters
+from tikmix_pipeline.parameters.base import NoParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import chosen_decision, deciding_rounds, of_round
 from tikmix_pipeline.pipelines.reweight import nodes

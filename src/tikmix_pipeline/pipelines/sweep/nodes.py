@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
     ObjectiveParameters,
@@ -30,7 +31,6 @@ from tikmix_pipeline.parameters.sweep import (
     TablesParameters,
 )
 from tikmix_pipeline.parameters.training import EngineParameters, GrowingParameters, LoadParameters, StepParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.pipelines.views import branch_key, gradient_key
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sha256_of_file
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk
 from tikmix_pipeline.parameters.decision import ObjectiveParameters
 from tikmix_pipeline.parameters.training import GrowingParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import influences, measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.sweep import nodes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tikmix_pipeline.parameters.view import NoParameters
+from tikmix_pipeline.parameters.base import NoParameters
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tikmix_pipeline.parameters.base import NoParameters
 from tikmix_pipeline.parameters.decision import BASELINES
-from tikmix_pipeline.parameters.view import NoParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.corpus.pipeline import corpus_of
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round

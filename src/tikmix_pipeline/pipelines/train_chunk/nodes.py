@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.parameters.base import OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.decision import PriorParameters, RepetitionParameters, RoundingParameters
 from tikmix_pipeline.parameters.training import (
     ContextParameters,
@@ -18,7 +19,6 @@ from tikmix_pipeline.parameters.training import (
     ScoredTextParameters,
     StepParameters,
 )
-from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import folder_signature
-from tikmix_pipeline.parameters.view import OnDisk
+from tikmix_pipeline.parameters.base import OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.train_chunk import nodes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.measurement import OpenParameters, ScoringParameters
 from tikmix_pipeline.parameters.training import (
     EngineParameters,
@@ -18,7 +19,6 @@ from tikmix_pipeline.parameters.validation import (
     HalfParameters,
     PredictionParameters,
 )
-from tikmix_pipeline.parameters.view import View, unrecorded
 from tikmix_pipeline.pipelines.views import branch_key
 
 if TYPE_CHECKING:
