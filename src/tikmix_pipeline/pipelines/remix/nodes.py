@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
-from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
+from tikmix_pipeline.parameters.corpus import ShardParameters
 from tikmix_pipeline.parameters.decision import ExternalParameters, OptimizeParameters, PriorParameters
 from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
 
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
     from tikmix_pipeline.report.remix_report import RemixReport
-
-
-class SampleTextView(View):
-    """Which text is sampled: as much of every domain as is measured."""
-
-    corpus: TextParameters
-    files: OnDisk
 
 
 class SampleTokensView(View):
@@ -65,13 +58,6 @@ class ReportView(View):
     optimize: OptimizeParameters
     seed: int
     page: OnDisk
-
-
-def sample_text(view: SampleTextView, project: Path, downloads: Path) -> Callable[[Path], None]:
-    """Read a sample of every domain that is large enough for the measurement, and prepare it as any corpus."""
-    from tikmix_pipeline.corpus.build import prepare_text
-
-    return prepare_text(view.corpus, root=project, downloads=downloads).write
 
 
 def tokenize_sample(view: SampleTokensView, text: PreparedText, project: Path) -> Callable[[Path], Any]:

@@ -18,6 +18,7 @@ from tikmix_pipeline.files import sampled_signature, sha256_of_file
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk
 from tikmix_pipeline.parameters.corpus import TextParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
+from tikmix_pipeline.pipelines.corpus.nodes import TextView, prepare
 from tikmix_pipeline.pipelines.corpus.pipeline import source_files
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import chosen_decision, of_round
@@ -54,9 +55,8 @@ def made_earlier(pipeline: Pipeline) -> list[str]:
 
 def _reading(run: Run) -> list[Node]:
     corpus = narrowed_corpus(run.parameters)
-    sample = nodes.SampleTextView.of(
-        run.parameters, corpus=corpus.narrowed(TextParameters), files=OnDisk(lambda: source_files(run, corpus))
-    )
+    files = OnDisk(lambda: source_files(run, corpus))
+    sample = TextView.of(run.parameters, corpus=corpus.narrowed(TextParameters), files=files)
     tokens = nodes.SampleTokensView.of(
         run.parameters,
         tokenizer=OnDisk(lambda: _tokenizer_identity(run)),
@@ -64,7 +64,7 @@ def _reading(run: Run) -> list[Node]:
         tokenizer_parameter="corpus.tokenizer.path" if run.parameters.corpus.tokenizer.path else "model.checkpoint",
     )
     return [
-        cached_node(nodes.sample_text, sample, ["project", "downloads"], "text"),
+        cached_node(prepare, sample, ["project", "downloads"], "text", name="sample_text", stage="remix"),
         cached_node(nodes.tokenize_sample, tokens, ["text", "project"], "corpus"),
     ]
 
@@ -83,11 +83,11 @@ def _beginning(run: Run, number: int) -> list[Node]:
     checkpoint, current = of_round(number, "checkpoint"), of_round(number, "current_mixture")
     before = [of_round(number - 1, "token_budget"), of_round(number, "mixture")] if number else []
     adopted = nodes.AdoptedView.of(parameters, files=OnDisk(lambda: checkpoint_files(run)))
-    given = parameters.remix.current
+    file = run.root / parameters.remix.current if isinstance(parameters.remix.current, str) else None
     told = nodes.ExternalView.of(
         parameters,
         chunk_tokens=parameters.remix.coming_chunk(parameters.train),
-        file=OnDisk(lambda: _digest(run, given)),
+        file=OnDisk(lambda: sha256_of_file(file) if file is not None and file.is_file() else None),
     )
     node, counted = partial(cached_node, number=number), [of_round(number, "token_budget"), current]
     return [
@@ -95,11 +95,6 @@ def _beginning(run: Run, number: int) -> list[Node]:
         node(nodes.count_external, told, [checkpoint, "corpus", "project", *before], counted),
         node(nodes.list_current, NoParameters(), current, of_round(number, "mixture_rows")),
     ]
-
-
-def _digest(run: Run, given: object) -> str | None:
-    is_file = isinstance(given, str) and (run.root / given).is_file()
-    return sha256_of_file(run.root / str(given)) if is_file else None
 
 
 def _deciding(run: Run, number: int) -> list[Pipeline | Node]:

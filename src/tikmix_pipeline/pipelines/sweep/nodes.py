@@ -95,15 +95,6 @@ class TablesView(View):
     files: OnDisk
 
 
-class JudgementView(View):
-    """What the quality of surrogates depends on; the objective counts only where it is itself what they predict."""
-
-    sweep: JudgementParameters
-    optimize: ObjectiveParameters | None
-    tikmix: AveragingParameters
-    seed: int
-
-
 class FitView(View):
     """What the fitted surrogate depends on; the objective counts only where it is itself what it predicts."""
 
@@ -111,6 +102,12 @@ class FitView(View):
     optimize: ObjectiveParameters | None
     tikmix: AveragingParameters
     seed: int
+
+
+class JudgementView(FitView):
+    """What the quality of surrogates depends on."""
+
+    sweep: JudgementParameters
 
 
 class SearchView(View):
@@ -122,13 +119,10 @@ class SearchView(View):
     seed: int
 
 
-class TablesSearchView(View):
+class TablesSearchView(SearchView):
     """What the search over a user's tables depends on."""
 
-    sweep: SearchedParameters
-    optimize: SearchObjectiveParameters
     tikmix: TablesStrategyParameters
-    seed: int
 
 
 class FigureView(View):

@@ -63,18 +63,17 @@ class BudgetView(View):
     chunk_tokens: int
 
 
-class EvaluationView(View):
-    """What scores within the round's limits depend on."""
-
-    model: LoadParameters
-    train: EvaluationParameters
-
-
 class FullEvaluationView(View):
     """What scores of everything depend on."""
 
     model: LoadParameters
     train: ScoredTextParameters
+
+
+class EvaluationView(FullEvaluationView):
+    """What scores within the round's limits depend on."""
+
+    train: EvaluationParameters
 
 
 def initialise_model(view: InitialView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
@@ -143,22 +142,19 @@ def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecor
 
 def evaluate(view: EvaluationView, checkpoint: Checkpoint, corpus: TokenShards) -> pd.DataFrame:
     """Score the evaluation half of every task and the held-out slice of every domain, within the round's limits."""
-    return _scores(view, checkpoint, corpus, items=view.train.evaluation_items, windows=view.train.evaluation_windows)
+    limits = {"items": view.train.evaluation_items, "windows": view.train.evaluation_windows}
+    return evaluate_fully(view, checkpoint, corpus, **limits)
 
 
-def evaluate_fully(view: FullEvaluationView, checkpoint: Checkpoint, corpus: TokenShards) -> pd.DataFrame:
-    """Score all evaluation items and all held-out text."""
-    return _scores(view, checkpoint, corpus, items=None, windows=None)
-
-
-def _scores(
-    view: EvaluationView | FullEvaluationView,
+def evaluate_fully(
+    view: FullEvaluationView,
     checkpoint: Checkpoint,
     corpus: TokenShards,
     *,
-    items: int | None,
-    windows: int | None,
+    items: int | None = None,
+    windows: int | None = None,
 ) -> pd.DataFrame:
+    """Score all evaluation items of a task and all held-out windows of a domain, or so many of them."""
     import pandas as pd
 
     from tikmix_pipeline.lm.evaluation import evaluation_texts, score
