@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tikmix_pipeline.baselines.proxy import proxy_model
-from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.errors import TikmixError, require_known
 from tikmix_pipeline.export.registry import check_trainer, write
 from tikmix_pipeline.export.schedule import Domain, Phase
 from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
@@ -57,11 +57,7 @@ def check_run(run: Run, *, external: bool = False) -> None:
 
 def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     influence, tasks = parameters.influence, parameters.corpus.tasks
-    for task in influence.tasks or ():
-        if task not in tasks:
-            raise TikmixError(
-                f"influence.tasks names the task '{task}', which is not there.{nearest_name(task, tasks)}"
-            )
+    require_known("influence.tasks", "task", influence.tasks or (), tasks)
     heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
@@ -166,11 +162,7 @@ def check_exports(run: Run, *, external: bool) -> None:
     known = domains_ever(run) if external else domains
     for trainer in reweight.exports:
         check_trainer(trainer, "reweight.exports")
-    for domain in reweight.paths:
-        if domain not in known:
-            raise TikmixError(
-                f"reweight.paths names the domain '{domain}', which is not there.{nearest_name(domain, known)}"
-            )
+    require_known("reweight.paths", "domain", reweight.paths, known)
     batch = reweight.batch_tokens or train.tokens_per_step
     if batch > chunk_tokens:
         raise TikmixError(

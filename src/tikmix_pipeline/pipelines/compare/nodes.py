@@ -12,6 +12,7 @@ from tikmix_pipeline.parameters.comparison import HarnessParameters, PointParame
 from tikmix_pipeline.parameters.corpus import SeededTasksParameters
 from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.pipelines.compare.arms import arms_of, run_of
+from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, points_of, rounds_of, scores_of
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.run import Run
 
@@ -70,7 +71,6 @@ def run_arms(
         through.
     """
     from tikmix_pipeline.pipelines.compare.pool import run_all
-    from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, rounds_of, scores_of
 
     del corpus  # made before any arm, so that no two of them make it at once
     deciding = view.deciding.recorded()
@@ -99,7 +99,6 @@ def tabulate_comparison(
     """
     import pandas as pd
 
-    from tikmix_pipeline.pipelines.compare.results import points_of
     from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
     from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
 
@@ -126,7 +125,6 @@ def draw_comparison(
     against: pd.DataFrame,
 ) -> tuple[Figure, ...]:
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
-    from tikmix_pipeline.pipelines.compare.results import points_of
     from tikmix_pipeline.report import comparison_figures as figures
     from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture.direct import implied_mixture
+from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.parameters.measurement import (
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import Measurement, SpreadRecord
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
 _LOG = logging.getLogger(__name__)
 
@@ -165,7 +166,6 @@ def collect_gradients_until_stable(
 ) -> Callable[[Path], Any]:
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`)."""
     from tikmix_pipeline.influence.measure import collect_until_stable_at
-    from tikmix_pipeline.mixture.direct import implied_mixture
 
     stopping = collect_until_stable_at(
         checkpoint,

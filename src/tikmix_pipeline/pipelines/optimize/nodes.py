@@ -6,6 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.mixture.decision import summary_lines
+from tikmix_pipeline.mixture.direct import decide_direct
+from tikmix_pipeline.mixture.recording import baseline_record
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.baselines import (
     DoremiParameters,
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
-    from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
 
 _LOG = logging.getLogger(__name__)
 
@@ -84,9 +87,6 @@ class RegmixView(View):
 
 def decide(view: DirectView, budget: TokenBudget, prior: MixtureRecord, *influences: pd.DataFrame) -> DecisionRecord:
     """Decide the mixture of the next round."""
-    from tikmix_pipeline.mixture.decision import summary_lines
-    from tikmix_pipeline.mixture.direct import decide_direct
-
     decision = decide_direct(budget, prior, view.optimize, view.tikmix, influences)
     _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
     return decision.to_record(view.name, budget.round + 1)
@@ -161,8 +161,6 @@ def _guiding_texts(
 
 def _record(strategy: str, found: Any) -> DecisionRecord:
     """Record a baseline's mixture, which is within the bounds, as the decision that it is."""
-    from tikmix_pipeline.mixture.recording import baseline_record
-
     for note in found.notes:
         _LOG.info("%s: %s", strategy, note)
     return baseline_record(strategy, found.weights, notes=found.notes, cost=found.cost.to_dict(), details=found.details)

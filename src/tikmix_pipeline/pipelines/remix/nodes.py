@@ -7,10 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.export.registry import read_summary
+from tikmix_pipeline.mixture.external_run import EarlierRound, SampledDomain, external_run_budget
+from tikmix_pipeline.mixture.recording import mixture_table
+from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.corpus import ShardParameters
 from tikmix_pipeline.parameters.decision import ExternalParameters, OptimizeParameters, PriorParameters
 from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
+from tikmix_pipeline.pipelines.remix.external import given_mixture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +24,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.influence.report import Measurement
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
     from tikmix_pipeline.report.remix_report import RemixReport
 
 
@@ -88,9 +92,6 @@ def count_external(
     decided: MixtureRecord | None = None,
 ) -> tuple[TokenBudget, MixtureRecord]:
     """Say what the external run has read, what is left and which mixture is its current one."""
-    from tikmix_pipeline.mixture.external_run import EarlierRound, SampledDomain, external_run_budget
-    from tikmix_pipeline.pipelines.remix.external import given_mixture
-
     del checkpoint  # only so that nothing is recorded for one that was refused
     sources = corpus.manifest.sources.domains
     samples = {
@@ -116,8 +117,6 @@ def count_external(
 
 def list_current(view: NoParameters, current: MixtureRecord) -> pd.DataFrame:
     """Add the current mixture to the catalog of mixtures."""
-    from tikmix_pipeline.mixture.recording import mixture_table
-
     return mixture_table(current)
 
 
@@ -136,7 +135,6 @@ def write_report(
     """Gather what the round has recorded, and lay it out as a page."""
     from importlib.metadata import version
 
-    from tikmix_pipeline.export.registry import read_summary
     from tikmix_pipeline.report.page import render_report
     from tikmix_pipeline.report.remix_records import RoundRecords, report_from_records
 

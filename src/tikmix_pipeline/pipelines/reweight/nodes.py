@@ -6,6 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.export.registry import write_folder
+from tikmix_pipeline.export.schedule import Domain, Gain, Phase, Schedule
+from tikmix_pipeline.mixture import recording
+from tikmix_pipeline.mixture.recording import gains_record
+from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import (
     ExportParameters,
@@ -21,9 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tikmix_pipeline.corpus.shards import TokenShards
-    from tikmix_pipeline.export.schedule import Domain
     from tikmix_pipeline.influence.report import SpreadRecord
-    from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
 
 
 class RecordView(View):
@@ -59,16 +62,12 @@ def record_decision(
     view: RecordView, decision: DecisionRecord, budget: TokenBudget, prior: MixtureRecord
 ) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
-    from tikmix_pipeline.mixture import recording
-
     record = recording.record_decision(decision, budget, prior, strategy=view.tikmix.strategy, rounding=view.reweight)
     return record, recording.mixture_table(record)
 
 
 def keep_mixture(view: KeptView, mixture: MixtureRecord, budget: TokenBudget) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record the mixture of a round for the next one too, as far as there is text for it."""
-    from tikmix_pipeline.mixture import recording
-
     record = recording.keep_mixture(mixture, budget, view.optimize, view.reweight)
     return record, recording.mixture_table(record)
 
@@ -81,7 +80,6 @@ def state_gains(
     That is known of TiKMiX-D alone.
     """
     from tikmix_pipeline.influence.report import expected_gains
-    from tikmix_pipeline.mixture.recording import gains_record
 
     calibration, free = view.influence.calibration, decision.unconstrained
     return gains_record(
@@ -92,8 +90,6 @@ def state_gains(
 
 def state_no_gains(view: NoParameters, decided: MixtureRecord) -> Gains:
     """Say that nothing was measured that tells what to expect of a mixture."""
-    from tikmix_pipeline.mixture.recording import gains_record
-
     return gains_record({}, None)
 
 
@@ -104,10 +100,6 @@ def export_mixtures(
 
     `history` is mixture and token budget of every round, then the mixture that was decided; `gains` are of that one.
     """
-    from tikmix_pipeline.export.registry import write_folder
-    from tikmix_pipeline.export.schedule import Gain, Phase, Schedule
-    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-
     mixtures = [record for record in history if isinstance(record, MixtureRecord)]
     budgets = [record for record in history if isinstance(record, TokenBudget)]
     decided, budget = mixtures[-1], budgets[-1]
@@ -133,8 +125,6 @@ def export_mixtures(
 
 
 def _exported_domain(view: ExportView, name: str, corpus: TokenShards, budget: TokenBudget) -> Domain:
-    from tikmix_pipeline.export.schedule import Domain
-
     documents = corpus.documents(name) if name in corpus.domains else 0
     return Domain(
         name=name,

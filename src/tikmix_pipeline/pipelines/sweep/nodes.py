@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
+from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.curvature.factors import Factors
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.lm.cost_records import BranchCostRecord
-    from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
     from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 
 _LOG = logging.getLogger(__name__)
@@ -240,7 +241,6 @@ def judge_surrogates(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Cross-validate every surrogate beside the naive rules and the additive influence; two outputs are the same."""
     from tikmix_pipeline.mixture.sweep.quality import quality_tables
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
     rows, predictions = quality_tables(data, view.sweep, seed=view.seed, round_number=len(influences) - 1)
@@ -252,7 +252,6 @@ def judge_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Judge every surrogate on the test's tables, or by cross-validation if there are none."""
     from tikmix_pipeline.mixture.sweep.quality import quality_tables
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
     pair = (test[0], test[1]) if test else None
@@ -264,7 +263,6 @@ def fit_surrogate(
     view: FitView, ratios: pd.DataFrame, metrics: pd.DataFrame, *influences: pd.DataFrame
 ) -> tuple[Callable[[Path], Any], pd.DataFrame]:
     """Fit the surrogate on all runs, and ask which domains it looks at."""
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
     from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate, importance_table, save_surrogate
 
     responses = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences).responses
@@ -284,7 +282,6 @@ def search_mixture(
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
     from tikmix_pipeline.mixture.sweep.choose import search_sweep
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
     found = search_sweep(surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed)
@@ -296,7 +293,6 @@ def search_tables(
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate of a user's tables for the best mixture within what they cover."""
     from tikmix_pipeline.mixture.sweep import choose
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
     found = choose.search_tables(surrogate, data, view.tikmix, view.optimize, view.sweep, seed=view.seed)

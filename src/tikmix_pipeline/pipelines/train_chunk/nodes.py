@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture import recording
+from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.decision import PriorParameters, RepetitionParameters, RoundingParameters
 from tikmix_pipeline.parameters.training import (
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
 
 class InitialView(View):
@@ -86,8 +87,6 @@ def initialise_model(view: InitialView, corpus: TokenShards, project: Path) -> C
 
 def record_prior(view: PriorView, corpus: TokenShards) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
-    from tikmix_pipeline.mixture import recording
-
     record = recording.record_prior(
         {domain: corpus.tokens(domain) for domain in corpus.domains},
         prior=view.tikmix,
@@ -129,8 +128,6 @@ def train_one_chunk(
 
 def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecord, corpus: TokenShards) -> TokenBudget:
     """Say how much text there is and was read, what the current mixture is and how long the coming chunk is."""
-    from tikmix_pipeline.mixture.records import TokenBudget
-
     return TokenBudget(
         round=mixture.round,
         available={domain: corpus.tokens(domain) for domain in corpus.domains},

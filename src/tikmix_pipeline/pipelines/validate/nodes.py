@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tikmix_pipeline.influence.agreement import agreement_table, validation_points
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture.records import MixtureRecord
 from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.measurement import OpenParameters, ScoringParameters
 from tikmix_pipeline.parameters.training import (
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.curvature.factors import Factors
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import MixtureRecord
 
 
 class BranchesView(View):
@@ -136,8 +137,6 @@ def compare_with_branches(
     view: ComparisonView, losses: pd.DataFrame, predictions: pd.DataFrame, mixture: MixtureRecord
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compare measured gains with predicted effects, candidate by candidate; both outputs are the same rows."""
-    from tikmix_pipeline.influence.agreement import agreement_table
-
     table = agreement_table(
         losses,
         predictions,
@@ -155,7 +154,6 @@ def draw_validation(
     view: DrawingView, losses: pd.DataFrame, predictions: pd.DataFrame, comparison: pd.DataFrame
 ) -> tuple[Figure, Figure]:
     """Draw measured gains over the best candidate's predictions, and all candidates side by side."""
-    from tikmix_pipeline.influence.agreement import validation_points
     from tikmix_pipeline.report.run_figures import candidates_side_by_side, measured_over_predicted
 
     points, shown = validation_points(losses, predictions, comparison, half=view.validation.half)
