@@ -6,10 +6,7 @@ from collections.abc import Sequence
 def aligned(rows: Sequence[Sequence[str]], *, separator: str = "  ", widths: Sequence[int] | None = None) -> list[str]:
     """Return rows as lines: the first column to the left, the others to the right.
 
-    Args:
-        rows: cells, equally many in each.
-        separator: what stands between two columns.
-        widths: of the columns, in characters; None for those of their longest cells.
+    Without `widths`, in characters, a column is as wide as its longest cell.
     """
     if widths is None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -27,6 +27,17 @@ def nearest_name(name: str, names: Collection[str]) -> str:
     return f"{guess} The names are {quoted(names)}." if names else " There are none."
 
 
+def require_known(source: str, kind: str, names: Collection[str], known: Collection[str]) -> None:
+    """Refuse a name that is not known.
+
+    Raises:
+        TikmixError: saying which parameter, the `source`, names what that is not there.
+    """
+    for name in names:
+        if name not in known:
+            raise TikmixError(f"{source} names the {kind} '{name}', which is not there.{nearest_name(name, known)}")
+
+
 def quoted(names: Collection[str]) -> str:
     """Return the names in quotes, separated by commas."""
     return ", ".join(f"'{name}'" for name in names)

@@ -117,11 +117,8 @@ def sampled_signature(files: Iterable[Path]) -> list[list[str | int]]:
 
     Read are blocks at both ends and evenly between; a small file is read whole.
     """
-    return [[file.name, file.stat().st_size, _sampled_digest(file, *_state(file))] for file in files]
-
-
-def _state(file: Path) -> tuple[int, int]:
-    return file.stat().st_size, file.stat().st_mtime_ns
+    stats = [(file, file.stat()) for file in files]
+    return [[file.name, stat.st_size, _sampled_digest(file, stat.st_size, stat.st_mtime_ns)] for file, stat in stats]
 
 
 @lru_cache(maxsize=4096)
@@ -154,7 +151,7 @@ def require_space(
         remedy: what the user may do instead of freeing space.
 
     Raises:
-        TikmixError: fewer than `needed_bytes` are free where `folder` is or will be.
+        TikmixError: fewer bytes are free where `folder` is or will be.
     """
     existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
     free_bytes = shutil.disk_usage(existing).free

@@ -75,9 +75,21 @@ def _with_single_stages(run: Run, loop: Pipeline, rounds: int) -> Pipeline:
     return Pipeline([*loop.nodes, *(node for node in beside if node.name not in within)])
 
 
-def records_of_tables(run: Run) -> Records:
-    """Return the record of every artifact of a sweep over a user's tables, which needs nothing of the loop."""
-    return expected_records(sweep_of_tables(run))
+def has_tables(run: Run, stages: set[str]) -> bool:
+    """Tell whether a run of these stages sweeps over a user's tables."""
+    return run.parameters.sweep.response == "table" and "sweep" in stages
+
+
+def records_of(run: Run, stages: set[str]) -> Records:
+    """Return the record that every artifact of these stages should have."""
+    has_rounds = "remix" not in stages and not (has_tables(run, stages) and stages == {"sweep"})
+    return {
+        **(expected_records(comparison_of(run)) if "compare" in stages else {}),
+        **(records_of_rounds(run) if has_rounds else {}),
+        # which need nothing of the loop
+        **(expected_records(sweep_of_tables(run)) if has_tables(run, stages) else {}),
+        **(records_of_remix(run) if "remix" in stages else {}),
+    }
 
 
 def records_of_remix(run: Run) -> Records:
@@ -90,8 +102,3 @@ def records_of_remix(run: Run) -> Records:
     }
     fingerprints = {name: found.fingerprint if found is not None else "" for name, found in written.items()}
     return {**earlier, **expected_records(pipeline, fingerprints)}
-
-
-def records_of_comparison(run: Run) -> Records:
-    """Return the record of every artifact of a comparison, which follows from the records of its arms."""
-    return expected_records(comparison_of(run))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.parameters import RunParameters
-from tikmix_pipeline.parameters.check import check_parameters
 
 FOLDERS = ("experiment", "corpus")
 """What names the folders that a run reads and writes; `${folder:experiment}` in the catalog."""
@@ -89,7 +88,7 @@ def set_current_run(run: Run | None) -> None:
 
 
 def current_run() -> Run:
-    """Return the run that Kedro builds pipelines for; only `create_pipeline` functions ask.
+    """Return the run that Kedro builds pipelines for; only `create_pipeline` functions and hooks ask.
 
     Raises:
         RuntimeError: there is none.
@@ -102,21 +101,6 @@ def current_run() -> Run:
 def has_current_run() -> bool:
     """Tell whether a session has made a run the current one."""
     return _current is not None
-
-
-def load_run(loader: Any, root: Path, find_round: Callable[[Run, str], int]) -> Run:
-    """Check a project's parameters, and read its catalog.
-
-    Args:
-        loader: of the configuration (`session.config.TikmixConfigLoader`).
-        root: the project's folder.
-        find_round: finds the round that a stage acts on.
-
-    Raises:
-        TikmixError: the parameters are not valid.
-    """
-    parameters = check_parameters(loader["parameters"])
-    return Run(parameters, loader.catalog(), root, find_round, loader.env, loader.runtime_params or {})
 
 
 def placeholder(kind: str) -> str:

@@ -26,7 +26,7 @@ from tikmix_pipeline.lm.lm_eval import (
     load_scorer,
     write_lm_eval_tasks,
 )
-from tikmix_pipeline.parameters.harness import HarnessParameters
+from tikmix_pipeline.parameters.comparison import HarnessParameters
 from tikmix_pipeline.statistics import wilson_interval
 
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="the extra [eval] is not installed")

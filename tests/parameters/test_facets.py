@@ -1,6 +1,5 @@
 """A facet holds what one piece of code reads, and records what its result may depend on."""
 
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated
 
@@ -9,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters, ValidateParameters
-from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if, plain
+from tikmix_pipeline.parameters.base import UNRECORDED, OnDisk, ParameterGroup, View, only_if, plain, unrecorded
 from tikmix_pipeline.parameters.measurement import CurvatureParameters, GradientParameters, ScoringParameters
 from tikmix_pipeline.parameters.training import ScheduleParameters, StepParameters
-from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
 
 
 class Small(ParameterGroup):
@@ -85,7 +83,6 @@ def test_most_tokens_are_those_that_are_asked_for_or_those_that_growing_may_reac
 
 
 def test_view_records_its_facets_derived_values_and_files_and_nothing_else() -> None:
-    @dataclass(frozen=True, kw_only=True)
     class Seen(View):
         seed: int
         files: OnDisk

@@ -10,8 +10,7 @@ import pytest
 from kedro.pipeline.node import Node
 
 from tikmix_pipeline.datasets import FolderDataset
-from tikmix_pipeline.parameters.base import ParameterGroup
-from tikmix_pipeline.parameters.view import View
+from tikmix_pipeline.parameters.base import ParameterGroup, View
 from tikmix_pipeline.pipelines.cached_node import view_of
 from tikmix_pipeline.run import current_run
 

@@ -10,10 +10,10 @@ from tikmix_pipeline.baselines import doremi as doremi_module
 from tikmix_pipeline.baselines.baseline import Baseline
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.pipelines.cached_node import view_of
-from tikmix_pipeline.pipelines.keys import branch_key
 from tikmix_pipeline.pipelines.optimize.nodes import decide_by_doremi
 from tikmix_pipeline.pipelines.optimize.pipeline import baseline_of_round
 from tikmix_pipeline.pipelines.validate.pipeline import validation_of_round
+from tikmix_pipeline.pipelines.views import branch_key
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.code import code_of
 

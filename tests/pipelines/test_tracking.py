@@ -23,7 +23,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
 from tikmix_pipeline.run import current_run, set_current_run
 from tikmix_pipeline.session.kedro_session import TikmixSession
-from tikmix_pipeline.session.tracking.tags import code_version
+from tikmix_pipeline.session.tracking.logged import code_version
 from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tikmix_pipeline.pipelines import keys
+from tikmix_pipeline.pipelines import views
 from tikmix_pipeline.pipelines.compare import nodes as compare
 from tikmix_pipeline.pipelines.corpus import nodes as corpus
 from tikmix_pipeline.pipelines.influence import nodes as influence
@@ -66,7 +66,7 @@ def test_code_of_an_input_is_found_by_its_annotation() -> None:
 
 
 def test_preparing_text_depends_on_archives_clients_and_every_reader() -> None:
-    assert {"corpus.archives", "corpus.records", "corpus.text"} <= code_of(corpus.prepare).modules
+    assert {"corpus.packages", "corpus.records", "corpus.text"} <= code_of(corpus.prepare).modules
     readers = {name for name in reached(corpus.prepare) if name.startswith("corpus.readers")}
     assert len(readers) > 15
 
@@ -84,7 +84,7 @@ def test_parameters_of_other_stages_are_no_part_of_it() -> None:
 
 
 def test_stages_of_the_measurement_depend_on_what_they_run_and_no_more() -> None:
-    fitted, collected = (code_of(of).modules for of in (influence.fit_curvature_factors, influence.collect_gradients))
+    fitted, collected = (code_of(of).modules for of in (influence.fit_factors, influence.collect_gradients))
     computed = code_of(influence.compute_influence).modules
     assert {"influence.curvature.kfac", "influence.samples", "lm.loss"} <= fitted
     assert {"influence.collect", "influence.gradients", "influence.samples", "lm.loss"} <= collected
@@ -107,12 +107,12 @@ def test_kept_gradients_and_branches_are_told_apart_by_the_code_that_makes_them_
     assert not code_of(mean_gradient).modules & {"influence.samples", "influence.products", "influence.curvature.kfac"}
     assert {"lm.branch_pool", "lm.trainer", "lm.evaluation", "corpus.stream"} <= code_of(train_and_score).modules
     assert not {module for module in code_of(train_and_score).modules if module.startswith("influence")}
-    assert keys.branch_key() == code_of(train_and_score).key
+    assert views.branch_key() == code_of(train_and_score).key
 
 
 def test_a_chunk_depends_on_how_ranks_train_and_no_stage_on_what_starts_them() -> None:
     assert {"distributed.sharding", "lm.resume"} <= code_of(train_chunk.train_one_chunk).modules
-    for node in (train_chunk.train_one_chunk, influence.fit_curvature_factors, influence.compute_influence):
+    for node in (train_chunk.train_one_chunk, influence.fit_factors, influence.compute_influence):
         assert not {module for module in code_of(node).modules if module.startswith(("jobs", "progress"))}
         assert not code_of(node).modules & {"distributed.launch", "distributed.rendezvous"}
 
@@ -136,7 +136,7 @@ def test_branches_do_not_depend_on_the_curvatures_that_are_held_against_them() -
 
 
 def test_every_kind_of_factors_depends_on_the_fit() -> None:
-    assert {"influence.curvature.fit", "influence.samples"} <= code_of(validate.fit_kind).modules
+    assert {"influence.curvature.fit", "influence.samples"} <= code_of(influence.fit_factors).modules
 
 
 def test_responses_of_a_sweep_depend_on_no_surrogate() -> None:

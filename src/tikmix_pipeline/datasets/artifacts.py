@@ -5,6 +5,7 @@ made again. Loading one whose provenance record does not match is refused.
 """
 
 import importlib
+import operator
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,12 +46,16 @@ class Artifact(AbstractDataset[Any, Any]):
         return self._filepath
 
     @abstractmethod
-    def read(self) -> Any:
+    def _read(self) -> Any:
         """Read the artifact's content."""
 
     @abstractmethod
-    def write(self, data: Any) -> None:
+    def _write(self, data: Any) -> None:
         """Write the artifact's content, whole or not at all."""
+
+    def _record_options(self) -> dict[str, Any]:
+        """Return what `write_record` is told besides the record itself."""
+        return {}
 
     def status(self) -> tuple[Status, str]:
         """Tell whether the artifact is what the run would make; the second value says why not."""
@@ -67,18 +72,14 @@ class Artifact(AbstractDataset[Any, Any]):
         status, reason = self.status()
         if status != "fresh":
             raise TikmixError(f"{self._filepath} is {status}: {reason}. Run the stage that makes it first.")
-        return self.read()
+        return self._read()
 
     def save(self, data: Any) -> None:
         """Write the artifact, then its record."""
         forget_record(self._filepath)
-        self.write(data)
+        self._write(data)
         if self.expected is not None:
-            self.record(self.expected)
-
-    def record(self, provenance: ProvenanceRecord) -> None:
-        """Write the record of what made the finished artifact."""
-        write_record(self._filepath, provenance)
+            write_record(self._filepath, self.expected, **self._record_options())
 
     def _exists(self) -> bool:
         return self.status()[0] == "fresh"
@@ -90,12 +91,10 @@ class Artifact(AbstractDataset[Any, Any]):
 class JsonDataset(Artifact):
     """A JSON document."""
 
-    def read(self) -> Any:
-        """Read the document."""
+    def _read(self) -> Any:
         return read_json(self._filepath)
 
-    def write(self, data: Any) -> None:
-        """Write the document."""
+    def _write(self, data: Any) -> None:
         write_json(self._filepath, data)
 
 
@@ -123,12 +122,7 @@ class RecordDataset(Artifact):
         super().__init__(filepath=filepath, metadata=metadata)
         self._record = record
 
-    def read(self) -> JsonRecord:
-        """Read the document as the class named `record`.
-
-        Raises:
-            TikmixError: it was written as another version of the record, or does not hold what it should.
-        """
+    def _read(self) -> JsonRecord:
         kind: type[JsonRecord] = _named(self._record)
         written = read_record(self._filepath)
         if written is not None and written.version != kind.VERSION:
@@ -141,66 +135,52 @@ class RecordDataset(Artifact):
         except TikmixError as error:
             raise TikmixError(f"{self._filepath}: {error}") from error
 
-    def write(self, data: JsonRecord) -> None:
-        """Write the document."""
+    def _write(self, data: JsonRecord) -> None:
         write_json(self._filepath, data.to_json())
 
-    def record(self, provenance: ProvenanceRecord) -> None:
-        """Write the record of what made the document, with the version of its class."""
-        kind: type[JsonRecord] = _named(self._record)
-        write_record(self._filepath, provenance, version=kind.VERSION)
+    def _record_options(self) -> dict[str, Any]:
+        return {"version": _named(self._record).VERSION}
 
 
 class TextDataset(Artifact):
     """Text in UTF-8."""
 
-    def read(self) -> str:
-        """Read the text."""
+    def _read(self) -> str | Path:
         return self._filepath.read_text(encoding="utf-8")
 
-    def write(self, data: str) -> None:
-        """Write the text."""
+    def _write(self, data: str) -> None:
         write_text(self._filepath, data)
 
 
-class PageDataset(Artifact):
+class PageDataset(TextDataset):
     """A page in HTML; loading gives the path, for whoever shows it."""
 
-    def read(self) -> Path:
-        """Return the page's path."""
+    def _read(self) -> Path:
         return self._filepath
-
-    def write(self, data: str) -> None:
-        """Write the page."""
-        write_text(self._filepath, data)
 
 
 class TableDataset(Artifact):
     """A pandas table as Parquet."""
 
-    def read(self) -> "pd.DataFrame":
-        """Read the table."""
+    def _read(self) -> "pd.DataFrame":
         import pandas as pd
 
         return pd.read_parquet(self._filepath)
 
-    def write(self, data: "pd.DataFrame") -> None:
-        """Write the table."""
+    def _write(self, data: "pd.DataFrame") -> None:
         with replacing(self._filepath) as temporary:
             data.to_parquet(temporary, index=False)
 
 
 class CsvDataset(Artifact):
-    """A pandas table as CSV, for other tools to read; its first column stays text."""
+    """A pandas table as CSV, for other tools to read; its first column stays text, its numbers keep their last bit."""
 
-    def read(self) -> "pd.DataFrame":
-        """Read the table."""
+    def _read(self) -> "pd.DataFrame":
         import pandas as pd
 
         return pd.read_csv(self._filepath, dtype={0: str})
 
-    def write(self, data: "pd.DataFrame") -> None:
-        """Write the table; numbers as they are, to the last bit."""
+    def _write(self, data: "pd.DataFrame") -> None:
         with replacing(self._filepath) as temporary:
             data.to_csv(temporary, index=False)
 
@@ -208,18 +188,16 @@ class CsvDataset(Artifact):
 class FigureDataset(Artifact):
     """A matplotlib figure as PNG; loading gives the path, for whoever shows it."""
 
-    def read(self) -> Path:
-        """Return the picture's path."""
+    def _read(self) -> Path:
         return self._filepath
 
-    def write(self, data: "Figure") -> None:
-        """Draw the figure."""
+    def _write(self, data: "Figure") -> None:
         with replacing(self._filepath) as temporary:
             data.savefig(temporary, format="png", dpi=120)
 
 
 class FolderDataset(Artifact):
-    """A folder written by the function that a node returns, and opened by the function named `reader`.
+    """A folder written, whole or not at all, by the function that a node returns, and opened by the one named `reader`.
 
     With `digested: false` a change of its files is told by their sizes alone, so that many large ones need not be read
     at every start.
@@ -232,26 +210,17 @@ class FolderDataset(Artifact):
         self._reader = reader
         self._digested = digested
 
-    def record(self, provenance: ProvenanceRecord) -> None:
-        """Write the record of what made the finished folder."""
-        if self._digested:
-            super().record(provenance)
-        else:
-            write_record(self._filepath, provenance, digested_bytes=-1)
-
-    def read(self) -> Any:
-        """Open the folder with `reader`."""
+    def _read(self) -> Any:
         return _named(self._reader)(self._filepath)
 
-    def write(self, data: Callable[[Path], Any]) -> None:
-        """Let `data` write the folder; it must do so whole or not at all."""
+    def _write(self, data: Callable[[Path], Any]) -> None:
         data(self._filepath)
+
+    def _record_options(self) -> dict[str, Any]:
+        return {} if self._digested else {"digested_bytes": -1}
 
 
 def _named(reference: str) -> Any:
     """Return what a catalog entry names as `module:name`."""
     module, name = reference.split(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
+    return operator.attrgetter(name)(importlib.import_module(module))

@@ -9,20 +9,15 @@ from tikmix_pipeline.store.keyed import KeyedEntry
 from tikmix_pipeline.store.provenance import ProvenanceRecord, forget_record
 
 
-class FolderPathDataset(AbstractDataset[NoReturn, Path]):
-    """The path of a folder, for rooms that take paths as arguments."""
+class _GivenPath(AbstractDataset[NoReturn, Any]):
+    """A path that is given, not made."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
         self.metadata = metadata
 
-    def load(self) -> Path:
-        """Return the path; the folder is made if need be."""
-        self._filepath.mkdir(parents=True, exist_ok=True)
-        return self._filepath
-
     def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: a path is given, not made."""
+        """Refuse: whoever is given the path writes there himself."""
         raise NotImplementedError
 
     def _exists(self) -> bool:
@@ -30,6 +25,15 @@ class FolderPathDataset(AbstractDataset[NoReturn, Path]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}
+
+
+class FolderPathDataset(_GivenPath):
+    """The path of a folder, for rooms that take paths as arguments."""
+
+    def load(self) -> Path:
+        """Return the path; the folder is made if need be."""
+        self._filepath.mkdir(parents=True, exist_ok=True)
+        return self._filepath
 
 
 class WorkFolder(KeyedEntry):
@@ -46,25 +50,17 @@ class WorkFolder(KeyedEntry):
         return self.folder
 
 
-class WorkFolderDataset(AbstractDataset[NoReturn, WorkFolder]):
+class WorkFolderDataset(_GivenPath):
     """Hands a node the folder in which the artifact named `completes` is prepared."""
 
     def __init__(self, *, filepath: str, completes: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = Path(filepath)
+        super().__init__(filepath=filepath, metadata=metadata)
         self.completes = completes
-        self.metadata = metadata
         self.expected: ProvenanceRecord | None = None
 
     def load(self) -> WorkFolder:
         """Return the folder for the artifact that the run expects."""
         return WorkFolder(self._filepath, self.expected.fingerprint if self.expected is not None else "")
-
-    def save(self, data: NoReturn) -> NoReturn:
-        """Refuse: the node writes in the folder itself."""
-        raise NotImplementedError
-
-    def _exists(self) -> bool:
-        return True
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "completes": self.completes}

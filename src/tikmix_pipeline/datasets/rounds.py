@@ -19,6 +19,11 @@ _RECIPES = b"tikmix.recipes"
 class RoundRowsDataset(AbstractDataset[Any, Any]):
     """The rows of one round in a table of several; the fingerprints of all rounds stand in the file's metadata."""
 
+    _DROPS_LATER = False
+    """Whether rows of later rounds go when a round's own change."""
+    _ORDER: tuple[str, ...] = ("round",)
+    """The columns that rows are sorted by."""
+
     def __init__(self, *, filepath: str, round: str, metadata: dict[str, Any] | None = None) -> None:  # noqa: A002
         self._filepath = Path(filepath)
         self._round = int(round)
@@ -36,20 +41,12 @@ class RoundRowsDataset(AbstractDataset[Any, Any]):
 
         table, fingerprints = self._read()
         fingerprint = self.expected.fingerprint if self.expected else ""
-        last_kept = self._last_kept(fingerprints, fingerprint)
+        is_changed = fingerprints.get(self._round) != fingerprint
+        last_kept = self._round if self._DROPS_LATER and is_changed else max(fingerprints, default=-1)
         kept = table[(table["round"] != self._round) & (table["round"] <= last_kept)]
-        merged = pd.concat([kept, data]).sort_values(self._order(), kind="stable") if len(kept) else data
+        merged = pd.concat([kept, data]).sort_values([*self._ORDER], kind="stable") if len(kept) else data
         fingerprints = {r: f for r, f in fingerprints.items() if r <= last_kept} | {self._round: fingerprint}
         self._write(merged, fingerprints)
-
-    def _last_kept(self, fingerprints: dict[int, str], fingerprint: str) -> int:
-        """Return the last round whose rows stay when this round's are replaced."""
-        del fingerprint
-        return max(fingerprints, default=-1)
-
-    def _order(self) -> list[str]:
-        """Return the columns that rows are sorted by."""
-        return ["round"]
 
     def _read(self) -> tuple["pd.DataFrame", dict[int, str]]:
         import pandas as pd
@@ -91,9 +88,5 @@ class MixtureRowsDataset(RoundRowsDataset):
     Rows of later rounds are dropped when a round's mixture changes, since they were decided from it.
     """
 
-    def _last_kept(self, fingerprints: dict[int, str], fingerprint: str) -> int:
-        unchanged = fingerprints.get(self._round) == fingerprint
-        return max(fingerprints, default=-1) if unchanged else self._round
-
-    def _order(self) -> list[str]:
-        return ["round", "strategy", "domain"]
+    _DROPS_LATER = True
+    _ORDER = ("round", "strategy", "domain")

@@ -23,7 +23,7 @@ from tikmix_pipeline.distributed.launch import Nodes, launch_on_node
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.engine import each_job
 from tikmix_pipeline.jobs.worker_pool import Died
-from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.parameters.training import EngineParameters
 
 _LOOPBACK = "127.0.0.1"
 

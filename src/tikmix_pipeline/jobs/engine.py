@@ -8,7 +8,7 @@ from typing import Literal
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.on_ray import each_on_ray
 from tikmix_pipeline.jobs.worker_pool import Died, Job, Result, Shared, each_in_a_process, usable_cores
-from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.parameters.training import EngineParameters
 
 
 def each_job(

@@ -26,7 +26,7 @@ from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.worker_pool import Answer, Died, answered, received, usable_cores
-from tikmix_pipeline.parameters.engine import EngineParameters
+from tikmix_pipeline.parameters.training import EngineParameters
 from tikmix_pipeline.store.code import installed
 
 _LOG = logging.getLogger(__name__)

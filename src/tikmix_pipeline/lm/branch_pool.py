@@ -46,8 +46,7 @@ from tikmix_pipeline.lm.cost_records import BranchCostRecord, Cost, cost_report
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import DivergedError, TrainingState, train_steps
-from tikmix_pipeline.parameters.engine import EngineParameters
-from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
+from tikmix_pipeline.parameters.training import EngineParameters, LoadParameters, StepParameters
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
 from tikmix_pipeline.store.keyed import KeyedEntry, KeyedResults, key_of
 

@@ -27,7 +27,7 @@ from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.lm.model import load_model
-from tikmix_pipeline.parameters.harness import HarnessParameters
+from tikmix_pipeline.parameters.comparison import HarnessParameters
 from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.progress import progress_bar
 from tikmix_pipeline.statistics import wilson_interval

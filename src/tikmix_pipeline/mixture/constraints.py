@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray, refuse_unknown
+from tikmix_pipeline.errors import TikmixError, require_known
+from tikmix_pipeline.mixture.simplex import ROUNDING, FloatArray
 from tikmix_pipeline.parameters.decision import DomainBounds, RepetitionParameters, WeightBoundsParameters
 
 
@@ -85,10 +85,10 @@ def constraints_of(
     Raises:
         TikmixError: a parameter names an unknown domain, or a domain has no text.
     """
-    refuse_unknown("optimize.bounds", parameters.bounds, supplies)
-    refuse_unknown("optimize.pinned", parameters.pinned, supplies)
+    require_known("optimize.bounds", "domain", parameters.bounds, supplies)
+    require_known("optimize.pinned", "domain", parameters.pinned, supplies)
     for name, group in parameters.groups.items():
-        refuse_unknown(f"optimize.groups.{name}", group.domains, supplies)
+        require_known(f"optimize.groups.{name}", "domain", group.domains, supplies)
     for domain, supply in supplies.items():
         if supply.available <= 0:
             raise TikmixError(f"The domain '{domain}' has no training tokens. Give it text, or leave it out.")

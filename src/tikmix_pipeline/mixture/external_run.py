@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tikmix_pipeline.errors import TikmixError, quoted
+from tikmix_pipeline.errors import TikmixError, quoted, require_known
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture, refuse_unknown
-from tikmix_pipeline.parameters.remix import DomainSize, ExternalParameters
+from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture
+from tikmix_pipeline.parameters.decision import DomainSize, ExternalParameters
 
 _ROUNDING = 1e-6
 
@@ -170,8 +170,8 @@ def check_external_run(remix: ExternalParameters, domains: Collection[str]) -> N
         TikmixError: a name is not a domain's, or `remix.consumed` leaves a domain out.
     """
     consumed = remix.consumed if isinstance(remix.consumed, Mapping) else None
-    refuse_unknown("remix.sizes", remix.sizes, domains)
-    refuse_unknown("remix.consumed", consumed or {}, domains)
+    require_known("remix.sizes", "domain", remix.sizes, domains)
+    require_known("remix.consumed", "domain", consumed or {}, domains)
     missing = [domain for domain in domains if consumed is not None and domain not in consumed]
     if missing:
         raise TikmixError(

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.errors import TikmixError, nearest_name
-from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, entropy, refuse_unknown
+from tikmix_pipeline.errors import TikmixError, nearest_name, require_known
+from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, entropy
 from tikmix_pipeline.parameters.decision import ObjectiveParameters, TargetWeightParameters
 
 KINK = 1e-6
@@ -121,7 +121,7 @@ def check_tasks(
                 f"optimize.task_groups.{group} has the name of a task, so that optimize.task_weights would not say "
                 "which of them it means. Call the group something else."
             )
-        refuse_unknown(f"optimize.task_groups.{group}", members, tasks, "task")
+        require_known(f"optimize.task_groups.{group}", "task", members, tasks)
     for name in parameters.task_weights:
         if name not in tasks and name not in groups:
             raise TikmixError(

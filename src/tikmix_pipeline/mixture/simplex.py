@@ -13,7 +13,7 @@ Axes: N points, K domains, G constraints, C constraints and bounds.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
+from tikmix_pipeline.errors import TikmixError, quoted, require_known
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ def check_mixture(weights: Mapping[str, float], domains: Sequence[str], source: 
         TikmixError: a name is unknown or missing, a weight is negative or not finite, or the sum is off 1 by more than
             `SUM_TOLERANCE`.
     """
-    refuse_unknown(source, weights, domains)
+    require_known(source, "domain", weights, domains)
     missing = [domain for domain in domains if domain not in weights]
     if missing:
         raise TikmixError(f"{source} gives no weight for {quoted(missing)}. Give every domain one; 0 leaves it out.")
@@ -59,13 +59,6 @@ def check_mixture(weights: Mapping[str, float], domains: Sequence[str], source: 
     if abs(total - 1) > SUM_TOLERANCE:
         raise TikmixError(f"The weights of {source} sum to {total:.9g} instead of 1. Divide each of them by that sum.")
     return weights_K / total
-
-
-def refuse_unknown(parameter: str, names: Iterable[str], known: Collection[str], kind: str = "domain") -> None:
-    """Refuse the first name in a parameter that is not known; the error tells the nearest one."""
-    for name in names:
-        if name not in known:
-            raise TikmixError(f"{parameter} names the {kind} '{name}', which is not there.{nearest_name(name, known)}")
 
 
 def by_name(names: Sequence[str], values: FloatArray) -> dict[str, float]:

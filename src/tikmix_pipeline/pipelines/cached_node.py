@@ -1,12 +1,12 @@
 """Cached nodes: a pipeline node with its view of the parameters, from which the record of its artifacts is made."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters.view import View
+from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.store.code import code_of
 from tikmix_pipeline.store.provenance import ProvenanceRecord
 
@@ -14,11 +14,11 @@ from tikmix_pipeline.store.provenance import ProvenanceRecord
 def cached_node(
     function: Callable[..., Any],
     view: View,
-    inputs: str | Sequence[str],
-    outputs: str | Sequence[str],
+    inputs: str | list[str],
+    outputs: str | list[str],
     *,
-    name: str,
-    stage: str,
+    name: str | None = None,
+    stage: str | None = None,
     number: int | None = None,
 ) -> Node:
     """Return a node that is run only where its artifacts are missing or stale.
@@ -28,8 +28,8 @@ def cached_node(
         view: everything besides the inputs that the function may read.
         inputs: names of datasets.
         outputs: names of datasets.
-        name: of the node, within its round.
-        stage: the pipeline that runs the node by itself; it becomes a tag.
+        name: of the node, within its round; None for the function's.
+        stage: the pipeline that runs the node by itself, which becomes a tag; None for the one that the function is of.
         number: of the round that the node belongs to; None where it belongs to none.
     """
 
@@ -41,14 +41,13 @@ def cached_node(
     del handed.__wrapped__
     handed.__annotations__ = {}
     handed.view, handed.function = view, function  # type: ignore[attr-defined]
-    namespace = None if number is None else f"round_{number}"
     return Node(
         handed,
-        inputs if isinstance(inputs, str) else list(inputs),
-        outputs if isinstance(outputs, str) else list(outputs),
-        name=name,
-        tags=[stage],
-        namespace=namespace,
+        inputs,
+        outputs,
+        name=name or function.__name__,
+        tags=[stage or function.__module__.split(".")[-2]],
+        namespace=None if number is None else f"round_{number}",
     )
 
 

@@ -2,29 +2,35 @@
 
 import math
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from tikmix_pipeline.baselines.baseline import proxy_model
-from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.errors import TikmixError, require_known
 from tikmix_pipeline.export.registry import check_trainer, write
 from tikmix_pipeline.export.schedule import Domain, Phase
 from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
+from tikmix_pipeline.mixture.external_run import check_external_run
 from tikmix_pipeline.mixture.objective import check_tasks
 from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.corpus import ShardsSource
-from tikmix_pipeline.pipelines.remix.rounds import domains_ever
+from tikmix_pipeline.pipelines.remix.external import (
+    domains_ever,
+    given_mixture,
+    remix_round,
+    require_earlier_rounds,
+    tokenizer_folder,
+)
 from tikmix_pipeline.run import Run
 
 
 def check_run(run: Run, *, external: bool = False) -> None:
     """Refuse what the parameters alone show to be wrong between groups.
 
-    Args:
-        run: the run.
-        external: the model is trained elsewhere, and so has no preset, start and proxies to be checked here.
+    An `external` model is trained elsewhere, and so has no preset, start and proxies to be checked here.
 
     Raises:
         TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
@@ -51,11 +57,7 @@ def check_run(run: Run, *, external: bool = False) -> None:
 
 def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     influence, tasks = parameters.influence, parameters.corpus.tasks
-    for task in influence.tasks or ():
-        if task not in tasks:
-            raise TikmixError(
-                f"influence.tasks names the task '{task}', which is not there.{nearest_name(task, tasks)}"
-            )
+    require_known("influence.tasks", "task", influence.tasks or (), tasks)
     heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
@@ -146,9 +148,7 @@ def check_candidates(run: Run) -> None:
 def check_exports(run: Run, *, external: bool) -> None:
     """Write the uniform mixture for every trainer asked for, and keep nothing of it.
 
-    Args:
-        run: the run.
-        external: the run is trained elsewhere, in chunks of its own, and domains of its earlier rounds may be gone.
+    An `external` run is trained elsewhere, in chunks of its own, and domains of its earlier rounds may be gone.
 
     Raises:
         TikmixError: a trainer or a domain is not known, or a trainer cannot take a path or a size.
@@ -162,10 +162,7 @@ def check_exports(run: Run, *, external: bool) -> None:
     known = domains_ever(run) if external else domains
     for trainer in reweight.exports:
         check_trainer(trainer, "reweight.exports")
-    for domain in reweight.paths:
-        if domain not in known:
-            nearest = nearest_name(domain, known)
-            raise TikmixError(f"reweight.paths names the domain '{domain}', which is not there.{nearest}")
+    require_known("reweight.paths", "domain", reweight.paths, known)
     batch = reweight.batch_tokens or train.tokens_per_step
     if batch > chunk_tokens:
         raise TikmixError(
@@ -189,3 +186,69 @@ def check_exports(run: Run, *, external: bool) -> None:
             write(trainer, schedule)
     except TikmixError as error:
         raise TikmixError(f"reweight (exports, paths, batch_tokens, context): {error}") from None
+
+
+def check_remix(run: Run) -> None:
+    """Refuse what can be known to be wrong from the parameters and the checkpoint's folder.
+
+    Raises:
+        TikmixError: naming the parameter or file at fault.
+    """
+    parameters = run.parameters
+    if parameters.tikmix.strategy not in ("direct", "surrogate"):
+        raise TikmixError(
+            f"tikmix.strategy is '{parameters.tikmix.strategy}', which looks at no checkpoint. For `remix` it is "
+            "'direct' or 'surrogate'."
+        )
+    _check_checkpoint(parameters, run.root)
+    require_earlier_rounds(run, remix_round(run))
+    given = given_mixture(parameters.remix, run.root, parameters.experiment)
+    if given is not None:
+        check_mixture(given, list(parameters.corpus.domains), "remix.current")
+    check_external_run(parameters.remix, parameters.corpus.domains)
+    if parameters.influence.damping_unit == "horizon":
+        raise TikmixError(
+            "influence.damping_unit is 'horizon': the sum of the coming chunk's learning rates, which `remix` does not "
+            "know of a run elsewhere. Set it to 'relative' or 'absolute'."
+        )
+
+
+def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
+    if parameters.model.checkpoint is None:
+        raise TikmixError(
+            "remix needs model.checkpoint: a folder that save_pretrained wrote the model and its tokenizer to."
+        )
+    from tikmix_pipeline.corpus.tokenizer import tokenizer_files
+
+    folder = root / parameters.model.checkpoint
+    if not (folder / "config.json").is_file():
+        raise TikmixError(f"model.checkpoint: {folder} holds no config.json. Give a folder that save_pretrained wrote.")
+    if not any(folder.glob("*.safetensors")):
+        raise TikmixError(
+            f"model.checkpoint: {folder} holds no *.safetensors. Other files of weights may run code and are not "
+            "read: load the model once and save it by save_pretrained."
+        )
+    if parameters.corpus.tokenizer.path is None and not tokenizer_files(folder):
+        raise TikmixError(
+            f"model.checkpoint: {folder} holds no tokenizer. Save the model's own there "
+            "(AutoTokenizer.save_pretrained), or give its folder: corpus.tokenizer.path."
+        )
+    _check_fit(parameters, root, folder)
+
+
+def _check_fit(parameters: RunParameters, root: Path, checkpoint: Path) -> None:
+    """Compare what the files themselves tell, without loading the model."""
+    from tikmix_pipeline.corpus.tokenizer import tokenizer_digest, vocabulary_size_of
+    from tikmix_pipeline.lm.checkpoint import Checkpoint
+
+    tokenizer = root / tokenizer_folder(parameters)
+    Checkpoint(checkpoint).require_context(parameters.train.context)
+    own, given = tokenizer_digest(checkpoint), tokenizer_digest(tokenizer)
+    if own is not None and given is not None and own != given:
+        raise TikmixError(
+            f"corpus.tokenizer.path: the tokenizer in {tokenizer} is another than the one in {checkpoint}. Leave the "
+            "parameter out: the checkpoint's own is taken."
+        )
+    known = vocabulary_size_of(tokenizer)
+    if known is not None:
+        Checkpoint(checkpoint).require_known_ids(known)

@@ -9,11 +9,6 @@ def of_round(number: int, name: str) -> str:
     return f"round_{number}_{name}"
 
 
-def start_checkpoint(number: int) -> str:
-    """Return the checkpoint that round `number` starts from."""
-    return of_round(number - 1, "checkpoint") if number else "initial_checkpoint"
-
-
 def measured_checkpoint(run: Run, number: int) -> str:
     """Return what influence is measured at: the round's checkpoint, or a copy of it in balance with the prior."""
     parameters = run.parameters

@@ -1,9 +1,11 @@
-"""Values that the views of several stages hold, derived from the parameters of a run."""
+"""What several stages derive alike: values of their views, from the parameters of a run, and keys of kept work."""
 
 from tikmix_pipeline.lm.schedule import Schedule, horizon_after
 from tikmix_pipeline.parameters.base import Facet
-from tikmix_pipeline.parameters.training import SecondMomentParameters
+from tikmix_pipeline.parameters.measurement import ReadingParameters
+from tikmix_pipeline.parameters.training import LoadParameters, SecondMomentParameters
 from tikmix_pipeline.run import Run
+from tikmix_pipeline.store.code import code_of
 
 
 def measured_train(run: Run, facet: type[Facet], *, needs_optimizer: bool) -> Facet:
@@ -25,11 +27,7 @@ def chunk_schedule(run: Run, number: int) -> Schedule:
 def branch_schedule(run: Run, number: int, *, steps: int, anneal: bool) -> Schedule:
     """Return the schedule of a branch from the end of round `number`, as it would be were one more round to come.
 
-    Args:
-        run: the run.
-        number: the round that the branch starts from the end of.
-        steps: optimiser steps of the branch.
-        anneal: let the rate fall to zero over these steps.
+    With `anneal` the rate falls to zero over the branch's optimiser steps.
     """
     schedule = Schedule.of(run.parameters.train, max(run.parameters.tikmix.rounds, number + 2))
     first = (number + 1) * schedule.chunk_steps
@@ -46,3 +44,18 @@ def branch_horizon(run: Run, number: int, *, steps: int, anneal: bool) -> float:
 def horizon(run: Run, number: int) -> float:
     """Return the sum of the learning rates of the chunk that follows round `number`."""
     return horizon_after(run.parameters.train, run.parameters.tikmix.rounds, number)
+
+
+def branch_key() -> str:
+    """Return what names all code that a branch and its scores depend on, and the libraries that it runs on."""
+    from tikmix_pipeline.lm.branch_pool import train_and_score
+
+    return code_of(train_and_score).key
+
+
+def gradient_key(model: LoadParameters, influence: ReadingParameters) -> str:
+    """Return what a chunk's gradient depends on besides weights and text: code, libraries, kernel and precision."""
+    from tikmix_pipeline.influence.gradients import mean_gradient
+    from tikmix_pipeline.lm.model import load_model
+
+    return " ".join([code_of(mean_gradient).key, code_of(load_model).key, model.attention, influence.precision])

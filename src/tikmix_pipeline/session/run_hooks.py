@@ -1,11 +1,12 @@
 """The hook that lets a run begin: checks it, locks its experiment, and says what each artifact should be made from."""
 
+import contextlib
 import fcntl
 import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 from kedro.framework.hooks import hook_impl
@@ -17,41 +18,39 @@ from tikmix_pipeline.datasets import RoundRowsDataset, WorkFolderDataset
 from tikmix_pipeline.datasets.artifacts import Artifact
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.jobs.engine import require_installed
+from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.pipelines.cached_node import stage_of
-from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, check_run, check_tables
+from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, check_remix, check_run, check_tables
 from tikmix_pipeline.pipelines.compare.arms import check_arms
-from tikmix_pipeline.pipelines.remix.checks import check_remix
-from tikmix_pipeline.pipelines.remix.rounds import require_no_remix, require_undecided
-from tikmix_pipeline.run import Run
-from tikmix_pipeline.session.current import start_run
+from tikmix_pipeline.pipelines.remix.external import require_no_remix, require_undecided
+from tikmix_pipeline.run import Run, current_run, set_current_run
 from tikmix_pipeline.store.provenance import ProvenanceRecord, own_changes, read_record
 
 _LOG = logging.getLogger(__name__)
+
+
+def start_run(loader: Any, root: Path) -> None:
+    """Make the run that a configuration describes the current one.
+
+    Raises:
+        TikmixError: its parameters are not valid.
+    """
+    parameters = check_parameters(loader["parameters"])
+    overrides = loader.runtime_params or {}
+    set_current_run(Run(parameters, loader.catalog(), root, plan.next_round, loader.env, overrides))
 
 
 class RunHooks:
     """Types the parameters, gives every artifact the record it should have, and locks the experiment."""
 
     def __init__(self) -> None:
-        self._run: Run | None = None
-        self._locks: list[IO[str]] = []
+        self._locks = contextlib.ExitStack()
         self._made: set[str] = set()
-
-    @property
-    def run(self) -> Run:
-        """The run that the session has begun.
-
-        Raises:
-            RuntimeError: no session has begun.
-        """
-        if self._run is None:
-            raise RuntimeError("no session has begun")
-        return self._run
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Check all parameters before Kedro builds the pipelines from them."""
-        self._run = start_run(context.config_loader, Path(context.project_path))
+        start_run(context.config_loader, Path(context.project_path))
         # drop pipelines that an earlier session of this process built from other parameters
         pipelines.configure("tikmix_pipeline.pipeline_registry")
 
@@ -59,14 +58,14 @@ class RunHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Lock the experiment, hand out records and refuse stale or missing inputs."""
         self._made.clear()
-        run, stages = self.run, {stage_of(node) for node in pipeline.nodes}
+        run, stages = current_run(), {stage_of(node) for node in pipeline.nodes}
         _check(run, stages)
         experiment = run.parameters.experiment
         outputs = run.root / "data" / "07_model_output"
         self._lock(outputs / f".{experiment}.lock", f"the experiment '{experiment}'", "Choose another experiment name")
         if "compare" in stages:
             check_arms(run)
-        records = _records(run, stages)
+        records = plan.records_of(run, stages)
         for name in pipeline.datasets():
             _give_record(catalog.get(name, fallback_to_runtime_pattern=True), name, records)
         for name in sorted(pipeline.inputs()):
@@ -87,23 +86,23 @@ class RunHooks:
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Give the experiment free; after a single stage, say where its results are."""
-        self._unlock()
+        self._locks.close()
         if "summary" not in pipeline.all_outputs():
             for name in sorted(pipeline.all_outputs()):
                 dataset = catalog.get(name)
                 if isinstance(dataset, Artifact):
                     state = "made" if name in self._made else "up to date"
-                    click.echo(f"{state}: {_shown(self.run, dataset.path)}")
+                    click.echo(f"{state}: {_shown(current_run(), dataset.path)}")
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """Give the experiment free."""
-        self._unlock()
+        self._locks.close()
 
     def close_as(self, status: str) -> None:
         """Give the experiment free after an end that Kedro does not tell of."""
         del status
-        self._unlock()
+        self._locks.close()
 
     def _lock(self, path: Path, what: str, way_out: str) -> None:
         """Hold a lock until the run ends or its process dies."""
@@ -121,44 +120,23 @@ class RunHooks:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        self._locks.append(lock)
-
-    def _unlock(self) -> None:
-        for lock in self._locks:
-            lock.close()
-        self._locks.clear()
-
-
-def _is_of_tables(run: Run, stages: set[str]) -> bool:
-    """Tell whether a run sweeps over a user's tables, and does nothing else."""
-    return run.parameters.sweep.response == "table" and stages == {"sweep"}
+        self._locks.enter_context(lock)
 
 
 def _check(run: Run, stages: set[str]) -> None:
     """Refuse what is wrong before anything is computed, stage by stage."""
-    if run.parameters.sweep.response == "table" and "sweep" in stages:
+    if plan.has_tables(run, stages):
         check_tables(run)
     if "remix" in stages:
         check_remix(run)
     elif "train_chunk" in stages:
         require_no_remix(run)
-    if not _is_of_tables(run, stages):
+    if not plan.has_tables(run, stages) or stages != {"sweep"}:
         check_run(run, external="remix" in stages)
         check_exports(run, external="remix" in stages)
     require_installed(run.parameters.engine)
     if "validate" in stages:
         check_candidates(run)
-
-
-def _records(run: Run, stages: set[str]) -> dict[str, ProvenanceRecord]:
-    """Return the record that every artifact of these stages should have."""
-    of_rounds = "remix" not in stages and not _is_of_tables(run, stages)
-    return {
-        **(plan.records_of_comparison(run) if "compare" in stages else {}),
-        **(plan.records_of_rounds(run) if of_rounds else {}),
-        **(plan.records_of_tables(run) if run.parameters.sweep.response == "table" and "sweep" in stages else {}),
-        **(plan.records_of_remix(run) if "remix" in stages else {}),
-    }
 
 
 def _shown(run: Run, path: Path) -> Path:

@@ -9,7 +9,7 @@ A store that cannot be opened ends the run before it starts; one that fails late
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import click
@@ -17,12 +17,16 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from tikmix_pipeline.session.final_table import final_table
-from tikmix_pipeline.session.run_hooks import RunHooks
-from tikmix_pipeline.session.tracking.metrics import Metrics
-from tikmix_pipeline.session.tracking.names import is_logged
-from tikmix_pipeline.session.tracking.store import StoreError
-from tikmix_pipeline.session.tracking.tracker import Tracker
+from tikmix_pipeline.report.terminal_tables import (
+    comparison_text,
+    remix_text,
+    summary_table,
+    sweep_table,
+    validation_table,
+)
+from tikmix_pipeline.run import current_run
+from tikmix_pipeline.session.tracking.logged import Metrics, is_logged, split_name
+from tikmix_pipeline.session.tracking.tracker import StoreError, Tracker
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,8 +34,7 @@ _LOG = logging.getLogger(__name__)
 class TrackingHooks:
     """Logs a run to MLflow as it goes, and prints its summary at the end."""
 
-    def __init__(self, run_hooks: RunHooks) -> None:
-        self._run_hooks = run_hooks
+    def __init__(self) -> None:
         self._tracker: Tracker | None = None
         self._catalog: Any = None
         self._started: dict[str, float] = {}
@@ -41,9 +44,9 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Open the run; log the parameters and whatever is reused."""
         with self._closed_on_error():
-            self._tracker = Tracker(self._run_hooks.run, run_params)
+            self._tracker = Tracker(current_run(), run_params)
             self._catalog = catalog
-            self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run))
+            self._track(lambda tracker: tracker.log_parameters(current_run()))
             if "comparison_scores" in pipeline.all_outputs():
                 self._track(lambda tracker: tracker.adopt())
             for name in sorted(pipeline.all_outputs()):
@@ -70,7 +73,7 @@ class TrackingHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Show what came out, on the terminal and as the run's description; close the run."""
         with self._closed_on_error():
-            table = final_table(pipeline.all_outputs(), catalog.load, self._run_hooks.run.parameters.experiment)
+            table = _final_table(pipeline.all_outputs(), catalog.load, current_run().parameters.experiment)
             if table is not None:
                 click.echo(table)
                 self._track(lambda tracker: tracker.describe(table))
@@ -117,3 +120,23 @@ class TrackingHooks:
         except (StoreError, OSError) as error:  # a full disk stops the temporary file of an artifact
             self._tracker = None
             _LOG.warning("MLflow could not be reached: %s; the run goes on untracked, its files are complete", error)
+
+
+def _final_table(outputs: Collection[str], load: Callable[[str], Any], experiment: str) -> str | None:
+    """Return the table that a run ends with which was to make these datasets, if it ends with one."""
+    if "comparison_table" in outputs:
+        return comparison_text(load("comparison_table"), experiment)
+    if "summary" in outputs:
+        return summary_table(load("summary"), experiment)
+    reports = sorted(name for name in outputs if split_name(name)[1] == "report_content")
+    if reports:
+        return remix_text(load(reports[-1]))
+    for name in sorted(outputs, reverse=True):
+        number, kind = split_name(name)
+        if kind == "validation":
+            return validation_table(load(name).to_dict("records"), experiment)
+        if kind == "sweep_decision":
+            quality = f"round_{number}_sweep_quality"
+            if quality in outputs:
+                return sweep_table(load(name), load(quality).to_dict("records"), experiment)
+    return None

@@ -24,11 +24,9 @@ _NAME_LENGTH = 24
 
 @dataclass(frozen=True)
 class KeyedEntry:
-    """A folder, or a file, that counts only under one key.
+    """A folder, or a file, that counts only under one key, which names all that it is made from.
 
-    Attributes:
-        folder: where it stands, or will.
-        key: names all that it is made from; under an empty key nothing is found.
+    Under an empty key nothing is found.
     """
 
     folder: Path

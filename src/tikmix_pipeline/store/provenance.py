@@ -30,10 +30,10 @@ class ProvenanceRecord:
     Attributes:
         node: the pipeline node that makes it.
         code: the digest of the source code that the node runs.
-        parameters: the view of the parameters that the node is handed, JSON-able.
+        parameters: the view that the node is handed, JSON-able.
         inputs: fingerprints of the node's inputs, by dataset name.
         libraries: the versions of libraries that may change results.
-        stage: the pipeline that the node belongs to.
+        stage: the pipeline that runs the node by itself.
     """
 
     node: str
@@ -82,53 +82,23 @@ def read_record(artifact: Path) -> WrittenRecord | None:
     content: dict[str, Any] = read_json(path)
     # records of version 0.1 call a node a step
     node = content.get("node") or content.get("step", "")
-    record = ProvenanceRecord(
-        node,
-        content["code"],
-        content["parameters"],
-        content["inputs"],
-        content.get("libraries", {}),
-        content.get("stage", ""),
-    )
+    made_from = content["code"], content["parameters"], content["inputs"]
+    record = ProvenanceRecord(node, *made_from, content.get("libraries", {}), content.get("stage", ""))
+    digested_bytes = content.get("digested_bytes", _DIGESTED_BYTES)
     return WrittenRecord(
-        record,
-        content["fingerprint"],
-        content.get("version", 1),
-        content.get("content"),
-        content.get("digested_bytes", _DIGESTED_BYTES),
+        record, content["fingerprint"], content.get("version", 1), content.get("content"), digested_bytes
     )
 
 
 def write_record(
-    artifact: Path,
-    record: ProvenanceRecord,
-    *,
-    with_content: bool = True,
-    digested_bytes: int = _DIGESTED_BYTES,
-    version: int = 1,
+    artifact: Path, record: ProvenanceRecord, *, digested_bytes: int = _DIGESTED_BYTES, version: int = 1
 ) -> None:
-    """Write `record` beside a finished artifact, with what the artifact holds.
+    """Write `record` beside a finished artifact, with what the artifact's files hold, so that a change is noticed.
 
-    Args:
-        artifact: a file or folder.
-        record: what made it.
-        with_content: record its files, so that a change is noticed.
-        digested_bytes: files that are larger are held to their size alone.
-        version: of the record type that the artifact holds, where it holds one.
+    Files of more than `digested_bytes` are held to their size alone; `version` is of the record type that it holds.
     """
-    content: dict[str, Any] = {
-        "fingerprint": record.fingerprint,
-        "node": record.node,
-        "stage": record.stage,
-        "code": record.code,
-        "parameters": dict(record.parameters),
-        "inputs": dict(record.inputs),
-        "libraries": dict(record.libraries),
-        "version": version,
-    }
-    if with_content:
-        content |= {"content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
-    write_json(record_path(artifact), content)
+    held = {"version": version, "content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
+    write_json(record_path(artifact), {"fingerprint": record.fingerprint, **vars(record), **held})
 
 
 def forget_record(artifact: Path) -> None:

@@ -1,5 +1,3 @@
 """`compare`: several ways of mixing, trained on the same budget from the same start, and one table."""
 
-from tikmix_pipeline.pipelines.compare.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]
+from tikmix_pipeline.pipelines.compare.pipeline import create_pipeline as create_pipeline

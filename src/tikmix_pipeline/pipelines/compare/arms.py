@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.errors import TikmixError, require_known
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.check import check_parameters, merged_parameters
 from tikmix_pipeline.parameters.comparison import START, PointParameters
@@ -106,11 +106,7 @@ def deciding_tasks(parameters: RunParameters) -> list[str]:
     """
     tasks = list(parameters.corpus.tasks)
     judging = parameters.compare.judging_only(tasks)
-    for task in judging:
-        if task not in tasks:
-            raise TikmixError(
-                f"compare.out_of_domain names the task '{task}', which is not there.{nearest_name(task, tasks)}"
-            )
+    require_known("compare.out_of_domain", "task", judging, tasks)
     deciding = [task for task in parameters.influence.tasks or tasks if task not in judging]
     if not deciding:
         raise TikmixError("compare.out_of_domain leaves no task to decide on. Take some out of it.")

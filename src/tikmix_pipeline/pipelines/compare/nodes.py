@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.parameters.comparison import PointParameters, ReferenceParameters
+from tikmix_pipeline.parameters.base import OnDisk, View, unrecorded
+from tikmix_pipeline.parameters.comparison import HarnessParameters, PointParameters, ReferenceParameters
 from tikmix_pipeline.parameters.corpus import SeededTasksParameters
-from tikmix_pipeline.parameters.harness import HarnessParameters
 from tikmix_pipeline.parameters.training import LoadParameters
-from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
 from tikmix_pipeline.pipelines.compare.arms import arms_of, run_of
+from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, points_of, rounds_of, scores_of
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.run import Run
 
@@ -27,7 +26,6 @@ _OF_ROUNDS = ["arm", "seed", "round", "train_tokens", "bpb"]
 _OF_COSTS = ["arm", "seed", "round", "method_tokens"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class ArmsView(View):
     """What the runs of a comparison depend on.
 
@@ -40,21 +38,18 @@ class ArmsView(View):
     run: Run = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class TableView(View):
     """What the arms are set against, and which of them are comparable by their influence."""
 
     compare: ReferenceParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class FigureView(View):
     """Which arms are comparable by their influence."""
 
     compare: PointParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class AccuracyView(View):
     """Which tasks of lm-eval are scored; the files are those of the user's own tasks."""
 
@@ -76,7 +71,6 @@ def run_arms(
         through.
     """
     from tikmix_pipeline.pipelines.compare.pool import run_all
-    from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, rounds_of, scores_of
 
     del corpus  # made before any arm, so that no two of them make it at once
     deciding = view.deciding.recorded()
@@ -105,7 +99,6 @@ def tabulate_comparison(
     """
     import pandas as pd
 
-    from tikmix_pipeline.pipelines.compare.results import points_of
     from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
     from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
 
@@ -132,7 +125,6 @@ def draw_comparison(
     against: pd.DataFrame,
 ) -> tuple[Figure, ...]:
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
-    from tikmix_pipeline.pipelines.compare.results import points_of
     from tikmix_pipeline.report import comparison_figures as figures
     from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
 

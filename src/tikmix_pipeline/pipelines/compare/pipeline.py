@@ -14,14 +14,13 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sha256_of_file
-from tikmix_pipeline.parameters.view import OnDisk
+from tikmix_pipeline.parameters.base import OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.compare import nodes
 from tikmix_pipeline.pipelines.compare.arms import deciding_tasks, fingerprints
 from tikmix_pipeline.pipelines.corpus.pipeline import corpus_of
 from tikmix_pipeline.run import Run, current_run
 
-_STAGE = "compare"
 _MADE = [f"comparison_{name}" for name in ("scores", "rounds", "mixtures", "influence")]
 _TABLES = [f"comparison_{name}" for name in ("summary", "table", "stability", "against")]
 _FIGURES = [f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")]
@@ -41,8 +40,8 @@ def comparison_of(run: Run) -> Pipeline:
         [
             corpus_of(run),
             _arms(run),
-            cached_node(nodes.tabulate_comparison, table, _MADE, _TABLES, name="tabulate_comparison", stage=_STAGE),
-            cached_node(nodes.draw_comparison, figures, drawn, _FIGURES, name="draw_comparison", stage=_STAGE),
+            cached_node(nodes.tabulate_comparison, table, _MADE, _TABLES),
+            cached_node(nodes.draw_comparison, figures, drawn, _FIGURES),
             *([_accuracy(run)] if run.parameters.compare.harness.enabled else []),
         ]
     )
@@ -54,7 +53,7 @@ def _arms(run: Run) -> Node:
         deciding=OnDisk(lambda: deciding_tasks(run.parameters)),
         run=run,
     )
-    return cached_node(nodes.run_arms, view, ["corpus", "comparison_logs"], _MADE, name="run_arms", stage=_STAGE)
+    return cached_node(nodes.run_arms, view, ["corpus", "comparison_logs"], _MADE)
 
 
 def _accuracy(run: Run) -> Node:
@@ -68,9 +67,7 @@ def _accuracy(run: Run) -> Node:
         run=run,
     )
     inputs = ["comparison_scores", "project", "downloads", "comparison_harness_tasks"]
-    return cached_node(
-        nodes.score_by_lm_eval, view, inputs, "comparison_accuracy", name="score_by_lm_eval", stage=_STAGE
-    )
+    return cached_node(nodes.score_by_lm_eval, view, inputs, "comparison_accuracy")
 
 
 def _digests(folder: Path) -> dict[str, str]:

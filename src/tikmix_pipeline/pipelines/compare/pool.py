@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
@@ -18,10 +19,6 @@ _LOG = logging.getLogger(__name__)
 
 def run_all(comparison: Run, logs: Path) -> list[Arm]:
     """Run what is not there yet, the shared first rounds before the arms; return the arms that came through.
-
-    Args:
-        comparison: the run that compares.
-        logs: folder of a log per run.
 
     Raises:
         TikmixError: an arm broke off for a reason that may pass or be mended; or the reference came through for no
@@ -52,37 +49,24 @@ def _run_in_turn(
     setting: ArmSetting, batches: Sequence[Sequence[Arm]], parameters: RunParameters
 ) -> Iterator[tuple[str, ArmFailure]]:
     """Run one batch after the other; yield the experiment of each run that did not come through, and why."""
-    with progress_bar("Arms", sum(map(len, batches)), "run") as bar:
-        for batch in batches:
-            for arm, failure in _run(setting, batch, parameters):
-                bar.update(1)
-                if failure is not None:
-                    log = setting.logs / f"{arm.experiment}.log"
-                    fate = "is left out" if failure.lasting else "broke off"
-                    _LOG.warning("%s %s: %s (%s)", arm.experiment, fate, failure.reason, log)
-                    yield arm.experiment, failure
-
-
-def _run(
-    setting: ArmSetting, arms: Sequence[Arm], parameters: RunParameters
-) -> Iterator[tuple[Arm, ArmFailure | None]]:
-    """Yield each arm as it ends, with what went wrong."""
     from tikmix_pipeline.jobs.engine import each_job
     from tikmix_pipeline.jobs.worker_pool import Died
 
-    for number, outcome in each_job(
-        run_arm,
-        setting,
-        arms,
-        engine=parameters.engine,
-        workers=parameters.compare.workers,
-        on_cpu=setting.on_cpu,
-        folders=(setting.root,),
-    ):
-        if isinstance(outcome, Died):
-            yield arms[number], ArmFailure(outcome.reason, lasting=False)
-        else:
-            yield arms[number], outcome
+    workers, folders = parameters.compare.workers, (setting.root,)
+    run_each = partial(
+        each_job, run_arm, setting, engine=parameters.engine, workers=workers, on_cpu=setting.on_cpu, folders=folders
+    )
+    with progress_bar("Arms", sum(map(len, batches)), "run") as bar:
+        for batch in batches:
+            for number, outcome in run_each(batch):
+                bar.update(1)
+                failure = ArmFailure(outcome.reason, lasting=False) if isinstance(outcome, Died) else outcome
+                if failure is not None:
+                    experiment = batch[number].experiment
+                    fate = "is left out" if failure.lasting else "broke off"
+                    log = setting.logs / f"{experiment}.log"
+                    _LOG.warning("%s %s: %s (%s)", experiment, fate, failure.reason, log)
+                    yield experiment, failure
 
 
 def _require_none_broken(failures: Mapping[str, ArmFailure], logs: Path) -> None:

@@ -1,5 +1,3 @@
 """`corpus`: fetch or read text, split it by document, train the tokenizer if none is given, write token shards."""
 
-from tikmix_pipeline.pipelines.corpus.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]
+from tikmix_pipeline.pipelines.corpus.pipeline import create_pipeline as create_pipeline

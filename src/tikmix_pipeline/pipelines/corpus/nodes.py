@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.parameters.base import OnDisk, View
 from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
-from tikmix_pipeline.parameters.view import OnDisk, View
 
 if TYPE_CHECKING:
     from tikmix_pipeline.corpus.records import PreparedText
 
 
-@dataclass(frozen=True, kw_only=True)
 class TextView(View):
     """What the prepared text depends on: which sources there are, how they are read, and what they hold."""
 
@@ -23,7 +21,6 @@ class TextView(View):
     files: OnDisk
 
 
-@dataclass(frozen=True, kw_only=True)
 class ShardView(View):
     """What the token shards depend on besides the text; the files are those of the user's tokenizer."""
 

@@ -6,8 +6,8 @@ from kedro.pipeline import Pipeline
 
 from tikmix_pipeline.files import folder_signature
 from tikmix_pipeline.parameters import CorpusParameters
+from tikmix_pipeline.parameters.base import OnDisk
 from tikmix_pipeline.parameters.corpus import CapParameters, HeldoutParameters, ShardParameters
-from tikmix_pipeline.parameters.view import OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.corpus.nodes import ShardView, TextView, prepare, tokenize
 from tikmix_pipeline.run import Run, current_run
@@ -26,8 +26,8 @@ def corpus_of(run: Run) -> Pipeline:
     shards = ShardView.of(parameters, corpus=_of_shards(parameters.corpus), files=own)
     return Pipeline(
         [
-            cached_node(prepare, text, ["project", "downloads"], "text", name="prepare_text", stage="corpus"),
-            cached_node(tokenize, shards, ["text", "project"], "corpus", name="tokenize_corpus", stage="corpus"),
+            cached_node(prepare, text, ["project", "downloads"], "text", name="prepare_text"),
+            cached_node(tokenize, shards, ["text", "project"], "corpus", name="tokenize_corpus"),
         ]
     )
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture.direct import implied_mixture
+from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
+from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.parameters.measurement import (
     FactorParameters,
@@ -30,8 +32,7 @@ from tikmix_pipeline.parameters.training import (
     RestoreParameters,
     StepParameters,
 )
-from tikmix_pipeline.parameters.view import NoParameters, View
-from tikmix_pipeline.pipelines.keys import gradient_key
+from tikmix_pipeline.pipelines.views import gradient_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,12 +44,10 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import Measurement, SpreadRecord
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
 class RebalanceView(View):
     """What the steps on the prior depend on."""
 
@@ -59,7 +58,6 @@ class RebalanceView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class FactorView(View):
     """What the factors of the curvature depend on."""
 
@@ -69,7 +67,6 @@ class FactorView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class GradientView(View):
     """What the gradients of a fixed amount of text depend on."""
 
@@ -79,7 +76,6 @@ class GradientView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class GrowthView(View):
     """What gradients depend on that are collected until the mixture that they imply is stable."""
 
@@ -91,7 +87,6 @@ class GrowthView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class InfluenceView(View):
     """What the influence matrix depends on besides the gradients; the lengths tell what rebalancing has cost."""
 
@@ -123,7 +118,7 @@ def rebalance(
     return partial(save_checkpoint, state, tokenizer=corpus.tokenizer_folder)
 
 
-def fit_curvature_factors(
+def fit_factors(
     view: FactorView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
 ) -> Callable[[Path], Any]:
     """Fit the second moments that the curvature is made of; go on where a killed fit stood."""
@@ -171,7 +166,6 @@ def collect_gradients_until_stable(
 ) -> Callable[[Path], Any]:
     """Measure more and more of every domain until the mixture that it implies is stable (`influence.tokens=auto`)."""
     from tikmix_pipeline.influence.measure import collect_until_stable_at
-    from tikmix_pipeline.mixture.direct import implied_mixture
 
     stopping = collect_until_stable_at(
         checkpoint,

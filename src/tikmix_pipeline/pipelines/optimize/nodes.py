@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.mixture.decision import summary_lines
+from tikmix_pipeline.mixture.direct import decide_direct
+from tikmix_pipeline.mixture.recording import baseline_record
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
+from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.baselines import (
     DoremiParameters,
     NgramParameters,
@@ -19,11 +23,9 @@ from tikmix_pipeline.parameters.decision import (
     OptimizeParameters,
     StrategyParameters,
 )
-from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.measurement import ScoringParameters
-from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters, StepParameters
-from tikmix_pipeline.parameters.view import View, unrecorded
-from tikmix_pipeline.pipelines.keys import branch_key
+from tikmix_pipeline.parameters.training import ContextParameters, EngineParameters, ModelParameters, StepParameters
+from tikmix_pipeline.pipelines.views import branch_key
 from tikmix_pipeline.store.code import code_of
 
 if TYPE_CHECKING:
@@ -31,12 +33,10 @@ if TYPE_CHECKING:
 
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
-    from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
 
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
 class DirectView(View):
     """What TiKMiX-D depends on besides influence; the name is that of the strategy, or of the prior that is kept."""
 
@@ -45,7 +45,6 @@ class DirectView(View):
     name: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class RuleView(View):
     """What a decision by the numbers of tokens alone depends on; those to come are the run's after its first chunk."""
 
@@ -55,7 +54,6 @@ class RuleView(View):
     tokens_to_come: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
 class NgramView(View):
     """What a decision by n-gram models depends on."""
 
@@ -65,7 +63,6 @@ class NgramView(View):
     ngram: NgramParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class DoremiView(View):
     """What a decision by DoReMi depends on."""
 
@@ -76,7 +73,6 @@ class DoremiView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class RegmixView(View):
     """What a decision by RegMix depends on."""
 
@@ -91,9 +87,6 @@ class RegmixView(View):
 
 def decide(view: DirectView, budget: TokenBudget, prior: MixtureRecord, *influences: pd.DataFrame) -> DecisionRecord:
     """Decide the mixture of the next round."""
-    from tikmix_pipeline.mixture.decision import summary_lines
-    from tikmix_pipeline.mixture.direct import decide_direct
-
     decision = decide_direct(budget, prior, view.optimize, view.tikmix, influences)
     _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
     return decision.to_record(view.name, budget.round + 1)
@@ -168,8 +161,6 @@ def _guiding_texts(
 
 def _record(strategy: str, found: Any) -> DecisionRecord:
     """Record a baseline's mixture, which is within the bounds, as the decision that it is."""
-    from tikmix_pipeline.mixture.recording import baseline_record
-
     for note in found.notes:
         _LOG.info("%s: %s", strategy, note)
     return baseline_record(strategy, found.weights, notes=found.notes, cost=found.cost.to_dict(), details=found.details)

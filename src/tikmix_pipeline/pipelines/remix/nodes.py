@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.parameters.corpus import ShardParameters, TextParameters
-from tikmix_pipeline.parameters.decision import OptimizeParameters, PriorParameters
-from tikmix_pipeline.parameters.remix import ExternalParameters
+from tikmix_pipeline.export.registry import read_summary
+from tikmix_pipeline.mixture.external_run import EarlierRound, SampledDomain, external_run_budget
+from tikmix_pipeline.mixture.recording import mixture_table
+from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
+from tikmix_pipeline.parameters.corpus import ShardParameters
+from tikmix_pipeline.parameters.decision import ExternalParameters, OptimizeParameters, PriorParameters
 from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
+from tikmix_pipeline.pipelines.remix.external import given_mixture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,19 +24,9 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.influence.report import Measurement
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
     from tikmix_pipeline.report.remix_report import RemixReport
 
 
-@dataclass(frozen=True, kw_only=True)
-class SampleTextView(View):
-    """Which text is sampled: as much of every domain as is measured."""
-
-    corpus: TextParameters
-    files: OnDisk
-
-
-@dataclass(frozen=True, kw_only=True)
 class SampleTokensView(View):
     """How the sample becomes token ids: by the checkpoint's tokenizer, wherever that lies."""
 
@@ -43,7 +36,6 @@ class SampleTokensView(View):
     tokenizer_parameter: str = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class AdoptedView(View):
     """What tells one checkpoint from another: its weights, wherever they lie and whatever else lies beside them."""
 
@@ -52,7 +44,6 @@ class AdoptedView(View):
     model: ModelParameters = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExternalView(View):
     """What the team tells of its run."""
 
@@ -63,7 +54,6 @@ class ExternalView(View):
     experiment: str = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class ReportView(View):
     """What the report says besides what was measured and decided."""
 
@@ -72,13 +62,6 @@ class ReportView(View):
     optimize: OptimizeParameters
     seed: int
     page: OnDisk
-
-
-def sample_text(view: SampleTextView, project: Path, downloads: Path) -> Callable[[Path], None]:
-    """Read a sample of every domain that is large enough for the measurement, and prepare it as any corpus."""
-    from tikmix_pipeline.corpus.build import prepare_text
-
-    return prepare_text(view.corpus, root=project, downloads=downloads).write
 
 
 def tokenize_sample(view: SampleTokensView, text: PreparedText, project: Path) -> Callable[[Path], Any]:
@@ -109,14 +92,21 @@ def count_external(
     decided: MixtureRecord | None = None,
 ) -> tuple[TokenBudget, MixtureRecord]:
     """Say what the external run has read, what is left and which mixture is its current one."""
-    from tikmix_pipeline.mixture.external_run import EarlierRound, external_run_budget
-    from tikmix_pipeline.pipelines.remix.given import given_mixture, sampled_domain
-
     del checkpoint  # only so that nothing is recorded for one that was refused
+    sources = corpus.manifest.sources.domains
+    samples = {
+        domain: SampledDomain(
+            tokens=corpus.tokens(domain),
+            bytes_per_token=corpus.bytes_per_token(domain),
+            total_bytes=sources[domain].total_bytes,
+            is_estimate=bool(sources[domain].sampled),
+        )
+        for domain in corpus.domains
+    }
     earlier = EarlierRound(budget_before, decided) if budget_before and decided else None
     return external_run_budget(
         0 if earlier is None else earlier.budget.round + 1,
-        {domain: sampled_domain(corpus, domain) for domain in corpus.domains},
+        samples,
         view.remix,
         prior=view.tikmix.prior,
         chunk_tokens=view.chunk_tokens,
@@ -127,8 +117,6 @@ def count_external(
 
 def list_current(view: NoParameters, current: MixtureRecord) -> pd.DataFrame:
     """Add the current mixture to the catalog of mixtures."""
-    from tikmix_pipeline.mixture.recording import mixture_table
-
     return mixture_table(current)
 
 
@@ -147,7 +135,6 @@ def write_report(
     """Gather what the round has recorded, and lay it out as a page."""
     from importlib.metadata import version
 
-    from tikmix_pipeline.export.registry import read_summary
     from tikmix_pipeline.report.page import render_report
     from tikmix_pipeline.report.remix_records import RoundRecords, report_from_records
 

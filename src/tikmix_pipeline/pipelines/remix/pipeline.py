@@ -15,21 +15,25 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sampled_signature, sha256_of_file
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk
 from tikmix_pipeline.parameters.corpus import TextParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
+from tikmix_pipeline.pipelines.corpus.nodes import TextView, prepare
 from tikmix_pipeline.pipelines.corpus.pipeline import source_files
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import chosen_decision, of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
 from tikmix_pipeline.pipelines.remix import nodes
-from tikmix_pipeline.pipelines.remix.rounds import checkpoint_files, earlier_rounds, remix_round
-from tikmix_pipeline.pipelines.remix.sample import narrowed_corpus, tokenizer_folder
+from tikmix_pipeline.pipelines.remix.external import (
+    checkpoint_files,
+    earlier_rounds,
+    narrowed_corpus,
+    remix_round,
+    tokenizer_folder,
+)
 from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round, gains_of_round, record_of_round
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.run import Run, current_run
-
-_STAGE = "remix"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -51,9 +55,8 @@ def made_earlier(pipeline: Pipeline) -> list[str]:
 
 def _reading(run: Run) -> list[Node]:
     corpus = narrowed_corpus(run.parameters)
-    sample = nodes.SampleTextView.of(
-        run.parameters, corpus=corpus.narrowed(TextParameters), files=OnDisk(lambda: source_files(run, corpus))
-    )
+    files = OnDisk(lambda: source_files(run, corpus))
+    sample = TextView.of(run.parameters, corpus=corpus.narrowed(TextParameters), files=files)
     tokens = nodes.SampleTokensView.of(
         run.parameters,
         tokenizer=OnDisk(lambda: _tokenizer_identity(run)),
@@ -61,8 +64,8 @@ def _reading(run: Run) -> list[Node]:
         tokenizer_parameter="corpus.tokenizer.path" if run.parameters.corpus.tokenizer.path else "model.checkpoint",
     )
     return [
-        cached_node(nodes.sample_text, sample, ["project", "downloads"], "text", name="sample_text", stage=_STAGE),
-        cached_node(nodes.tokenize_sample, tokens, ["text", "project"], "corpus", name="tokenize_sample", stage=_STAGE),
+        cached_node(prepare, sample, ["project", "downloads"], "text", name="sample_text", stage="remix"),
+        cached_node(nodes.tokenize_sample, tokens, ["text", "project"], "corpus"),
     ]
 
 
@@ -80,29 +83,18 @@ def _beginning(run: Run, number: int) -> list[Node]:
     checkpoint, current = of_round(number, "checkpoint"), of_round(number, "current_mixture")
     before = [of_round(number - 1, "token_budget"), of_round(number, "mixture")] if number else []
     adopted = nodes.AdoptedView.of(parameters, files=OnDisk(lambda: checkpoint_files(run)))
-    given = parameters.remix.current
+    file = run.root / parameters.remix.current if isinstance(parameters.remix.current, str) else None
     told = nodes.ExternalView.of(
         parameters,
         chunk_tokens=parameters.remix.coming_chunk(parameters.train),
-        file=OnDisk(lambda: _digest(run, given)),
+        file=OnDisk(lambda: sha256_of_file(file) if file is not None and file.is_file() else None),
     )
-    node = partial(cached_node, stage=_STAGE, number=number)
+    node, counted = partial(cached_node, number=number), [of_round(number, "token_budget"), current]
     return [
-        node(nodes.adopt_checkpoint, adopted, ["corpus", "project"], checkpoint, name="adopt_checkpoint"),
-        node(
-            nodes.count_external,
-            told,
-            [checkpoint, "corpus", "project", *before],
-            [of_round(number, "token_budget"), current],
-            name="count_external",
-        ),
-        node(nodes.list_current, NoParameters(), current, of_round(number, "mixture_rows"), name="list_current"),
+        node(nodes.adopt_checkpoint, adopted, ["corpus", "project"], checkpoint),
+        node(nodes.count_external, told, [checkpoint, "corpus", "project", *before], counted),
+        node(nodes.list_current, NoParameters(), current, of_round(number, "mixture_rows")),
     ]
-
-
-def _digest(run: Run, given: object) -> str | None:
-    is_file = isinstance(given, str) and (run.root / given).is_file()
-    return sha256_of_file(run.root / str(given)) if is_file else None
 
 
 def _deciding(run: Run, number: int) -> list[Pipeline | Node]:
@@ -122,24 +114,15 @@ def _deciding(run: Run, number: int) -> list[Pipeline | Node]:
 
 
 def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
-    recorded = ["checkpoint", "influence", "token_budget", "current_mixture"]
-    outcome = [of_round(number + 1, "mixture"), chosen, *(of_round(number, name) for name in ("gains", "measurement"))]
-    view = nodes.ReportView.of(
-        run.parameters, checkpoint=str(run.parameters.model.checkpoint), page=OnDisk(_page_digest)
-    )
-    return cached_node(
-        nodes.write_report,
-        view,
-        [
-            *(of_round(number, name) for name in recorded),
-            *outcome,
-            *([of_round(number, "exports")] if has_exports else []),
-        ],
-        [of_round(number, "report_content"), of_round(number, "report")],
-        name="write_report",
-        stage=_STAGE,
-        number=number,
-    )
+    of = partial(of_round, number)
+    inputs = [
+        *map(of, ("checkpoint", "influence", "token_budget", "current_mixture")),
+        *(of_round(number + 1, "mixture"), chosen, of("gains"), of("measurement")),
+        *([of("exports")] if has_exports else []),
+    ]
+    checkpoint, page = str(run.parameters.model.checkpoint), OnDisk(_page_digest)
+    view = nodes.ReportView.of(run.parameters, checkpoint=checkpoint, page=page)
+    return cached_node(nodes.write_report, view, inputs, [of("report_content"), of("report")], number=number)
 
 
 def _page_digest() -> str:

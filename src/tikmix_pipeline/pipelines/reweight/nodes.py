@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline.export.registry import write_folder
+from tikmix_pipeline.export.schedule import Domain, Gain, Phase, Schedule
+from tikmix_pipeline.mixture import recording
+from tikmix_pipeline.mixture.recording import gains_record
+from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
+from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import (
     ExportParameters,
     RepetitionParameters,
@@ -16,19 +21,14 @@ from tikmix_pipeline.parameters.decision import (
 )
 from tikmix_pipeline.parameters.measurement import CalibratedParameters
 from tikmix_pipeline.parameters.training import StreamParameters
-from tikmix_pipeline.parameters.view import NoParameters, View
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.influence.report import SpreadRecord
-    from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
-
-_GAIN_UNIT = "nats per token by influence.calibration, over the mixture in force"
 
 
-@dataclass(frozen=True, kw_only=True)
 class RecordView(View):
     """How a decided mixture is recorded."""
 
@@ -36,7 +36,6 @@ class RecordView(View):
     reweight: RoundingParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class KeptView(View):
     """How a mixture is recorded that is kept, within what text there is for it."""
 
@@ -44,14 +43,12 @@ class KeptView(View):
     reweight: RoundingParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class GainsView(View):
     """How gains become nats."""
 
     influence: CalibratedParameters
 
 
-@dataclass(frozen=True, kw_only=True)
 class ExportView(View):
     """For whom mixtures are written, and what their files say."""
 
@@ -65,16 +62,12 @@ def record_decision(
     view: RecordView, decision: DecisionRecord, budget: TokenBudget, prior: MixtureRecord
 ) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record the mixture of the next round: the decided one, or the prior where that is the strategy."""
-    from tikmix_pipeline.mixture import recording
-
     record = recording.record_decision(decision, budget, prior, strategy=view.tikmix.strategy, rounding=view.reweight)
     return record, recording.mixture_table(record)
 
 
 def keep_mixture(view: KeptView, mixture: MixtureRecord, budget: TokenBudget) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record the mixture of a round for the next one too, as far as there is text for it."""
-    from tikmix_pipeline.mixture import recording
-
     record = recording.keep_mixture(mixture, budget, view.optimize, view.reweight)
     return record, recording.mixture_table(record)
 
@@ -87,7 +80,6 @@ def state_gains(
     That is known of TiKMiX-D alone.
     """
     from tikmix_pipeline.influence.report import expected_gains
-    from tikmix_pipeline.mixture.recording import gains_record
 
     calibration, free = view.influence.calibration, decision.unconstrained
     return gains_record(
@@ -98,8 +90,6 @@ def state_gains(
 
 def state_no_gains(view: NoParameters, decided: MixtureRecord) -> Gains:
     """Say that nothing was measured that tells what to expect of a mixture."""
-    from tikmix_pipeline.mixture.recording import gains_record
-
     return gains_record({}, None)
 
 
@@ -108,25 +98,39 @@ def export_mixtures(
 ) -> Callable[[Path], Any]:
     """Write all mixtures so far in the formats of `reweight.exports`.
 
-    Args:
-        view: trainers, what these call the domains' data, and how often a domain may be read.
-        gains: of the last mixture, by task; none where nothing was measured.
-        corpus: tells how long documents are.
-        history: mixture and token budget of every round, then the mixture that was decided.
+    `history` is mixture and token budget of every round, then the mixture that was decided; `gains` are of that one.
     """
-    from tikmix_pipeline.export.registry import write_folder
-    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-    from tikmix_pipeline.pipelines.reweight.schedule import schedule_of
-
-    schedule = schedule_of(
-        [record for record in history if isinstance(record, MixtureRecord)],
-        [record for record in history if isinstance(record, TokenBudget)],
-        corpus,
-        gains,
-        reweight=view.reweight,
-        train=view.train,
-        max_epochs=view.optimize.max_epochs,
+    mixtures = [record for record in history if isinstance(record, MixtureRecord)]
+    budgets = [record for record in history if isinstance(record, TokenBudget)]
+    decided, budget = mixtures[-1], budgets[-1]
+    batch = view.reweight.batch_tokens or view.train.tokens_per_step
+    starts = [0, *(round(sum(one.consumed.values())) for one in budgets)]
+    # of two that begin at one place the first is left out: nothing was trained under it
+    by_start = {start: mixture.weights for start, mixture in zip(starts, mixtures, strict=True)}
+    # those that are gone have no weight in the last mixture, but had some before
+    ever = dict.fromkeys(name for mixture in reversed(mixtures) for name in mixture.weights)
+    schedule = Schedule(
+        phases=[Phase(round(start / batch), start, weights) for start, weights in by_start.items()],
+        domains=[_exported_domain(view, name, corpus, budget) for name in ever],
+        batch_tokens=batch,
+        context=view.reweight.context or view.train.context,
+        chunk_tokens=budget.chunk_tokens,
         experiment=view.experiment,
-        gain_unit=_GAIN_UNIT,
+        round=decided.round,
+        epochs=decided.epochs,
+        expected_gain={task: Gain(gain.gain, gain.stderr) for task, gain in gains.tasks.items()},
+        gain_unit="nats per token by influence.calibration, over the mixture in force",
     )
     return lambda folder: write_folder(view.reweight.exports, schedule, folder)
+
+
+def _exported_domain(view: ExportView, name: str, corpus: TokenShards, budget: TokenBudget) -> Domain:
+    documents = corpus.documents(name) if name in corpus.domains else 0
+    return Domain(
+        name=name,
+        path=view.reweight.paths.get(name, name),
+        available_tokens=budget.available.get(name),
+        mean_tokens_per_document=corpus.tokens(name) / documents if documents else None,
+        consumed_tokens=round(budget.consumed.get(name, 0)),
+        max_epochs=view.optimize.max_epochs,
+    )

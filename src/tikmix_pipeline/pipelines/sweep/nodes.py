@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
+from tikmix_pipeline.mixture.sweep.regression_data import regression_data
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
     ObjectiveParameters,
@@ -17,7 +19,6 @@ from tikmix_pipeline.parameters.decision import (
     StepBoundsParameters,
     TablesStrategyParameters,
 )
-from tikmix_pipeline.parameters.engine import EngineParameters
 from tikmix_pipeline.parameters.measurement import OwnTokensMeasurement, ScoringParameters
 from tikmix_pipeline.parameters.sweep import (
     CandidateRunParameters,
@@ -31,9 +32,8 @@ from tikmix_pipeline.parameters.sweep import (
     SurrogateParameters,
     TablesParameters,
 )
-from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters, StepParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk, View, unrecorded
-from tikmix_pipeline.pipelines.keys import branch_key, gradient_key
+from tikmix_pipeline.parameters.training import EngineParameters, GrowingParameters, LoadParameters, StepParameters
+from tikmix_pipeline.pipelines.views import branch_key, gradient_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,13 +44,11 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.curvature.factors import Factors
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.lm.cost_records import BranchCostRecord
-    from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
     from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 
 _LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
 class DesignView(View):
     """What the candidates depend on."""
 
@@ -59,7 +57,6 @@ class DesignView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class SampleView(View):
     """What sampled influence depends on besides the chunks that are measured."""
 
@@ -68,7 +65,6 @@ class SampleView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class OwnTokensView(View):
     """What the influence of candidates on tokens of their own depends on."""
 
@@ -80,7 +76,6 @@ class OwnTokensView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class BranchView(View):
     """What the branch of every candidate depends on."""
 
@@ -94,7 +89,6 @@ class BranchView(View):
     engine: EngineParameters = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class TablesView(View):
     """Which tables are read, and what they hold."""
 
@@ -102,17 +96,6 @@ class TablesView(View):
     files: OnDisk
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgementView(View):
-    """What the quality of surrogates depends on; the objective counts only where it is itself what they predict."""
-
-    sweep: JudgementParameters
-    optimize: ObjectiveParameters | None
-    tikmix: AveragingParameters
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class FitView(View):
     """What the fitted surrogate depends on; the objective counts only where it is itself what it predicts."""
 
@@ -122,7 +105,12 @@ class FitView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
+class JudgementView(FitView):
+    """What the quality of surrogates depends on."""
+
+    sweep: JudgementParameters
+
+
 class SearchView(View):
     """What the search depends on."""
 
@@ -132,17 +120,12 @@ class SearchView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class TablesSearchView(View):
+class TablesSearchView(SearchView):
     """What the search over a user's tables depends on."""
 
-    sweep: SearchedParameters
-    optimize: SearchObjectiveParameters
     tikmix: TablesStrategyParameters
-    seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class FigureView(View):
     """Whose predictions are drawn."""
 
@@ -161,10 +144,7 @@ def draw_candidates(
 def sample_influence(view: SampleView, ratios: pd.DataFrame, *chunks: pd.DataFrame) -> pd.DataFrame:
     """Take each candidate's influence from the gradient chunks that are measured already; no pass through the model.
 
-    Args:
-        view: how much is sampled, and which rounds count.
-        ratios: the candidates.
-        chunks: of the rounds so far: `part_influence`.
+    The chunks are those of the rounds so far: `part_influence`.
     """
     from tikmix_pipeline.mixture.sweep.sampled import sampled_responses
 
@@ -261,7 +241,6 @@ def judge_surrogates(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Cross-validate every surrogate beside the naive rules and the additive influence; two outputs are the same."""
     from tikmix_pipeline.mixture.sweep.quality import quality_tables
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
     rows, predictions = quality_tables(data, view.sweep, seed=view.seed, round_number=len(influences) - 1)
@@ -273,7 +252,6 @@ def judge_tables(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Judge every surrogate on the test's tables, or by cross-validation if there are none."""
     from tikmix_pipeline.mixture.sweep.quality import quality_tables
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
     pair = (test[0], test[1]) if test else None
@@ -285,7 +263,6 @@ def fit_surrogate(
     view: FitView, ratios: pd.DataFrame, metrics: pd.DataFrame, *influences: pd.DataFrame
 ) -> tuple[Callable[[Path], Any], pd.DataFrame]:
     """Fit the surrogate on all runs, and ask which domains it looks at."""
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
     from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate, importance_table, save_surrogate
 
     responses = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences).responses
@@ -305,7 +282,6 @@ def search_mixture(
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
     from tikmix_pipeline.mixture.sweep.choose import search_sweep
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
     found = search_sweep(surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed)
@@ -317,7 +293,6 @@ def search_tables(
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate of a user's tables for the best mixture within what they cover."""
     from tikmix_pipeline.mixture.sweep import choose
-    from tikmix_pipeline.mixture.sweep.regression_data import regression_data
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
     found = choose.search_tables(surrogate, data, view.tikmix, view.optimize, view.sweep, seed=view.seed)

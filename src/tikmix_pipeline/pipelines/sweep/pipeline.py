@@ -9,22 +9,21 @@ The response is `sample_influence` or `train_candidates`; a user's own tables co
 nothing else of a run.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.files import sha256_of_file
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk
 from tikmix_pipeline.parameters.decision import ObjectiveParameters
 from tikmix_pipeline.parameters.training import GrowingParameters
-from tikmix_pipeline.parameters.view import NoParameters, OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import influences, measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.sweep import nodes
 from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
-
-_STAGE = "sweep"
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -32,87 +31,49 @@ def create_pipeline(**_: Any) -> Pipeline:
     run = current_run()
     if run.parameters.sweep.response == "table":
         return sweep_of_tables(run)
-    return sweep_of_round(run, run.round_of(_STAGE))
+    return sweep_of_round(run, run.round_of("sweep"))
 
 
 def sweep_of_tables(run: Run) -> Pipeline:
     """Judge, fit and search over tables; the results stand where those of round 0 would."""
-    table, number = run.parameters.sweep.table, 0
-    ratios, metrics = _responses(number)
-    tests = [of_round(number, f"sweep_test_{name}") for name in ("ratios", "metrics")] if table.test_ratios else []
-    files = OnDisk(lambda: _table_digests(run))
-    node = partial(cached_node, stage=_STAGE, number=number)
+    parameters, of, node = run.parameters, partial(of_round, 0), partial(cached_node, number=0)
+    ratios, metrics = of("sweep_ratios"), of("sweep_metrics")
+    tests = [of("sweep_test_ratios"), of("sweep_test_metrics")] if parameters.sweep.table.test_ratios else []
+    read = nodes.TablesView.of(parameters, files=OnDisk(lambda: _table_digests(run)))
+    searched, found = [of("surrogate"), ratios, metrics], [of("sweep_decision"), of("sweep_trace")]
+    search = nodes.TablesSearchView.of(parameters)
     return Pipeline(
         [
-            node(
-                nodes.read_tables,
-                nodes.TablesView.of(run.parameters, files=files),
-                "project",
-                [ratios, metrics, *tests],
-                name="read_tables",
-            ),
-            node(
-                nodes.judge_tables,
-                nodes.JudgementView.of(run.parameters, optimize=_objective(run)),
-                [ratios, metrics, *tests],
-                _judged(number),
-                name="judge_surrogates",
-            ),
-            _fit(run, number, []),
-            node(
-                nodes.search_tables,
-                nodes.TablesSearchView.of(run.parameters),
-                [of_round(number, "surrogate"), ratios, metrics],
-                [of_round(number, "sweep_decision"), of_round(number, "sweep_trace")],
-                name="search_mixture",
-            ),
-            _draw(run, number),
+            node(nodes.read_tables, read, "project", [ratios, metrics, *tests]),
+            _judge(run, 0, nodes.judge_tables, tests),
+            _fit(run, 0, []),
+            node(nodes.search_tables, search, searched, found, name="search_mixture"),
+            _draw(run, 0),
         ]
     )
 
 
 def sweep_of_round(run: Run, number: int) -> Pipeline:
     """Sweep at the checkpoint of round `number`, around what `optimize` has decided there."""
-    ratios, metrics = _responses(number)
-    decision, averaged = of_round(number, "decision"), influences(run, number)
-    decided, trace = of_round(number, "sweep_decision"), of_round(number, "sweep_trace")
-    node = partial(cached_node, stage=_STAGE, number=number)
-    measured = [_draw_candidates(run, number), *_measure(run, number)]
-    if run.parameters.sweep.choose == "measured":
-        chosen = [ratios, metrics, decision]
-        return Pipeline(
-            [*measured, node(nodes.choose_measured, NoParameters(), chosen, decided, name="choose_measured")]
-        )
-    searched = [of_round(number, name) for name in ("surrogate", "sweep_ratios", "sweep_metrics", "sweep_quality")]
+    parameters, of, node = run.parameters, partial(of_round, number), partial(cached_node, number=number)
+    ratios, metrics, decision, decided = map(of, ("sweep_ratios", "sweep_metrics", "decision", "sweep_decision"))
+    averaged = influences(run, number)
+    design = nodes.DesignView.of(parameters)
+    drawn = node(nodes.draw_candidates, design, [decision, of("token_budget")], [ratios, of("sweep_design")])
+    measured = [drawn, *_measure(run, number, ratios, metrics)]
+    if parameters.sweep.choose == "measured":
+        return Pipeline([*measured, node(nodes.choose_measured, NoParameters(), [ratios, metrics, decision], decided)])
+    searched = [of("surrogate"), ratios, metrics, of("sweep_quality"), of("sweep_design"), decision, *averaged]
+    search = nodes.SearchView.of(parameters)
     return Pipeline(
         [
             *measured,
-            node(
-                nodes.judge_surrogates,
-                nodes.JudgementView.of(run.parameters, optimize=_objective(run)),
-                [ratios, metrics, *averaged],
-                _judged(number),
-                name="judge_surrogates",
-            ),
+            _judge(run, number, nodes.judge_surrogates, averaged),
             _fit(run, number, averaged),
-            node(
-                nodes.search_mixture,
-                nodes.SearchView.of(run.parameters),
-                [*searched, of_round(number, "sweep_design"), decision, *averaged],
-                [decided, trace],
-                name="search_mixture",
-            ),
+            node(nodes.search_mixture, search, searched, [decided, of("sweep_trace")]),
             _draw(run, number),
         ]
     )
-
-
-def _responses(number: int) -> tuple[str, str]:
-    return of_round(number, "sweep_ratios"), of_round(number, "sweep_metrics")
-
-
-def _judged(number: int) -> list[str]:
-    return [of_round(number, f"sweep_{name}") for name in ("quality", "quality_rows", "predictions")]
 
 
 def _objective(run: Run) -> ObjectiveParameters | None:
@@ -127,69 +88,44 @@ def _table_digests(run: Run) -> list[str | None]:
     return [sha256_of_file(file) if file.is_file() else None for file in files]
 
 
-def _draw_candidates(run: Run, number: int) -> Node:
-    return cached_node(
-        nodes.draw_candidates,
-        nodes.DesignView.of(run.parameters),
-        [of_round(number, "decision"), of_round(number, "token_budget")],
-        [of_round(number, "sweep_ratios"), of_round(number, "sweep_design")],
-        name="draw_candidates",
-        stage=_STAGE,
-        number=number,
-    )
-
-
-def _measure(run: Run, number: int) -> list[Node]:
+def _measure(run: Run, number: int, ratios: str, metrics: str) -> list[Node]:
     """Return the nodes that give every candidate its response."""
-    parameters, (ratios, metrics) = run.parameters, _responses(number)
-    node = partial(cached_node, stage=_STAGE, number=number)
+    parameters, of, node = run.parameters, partial(of_round, number), partial(cached_node, number=number)
     if parameters.sweep.response == "lookahead":
         steps = parameters.sweep.steps(parameters.train)
         schedule = branch_schedule(run, number, steps=steps, anneal=parameters.sweep.anneal)
-        inputs = [ratios, of_round(number, "checkpoint"), "corpus", of_round(number, "sweep_branches")]
         view = nodes.BranchView.of(parameters, steps=steps, schedule=schedule)
-        outputs = [metrics, of_round(number, "sweep_cost")]
-        return [node(nodes.train_candidates, view, inputs, outputs, name="train_candidates")]
+        inputs = [ratios, of("checkpoint"), "corpus", of("sweep_branches")]
+        return [node(nodes.train_candidates, view, inputs, [metrics, of("sweep_cost")])]
     chunks = [of_round(earlier, "part_influence") for earlier in run.averaged_rounds(number)]
-    sampled = nodes.SampleView.of(parameters)
-    sample = node(nodes.sample_influence, sampled, [ratios, *chunks], metrics, name="sample_influence")
+    sample = node(nodes.sample_influence, nodes.SampleView.of(parameters), [ratios, *chunks], metrics)
     if not parameters.sweep.exact:
         return [sample]
-    factors = [of_round(number, "factors")] if parameters.influence.needs_factors else []
-    measured = [measured_checkpoint(run, number), "corpus", of_round(number, "sweep_gradients")]
-    exact = node(
-        nodes.measure_own_tokens,
-        nodes.OwnTokensView.of(
-            parameters,
-            train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
-            horizon=horizon(run, number),
-        ),
-        [ratios, chunks[-1], *measured, *factors],
-        of_round(number, "sweep_exact"),
-        name="measure_own_tokens",
+    factors = [of("factors")] if parameters.influence.needs_factors else []
+    measured = [measured_checkpoint(run, number), "corpus", of("sweep_gradients"), *factors]
+    own = nodes.OwnTokensView.of(
+        parameters,
+        train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
+        horizon=horizon(run, number),
     )
-    return [sample, exact]
+    return [sample, node(nodes.measure_own_tokens, own, [ratios, chunks[-1], *measured], of("sweep_exact"))]
+
+
+def _judge(run: Run, number: int, judge: Callable[..., Any], others: list[str]) -> Node:
+    view = nodes.JudgementView.of(run.parameters, optimize=_objective(run))
+    inputs = [of_round(number, "sweep_ratios"), of_round(number, "sweep_metrics"), *others]
+    judged = [of_round(number, f"sweep_{name}") for name in ("quality", "quality_rows", "predictions")]
+    return cached_node(judge, view, inputs, judged, name="judge_surrogates", number=number)
 
 
 def _fit(run: Run, number: int, averaged: list[str]) -> Node:
-    return cached_node(
-        nodes.fit_surrogate,
-        nodes.FitView.of(run.parameters, optimize=_objective(run)),
-        [*_responses(number), *averaged],
-        [of_round(number, "surrogate"), of_round(number, "sweep_importance")],
-        name="fit_surrogate",
-        stage=_STAGE,
-        number=number,
-    )
+    view = nodes.FitView.of(run.parameters, optimize=_objective(run))
+    inputs = [of_round(number, "sweep_ratios"), of_round(number, "sweep_metrics"), *averaged]
+    fitted = [of_round(number, "surrogate"), of_round(number, "sweep_importance")]
+    return cached_node(nodes.fit_surrogate, view, inputs, fitted, number=number)
 
 
 def _draw(run: Run, number: int) -> Node:
-    return cached_node(
-        nodes.draw_sweep,
-        nodes.FigureView.of(run.parameters),
-        [of_round(number, f"sweep_{name}") for name in ("predictions", "quality", "importance", "trace")],
-        [of_round(number, f"{name}_figure") for name in ("surrogate", "importance", "search")],
-        name="draw_sweep",
-        stage=_STAGE,
-        number=number,
-    )
+    inputs = [of_round(number, f"sweep_{name}") for name in ("predictions", "quality", "importance", "trace")]
+    figures = [of_round(number, f"{name}_figure") for name in ("surrogate", "importance", "search")]
+    return cached_node(nodes.draw_sweep, nodes.FigureView.of(run.parameters), inputs, figures, number=number)

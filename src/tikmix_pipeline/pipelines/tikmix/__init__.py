@@ -1,5 +1,3 @@
 """`tikmix`: N rounds of training, measuring and deciding in one DAG, then the final evaluation."""
 
-from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]
+from tikmix_pipeline.pipelines.tikmix.pipeline import create_pipeline as create_pipeline

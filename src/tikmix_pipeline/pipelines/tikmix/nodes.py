@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tikmix_pipeline.parameters.view import NoParameters
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
+from tikmix_pipeline.parameters.base import NoParameters
+from tikmix_pipeline.report.terminal_tables import RunSummary, run_summary
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-    from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
-    from tikmix_pipeline.report.terminal_tables import RunSummary
 
 
 def summarise(
@@ -19,15 +18,8 @@ def summarise(
 ) -> RunSummary:
     """Gather mixtures and scores of all rounds.
 
-    Args:
-        view: nothing.
-        final: scores on all evaluation data, after the last round.
-        decision: the last round's.
-        rounds: the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
+    `rounds` are the mixtures of all rounds and of the one to come, then the evaluations of all rounds.
     """
-    from tikmix_pipeline.mixture.records import MixtureRecord
-    from tikmix_pipeline.report.terminal_tables import run_summary
-
     mixtures = [one for one in rounds if isinstance(one, MixtureRecord)]
     evaluations = [one for one in rounds if not isinstance(one, MixtureRecord)]
     return run_summary(final, decision, mixtures, evaluations)

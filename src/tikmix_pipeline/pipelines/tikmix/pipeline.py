@@ -5,8 +5,8 @@ from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
+from tikmix_pipeline.parameters.base import NoParameters
 from tikmix_pipeline.parameters.decision import BASELINES
-from tikmix_pipeline.parameters.view import NoParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.corpus.pipeline import corpus_of
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
@@ -40,16 +40,16 @@ def unrolled(run: Run, rounds: int) -> Pipeline:
 
 
 def _stages(run: Run, number: int) -> list[Stage]:
-    """Return what a round is made of: one that does not decide measures nothing."""
-    return [training_of_round, *(_deciding_stages(run) if number < deciding_rounds(run) else []), record_of_round]
-
-
-def _deciding_stages(run: Run) -> list[Stage]:
-    """Return the stages that decide on a mixture under the run's strategy."""
+    """Return what a round is made of under the run's strategy: one that does not decide measures nothing."""
     strategy = run.parameters.tikmix.strategy
+    deciding: list[Stage] = [
+        influence_of_round,
+        decision_of_round,
+        *([sweep_of_round] if strategy == "surrogate" else []),
+    ]
     if strategy in BASELINES:
-        return [baseline_of_round]
-    return [influence_of_round, decision_of_round, *([sweep_of_round] if strategy == "surrogate" else [])]
+        deciding = [baseline_of_round]
+    return [training_of_round, *(deciding if number < deciding_rounds(run) else []), record_of_round]
 
 
 def _ending(run: Run, rounds: int) -> list[Node]:
@@ -60,13 +60,6 @@ def _ending(run: Run, rounds: int) -> list[Node]:
     figures = ["mixture_figure", "bits_per_byte_figure"]
     return [
         final_evaluation(run, rounds - 1),
-        cached_node(
-            summarise,
-            NoParameters(),
-            ["final_evaluation", decided, *mixtures, *evaluations],
-            "summary",
-            name="summarise",
-            stage="tikmix",
-        ),
-        cached_node(draw_run, NoParameters(), "summary", figures, name="draw_run", stage="tikmix"),
+        cached_node(summarise, NoParameters(), ["final_evaluation", decided, *mixtures, *evaluations], "summary"),
+        cached_node(draw_run, NoParameters(), "summary", figures),
     ]

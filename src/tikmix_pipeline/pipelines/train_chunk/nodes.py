@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.mixture import recording
+from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
+from tikmix_pipeline.parameters.base import OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.decision import PriorParameters, RepetitionParameters, RoundingParameters
 from tikmix_pipeline.parameters.training import (
     ContextParameters,
@@ -19,7 +21,6 @@ from tikmix_pipeline.parameters.training import (
     ScoredTextParameters,
     StepParameters,
 )
-from tikmix_pipeline.parameters.view import OnDisk, View, unrecorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 
 
-@dataclass(frozen=True, kw_only=True)
 class InitialView(View):
     """What the initial model depends on; the files are those of the user's checkpoint."""
 
@@ -40,7 +39,6 @@ class InitialView(View):
     files: OnDisk
 
 
-@dataclass(frozen=True, kw_only=True)
 class PriorView(View):
     """What mixture 0 depends on, and what it is refused for."""
 
@@ -51,7 +49,6 @@ class PriorView(View):
     rounds: int = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChunkView(View):
     """What a chunk of training depends on: the ends of the schedule matter only to the chunks that they reach into."""
 
@@ -61,22 +58,12 @@ class ChunkView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class BudgetView(View):
     """How long the coming chunk is."""
 
     chunk_tokens: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluationView(View):
-    """What scores within the round's limits depend on."""
-
-    model: LoadParameters
-    train: EvaluationParameters
-
-
-@dataclass(frozen=True, kw_only=True)
 class FullEvaluationView(View):
     """What scores of everything depend on."""
 
@@ -84,7 +71,13 @@ class FullEvaluationView(View):
     train: ScoredTextParameters
 
 
-def initialise(view: InitialView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
+class EvaluationView(FullEvaluationView):
+    """What scores within the round's limits depend on."""
+
+    train: EvaluationParameters
+
+
+def initialise_model(view: InitialView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
     """Build the initial model, or take the user's checkpoint; refuse a corpus too small for the context."""
     from tikmix_pipeline.lm.checkpoint import initial_model, save_model
 
@@ -94,8 +87,6 @@ def initialise(view: InitialView, corpus: TokenShards, project: Path) -> Callabl
 
 def record_prior(view: PriorView, corpus: TokenShards) -> tuple[MixtureRecord, pd.DataFrame]:
     """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
-    from tikmix_pipeline.mixture import recording
-
     record = recording.record_prior(
         {domain: corpus.tokens(domain) for domain in corpus.domains},
         prior=view.tikmix,
@@ -137,8 +128,6 @@ def train_one_chunk(
 
 def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecord, corpus: TokenShards) -> TokenBudget:
     """Say how much text there is and was read, what the current mixture is and how long the coming chunk is."""
-    from tikmix_pipeline.mixture.records import TokenBudget
-
     return TokenBudget(
         round=mixture.round,
         available={domain: corpus.tokens(domain) for domain in corpus.domains},
@@ -151,26 +140,23 @@ def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecor
 def evaluate(view: EvaluationView, checkpoint: Checkpoint, corpus: TokenShards) -> pd.DataFrame:
     """Score the evaluation half of every task and the held-out slice of every domain, within the round's limits."""
     limits = {"items": view.train.evaluation_items, "windows": view.train.evaluation_windows}
-    return _scores(checkpoint, corpus, view.model, view.train, limits)
+    return evaluate_fully(view, checkpoint, corpus, **limits)
 
 
-def evaluate_fully(view: FullEvaluationView, checkpoint: Checkpoint, corpus: TokenShards) -> pd.DataFrame:
-    """Score all evaluation items and all held-out text."""
-    return _scores(checkpoint, corpus, view.model, view.train, {"items": None, "windows": None})
-
-
-def _scores(
+def evaluate_fully(
+    view: FullEvaluationView,
     checkpoint: Checkpoint,
     corpus: TokenShards,
-    model: LoadParameters,
-    train: ScoredTextParameters,
-    limits: dict[str, int | None],
+    *,
+    items: int | None = None,
+    windows: int | None = None,
 ) -> pd.DataFrame:
+    """Score all evaluation items of a task and all held-out windows of a domain, or so many of them."""
     import pandas as pd
 
     from tikmix_pipeline.lm.evaluation import evaluation_texts, score
 
-    texts = evaluation_texts(corpus, context=train.context, **limits)
-    scores = score(checkpoint.model(model), texts, device=train.device)
+    texts = evaluation_texts(corpus, context=view.train.context, items=items, windows=windows)
+    scores = score(checkpoint.model(view.model), texts, device=view.train.device)
     rows = [(*key, value) for key, value in scores.items()]
     return pd.DataFrame(rows, columns=["name", "kind", "measure", "bits_per_byte"])

@@ -1,5 +1,3 @@
 """`validate`: does influence predict? Branches of training, one per domain, against what each curvature predicts."""
 
-from tikmix_pipeline.pipelines.validate.pipeline import create_pipeline
-
-__all__ = ["create_pipeline"]
+from tikmix_pipeline.pipelines.validate.pipeline import create_pipeline as create_pipeline

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tikmix_pipeline.influence.agreement import agreement_table, validation_points
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.parameters.engine import EngineParameters
-from tikmix_pipeline.parameters.measurement import FactorParameters, OpenParameters, ScoringParameters
-from tikmix_pipeline.parameters.training import LoadParameters, ProductParameters, RestoreParameters, StepParameters
+from tikmix_pipeline.mixture.records import MixtureRecord
+from tikmix_pipeline.parameters.base import View, unrecorded
+from tikmix_pipeline.parameters.measurement import OpenParameters, ScoringParameters
+from tikmix_pipeline.parameters.training import (
+    EngineParameters,
+    LoadParameters,
+    ProductParameters,
+    StepParameters,
+)
 from tikmix_pipeline.parameters.validation import (
     AgreementParameters,
     BranchesParameters,
     HalfParameters,
     PredictionParameters,
 )
-from tikmix_pipeline.parameters.view import View, unrecorded
-from tikmix_pipeline.pipelines.keys import branch_key
+from tikmix_pipeline.pipelines.views import branch_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,10 +32,8 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.curvature.factors import Factors
     from tikmix_pipeline.influence.store import GradientStore
     from tikmix_pipeline.lm.checkpoint import Checkpoint
-    from tikmix_pipeline.mixture.records import MixtureRecord
 
 
-@dataclass(frozen=True, kw_only=True)
 class BranchesView(View):
     """What the branches and their losses depend on."""
 
@@ -46,17 +47,6 @@ class BranchesView(View):
     engine: EngineParameters = unrecorded()
 
 
-@dataclass(frozen=True, kw_only=True)
-class KindView(View):
-    """What the factors of one kind depend on, over the groups of parameters that any candidate takes."""
-
-    model: LoadParameters
-    train: RestoreParameters
-    influence: FactorParameters
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class PredictionView(View):
     """What the predictions depend on besides the gradients."""
 
@@ -67,7 +57,6 @@ class PredictionView(View):
     horizon: float
 
 
-@dataclass(frozen=True, kw_only=True)
 class ComparisonView(View):
     """What the comparison depends on, and what its table says of the branches."""
 
@@ -77,7 +66,6 @@ class ComparisonView(View):
     seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class DrawingView(View):
     """Which half of the tasks is drawn."""
 
@@ -117,22 +105,6 @@ def train_branches(
     return pd.DataFrame(list(loss_rows(results)))
 
 
-def fit_kind(view: KindView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder) -> Callable[[Path], Any]:
-    """Fit the factors of one kind of curvature, over the groups that any candidate takes."""
-    from tikmix_pipeline.influence.curvature.fit import FitProgress
-    from tikmix_pipeline.influence.measure import fit_factors_at
-
-    return fit_factors_at(
-        checkpoint,
-        corpus,
-        model=view.model,
-        train=view.train,
-        influence=view.influence,
-        seed=view.seed,
-        progress=FitProgress(work.begin(), work.key),
-    )
-
-
 def predict_effects(
     view: PredictionView,
     checkpoint: Checkpoint,
@@ -164,8 +136,6 @@ def compare_with_branches(
     view: ComparisonView, losses: pd.DataFrame, predictions: pd.DataFrame, mixture: MixtureRecord
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Compare measured gains with predicted effects, candidate by candidate; both outputs are the same rows."""
-    from tikmix_pipeline.influence.agreement import agreement_table
-
     table = agreement_table(
         losses,
         predictions,
@@ -183,7 +153,6 @@ def draw_validation(
     view: DrawingView, losses: pd.DataFrame, predictions: pd.DataFrame, comparison: pd.DataFrame
 ) -> tuple[Figure, Figure]:
     """Draw measured gains over the best candidate's predictions, and all candidates side by side."""
-    from tikmix_pipeline.influence.agreement import validation_points
     from tikmix_pipeline.report.run_figures import candidates_side_by_side, measured_over_predicted
 
     points, shown = validation_points(losses, predictions, comparison, half=view.validation.half)

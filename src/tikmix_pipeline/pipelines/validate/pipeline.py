@@ -16,21 +16,19 @@ from kedro.pipeline import Node, Pipeline
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.measurement import FITTED, Curvature, FactorParameters
 from tikmix_pipeline.parameters.training import ProductParameters
-from tikmix_pipeline.parameters.validation import CandidatesParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
+from tikmix_pipeline.pipelines.influence.nodes import FactorView, fit_factors
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.validate import nodes
 from tikmix_pipeline.pipelines.views import branch_horizon, branch_schedule, measured_train
 from tikmix_pipeline.run import Run, current_run
 
-_STAGE = "validate"
-
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Validate influence at the end of one round, measuring what is not measured yet."""
     run = current_run()
-    return with_measurement(run, run.round_of(_STAGE))
+    return with_measurement(run, run.round_of("validate"))
 
 
 def with_measurement(run: Run, number: int) -> Pipeline:
@@ -58,69 +56,39 @@ def _factors(kind: Curvature, parameters: RunParameters) -> str:
     return "factors" if same else f"factors_{kind}"
 
 
-def _needs_optimizer(own: CandidatesParameters) -> bool:
-    return any(candidate.needs_optimizer for candidate in own.candidates)
-
-
 def _fit(run: Run, number: int, kind: Curvature, name: str) -> Node:
     groups = run.parameters.validation.groups_of(kind, run.parameters.influence)
     influence = run.parameters.influence.model_copy(update={"curvature": kind, "groups": groups})
-    return cached_node(
-        nodes.fit_kind,
-        nodes.KindView.of(run.parameters, influence=influence.narrowed(FactorParameters)),
-        [measured_checkpoint(run, number), "corpus", f"{name}_progress"],
-        name,
-        name=f"fit_{kind}",
-        stage=_STAGE,
-        number=number,
-    )
+    view = FactorView.of(run.parameters, influence=influence.narrowed(FactorParameters))
+    inputs = [measured_checkpoint(run, number), "corpus", f"{name}_progress"]
+    return cached_node(fit_factors, view, inputs, name, name=f"fit_{kind}", stage="validate", number=number)
 
 
 def _comparison(run: Run, number: int, factors: list[str]) -> list[Node]:
     parameters, own = run.parameters, run.parameters.validation
+    of, node = partial(of_round, number), partial(cached_node, number=number)
     steps = own.steps(parameters.train)
     branches = nodes.BranchesView.of(
         parameters, steps=steps, schedule=branch_schedule(run, number, steps=steps, anneal=own.anneal)
+    )
+    needs_optimizer = any(candidate.needs_optimizer for candidate in own.candidates)
+    prediction = nodes.PredictionView.of(
+        parameters,
+        train=measured_train(run, ProductParameters, needs_optimizer=needs_optimizer),
+        horizon=branch_horizon(run, number, steps=steps, anneal=own.anneal),
     )
     lengths = {
         "branch_tokens": steps * parameters.train.tokens_per_step,
         "chunk_tokens": parameters.train.tokens_per_chunk,
     }
-    losses, predictions, comparison, mixture = (
-        of_round(number, name) for name in ("branch_losses", "predictions", "validation", "mixture")
-    )
-    node = partial(cached_node, stage=_STAGE, number=number)
+    comparison, drawing = nodes.ComparisonView.of(parameters, **lengths), nodes.DrawingView.of(parameters)
+    mixture, losses, predictions, compared = map(of, ("mixture", "branch_losses", "predictions", "validation"))
+    trained_from = [of("checkpoint"), mixture, "corpus", of("branches")]
+    measured = [measured_checkpoint(run, number), mixture, of("gradients"), *factors]
+    tables, figures = [compared, of("validation_rows")], [of("validation_figure"), of("candidates_figure")]
     return [
-        node(
-            nodes.train_branches,
-            branches,
-            [of_round(number, "checkpoint"), mixture, "corpus", of_round(number, "branches")],
-            losses,
-            name="train_branches",
-        ),
-        node(
-            nodes.predict_effects,
-            nodes.PredictionView.of(
-                parameters,
-                train=measured_train(run, ProductParameters, needs_optimizer=_needs_optimizer(own)),
-                horizon=branch_horizon(run, number, steps=steps, anneal=own.anneal),
-            ),
-            [measured_checkpoint(run, number), mixture, of_round(number, "gradients"), *factors],
-            predictions,
-            name="predict_effects",
-        ),
-        node(
-            nodes.compare_with_branches,
-            nodes.ComparisonView.of(parameters, **lengths),
-            [losses, predictions, mixture],
-            [comparison, of_round(number, "validation_rows")],
-            name="compare_with_branches",
-        ),
-        node(
-            nodes.draw_validation,
-            nodes.DrawingView.of(parameters),
-            [losses, predictions, comparison],
-            [of_round(number, "validation_figure"), of_round(number, "candidates_figure")],
-            name="draw_validation",
-        ),
+        node(nodes.train_branches, branches, trained_from, losses),
+        node(nodes.predict_effects, prediction, measured, predictions),
+        node(nodes.compare_with_branches, comparison, [losses, predictions, mixture], tables),
+        node(nodes.draw_validation, drawing, [losses, predictions, compared], figures),
     ]

@@ -5,7 +5,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.session.tracking.metrics import Metrics, in_a_metric
+from tikmix_pipeline.session.tracking.logged import Metrics, in_a_metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +23,8 @@ _EXAMPLE_ROWS = 2
 def candidates_table(ratios: "pd.DataFrame", metrics: "pd.DataFrame") -> "pd.DataFrame":
     """Return every candidate with its mixture, its responses and its mean rank over the targets, 1 being the best.
 
-    A candidate without responses stays in, with nothing in these columns.
-
-    Args:
-        ratios: columns `run` and the domains.
-        metrics: columns `run` and the targets; lower is better.
+    Columns are `run` and the domains, or `run` and the targets, of which lower is better. A candidate without responses
+    stays in, with nothing in these columns.
     """
     mixtures = ratios.set_index(_RUN).add_prefix(_MIXTURE)
     responses = metrics.set_index(_RUN).add_prefix(_RESPONSE)
@@ -37,11 +34,7 @@ def candidates_table(ratios: "pd.DataFrame", metrics: "pd.DataFrame") -> "pd.Dat
 
 
 def best_candidates(candidates: "pd.DataFrame") -> dict[str, Metrics]:
-    """Return the best candidates by their mean rank, best first, and what is logged of each.
-
-    Args:
-        candidates: of `candidates_table`.
-    """
+    """Return the best of `candidates_table` by their mean rank, best first, and what is logged of each."""
     best = candidates.dropna(subset="mean_rank").sort_values("mean_rank", kind="stable").head(BEST_CANDIDATES)
     return {row[_RUN]: _metrics_of(row) for row in best.to_dict("records")}
 

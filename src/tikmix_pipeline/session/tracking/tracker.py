@@ -1,28 +1,33 @@
-"""One MLflow run, the child runs of its rounds, and what is logged to them."""
+"""One MLflow run, the child runs of its rounds, and what is logged to them.
+
+What a store raises depends on where it stands: MLflow's own error, what HTTP clients raise, and for artifacts whatever
+the client library of that place raises, which derives from nothing in common. Here all of it becomes a `StoreError`, so
+that a run can go on without its store, while a mistake in what is logged still shows.
+"""
 
 import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run import Run
-from tikmix_pipeline.session.tracking.metrics import METRICS, Metrics
-from tikmix_pipeline.session.tracking.names import (
+from tikmix_pipeline.session.tracking.logged import (
     COMPARISONS,
     DOCUMENT_NAMES,
     DOCUMENTS,
     FILES,
+    METRICS,
     SWEEP_PARTS,
     TABLES,
+    Metrics,
+    run_tags,
     split_name,
 )
-from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
-from tikmix_pipeline.session.tracking.tags import run_tags
 from tikmix_pipeline.store.provenance import flatten
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -35,6 +40,28 @@ _PARAMETER_LENGTH = 6000
 _TAG_LENGTH = 500  # what the strictest stores take
 _DESCRIPTION_LENGTH = 5000
 _METRICS_PER_BATCH = 1000
+
+
+class StoreError(Exception):
+    """The store did not do what it was asked; the message is that of the first error."""
+
+
+class StoreClient:
+    """An `MlflowClient` that raises nothing but `StoreError`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                raise StoreError(getattr(error, "message", None) or str(error) or type(error).__name__) from error
+
+        return guarded
 
 
 class Tracker:

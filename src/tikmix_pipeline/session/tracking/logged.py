@@ -1,23 +1,108 @@
-"""What is logged as metrics of the tables and documents that nodes make."""
+"""What of a run is logged: its tags, which datasets, and the metrics that these become."""
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import math
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tikmix_pipeline import __version__
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
+from tikmix_pipeline.run import Run
+from tikmix_pipeline.store.provenance import flatten
 
 if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import Measurement
-    from tikmix_pipeline.lm.cost_records import BranchCostRecord, CostRecord
+    from tikmix_pipeline.lm.cost_records import CostRecord
     from tikmix_pipeline.mixture.records import Gains, MixtureRecord
+
+_ROUND = re.compile(r"^round_(\d+)_(\w+)$")
+TABLES = {
+    *("evaluation", "final_evaluation", "influence", "mixture_rows", "branch_losses", "predictions", "validation"),
+    *("sweep_quality", "sweep_predictions", "sweep_importance", "sweep_trace", "sweep_exact"),
+}
+COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
+DOCUMENTS = {
+    *("token_budget", "decision", "baseline", "measurement", "gains", "summary"),
+    *("sweep_cost", "sweep_decision", "sweep_design"),
+}
+DOCUMENT_NAMES = {"token_budget": "stock"}
+"""Documents that have another name in the store than in the catalog, as they had from the first."""
+FILES = {"report": "report", "exports": "exports"}
+"""Logged as they stand on disk, by the place they get; figures go to one of their own."""
+SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}
+_FIGURES = {
+    *("influence_figure", "validation_figure", "candidates_figure"),
+    *("surrogate_figure", "importance_figure", "search_figure"),
+}
+_LOGGED_ONCE = {
+    *("corpus", "final_evaluation", "summary", "mixture_figure", "bits_per_byte_figure"),
+    *COMPARISONS,
+    *(f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")),
+}
+_LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
 
 _NOT_IN_A_METRIC = re.compile(r"[^\w. -]")
 
 Metrics = list[tuple[str, float, int]]
 """Key, value and step."""
+
+
+def is_logged(name: str) -> bool:
+    """Tell whether a dataset's content goes to MLflow."""
+    number, kind = split_name(name)
+    return kind in (_LOGGED_ONCE if number is None else _LOGGED)
+
+
+def split_name(name: str) -> tuple[int | None, str]:
+    """Return a dataset's round, `None` where it is of no round, and what it is."""
+    found = _ROUND.match(name)
+    return (int(found[1]), found[2]) if found else (None, name)
+
+
+def run_tags(run: Run, run_params: Mapping[str, Any]) -> dict[str, str]:
+    """Return who runs which code, and what was overridden, `run_params` being what Kedro tells its hooks of the run."""
+    overrides = flatten(run_params.get("runtime_params") or {})
+    names = run_params.get("pipeline_names") or ["__default__"]
+    return {
+        "mlflow.source.name": "kedro run",
+        "mlflow.user": _user(),
+        "experiment": run.parameters.experiment,
+        "pipelines": ",".join(names).replace("__default__", "tikmix"),
+        "environment": run_params.get("env") or "local",
+        "overrides": ", ".join(f"{key}={value}" for key, value in overrides.items()) or "none",
+        **{f"override.{key}": str(value) for key, value in overrides.items()},
+        **code_version(run.root),
+    }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not be in its passwd
+        return str(os.getuid())
+
+
+def code_version(root: Path) -> dict[str, str]:
+    """Return the commit, marked when the work tree differs from it; nothing outside a git checkout."""
+    tags = {"version": __version__}
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        commit = _git(root, "rev-parse", "HEAD")
+        dirty = "-dirty" if _git(root, "status", "--porcelain") else ""
+        tags |= {"commit": commit + dirty, "mlflow.source.git.commit": commit}
+    return tags
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
 
 
 def in_a_metric(name: str) -> str:
@@ -40,10 +125,6 @@ def _of_evaluation(table: Any, number: int, prefix: str = "bpb") -> Metrics:
     ]
     tasks = table[(table["kind"] == "task") & (table["measure"] == "answer")]["bits_per_byte"]
     return [*metrics, (f"{prefix}/mean_of_tasks", float(tasks.mean()), number)]
-
-
-def _of_final(table: Any, number: int) -> Metrics:
-    return _of_evaluation(table, number, prefix="final_bpb")
 
 
 def _of_influence(table: Any, number: int) -> Metrics:
@@ -70,10 +151,6 @@ def _of_gains(gains: Gains, number: int) -> Metrics:
         for task, gain in gains.tasks.items()
         for name, value in (("gain", gain.gain), ("stderr", gain.stderr))
     ]
-
-
-def _of_sweep_cost(report: BranchCostRecord, number: int) -> Metrics:
-    return _of_cost(report.cost, "cost/sweep", number)
 
 
 def _of_cost(cost: CostRecord, prefix: str, number: int) -> Metrics:
@@ -110,13 +187,13 @@ def _of_mixture(mixture: MixtureRecord, number: int) -> Metrics:
 METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "train_log": _of_training,
     "evaluation": _of_evaluation,
-    "final_evaluation": _of_final,
+    "final_evaluation": partial(_of_evaluation, prefix="final_bpb"),
     "influence": _of_influence,
     "measurement": _of_measurement,
     "mixture": _of_mixture,
     "gains": _of_gains,
     "validation": _of_validation,
-    "sweep_cost": _of_sweep_cost,
+    "sweep_cost": lambda report, number: _of_cost(report.cost, "cost/sweep", number),
     "sweep_quality": _of_sweep_quality,
 }
 """How a dataset of that kind, of a given round, becomes metrics."""
