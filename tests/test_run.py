@@ -1,10 +1,13 @@
 """A run is a value: folders and rounds follow from what it was told, and from nothing else."""
 
+import ast
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tikmix_pipeline
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.run import Run, current_run, placeholder, set_current_run, with_folders
 
@@ -75,3 +78,13 @@ def test_artifact_is_loaded_as_it_is(tmp_path: Path) -> None:
     catalog = {"note": {"type": "tikmix_pipeline.datasets.TextDataset", "filepath": "<experiment>.txt"}}
     (tmp_path / "mine.txt").write_text("as it is")
     assert one.with_parameters(one.parameters, catalog=catalog).load("note") == "as it is"
+
+
+def test_only_what_kedro_calls_without_arguments_asks_for_the_current_run() -> None:
+    """And an arm of a comparison, which begins a session of its own."""
+    asking = set()
+    for path in Path(tikmix_pipeline.__file__).parent.rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef) and re.search(r"\bcurrent_run\(\)", ast.unparse(function.body)):
+                asking.add(function.name if path.name == "pipeline.py" else f"{path.stem}.{function.name}")
+    assert asking == {"create_pipeline", "run_arm._run"}

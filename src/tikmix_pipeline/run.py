@@ -88,7 +88,7 @@ def set_current_run(run: Run | None) -> None:
 
 
 def current_run() -> Run:
-    """Return the run that Kedro builds pipelines for; only `create_pipeline` functions and hooks ask.
+    """Return the run that Kedro builds pipelines for; only `create_pipeline` functions ask.
 
     Raises:
         RuntimeError: there is none.

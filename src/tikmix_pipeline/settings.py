@@ -12,7 +12,8 @@ from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SESSION_CLASS = TikmixSession
-HOOKS = (RunHooks(), TrackingHooks())
+_RUN_HOOKS = RunHooks()
+HOOKS = (_RUN_HOOKS, TrackingHooks(_RUN_HOOKS))
 CONFIG_LOADER_CLASS = TikmixConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

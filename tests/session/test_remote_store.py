@@ -20,6 +20,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.run import Run
+from tikmix_pipeline.session.run_hooks import RunHooks
 from tikmix_pipeline.session.tracking.tracker import StoreClient, StoreError, Tracker
 from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 
@@ -105,7 +106,7 @@ def test_figures_and_tables_arrive_in_the_bucket(remote: Path, bucket: Any, tmp_
 
 
 def test_bucket_that_goes_away_leaves_the_run_untracked(remote: Path, bucket: Any, caplog: Any) -> None:
-    hooks = TrackingHooks()
+    hooks = TrackingHooks(RunHooks())
     hooks._tracker = opened(remote)
     for entry in bucket.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         bucket.delete_object(Bucket=BUCKET, Key=entry["Key"])

@@ -23,13 +23,13 @@ from tikmix_pipeline.pipelines.cached_node import stage_of
 from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, check_remix, check_run, check_tables
 from tikmix_pipeline.pipelines.compare.arms import check_arms
 from tikmix_pipeline.pipelines.remix.external import require_no_remix, require_undecided
-from tikmix_pipeline.run import Run, current_run, set_current_run
+from tikmix_pipeline.run import Run, set_current_run
 from tikmix_pipeline.store.provenance import ProvenanceRecord, own_changes, read_record
 
 _LOG = logging.getLogger(__name__)
 
 
-def start_run(loader: Any, root: Path) -> None:
+def start_run(loader: Any, root: Path) -> Run:
     """Make the run that a configuration describes the current one.
 
     Raises:
@@ -37,20 +37,34 @@ def start_run(loader: Any, root: Path) -> None:
     """
     parameters = check_parameters(loader["parameters"])
     overrides = loader.runtime_params or {}
-    set_current_run(Run(parameters, loader.catalog(), root, plan.next_round, loader.env, overrides))
+    run = Run(parameters, loader.catalog(), root, plan.next_round, loader.env, overrides)
+    set_current_run(run)
+    return run
 
 
 class RunHooks:
     """Types the parameters, gives every artifact the record it should have, and locks the experiment."""
 
     def __init__(self) -> None:
+        self._run: Run | None = None
         self._locks = contextlib.ExitStack()
         self._made: set[str] = set()
+
+    @property
+    def run(self) -> Run:
+        """The run that the session has begun.
+
+        Raises:
+            RuntimeError: no session has begun.
+        """
+        if self._run is None:
+            raise RuntimeError("no session has begun")
+        return self._run
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Check all parameters before Kedro builds the pipelines from them."""
-        start_run(context.config_loader, Path(context.project_path))
+        self._run = start_run(context.config_loader, Path(context.project_path))
         # drop pipelines that an earlier session of this process built from other parameters
         pipelines.configure("tikmix_pipeline.pipeline_registry")
 
@@ -58,7 +72,7 @@ class RunHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Lock the experiment, hand out records and refuse stale or missing inputs."""
         self._made.clear()
-        run, stages = current_run(), {stage_of(node) for node in pipeline.nodes}
+        run, stages = self.run, {stage_of(node) for node in pipeline.nodes}
         _check(run, stages)
         experiment = run.parameters.experiment
         outputs = run.root / "data" / "07_model_output"
@@ -92,7 +106,7 @@ class RunHooks:
                 dataset = catalog.get(name)
                 if isinstance(dataset, Artifact):
                     state = "made" if name in self._made else "up to date"
-                    click.echo(f"{state}: {_shown(current_run(), dataset.path)}")
+                    click.echo(f"{state}: {_shown(self.run, dataset.path)}")
 
     @hook_impl
     def on_pipeline_error(self) -> None:

@@ -24,7 +24,7 @@ from tikmix_pipeline.report.terminal_tables import (
     sweep_table,
     validation_table,
 )
-from tikmix_pipeline.run import current_run
+from tikmix_pipeline.session.run_hooks import RunHooks
 from tikmix_pipeline.session.tracking.logged import Metrics, is_logged, split_name
 from tikmix_pipeline.session.tracking.tracker import StoreError, Tracker
 
@@ -34,7 +34,8 @@ _LOG = logging.getLogger(__name__)
 class TrackingHooks:
     """Logs a run to MLflow as it goes, and prints its summary at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_hooks: RunHooks) -> None:
+        self._run_hooks = run_hooks
         self._tracker: Tracker | None = None
         self._catalog: Any = None
         self._started: dict[str, float] = {}
@@ -44,9 +45,9 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Open the run; log the parameters and whatever is reused."""
         with self._closed_on_error():
-            self._tracker = Tracker(current_run(), run_params)
+            self._tracker = Tracker(self._run_hooks.run, run_params)
             self._catalog = catalog
-            self._track(lambda tracker: tracker.log_parameters(current_run()))
+            self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run))
             if "comparison_scores" in pipeline.all_outputs():
                 self._track(lambda tracker: tracker.adopt())
             for name in sorted(pipeline.all_outputs()):
@@ -73,7 +74,7 @@ class TrackingHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Show what came out, on the terminal and as the run's description; close the run."""
         with self._closed_on_error():
-            table = _final_table(pipeline.all_outputs(), catalog.load, current_run().parameters.experiment)
+            table = _final_table(pipeline.all_outputs(), catalog.load, self._run_hooks.run.parameters.experiment)
             if table is not None:
                 click.echo(table)
                 self._track(lambda tracker: tracker.describe(table))
