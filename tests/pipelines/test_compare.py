@@ -22,6 +22,7 @@ from tests.pipelines.test_bad_input import refusal
 from tests.pipelines.test_tikmix import made_when, mixture, outputs
 from tests.pipelines.test_tracking import parent_of, runs_of
 from tikmix_pipeline.jobs import engine
+from tikmix_pipeline.session.kedro_session import RunInterruptedError
 
 ARMS = ["proportional", "direct", "measured"]
 WILD = {"train.learning_rate": 1e20, "train.warmup_tokens": 0}
@@ -33,10 +34,6 @@ COMPARE: dict[str, Any] = {
     "definitions": {"measured": {"tikmix.strategy": "prior"}, "wild": WILD},
 }
 LONG: dict[str, Any] = {"rounds": 3}
-KEDRO = """import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("kedro", run_name="__main__")"""
-"""The command line; tests that run in the background of a shell are deaf to Ctrl-C, and so are their processes."""
 
 
 def compare(project: Path, **changes: Any) -> None:
@@ -252,16 +249,18 @@ def kill_worker() -> None:
         process.kill()
 
 
-def stopped_by(number: signal.Signals, project: Path, file: Path) -> tuple[int, str]:
-    """Run the comparison from the command line, send it a signal as soon as there is a file; how it ended."""
+def press_ctrl_c() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def terminated_at(project: Path, file: Path) -> int:
+    """Run the comparison from the command line, and send it SIGTERM as soon as there is a file; how it ended."""
     told = "experiment=cmp,tikmix.rounds=3,compare.arms=proportional+direct,compare.seeds=1,compare.workers=1"
     params = ["--params", f"{told},compare.out_of_domain=riddle"]
-    command = [sys.executable, "-c", KEDRO, "run", "--env", "tiny", "--pipelines", "compare", *params]
-    file.unlink(missing_ok=True)  # a process that was killed a little late may have come this far
-    running = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    with as_soon_as(file, lambda: running.send_signal(number)):
-        message = running.communicate()[1]
-    return running.returncode, message
+    command = [sys.executable, "-m", "kedro", "run", "--env", "tiny", "--pipelines", "compare", *params]
+    running = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with as_soon_as(file, running.terminate):
+        return running.wait()
 
 
 def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, tmp_path: Path) -> None:
@@ -272,14 +271,15 @@ def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, t
     two: dict[str, Any] = {"arms": ["proportional", "direct"], "seeds": 1}
     before = made_when(project / "data")
     direct = results(project, "direct")
-    code, _ = stopped_by(signal.SIGTERM, project, direct / "round_0" / "gradients")
-    assert code == -signal.SIGTERM
+    assert terminated_at(project, direct / "round_0" / "gradients") == -signal.SIGTERM
     with as_soon_as(direct / "round_0" / "influence.parquet", kill_worker):
         message = refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | two)
     assert "broke off: cmp.direct.0" in message
-    code, message = stopped_by(signal.SIGINT, project, direct / "round_1" / "gradients")
-    assert code == 130
-    assert "Interrupted" in message
+    before_test = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+    with as_soon_as(direct / "round_1" / "gradients", press_ctrl_c), pytest.raises(RunInterruptedError) as interrupted:
+        compare(project, **two)
+    signal.signal(signal.SIGINT, before_test)
+    assert interrupted.value.exit_code == 130
     runs = [run for run in runs_of(project, "cmp.direct.0") if "round" not in run.data.tags]
     assert max(runs, key=lambda run: run.info.start_time).info.status == "KILLED"
     compare(project, **two)
