@@ -112,7 +112,7 @@ class EmbeddingFactors(LayerSums):
 
 
 class HeadFactors(LayerSums):
-    """A = E[h hᵀ] of the output head's inputs and d, the diagonal of its G (see `head`)."""
+    """A = E[h hᵀ] of the output head's inputs and d, the diagonal of its G (see `hooks`)."""
 
     def __init__(self, layer: Layer, owner: OwnerRank) -> None:
         vocabulary, width = layer.matrix_shape
