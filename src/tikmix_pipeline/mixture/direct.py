@@ -111,10 +111,7 @@ def solve_direct(
     normaliser_T = normaliser(influence_TK)
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
-    anchor_K = None
-    if parameters.anchor != "uniform":  # a little of every domain, so that one that was left out may come back
-        near_K = prior_K if current_K is None else current_K
-        anchor_K = (1 - _LEAST_ANCHOR) * near_K + _LEAST_ANCHOR / len(near_K)
+    anchor_K = _anchor(prior_K if current_K is None else current_K, parameters)
     objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
@@ -141,6 +138,11 @@ def solve_direct(
         anchor_K=anchor_K,
         notes=(*normaliser_notes(influence_TK, tasks), *_notes(solution, bounds, prior_K, reference_K)),
     )
+
+
+def _anchor(current_K: FloatArray, parameters: OptimizeParameters) -> FloatArray | None:
+    # a little of every domain, so that one that was left out may come back
+    return None if parameters.anchor == "uniform" else (1 - _LEAST_ANCHOR) * current_K + _LEAST_ANCHOR / len(current_K)
 
 
 def _unconstrained(
