@@ -80,9 +80,14 @@ def has_tables(run: Run, stages: set[str]) -> bool:
     return run.parameters.sweep.response == "table" and "sweep" in stages
 
 
+def only_sweeps_tables(run: Run, stages: set[str]) -> bool:
+    """Tell whether a run sweeps over a user's tables and does nothing else, so that it needs nothing of the loop."""
+    return has_tables(run, stages) and stages == {"sweep"}
+
+
 def records_of(run: Run, stages: set[str]) -> Records:
     """Return the record that every artifact of these stages should have."""
-    has_rounds = "remix" not in stages and not (has_tables(run, stages) and stages == {"sweep"})
+    has_rounds = "remix" not in stages and not only_sweeps_tables(run, stages)
     return {
         **(expected_records(comparison_of(run)) if "compare" in stages else {}),
         **(records_of_rounds(run) if has_rounds else {}),

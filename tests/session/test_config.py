@@ -83,3 +83,10 @@ def test_every_environment_of_the_project_is_valid_and_has_a_model_of_the_size_i
         model = build_model(parameters.model, vocabulary_size=vocabulary, context=parameters.train.context, seed=0)
     size = {"gpu": 100e6, "cluster": 1.03e9}.get(environment)
     assert size is None or parameter_count(model) == pytest.approx(size, rel=0.02)
+
+
+def test_parameters_that_were_handed_out_may_be_changed_without_changing_the_next(tmp_path: Path) -> None:
+    """Files are parsed once; Kedro and the checks each get values of their own."""
+    loaded = loader(tmp_path, {"train": {"context": 64}})
+    loaded["parameters"]["train"]["context"] = 1
+    assert loaded["parameters"]["train"]["context"] == 64

@@ -4,6 +4,7 @@ A domain or task that is set to null is left out, for those who lack what it nee
 """
 
 import copy
+import functools
 from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
@@ -20,35 +21,28 @@ class TikmixConfigLoader(OmegaConfigLoader):
     Merged, a user's three domains would join the seven of the default corpus.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._read: dict[str, dict[str, Any]] = {}
-        super().__init__(*arguments, **options)
-
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load one kind of configuration."""
         if key == "parameters":
-            return copy.deepcopy(self._parameters())
+            return copy.deepcopy(self._parameters)
         if key == "catalog":
-            parameters = self._parameters()
-            corpus = parameters.get("corpus") or {}
-            return with_folders(self.catalog(), str(parameters.get("experiment")), str(corpus.get("name", "default")))
+            corpus = self._parameters.get("corpus") or {}
+            names = str(self._parameters.get("experiment")), str(corpus.get("name", "default"))
+            return with_folders(self.catalog, *names)
         found: dict[str, Any] = super().__getitem__(key)
         return found
 
+    # a run asks for either three times, and parsing the files takes most of its start
+
+    @functools.cached_property
     def catalog(self) -> dict[str, Any]:
-        """Return the catalog's configuration with placeholders for the names of the folders."""
-        return self._once("catalog")
+        """The catalog's configuration with placeholders for the names of the folders."""
+        found: dict[str, Any] = super().__getitem__("catalog")
+        return found
 
-    def _once(self, key: str) -> dict[str, Any]:
-        """Read a kind's files the first time alone: a run asks six times, and parsing them takes most of its start."""
-        if key not in self._read:
-            self._read[key] = super().__getitem__(key)
-        return self._read[key]
-
+    @functools.cached_property
     def _parameters(self) -> dict[str, Any]:
-        if "parameters" in self._read:
-            return self._read["parameters"]
-        merged = self._once("parameters")
+        merged: dict[str, Any] = super().__getitem__("parameters")
         own = self._of_environment().get("corpus") or {}
         given = (self.runtime_params or {}).get("corpus") or {}
         for name in _TAKEN_WHOLE:

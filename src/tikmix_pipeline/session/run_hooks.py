@@ -37,7 +37,7 @@ def start_run(loader: Any, root: Path) -> Run:
     """
     parameters = check_parameters(loader["parameters"])
     overrides = loader.runtime_params or {}
-    run = Run(parameters, loader.catalog(), root, plan.next_round, loader.env, overrides)
+    run = Run(parameters, loader.catalog, root, plan.next_round, loader.env, overrides)
     set_current_run(run)
     return run
 
@@ -145,7 +145,7 @@ def _check(run: Run, stages: set[str]) -> None:
         check_remix(run)
     elif "train_chunk" in stages:
         require_no_remix(run)
-    if not plan.has_tables(run, stages) or stages != {"sweep"}:
+    if not plan.only_sweeps_tables(run, stages):
         check_run(run, external="remix" in stages)
         check_exports(run, external="remix" in stages)
     require_installed(run.parameters.engine)

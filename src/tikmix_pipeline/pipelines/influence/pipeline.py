@@ -30,11 +30,8 @@ def create_pipeline(**_: Any) -> Pipeline:
 def influence_of_round(run: Run, number: int) -> Pipeline:
     """Measure influence at the checkpoint of round `number`."""
     parameters, influence = run.parameters, run.parameters.influence
-    checkpoint, of, node = (
-        measured_checkpoint(run, number),
-        partial(of_round, number),
-        partial(cached_node, number=number),
-    )
+    of, node = partial(of_round, number), partial(cached_node, number=number)
+    checkpoint = measured_checkpoint(run, number)
     factors = [of("factors")] if influence.needs_factors else []
     rebalancing = [] if checkpoint == of("checkpoint") else [_rebalancing(run, number, checkpoint)]
     train = measured_train(run, MeasuredParameters, needs_optimizer=influence.needs_optimizer)
