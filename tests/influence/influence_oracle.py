@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaC
 from transformers.pytorch_utils import Conv1D
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.influence.curvature.hooks import draw_uniform, sample_labels
+from tikmix_pipeline.influence.curvature.head_batch import draw_uniform, sample_labels
 from tikmix_pipeline.influence.gradients import mean_gradient
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.parameters import TrainParameters

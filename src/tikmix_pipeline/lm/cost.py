@@ -70,8 +70,12 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @lru_cache(maxsize=1)
 def _formulas() -> Mapping[Any, Callable[..., float]]:
     """Return the operations of every operator that counts, from its arguments."""
+    # registers the operator of a head in chunks, which PyTorch else does when it is first called
+    import torch.nn.modules.linear_cross_entropy
+
     aten = torch.ops.aten
     formulas: dict[Any, Callable[..., float]] = {**flop_registry, aten._linalg_eigh: _eigendecomposition}
+    formulas[torch.ops.torch_nn._linear_cross_entropy_batch_chunked] = _chunked_head
     # as in the registry, which takes several times as long over the shapes
     formulas |= dict.fromkeys((aten.mm, aten.bmm), _product) | dict.fromkeys((aten.addmm, aten.baddbmm), _added_product)
     for kernel in _ATTENTION:
@@ -98,6 +102,13 @@ def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) ->
 
 def _attention_backward(_gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> float:
     return 2 * _attention(query, key, value)
+
+
+def _chunked_head(rows: Tensor, weight: Tensor, *others: Any, out_val: Any) -> float:
+    """Count the products of a head taken in chunks of tokens: forward, and back to its inputs and its weight."""
+    del out_val
+    products = 1 + int(others[-3]) + int(others[-2])
+    return 2 * products * rows.numel() * weight.shape[0]
 
 
 @dataclass

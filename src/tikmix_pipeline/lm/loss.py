@@ -1,54 +1,91 @@
 """Next-token cross-entropy over the tokens that carry loss, and which of a batch are a process's own.
 
-Axes: B sequences, S tokens of a sequence, P = S - 1 predictions, V vocabulary.
+Axes: B sequences, S tokens of a sequence, P = S - 1 predictions, N predictions that carry loss, V vocabulary, d width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.distributed.process_group import ProcessGroup
+from tikmix_pipeline.lm.output_head import computing, cross_entropies, divisible_head, raised, summed_cross_entropy
 
 
-def device_of(model: torch.nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     """Return the device of the model's parameters."""
     return next(model.parameters()).device
 
 
-def next_token_logits(model: torch.nn.Module, tokens_BS: Tensor) -> Tensor:
+def next_token_logits(model: nn.Module, tokens_BS: Tensor) -> Tensor:
     """Return the logits (B, P, V) of tokens 1..S-1, each from the tokens before it, in float32.
 
     No attention mask is needed: padding stands on the right, where a causal model does not look.
     """
-    logits: Tensor = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
-    return logits.float() if logits.dtype != torch.float64 else logits
+    return raised(_output(model, tokens_BS))
 
 
-def summed_loss(model: torch.nn.Module, batch: TokenBatch) -> tuple[Tensor, int]:
+def hidden_states(model: nn.Module, tokens_BS: Tensor, head: nn.Linear) -> Tensor:
+    """Return what a head (`output_head.divisible_head`) would make logits of, (B, P, d)."""
+    return _computed_by_head(model, head, tokens_BS, lambda hidden: hidden)
+
+
+def summed_loss(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, int]:
     """Return the summed cross-entropy in nats over loss-carrying tokens, and how many there are."""
     device = device_of(model)
     tokens_BS = torch.from_numpy(batch.tokens_BS).to(device)
-    logits_BPV = next_token_logits(model, tokens_BS)
-    targets_BP = tokens_BS[:, 1:]
-    if batch.loss_BS[:, 1:].all():
-        return F.cross_entropy(logits_BPV.flatten(0, 1), targets_BP.flatten(), reduction="sum"), targets_BP.numel()
-    carries_BP = torch.from_numpy(batch.loss_BS[:, 1:]).to(device)
-    return F.cross_entropy(logits_BPV[carries_BP], targets_BP[carries_BP], reduction="sum"), batch.loss_tokens
+    # no copy where everything carries loss, as in training text
+    carries_BP = None if batch.loss_BS[:, 1:].all() else torch.from_numpy(batch.loss_BS[:, 1:]).to(device)
+    targets_N = _chosen(tokens_BS[:, 1:], carries_BP)
+    head = divisible_head(model, len(targets_N))
+    if head is None:
+        logits_NV = _chosen(next_token_logits(model, tokens_BS), carries_BP)
+        return F.cross_entropy(logits_NV, targets_N, reduction="sum"), len(targets_N)
+    loss = _computed_by_head(
+        model, head, tokens_BS, lambda hidden: summed_cross_entropy(head, _chosen(hidden, carries_BP), targets_N)
+    )
+    return loss, len(targets_N)
 
 
-def summed_losses(model: torch.nn.Module, batches: Sequence[TokenBatch]) -> list[float]:
+def summed_losses(model: nn.Module, batches: Sequence[TokenBatch]) -> list[float]:
     """Return the summed cross-entropy of batches that have their tokens in common and differ in what carries loss."""
     device = device_of(model)
     tokens_BS = torch.from_numpy(batches[0].tokens_BS).to(device)
     carries_BP = np.logical_or.reduce([batch.loss_BS[:, 1:] for batch in batches])
-    anywhere_BP = torch.from_numpy(carries_BP).to(device)
-    logits_NV = next_token_logits(model, tokens_BS)[anywhere_BP]
-    losses_N = F.cross_entropy(logits_NV, tokens_BS[:, 1:][anywhere_BP], reduction="none").double()
+    losses_N = _losses(model, tokens_BS, torch.from_numpy(carries_BP).to(device)).double()
     return [losses_N[torch.from_numpy(batch.loss_BS[:, 1:][carries_BP]).to(device)].sum().item() for batch in batches]
+
+
+def _losses(model: nn.Module, tokens_BS: Tensor, carries_BP: Tensor) -> Tensor:
+    targets_N = tokens_BS[:, 1:][carries_BP]
+    head = divisible_head(model, len(targets_N))
+    if head is None:
+        logits_NV = next_token_logits(model, tokens_BS)[carries_BP]
+        return F.cross_entropy(logits_NV, targets_N, reduction="none")
+    return _computed_by_head(
+        model, head, tokens_BS, lambda hidden: cross_entropies(head, hidden[carries_BP], targets_N)
+    )
+
+
+def _output(model: nn.Module, tokens_BS: Tensor) -> Tensor:
+    output: Tensor = model(input_ids=tokens_BS[:, :-1], use_cache=False).logits
+    return output
+
+
+def _computed_by_head(
+    model: nn.Module, head: nn.Linear, tokens_BS: Tensor, function: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return what `function` makes of the final hidden states (B, P, d), in the place of logits."""
+    with computing(head, function):
+        return _output(model, tokens_BS)
+
+
+def _chosen(values_BP: Tensor, carries_BP: Tensor | None) -> Tensor:
+    """Return the values, with any more axes, at the positions that carry loss; at all of them without a mask."""
+    return values_BP.flatten(0, 1) if carries_BP is None else values_BP[carries_BP]
 
 
 def rows_for(group: ProcessGroup, batch: TokenBatch) -> TokenBatch:

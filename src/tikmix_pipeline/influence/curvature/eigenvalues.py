@@ -44,7 +44,8 @@ from tikmix_pipeline.influence.curvature.fisher_pass import (
     owners_of,
     with_bias,
 )
-from tikmix_pipeline.influence.curvature.hooks import Calls, HeadBatch, Positions
+from tikmix_pipeline.influence.curvature.head_batch import HeadBatch, HeadRows
+from tikmix_pipeline.influence.curvature.hooks import Calls, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer
 
 _WORKING_SCALARS = 1 << 24
@@ -116,33 +117,42 @@ class VocabularyEigenvalues(LayerSums):
         """Add the batch."""
         with self.adding("eigenvalues") as total_Vi:
             if head is None or self._head is None:
-                self._add_sequences(total_Vi, None, at, None)
+                self._add_sequences(total_Vi, None, at, range(len(at.counts_B)), None)
             else:
-                hidden_Ni = self._rotate(with_bias(head.inputs_Ni, self._head))
-                average_NV = head.squares().to(self.dtype) if head.expected else None
-                if self._lookups or average_NV is None:
-                    self._add_sequences(total_Vi, (head.score().to(self.dtype), hidden_Ni), at, average_NV)
-                if average_NV is not None:
-                    total_Vi.addmm_(average_NV.T, hidden_Ni.square())
+                for sequences, rows in head.of_sequences(at.counts_B):
+                    self._add_rows(total_Vi, rows, with_bias(rows.inputs_ni, self._head), at, sequences)
         self._lookups = []
+
+    def _add_rows(self, total_Vi: Tensor, rows: HeadRows, inputs_ni: Tensor, at: Positions, sequences: range) -> None:
+        hidden_ni = self._rotate(inputs_ni)
+        average_nV = rows.squares().to(self.dtype) if rows.expected else None
+        if self._lookups or average_nV is None:
+            self._add_sequences(total_Vi, (rows.score().to(self.dtype), hidden_ni), at, sequences, average_nV)
+        if average_nV is not None:
+            total_Vi.addmm_(average_nV.T, hidden_ni.square())
 
     def _rotate(self, values: Tensor) -> Tensor:
         values = values.to(self.dtype)
         return values if self._basis.columns_ii is None else values @ self._basis.columns_ii
 
     def _add_sequences(
-        self, total_Vi: Tensor, head: tuple[Tensor, Tensor] | None, at: Positions, average_NV: Tensor | None
+        self,
+        total_Vi: Tensor,
+        head: tuple[Tensor, Tensor] | None,
+        at: Positions,
+        sequences: range,
+        average_NV: Tensor | None,
     ) -> None:
         """Square the gradient of each sequence, in the rows that it reads or, without an average for the rest, in all.
 
-        `head` has score and rotated input of the head at the N positions; `average_NV`, the squares of the score
-        averaged over labels, is cleared in the rows that are done here.
+        `head` has score and rotated input of the head at the N positions of these sequences; `average_NV`, the squares
+        of the score averaged over labels, is cleared in the rows that are done here.
         """
         vocabulary, width = total_Vi.shape
         at_once = max(1, _WORKING_SCALARS // width)
         stop = 0
-        for sequence, count in enumerate(at.counts_B):
-            mine, stop = slice(stop, stop + count), stop + count
+        for sequence in sequences:
+            mine, stop = slice(stop, stop + at.counts_B[sequence]), stop + at.counts_B[sequence]
             ids_P, gradient_Pi = self._looked_up(total_Vi, sequence, at.lengths_B[sequence])
             in_all = head is not None and average_NV is None
             rows_v = torch.arange(vocabulary, device=ids_P.device) if in_all else torch.unique(ids_P)

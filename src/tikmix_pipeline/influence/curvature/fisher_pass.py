@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tikmix_pipeline.distributed.process_group import ProcessGroup, share_out
-from tikmix_pipeline.influence.curvature.hooks import Call, Calls, HeadBatch, Positions
+from tikmix_pipeline.influence.curvature.head_batch import HeadBatch
+from tikmix_pipeline.influence.curvature.hooks import Call, Calls, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer
 from tikmix_pipeline.influence.gradients import sum_dtype
 

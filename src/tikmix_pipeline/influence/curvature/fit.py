@@ -15,6 +15,7 @@ Axes: B sequences, P positions, N loss-carrying positions, V vocabulary.
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,22 @@ from tikmix_pipeline.files import read_json, remove, write_json
 from tikmix_pipeline.influence.curvature.eigenvalues import Basis, EigenvaluePass
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind, Labels, LayerFactors
 from tikmix_pipeline.influence.curvature.fisher_pass import FisherPass
-from tikmix_pipeline.influence.curvature.hooks import (
+from tikmix_pipeline.influence.curvature.head_batch import (
+    DividedHead,
     HeadBatch,
-    ModuleHooks,
-    Positions,
     cross_entropy_gradient,
     draw_uniform,
     sample_labels,
 )
+from tikmix_pipeline.influence.curvature.hooks import ModuleHooks, Positions
 from tikmix_pipeline.influence.curvature.kfac import KfacPass
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout, find_layers
 from tikmix_pipeline.influence.gradients import evaluation_mode
 from tikmix_pipeline.lm.cost import FlopCounter, ShapeCounter
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
-from tikmix_pipeline.lm.loss import device_of, next_token_logits, rows_for, tokens_for
+from tikmix_pipeline.lm.loss import device_of, hidden_states, next_token_logits, rows_for, tokens_for
+from tikmix_pipeline.lm.output_head import divisible_head
 from tikmix_pipeline.parameters.measurement import Group
 from tikmix_pipeline.progress import progress_bar
 from tikmix_pipeline.store.keyed import KeyedEntry
@@ -261,11 +263,24 @@ class _Fit:
     def device(self) -> torch.device:
         return device_of(self.model)
 
+    @cached_property
+    def divided_head(self) -> DividedHead | None:
+        """The head, if a batch has more logits than can be held; whole, also where the model is in shards."""
+        largest = max(batch.loss_tokens for batch in self.batches)  # the same for all ranks
+        head = divisible_head(self.model, largest)
+        if head is None:
+            return None
+        bias_V = None if head.bias is None else self.mesh.full_tensor(head.bias.detach())
+        weight_Vi = self.mesh.full_tensor(head.weight.detach())
+        return DividedHead(head, weight_Vi, bias_V)
+
     def through(self, pass_name: str, fisher_pass: FisherPass) -> tuple[dict[str, Tensor], Cost]:
         """Go through the text once and return the means over its tokens by name, and what that took."""
         generator = torch.Generator().manual_seed(self.seed)
         done, counter = self._restore(pass_name, fisher_pass, generator)
         hooks = ModuleHooks(self.model, fisher_pass.hooked, fisher_pass.head, fisher_pass.receive)
+        with evaluation_mode(self.model):
+            _ = self.divided_head  # found before operations are counted
         with evaluation_mode(self.model), hooks.attached(), progress_bar(pass_name, self.tokens, "tok") as bar:
             for index, batch in enumerate(self.batches):
                 if index >= done and batch.loss_tokens:
@@ -295,15 +310,28 @@ class _Fit:
         at = Positions.of(batch, self.device)
         with hooks.batch(at), torch.enable_grad():
             tokens_BS = torch.from_numpy(batch.tokens_BS).to(self.device)
-            logits_BPV = next_token_logits(self.model, tokens_BS)
-            logits_NV = at.rows(logits_BPV, "logits")
-            probability_NV = logits_NV.detach().softmax(dim=1)
-            expected = self.fisher == "true"
-            labels_N = sample_labels(probability_NV, uniform_N) if expected else tokens_BS[:, 1:][at.carries_BP]
+            text_N, expected = tokens_BS[:, 1:][at.carries_BP], self.fisher == "true"
+
+            def label(of: slice, probability_nV: Tensor) -> Tensor:
+                return sample_labels(probability_nV, uniform_N[of]) if expected else text_N[of]
+
             head = None
-            if fisher_pass.head is not None:
-                call = hooks.head_call()
-                head = HeadBatch.of(call, logits_BPV, probability_NV, labels_N, at=at, expected=expected)
+            if self.divided_head is not None:
+                outputs_No = at.rows(
+                    hidden_states(self.model, tokens_BS, self.divided_head.module), "of the output head"
+                )
+                labels_N, gradient_No = self.divided_head.labels(outputs_No.detach(), label)
+                if fisher_pass.head is not None:
+                    head = self.divided_head.batch(outputs_No.detach(), labels_N, expected=expected)
+            else:
+                logits_BPV = next_token_logits(self.model, tokens_BS)
+                outputs_No = at.rows(logits_BPV, "logits")
+                probability_NV = outputs_No.detach().softmax(dim=1)
+                labels_N = label(slice(None), probability_NV)
+                if fisher_pass.head is not None:
+                    call = hooks.head_call()
+                    head = HeadBatch.of_logits(call, logits_BPV, probability_NV, labels_N, at=at, expected=expected)
+                gradient_No = cross_entropy_gradient(probability_NV, labels_N)
             fisher_pass.end_forward(hooks.calls, at)
-            hooks.backward(logits_NV, cross_entropy_gradient(probability_NV, labels_N))
+            hooks.backward(outputs_No, gradient_No)
             fisher_pass.end_batch(head, at)

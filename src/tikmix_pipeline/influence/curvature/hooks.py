@@ -1,14 +1,10 @@
-"""What the layers of a model hand to the sums of a pass in each batch: inputs, output gradients, and the head's labels.
+"""What the layers of a model hand to the sums of a pass in each batch: inputs and output gradients.
 
 A forward hook keeps a layer's input until the gradient of its output arrives; once all calls of a layer in a batch have
 theirs, they are handed over and let go, so that at no time the gradients of all layers are held. The backward pass goes
 to the outputs of the embeddings only, so no gradient of any weight is computed, and `.grad` is never written.
 
-The gradient of token n's loss by the head's output v is s_nv (p_nv − [y_n = v]), with s = 1 unless the model scales or
-caps its logits. Over labels that follow p, its square is s² p (1 − p) on average, exactly: the Fisher of a head needs
-no sample. The empirical Fisher takes the label of the text.
-
-Axes: B sequences, P positions, N loss-carrying positions, V vocabulary, i inputs of a layer, o outputs.
+Axes: B sequences, P positions, N loss-carrying positions, i inputs of a layer, o outputs.
 """
 
 import contextlib
@@ -137,8 +133,8 @@ class ModuleHooks:
             )
         return self._head_call
 
-    def backward(self, logits_NV: Tensor, score_NV: Tensor) -> None:
-        """Send the gradient of the summed loss by the logits through the hooks.
+    def backward(self, outputs_No: Tensor, gradient_No: Tensor) -> None:
+        """Send the gradient of the summed loss by what the model ends with, logits or hidden states, through the hooks.
 
         A layer that gets no gradient raises a TikmixError.
         """
@@ -146,7 +142,7 @@ class ModuleHooks:
             return
         if not self._roots:
             raise TikmixError("The Fisher needs a model that reads its tokens through nn.Embedding.")
-        torch.autograd.grad(logits_NV, self._roots, score_NV, allow_unused=True)
+        torch.autograd.grad(outputs_No, self._roots, gradient_No, allow_unused=True)
         for name in list(self.calls):
             self._hand_over(name)
         if self._without_gradient:
@@ -189,72 +185,3 @@ class ModuleHooks:
 
     def _keep_head_call(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         self._head_call = args[0].detach(), output
-
-
-@dataclass(frozen=True)
-class HeadBatch:
-    """A batch at the output head."""
-
-    inputs_Ni: Tensor
-    """Final hidden states."""
-    slope: Tensor
-    """s, either one number or (N, V)."""
-    probability_NV: Tensor
-    labels_N: Tensor
-    expected: bool
-    """Labels are the model's own, so squares are averaged over them."""
-
-    @classmethod
-    def of(
-        cls,
-        call: tuple[Tensor, Tensor],
-        logits_BPV: Tensor,
-        probability_NV: Tensor,
-        labels_N: Tensor,
-        *,
-        at: Positions,
-        expected: bool,
-    ) -> "HeadBatch":
-        """Read what the head did off its call: its input, and its output, of which the logits are made."""
-        inputs_BPi, outputs_BPV = call
-        if outputs_BPV is logits_BPV:
-            slope = probability_NV.new_ones(())
-        else:
-            (slope_BPV,) = torch.autograd.grad(logits_BPV.sum(), outputs_BPV, retain_graph=True)
-            slope = slope_BPV[at.carries_BP].to(probability_NV)
-        inputs_Ni = at.rows(inputs_BPi, "of the output head").to(probability_NV)
-        return cls(inputs_Ni, slope, probability_NV, labels_N, expected)
-
-    def score(self) -> Tensor:
-        """Return the gradient of each token's loss by the head's output, (N, V)."""
-        return cross_entropy_gradient(self.probability_NV, self.labels_N).mul_(self.slope)
-
-    def squares(self) -> Tensor:
-        """Return the square of the score, (N, V), averaged over labels where they are the model's own."""
-        if not self.expected:
-            return self.score().square_()
-        return (self.probability_NV * (1 - self.probability_NV)).mul_(self.slope.square())
-
-
-def cross_entropy_gradient(probability_NV: Tensor, labels_N: Tensor) -> Tensor:
-    """Return the gradient of the summed cross-entropy by the logits, p − [y = v]: no second softmax is needed."""
-    gradient_NV = probability_NV.clone()
-    gradient_NV[torch.arange(len(gradient_NV), device=gradient_NV.device), labels_N] -= 1
-    return gradient_NV
-
-
-def draw_uniform(rows: int, generator: torch.Generator) -> Tensor:
-    """Draw what decides the labels of so many rows; in several goes the numbers are the same."""
-    return torch.rand(rows, generator=generator, dtype=torch.float64)
-
-
-def sample_labels(probability_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    """Draw one label per row by inverting its cumulative distribution at the number that `draw_uniform` drew for it.
-
-    One uniform number per row, drawn on the CPU in row order, makes the labels independent of the batch size, of the
-    device and of who samples which rows, and a second pass with the same seed sees the same labels.
-    """
-    cumulative_NV = probability_NV.cumsum(dim=1)
-    thresholds_N1 = (uniform_N.to(probability_NV) * cumulative_NV[:, -1])[:, None]
-    labels_N = torch.searchsorted(cumulative_NV, thresholds_N1, right=True)[:, 0]
-    return labels_N.clamp(max=probability_NV.shape[1] - 1)

@@ -44,7 +44,8 @@ from tikmix_pipeline.influence.curvature.fisher_pass import (
     owners_of,
     with_bias,
 )
-from tikmix_pipeline.influence.curvature.hooks import Call, Calls, HeadBatch, Positions
+from tikmix_pipeline.influence.curvature.head_batch import HeadBatch
+from tikmix_pipeline.influence.curvature.hooks import Call, Calls, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout
 
 
@@ -112,7 +113,7 @@ class EmbeddingFactors(LayerSums):
 
 
 class HeadFactors(LayerSums):
-    """A = E[h hᵀ] of the output head's inputs and d, the diagonal of its G (see `hooks`)."""
+    """A = E[h hᵀ] of the output head's inputs and d, the diagonal of its G (see `head_batch`)."""
 
     def __init__(self, layer: Layer, owner: OwnerRank) -> None:
         vocabulary, width = layer.matrix_shape
@@ -122,8 +123,9 @@ class HeadFactors(LayerSums):
         """Add the batch."""
         if head is not None:
             with self.adding("input") as total_ii, self.adding("variance") as variance_V:
-                _add_gram(total_ii, with_bias(head.inputs_Ni, self.layer))
-                variance_V.add_(head.squares().sum(0).to(variance_V))
+                for _, rows in head.of_sequences(at.counts_B):
+                    _add_gram(total_ii, with_bias(rows.inputs_ni, self.layer))
+                    variance_V.add_(rows.squares().sum(0).to(variance_V))
 
 
 def _add_gram(total_ii: Tensor, rows_Ni: Tensor) -> None:
