@@ -4,8 +4,9 @@
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,28 @@ class Mesh:
     def gradients(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
         """Return the gradients of the sum of the losses of the ranks of a copy, in shards as the parameters are."""
         return torch.autograd.grad(loss, list(parameters), allow_unused=True)
+
+    def add_gradients(self, loss: Tensor, sums: Mapping[nn.Parameter, Tensor]) -> None:
+        """Add the gradient of the sum of the losses of the ranks of a copy to the sum of every parameter.
+
+        Each is added and let go as soon as it is there; the parameters' `.grad` stays as it was.
+        """
+        before = {parameter: parameter.grad for parameter in sums}
+
+        def add(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                sums[cast("nn.Parameter", parameter)].add_(parameter.grad)
+                parameter.grad = None
+
+        with contextlib.ExitStack() as stack:
+            for parameter in sums:
+                parameter.grad = None
+                stack.callback(parameter.register_post_accumulate_grad_hook(add).remove)
+            try:
+                loss.backward()  # type: ignore[no-untyped-call]
+            finally:
+                for parameter, gradient in before.items():
+                    parameter.grad = gradient
 
     def distribute(self, value: Tensor, parameter: nn.Parameter) -> Tensor:
         """Return a copy of a full tensor: what of it goes with what this process has of a parameter."""

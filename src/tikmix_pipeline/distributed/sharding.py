@@ -11,7 +11,7 @@ and optimiser stay in float32.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +69,15 @@ class RankMesh(Mesh):
         for parameter in parameters:
             parameter.grad = None
         return found
+
+    def add_gradients(self, loss: Tensor, sums: Mapping[nn.Parameter, Tensor]) -> None:
+        """Add the gradient of the sum of the losses of the ranks of a copy to every sum, in shards."""
+        if self.shard.world_size == 1:
+            super().add_gradients(loss, sums)
+            return
+        for total, gradient in zip(sums.values(), self.gradients(loss, list(sums)), strict=True):
+            if gradient is not None:
+                total.add_(gradient)
 
     def distribute(self, value: Tensor, parameter: nn.Parameter) -> Tensor:
         """Return what goes with this rank's shard of the parameter; every rank has the whole, so nothing is sent."""

@@ -2,8 +2,9 @@
 
 One plain backward pass per batch and no per-example gradient. The unit, nats per loss-carrying token, is what makes
 sets of unequal size comparable, and it is the unit of every curvature in this room. Sums are in float32, or float64 for
-float64 weights, whatever lower precision a batch's gradient comes in. Memory: two copies of the trainable parameters,
-for the sum and for one batch's gradient; of several processes each has its shard of both.
+float64 weights, whatever lower precision a batch's gradient comes in. Memory: one copy of the trainable parameters, for
+the sum, to which each parameter's gradient is added as it comes; of several processes each has its shard, and a second
+one for a batch's gradient.
 
 A set is dealt into equal chunks, each with a mean gradient of its own: their spread gives the set's its standard error.
 """
@@ -26,6 +27,9 @@ from tikmix_pipeline.lm.loss import rows_for, summed_loss
 
 Gradient = dict[str, Tensor]
 """One tensor per trainable parameter, of its shape, under its first name in `named_parameters()`."""
+
+_PASS_TOKENS = 64
+"""What a pass costs beyond its tokens, in tokens: on two cores 40 for 135M parameters, some hundred for a million."""
 
 _Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
@@ -90,9 +94,7 @@ def mean_gradient(
     with evaluation_mode(model), torch.enable_grad():
         for batch in batches:
             loss, _ = summed_loss(model, rows_for(mesh.shard, batch))
-            for total, gradient in zip(sums.values(), mesh.gradients(loss, list(parameters.values())), strict=True):
-                if gradient is not None:
-                    total.add_(gradient)
+            mesh.add_gradients(loss, {parameters[name]: total for name, total in sums.items()})
             loss_sum += loss.item()
             loss_tokens += batch.loss_tokens
             if advance is not None:
@@ -117,13 +119,12 @@ def _require_finite(gradient: Gradient, of: str) -> None:
 def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[TokenBatch]]:
     """Deal the sequences out like cards, so that every chunk sees the whole range of a set sorted by length.
 
-    Batches inside a chunk are no larger than the largest given, and there are none when there are fewer sequences than
-    chunks. Sequences without loss are dropped, and what follows the last loss-carrying token of a sequence is cut: a
+    Batches inside a chunk have sequences of like length, and no more tokens than the largest given, padding included;
+    there are none when there are fewer sequences than chunks. Sequences without loss are dropped, and what follows the last loss-carrying token of a sequence is cut: a
     causal model does not look there.
     """
     rows = list(sequences(batches))
-    batch_size = max((len(batch) for batch in batches), default=1)
-    return [_collate(rows[chunk::chunks], batch_size) for chunk in range(chunks)]
+    return [_collate(rows[chunk::chunks], _largest(batches)) for chunk in range(chunks)]
 
 
 def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) -> dict[str, list[list[TokenBatch]]]:
@@ -152,14 +153,13 @@ def take_evenly(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: int) -
     A domain that has fewer gives all it has. The curvature is fitted on these: on every domain alike, whatever the
     mixture is.
     """
-    batch_size = max((len(batch) for batches in domains.values() for batch in batches), default=1)
     share = loss_tokens / max(len(domains), 1)
     taken: list[_Row] = []
     for batches in domains.values():
         rows = list(sequences(batches))
         before = np.cumsum([0] + [int(loss_S.sum()) for _, loss_S in rows[:-1]])
         taken += [row for row, tokens in zip(rows, before, strict=False) if tokens < share]
-    return _collate(taken, batch_size)
+    return _collate(taken, max(map(_largest, domains.values()), default=0))
 
 
 def sequences(batches: Sequence[TokenBatch]) -> Iterator[_Row]:
@@ -171,10 +171,34 @@ def sequences(batches: Sequence[TokenBatch]) -> Iterator[_Row]:
                 yield tokens_S[:end], loss_S[:end]
 
 
-def _collate(rows: Sequence[_Row], batch_size: int) -> list[TokenBatch]:
-    batches = ceil(len(rows) / batch_size)
-    cuts = [round(len(rows) * batch / batches) for batch in range(batches + 1)] if batches else [0]
-    return [_pad(rows[start:end]) for start, end in pairwise(cuts)]
+def _largest(batches: Sequence[TokenBatch]) -> int:
+    """Return the most tokens of a batch, padding included."""
+    return max((batch.tokens_BS.size for batch in batches), default=0)
+
+
+def _collate(rows: Sequence[_Row], most_tokens: int) -> list[TokenBatch]:
+    """Batch sequences, those of like length together, in no more tokens each than are given, padding included."""
+    ordered = sorted(rows, key=lambda row: len(row[0]))
+    return [_pad(ordered[start:end]) for start, end in pairwise(_cuts([len(row[0]) for row in ordered], most_tokens))]
+
+
+def _cuts(lengths: Sequence[int], most_tokens: int) -> list[int]:
+    """Return where ascending lengths are cut, both ends included, so that padding and passes together cost least."""
+    if not lengths:
+        return [0]
+    if lengths[0] == lengths[-1]:
+        batches = ceil(len(lengths) / max(1, most_tokens // lengths[0]))
+        return [round(len(lengths) * batch / batches) for batch in range(batches + 1)]
+    cost, begins = [0], [0]
+    for end, longest in enumerate(lengths, 1):
+        first = max(0, end - max(1, most_tokens // longest))
+        costs = {start: cost[start] + (end - start) * longest + _PASS_TOKENS for start in range(first, end)}
+        begins.append(min(costs, key=lambda start: costs[start]))
+        cost.append(costs[begins[-1]])
+    cuts = [len(lengths)]
+    while cuts[-1]:
+        cuts.append(begins[cuts[-1]])
+    return cuts[::-1]
 
 
 def _pad(rows: Sequence[_Row]) -> TokenBatch:
