@@ -82,6 +82,7 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
             "again as the architecture that its config.json names."
         )
     model.config.use_cache = False
+    _let_padding_learn(model)
     return model
 
 
@@ -92,7 +93,15 @@ def outline_model(folder: Path, parameters: LoadParameters) -> "PreTrainedModel"
         model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_config(
             config, attn_implementation=attention, dtype=torch.float32, trust_remote_code=trust
         )
+    _let_padding_learn(model)
     return model
+
+
+def _let_padding_learn(model: "PreTrainedModel") -> None:
+    """Undo that a padding id in the configuration freezes the embedding of a token, often the one that ends a text."""
+    embedding = model.get_input_embeddings()
+    if isinstance(embedding, nn.Embedding):
+        embedding.padding_idx = None
 
 
 def read_config(folder: Path, parameters: LoadParameters) -> "PretrainedConfig":
