@@ -31,6 +31,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaC
 
 from tikmix_pipeline.corpus.sources import read_records, read_source
 from tikmix_pipeline.corpus.tokenizer import END_OF_TEXT, train_tokenizer
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.parameters import CorpusParameters
 
@@ -140,4 +141,7 @@ def _family(name: str) -> tuple[Any, torch.dtype, str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TikmixError as error:  # a package that cannot be fetched, a full disk
+        raise SystemExit(f"Error: {error}") from None

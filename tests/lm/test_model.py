@@ -72,6 +72,16 @@ def test_every_embedding_learns(build):
     assert (model.get_input_embeddings().weight.grad.abs().sum(dim=1) > 0).all()
 
 
+def test_every_embedding_of_a_loaded_model_learns_whatever_its_padding_id(tmp_path: Path):
+    """In many models it is the token that ends a document."""
+    model = tiny_model()
+    model.config.pad_token_id = 2
+    model.save_pretrained(tmp_path)
+    loaded = load_model(tmp_path, MODEL)
+    loaded(input_ids=torch.arange(320).view(20, 16)).logits.square().sum().backward()
+    assert (loaded.get_input_embeddings().weight.grad.abs().sum(dim=1) > 0).all()
+
+
 def test_unknown_preset_names_the_nearest():
     with pytest.raises(
         TikmixError, match=r"model\.preset: 'llama-10n' is not a built-in size\. Did you mean 'llama-10"

@@ -71,6 +71,28 @@ def test_parameters_that_cannot_work_together_are_refused_before_any_text_is_rea
     assert not (project / "data" / "02_intermediate" / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("pipelines", "wrong"),
+    [
+        ((), {"model": {"checkpoint": "own"}}),
+        ((), {"model": {"checkpoint": "own/tiny.gguf"}}),
+        ((), {"corpus": {"name": "new", "tokenizer": {"path": "own/tiny.gguf"}}}),
+        (("remix",), {"model": {"checkpoint": "own"}}),
+        (("remix",), {"model": {"checkpoint": "own/tiny.gguf"}}),
+    ],
+)
+def test_a_gguf_file_in_place_of_a_folder_names_the_command_before_any_text_is_read(
+    project: Path, pipelines: tuple[str, ...], wrong: dict[str, Any]
+) -> None:
+    (project / "own").mkdir()
+    (project / "own" / "tiny.gguf").touch()
+    message = refusal(project, *pipelines, **{"experiment": "new", "corpus": {"name": "new"}, **wrong})
+    assert message.startswith(("model.checkpoint: ", "corpus.tokenizer.path: "))
+    assert "own/tiny.gguf is a GGUF file" in message
+    assert f"python -m tikmix_pipeline.lm.gguf {project / 'own' / 'tiny.gguf'} {project / 'own' / 'tiny'}" in message
+    assert not (project / "data" / "02_intermediate" / "new").exists()
+
+
 def test_missing_source_names_the_domain_and_the_path(project: Path) -> None:
     (project / "texts" / "verse.jsonl").unlink()
     message = refusal(project, "corpus")

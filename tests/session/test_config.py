@@ -68,7 +68,7 @@ def test_an_own_domain_set_to_null_is_left_out(tmp_path: Path) -> None:
     assert found == {"domains": {"books": {"max_megabytes": 1}}, "tasks": {"quiz": {}}}
 
 
-@pytest.mark.parametrize("environment", ["base", "smoke", "extended", "gpu", "cluster"])
+@pytest.mark.parametrize("environment", ["base", "smoke", "extended", "gpu", "cluster", "smollm2"])
 def test_every_environment_of_the_project_is_valid_and_has_a_model_of_the_size_it_names(environment: str) -> None:
     loader = TikmixConfigLoader(
         str(Path(__file__).parents[2] / "conf"),

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.gguf import require_converted
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.parameters.training import LoadParameters, ModelParameters, ProcessParameters
 
@@ -61,6 +62,7 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
 
     A folder without a readable checkpoint that has all of the model's weights raises a TikmixError.
     """
+    require_converted(folder, "model.checkpoint")
     if not (folder / "config.json").is_file():
         raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
     model: PreTrainedModel
@@ -82,6 +84,7 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
             "again as the architecture that its config.json names."
         )
     model.config.use_cache = False
+    _let_padding_learn(model)
     return model
 
 
@@ -92,11 +95,20 @@ def outline_model(folder: Path, parameters: LoadParameters) -> "PreTrainedModel"
         model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_config(
             config, attn_implementation=attention, dtype=torch.float32, trust_remote_code=trust
         )
+    _let_padding_learn(model)
     return model
+
+
+def _let_padding_learn(model: "PreTrainedModel") -> None:
+    """Undo that a padding id in the configuration freezes the embedding of a token, often the one that ends a text."""
+    embedding = model.get_input_embeddings()
+    if isinstance(embedding, nn.Embedding):
+        embedding.padding_idx = None
 
 
 def read_config(folder: Path, parameters: LoadParameters) -> "PretrainedConfig":
     """Read the configuration of a checkpoint folder, or raise a TikmixError."""
+    require_converted(folder, "model.checkpoint")
     with _reading(folder):
         config: PretrainedConfig = _import_transformers().AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=parameters.trust_remote_code

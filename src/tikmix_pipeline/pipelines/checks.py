@@ -9,6 +9,7 @@ from tikmix_pipeline.errors import TikmixError, require_known
 from tikmix_pipeline.export.registry import check_trainer, write
 from tikmix_pipeline.export.schedule import Domain, Phase
 from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
+from tikmix_pipeline.lm.gguf import require_converted
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
@@ -43,10 +44,11 @@ def check_run(run: Run, *, external: bool = False) -> None:
         check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
     unlimited_bounds(parameters.optimize, domains)
     _check_shards(parameters)
+    _check_tokenizer(run)
     _check_tasks(parameters, domains)
     Schedule.of(parameters.train, run.rounds)
     if not external:
-        _check_folders(run)
+        _check_start(run)
         _check_proxies(parameters)
     _check_measurement(parameters)
     for device in {parameters.train.device, parameters.influence.device} - {"auto", "cpu"}:
@@ -72,19 +74,25 @@ def _check_shards(parameters: RunParameters) -> None:
             )
 
 
-def _check_folders(run: Run) -> None:
-    checkpoint, tokenizer = run.parameters.model.checkpoint, run.parameters.corpus.tokenizer.path
+def _check_tokenizer(run: Run) -> None:
+    path = run.parameters.corpus.tokenizer.path
+    if path is not None and not (run.root / path).is_dir():
+        require_converted(run.root / path, "corpus.tokenizer.path")
+        raise TikmixError(f"corpus.tokenizer.path: there is no folder {run.root / path}.")
+
+
+def _check_start(run: Run) -> None:
+    checkpoint = run.parameters.model.checkpoint
     if checkpoint is None:
         find_preset(run.parameters.model.preset)
     else:
+        require_converted(run.root / checkpoint, "model.checkpoint")
         for file in ("config.json", "tokenizer.json"):
             if not (run.root / checkpoint / file).is_file():
                 raise TikmixError(
                     f"model.checkpoint: {run.root / checkpoint} holds no {file}. Give a folder that save_pretrained "
                     "wrote both the model and its tokenizer to."
                 )
-    if tokenizer is not None and not (run.root / tokenizer).is_dir():
-        raise TikmixError(f"corpus.tokenizer.path: there is no folder {run.root / tokenizer}.")
 
 
 def _check_proxies(parameters: RunParameters) -> None:
@@ -221,6 +229,7 @@ def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
     from tikmix_pipeline.corpus.tokenizer import tokenizer_files
 
     folder = root / parameters.model.checkpoint
+    require_converted(folder, "model.checkpoint")
     if not (folder / "config.json").is_file():
         raise TikmixError(f"model.checkpoint: {folder} holds no config.json. Give a folder that save_pretrained wrote.")
     if not any(folder.glob("*.safetensors")):
