@@ -43,12 +43,12 @@ def fit_curvature(model: nn.Module, batches: Sequence[TokenBatch], kind: str = "
 def precondition(curvature: Curvature, gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Apply f(C) to one gradient; in its order, without the parameters that take no part."""
     rows = {name: values[None] for name, values in gradient.items()}
-    result = {name: values[0] for block in curvature.blocks for name, values in block.precondition(rows).items()}
+    result = {name: values[0] for block in curvature for name, values in block.precondition(rows).items()}
     return {name: result[name] for name in gradient if name in result}
 
 
 def block_of(curvature: Curvature, name: str) -> EigenBlock:
-    (block,) = [block for block in curvature.blocks if name in block.names]
+    (block,) = [block for block in curvature if name in block.names]
     return block
 
 

@@ -64,7 +64,7 @@ def reported_blocks(model: torch.nn.Module, curvature: Curvature) -> list[tuple[
         index[key] = torch.arange(start, start + parameter.numel()).reshape(parameter.shape)
         start += parameter.numel()
     blocks = []
-    for block in curvature.blocks:
+    for block in curvature:
         where = block.layout.gather({key: index[key][None] for key in block.names})[0].flatten().numpy()
         vectors = eigenvectors(block) if block.eigenvalues_oi.ndim == 2 else torch.eye(block.size).double()
         blocks.append((where, (vectors * block.eigenvalues_oi.flatten() @ vectors.T).numpy()))
@@ -90,7 +90,7 @@ def test_influence_equals_the_dense_oracle(tmp_path, kind, tied, inverse, name):
     np.testing.assert_allclose(measured.influence_TK, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
     assert measured.tasks == ("arc", "boolq", "piqa")
     assert measured.domains == ("web", "code")
-    assert measured.curvature is curvature.report
+    assert measured.curvature == curvature.report
 
 
 @pytest.mark.parametrize(("kind", "tied"), MODELS)
@@ -243,7 +243,7 @@ def test_cost_of_the_products_is_what_pen_and_paper_say():
     assert measure(model, plain).cost == Cost(flops=products)
     rotations = sum(
         2 * 2 * 6 * block.size * len(vectors)
-        for block in fitted.blocks
+        for block in fitted
         for vectors in (block.rows_oo, block.columns_ii)
         if vectors is not None
     )

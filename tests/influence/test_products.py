@@ -26,7 +26,7 @@ def products(store: GradientStore, curvature: Curvature, megabytes: float = 1000
 def one_by_one(store: GradientStore, curvature: Curvature) -> np.ndarray:
     """Every chunk of a task with every chunk of a domain, each block whole."""
     result = np.zeros((3, 3, 2, 3))
-    for block in curvature.blocks:
+    for block in curvature:
         sides = [
             {name: store.rows(side, names, name) for name in block.names}
             for side, names in (("task", list(TASKS)), ("domain", list(DOMAINS)))
@@ -70,7 +70,7 @@ def test_every_number_is_read_once_when_all_task_rows_of_a_piece_fit(tmp_path, m
 
     monkeypatch.setattr(GradientStore, "rows", counted)
     products(store, curvature)
-    assert sum(read) == 15 * sum(block.size for block in curvature.blocks)
+    assert sum(read) == 15 * sum(block.size for block in curvature)
 
 
 def test_parameters_outside_the_groups_take_no_part(tmp_path):
@@ -93,7 +93,8 @@ import json, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS
+from tikmix_pipeline.influence.curvature.build import BlockOutline
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import Layout
 from tikmix_pipeline.influence.curvature.eigenblock import FUNCTIONS, DampingFunction
@@ -119,7 +120,11 @@ blocks = [
     EigenBlock(Layout("dense"), "", torch.rand(600, 300), torch.eye(600), torch.eye(300), function),
     EigenBlock(Layout("embedding"), "", torch.rand(1500, 200), None, torch.eye(200), function),
 ]
-curvature, peaks = Curvature(tuple(blocks), None), []
+class Opened(list):
+    process_group = SINGLE_PROCESS
+    outlines = [BlockOutline(block.names, block.size, block.rows_oo is None) for block in blocks]
+
+curvature, peaks = Opened(blocks), []
 for limit in map(float, sys.argv[2:]):
     for _ in range(2):  # what libraries take at their first use is not ours
         before = status("VmRSS")

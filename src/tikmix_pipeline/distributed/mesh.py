@@ -68,7 +68,8 @@ class Mesh:
         with contextlib.ExitStack() as stack:
             for parameter in sums:
                 parameter.grad = None
-                stack.callback(parameter.register_post_accumulate_grad_hook(add).remove)
+                handle = parameter.register_post_accumulate_grad_hook(add)  # type: ignore[no-untyped-call]
+                stack.callback(handle.remove)
             try:
                 loss.backward()  # type: ignore[no-untyped-call]
             finally:

@@ -6,7 +6,7 @@ chunk took is written down with it: a measurement that was killed and resumed ha
 
 Of several processes (`mesh`) each copy of the model takes the next of the missing chunks, and its processes share it.
 
-Cost: one backward pass over every missing sequence. Memory: two copies of the trainable parameters.
+Cost: one backward pass over every missing sequence. Memory: one copy of the trainable parameters, beside the model.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from tikmix_pipeline.influence.gradients import evaluation_mode, mean_gradient, 
 from tikmix_pipeline.influence.store import GradientStore, Sets, Side, chunk_identity
 from tikmix_pipeline.lm.cost import SequenceFlops
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
+from tikmix_pipeline.parameters.measurement import KeptPrecision
 from tikmix_pipeline.progress import progress_bar
 
 
@@ -74,7 +75,7 @@ def collect_gradients(
     Raises:
         TikmixError: the disk cannot hold the missing chunks, or a gradient is not finite.
     """
-    chunks = list(_chunks(model, sets, key))
+    chunks = list(_chunks(model, sets, key, store.precision))
     store.begin(key)
     held = store.mesh.world.broadcast_object(
         lambda: [store.holds(chunk.side, chunk.name, chunk.number, chunk.identity) for chunk in chunks]
@@ -104,8 +105,10 @@ def _measure(model: nn.Module, missing: Sequence[_Chunk], store: GradientStore, 
             store.write(side, name, number, mean, key=key, identity=identity, cost=flops.cost(batches))
 
 
-def _chunks(model: nn.Module, sets: Sets, key: str) -> Iterator[_Chunk]:
+def _chunks(model: nn.Module, sets: Sets, key: str, kept: KeptPrecision) -> Iterator[_Chunk]:
     precision = " ".join(sorted({str(parameter.dtype) for parameter in trainable_parameters(model).values()}))
+    if kept != "float32":
+        precision += f" kept in {kept}"
     for side in get_args(Side):
         for name, chunks in sets.get(side, {}).items():
             for number, batches in enumerate(chunks):
@@ -113,10 +116,13 @@ def _chunks(model: nn.Module, sets: Sets, key: str) -> Iterator[_Chunk]:
 
 
 def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None:
-    size = sum(parameter.numel() * sum_dtype(parameter).itemsize for parameter in trainable_parameters(model).values())
+    parameters = trainable_parameters(model).values()
+    size = sum(p.numel() * store.kept_dtype(torch.empty(0, dtype=sum_dtype(p))).itemsize for p in parameters)
     require_space(
         store.folder,
         missing * size,
         f"The gradients of {missing} chunks",
-        "lower influence.micro_batches, the chunks of every task and domain (in auto mode also influence.max_tokens)",
+        "lower influence.micro_batches, the chunks of every task and domain (in auto mode also influence.max_tokens), "
+        "keep them in half the room (influence.kept_precision=bfloat16), or keep none of the domains "
+        "(influence.gradients=stream)",
     )

@@ -120,8 +120,8 @@ def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[To
     """Deal the sequences out like cards, so that every chunk sees the whole range of a set sorted by length.
 
     Batches inside a chunk have sequences of like length, and no more tokens than the largest given, padding included;
-    there are none when there are fewer sequences than chunks. Sequences without loss are dropped, and what follows the last loss-carrying token of a sequence is cut: a
-    causal model does not look there.
+    there are none when there are fewer sequences than chunks. Sequences without loss are dropped, and what follows the
+    last loss-carrying token of a sequence is cut: a causal model does not look there.
     """
     rows = list(sequences(batches))
     return [_collate(rows[chunk::chunks], _largest(batches)) for chunk in range(chunks)]

@@ -47,7 +47,7 @@ from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.standard_error import Counts, Floats, Spread, influence_with_error
-from tikmix_pipeline.influence.store import GradientStore, Side
+from tikmix_pipeline.influence.store import GradientStore, MeasuredSets, Side
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
 
@@ -114,7 +114,7 @@ def group_influence(
 
 
 def influence_of(
-    store: GradientStore,
+    store: MeasuredSets,
     products_TMKL: Floats,
     curvature: CurvatureReport,
     *,
@@ -207,7 +207,7 @@ def _reference(reference: Mapping[str, float] | None, domains: Sequence[str]) ->
     return normalised
 
 
-def _figures(store: GradientStore, side: Side, names: Sequence[str]) -> tuple[Counts, Floats]:
+def _figures(store: MeasuredSets, side: Side, names: Sequence[str]) -> tuple[Counts, Floats]:
     figures = [store.figures(side, name) for name in names]
     tokens = np.array([[chunk.loss_tokens for chunk in chunks] for chunks in figures], dtype=np.int64)
     loss = np.array([[chunk.loss for chunk in chunks] for chunks in figures])

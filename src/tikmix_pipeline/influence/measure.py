@@ -161,7 +161,7 @@ def collect_gradients_at(
     collect_gradients(
         text.model,
         {"task": text.target_chunks(), "domain": text.domain_chunks()},
-        GradientStore(folder, mesh),
+        GradientStore(folder, mesh, influence.kept_precision),
         key=measurement_key(text.model, code, mesh),
     )
 
@@ -210,8 +210,8 @@ def collect_until_stable_at(
         text.model,
         targets,
         text.growing_domain_chunks(),
-        _curvature(checkpoint, model, train, influence, factors, horizon, mesh),
-        GradientStore(folder, mesh),
+        curvature_at(checkpoint, model, train, influence, factors, horizon, mesh),
+        GradientStore(folder, mesh, influence.kept_precision),
         key=measurement_key(text.model, code, mesh),
         # one rank decides for all, which might round differently and part ways
         implied_mixture=lambda influence_TK: mesh.world.broadcast_object(lambda: implied(influence_TK)),
@@ -271,7 +271,7 @@ def _multiply(
     save_to: Path | None = None,
     mesh: Mesh = SINGLE_MESH,
 ) -> tuple[Floats, CurvatureReport, Cost]:
-    curvature = _curvature(checkpoint, model, train, influence, factors, horizon, mesh)
+    curvature = curvature_at(checkpoint, model, train, influence, factors, horizon, mesh)
     device, memory = mesh.device_for(influence.device), influence.memory_megabytes
     products_TMKL, cost = chunk_products(gradients, curvature, memory_megabytes=memory, device=device)
     cost += curvature.cost
@@ -308,7 +308,7 @@ def influence_of_samples_at(
     text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed)
     numbered = enumerate(mixtures.items())
     samples = {name: text.drawn_by(mixture, tokens, seed=seed + number) for number, (name, mixture) in numbered}
-    store = GradientStore(folder)
+    store = GradientStore(folder, precision=influence.kept_precision)
     collect_gradients(
         text.model,
         {"task": text.target_chunks(), "domain": deal_sets("candidate", samples, influence.micro_batches)},
@@ -317,7 +317,7 @@ def influence_of_samples_at(
     )
     return group_influence(
         store,
-        _curvature(checkpoint, model, train, influence, factors, horizon, SINGLE_MESH),
+        curvature_at(checkpoint, model, train, influence, factors, horizon, SINGLE_MESH),
         memory_megabytes=influence.memory_megabytes,
         device=SINGLE_MESH.device_for(influence.device),
     )
@@ -330,7 +330,7 @@ def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: Measu
     return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
 
 
-def _curvature(
+def curvature_at(
     checkpoint: Checkpoint,
     model: LoadParameters,
     train: ProductParameters,
@@ -339,7 +339,7 @@ def _curvature(
     horizon: float,
     mesh: Mesh,
 ) -> Curvature:
-    """Build this process's blocks of the curvature."""
+    """Build this process's blocks of the curvature at a checkpoint; errors as `build_curvature`."""
     return build_curvature(
         influence,
         checkpoint.outline(model),

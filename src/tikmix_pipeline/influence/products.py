@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.curvature.build import BlockOutline, Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.curvature.layers import list_names
 from tikmix_pipeline.influence.standard_error import Floats
@@ -66,25 +66,39 @@ def chunk_products(
         ValueError: sets of one side have unequal numbers of chunks.
     """
     tasks, domains = (_Rows.of(store, side) for side in get_args(Side))
-    itemsize = max((store.dtype(name).itemsize for block in curvature.blocks for name in block.names), default=1)
-    room = _Room(int(memory_megabytes * 1e6), itemsize)
-    pieces = [piece for block in curvature.blocks for piece in _cut(block, room, tasks.count)]
-    _require_memory(pieces, room)
+    outlines = curvature.outlines
+    itemsize = max((store.dtype(name).itemsize for outline in outlines for name in outline.names), default=1)
+    room = Room(int(memory_megabytes * 1e6), itemsize)
+    room.require_for(outlines)
     products_NN = np.zeros((tasks.count, domains.count))
-    with FlopCounter() as counter:
-        for piece in pieces:
-            _add_piece(products_NN, tasks, domains, piece, room, device)
+    flops = 0.0
+    for block in curvature:
+        with FlopCounter() as counter:
+            for piece in cut(block, room, tasks.count):
+                _add_piece(products_NN, tasks, domains, piece, room, device)
+        flops += counter.flops
     products_NN = curvature.process_group.all_reduce(torch.from_numpy(products_NN)).numpy()
-    cost = Cost(flops=sum(curvature.process_group.all_gather_object(counter.flops)))
+    cost = Cost(flops=sum(curvature.process_group.all_gather_object(flops)))
     return products_NN.reshape(len(tasks.names), -1, len(domains.names), domains.chunks), cost
 
 
 @dataclass(frozen=True)
-class _Room:
+class Room:
     """Working memory in bytes, and the bytes of a number in it."""
 
     limit: int
     itemsize: int
+
+    def require_for(self, outlines: Sequence[BlockOutline]) -> None:
+        """Raise a TikmixError if one gradient by a block that cannot be cut does not fit."""
+        whole = [outline for outline in outlines if not outline.is_divisible]
+        largest = max(whole, key=lambda outline: outline.size, default=None)
+        needed = self.needed(1) * largest.size if largest else 0
+        if largest and needed > self.limit:
+            raise TikmixError(
+                f"influence.memory_megabytes ({self.limit / 1e6:g}) is too little for one gradient by "
+                f"{list_names(largest.names)}, whose curvature cannot be cut. Raise it to {ceil(needed / 1e6)}."
+            )
 
     def needed(self, rows: int) -> int:
         """Return the bytes per scalar of a piece that preconditioning so many rows takes."""
@@ -128,7 +142,7 @@ class _Rows:
         return {name: rows(name).to(device) for name in piece.names}
 
 
-def _cut(block: EigenBlock, room: _Room, task_rows: int) -> Sequence[EigenBlock]:
+def cut(block: EigenBlock, room: Room, task_rows: int) -> Sequence[EigenBlock]:
     """Cut a block so that all task rows can be preconditioned at once, but not finer than is worth a read."""
     most = room.limit // room.needed(task_rows)
     if block.size <= most:
@@ -136,23 +150,13 @@ def _cut(block: EigenBlock, room: _Room, task_rows: int) -> Sequence[EigenBlock]
     return block.pieces(max(1, most, min(_LEAST_READ, room.limit // room.needed(1))))
 
 
-def _require_memory(pieces: Sequence[EigenBlock], room: _Room) -> None:
-    largest = max(pieces, key=lambda piece: piece.size, default=None)
-    needed = room.needed(1) * largest.size if largest else 0
-    if largest and needed > room.limit:
-        raise TikmixError(
-            f"influence.memory_megabytes ({room.limit / 1e6:g}) is too little for one gradient by "
-            f"{list_names(largest.names)}, whose curvature cannot be cut. Raise it to {ceil(needed / 1e6)}."
-        )
-
-
 def _add_piece(
-    products_NN: Floats, tasks: _Rows, domains: _Rows, piece: EigenBlock, room: _Room, device: torch.device
+    products_NN: Floats, tasks: _Rows, domains: _Rows, piece: EigenBlock, room: Room, device: torch.device
 ) -> None:
-    for task_band in _bands(tasks.count, room.task_rows(piece.size)):
+    for task_band in bands(tasks.count, room.task_rows(piece.size)):
         preconditioned = piece.precondition(tasks.read(piece, task_band, device))
         task_rows = {name: preconditioned.pop(name).flatten(1) for name in piece.names}
-        for domain_band in _bands(domains.count, room.rows_beside(task_band.stop - task_band.start, piece.size)):
+        for domain_band in bands(domains.count, room.rows_beside(task_band.stop - task_band.start, piece.size)):
             products_NN[task_band, domain_band] += _products(task_rows, domains.read(piece, domain_band, device))
         del task_rows  # or it would live on while the next band is preconditioned
 
@@ -173,8 +177,8 @@ def _dots(task_rows_Np: Tensor, domain_rows_Np: Tensor) -> Tensor:
     return dots_NN
 
 
-def _bands(count: int, most: int) -> Iterator[slice]:
+def bands(count: int, most: int) -> Iterator[slice]:
     """Cut `count` rows into as few bands as `most` allows, of nearly equal size."""
-    bands = ceil(count / most)
-    for start, stop in pairwise(round(count * band / bands) for band in range(bands + 1)):
+    number = ceil(count / most)
+    for start, stop in pairwise(round(count * band / number) for band in range(number + 1)):
         yield slice(start, stop)

@@ -6,7 +6,7 @@
 A set is measured in gradient chunks, each with a mean gradient of its own. A chunk counts only under its identity: a
 hash of the checkpoint, the code, the precision, and the chunk's tokens and loss mask. What is left of another
 checkpoint is removed; chunks of this one that the present sets do not name are kept, since the sets may come back.
-Disk: the trainable parameters, in float32, once per chunk.
+Disk: the trainable parameters, in float32 or bfloat16, once per chunk.
 
 Axes: N chunks.
 """
@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 from urllib.parse import quote
 
 import torch
@@ -28,8 +28,10 @@ from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
 from tikmix_pipeline.influence.gradients import MeanGradient, sequences
+from tikmix_pipeline.influence.rounding import generator_of, to_bfloat16
 from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
+from tikmix_pipeline.parameters.measurement import KeptPrecision
 
 Side = Literal["task", "domain"]
 
@@ -76,12 +78,24 @@ def chunk_identity(chunk: Sequence[TokenBatch], key: str, precision: str) -> str
     return digest.hexdigest()
 
 
+class MeasuredSets(Protocol):
+    """Tasks and domains that were measured in chunks."""
+
+    def sets(self, side: Side) -> tuple[str, ...]:
+        """Return the names of the sets of one side, in their order."""
+
+    def figures(self, side: Side, name: str) -> list[ChunkFigures]:
+        """Return loss and size of every chunk of a set."""
+
+
 class GradientStore:
     """A folder of gradient chunks; each process of `mesh` has a store of this folder and makes the same calls."""
 
-    def __init__(self, folder: Path, mesh: Mesh = SINGLE_MESH) -> None:
+    def __init__(self, folder: Path, mesh: Mesh = SINGLE_MESH, precision: KeptPrecision = "float32") -> None:
+        """Take the folder, and the precision that chunks are written in: `bfloat16` rounds them stochastically."""
         self.folder = folder
         self.mesh = mesh
+        self.precision = precision
         self._collected: _Collected | None = None
 
     def sets(self, side: Side) -> tuple[str, ...]:
@@ -105,8 +119,12 @@ class GradientStore:
         return self._any_file().shapes
 
     def dtype(self, parameter: str) -> torch.dtype:
-        """Return the precision of the gradients by one parameter."""
-        return self._any_file().dtype(parameter)
+        """Return the precision that the gradients by one parameter are read in, float32 at least."""
+        return torch.promote_types(self._any_file().dtype(parameter), torch.float32)
+
+    def kept_dtype(self, values: Tensor) -> torch.dtype:
+        """Return the precision that a gradient is written in."""
+        return torch.bfloat16 if self.precision == "bfloat16" else values.dtype
 
     @property
     def notes(self) -> Mapping[str, Any]:
@@ -146,7 +164,9 @@ class GradientStore:
             start, shape = span[0], (span[1] - span[0], *shape[1:])
         rows = torch.empty(len(files), *shape, dtype=self.dtype(parameter))
         for row, file in zip(rows, files, strict=True):
-            file.read_into(parameter, row, start)
+            kept = torch.empty(row.shape, dtype=file.dtype(parameter)) if file.dtype(parameter) != row.dtype else row
+            file.read_into(parameter, kept, start)
+            row.copy_(kept)
         return rows
 
     def holds(self, side: Side, name: str, chunk: int, identity: str) -> bool:
@@ -160,12 +180,15 @@ class GradientStore:
         """Write one chunk, whole or not at all; of several processes that share a copy each writes its shards."""
         path = self.path(side, name, chunk)
         figures = ChunkFigures(key, identity, mean.loss, mean.loss_tokens, cost)
-        tensors = {name: (values.dtype, tuple(values.shape)) for name, values in mean.gradient.items()}
+        tensors = {name: (self.kept_dtype(values), tuple(values.shape)) for name, values in mean.gradient.items()}
         copy = self.mesh.shard
         with copy.replacing(path) as temporary:
             file = TensorFile.lay_out(temporary, tensors, {_DESCRIPTION: json.dumps(asdict(figures))}, copy)
             for parameter, values in mean.gradient.items():
-                file.write(parameter, *self.mesh.local_tensor(values))
+                local, start = self.mesh.local_tensor(values)
+                if self.precision == "bfloat16":
+                    local = to_bfloat16(local, generator_of(f"{identity} {parameter} {start}"))
+                file.write(parameter, local, start)
 
     def forget(self) -> None:
         """Forget which chunks belong to the measurement; they stay."""

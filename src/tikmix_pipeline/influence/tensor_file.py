@@ -22,7 +22,7 @@ from torch import Tensor
 from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 
-_DTYPES = {"F32": torch.float32, "F64": torch.float64}
+_DTYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
@@ -48,7 +48,7 @@ class TensorFile:
     def open(cls, path: Path) -> "TensorFile":
         """Read a file's header.
 
-        A file that is missing, truncated or not of float32 or float64 tensors raises a TikmixError.
+        A file that is missing, truncated or not of floating-point tensors raises a TikmixError.
         """
         try:
             header, start = _read_header(path)
@@ -95,7 +95,14 @@ class TensorFile:
 
         A file that has been cut or removed since it was opened raises a TikmixError.
         """
-        buffer, offset = _bytes_of(row), self._offset(name, start)
+        self._read(_bytes_of(row), self._offset(name, start))
+
+    def read_flat(self, name: str, values: Tensor, start: int) -> None:
+        """Fill `values` with as many scalars of tensor `name`, taken flat, from `start` on; errors as `read_into`."""
+        place = self._places[name]
+        self._read(_bytes_of(values), place.offset + start * place.dtype.itemsize)
+
+    def _read(self, buffer: memoryview, offset: int) -> None:
         try:
             with _opened(self.path, os.O_RDONLY) as descriptor:
                 while buffer:
@@ -111,7 +118,14 @@ class TensorFile:
 
         A full disk, or a file that has been removed, raises a TikmixError.
         """
-        buffer, offset = _bytes_of(values.detach().cpu().contiguous()), self._offset(name, start)
+        self._write(_bytes_of(values.detach().cpu().contiguous()), self._offset(name, start))
+
+    def write_flat(self, name: str, values: Tensor, start: int) -> None:
+        """Put `values` where scalars of tensor `name`, taken flat, lie from `start` on; errors as `write`."""
+        place = self._places[name]
+        self._write(_bytes_of(values.detach().cpu().contiguous()), place.offset + start * place.dtype.itemsize)
+
+    def _write(self, buffer: memoryview, offset: int) -> None:
         try:
             with _opened(self.path, os.O_WRONLY) as descriptor:
                 while buffer:

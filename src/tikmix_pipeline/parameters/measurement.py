@@ -11,6 +11,7 @@ from tikmix_pipeline.parameters.training import StreamParameters
 Curvature = Literal["identity", "adam", "diagonal", "kfac", "ekfac"]
 Inverse = Literal["damped", "horizon"]
 DampingUnit = Literal["relative", "absolute", "horizon"]
+KeptPrecision = Literal["float32", "bfloat16"]
 Group = Literal["linear", "embedding", "head", "elementwise"]
 
 FITTED: tuple[Curvature, ...] = ("diagonal", "kfac", "ekfac")
@@ -92,7 +93,10 @@ class ReadingParameters(ParameterGroup):
 
 
 class GradientParameters(TargetParameters, AmountParameters, ReadingParameters):
-    """What the mean gradients are taken of."""
+    """What the mean gradients are taken of, and how they are kept."""
+
+    kept_precision: KeptPrecision = "float32"
+    """Of the gradients on disk: `bfloat16` takes half the room; it is rounded to stochastically, so without bias."""
 
 
 class CoverageParameters(ParameterGroup):
@@ -167,6 +171,10 @@ class GrowthParameters(GradientParameters, CurvatureParameters):
     of the tokens."""
 
 
+class StreamedParameters(GradientParameters, MatrixParameters):
+    """What a measurement depends on whose gradients are not kept."""
+
+
 class OwnTokensMeasurement(GradientParameters, CurvatureParameters):
     """What the influence of text that candidates draw depends on."""
 
@@ -174,6 +182,11 @@ class OwnTokensMeasurement(GradientParameters, CurvatureParameters):
 class InfluenceParameters(GrowthParameters, FactorParameters, MatrixParameters):
     """Group Influence `S[t, j] = g_tᵀ f(C) g_j` at a checkpoint."""
 
+    gradients: Annotated[Literal["auto", "keep", "stream"], UNRECORDED] = "auto"
+    """`keep` leaves the gradients of all tasks and domains on disk, so that another curvature, damping or mixture needs
+    no pass through the model. `stream` writes those of the tasks alone, multiplied by the curvature, and multiplies
+    each of a domain with them as soon as it is there: another damping costs the domains' passes again. `auto` streams
+    where gradients would take more than 10 GB, or half of the free disk."""
     rebalance_tokens: NonNegativeInt = 163_840
     """Tokens of the prior that a copy of the checkpoint is trained on before it is measured, from the second round on.
     Right after a chunk under a skewed mixture, what was read most seems to help least."""

@@ -27,7 +27,7 @@ def test_every_parameter_is_covered_once_by_the_blocks_reported(kind, family, ti
     assert sum(curvature.report.coverage().values()) == pytest.approx(1)
     assert curvature.report.left_out == 0
     assert ("tied embedding and head" in curvature.report.coverage()) is (tied and kind != "diagonal")
-    for block, reported in zip(curvature.blocks, curvature.report.blocks, strict=True):
+    for block, reported in zip(curvature, curvature.report.blocks, strict=True):
         assert (block.names, block.kind, block.size) == (reported.parameters, reported.kind, reported.size)
         assert reported.mean_eigenvalue == pytest.approx(block.eigenvalues_oi.mean().item())
         assert reported.damping == block.damping_function.scale == pytest.approx(0.1 * reported.mean_eigenvalue)
@@ -73,7 +73,7 @@ def test_a_long_horizon_is_the_inverse_where_there_is_curvature(kind):
     gradient = random_gradient(model)
     curvature = use(model, factors, damping=1e-9, damping_unit="absolute", inverse="horizon")
     result = precondition(curvature, gradient)
-    for block in curvature.blocks:
+    for block in curvature:
         rows = {name: result[name][None] for name in block.names}
         columns = None if block.columns_ii is None else block.columns_ii
         back = block.layout.gather(rows)[0]
@@ -115,7 +115,7 @@ def test_factors_that_do_not_fit_are_refused():
         build(model, factors, curvature="kfac", groups=["linear", "head"])
     with pytest.raises(TikmixError, match="fitted to another model"):
         build(tiny_model("gpt2"), factors, curvature="kfac", groups=["linear"])
-    assert build(model, factors, curvature="kfac", groups=["linear"]).blocks
+    assert build(model, factors, curvature="kfac", groups=["linear"])
 
 
 def test_horizon_unit_without_a_horizon_is_refused_before_anything_is_decomposed():
@@ -135,7 +135,7 @@ def test_a_horizon_is_in_the_step_sizes_of_adamw_where_its_state_is_known():
     )
     with_state = build_curvature(parameters, model, factors=factors, optimizer_state=state, train=train, horizon=0.2)
     without = build_curvature(parameters, model, factors=factors, optimizer_state={}, train=train, horizon=0.2)
-    for known, unknown in zip(with_state.blocks, without.blocks, strict=True):
+    for known, unknown in zip(with_state, without, strict=True):
         roots = [
             torch.sqrt(state[f"{name}/exp_avg_sq"] / (1 - train.beta2**3)).flatten() + train.epsilon
             for name in known.names
@@ -161,13 +161,13 @@ def test_identity_returns_the_gradient_whatever_the_damping():
 
 def test_eigenvalues_of_the_identity_take_no_memory():
     curvature = identity(tiny_model("llama"))
-    assert {block.eigenvalues_oi.untyped_storage().nbytes() for block in curvature.blocks} == {4}
+    assert {block.eigenvalues_oi.untyped_storage().nbytes() for block in curvature} == {4}
 
 
 def test_the_identity_takes_any_model_and_any_group():
     model = torch.nn.Sequential(torch.nn.Bilinear(3, 3, 2), torch.nn.PReLU())
     curvature = identity(model, groups=["linear"])
-    assert [block.names for block in curvature.blocks] == [("0.weight",), ("0.bias",)]
+    assert [block.names for block in curvature] == [("0.weight",), ("0.bias",)]
     assert 0 < curvature.report.left_out < 1
 
 

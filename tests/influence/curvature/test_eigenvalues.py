@@ -35,7 +35,7 @@ def test_diagonal_equals_squared_gradients_of_single_sequences(kind, tied, fishe
     blocks = dense_blocks(model, batches, kind="diagonal", seed=3, fisher=fisher)
     expected = apply_function(blocks, lambda mu, mean: 1 / (mu + 0.1 * mean), flatten(gradient))
     np.testing.assert_allclose(flatten(precondition(curvature, gradient)), expected, rtol=1e-8, atol=1e-8)
-    assert [block.names for block in curvature.blocks] == [(name,) for name, _ in model.named_parameters()]
+    assert [block.names for block in curvature] == [(name,) for name, _ in model.named_parameters()]
 
 
 def fisher_of(replayed, block: EigenBlock) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_ekfac_takes_the_eigenvectors_of_kfac_and_the_diagonal_of_the_fisher_in_
     model, batches = tiny_model(kind, tied=tied), random_batches(1)
     kfac, ekfac = (fit_curvature(model, batches, k, fisher=fisher) for k in ("kfac", "ekfac"))
     replayed = replay(model, batches, 3, fisher)
-    for theirs, ours in zip(kfac.blocks, ekfac.blocks, strict=True):
+    for theirs, ours in zip(kfac, ekfac, strict=True):
         assert (theirs.names, theirs.kind) == (ours.names, ours.kind)
         if ours.kind == "diagonal":
             torch.testing.assert_close(ours.eigenvalues_oi, theirs.eigenvalues_oi)
@@ -76,7 +76,7 @@ def test_ekfac_is_never_further_from_the_fisher_than_kfac(kind, tied, fisher):
     model, batches = tiny_model(kind, tied=tied), random_batches(1)
     kfac, ekfac = (fit_curvature(model, batches, k, fisher=fisher) for k in ("kfac", "ekfac"))
     replayed, nearer = replay(model, batches, 3, fisher), []
-    for theirs, ours in zip(kfac.blocks, ekfac.blocks, strict=True):
+    for theirs, ours in zip(kfac, ekfac, strict=True):
         if ours.kind in ("kronecker", "embedding", "head"):
             target = fisher_of(replayed, ours)
             distances = [np.linalg.norm(dense(block).numpy() - target) for block in (ours, theirs)]
@@ -90,7 +90,7 @@ def test_precondition_equals_the_dense_solve_in_the_basis_found(kind):
     model, gradient = tiny_model("qwen2", tied=True), random_gradient(tiny_model("qwen2", tied=True))
     curvature = fit_curvature(model, random_batches(1), kind)
     result = precondition(curvature, gradient)
-    for block, reported in zip(curvature.blocks, curvature.report.blocks, strict=True):
+    for block, reported in zip(curvature, curvature.report.blocks, strict=True):
         rows = {name: gradient[name][None] for name in block.names}
         vector = block.layout.gather(rows)[0].flatten()
         matrix = dense(block) if block.eigenvalues_oi.ndim == 2 else torch.diag(block.eigenvalues_oi)

@@ -79,9 +79,9 @@ def test_a_tied_head_belongs_to_the_embedding():
 def test_a_group_alone_gives_the_blocks_that_it_has_among_all(kind, group):
     model = tiny_model("gpt_neox")
     alone = fit_curvature(model, random_batches(1), kind, groups=(group,))
-    every = {block.names: block for block in fit_curvature(model, random_batches(1), kind).blocks}
-    assert {name for block in alone.blocks for name in block.names} == set(chosen_parameters(model, [group]))
-    for block in alone.blocks:
+    every = {block.names: block for block in fit_curvature(model, random_batches(1), kind)}
+    assert {name for block in alone for name in block.names} == set(chosen_parameters(model, [group]))
+    for block in alone:
         torch.testing.assert_close(block.eigenvalues_oi, every[block.names].eigenvalues_oi, rtol=1e-10, atol=1e-14)
     assert alone.report.left_out == pytest.approx(1 - sum(alone.report.coverage().values()))
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_covered_is_named_where_it_is_chosen_and_only_there(middl
     message = message.replace(r"middle\.", r"middle\.0\.") if harmless == "elementwise" else message
     with pytest.raises(TikmixError, match=message):
         fit_curvature(model, random_batches(1), groups=("linear", "elementwise"))
-    assert fit_curvature(model, random_batches(1), groups=(harmless,)).blocks
+    assert fit_curvature(model, random_batches(1), groups=(harmless,))
 
 
 def test_sequences_are_asked_for_where_gradients_of_sequences_are_taken():
@@ -115,7 +115,7 @@ def test_an_embedding_that_computes_something_else_is_an_embedding_but_has_no_bl
     assert parameter_groups(model)["embedding.weight"] == "embedding"
     with pytest.raises(TikmixError, match=r"does not know the kind of layer of embedding\.weight"):
         fit_curvature(model, random_batches(1))
-    assert fit_curvature(model, random_batches(1), groups=("linear", "head")).blocks
+    assert fit_curvature(model, random_batches(1), groups=("linear", "head"))
 
 
 def test_a_head_is_not_taken_for_all_of_a_weight_that_it_shares_with_something_unknown():

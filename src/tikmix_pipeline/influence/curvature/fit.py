@@ -40,7 +40,7 @@ from tikmix_pipeline.influence.curvature.head_batch import (
 )
 from tikmix_pipeline.influence.curvature.hooks import ModuleHooks, Positions
 from tikmix_pipeline.influence.curvature.kfac import KfacPass
-from tikmix_pipeline.influence.curvature.kronecker import Decompositions
+from tikmix_pipeline.influence.curvature.kronecker import Decompositions, require_finite
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout, find_layers
 from tikmix_pipeline.influence.gradients import evaluation_mode
 from tikmix_pipeline.lm.cost import FlopCounter, ShapeCounter
@@ -133,8 +133,8 @@ def fit_factors(
         mesh: the processes that fit together; each calls this, and returns the tensors that it owns.
 
     Raises:
-        TikmixError: a parameter of the groups belongs to no known kind of layer, the batches carry no loss, or the
-            Kronecker factors are not finite.
+        TikmixError: a parameter of the groups belongs to no known kind of layer, the batches carry no loss, or a
+            factor is not finite.
     """
     layers = find_layers(model, groups)
     tokens = sum(batch.loss_tokens for batch in batches)
@@ -146,6 +146,10 @@ def fit_factors(
     fit = _Fit(model, batches, fisher, seed, tokens, progress, mesh)
     fit_kind = {"diagonal": _fit_diagonal, "kfac": _fit_kfac, "ekfac": _fit_ekfac}[kind]
     factors = fit_kind(fit, layers, Factors(kind, fisher, seed, tokens, tuple(groups), (), {}))
+    for layer in factors.layers:
+        for name in layer.tensors.values():
+            if name in factors.tensors:  # of ranks each has its own
+                require_finite(factors.tensors[name], layer.layer)
     if progress is not None:
         progress.remove()
     return factors
@@ -219,7 +223,8 @@ def _eigenbases(kfac: Factors, fit: "_Fit") -> Factors:
     """
     process_group = fit.mesh.world
     kfac = dataclasses.replace(kfac, tensors=process_group.all_gather(kfac.tensors))
-    decompositions, mine = Decompositions(kfac, fit.device), kfac.names_for(process_group)
+    mine = kfac.names_for(process_group)
+    decompositions = Decompositions(kfac, fit.device, [of for of in kfac.layers if of.layer in mine])
     layers: list[LayerFactors] = []
     tensors: dict[str, Tensor] = {}
     for of in kfac.layers:

@@ -16,6 +16,8 @@ Perron-Frobenius the pair is a non-negative combination: c ≥ 0, and B = αP + 
 Axes: o rows of a block (outputs, or the vocabulary v), i and n columns.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -46,12 +48,18 @@ class Kronecker:
 
 
 class Decompositions:
-    """Decomposes the blocks of K-FAC factors."""
+    """Decomposes the blocks of K-FAC factors, each when it is asked for.
 
-    def __init__(self, factors: Factors, device: torch.device) -> None:
+    What layers share is kept until each of them has had it once, and then let go.
+    """
+
+    def __init__(self, factors: Factors, device: torch.device, layers: Iterable[LayerFactors]) -> None:
+        """Take the factors, and the layers whose blocks will be asked for."""
         self._factors = factors
         self._device = device
-        self._done: dict[str, _Eigen] = {}
+        dense = (layer.tensors.get(role) for layer in layers for role in ("output", "input"))
+        self._users = Counter(name for name in dense if name is not None)
+        self._done: dict[str, tuple[_Eigen, int]] = {}
 
     def of(self, layer: LayerFactors) -> Kronecker:
         """Decompose the block of one layer; raise a TikmixError if its factors are not finite."""
@@ -74,11 +82,14 @@ class Decompositions:
 
     def _eigen(self, layer: LayerFactors, role: str) -> _Eigen:
         name = layer.tensors[role]
-        if name not in self._done:
+        found, times = self._done.pop(name, (None, 0))
+        if found is None:
             factor = self.tensor(layer, role)
             values, vectors = eigenbasis(factor, layer.layer)
-            self._done[name] = values, vectors.to(factor.dtype)
-        return self._done[name]
+            found = values, vectors.to(factor.dtype)
+        if times + 1 < self._users[name]:
+            self._done[name] = found, times + 1
+        return found
 
 
 def eigenbasis(factor: Tensor, of: str) -> tuple[Tensor, Tensor]:

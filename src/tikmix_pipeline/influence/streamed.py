@@ -1,0 +1,212 @@
+"""Influence with no gradient of a domain on disk (`influence.gradients=stream`).
+
+The gradient chunks of the tasks are measured, written and multiplied by the curvature (`task_rows`). Then each chunk of
+each domain is measured, multiplied with all of them, and let go: T·M numbers are left of it. What is given up is that
+another curvature, damping or unit costs the passes over the domains again. A kill loses one chunk.
+
+Disk: T·M copies of the covered parameters in bfloat16. Memory: one gradient beside the model, and in between
+`influence.memory_megabytes` for the curvature's products.
+
+Axes: T tasks, K domains, M chunks of a task, L chunks of a domain, N = T·M.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from torch import nn
+
+from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.distributed.mesh import SINGLE_MESH
+from tikmix_pipeline.influence.collect import measurement_key
+from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.curvature.factors import Factors
+from tikmix_pipeline.influence.gradients import MeanGradient, evaluation_mode, mean_gradient, sum_dtype
+from tikmix_pipeline.influence.measure import curvature_at
+from tikmix_pipeline.influence.records import CurvatureReport
+from tikmix_pipeline.influence.samples import MeasuredText
+from tikmix_pipeline.influence.standard_error import Floats
+from tikmix_pipeline.influence.store import ChunkFigures, Sets, Side, chunk_identity
+from tikmix_pipeline.influence.task_rows import TaskRows
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.lm.cost import SequenceFlops
+from tikmix_pipeline.lm.cost_records import NO_COST, Cost
+from tikmix_pipeline.lm.loss import device_of
+from tikmix_pipeline.parameters.measurement import StreamedParameters
+from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
+from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.store.keyed import KeyedResults, key_of
+
+
+@dataclass(frozen=True)
+class StreamedInfluence:
+    """What is left of a measurement: the products of all chunks, and what the chunks say of themselves."""
+
+    products_TMKL: Floats
+    curvature: CurvatureReport
+    chunks: Mapping[tuple[Side, str], list[ChunkFigures]]
+    matrix_cost: Cost
+    """Of decompositions and products."""
+
+    def sets(self, side: Side) -> tuple[str, ...]:
+        """Return the names of the sets of one side, in their order."""
+        return tuple(name for of_side, name in self.chunks if of_side == side)
+
+    def figures(self, side: Side, name: str) -> list[ChunkFigures]:
+        """Return loss and size of every chunk of a set."""
+        return self.chunks[side, name]
+
+    @property
+    def gradient_cost(self) -> Cost:
+        """What the passes took."""
+        return sum((figures.cost for figures in chain(*self.chunks.values())), NO_COST)
+
+
+def stream_influence_at(
+    checkpoint: Checkpoint,
+    shards: TokenShards,
+    folder: Path,
+    *,
+    model: LoadParameters,
+    train: GrowingParameters,
+    influence: StreamedParameters,
+    seed: int,
+    key: str,
+    factors: Factors | None,
+    horizon: float,
+) -> StreamedInfluence:
+    """Measure every task and `influence.tokens` of every domain, by one process.
+
+    Args:
+        folder: what is under way, found there and put there.
+        key: names all that the result depends on; what is found of another counts for nothing.
+        factors: of the curvature, where it has any.
+        horizon: sum of the learning rates of the coming chunk.
+
+    Raises:
+        TikmixError: the checkpoint does not fit the corpus or the parameters, or as `stream_influence`.
+    """
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed)
+    return stream_influence(
+        text.model,
+        {"task": text.target_chunks(), "domain": text.domain_chunks()},
+        curvature_at(checkpoint, model, train, influence, factors, horizon, SINGLE_MESH),
+        folder,
+        key=measurement_key(text.model, key),
+        memory_megabytes=influence.memory_megabytes,
+    )
+
+
+def stream_influence(
+    model: nn.Module, sets: Sets, curvature: Curvature, folder: Path, *, key: str, memory_megabytes: float
+) -> StreamedInfluence:
+    """Measure chunks of tasks and domains and multiply them, without writing a gradient of a domain.
+
+    Args:
+        model: the checkpoint, on the device to work on; left as it was.
+        sets: chunks by side and name (`gradients.deal_sets`), of one side equally many for each.
+        curvature: C at the same checkpoint, on the same device.
+        folder: what is under way, found there and put there.
+        key: names the checkpoint, the code and the curvature.
+        memory_megabytes: bound on the rows in memory and their temporaries while the tasks' are multiplied by C.
+
+    Raises:
+        TikmixError: the disk cannot hold the tasks' chunks, one row of a block does not fit into the memory, or a
+            gradient is not finite.
+    """
+    streaming = _Streaming(model, sets, curvature, folder, key)
+    rows, task_figures = streaming.task_rows()
+    multiplied = rows.multiply(curvature, memory_megabytes=memory_megabytes, device=device_of(model))
+    products_NL, domain_figures = streaming.domain_products(rows)
+    report, decomposed = curvature.report, curvature.cost
+    scalars = sum(outline.size for outline in curvature.outlines)
+    met = Cost(flops=2.0 * scalars * products_NL.size)
+    tasks, domains = len(sets["task"]), len(sets["domain"])
+    products_TMKL = products_NL.reshape(tasks, -1, domains, products_NL.shape[1] // domains)
+    figures = dict(_by_set(sets, [*task_figures, *domain_figures]))
+    return StreamedInfluence(products_TMKL, report, figures, decomposed + multiplied + met)
+
+
+@dataclass(frozen=True)
+class _Streaming:
+    """One measurement under way."""
+
+    model: nn.Module
+    sets: Sets
+    curvature: Curvature
+    folder: Path
+    key: str
+
+    def task_rows(self) -> tuple[TaskRows, list[ChunkFigures]]:
+        """Measure the tasks' chunks that are not there yet; return where all of them are."""
+        chunks = list(self._chunks("task"))
+        parameters = dict(self.model.named_parameters())
+        names = [name for outline in self.curvature.outlines for name in outline.names]
+        rows = TaskRows(
+            self.folder / "tasks",
+            key_of([self.key, [identity for *_, identity in chunks]]),
+            {name: tuple(parameters[name].shape) for name in names},
+            len(chunks),
+            max((sum_dtype(parameters[name]) for name in names), key=lambda dtype: dtype.itemsize),
+        )
+        figures = rows.measured()
+        rows.require_space()
+        missing, flops = chunks[len(figures) :], self._flops() if len(figures) < len(chunks) else None
+        total = sum(batch.loss_tokens for _, batches, _ in missing for batch in batches)
+        with progress_bar(f"Gradients of {len(missing)} task chunks", total, "tok") as bar:
+            for name, batches, identity in missing:
+                mean = mean_gradient(self.model, batches, of=f"task '{name}'", advance=bar.update)
+                found = self._figures(mean, identity, batches, cast("SequenceFlops", flops))
+                rows.write_measured(mean, found, figures)
+                figures.append(found)
+        return rows, figures
+
+    def domain_products(self, rows: TaskRows) -> tuple[Floats, list[ChunkFigures]]:
+        """Measure the domains' chunks that are not there yet; return the products of all, (N, K·L)."""
+        kept = KeyedResults(self.folder / "domains")
+        chunks = list(self._chunks("domain"))
+        keys = [key_of([rows.key, identity]) for *_, identity in chunks]
+        found = [kept.read(of_chunk) for of_chunk in keys]
+        missing = [number for number, result in enumerate(found) if result is None]
+        flops = self._flops() if missing else None
+        total = sum(batch.loss_tokens for number in missing for batch in chunks[number][1])
+        with progress_bar(f"Gradients of {len(missing)} domain chunks", total, "tok") as bar:
+            for number in missing:
+                name, batches, identity = chunks[number]
+                mean = mean_gradient(self.model, batches, of=f"domain '{name}'", advance=bar.update)
+                figures = self._figures(mean, identity, batches, cast("SequenceFlops", flops))
+                products_N = rows.products_with(mean.gradient).tolist()
+                result = {"figures": dataclasses.asdict(figures), "products": products_N}
+                kept.write(keys[number], result)
+                found[number] = result
+        results = [result for result in found if result is not None]
+        of_chunks = [ChunkFigures(**one["figures"] | {"cost": Cost(**one["figures"]["cost"])}) for one in results]
+        return np.array([one["products"] for one in results]).T, of_chunks
+
+    def _chunks(self, side: Side) -> Iterator[tuple[str, Sequence[TokenBatch], str]]:
+        for name, chunks in self.sets[side].items():
+            for batches in chunks:
+                yield name, batches, chunk_identity(batches, self.key, "streamed")
+
+    def _flops(self) -> SequenceFlops:
+        every = (batch for side in self.sets.values() for chunks in side.values() for one in chunks for batch in one)
+        longest = max(batch.tokens_BS.shape[1] for batch in every) - 1
+        with evaluation_mode(self.model):
+            return SequenceFlops.of(self.model, longest, training=True)
+
+    def _figures(
+        self, mean: MeanGradient, identity: str, batches: Sequence[TokenBatch], flops: SequenceFlops
+    ) -> ChunkFigures:
+        return ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches))
+
+
+def _by_set(sets: Sets, figures: Sequence[ChunkFigures]) -> Iterator[tuple[tuple[Side, str], list[ChunkFigures]]]:
+    left = iter(figures)
+    for side in ("task", "domain"):
+        for name, chunks in sets[side].items():
+            yield (side, name), [next(left) for _ in chunks]

@@ -1,0 +1,158 @@
+"""`influence.gradients=stream` against gradients that are kept, and gradients kept in bfloat16 against float32."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from group_examples import DOMAINS, TASKS, collected, curvature_of, dealt
+from influence_oracle import random_batches, tiny_model
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence import streamed
+from tikmix_pipeline.influence.collect import collect_gradients
+from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.group import GroupInfluence, group_influence, influence_of
+from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.influence.streamed import StreamedInfluence, stream_influence
+
+MEMORY = 100.0
+
+
+def stream(
+    folder: Path, model: torch.nn.Module, curvature: Curvature | None = None, memory: float = MEMORY
+) -> StreamedInfluence:
+    curvature = curvature or curvature_of(model)
+    return stream_influence(model, dealt(), curvature, folder, key="one", memory_megabytes=memory)
+
+
+def matrix(found: StreamedInfluence) -> GroupInfluence:
+    return influence_of(found, found.products_TMKL, found.curvature)
+
+
+@pytest.mark.parametrize("name", ["identity", "adam", "diagonal", "kfac", "ekfac"])
+@pytest.mark.parametrize(("kind", "tied"), [("llama", True), ("gpt2", True)])
+def test_streaming_finds_what_kept_gradients_give(tmp_path, kind, tied, name):
+    model = tiny_model(kind, tied=tied)
+    curvature = curvature_of(model, name)
+    found = stream(tmp_path / "streamed", model, curvature)
+    kept = group_influence(collected(tmp_path / "kept", model), curvature)
+    largest = np.abs(kept.products_TMKL).max()
+    np.testing.assert_allclose(found.products_TMKL, kept.products_TMKL, rtol=1e-9, atol=1e-11 * largest)
+    assert found.sets("task") == tuple(TASKS)
+    assert found.sets("domain") == tuple(DOMAINS)
+    assert found.curvature == kept.curvature
+    influence = matrix(found)
+    np.testing.assert_array_equal(influence.task_tokens_TM, kept.task_tokens_TM)
+    np.testing.assert_allclose(influence.domain_loss_K, kept.domain_loss_K, rtol=1e-12)
+
+
+def test_rows_that_do_not_fit_into_the_memory_are_multiplied_in_bands(tmp_path):
+    model = tiny_model("llama", tied=True)
+    whole, in_bands = stream(tmp_path / "whole", model), stream(tmp_path / "bands", model, memory=0.01)
+    np.testing.assert_allclose(in_bands.products_TMKL, whole.products_TMKL, rtol=1e-9)
+
+
+def test_memory_that_holds_no_row_is_refused(tmp_path):
+    with pytest.raises(TikmixError, match=r"influence\.memory_megabytes .* is too little for one gradient"):
+        stream(tmp_path, tiny_model("llama"), memory=0.0001)
+
+
+@pytest.mark.parametrize("way", ["streamed", "kept"])
+def test_bfloat16_moves_influence_by_less_than_a_tenth_of_its_standard_error(tmp_path, way):
+    model = tiny_model("llama", tied=True).float()
+    exact = group_influence(collected(tmp_path / "exact", model), curvature_of(model))
+    if way == "streamed":
+        found = matrix(stream(tmp_path / "streamed", model))
+    else:
+        store = GradientStore(tmp_path / "bfloat16", precision="bfloat16")
+        collect_gradients(model, dealt(), store, key="checkpoint")
+        found = group_influence(store, curvature_of(model))
+    assert (np.abs(found.influence_TK - exact.influence_TK) < 0.1 * exact.stderr_TK).all()
+    assert (found.influence_TK != exact.influence_TK).all()
+
+
+def test_nothing_of_a_domain_is_written_and_tasks_take_two_bytes_a_scalar(tmp_path):
+    model = tiny_model("llama").float()
+    stream(tmp_path, model)
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*.safetensors")]
+    scalars = sum(parameter.numel() for parameter in model.parameters())
+    headers = 200 * len(sizes)
+    assert sum(sizes) < 2 * scalars * 3 * len(TASKS) + headers
+    assert {path.parent.name for path in tmp_path.rglob("*.safetensors")} == {"tasks"}
+
+
+@pytest.mark.parametrize("before", [0, 4, 9, 12])
+def test_killed_measurement_measures_only_what_is_missing_and_ends_in_the_same_numbers(tmp_path, monkeypatch, before):
+    def counting(stop_after: int | None) -> Callable[..., object]:
+        def measure(*arguments, **options):
+            if len(measured) == stop_after:
+                raise KeyboardInterrupt
+            measured.append(options["of"])
+            return mean_gradient(*arguments, **options)
+
+        return measure
+
+    mean_gradient, measured = streamed.mean_gradient, []
+    model = tiny_model("llama").float()
+    whole = stream(tmp_path / "whole", model)
+    monkeypatch.setattr(streamed, "mean_gradient", counting(before))
+    with pytest.raises(KeyboardInterrupt):
+        stream(tmp_path / "killed", model)
+    monkeypatch.setattr(streamed, "mean_gradient", counting(None))
+    found = stream(tmp_path / "killed", model)
+    assert len(measured) == 3 * (len(TASKS) + len(DOMAINS))
+    assert (found.products_TMKL == whole.products_TMKL).all()
+    assert (found.gradient_cost, found.matrix_cost) == (whole.gradient_cost, whole.matrix_cost)
+
+
+def test_kill_while_tasks_are_multiplied_loses_no_block_that_was_done(tmp_path, monkeypatch):
+    model = tiny_model("llama").float()
+    whole = stream(tmp_path / "whole", model)
+    cut, blocks = streamed.TaskRows._multiply_block, []
+
+    def interrupted(rows, block, *rest):
+        if len(blocks) == 3:
+            raise KeyboardInterrupt
+        blocks.append(block.names)
+        cut(rows, block, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streamed.TaskRows, "_multiply_block", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream(tmp_path / "killed", model)
+    found = stream(tmp_path / "killed", model)
+    assert (found.products_TMKL == whole.products_TMKL).all()
+    assert found.matrix_cost == whole.matrix_cost
+
+
+def test_rows_of_another_key_count_for_nothing(tmp_path):
+    model = tiny_model("llama")
+    before = stream(tmp_path, model)
+    other = tiny_model("gpt2")
+    found = stream_influence(other, dealt(), curvature_of(other), tmp_path, key="two", memory_megabytes=MEMORY)
+    assert found.products_TMKL.shape == before.products_TMKL.shape
+    assert not np.allclose(found.products_TMKL, before.products_TMKL)
+
+
+def test_gradient_that_is_not_finite_is_named(tmp_path):
+    model = tiny_model("llama")
+    curvature = curvature_of(model)
+    model.lm_head.weight.data[0, 0] = float("nan")
+    with pytest.raises(TikmixError, match="gradient of the task 'arc' is not finite"):
+        stream_influence(model, dealt(), curvature, tmp_path, key="one", memory_megabytes=MEMORY)
+
+
+def test_full_disk_is_told_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(streamed, "mean_gradient", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("tikmix_pipeline.files.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(TikmixError, match=r"gradients of 9 chunks of the tasks need .* Free some space, or lower"):
+        stream(tmp_path, tiny_model("llama"))
+
+
+def test_one_task_and_one_domain_are_enough(tmp_path):
+    model = tiny_model("llama")
+    sets = dealt({"one": random_batches(1)}, {"only": random_batches(2)})
+    found = stream_influence(model, sets, curvature_of(model), tmp_path, key="one", memory_megabytes=MEMORY)
+    assert found.products_TMKL.shape == (1, 3, 1, 3)
