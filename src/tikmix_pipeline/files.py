@@ -153,10 +153,25 @@ def require_space(
     Raises:
         TikmixError: fewer bytes are free where `folder` is or will be.
     """
-    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
-    free_bytes = shutil.disk_usage(existing).free
+    free_bytes = shutil.disk_usage(existing_parent(folder)).free
     if free_bytes < needed_bytes:
         raise TikmixError(
             f"{purpose} need {needed_bytes / 1e6:.0f} MB in {folder}, but only {free_bytes / 1e6:.0f} MB are free "
             f"there. Free some space, or {remedy}."
         )
+
+
+def existing_parent(path: Path) -> Path:
+    """Return the path, or the nearest of its parents that exists."""
+    return next(parent for parent in [path, *path.parents] if parent.exists())
+
+
+def safetensors_shapes(path: Path) -> list[list[int]]:
+    """Return the shapes of a safetensors file's tensors from its header; none of a file that is no such file."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(min(length, path.stat().st_size)))
+            return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return []

@@ -8,7 +8,7 @@ from kedro.pipeline import Pipeline
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.pipelines.cached_node import expected_records
 from tikmix_pipeline.pipelines.compare.pipeline import comparison_of
-from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
+from tikmix_pipeline.pipelines.influence.pipeline import gradients_of_round, influence_of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
 from tikmix_pipeline.pipelines.remix.pipeline import made_earlier, remix_of
 from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round, record_of_round
@@ -66,13 +66,13 @@ def rounds_of(run: Run) -> Pipeline:
 
 
 def _with_single_stages(run: Run, loop: Pipeline, rounds: int) -> Pipeline:
-    stages = [validation_of_round, influence_of_round, decision_of_round, exports_of_round]
+    stages = [validation_of_round, influence_of_round, gradients_of_round, decision_of_round, exports_of_round]
     if run.parameters.sweep.response != "table":
         stages.append(sweep_of_round)
     # what the strategy needs of these is in the loop already
     within = {node.name for node in loop.nodes}
-    beside = [node for number in range(rounds) for stage in stages for node in stage(run, number).nodes]
-    return Pipeline([*loop.nodes, *(node for node in beside if node.name not in within)])
+    beside = {node.name: node for number in range(rounds) for stage in stages for node in stage(run, number).nodes}
+    return Pipeline([*loop.nodes, *(node for name, node in beside.items() if name not in within)])
 
 
 def has_tables(run: Run, stages: set[str]) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -41,6 +41,9 @@ from tikmix_pipeline.parameters.measurement import StreamedParameters
 from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
 from tikmix_pipeline.progress import progress_bar
 from tikmix_pipeline.store.keyed import KeyedResults, key_of
+
+_Chunk = tuple[str, Sequence[TokenBatch], str]
+"""The set that a chunk is of, its batches and its identity."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,25 @@ def stream_influence(
             gradient is not finite.
     """
     streaming = _Streaming(model, sets, curvature, folder, key)
-    rows, task_figures = streaming.task_rows()
-    multiplied = rows.multiply(curvature, memory_megabytes=memory_megabytes, device=device_of(model))
-    products_NL, domain_figures = streaming.domain_products(rows)
+    rows = streaming.rows()
+    is_complete = all(result is not None for result in streaming.found(rows))
+    task_figures = streaming.measure_tasks(rows, with_rows=not is_complete)
+    if not is_complete:
+        rows.multiply(curvature, memory_megabytes=memory_megabytes, device=device_of(model))
+        streaming.measure_domains(rows)
     report, decomposed = curvature.report, curvature.cost
-    scalars = sum(outline.size for outline in curvature.outlines)
-    met = Cost(flops=2.0 * scalars * products_NL.size)
+    results = [result for result in streaming.found(rows) if result is not None]
+    rows.discard()
+    products_NL = np.array([result["products"] for result in results]).T
+    figures = [ChunkFigures(**one["figures"] | {"cost": Cost(**one["figures"]["cost"])}) for one in results]
     tasks, domains = len(sets["task"]), len(sets["domain"])
-    products_TMKL = products_NL.reshape(tasks, -1, domains, products_NL.shape[1] // domains)
-    figures = dict(_by_set(sets, [*task_figures, *domain_figures]))
-    return StreamedInfluence(products_TMKL, report, figures, decomposed + multiplied + met)
+    met = Cost(flops=2.0 * products_NL.size * sum(outline.size for outline in curvature.outlines))
+    return StreamedInfluence(
+        products_NL.reshape(tasks, -1, domains, products_NL.shape[1] // domains),
+        report,
+        dict(_by_set(sets, [*task_figures, *figures])),
+        decomposed + rows.multiplying_cost + met,
+    )
 
 
 @dataclass(frozen=True)
@@ -142,53 +154,61 @@ class _Streaming:
     folder: Path
     key: str
 
-    def task_rows(self) -> tuple[TaskRows, list[ChunkFigures]]:
-        """Measure the tasks' chunks that are not there yet; return where all of them are."""
-        chunks = list(self._chunks("task"))
+    def rows(self) -> TaskRows:
+        """Return where the tasks' chunks are, or are to be."""
         parameters = dict(self.model.named_parameters())
         names = [name for outline in self.curvature.outlines for name in outline.names]
-        rows = TaskRows(
+        identities = [identity for *_, identity in self._chunks("task")]
+        return TaskRows(
             self.folder / "tasks",
-            key_of([self.key, [identity for *_, identity in chunks]]),
+            key_of([self.key, identities]),
             {name: tuple(parameters[name].shape) for name in names},
-            len(chunks),
+            len(identities),
             max((sum_dtype(parameters[name]) for name in names), key=lambda dtype: dtype.itemsize),
         )
-        figures = rows.measured()
-        rows.require_space()
-        missing, flops = chunks[len(figures) :], self._flops() if len(figures) < len(chunks) else None
-        total = sum(batch.loss_tokens for _, batches, _ in missing for batch in batches)
-        with progress_bar(f"Gradients of {len(missing)} task chunks", total, "tok") as bar:
-            for name, batches, identity in missing:
-                mean = mean_gradient(self.model, batches, of=f"task '{name}'", advance=bar.update)
-                found = self._figures(mean, identity, batches, cast("SequenceFlops", flops))
-                rows.write_measured(mean, found, figures)
-                figures.append(found)
-        return rows, figures
 
-    def domain_products(self, rows: TaskRows) -> tuple[Floats, list[ChunkFigures]]:
-        """Measure the domains' chunks that are not there yet; return the products of all, (N, K·L)."""
-        kept = KeyedResults(self.folder / "domains")
-        chunks = list(self._chunks("domain"))
-        keys = [key_of([rows.key, identity]) for *_, identity in chunks]
-        found = [kept.read(of_chunk) for of_chunk in keys]
-        missing = [number for number, result in enumerate(found) if result is None]
-        flops = self._flops() if missing else None
-        total = sum(batch.loss_tokens for number in missing for batch in chunks[number][1])
-        with progress_bar(f"Gradients of {len(missing)} domain chunks", total, "tok") as bar:
-            for number in missing:
-                name, batches, identity = chunks[number]
-                mean = mean_gradient(self.model, batches, of=f"domain '{name}'", advance=bar.update)
-                figures = self._figures(mean, identity, batches, cast("SequenceFlops", flops))
-                products_N = rows.products_with(mean.gradient).tolist()
-                result = {"figures": dataclasses.asdict(figures), "products": products_N}
-                kept.write(keys[number], result)
-                found[number] = result
-        results = [result for result in found if result is not None]
-        of_chunks = [ChunkFigures(**one["figures"] | {"cost": Cost(**one["figures"]["cost"])}) for one in results]
-        return np.array([one["products"] for one in results]).T, of_chunks
+    def found(self, rows: TaskRows) -> list[dict[str, Any] | None]:
+        """Return the results of all chunks of all domains, in their order, None where one is missing."""
+        return [self._kept.read(self._key(rows, identity)) for *_, identity in self._chunks("domain")]
 
-    def _chunks(self, side: Side) -> Iterator[tuple[str, Sequence[TokenBatch], str]]:
+    def measure_tasks(self, rows: TaskRows, *, with_rows: bool) -> list[ChunkFigures]:
+        """Measure the tasks' chunks that are not there yet; return what all of them say of themselves."""
+        figures = rows.measured(with_rows=with_rows)
+        if with_rows:
+            rows.require_space()
+        missing = list(self._chunks("task"))[len(figures) :]
+        for one, mean in self._measured("task", missing):
+            figures.append(one)
+            rows.write_measured(mean, one, figures[:-1])
+        return figures
+
+    def measure_domains(self, rows: TaskRows) -> None:
+        """Measure the domains' chunks that are not there yet, and keep the products of each."""
+        pairs = zip(self._chunks("domain"), self.found(rows), strict=True)
+        missing = [chunk for chunk, result in pairs if result is None]
+        for figures, mean in self._measured("domain", missing):
+            products_N = rows.products_with(mean.gradient).tolist()
+            result = {"figures": dataclasses.asdict(figures), "products": products_N}
+            self._kept.write(self._key(rows, figures.identity), result)
+
+    def _measured(self, side: Side, chunks: Sequence[_Chunk]) -> Iterator[tuple[ChunkFigures, MeanGradient]]:
+        if not chunks:
+            return
+        flops = self._flops()
+        total = sum(batch.loss_tokens for _, batches, _ in chunks for batch in batches)
+        with progress_bar(f"Gradients of {len(chunks)} {side} chunks", total, "tok") as bar:
+            for name, batches, identity in chunks:
+                mean = mean_gradient(self.model, batches, of=f"{side} '{name}'", advance=bar.update)
+                yield ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches)), mean
+
+    @property
+    def _kept(self) -> KeyedResults:
+        return KeyedResults(self.folder / "domains")
+
+    def _key(self, rows: TaskRows, identity: str) -> str:
+        return key_of([rows.key, identity])
+
+    def _chunks(self, side: Side) -> Iterator[_Chunk]:
         for name, chunks in self.sets[side].items():
             for batches in chunks:
                 yield name, batches, chunk_identity(batches, self.key, "streamed")
@@ -198,11 +218,6 @@ class _Streaming:
         longest = max(batch.tokens_BS.shape[1] for batch in every) - 1
         with evaluation_mode(self.model):
             return SequenceFlops.of(self.model, longest, training=True)
-
-    def _figures(
-        self, mean: MeanGradient, identity: str, batches: Sequence[TokenBatch], flops: SequenceFlops
-    ) -> ChunkFigures:
-        return ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches))
 
 
 def _by_set(sets: Sets, figures: Sequence[ChunkFigures]) -> Iterator[tuple[tuple[Side, str], list[ChunkFigures]]]:

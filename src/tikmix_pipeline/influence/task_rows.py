@@ -60,13 +60,21 @@ class TaskRows:
         """The precision on disk."""
         return torch.float64 if self.dtype == torch.float64 else torch.bfloat16
 
-    def measured(self) -> list[ChunkFigures]:
-        """Return what the chunks say of themselves that are measured so far, in order; rows of another key go."""
+    def measured(self, *, with_rows: bool) -> list[ChunkFigures]:
+        """Return what the chunks say of themselves that are measured so far, in order; what is of another key goes.
+
+        `with_rows` counts them only if their rows are still there.
+        """
         content = read_json(self.folder / _MEASURED) if (self.folder / _MEASURED).is_file() else {}
-        if content.get("key") != self.key:
+        if content.get("key") != self.key or (with_rows and not all(map(self._is_there, self.shapes))):
             remove(self.folder)
             return []
         return [ChunkFigures(**one | {"cost": Cost(**one["cost"])}) for one in content["chunks"]]
+
+    def discard(self) -> None:
+        """Remove the rows, once nothing is to be multiplied with them any more; what is known of them stays."""
+        for path in self.folder.glob("*.safetensors"):
+            path.unlink()
 
     def require_space(self) -> None:
         """Raise a TikmixError if the disk cannot hold the rows that are not there yet."""
@@ -97,8 +105,7 @@ class TaskRows:
         """
         room = Room(int(memory_megabytes * 1e6), self.dtype.itemsize)
         room.require_for(curvature.outlines)
-        spent = self.folder / _FLOPS
-        flops: dict[str, float] = read_json(spent) if spent.is_file() else {}
+        flops = self._spent()
         with progress_bar("Curvature of the tasks", len(curvature), "block") as bar:
             for number, outline in enumerate(curvature.outlines):
                 if not all(self._path(name).is_file() for name in outline.names):
@@ -106,11 +113,20 @@ class TaskRows:
                     with FlopCounter() as counter:
                         self._multiply_block(block, room, device)
                     flops[str(number)] = counter.flops
-                    write_json(spent, flops)
+                    write_json(self.folder / _FLOPS, flops)
                 for name in outline.names:
                     remove(self._path(name, raw=True))
                 bar.update(1)
-        return Cost(flops=sum(flops.values()))
+        return self.multiplying_cost
+
+    @property
+    def multiplying_cost(self) -> Cost:
+        """What `multiply` took, whenever it was done."""
+        return Cost(flops=sum(self._spent().values()))
+
+    def _spent(self) -> dict[str, float]:
+        path = self.folder / _FLOPS
+        return read_json(path) if path.is_file() else {}
 
     def products_with(self, gradient: Gradient) -> Floats:
         """Return the products of every row with a gradient, (N,), float64."""
@@ -167,6 +183,9 @@ class TaskRows:
         if self.kept_dtype == torch.bfloat16:
             return to_bfloat16(values, generator_of(identity))
         return values.detach().cpu().contiguous()
+
+    def _is_there(self, name: str) -> bool:
+        return self._path(name).is_file() or self._path(name, raw=True).is_file()
 
     def _lay_out(self, path: Path, name: str) -> TensorFile:
         return TensorFile.lay_out(path, {_ROWS: (self.kept_dtype, (self.count, *self.shapes[name]))}, {})

@@ -16,6 +16,13 @@ class Preset:
     feed_forward: int
     tied_embeddings: bool
 
+    def parameter_count(self, vocabulary: int) -> int:
+        """Count the parameters of the model with so many token ids."""
+        heads = self.width // self.heads * (self.heads + 2 * self.key_value_heads)
+        block = self.width * (heads + self.width + 3 * self.feed_forward + 2)
+        embeddings = vocabulary * self.width * (1 if self.tied_embeddings else 2)
+        return self.layers * block + embeddings + self.width
+
 
 PRESETS = {
     "llama-tiny": Preset(width=32, layers=2, heads=2, key_value_heads=1, feed_forward=96, tied_embeddings=False),

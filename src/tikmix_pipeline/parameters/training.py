@@ -101,6 +101,10 @@ class MeasuredParameters(StreamParameters, ProductParameters):
     """What an influence matrix depends on, and what its rebalancing cost."""
 
 
+class StreamedTraining(GrowingParameters, MeasuredParameters):
+    """What a measurement depends on whose gradients are not kept, and what its rebalancing cost."""
+
+
 class StepParameters(GrowingParameters, MeasuredParameters):
     """What an optimiser step depends on, but for its learning rate's schedule."""
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.direct import implied_mixture
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.parameters.base import NoParameters, View
+from tikmix_pipeline.parameters.base import NoParameters, View, unrecorded
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.parameters.measurement import (
     FactorParameters,
     GradientParameters,
     GrowthParameters,
     MatrixParameters,
+    StreamedParameters,
 )
 from tikmix_pipeline.parameters.training import (
     GrowingParameters,
@@ -31,6 +32,7 @@ from tikmix_pipeline.parameters.training import (
     MeasuredParameters,
     RestoreParameters,
     StepParameters,
+    StreamedTraining,
 )
 from tikmix_pipeline.pipelines.views import gradient_key
 
@@ -85,6 +87,18 @@ class GrowthView(View):
     optimize: OptimizeParameters
     horizon: float
     seed: int
+
+
+class StreamView(View):
+    """What the influence matrix depends on where no gradient is kept, and why none is."""
+
+    model: LoadParameters
+    train: StreamedTraining
+    influence: StreamedParameters
+    horizon: float
+    rebalancing_steps: int
+    seed: int
+    reason: str = unrecorded()
 
 
 class InfluenceView(View):
@@ -222,6 +236,53 @@ def compute_influence(
         "matrix": matrix,
     }
     report = measurement(found, view.influence, horizon=view.horizon, stopping=gradients.notes, cost=cost)
+    return pd.DataFrame(influence_rows(found)), pd.DataFrame(chunk_rows(found)), spread_record(found), report
+
+
+def stream_influence(
+    view: StreamView,
+    checkpoint: Checkpoint,
+    mixture: MixtureRecord,
+    corpus: TokenShards,
+    work: WorkFolder,
+    factors: Factors | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame, SpreadRecord, Measurement]:
+    """Measure, and compute what `compute_influence` does, with no gradient of a domain on disk."""
+    import pandas as pd
+
+    from tikmix_pipeline.influence.group import influence_of
+    from tikmix_pipeline.influence.measure import rebalancing_cost
+    from tikmix_pipeline.influence.report import chunk_rows, influence_rows, measurement, spread_record
+    from tikmix_pipeline.influence.streamed import stream_influence_at
+    from tikmix_pipeline.lm.cost_records import NO_COST
+
+    _LOG.info("Gradients are streamed: %s. Another curvature or damping measures the domains again.", view.reason)
+    streamed = stream_influence_at(
+        checkpoint,
+        corpus,
+        work.begin(),
+        model=view.model,
+        train=view.train,
+        influence=view.influence,
+        seed=view.seed,
+        key=work.key,
+        factors=factors,
+        horizon=view.horizon,
+    )
+    found = influence_of(
+        streamed,
+        streamed.products_TMKL,
+        streamed.curvature,
+        reference=mixture.weights,
+        calibration=view.influence.calibration,
+    )
+    cost = {
+        "rebalancing": rebalancing_cost(checkpoint, view.model, view.train, steps=view.rebalancing_steps),
+        "factors": factors.cost if factors is not None else NO_COST,
+        "gradients": streamed.gradient_cost,
+        "matrix": streamed.matrix_cost,
+    }
+    report = measurement(found, view.influence, horizon=view.horizon, stopping={}, cost=cost)
     return pd.DataFrame(influence_rows(found)), pd.DataFrame(chunk_rows(found)), spread_record(found), report
 
 

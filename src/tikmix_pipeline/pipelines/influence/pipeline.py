@@ -3,22 +3,32 @@
     checkpoint ─> rebalance ─┬─> fit_factors ───────┬─> compute_influence ─> influence, its chunks and errors,
                              └─> collect_gradients ─┘                        measurement
 
-The first round, which was trained under the prior, needs no rebalancing. With `influence.tokens=auto` the factors go to
-`collect_gradients` too, which asks what its gradients imply. A curvature that needs no fit has no factors.
+With `influence.gradients=stream` one node, `stream_influence`, takes the place of the last two. The first round, which
+was trained under the prior, needs no rebalancing. With `influence.tokens=auto` the factors go to `collect_gradients`
+too, which asks what its gradients imply. A curvature that needs no fit has no factors.
 """
 
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters.base import NoParameters
-from tikmix_pipeline.parameters.training import GrowingParameters, MeasuredParameters, StreamParameters
+from tikmix_pipeline.parameters.base import NoParameters, ParameterGroup
+from tikmix_pipeline.parameters.training import (
+    GrowingParameters,
+    MeasuredParameters,
+    StreamedTraining,
+    StreamParameters,
+)
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence import nodes
+from tikmix_pipeline.pipelines.influence.streaming import plan_gradients
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
+
+_Matrix = TypeVar("_Matrix", nodes.InfluenceView, nodes.StreamView)
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -29,30 +39,53 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 def influence_of_round(run: Run, number: int) -> Pipeline:
     """Measure influence at the checkpoint of round `number`."""
-    parameters, influence = run.parameters, run.parameters.influence
     of, node = partial(of_round, number), partial(cached_node, number=number)
-    checkpoint = measured_checkpoint(run, number)
-    factors = [of("factors")] if influence.needs_factors else []
-    rebalancing = [] if checkpoint == of("checkpoint") else [_rebalancing(run, number, checkpoint)]
-    train = measured_train(run, MeasuredParameters, needs_optimizer=influence.needs_optimizer)
-    matrix = nodes.InfluenceView.of(
-        parameters,
-        # its steps tell what rebalancing has cost
-        train=train if rebalancing else train.without(StreamParameters),
-        horizon=horizon(run, number),
-        rebalancing_steps=influence.rebalancing_steps(parameters.train) if rebalancing else 0,
-    )
-    fitted_on = [checkpoint, "corpus", of("factors_progress")]
-    measured = [checkpoint, of("mixture"), of("gradients"), *factors]
+    plan = plan_gradients(run, number)
+    inputs, before = _measured(run, number)
     outputs = [of(name) for name in ("influence", "part_influence", "spread", "measurement")]
-    return Pipeline(
-        [
-            *rebalancing,
-            *(node(nodes.fit_factors, nodes.FactorView.of(parameters), fitted_on, name) for name in factors),
-            _collect(run, number, [checkpoint, "corpus", of("gradients_folder")], factors),
-            node(nodes.compute_influence, matrix, measured, outputs),
-            node(nodes.draw_influence, NoParameters(), of("influence"), of("influence_figure")),
-        ]
+    drawing = node(nodes.draw_influence, NoParameters(), of("influence"), of("influence_figure"))
+    if plan.is_streamed:
+        checkpoint, *factors = inputs
+        streaming = _matrix_view(nodes.StreamView, StreamedTraining, run, number, reason=plan.reason)
+        read = [checkpoint, of("mixture"), "corpus", of("streaming"), *factors]
+        return Pipeline([*before, node(nodes.stream_influence, streaming, read, outputs), drawing])
+    view = _matrix_view(nodes.InfluenceView, MeasuredParameters, run, number)
+    if view.rebalancing_steps == 0:
+        view = replace(view, train=view.train.without(StreamParameters))  # its steps tell what rebalancing has cost
+    checkpoint, *factors = inputs
+    read = [checkpoint, of("mixture"), of("gradients"), *factors]
+    return Pipeline([gradients_of_round(run, number), node(nodes.compute_influence, view, read, outputs), drawing])
+
+
+def gradients_of_round(run: Run, number: int) -> Pipeline:
+    """Keep the gradients of round `number`, whatever `influence.gradients` says."""
+    (checkpoint, *factors), before = _measured(run, number)
+    measured = [checkpoint, "corpus", of_round(number, "gradients_folder")]
+    return Pipeline([*before, _collect(run, number, measured, factors)])
+
+
+def _measured(run: Run, number: int) -> tuple[list[str], list[Node]]:
+    """Return the checkpoint that is measured and the factors of its curvature, and the nodes that make these."""
+    parameters, of = run.parameters, partial(of_round, number)
+    checkpoint = measured_checkpoint(run, number)
+    factors = [of("factors")] if parameters.influence.needs_factors else []
+    before = [] if checkpoint == of("checkpoint") else [_rebalancing(run, number, checkpoint)]
+    fitted_on = [checkpoint, "corpus", of("factors_progress")]
+    view = nodes.FactorView.of(parameters)
+    before += [cached_node(nodes.fit_factors, view, fitted_on, name, number=number) for name in factors]
+    return [checkpoint, *factors], before
+
+
+def _matrix_view(kind: type[_Matrix], facet: type[ParameterGroup], run: Run, number: int, **derived: Any) -> _Matrix:
+    influence, train = run.parameters.influence, run.parameters.train
+    is_balanced = measured_checkpoint(run, number) != of_round(number, "checkpoint")
+    measured = measured_train(run, facet, needs_optimizer=influence.needs_optimizer)
+    return kind.of(
+        run.parameters,
+        train=measured,
+        horizon=horizon(run, number),
+        rebalancing_steps=influence.rebalancing_steps(train) if is_balanced else 0,
+        **derived,
     )
 
 

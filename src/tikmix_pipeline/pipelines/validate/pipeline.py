@@ -18,7 +18,7 @@ from tikmix_pipeline.parameters.measurement import FITTED, Curvature, FactorPara
 from tikmix_pipeline.parameters.training import ProductParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence.nodes import FactorView, fit_factors
-from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
+from tikmix_pipeline.pipelines.influence.pipeline import gradients_of_round
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.validate import nodes
 from tikmix_pipeline.pipelines.views import branch_horizon, branch_schedule, measured_train
@@ -34,7 +34,8 @@ def create_pipeline(**_: Any) -> Pipeline:
 def with_measurement(run: Run, number: int) -> Pipeline:
     """Validate the influence of round `number`, with the nodes that measure what this needs."""
     shared = {of_round(number, "gradients"), of_round(number, "factors"), measured_checkpoint(run, number)}
-    measurement = influence_of_round(run, number)
+    # its candidates each multiply the gradients, so they are kept whatever influence.gradients says
+    measurement = gradients_of_round(run, number)
     own = validation_of_round(run, number)
     return Pipeline([measurement.to_outputs(*sorted(shared & own.inputs() & measurement.all_outputs())), own])
 
