@@ -108,7 +108,9 @@ def mean_gradient(
 
 
 def _require_finite(gradient: Gradient, of: str) -> None:
-    broken = [name for name, values in gradient.items() if not values.isfinite().all()]
+    # the sum shows what is not finite in one pass; where it overflows itself, each number is looked at
+    suspected = [name for name, values in gradient.items() if not values.sum().isfinite()]
+    broken = [name for name in suspected if not gradient[name].isfinite().all()]
     if broken:
         raise TikmixError(
             f"The gradient of the {of} is not finite in {broken[0]} ({len(broken)} of {len(gradient)} parameters). "

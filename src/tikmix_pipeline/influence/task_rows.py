@@ -30,7 +30,6 @@ from tikmix_pipeline.influence.rounding import generator_of, to_bfloat16
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.store import ChunkFigures
 from tikmix_pipeline.influence.tensor_file import TensorFile
-from tikmix_pipeline.lm.cost import FlopCounter
 from tikmix_pipeline.lm.cost_records import Cost
 from tikmix_pipeline.progress import progress_bar
 
@@ -110,9 +109,8 @@ class TaskRows:
             for number, outline in enumerate(curvature.outlines):
                 if not all(self._path(name).is_file() for name in outline.names):
                     block = curvature[number]
-                    with FlopCounter() as counter:
-                        self._multiply_block(block, room, device)
-                    flops[str(number)] = counter.flops
+                    self._multiply_block(block, room, device)
+                    flops[str(number)] = block.flops(self.count)
                     write_json(self.folder / _FLOPS, flops)
                 for name in outline.names:
                     remove(self._path(name, raw=True))

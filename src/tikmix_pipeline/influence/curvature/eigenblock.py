@@ -158,6 +158,11 @@ class EigenBlock:
             matrix_Noi = matrix_Noi @ self.columns_ii.to(dtype).T
         return self.layout.scatter(matrix_Noi)
 
+    def flops(self, rows: int) -> float:
+        """Return the operations of `precondition` for so many gradients, of which matrix products count."""
+        dense = sum(len(side) for side in (self.rows_oo, self.columns_ii) if side is not None)
+        return 4.0 * rows * self.size * dense
+
     def pieces(self, most_scalars: int) -> Sequence["EigenBlock"]:
         """Split the block along the first axis of its parameters into pieces of no more scalars, exactly.
 

@@ -21,14 +21,15 @@ with y the one-hot label of the text.
 Layers that read the very same tensor (queries, keys and values; gate and up) have the same A. It is summed, decomposed
 and stored once; should they ever read different tensors, each goes on with a copy of its own.
 
-Cost: a forward pass, a backward pass without weight gradients, and one product of size N·n² per factor. Memory: the n²
-factors; sums are in float32, or float64 for float64 weights.
+Cost: a forward pass, a backward pass without weight gradients, and about half a product of size N·n² per factor, whose
+upper triangle is the lower one. Memory: the n² factors; sums are in float32, or float64 for float64 weights.
 References: Martens and Grosse 2015 (1503.05671); Grosse et al. 2023 (2308.03296) for its use in influence.
 
 Axes: B sequences, P positions, N loss-carrying positions, i inputs (and one more for a bias), o outputs, V vocabulary.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,6 +48,9 @@ from tikmix_pipeline.influence.curvature.fisher_pass import (
 from tikmix_pipeline.influence.curvature.head_batch import HeadBatch
 from tikmix_pipeline.influence.curvature.hooks import Call, Calls, Positions
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout
+
+_STRIP_ROWS, _MOST_STRIPS = 96, 8
+"""Least rows of a strip of a symmetric product, and most strips: (k + 1)/2k of the work is left of k strips."""
 
 
 class ActivationCovariance(LayerSums):
@@ -73,7 +77,9 @@ class ActivationCovariance(LayerSums):
 
     def finish(self, tokens: int) -> dict[str, Tensor]:
         """Return A, the mean over the rows that were read."""
-        return {"input": self.sums["input"].div_(self.sums["input_rows"].clamp(min=1))} if self.sums else {}
+        if not self.sums:
+            return {}
+        return {"input": _mirrored(self.sums["input"].div_(self.sums["input_rows"].clamp(min=1)))}
 
 
 class OutputGradientCovariance(LayerSums):
@@ -88,6 +94,10 @@ class OutputGradientCovariance(LayerSums):
         with self.adding("output") as total_oo:
             for _, gradient_BPo in calls:
                 _add_gram(total_oo, at.rows(gradient_BPo, self.layer.name))
+
+    def finish(self, tokens: int) -> dict[str, Tensor]:
+        """Return G over `tokens` predictions; the sums are spent."""
+        return {role: _mirrored(values) for role, values in super().finish(tokens).items()}
 
 
 class EmbeddingFactors(LayerSums):
@@ -109,7 +119,8 @@ class EmbeddingFactors(LayerSums):
         if not self.sums:
             return {}
         count_V = self.sums["count"].to(self.sums["output"])
-        return {"frequency": count_V / count_V.sum().clamp(min=1), "output": self.sums["output"].div_(tokens)}
+        output_ii = _mirrored(self.sums["output"].div_(tokens))
+        return {"frequency": count_V / count_V.sum().clamp(min=1), "output": output_ii}
 
 
 class HeadFactors(LayerSums):
@@ -127,10 +138,30 @@ class HeadFactors(LayerSums):
                     _add_gram(total_ii, with_bias(rows.inputs_ni, self.layer))
                     variance_V.add_(rows.squares().sum(0).to(variance_V))
 
+    def finish(self, tokens: int) -> dict[str, Tensor]:
+        """Return A and d over `tokens` predictions; the sums are spent."""
+        found = super().finish(tokens)
+        return found | {role: _mirrored(found[role]) for role in ("input",) if role in found}
+
 
 def _add_gram(total_ii: Tensor, rows_Ni: Tensor) -> None:
+    """Add the lower triangle of rowsᵀ rows, and of a strip of rows at a time what stands right of it."""
     rows_Ni = rows_Ni.to(total_ii.dtype)
-    total_ii += rows_Ni.T @ rows_Ni
+    for start, stop in _strips(len(total_ii)):
+        total_ii[start:stop, :stop].addmm_(rows_Ni[:, start:stop].T, rows_Ni[:, :stop])
+
+
+def _strips(size: int) -> Iterator[tuple[int, int]]:
+    """Cut the rows of a symmetric matrix into strips that a product is still fast for."""
+    strips = max(1, min(_MOST_STRIPS, size // _STRIP_ROWS))
+    return pairwise(size * strip // strips for strip in range(strips + 1))
+
+
+def _mirrored(total_ii: Tensor) -> Tensor:
+    """Return the symmetric matrix with this lower triangle, in place."""
+    for start, stop in _strips(len(total_ii)):
+        total_ii[:start, start:stop] = total_ii[start:stop, :start].T
+    return total_ii
 
 
 class KfacPass(FisherPass):
