@@ -77,7 +77,9 @@ def _formulas() -> Mapping[Any, Callable[..., float]]:
     formulas: dict[Any, Callable[..., float]] = {**flop_registry, aten._linalg_eigh: _eigendecomposition}
     formulas[torch.ops.torch_nn._linear_cross_entropy_batch_chunked] = _chunked_head
     # as in the registry, which takes several times as long over the shapes
-    formulas |= dict.fromkeys((aten.mm, aten.bmm), _product) | dict.fromkeys((aten.addmm, aten.baddbmm), _added_product)
+    formulas |= dict.fromkeys((aten.mm, aten.bmm), _product) | dict.fromkeys(
+        (aten.addmm, aten.addmm_, aten.baddbmm), _added_product
+    )
     for kernel in _ATTENTION:
         formulas[getattr(aten, f"_scaled_dot_product_{kernel}")] = _attention
         formulas[getattr(aten, f"_scaled_dot_product_{kernel}_backward")] = _attention_backward
