@@ -1,8 +1,5 @@
 """What is recorded of a round's mixture: rounded weights, what they mean in tokens and epochs, and what was decided."""
 
-import pytest
-
-from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.recording import (
     baseline_record,
     gains_record,
@@ -33,13 +30,11 @@ DECISION = DecisionRecord(
 )
 
 
-def prior_of(tokens=None, rounds=2, **prior):
+def prior_of(tokens=None, **prior):
     return record_prior(
         tokens or {"books": 100, "code": 300},
         prior=TikmixParameters.model_validate(prior),
-        repetition=OptimizeParameters(),
         rounding=ROUNDING,
-        rounds=rounds,
         chunk_tokens=400,
     )
 
@@ -49,11 +44,6 @@ def test_the_prior_is_recorded_with_what_it_reads():
     assert (record.round, record.strategy, record.weights) == (0, "prior", {"books": 0.25, "code": 0.75})
     assert (record.tokens, record.epochs) == ({"books": 100, "code": 300}, {"books": 1.0, "code": 1.0})
     assert "expected_gain" not in record.to_json()
-
-
-def test_a_run_that_is_longer_than_its_text_allows_is_refused_before_it_begins():
-    with pytest.raises(TikmixError, match="All rounds together train on 2000 tokens, but the corpus has 400"):
-        prior_of(rounds=5)
 
 
 def test_a_decided_mixture_is_rounded_and_keeps_what_it_gains_and_what_holds_it():

@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tikmix_pipeline.mixture.bounds import require_supply
 from tikmix_pipeline.mixture.records import DecisionCost, DecisionRecord, Gains, MixtureRecord, TaskGain, TokenBudget
 from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture, round_to_simplex
 from tikmix_pipeline.parameters.decision import (
     PriorParameters,
-    RepetitionParameters,
     RoundingParameters,
     StepBoundsParameters,
 )
@@ -47,17 +45,14 @@ def record_prior(
     tokens: Mapping[str, int],
     *,
     prior: PriorParameters,
-    repetition: RepetitionParameters,
     rounding: RoundingParameters,
-    rounds: int,
     chunk_tokens: int,
 ) -> MixtureRecord:
     """Return the record of mixture 0 of a corpus with so many training tokens of each domain.
 
     Raises:
-        TikmixError: the prior is no mixture of these domains, or the corpus is too small for all rounds.
+        TikmixError: the prior is no mixture of these domains.
     """
-    require_supply(repetition, tokens, rounds * chunk_tokens)
     weights = prior_mixture(prior.prior, tokens)
     nothing = dict.fromkeys(tokens, 0)
     budget = TokenBudget(round=-1, available=tokens, consumed=nothing, chunk_tokens=chunk_tokens, current=weights)
