@@ -8,7 +8,7 @@ from tikmix_pipeline.mixture.recording import (
     record_decision,
     record_prior,
 )
-from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, TokenBudget
+from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, TokenBudget
 from tikmix_pipeline.parameters import OptimizeParameters, ReweightParameters, TikmixParameters
 
 ROUNDING = ReweightParameters(decimals=3)
@@ -87,6 +87,12 @@ def test_a_baseline_decides_once_and_says_what_it_took():
 
 
 def test_gains_tell_the_unconstrained_ones_where_they_are_known():
-    assert gains_record({"arc": (1.0, 0.5)}).to_json() == {"arc": {"gain": 1.0, "stderr": 0.5}}
-    with_free = gains_record({"arc": (1.0, 0.5)}, {"arc": (2.0, 0.7)}).to_json()
-    assert with_free == {"arc": {"gain": 1.0, "stderr": 0.5, "unconstrained_gain": 2.0}}
+    assert gains_record({"arc": (1.0, 0.5)}).to_json() == {"arc": {"gain": 1.0, "stderr": 0.5, "unit": "share"}}
+    with_free = gains_record({"arc": (1.0, 0.5)}, {"arc": (2.0, 0.7)}, unit="nats").to_json()
+    assert with_free == {"arc": {"gain": 1.0, "stderr": 0.5, "unit": "nats", "unconstrained_gain": 2.0}}
+
+
+def test_gains_recorded_before_their_unit_was_are_read_as_what_they_were():
+    read = Gains.from_json({"arc": {"gain": 1.0, "stderr": 0.5}})
+    assert read.unit == "nats"
+    assert read.to_json() == {"arc": {"gain": 1.0, "stderr": 0.5}}
