@@ -161,7 +161,7 @@ def test_remix_of_a_chunk_longer_than_all_text_is_refused_before_anything_is_mea
     message = refusal(fresh, "remix", **external(chunk_tokens=10**9, consumed=3000))
     assert "The coming chunk (remix.chunk_tokens): 1000000000 tokens are to be read" in message
     assert "3000 were read already" in message
-    assert "say how much text there really is (remix.sizes)" in message
+    assert "say how much text there really is (remix.sizes), or correct what was read (remix.consumed)." in message
     assert folders(fresh, "elsewhere") == []
 
 

@@ -75,12 +75,13 @@ def _check_external(run: Run, samples: dict[str, SampledDomain]) -> None:
     budget, _ = external_budget(external_view(run), samples, run.root, *before)
     own = run.parameters.remix.chunk_tokens is not None
     parameter = "remix.chunk_tokens" if own else "train.chunk_tokens"
+    mended = () if run.parameters.remix.consumed is None else ("correct what was read (remix.consumed)",)
     chunk = Chunks(
         count=1,
         subject=f"The coming chunk ({parameter})",
         chunk_parameter=parameter,
         step_tokens=1 if own else run.parameters.train.tokens_per_step,
-        remedies=("say how much text there really is (remix.sizes)",),
+        remedies=("say how much text there really is (remix.sizes)", *mended),
     )
     require_feasible(run.parameters.optimize, budget, chunk)
 
