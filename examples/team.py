@@ -87,9 +87,8 @@ def write_tasks(corpus: CorpusParameters, folder: Path) -> None:
     """Write the items of every task as they are."""
     for name, task in corpus.tasks.items():
         with _new(folder / f"{name}.jsonl") as path, path.open("w", encoding="utf-8") as file:
-            for source in task.sources:
-                for _, record in read_records(source, root=ROOT, downloads=ROOT / "data" / "01_raw"):
-                    file.write(json.dumps(record) + "\n")
+            for _, record in read_records(task.sources, root=ROOT, downloads=ROOT / "data" / "01_raw"):
+                file.write(json.dumps(record) + "\n")
 
 
 def _new(path: Path) -> Any:

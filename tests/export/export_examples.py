@@ -39,7 +39,7 @@ def example_schedule(**changes: Any) -> Schedule:
         "round": 2,
         "epochs": {"web": 0.0117, "code": 0.0153, "books": 2.46},
         "expected_gain": {"recall": Gain(0.0123, 0.002), "rhyme": Gain(-0.001, None)},
-        "gain_unit": "nats per token",
+        "gain_unit": "share of the best possible",
     }
     return Schedule(**(attributes | changes))
 

@@ -21,7 +21,7 @@ def test_each_export_says_where_it_comes_from_and_what_it_counts(trainer):
     said = _said(exported)
     assert "Experiment spring, round 2." in said
     assert f"Unit of the weights: {exported.unit}." in said
-    assert "expected gain (nats per token)" in said
+    assert "expected gain (share of the best possible)" in said
     assert "recall +0.0123 0.002" in said
     assert "rhyme -0.001 not known" in said
     assert f"To switch: {exported.switch}" in said

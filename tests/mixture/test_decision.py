@@ -16,6 +16,7 @@ DECISION = Decision(
     prior_K=np.array([0.5, 0.5]),
     reference_K=np.array([0.5, 0.5]),
     expected_gain_T=np.array([0.002]),
+    gain_scale_T=np.array([0.008]),
     normalised_gain_T=np.array([0.9]),
     normaliser_T=np.array([0.01]),
     objective=-1.5,
@@ -49,7 +50,8 @@ def test_a_summary_compares_with_the_prior_and_says_what_holds_domains_and_tasks
         "code     0.5000  0.7000 +0.2000  at most 0.7, all its text allows (optimize.max_epochs)",
         "books    0.5000  0.3000 -0.2000",
     ]
-    assert lines[4].split(maxsplit=3)[:3] == ["reading", "+0.002", "0.900"]
+    assert lines[3].split(maxsplit=1)[1] == "expected gain over the prior, share of the best possible"
+    assert lines[4].split(maxsplit=2)[:2] == ["reading", "+0.250"]
     assert lines[4].endswith("may not do worse than under the prior (optimize.pareto)")
 
 
@@ -64,6 +66,7 @@ def test_a_record_names_what_the_arrays_hold():
     record = DECISION.to_record("direct", 3)
     assert (record.strategy, record.round, record.weights) == ("direct", 3, {"books": 0.3, "code": 0.7})
     assert record.unconstrained.expected_gain == {"reading": 0.004}
+    assert record.gain_scale == {"reading": 0.008}
     content = record.to_json()
     assert content["anchor"] is None
     assert [one["price"] for one in content["binding"]] == [0.4, 0.4]

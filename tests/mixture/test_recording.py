@@ -1,8 +1,5 @@
 """What is recorded of a round's mixture: rounded weights, what they mean in tokens and epochs, and what was decided."""
 
-import pytest
-
-from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.recording import (
     baseline_record,
     gains_record,
@@ -11,7 +8,7 @@ from tikmix_pipeline.mixture.recording import (
     record_decision,
     record_prior,
 )
-from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, TokenBudget
+from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, TokenBudget
 from tikmix_pipeline.parameters import OptimizeParameters, ReweightParameters, TikmixParameters
 
 ROUNDING = ReweightParameters(decimals=3)
@@ -33,13 +30,11 @@ DECISION = DecisionRecord(
 )
 
 
-def prior_of(tokens=None, rounds=2, **prior):
+def prior_of(tokens=None, **prior):
     return record_prior(
         tokens or {"books": 100, "code": 300},
         prior=TikmixParameters.model_validate(prior),
-        repetition=OptimizeParameters(),
         rounding=ROUNDING,
-        rounds=rounds,
         chunk_tokens=400,
     )
 
@@ -49,11 +44,6 @@ def test_the_prior_is_recorded_with_what_it_reads():
     assert (record.round, record.strategy, record.weights) == (0, "prior", {"books": 0.25, "code": 0.75})
     assert (record.tokens, record.epochs) == ({"books": 100, "code": 300}, {"books": 1.0, "code": 1.0})
     assert "expected_gain" not in record.to_json()
-
-
-def test_a_run_that_is_longer_than_its_text_allows_is_refused_before_it_begins():
-    with pytest.raises(TikmixError, match="All rounds together train on 2000 tokens, but the corpus has 400"):
-        prior_of(rounds=5)
 
 
 def test_a_decided_mixture_is_rounded_and_keeps_what_it_gains_and_what_holds_it():
@@ -97,6 +87,12 @@ def test_a_baseline_decides_once_and_says_what_it_took():
 
 
 def test_gains_tell_the_unconstrained_ones_where_they_are_known():
-    assert gains_record({"arc": (1.0, 0.5)}).to_json() == {"arc": {"gain": 1.0, "stderr": 0.5}}
-    with_free = gains_record({"arc": (1.0, 0.5)}, {"arc": (2.0, 0.7)}).to_json()
-    assert with_free == {"arc": {"gain": 1.0, "stderr": 0.5, "unconstrained_gain": 2.0}}
+    assert gains_record({"arc": (1.0, 0.5)}).to_json() == {"arc": {"gain": 1.0, "stderr": 0.5, "unit": "share"}}
+    with_free = gains_record({"arc": (1.0, 0.5)}, {"arc": (2.0, 0.7)}, unit="nats").to_json()
+    assert with_free == {"arc": {"gain": 1.0, "stderr": 0.5, "unit": "nats", "unconstrained_gain": 2.0}}
+
+
+def test_gains_recorded_before_their_unit_was_are_read_as_what_they_were():
+    read = Gains.from_json({"arc": {"gain": 1.0, "stderr": 0.5}})
+    assert read.unit == "nats"
+    assert read.to_json() == {"arc": {"gain": 1.0, "stderr": 0.5}}

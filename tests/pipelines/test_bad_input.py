@@ -173,12 +173,6 @@ def test_second_run_of_the_same_experiment_is_refused_while_the_first_runs(proje
     run_in(project)
 
 
-def test_run_longer_than_the_text_allows_is_refused_before_training(project: Path) -> None:
-    message = refusal(project, experiment="new", train={"chunk_tokens": 10_000_000})
-    assert "Raise it to" in message
-    assert not (project / "data" / "06_models" / "new" / "round_0").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

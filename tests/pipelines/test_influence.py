@@ -163,7 +163,7 @@ def test_measurement_says_how_it_was_made_and_how_far_it_holds(finished_project:
         "damped",
         0.1,
         "relative",
-        0.01,
+        None,
     )
     assert report["horizon"] == pytest.approx(0.003 * (4 + 0.55 + 0.1))
     assert 0 < report["lambda"]["least"] <= report["lambda"]["largest"]
@@ -197,23 +197,36 @@ def test_curvature_without_a_fit_has_nothing_to_pay_for_it(project: Path) -> Non
     assert 0 < after["matrix"]["flops"] < before["matrix"]["flops"]
 
 
-def test_effects_against_the_round_s_mixture_sum_to_zero(finished_project: Path) -> None:
+def test_shares_of_the_best_possible_are_one_for_the_best_domain_and_sum_to_zero_under_the_mixture(
+    finished_project: Path,
+) -> None:
     table = pd.read_parquet(round_folder(finished_project) / "influence.parquet")
     weights = json.loads((round_folder(finished_project) / "mixture.json").read_text())["weights"]
-    table["weighted"] = table["effect"] * table["domain"].map(weights)
-    assert (table.groupby("task")["weighted"].sum().abs() < 1e-6 * table["effect"].abs().max()).all()
-    assert (table["effect_stderr"] > 0).all()
+    table["weighted"] = table["share"] * table["domain"].map(weights)
+    assert table.groupby("task")["weighted"].sum().abs().max() < 1e-6 * table["share"].abs().max()
+    assert table.groupby("task")["share"].max().tolist() == pytest.approx([1.0, 1.0])
+    assert (table["share_stderr"] > 0).all()
+    assert table[["effect", "effect_stderr"]].isna().all(axis=None), "nothing has measured their scale"
 
 
-def test_effects_and_stability_are_metrics_and_large_files_are_not_logged(finished_project: Path) -> None:
+def test_a_calibration_of_the_user_s_tells_effects_in_nats(project: Path) -> None:
+    measure_again(project, calibration=2.0)
+    table = pd.read_parquet(round_folder(project) / "influence.parquet")
+    moved = table["effect"] / table.groupby("task")["effect"].transform("max")
+    assert moved.to_numpy() == pytest.approx(table["share"].to_numpy())
+    assert json.loads((round_folder(project) / "measurement.json").read_text())["calibration"] == 2.0
+
+
+def test_shares_and_stability_are_metrics_and_large_files_are_not_logged(finished_project: Path) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{finished_project}/mlflow.db")
     store = client.get_experiment_by_name("tikmix")
     assert store is not None
     runs = client.search_runs([store.experiment_id], "tags.experiment = 'one'")
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     parent = min(parents, key=lambda run: run.info.start_time)  # other tests may have run it again
-    history = client.get_metric_history(parent.info.run_id, "effect/quiz/code")
+    history = client.get_metric_history(parent.info.run_id, "share/quiz/code")
     assert [metric.step for metric in history] == [0, 1]
+    assert not [name for name in parent.data.metrics if name.startswith("effect/")]
     assert {"rank_stability/quiz", "rank_stability/riddle"} <= parent.data.metrics.keys()
     cost = json.loads((round_folder(finished_project).parent / "round_1" / "measurement.json").read_text())["cost"]
     assert [parent.data.metrics[f"cost/{unit}"] for unit in ("tokens", "flops")] == [cost["tokens"], cost["flops"]]

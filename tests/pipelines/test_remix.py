@@ -92,6 +92,44 @@ def test_a_sharded_checkpoint_in_half_precision_ends_in_a_mixture_a_report_and_e
     assert {row["name"]: row["recommended"] for row in rows} == mixture["weights"]
 
 
+def shown(project: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return all that a person is shown of expected gains: terminal, page, report and trainers' files."""
+    reporting = project / "data" / "08_reporting" / "elsewhere"
+    files = [reporting / "report.html", reporting / "report.json", *(reporting / "exports").iterdir()]
+    return [capsys.readouterr().out, *(file.read_text(encoding="utf-8") for file in files if file.is_file())]
+
+
+def test_without_a_measured_scale_no_gain_is_told_in_nats_and_none_exceeds_the_best_possible(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remix(elsewhere)
+    told = shown(elsewhere, capsys)
+    assert [text for text in told if "nats" in text] == []
+    assert sum("share of the best possible" in text for text in told) >= 4
+    gains = read(outputs(elsewhere) / "round_0/gains.json")
+    assert set(gains) == {"quiz", "riddle"}
+    for gain in gains.values():
+        assert gain["unit"] == "share"
+        assert gain["gain"] <= 1
+        assert gain["unconstrained_gain"] <= 1
+
+
+def test_with_the_user_s_calibration_gains_are_told_in_nats_with_the_same_decision(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, mixture = (read(outputs(elsewhere) / name) for name in ("round_0/gains.json", "round_1/mixture.json"))
+    remix(elsewhere, influence={"calibration": 0.5})
+    terminal, page, *_ = told = shown(elsewhere, capsys)
+    assert "Expected gain, nats per token" in terminal
+    assert "influence.calibration = 0.5" in page
+    assert not any("share of the best possible" in text for text in told)
+    assert read(outputs(elsewhere) / "round_1/mixture.json")["weights"] == mixture["weights"]
+    after = read(outputs(elsewhere) / "round_0/gains.json")
+    for task, gain in after.items():
+        assert gain["unit"] == "nats"
+        assert gain["gain"] / gain["stderr"] == pytest.approx(before[task]["gain"] / before[task]["stderr"])
+
+
 def test_nothing_is_trained_and_the_checkpoint_is_linked_not_copied(remixed: Path) -> None:
     adopted = remixed / "data" / "06_models" / "elsewhere" / "round_0"
     assert all(file.is_symlink() for file in adopted.glob("*.safetensors"))

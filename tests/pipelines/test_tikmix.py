@@ -31,7 +31,10 @@ def test_run_leaves_every_file_of_the_contract(finished_project: Path) -> None:
     for number in range(2):
         assert (data / "06_models" / "one" / f"round_{number}" / "model.safetensors").is_file()
         table = pd.read_parquet(outputs(finished_project) / f"round_{number}" / "influence.parquet")
-        assert list(table.columns) == ["task", "domain", "influence", "stderr", "effect", "effect_stderr"]
+        assert list(table.columns) == [
+            *("task", "domain", "influence", "stderr"),
+            *("share", "share_stderr", "effect", "effect_stderr"),
+        ]
         assert len(table) == 2 * 3
         assert (data / "08_reporting" / "one" / f"round_{number}_influence.png").is_file()
     assert (data / "03_primary" / "tiny" / "manifest.json").is_file()
@@ -39,6 +42,17 @@ def test_run_leaves_every_file_of_the_contract(finished_project: Path) -> None:
     catalog = pd.read_parquet(outputs(finished_project) / "mixtures.parquet")
     assert list(catalog.columns) == ["round", "strategy", "domain", "weight", "epochs", "tokens"]
     assert sorted(set(catalog["round"])) == [0, 1, 2]
+
+
+def test_what_a_run_ends_with_tells_gains_as_shares_of_the_best_possible(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in(project)
+    said = capsys.readouterr().out
+    assert "as a share of the best possible" in said
+    assert "nats" not in said
+    found = mixture(project, 2)
+    assert all(gain <= (1 + 1e-9) * found["gain_scale"][task] for task, gain in found["expected_gain"].items())
 
 
 def test_mixtures_sum_to_one_and_the_first_is_the_prior(finished_project: Path) -> None:

@@ -92,8 +92,10 @@ def test_small_figures_share_a_power_of_ten(values, power):
 
 def test_the_power_is_said_by_the_unit():
     assert plain(number_format.with_error(12.1e-6, 3.8e-6, -6)) == "12 ± 4"
-    assert plain(number_format.gain_unit(-6)) == "× 10⁻⁶ nats per token"
-    assert number_format.gain_unit(0) == "nats per token"
+    assert plain(number_format.gain_unit("nats", -6)) == "× 10⁻⁶ nats per token"
+    assert number_format.gain_unit("nats") == "nats per token"
+    assert plain(number_format.in_unit("12", "nats", -6)) == "12 × 10⁻⁶ nats per token"
+    assert number_format.in_unit("0.3", "share") == "0.3 (share of the best possible)"
 
 
 @pytest.mark.parametrize(

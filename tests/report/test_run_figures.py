@@ -24,14 +24,16 @@ def influence_table() -> pd.DataFrame:
         {
             "task": ["piqa", "piqa", "siqa", "siqa"],
             "domain": ["code", "web", "code", "web"],
-            "influence": [4.0, -2.0, 0.1, 1.0],
-            "stderr": [0.1, 0.1, 0.2, 0.1],
+            "share": [1.0, -0.5, 0.1, 1.0],
+            "share_stderr": [0.1, 0.1, 0.2, 0.1],
         }
     )
 
 
-def test_heat_map_scales_each_task_and_marks_what_may_be_zero() -> None:
+def test_heat_map_tells_shares_of_the_best_possible_and_marks_what_may_be_zero() -> None:
     axes = influence_heat_map(influence_table()).axes[0]
+    assert "share of the best possible" in axes.get_title()
+    assert "nats" not in axes.get_title()
     assert [text.get_text() for text in axes.texts] == ["1.00", "-0.50", "0.10?", "1.00"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["piqa", "siqa"]
 

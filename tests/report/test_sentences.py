@@ -70,7 +70,7 @@ def test_nothing_changes():
     ],
 )
 def test_gains_are_counted_with_their_errors(gains, said):
-    assert expectation([task(f"task-{t}", *gain) for t, gain in enumerate(gains)]) == said
+    assert expectation([task(f"task-{t}", *gain) for t, gain in enumerate(gains)], "nats") == said
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_gains_are_counted_with_their_errors(gains, said):
     ],
 )
 def test_a_single_task_is_told_with_its_gain(gain, stderr, said):
-    assert expectation([task("mmlu", gain, stderr)]).replace("\u00a0", " ") == said
+    assert expectation([task("mmlu", gain, stderr)], "nats").replace("\u00a0", " ") == said
 
 
 def test_of_many_domains_the_three_largest_moves_are_named():
@@ -132,14 +132,22 @@ def test_what_is_left_of_unknown_text_is_not_known():
 
 def test_the_cost_of_the_constraints_is_a_share_of_the_free_gain():
     tasks = [task("a", 0.010, unconstrained_gain=0.030), task("b", 0.010, unconstrained_gain=0.010)]
-    said = cost_of_constraints(tasks).replace("\u00a0", " ")
+    said = cost_of_constraints(tasks, "nats").replace("\u00a0", " ")
     assert "0.020 instead of 0.010 nats per token, so the constraints cost 50 % of it; 1 of 2 tasks" in said
-    assert "not known" in cost_of_constraints([task("a", math.nan)])
-    assert "same to two digits" in cost_of_constraints([task("a")])
+    assert "not known" in cost_of_constraints([task("a", math.nan)], "nats")
+    assert "same to two digits" in cost_of_constraints([task("a")], "nats")
+
+
+def test_gains_whose_scale_is_not_measured_are_told_as_shares():
+    assert expectation([task("mmlu", 0.25, 0.04)], "share").replace("\u00a0", " ") == (
+        "the task mmlu is expected to gain 0.25 ± 0.04 (share of the best possible)"
+    )
+    said = cost_of_constraints([task("a", 0.2, unconstrained_gain=0.4)], "share")
+    assert "would be 0.40 instead of 0.20 (share of the best possible), so the constraints cost" in said
 
 
 def test_a_single_task_has_no_mean():
-    said = cost_of_constraints([task("a", 0.010, unconstrained_gain=0.020)])
+    said = cost_of_constraints([task("a", 0.010, unconstrained_gain=0.020)], "nats")
     assert said.startswith("Without the constraints the expected gain of the task would be 0.020 instead of 0.010")
     assert "tasks" not in said
 

@@ -16,6 +16,7 @@ def summary() -> RunSummary:
         final_bits_per_byte=scores,
         response=None,
         expected_gain={"piqa": 1.5, "siqa": -0.25},
+        gain_scale={"piqa": 6.0, "siqa": 0.5},
         held={"web": "at most 0.875 (optimize.max_weight)"},
         notes=("No domain helps siqa.",),
     )
@@ -24,11 +25,20 @@ def summary() -> RunSummary:
 def test_table_shows_mixtures_scores_gains_and_what_holds_the_decision_back() -> None:
     lines = [" ".join(line.split()) for line in summary_table(summary(), "mine").splitlines()]
     assert "code 50.0% 12.5%" in lines
-    assert "piqa 2.500 2.500 +1.5" in lines
+    assert "piqa 2.500 2.500 +0.25" in lines
+    assert "siqa 3.500 3.500 -0.5" in lines
     assert "mean of tasks 3.000 3.000" in lines
     assert "web 1.500 1.500" in lines
     assert "web: at most 0.875 (optimize.max_weight)" in lines
     assert "No domain helps siqa." in lines
+
+
+def test_expected_gains_are_shares_unless_branches_of_the_checkpoint_were_measured() -> None:
+    told = summary_table(summary(), "mine")
+    assert "share of the best possible" in told
+    assert "nats" not in told
+    measured = summary().model_copy(update={"response": "lookahead", "gain_scale": None})
+    assert "nats per token after a short branch of training\nfrom this checkpoint" in summary_table(measured, "mine")
 
 
 def test_table_says_where_the_figures_are_and_how_to_open_the_page() -> None:
@@ -135,6 +145,24 @@ def test_sweep_shows_the_three_mixtures_and_what_is_expected() -> None:
     assert "Mixture prior D M" in lines
     assert "code 50.0% 37.5% 25.0%" in lines
     assert "siqa -0.5" in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "heading", "gain"),
+    [
+        (
+            {"response": "influence", "gain_scale": {"piqa": 0.05, "siqa": 2.0}},
+            "gain, share of the best possible,",
+            "+0.25",
+        ),
+        ({"response": "lookahead"}, "fall of the response, nats per token after a branch,", "+0.0125"),
+        ({"response": "table"}, "fall of the response,", "+0.0125"),
+    ],
+)
+def test_sweep_tells_the_unit_of_what_is_expected(changes: dict[str, Any], heading: str, gain: str) -> None:
+    lines = sweep_lines(sweep_decision(**changes))
+    assert f"Expected {heading} against the prior" in lines
+    assert f"piqa {gain}" in lines
 
 
 def test_sweep_shows_means_of_what_is_defined_and_how_many_are_not_naive_rules_last() -> None:

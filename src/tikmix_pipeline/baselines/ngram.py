@@ -63,12 +63,7 @@ def ngram(
     Raises:
         TikmixError: `baselines.ngram.order` is too large for the vocabulary.
     """
-    longest = longest_order(shards.vocabulary_size)
-    if parameters.order > longest:
-        raise TikmixError(
-            f"baselines.ngram.order is {parameters.order}, but n-grams of {shards.vocabulary_size} token ids are "
-            f"counted up to order {longest}. Lower it."
-        )
+    check_order(parameters, shards.vocabulary_size)
     scored, carries_N, weight_N = _scored(texts, shards.vocabulary_size)
     probability_KN = np.empty((len(shards.domains), len(weight_N)))
     read = len(scored)
@@ -136,6 +131,20 @@ def likeliest_mixture(probability_KN: FloatArray, weight_N: FloatArray, *, itera
         likelihoods.append(float(weight_N @ np.log(mixed_N)))
     gap = float((probability_KN @ (weight_N / mixed_N)).max()) - 1
     return Fit(weights_K, likelihoods, gap, np.log(probability_KN) @ weight_N)
+
+
+def check_order(parameters: NgramParameters, vocabulary_size: int) -> None:
+    """Refuse n-grams too long to be counted.
+
+    Raises:
+        TikmixError: `baselines.ngram.order` is too large for so many token ids.
+    """
+    longest = longest_order(vocabulary_size)
+    if parameters.order > longest:
+        raise TikmixError(
+            f"baselines.ngram.order is {parameters.order}, but n-grams of {vocabulary_size} token ids are counted up "
+            f"to order {longest}. Lower it."
+        )
 
 
 def longest_order(vocabulary_size: int) -> int:

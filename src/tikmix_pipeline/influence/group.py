@@ -6,7 +6,7 @@ g_t is the mean gradient of task t's loss and g_j that of domain j's, both per l
 the same unit and f its damped inverse. The sign is that of a gain: positive means that more of domain j lowers the loss
 of task t. The paper's Eq. 8 has the opposite sign and a sum over the group, which grows with the size of the sample.
 
-**Effects** are influence as nats of a task's loss, for a move that can be made:
+**Effects** are influence for a move that can be made, in nats of a task's loss where the calibration is measured:
 
     effect[t, j] = calibration · 0.01 · (S[t, j] − Σ_k w_k S[t, k])
 
@@ -18,7 +18,9 @@ rates, with losses that are quadratic with curvature C around the checkpoint. A 
 the end point by −f(C) Σ_j Δw_j g_j with f(μ) = (1 − exp(−μτ))/μ, and the loss of task t by −Σ_j Δw_j S[t, j]. So with
 `influence.inverse=horizon` and `influence.damping_unit=horizon` (λ = 1/τ at `damping` 1) S itself is in nats per unit
 of mixture. That holds for gradient descent; AdamW moves further along flat directions, and any other inverse or damping
-has another scale. What `validate` measures on real branches of training then sets the scale: `influence.calibration`.
+has another scale, as has any other model. What `validate` measures on real branches of training from that very
+checkpoint then sets the scale: `influence.calibration`. Without it effects are in the units of S, and what people see
+are shares of the best possible (`influence.report`).
 
 An effect's standard error is that of the same combination of chunk products (`standard_error.Spread.combined`): the
 task's sample is shared by all domains, whose own samples are independent. It leaves out the error of the calibration.
@@ -61,8 +63,8 @@ _MEMORY_MEGABYTES = 1_000.0
 class GroupInfluence:
     """Group Influence of K domains on T tasks, with what it was computed from.
 
-    Tokens are those that carry loss, losses and effects in nats per such token, standard errors from the sampled
-    sequences of both sides.
+    Tokens are those that carry loss, losses in nats per such token, standard errors from the sampled sequences of both
+    sides. Effects are in nats per token if the calibration that they were computed with was measured.
     """
 
     tasks: tuple[str, ...]
@@ -95,12 +97,12 @@ def group_influence(
     memory_megabytes: float = _MEMORY_MEGABYTES,
     device: str | torch.device = "cpu",
 ) -> GroupInfluence:
-    """Compute the influence of every domain of a store on every task, its error, and its effect in nats.
+    """Compute the influence of every domain of a store on every task, its error, and its effect.
 
     Args:
         curvature: C at the same checkpoint, on `device`; the processes that share its blocks each call this.
         reference: the mixture that effects are stated against, by domain; all domains alike if not given.
-        calibration: measured over predicted effect.
+        calibration: measured over predicted effect; 1 leaves effects in the units of S.
         memory_megabytes: bound on the working memory of the products.
 
     Raises:
@@ -157,8 +159,9 @@ def effect_with_error(
 ) -> tuple[Floats, Floats]:
     """Return what moving 1 % of the tokens to each domain does for each task, (T, K), and the standard error.
 
-    Effects are in nats per loss-carrying token of the task, positive where its loss falls; those of a task, weighted by
-    the reference mixture, sum to zero. The mixture sums to one; `calibration` is measured over predicted effect.
+    Effects are positive where the task's loss falls, in nats per loss-carrying token of it if `calibration`, measured
+    over predicted effect, was measured. Those of a task, weighted by the reference mixture, which sums to one, sum to
+    zero.
     """
     factors_KK = calibration * MOVED_SHARE * (np.eye(len(reference_K)) - reference_K)
     return Spread.of(products_TMKL, task_tokens_TM, domain_tokens_KL).combined(factors_KK)

@@ -1,7 +1,9 @@
 """A measurement as tables, as the records that a run keeps of it, and as what a change of mixture is expected to do.
 
 To first order the loss of task t falls by `calibration · Σ_j (w'_j − w_j) S[t, j]` more over the coming chunk if that
-is trained under w' instead of w. `influence.group` says when S is in nats.
+is trained under w' instead of w. `influence.group` says when S is in nats. Without a calibration the same gain is told
+as a share of the best possible: divided by that of all of the chunk on the domain that helps the task most
+(`mixture.influence_matrix`), so that 1 is the most that any mixture could gain.
 
 Axes: T tasks, K domains, M gradient chunks of a task, L gradient chunks of a domain.
 """
@@ -9,7 +11,7 @@ Axes: T tasks, K domains, M gradient chunks of a task, L gradient chunks of a do
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from pydantic import Field
 from tikmix_pipeline.influence.records import CurvatureReport, Stopping
 from tikmix_pipeline.influence.standard_error import Spread, rank_stability
 from tikmix_pipeline.lm.cost_records import Cost, CostRecord, cost_report
+from tikmix_pipeline.mixture.influence_matrix import gain_scale
 from tikmix_pipeline.parameters.measurement import DampingUnit, Inverse, MatrixParameters
 from tikmix_pipeline.record import Record
 from tikmix_pipeline.statistics import mean_of_defined
@@ -63,7 +66,8 @@ class Measurement(Record):
     """As asked for, like the next three; the identity has none of the three."""
     damping: float | None = None
     damping_unit: DampingUnit | None = None
-    calibration: float
+    calibration: float | None
+    """Measured over predicted effect; None where nothing has measured it."""
     horizon: float
     """Sum of the learning rates of the coming chunk."""
     lambdas: LambdaRange = Field(validation_alias="lambda", serialization_alias="lambda")
@@ -79,15 +83,25 @@ class Measurement(Record):
     cost: CostRecord
 
 
-def influence_rows(found: GroupInfluence) -> dict[str, Any]:
-    """Return the columns of a table with one row per task and domain."""
+def influence_rows(found: GroupInfluence, *, is_calibrated: bool) -> dict[str, Any]:
+    """Return the columns of a table with one row per task and domain.
+
+    `influence` and its `stderr` are in the units of S. `share` is what moving tokens to the domain does for the task,
+    as a share of the best possible: 1 for the domain that helps it most, beyond what the reference mixture does.
+    `effect` is the same in nats per token, for 1 % of the tokens, and NaN where no calibration tells the scale of S.
+    The errors of both leave out that of the scale.
+    """
+    scale_T1 = gain_scale(found.effect_TK)[:, None]
+    told = 1.0 if is_calibrated else nan
     return {
         "task": np.repeat(found.tasks, len(found.domains)),
         "domain": np.tile(found.domains, len(found.tasks)),
         "influence": found.influence_TK.ravel(),
         "stderr": found.stderr_TK.ravel(),
-        "effect": found.effect_TK.ravel(),
-        "effect_stderr": found.effect_stderr_TK.ravel(),
+        "share": (found.effect_TK / scale_T1).ravel(),
+        "share_stderr": (found.effect_stderr_TK / scale_T1).ravel(),
+        "effect": told * found.effect_TK.ravel(),
+        "effect_stderr": told * found.effect_stderr_TK.ravel(),
     }
 
 
@@ -155,17 +169,20 @@ def measurement(
 
 
 def expected_gains(
-    spread: SpreadRecord, before: Mapping[str, float], after: Mapping[str, float], *, calibration: float
+    spread: SpreadRecord, before: Mapping[str, float], after: Mapping[str, float], *, calibration: float | None
 ) -> dict[str, tuple[float, float]]:
-    """Return each task's expected gain and its standard error, in nats per loss-carrying token.
+    """Return each task's expected gain and its standard error.
 
-    The error is that of the sampled sequences; what the first order leaves out, and the error of the calibration, are
-    not in it. Gains are stated against the mixture `before`; `after` is trained on instead.
+    They are in nats per loss-carrying token by the calibration; without one, shares of the best possible. The error is
+    that of the sampled sequences; what the first order leaves out, and the error of the scale, are not in it. Gains are
+    stated against the mixture `before`; `after` is trained on instead.
     """
-    moved_1K = np.array([[after[domain] - before[domain] for domain in spread.domains]])
-    components = (spread.row_TMK, spread.weight_TM, spread.domain_TK, spread.interaction_TK)
-    gain_T1, error_T1 = Spread(*map(np.array, components)).combined(calibration * moved_1K)
-    return dict(zip(spread.tasks, zip(gain_T1[:, 0].tolist(), error_T1[:, 0].tolist(), strict=True), strict=True))
+    before_K, after_K = (np.array([weights[domain] for domain in spread.domains]) for weights in (before, after))
+    components = Spread(*map(np.array, (spread.row_TMK, spread.weight_TM, spread.domain_TK, spread.interaction_TK)))
+    contrast_TK, _ = components.combined(np.eye(len(before_K)) - before_K)
+    unit_T = gain_scale(contrast_TK) if calibration is None else np.full(len(spread.tasks), 1 / calibration)
+    gain_T, error_T = (values_T1[:, 0] / unit_T for values_T1 in components.combined((after_K - before_K)[None]))
+    return dict(zip(spread.tasks, zip(gain_T.tolist(), error_T.tolist(), strict=True), strict=True))
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, Any]:

@@ -17,11 +17,10 @@ from typing import Literal
 
 import numpy as np
 
-from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.constraints import Constraint, Supply, constraints_of
-from tikmix_pipeline.mixture.infeasible import refuse_infeasible, round_up
+from tikmix_pipeline.mixture.infeasible import refuse_infeasible
 from tikmix_pipeline.mixture.simplex import ROUNDING, Box, FloatArray, Halfspaces, project_onto_box
-from tikmix_pipeline.parameters.decision import RepetitionParameters, WeightBoundsParameters
+from tikmix_pipeline.parameters.decision import WeightBoundsParameters
 
 Reason = Literal["simplex", "user", "repetition", "change", "prior"]
 """Where a limit comes from; `simplex`: a weight is from 0 to 1; `prior`: no task may do worse than under the prior."""
@@ -144,21 +143,6 @@ def unlimited_bounds(
 ) -> Bounds:
     """Return `mixture_bounds` as if there were text of every domain without end: those of the user alone."""
     return mixture_bounds(parameters, {domain: Supply(math.inf) for domain in domains}, 1, current)
-
-
-def require_supply(parameters: RepetitionParameters, available: Mapping[str, int], run_tokens: int) -> None:
-    """Refuse a run, of so many tokens in all rounds, that is longer than all text read `max_epochs` times.
-
-    Raises:
-        TikmixError: naming the least `optimize.max_epochs` that would do.
-    """
-    total = sum(available.values())
-    if run_tokens > parameters.max_epochs * total:
-        raise TikmixError(
-            f"All rounds together train on {run_tokens} tokens, but the corpus has {total}, which may be read "
-            f"optimize.max_epochs = {parameters.max_epochs:.6g} times. Raise it to {round_up(run_tokens / total)}, "
-            "train less (train.chunk_tokens, tikmix.rounds) or add text."
-        )
 
 
 def _tightest(constraints: Iterable[Constraint], domain: str) -> tuple[Limit, Limit]:

@@ -35,7 +35,10 @@ class DecidedMixture:
     """The mixture no task may do worse than: the prior, moved inside the bounds."""
     expected_gain_T: FloatArray
     """How much lower each task's response is expected to be than under the prior, in its unit: of D `S (w − w_prior)`,
-    to first order how much faster the loss falls."""
+    in the units of S."""
+    gain_scale_T: FloatArray | None
+    """The expected gain that is told as 1, the best possible (`influence_matrix.gain_scale` over the prior); None where
+    gains are in the unit of a measured response, which is told as it is."""
     normalised_gain_T: FloatArray
     """P̂, which the objective is made of; of D, 1 is the most any mixture could reach on a task that a domain helps."""
     objective: float
@@ -54,6 +57,7 @@ class DecidedMixture:
             prior=by_name(self.domains, self.prior_K),
             reference=by_name(self.domains, self.reference_K),
             expected_gain=by_name(self.tasks, self.expected_gain_T),
+            gain_scale=None if self.gain_scale_T is None else by_name(self.tasks, self.gain_scale_T),
             normalised_gain=by_name(self.tasks, self.normalised_gain_T),
             objective=self.objective,
             terms=self.terms,
@@ -169,9 +173,9 @@ def summary_lines(decision: Decision) -> list[str]:
         lines.append(f"{domain:<{width}} {prior:7.4f} {weight:7.4f} {weight - prior:+7.4f}  {held}".rstrip())
     lines += [f"{holder(b)}: {in_words(b)}" for b in decision.binding if b.kind in _GROUP_KINDS]
     lines.append(f"{'task':<{width}}  expected gain over the prior, share of the best possible")
-    gains = decision.expected_gain_T.tolist(), decision.normalised_gain_T.tolist()
-    for task, gain, share in zip(decision.tasks, *gains, strict=True):
-        lines.append(f"{task:<{width}} {gain:+13.4g} {share:7.3f}  {task_held.get(task, '')}".rstrip())
+    scale_T = np.ones(len(decision.tasks)) if decision.gain_scale_T is None else decision.gain_scale_T
+    for task, share in zip(decision.tasks, (decision.expected_gain_T / scale_T).tolist(), strict=True):
+        lines.append(f"{task:<{width}} {share:+13.3f}  {task_held.get(task, '')}".rstrip())
     return [*lines, cost_of_constraints(decision), *decision.notes]
 
 

@@ -21,7 +21,14 @@ import numpy.typing as npt
 from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints
-from tikmix_pipeline.mixture.influence_matrix import averaged_influence, check_influence, normaliser, normaliser_notes
+from tikmix_pipeline.mixture.influence_matrix import (
+    averaged_influence,
+    check_influence,
+    contrast,
+    gain_scale,
+    normaliser,
+    normaliser_notes,
+)
 from tikmix_pipeline.mixture.objective import Objective, Targets
 from tikmix_pipeline.mixture.records import BindingRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
@@ -126,6 +133,7 @@ def solve_direct(
         prior_K=prior_K,
         reference_K=reference_K,
         expected_gain_T=influence_TK @ (solution.weights_K - prior_K),
+        gain_scale_T=gain_scale(contrast(influence_TK, prior_K)),
         normalised_gain_T=influence_TK @ solution.weights_K / normaliser_T,
         normaliser_T=normaliser_T,
         objective=solution.value,

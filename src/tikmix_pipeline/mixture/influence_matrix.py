@@ -11,6 +11,13 @@ dividing by it turns the task's sign around: the decision would seek out the dom
 divided by `max_j |S[t, j]|` instead: its least harmful domain keeps its place at the top, and a harm of the usual size,
 −1, weighs against the other tasks as their best gain, +1, does.
 
+**Shares of the best possible** are how gains are told. The unit of S is that of one model and one curvature: it says
+nothing of nats until branches of that checkpoint have measured its scale. Over a reference mixture w_ref domain j has
+the contrast `c_tj = S[t, j] − S_t w_ref`, and a mixture gains `S_t (w − w_ref) = Σ_j w_j c_tj`; divided by `max_j c_tj`
+1 is what the task would gain, to first order, if all of the coming chunk were of its best domain, and no mixture has
+more. Losses may be larger than any gain, and have shares below −1. Where no domain has a positive contrast, as where
+the reference is all of the best one, there is nothing to gain, and the largest loss is −1.
+
 Axes: R rounds, T tasks, K domains.
 """
 
@@ -136,6 +143,17 @@ def is_helped(influence_TK: FloatArray) -> npt.NDArray[np.bool_]:
 def normaliser(influence_TK: FloatArray) -> FloatArray:
     """Return the positive `n_t` of `P̂_t = P_t / n_t`: `max_j S[t, j]`, or `max_j |S[t, j]|` where no domain helps."""
     return np.where(is_helped(influence_TK), influence_TK.max(axis=1), magnitude(influence_TK))
+
+
+def contrast(influence_TK: FloatArray, reference_K: FloatArray) -> FloatArray:
+    """Return `c_tj = S[t, j] − S_t w_ref`: what a domain does for a task beyond what the reference mixture does."""
+    contrast_TK: FloatArray = influence_TK - (influence_TK @ reference_K)[:, None]
+    return contrast_TK
+
+
+def gain_scale(contrast_TK: FloatArray) -> FloatArray:
+    """Return the positive gain of each task that is told as 1: `max_j c_tj`, or `max_j |c_tj|` where nothing gains."""
+    return normaliser(contrast_TK)
 
 
 def normaliser_notes(influence_TK: FloatArray, tasks: Sequence[str]) -> list[str]:

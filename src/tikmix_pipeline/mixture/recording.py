@@ -5,12 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tikmix_pipeline.mixture.bounds import require_supply
-from tikmix_pipeline.mixture.records import DecisionCost, DecisionRecord, Gains, MixtureRecord, TaskGain, TokenBudget
+from tikmix_pipeline.mixture.records import (
+    DecisionCost,
+    DecisionRecord,
+    Gains,
+    GainUnit,
+    MixtureRecord,
+    TaskGain,
+    TokenBudget,
+)
 from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture, round_to_simplex
 from tikmix_pipeline.parameters.decision import (
     PriorParameters,
-    RepetitionParameters,
     RoundingParameters,
     StepBoundsParameters,
 )
@@ -47,17 +53,14 @@ def record_prior(
     tokens: Mapping[str, int],
     *,
     prior: PriorParameters,
-    repetition: RepetitionParameters,
     rounding: RoundingParameters,
-    rounds: int,
     chunk_tokens: int,
 ) -> MixtureRecord:
     """Return the record of mixture 0 of a corpus with so many training tokens of each domain.
 
     Raises:
-        TikmixError: the prior is no mixture of these domains, or the corpus is too small for all rounds.
+        TikmixError: the prior is no mixture of these domains.
     """
-    require_supply(repetition, tokens, rounds * chunk_tokens)
     weights = prior_mixture(prior.prior, tokens)
     nothing = dict.fromkeys(tokens, 0)
     budget = TokenBudget(round=-1, available=tokens, consumed=nothing, chunk_tokens=chunk_tokens, current=weights)
@@ -77,6 +80,8 @@ def record_decision(
         budget=budget,
     )
     decided: dict[str, Any] = {} if is_prior else {"expected_gain": decision.expected_gain, "binding": decision.binding}
+    if decision.gain_scale is not None and not is_prior:
+        decided |= {"gain_scale": decision.gain_scale}
     if decision.kept is not None:
         decided |= {"direct_weights": decision.direct_weights, "kept": decision.kept}
     return record.model_copy(update=decided)
@@ -135,13 +140,19 @@ def baseline_record(
 
 
 def gains_record(
-    gains: Mapping[str, tuple[float, float]], unconstrained: Mapping[str, tuple[float, float]] | None = None
+    gains: Mapping[str, tuple[float, float]],
+    unconstrained: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    unit: GainUnit = "share",
 ) -> Gains:
-    """Return what each task is expected to gain over the current mixture, given with its standard error.
+    """Return what each task is expected to gain over the current mixture, given with its standard error in that unit.
 
     So it is of the decided mixture; the gain of the one that nothing constrains is there where it is known.
     """
     free = {task: {"unconstrained_gain": gain} for task, (gain, _) in (unconstrained or {}).items()}
     return Gains(
-        tasks={task: TaskGain(gain=gain, stderr=error, **free.get(task, {})) for task, (gain, error) in gains.items()}
+        tasks={
+            task: TaskGain(gain=gain, stderr=error, unit=unit, **free.get(task, {}))
+            for task, (gain, error) in gains.items()
+        }
     )

@@ -98,6 +98,7 @@ class Unconstrained(Record):
 
     weights: ByDomain
     expected_gain: ByTask
+    """In the units of S."""
     objective: Number
 
 
@@ -120,11 +121,15 @@ class DecisionRecord(Record):
     """The round that trains under the mixture."""
     weights: ByDomain
     expected_gain: ByTask
+    """Over the prior, in the units of S; where `response` is `lookahead`, in nats per token as the branches of that
+    checkpoint were measured; where it is `table`, in the unit of the table."""
     binding: tuple[BindingRecord, ...]
     notes: tuple[str, ...]
 
     prior: ByDomain | None = None
     reference: ByDomain | None = None
+    gain_scale: ByTask | None = None
+    """What the expected gains, in the units of S, are shares of when they are told: the best possible."""
     normalised_gain: ByTask | None = None
     objective: Number | None = None
     terms: Mapping[str, Number] | None = None
@@ -163,6 +168,8 @@ class MixtureRecord(Record):
     """How often each domain will have been read when the round ends."""
 
     expected_gain: ByTask | None = None
+    """Like the next, as in the decision."""
+    gain_scale: ByTask | None = None
     binding: tuple[BindingRecord, ...] | None = None
     direct_weights: ByDomain | None = None
     kept: Literal["surrogate", "direct"] | None = None
@@ -191,12 +198,19 @@ class SweepDesign(Record):
         return low_K, high_K
 
 
+GainUnit = Literal["share", "nats"]
+"""Of gains over the current mixture: shares of the best possible (`mixture.influence_matrix`), or nats per
+loss-carrying token of the task, where `influence.calibration` says what branches of the checkpoint have measured."""
+
+
 class TaskGain(Record):
-    """What a task is expected to gain over the current mixture, in the unit of the loss, and what it would if nothing
-    constrained the mixture."""
+    """What a task is expected to gain over the current mixture, and what it would if nothing constrained the mixture,
+    all in one unit."""
 
     gain: Number
     stderr: Number
+    unit: GainUnit = "nats"
+    """Records that do not say it are from when all gains were told in nats, measured or not."""
     unconstrained_gain: Number | None = None
 
 
@@ -204,6 +218,11 @@ class Gains(Record):
     """What each task is expected to gain (`gains.json`); on disk the tasks are the keys."""
 
     tasks: Mapping[str, TaskGain]
+
+    @property
+    def unit(self) -> GainUnit:
+        """The unit of all of them; without any it makes no difference."""
+        return next((gain.unit for gain in self.tasks.values()), "share")
 
     def to_json(self) -> dict[str, Any]:
         """Return the gains by task."""

@@ -155,8 +155,9 @@ class OpenParameters(ParameterGroup):
 class CalibratedParameters(ParameterGroup):
     """How influence becomes nats."""
 
-    calibration: PositiveFloat = 1.0
-    """Measured over predicted effect, from `validate`; scales `effect` and nothing else."""
+    calibration: PositiveFloat | None = None
+    """Measured over predicted effect, from branches of this very checkpoint (`validate`): gains and effects are then in
+    nats per token. null: not measured, and gains are shares of the best possible. It changes no decision."""
 
 
 class MatrixParameters(CurvatureParameters, CalibratedParameters):

@@ -27,6 +27,9 @@ from tikmix_pipeline.pipelines.remix.external import (
 )
 from tikmix_pipeline.run import Run
 
+_FEWEST_FREE = 2
+"""Of fewer domains that may vary no other mixture can be drawn than the one there is."""
+
 
 def check_run(run: Run, *, external: bool = False) -> None:
     """Refuse what the parameters alone show to be wrong between groups.
@@ -34,15 +37,15 @@ def check_run(run: Run, *, external: bool = False) -> None:
     An `external` model is trained elsewhere, and so has no preset, start and proxies to be checked here.
 
     Raises:
-        TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, warm-up and decay do
-            not fit into the run, a checkpoint, tokenizer, preset or device is not there, a baseline's proxy has no
-            size, or too little is measured for a standard error.
+        TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, or none to vary for a
+            strategy that draws mixtures; warm-up and decay do not fit into the run; a checkpoint, tokenizer, preset or
+            device is not there; a baseline's proxy has no size; or too little is measured for a standard error.
     """
     parameters = run.parameters
     domains = list(parameters.corpus.domains)
     if isinstance(parameters.tikmix.prior, Mapping):
         check_mixture(parameters.tikmix.prior, domains, "tikmix.prior")
-    unlimited_bounds(parameters.optimize, domains)
+    _check_room(parameters, domains)
     _check_shards(parameters)
     _check_tokenizer(run)
     _check_tasks(parameters, domains)
@@ -63,6 +66,17 @@ def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
+
+
+def _check_room(parameters: RunParameters, domains: Collection[str]) -> None:
+    low_K, high_K = unlimited_bounds(parameters.optimize, domains).box()
+    strategy, free = parameters.tikmix.strategy, int((high_K > low_K).sum())
+    if strategy in ("surrogate", "regmix") and free < _FEWEST_FREE:
+        raise TikmixError(
+            f"tikmix.strategy={strategy} draws mixtures to learn from, and optimize (bounds, pinned, min_weight, "
+            f"max_weight) leaves {free} of {len(domains)} domains room to vary: it takes {_FEWEST_FREE}. Give more of "
+            "them room, or use tikmix.strategy=direct."
+        )
 
 
 def _check_shards(parameters: RunParameters) -> None:

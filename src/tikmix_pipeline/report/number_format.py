@@ -13,6 +13,7 @@ _SPACE = "\u00a0"
 _UNITS = ("", "k", "M", "B", "T", "Q")
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MAX_DECIMALS = 8
+_GAIN_UNITS = {"share": "share of the best possible", "nats": "nats per token"}
 
 
 def abbreviated(count: float | None) -> str:
@@ -63,9 +64,16 @@ def shared_power(values: Iterable[float]) -> int:
     return 0 if largest == 0 or largest >= 1e-3 else 3 * math.floor(math.log10(largest) / 3)
 
 
-def gain_unit(power: int) -> str:
-    """Name the unit of a gain that was divided by ten to this power."""
-    return "nats per token" if power == 0 else f"×{_SPACE}10{_superscript(power)} nats per token"
+def gain_unit(unit: str, power: int = 0) -> str:
+    """Name the unit (`share` or `nats`) of a gain that was divided by ten to this power."""
+    name = _GAIN_UNITS[unit]
+    return name if power == 0 else f"×{_SPACE}10{_superscript(power)} {name}"
+
+
+def in_unit(text: str, unit: str, power: int = 0) -> str:
+    """Write a gain with its unit: 0.3 nats per token, 0.3 (share of the best possible); see `gain_unit`."""
+    name = gain_unit(unit, power)
+    return f"{text} {name}" if unit == "nats" else f"{text} ({name})"
 
 
 def with_error(value: float, stderr: float | None, power: int = 0) -> str:

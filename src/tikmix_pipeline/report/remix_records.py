@@ -9,7 +9,7 @@ from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.report import Measurement
 from tikmix_pipeline.mixture.decision import holder, in_words
-from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.decision import OptimizeParameters
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
@@ -62,8 +62,7 @@ def report_from_records(
     moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
     measured = records.measurement
     caveats = [
-        f"Gains are scaled by one factor for all tasks, influence.calibration = {measured.calibration:g}: go by "
-        "their signs, their order and their errors rather than by their size.",
+        _about_gains(records.gains.unit, measured.calibration),
         *([] if records.current.strategy == "prior" else [_IN_BALANCE]),
     ]
     return RemixReport(
@@ -96,6 +95,19 @@ def report_from_records(
             chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * parameters * budget.chunk_tokens,
         ),
         strategy=_STRATEGIES[records.mixture.strategy],
+        gain_unit=records.gains.unit,
+    )
+
+
+def _about_gains(unit: GainUnit, calibration: float | None) -> str:
+    if unit == "nats":
+        return (
+            f"Gains are scaled by one factor for all tasks, influence.calibration = {calibration:g}: go by their "
+            "signs, their order and their errors rather than by their size."
+        )
+    return (
+        "Gains are shares of the best possible: 1 is what a task would gain, to first order, if all of the coming "
+        "chunk went to the domain that helps it most. How large that is was not measured (influence.calibration)."
     )
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -60,8 +60,8 @@ class TaskRow:
 
     name: str
     gain: float
-    """How much lower its loss is expected to end, in nats per token over the coming chunk, if that is trained on the
-    recommended instead of the current mixture; to first order."""
+    """How much lower its loss is expected to end over the coming chunk, in the report's `gain_unit`, if that is trained
+    on the recommended instead of the current mixture; to first order."""
     stderr: float | None
     """The standard error of `gain`, in the same unit; None where it was not measured."""
     unconstrained_gain: float | None
@@ -173,6 +173,10 @@ class RemixReport:
     cost: Cost
     strategy: str
     """How the mixture was decided, in words."""
+    gain_unit: Literal["share", "nats"] = "nats"
+    """Of the tasks' gains: shares of the best possible, 1 being what a task would gain if all of the coming chunk went
+    to the domain that helps it most; or nats per token, where the user gives `influence.calibration`. Reports that do
+    not say it are from when all gains were told in nats."""
 
     VERSION: ClassVar[int] = 1
 

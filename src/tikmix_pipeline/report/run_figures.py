@@ -26,34 +26,36 @@ _LONG_NAME = 24
 
 
 def influence_heat_map(influence: "DataFrame") -> "Figure":
-    """Draw influence by task and domain, each task's row scaled to its largest absolute entry.
+    """Draw what more of each domain would do for each task, as a share of the best possible.
 
-    Each cell says the scaled influence and, where it is within two standard errors of zero, a question mark. The
-    columns of `influence` are `task`, `domain`, `influence` and `stderr`.
+    1 is the domain that helps the task most, beyond what the current mixture does; a harm may be larger. Each cell says
+    its share and, where that is within two standard errors of zero, a question mark. The columns of `influence` are
+    `task`, `domain`, `share` and `share_stderr`.
     """
-    wide = influence.pivot(index="task", columns="domain", values="influence")
-    influence_TK = wide.to_numpy()
-    error_TK = influence.pivot(index="task", columns="domain", values="stderr").to_numpy()
-    scale_T1 = np.abs(influence_TK).max(axis=1, keepdims=True)
-    scaled_TK = influence_TK / np.where(scale_T1 == 0, 1.0, scale_T1)
-    unsure_TK = np.abs(influence_TK) < 2 * error_TK
+    wide = influence.pivot(index="task", columns="domain", values="share")
+    share_TK = wide.to_numpy()
+    error_TK = influence.pivot(index="task", columns="domain", values="share_stderr").to_numpy()
+    unsure_TK = np.abs(share_TK) < 2 * error_TK
     figure = new_figure(1.8 + 1.0 * wide.shape[1], 1.4 + 0.5 * wide.shape[0])
     axes = figure.subplots()
     heat_map(
         axes,
-        scaled_TK,
+        share_TK,
         [
             [f"{value:.2f}{'?' if unsure else ''}" for value, unsure in zip(*row, strict=True)]
-            for row in zip(scaled_TK, unsure_TK, strict=True)
+            for row in zip(share_TK, unsure_TK, strict=True)
         ],
         rows=list(wide.index),
         columns=list(wide.columns),
-        label="influence / largest of the task",
+        label="share of the best possible",
         cmap="RdBu",
         vmin=-1,
         vmax=1,
     )
-    axes.set_title("Group Influence: what more of a domain would do for a task\n(? = within 2 standard errors of 0)")
+    axes.set_title(
+        "Group Influence: what more of a domain would do for a task,\n"
+        "share of the best possible (? = within 2 standard errors of 0)"
+    )
     return figure
 
 
@@ -100,8 +102,8 @@ def measured_over_predicted(points: "DataFrame", rows: "DataFrame") -> "Figure":
     by_task = rows.set_index("task")
     for axes, task in zip(panels, tasks, strict=True):
         _gains(axes, points[points["task"] == task], by_task.loc[task])
-    figure.supxlabel("predicted fall of the task's loss, nats per token")
-    figure.supylabel("measured")
+    figure.supxlabel("predicted effect on the task, in units of influence")
+    figure.supylabel("measured fall of its loss, nats per token")
     figure.suptitle(f"What more of one domain did, over what was predicted: {rows['curvature'].iloc[0]}")
     legend_beside(figure, panels[0])
     return figure

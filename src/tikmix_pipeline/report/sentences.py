@@ -8,7 +8,7 @@ from tikmix_pipeline.report.number_format import (
     abbreviated,
     brief_share,
     correlation,
-    gain_unit,
+    in_unit,
     listed,
     share,
     shared_power,
@@ -40,7 +40,8 @@ def recommendation(report: RemixReport) -> str:
         scope = "that the constraints allow " if report.unconstrained_differs else ""
         return f"Keep the current mixture for {chunk}: no change {scope}is expected to serve the tasks better."
     away, towards = moves(report.domains)
-    return f"Move {brief_share(moved)} of {chunk} from {away} to {towards}: {expectation(report.tasks)}."
+    expected = expectation(report.tasks, report.gain_unit)
+    return f"Move {brief_share(moved)} of {chunk} from {away} to {towards}: {expected}."
 
 
 def moved_share(domains: Sequence[DomainRow]) -> float:
@@ -57,10 +58,13 @@ def moves(domains: Sequence[DomainRow]) -> tuple[str, str]:
     return _named_or_counted(giving, named), _named_or_counted(receiving, named)
 
 
-def expectation(tasks: Sequence[TaskRow]) -> str:
-    """Say how many tasks are expected to gain, how many to lose, and of how many that lies within the error."""
+def expectation(tasks: Sequence[TaskRow], unit: str) -> str:
+    """Say how many tasks are expected to gain, how many to lose, and of how many that lies within the error.
+
+    Of one task it is said how much, in that unit of gains (`number_format.gain_unit`).
+    """
     if len(tasks) == 1:
-        return _expectation_of_one(tasks[0])
+        return _expectation_of_one(tasks[0], unit)
     gaining, losing = [row for row in tasks if row.gain > 0], [row for row in tasks if row.gain < 0]
     unclear_gains, unclear_losses = (sum(row.within_error for row in rows) for rows in (gaining, losing))
     clear_losses = len(losing) - unclear_losses
@@ -83,17 +87,21 @@ def missing_errors(tasks: Sequence[TaskRow]) -> str:
     return f"The error is not known for {listed(names)}." if names else ""
 
 
-def cost_of_constraints(tasks: Sequence[TaskRow]) -> str:
-    """Compare the gains with those of the mixture that would be chosen without constraints, by mean and by count."""
+def cost_of_constraints(tasks: Sequence[TaskRow], unit: str) -> str:
+    """Compare the gains with those of the mixture that would be chosen without constraints, by mean and by count.
+
+    They are in that unit (`number_format.gain_unit`).
+    """
     gains = _mean([row.gain for row in tasks])
     free = _mean([math.nan if row.unconstrained_gain is None else row.unconstrained_gain for row in tasks])
     if not (math.isfinite(gains) and math.isfinite(free)):
         return f"What the constraints cost is {NOT_KNOWN}."
     power = shared_power([gains, free])
-    unit, now, then = gain_unit(power), with_error(gains, None, power), with_error(free, None, power)
+    now, then = with_error(gains, None, power), with_error(free, None, power)
+    told = in_unit(now, unit, power)
     more = sum(row.unconstrained_gain is not None and row.unconstrained_gain > row.gain for row in tasks)
     lost = f", so the constraints cost {share((free - gains) / free, 0)} of it" if free > gains >= 0 else ""
-    would = f"be {then} instead of {now} {unit}{lost}" if now != then else f"be the same to two digits, {now} {unit}"
+    would = f"be {then} instead of {told}{lost}" if now != then else f"be the same to two digits, {told}"
     if len(tasks) == 1:
         return f"Without the constraints the expected gain of the task would {would}."
     return (
@@ -142,14 +150,14 @@ def _named_or_counted(names: Sequence[str], named: set[str]) -> str:
     return listed([*shown, f"{others} others"] if others else shown)
 
 
-def _expectation_of_one(task: TaskRow) -> str:
+def _expectation_of_one(task: TaskRow, unit: str) -> str:
     if math.isnan(task.gain):
         return f"what the task {task.name} would gain is not known"
     if not task.gain:
         return f"the task {task.name} is not expected to change"
     power = shared_power([task.gain])
-    size = with_error(abs(task.gain), task.stderr, power)
-    clause = f"the task {task.name} is expected to {'gain' if task.gain > 0 else 'lose'} {size} {gain_unit(power)}"
+    size = in_unit(with_error(abs(task.gain), task.stderr, power), unit, power)
+    clause = f"the task {task.name} is expected to {'gain' if task.gain > 0 else 'lose'} {size}"
     if task.within_error:
         return f"{clause}, which is within its error"
     return clause if task.error_known else f"{clause}, with an error that is not known"

@@ -11,6 +11,7 @@ from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 from tikmix_pipeline.mixture.decision import holder, in_words
 from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
 from tikmix_pipeline.record import Record
+from tikmix_pipeline.report.number_format import gain_unit
 from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
 from tikmix_pipeline.statistics import mean_of_defined
 
@@ -20,15 +21,16 @@ if TYPE_CHECKING:
 Scores = dict[str, dict[str, float]]
 """Bits per byte by kind (`task`, `domain`) and name: of the answer for tasks, of the text for domains."""
 
+_SHARES = "as a share of the best possible: 1 is all of\nthe coming chunk on the domain that helps the task most."
 _EXPECTED = {
-    "lookahead": "what the surrogate predicts\nthe next mixture to lower the task's loss by against the prior, in "
-    "nats per token after a short branch of training.",
-    "influence": "what the surrogate predicts\nthe next mixture to gain over the prior, in units of influence.",
+    "lookahead": "what the next\nmixture lowers the task's loss by against the prior, in nats per token after a short "
+    "branch of training\nfrom this checkpoint, as measured on such branches or predicted from them.",
+    "influence": f"what the surrogate predicts\nthe next mixture to gain over the prior, {_SHARES}",
 }
-_FIRST_ORDER = (
-    "the first-order gain of the next\nmixture over the prior, in units of influence: how much faster the task's "
-    "loss falls."
-)
+_FIRST_ORDER = f"the first-order gain of the next\nmixture over the prior, {_SHARES}"
+
+_FALL = "fall of the response,"
+_RESPONSES = {"lookahead": "fall of the response, nats per token after a branch,"}
 
 
 class RunSummary(Record):
@@ -43,7 +45,9 @@ class RunSummary(Record):
     response: str | None
     """What the last decision's surrogate was fitted on, if there was one."""
     expected_gain: Mapping[str, int | float]
-    """By task; empty where the prior was kept."""
+    """By task, as the decision has it; empty where the prior was kept."""
+    gain_scale: Mapping[str, int | float] | None = None
+    """By task, what the expected gains are shares of; None where they are in a measured unit."""
     notes: tuple[str, ...]
     held: dict[str, str]
     """What holds each domain, group or task back, in words."""
@@ -78,6 +82,7 @@ def run_summary(
         final_bits_per_byte=_scores(final),
         response=decision.response,
         expected_gain=decision.expected_gain if is_used else {},
+        gain_scale=decision.gain_scale,
         notes=decision.notes if is_used else (),
         held={holder(one): in_words(one) for one in decision.binding} if is_used else {},
     )
@@ -97,7 +102,7 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
     rounds = [f"round {number}" for number in range(len(scores))]
     every_score = [*scores, summary.final_bits_per_byte]
     mixture_rows = [[domain, *(f"{m.weights[domain]:.1%}" for m in mixtures)] for domain in mixtures[0].weights]
-    gains = {task: f"{gain:+.3g}" for task, gain in summary.expected_gain.items()}
+    gains = _told(summary.expected_gain, summary.gain_scale)
     task_rows = [
         [task, *(f"{score['task'][task]:.3f}" for score in every_score), gains.get(task, "")]
         for task in scores[0]["task"]
@@ -134,7 +139,8 @@ def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:
         "tokens per branch",
         _candidates(rows),
         *([_block(["Best candidate", "Pearson", "ceiling", "Spearman", "ceiling", "slope"], best)] if best else []),
-        "In brackets: middle 95 % of a bootstrap over replicates. Slope: measured over predicted effect.",
+        "In brackets: middle 95 % of a bootstrap over replicates. Slope: nats per token that were measured over the\n"
+        "effect that was predicted, in units of influence.",
         _advice(rows),
         f"Table: data/08_reporting/{experiment}/validate.parquet; figures beside it",
     )
@@ -160,7 +166,7 @@ def remix_text(report: RemixReport) -> str:
     exports = ", ".join(row.trainer for row in report.exports)
     return _text(
         _block([f"Mixture of the next {report.chunk_tokens:,} tokens", "now", "next", *weights[2:]], domains),
-        _block(["Expected gain, nats per token", "next", *weights[2:], "error"], tasks),
+        _block([f"Expected gain, {gain_unit(report.gain_unit)}", "next", *weights[2:], "error"], tasks),
         "\n".join([*held, *report.notes]),
         f"Report: data/08_reporting/{experiment}/report.html"
         + (f"\nFiles for {exports}: data/08_reporting/{experiment}/exports/" if exports else ""),
@@ -175,14 +181,16 @@ def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], 
     weights = {"prior": decision.prior, "D": decision.direct_weights, "M": decision.searched_weights}
     present = {name: of for name, of in weights.items() if of is not None}
     mixtures = [[domain, *(f"{of[domain]:.1%}" for of in present.values())] for domain in decision.weights]
-    gains = [[target, f"{gain:+.3g}"] for target, gain in decision.expected_gain.items()]
+    gains = _told(decision.expected_gain, decision.gain_scale).items()
+    is_share = decision.gain_scale is not None
+    expected = "gain, share of the best possible," if is_share else _RESPONSES.get(str(decision.response), _FALL)
     whose = "D's mixture is kept" if decision.kept == "direct" else "M, the surrogate's mixture"
     direct, searched = decision.direct_objective, decision.searched_objective
     beside = "" if direct is None else f", {direct:.4g} of D's"
     number = decision.round - 1
     return _text(
         _block(["Mixture", *present], mixtures),
-        _block(["Expected fall of the response, against the prior", ""], gains),
+        _block([f"Expected {expected} against the prior", ""], [*map(list, gains)]),
         _surrogates(quality),
         'Means over targets; "of the mean" is Spearman of the mean of all targets. Coverage: how often an interval\n'
         "meant for 90 % holds what was measured. Undefined: targets of which one side is constant, in no mean.",
@@ -195,6 +203,11 @@ def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], 
         ),
         f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: data/08_reporting/{experiment}/",
     )
+
+
+def _told(gains: Mapping[str, int | float], scale: Mapping[str, int | float] | None) -> dict[str, str]:
+    """Return gains as they are shown: shares of the best possible, or as measured where there is nothing to share."""
+    return {task: f"{gain if scale is None else gain / scale[task]:+.3g}" for task, gain in gains.items()}
 
 
 def _candidates(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -24,6 +24,8 @@ from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, ch
 from tikmix_pipeline.pipelines.compare.arms import check_arms
 from tikmix_pipeline.pipelines.remix.external import require_no_remix, require_undecided
 from tikmix_pipeline.run import Run, set_current_run
+from tikmix_pipeline.session.feasibility import check_round, check_sizes, check_text
+from tikmix_pipeline.session.tracking.logged import split_name
 from tikmix_pipeline.store.provenance import ProvenanceRecord, own_changes, read_record
 
 _LOG = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class RunHooks:
         self._run: Run | None = None
         self._locks = contextlib.ExitStack()
         self._made: set[str] = set()
+        self._stages: set[str] = set()
 
     @property
     def run(self) -> Run:
@@ -73,6 +76,7 @@ class RunHooks:
         """Lock the experiment, hand out records and refuse stale or missing inputs."""
         self._made.clear()
         run, stages = self.run, {stage_of(node) for node in pipeline.nodes}
+        self._stages = stages
         _check(run, stages)
         experiment = run.parameters.experiment
         outputs = run.root / "data" / "07_model_output"
@@ -86,6 +90,8 @@ class RunHooks:
             _require_fresh(run, name, catalog.get(name), records)
         if "remix" in stages:
             require_undecided(run, records)
+        check_sizes(run, stages)
+        self._check_feasible(_there_already(pipeline, catalog))
         _explain_rebuild([catalog.get(name) for name in sorted(pipeline.all_outputs())])
         if any(name in pipeline.all_outputs() and not catalog.exists(name) for name in ("text", "corpus")):
             corpus = run.parameters.corpus.name
@@ -94,8 +100,9 @@ class RunHooks:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        """Remember what was made."""
+        """Remember what was made; refuse what it shows to be infeasible, before anything is measured or trained."""
         self._made.add(dataset_name)
+        self._check_feasible([dataset_name])
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
@@ -117,6 +124,14 @@ class RunHooks:
         """Give the experiment free after an end that Kedro does not tell of."""
         del status
         self._locks.close()
+
+    def _check_feasible(self, there: Iterable[str]) -> None:
+        """Refuse what the corpus shows to be infeasible, or else the checkpoint of the latest round."""
+        if "corpus" in there:
+            check_text(self.run, self._stages)
+        numbers = [number for number, kind in map(split_name, there) if kind == "checkpoint" and number is not None]
+        if numbers and "remix" not in self._stages:
+            check_round(self.run, max(numbers))
 
     def _lock(self, path: Path, what: str, way_out: str) -> None:
         """Hold a lock until the run ends or its process dies."""
@@ -151,6 +166,12 @@ def _check(run: Run, stages: set[str]) -> None:
     require_installed(run.parameters.engine)
     if "validate" in stages:
         check_candidates(run)
+
+
+def _there_already(pipeline: Pipeline, catalog: Any) -> list[str]:
+    """Return what of a run's text and checkpoints is there before it begins, and made from the same things."""
+    watched = [name for name in pipeline.datasets() if name == "corpus" or split_name(name)[1] == "checkpoint"]
+    return [name for name in watched if catalog.exists(name)]
 
 
 def _shown(run: Run, path: Path) -> Path:

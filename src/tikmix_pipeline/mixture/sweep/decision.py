@@ -4,7 +4,7 @@ Axes: T targets, K domains.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -40,8 +40,12 @@ class SurrogateDecision(DecidedMixture):
     """How the search went; its best mixture is the decided one unless D's was kept."""
 
     def to_record(self, response: str, round_number: int) -> DecisionRecord:
-        """Return what is recorded of it: everything but how the search went; `response` is what it was fitted on."""
-        return self.record_of(
+        """Return what is recorded of it: everything but how the search went; `response` is what it was fitted on.
+
+        Gains of another response than influence are in its own unit, so that no scale of S is theirs.
+        """
+        own = self if response == "influence" else replace(self, gain_scale_T=None)
+        return own.record_of(
             "surrogate",
             round_number,
             response=response,

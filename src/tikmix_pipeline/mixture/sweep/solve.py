@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 
 from tikmix_pipeline.errors import quoted
+from tikmix_pipeline.mixture.influence_matrix import contrast, gain_scale
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, project
 from tikmix_pipeline.mixture.sweep.decision import (
@@ -238,6 +239,7 @@ def _decision(
         prior_K=anchors.prior_K,
         reference_K=anchors.reference_K,
         expected_gain_T=problem.baseline(anchors.prior_K) - problem.predicted(weights_K[None])[0],
+        gain_scale_T=None if influence_TK is None else gain_scale(contrast(influence_TK, anchors.prior_K)),
         normalised_gain_T=problem.gains(weights_K[None])[0],
         objective=problem.value(weights_K),
         terms=problem.terms(weights_K),

@@ -226,9 +226,9 @@ def compute_influence(
         horizon=view.horizon,
         factors=factors,
     )
-    found = influence_of(
-        gradients, products_TMKL, curvature, reference=mixture.weights, calibration=view.influence.calibration
-    )
+    calibration = view.influence.calibration
+    scale = 1.0 if calibration is None else calibration
+    found = influence_of(gradients, products_TMKL, curvature, reference=mixture.weights, calibration=scale)
     cost = {
         "rebalancing": rebalancing_cost(checkpoint, view.model, view.train, steps=view.rebalancing_steps),
         "factors": factors.cost if factors is not None else NO_COST,
@@ -236,7 +236,8 @@ def compute_influence(
         "matrix": matrix,
     }
     report = measurement(found, view.influence, horizon=view.horizon, stopping=gradients.notes, cost=cost)
-    return pd.DataFrame(influence_rows(found)), pd.DataFrame(chunk_rows(found)), spread_record(found), report
+    rows = influence_rows(found, is_calibrated=calibration is not None)
+    return pd.DataFrame(rows), pd.DataFrame(chunk_rows(found)), spread_record(found), report
 
 
 def stream_influence(

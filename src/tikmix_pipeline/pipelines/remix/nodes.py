@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,8 +93,13 @@ def count_external(
 ) -> tuple[TokenBudget, MixtureRecord]:
     """Say what the external run has read, what is left and which mixture is its current one."""
     del checkpoint  # only so that nothing is recorded for one that was refused
+    return external_budget(view, sampled_domains(corpus), project, budget_before, decided)
+
+
+def sampled_domains(corpus: TokenShards) -> dict[str, SampledDomain]:
+    """Return what the sample tells of every domain."""
     sources = corpus.manifest.sources.domains
-    samples = {
+    return {
         domain: SampledDomain(
             tokens=corpus.tokens(domain),
             bytes_per_token=corpus.bytes_per_token(domain),
@@ -103,6 +108,16 @@ def count_external(
         )
         for domain in corpus.domains
     }
+
+
+def external_budget(
+    view: ExternalView,
+    samples: Mapping[str, SampledDomain],
+    project: Path,
+    budget_before: TokenBudget | None = None,
+    decided: MixtureRecord | None = None,
+) -> tuple[TokenBudget, MixtureRecord]:
+    """Return the token budget and the current mixture of the external run, the round before given if there is one."""
     earlier = EarlierRound(budget_before, decided) if budget_before and decided else None
     return external_run_budget(
         0 if earlier is None else earlier.budget.round + 1,

@@ -81,20 +81,30 @@ def _beginning(run: Run, number: int) -> list[Node]:
     """Take the checkpoint and the budget, and list the current mixture, which need not be the one decided before."""
     parameters = run.parameters
     checkpoint, current = of_round(number, "checkpoint"), of_round(number, "current_mixture")
-    before = [of_round(number - 1, "token_budget"), of_round(number, "mixture")] if number else []
     adopted = nodes.AdoptedView.of(parameters, files=OnDisk(lambda: checkpoint_files(run)))
-    file = run.root / parameters.remix.current if isinstance(parameters.remix.current, str) else None
-    told = nodes.ExternalView.of(
-        parameters,
-        chunk_tokens=parameters.remix.coming_chunk(parameters.train),
-        file=OnDisk(lambda: sha256_of_file(file) if file is not None and file.is_file() else None),
-    )
+    told, before = external_view(run), round_before(number)
     node, counted = partial(cached_node, number=number), [of_round(number, "token_budget"), current]
     return [
         node(nodes.adopt_checkpoint, adopted, ["corpus", "project"], checkpoint),
         node(nodes.count_external, told, [checkpoint, "corpus", "project", *before], counted),
         node(nodes.list_current, NoParameters(), current, of_round(number, "mixture_rows")),
     ]
+
+
+def external_view(run: Run) -> nodes.ExternalView:
+    """Return what the team tells of its run."""
+    current = run.parameters.remix.current
+    file = run.root / current if isinstance(current, str) else None
+    return nodes.ExternalView.of(
+        run.parameters,
+        chunk_tokens=run.parameters.remix.coming_chunk(run.parameters.train),
+        file=OnDisk(lambda: sha256_of_file(file) if file is not None and file.is_file() else None),
+    )
+
+
+def round_before(number: int) -> list[str]:
+    """Return what the round before has recorded: its token budget and the mixture decided then, if there was one."""
+    return [of_round(number - 1, "token_budget"), of_round(number, "mixture")] if number else []
 
 
 def _deciding(run: Run, number: int) -> list[Pipeline | Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from tikmix_pipeline.export.registry import write_folder
 from tikmix_pipeline.export.schedule import Domain, Gain, Phase, Schedule
 from tikmix_pipeline.mixture import recording
 from tikmix_pipeline.mixture.recording import gains_record
-from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.records import DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import (
     ExportParameters,
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import SpreadRecord
 
 
+_GAIN_UNITS: Mapping[GainUnit, str] = {
+    "share": "share of the best possible, over the mixture in force",
+    "nats": "nats per token by influence.calibration, over the mixture in force",
+}
+
+
 class RecordView(View):
     """How a decided mixture is recorded."""
 
@@ -44,7 +50,7 @@ class KeptView(View):
 
 
 class GainsView(View):
-    """How gains become nats."""
+    """How gains become nats, if they do."""
 
     influence: CalibratedParameters
 
@@ -85,6 +91,7 @@ def state_gains(
     return gains_record(
         expected_gains(spread, before.weights, after.weights, calibration=calibration),
         None if free is None else expected_gains(spread, before.weights, free.weights, calibration=calibration),
+        unit="share" if calibration is None else "nats",
     )
 
 
@@ -119,7 +126,7 @@ def export_mixtures(
         round=decided.round,
         epochs=decided.epochs,
         expected_gain={task: Gain(gain.gain, gain.stderr) for task, gain in gains.tasks.items()},
-        gain_unit="nats per token by influence.calibration, over the mixture in force",
+        gain_unit=_GAIN_UNITS[gains.unit],
     )
     return lambda folder: write_folder(view.reweight.exports, schedule, folder)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture import recording
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.parameters.base import OnDisk, View, unrecorded
-from tikmix_pipeline.parameters.decision import PriorParameters, RepetitionParameters, RoundingParameters
+from tikmix_pipeline.parameters.base import OnDisk, View
+from tikmix_pipeline.parameters.decision import PriorParameters, RoundingParameters
 from tikmix_pipeline.parameters.training import (
     ContextParameters,
     EvaluationParameters,
@@ -40,13 +40,11 @@ class InitialView(View):
 
 
 class PriorView(View):
-    """What mixture 0 depends on, and what it is refused for."""
+    """What mixture 0 depends on."""
 
     tikmix: PriorParameters
     reweight: RoundingParameters
     chunk_tokens: int
-    optimize: RepetitionParameters = unrecorded()
-    rounds: int = unrecorded()
 
 
 class ChunkView(View):
@@ -86,13 +84,11 @@ def initialise_model(view: InitialView, corpus: TokenShards, project: Path) -> C
 
 
 def record_prior(view: PriorView, corpus: TokenShards) -> tuple[MixtureRecord, pd.DataFrame]:
-    """Record mixture 0, the prior; refuse a run that the corpus is too small for."""
+    """Record mixture 0, the prior."""
     record = recording.record_prior(
         {domain: corpus.tokens(domain) for domain in corpus.domains},
         prior=view.tikmix,
-        repetition=view.optimize,
         rounding=view.reweight,
-        rounds=view.rounds,
         chunk_tokens=view.chunk_tokens,
     )
     return record, recording.mixture_table(record)

@@ -50,8 +50,7 @@ def _beginning(run: Run) -> list[Node]:
     parameters, checkpoint = run.parameters, run.parameters.model.checkpoint
     files = OnDisk(lambda: folder_signature(run.root / checkpoint) if checkpoint else [])
     initial = nodes.InitialView.of(parameters, files=files)
-    lengths = {"chunk_tokens": parameters.train.tokens_per_chunk, "rounds": parameters.tikmix.rounds}
-    prior = nodes.PriorView.of(parameters, **lengths)
+    prior = nodes.PriorView.of(parameters, chunk_tokens=parameters.train.tokens_per_chunk)
     recorded = [of_round(0, "mixture"), of_round(0, "mixture_rows")]
     return [
         cached_node(nodes.initialise_model, initial, ["corpus", "project"], "initial_checkpoint"),

@@ -128,15 +128,15 @@ def _of_evaluation(table: Any, number: int, prefix: str = "bpb") -> Metrics:
 
 
 def _of_influence(table: Any, number: int) -> Metrics:
-    rows: Iterable[Any] = table[["task", "domain", "influence", "effect"]].itertuples(index=False)
-    return [
-        entry
-        for task, domain, influence, effect in rows
-        for entry in (
-            (f"influence/{task}/{domain}", influence, number),
-            (f"effect/{task}/{domain}", effect, number),
-        )
+    """Log influence as it is, as a share of the best possible, and in nats where their scale was measured."""
+    names = ("influence", "share", "effect")
+    rows: Iterable[Any] = table[["task", "domain", *names]].itertuples(index=False)
+    metrics: Metrics = [
+        (f"{name}/{task}/{domain}", value, number)
+        for task, domain, *values in rows
+        for name, value in zip(names, values, strict=True)
     ]
+    return [entry for entry in metrics if not math.isnan(entry[1])]
 
 
 def _of_measurement(report: Measurement, number: int) -> Metrics:
@@ -146,10 +146,12 @@ def _of_measurement(report: Measurement, number: int) -> Metrics:
 
 
 def _of_gains(gains: Gains, number: int) -> Metrics:
+    """Log gains under a name that tells their unit."""
+    names = {"share": ("share", "share_stderr"), "nats": ("gain", "stderr")}
     return [
         (f"expected_{name}/{task}", value, number)
         for task, gain in gains.tasks.items()
-        for name, value in (("gain", gain.gain), ("stderr", gain.stderr))
+        for name, value in zip(names[gain.unit], (gain.gain, gain.stderr), strict=True)
     ]
 
 
