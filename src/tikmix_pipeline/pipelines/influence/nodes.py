@@ -9,7 +9,7 @@ the prior, compares domains on an equal footing in every round.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +43,12 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.curvature.factors import Factors
+    from tikmix_pipeline.influence.records import CurvatureReport
     from tikmix_pipeline.influence.report import Measurement, SpreadRecord
-    from tikmix_pipeline.influence.store import GradientStore
+    from tikmix_pipeline.influence.standard_error import Floats
+    from tikmix_pipeline.influence.store import GradientStore, MeasuredSets
     from tikmix_pipeline.lm.checkpoint import Checkpoint
+    from tikmix_pipeline.lm.cost_records import Cost
 
 _LOG = logging.getLogger(__name__)
 
@@ -210,12 +213,7 @@ def compute_influence(
     factors: Factors | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, SpreadRecord, Measurement]:
     """Compute how much more of each domain, and each chunk of it, would help each task; no pass through the model."""
-    import pandas as pd
-
-    from tikmix_pipeline.influence.group import influence_of
-    from tikmix_pipeline.influence.measure import multiply_at, rebalancing_cost
-    from tikmix_pipeline.influence.report import chunk_rows, influence_rows, measurement, spread_record
-    from tikmix_pipeline.lm.cost_records import NO_COST
+    from tikmix_pipeline.influence.measure import multiply_at
 
     products_TMKL, curvature, matrix = multiply_at(
         checkpoint,
@@ -226,18 +224,8 @@ def compute_influence(
         horizon=view.horizon,
         factors=factors,
     )
-    calibration = view.influence.calibration
-    scale = 1.0 if calibration is None else calibration
-    found = influence_of(gradients, products_TMKL, curvature, reference=mixture.weights, calibration=scale)
-    cost = {
-        "rebalancing": rebalancing_cost(checkpoint, view.model, view.train, steps=view.rebalancing_steps),
-        "factors": factors.cost if factors is not None else NO_COST,
-        "gradients": gradients.cost,
-        "matrix": matrix,
-    }
-    report = measurement(found, view.influence, horizon=view.horizon, stopping=gradients.notes, cost=cost)
-    rows = influence_rows(found, is_calibrated=calibration is not None)
-    return pd.DataFrame(rows), pd.DataFrame(chunk_rows(found)), spread_record(found), report
+    cost = _costs(view, checkpoint, factors) | {"gradients": gradients.cost, "matrix": matrix}
+    return _tables(view, gradients, products_TMKL, curvature, mixture, stopping=gradients.notes, cost=cost)
 
 
 def stream_influence(
@@ -249,13 +237,7 @@ def stream_influence(
     factors: Factors | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame, SpreadRecord, Measurement]:
     """Measure, and compute what `compute_influence` does, with no gradient of a domain on disk."""
-    import pandas as pd
-
-    from tikmix_pipeline.influence.group import influence_of
-    from tikmix_pipeline.influence.measure import rebalancing_cost
-    from tikmix_pipeline.influence.report import chunk_rows, influence_rows, measurement, spread_record
     from tikmix_pipeline.influence.streamed import stream_influence_at
-    from tikmix_pipeline.lm.cost_records import NO_COST
 
     _LOG.info("Gradients are streamed: %s. Another curvature or damping measures the domains again.", view.reason)
     streamed = stream_influence_at(
@@ -270,21 +252,44 @@ def stream_influence(
         factors=factors,
         horizon=view.horizon,
     )
-    found = influence_of(
-        streamed,
-        streamed.products_TMKL,
-        streamed.curvature,
-        reference=mixture.weights,
-        calibration=view.influence.calibration,
-    )
-    cost = {
+    cost = _costs(view, checkpoint, factors)
+    cost |= {"gradients": streamed.gradient_cost, "matrix": streamed.matrix_cost}
+    return _tables(view, streamed, streamed.products_TMKL, streamed.curvature, mixture, stopping={}, cost=cost)
+
+
+def _costs(view: InfluenceView | StreamView, checkpoint: Checkpoint, factors: Factors | None) -> dict[str, Cost]:
+    """Return what was spent before the gradients."""
+    from tikmix_pipeline.influence.measure import rebalancing_cost
+    from tikmix_pipeline.lm.cost_records import NO_COST
+
+    return {
         "rebalancing": rebalancing_cost(checkpoint, view.model, view.train, steps=view.rebalancing_steps),
         "factors": factors.cost if factors is not None else NO_COST,
-        "gradients": streamed.gradient_cost,
-        "matrix": streamed.matrix_cost,
     }
-    report = measurement(found, view.influence, horizon=view.horizon, stopping={}, cost=cost)
-    return pd.DataFrame(influence_rows(found)), pd.DataFrame(chunk_rows(found)), spread_record(found), report
+
+
+def _tables(
+    view: InfluenceView | StreamView,
+    measured: MeasuredSets,
+    products_TMKL: Floats,
+    curvature: CurvatureReport,
+    mixture: MixtureRecord,
+    *,
+    stopping: Mapping[str, Any],
+    cost: Mapping[str, Cost],
+) -> tuple[pd.DataFrame, pd.DataFrame, SpreadRecord, Measurement]:
+    """Return what the products of all chunks amount to, as artifacts."""
+    import pandas as pd
+
+    from tikmix_pipeline.influence.group import influence_of
+    from tikmix_pipeline.influence.report import chunk_rows, influence_rows, measurement, spread_record
+
+    calibration = view.influence.calibration
+    scale = 1.0 if calibration is None else calibration
+    found = influence_of(measured, products_TMKL, curvature, reference=mixture.weights, calibration=scale)
+    report = measurement(found, view.influence, horizon=view.horizon, stopping=stopping, cost=cost)
+    rows = influence_rows(found, is_calibrated=calibration is not None)
+    return pd.DataFrame(rows), pd.DataFrame(chunk_rows(found)), spread_record(found), report
 
 
 def draw_influence(view: NoParameters, influence: pd.DataFrame) -> Figure:
