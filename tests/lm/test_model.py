@@ -36,6 +36,11 @@ def test_every_preset_builds_on_the_meta_device(preset):
     assert shape.width % shape.heads == shape.heads % shape.key_value_heads == 0
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_parameters_of_a_preset_are_counted_without_building_it(preset):
+    assert PRESETS[preset].parameter_count(512) == parameter_count(on_meta(preset, 512))
+
+
 @pytest.mark.parametrize("preset", PROMISED)
 def test_presets_have_about_the_parameters_that_their_names_promise(preset):
     millions, vocabulary_size = PROMISED[preset]

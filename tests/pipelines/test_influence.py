@@ -10,8 +10,9 @@ import pytest
 from kedro.framework.startup import bootstrap_project
 
 from tests.pipelines.conftest import run_in
-from tikmix_pipeline.influence import collect
+from tikmix_pipeline.influence import collect, streamed
 from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.pipelines.influence import streaming
 from tikmix_pipeline.session.kedro_session import TikmixSession, UserError
 
 Stamps = dict[str, int]
@@ -270,3 +271,53 @@ def test_growing_measurement_stops_early_where_halves_agree(growing: Path) -> No
 def test_growing_measurement_under_another_damping_takes_the_parts_that_are_there(growing: Path) -> None:
     artifacts, parts = measure_again(growing, **{**AUTO, "damping": 1.0})
     assert (artifacts, parts) == ({"gradients", *OUTPUTS}, set())
+
+
+def test_streaming_keeps_no_gradient_and_finds_the_same(project: Path) -> None:
+    kept = pd.read_parquet(round_folder(project) / "influence.parquet")
+    artifacts, _ = measure_again(project, gradients="stream")
+    assert artifacts == OUTPUTS
+    found = pd.read_parquet(round_folder(project) / "influence.parquet")
+    assert ((found["influence"] - kept["influence"]).abs() < 0.1 * kept["stderr"]).all()
+    assert not list((round_folder(project) / "streaming").rglob("*.safetensors"))
+    # nothing that is there is made again
+    assert measure_again(project, gradients="stream") == (set(), set())
+
+
+def test_streaming_measures_the_domains_again_for_another_damping(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    measure = streamed.mean_gradient
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        measured.append(options["of"])
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(streamed, "mean_gradient", counting)
+    measure_again(project, gradients="stream")
+    once = len(measured)
+    measure_again(project, gradients="stream", damping=1.0)
+    assert len(measured) == 2 * once > 0
+
+
+def test_auto_streams_what_would_take_too_much_disk_and_keeps_what_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "_MOST_KEPT_BYTES", 1e3)
+    assert measure_again(project, gradients="auto") == (set(), set())  # kept by the run before
+    gradients = round_folder(project) / "gradients"
+    (gradients / "gradients.json").unlink()
+    artifacts, written = measure_again(project, gradients="auto", damping=1.0)
+    assert artifacts == OUTPUTS
+    assert not written
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [({"influence": AUTO}, r"influence\.tokens=auto"), ({"train": {"world_size": 2}}, r"train\.world_size=2")],
+)
+def test_streaming_is_refused_where_it_cannot_be_done(project: Path, told: dict[str, Any], reason: str) -> None:
+    told = told | {"influence": told.get("influence", {}) | {"gradients": "stream"}}
+    with pytest.raises(UserError, match=rf"influence\.gradients=stream: {reason}.* Set influence\.gradients=keep"):
+        run_in(project, "influence", round=0, **told)
