@@ -144,7 +144,7 @@ def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sampl
 
 
 def sample_first(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
-    """Keep the first documents, in their order, until `limit_bytes` are full."""
+    """Keep the first documents, in their order, until `limit_bytes` are full; what follows is counted."""
     sample = Sample([])
     seen: set[int] = set()
     for text in texts:
@@ -155,9 +155,9 @@ def sample_first(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
             sample.exact_duplicates += 1
             continue
         seen.add(document.sample_key)
-        sample.documents.append(document)
-        if (limit_bytes := limit_bytes - document.size) <= 0:
-            break
+        if limit_bytes > 0:
+            sample.documents.append(document)
+            limit_bytes -= document.size
     return sample
 
 
