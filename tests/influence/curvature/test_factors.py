@@ -8,6 +8,7 @@ from influence_oracle import flatten, random_batches, random_gradient, tiny_mode
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors
+from tikmix_pipeline.influence.tensor_file import TensorFile
 
 
 @pytest.mark.parametrize("kind", FISHER_KINDS)
@@ -68,7 +69,7 @@ def edit(old: str, new: str):
         lambda folder: (folder / "factors.json").unlink(),
         lambda folder: (folder / "factors.json").write_text("[]"),
         lambda folder: (folder / "factors.json").write_text("{"),
-        edit('"version": 2', '"version": 1'),
+        edit('"version": 3', '"version": 2'),
         edit('"seed"', '"sead"'),
         edit('"transposed"', '"tranposed"'),
     ],
@@ -112,3 +113,18 @@ def test_tensors_of_an_opened_artifact_are_read_when_they_are_asked_for(tmp_path
     (tmp_path / "factors" / "factors.safetensors").unlink()
     with pytest.raises(TikmixError, match=r"factors\.safetensors cannot be read"):
         next(iter(opened.tensors.values()))
+
+
+@pytest.mark.parametrize("kind", ["kfac", "ekfac"])
+def test_file_holds_half_of_what_is_symmetric(kind, tmp_path):
+    factors = fit(tiny_model("llama"), random_batches(1), kind)
+    factors.save(tmp_path / "factors")
+    opened = Factors.load(tmp_path / "factors")
+    kept = TensorFile.open(tmp_path / "factors" / "factors.safetensors").shapes
+    symmetric = {name for name in kept if name.endswith(("/input", "/output"))}
+    assert bool(symmetric) == (kind == "kfac")
+    for name, values in factors.tensors.items():
+        assert torch.equal(opened.tensors[name], values)
+        assert opened.shapes[name] == tuple(values.shape)
+        size = len(values)
+        assert kept[name] == ((size * (size + 1) // 2,) if name in symmetric else tuple(values.shape))

@@ -10,11 +10,13 @@
 | ekfac | rows, columns, eigenvalues | columns, eigenvalues | columns, eigenvalues | columns, eigenvalues |
 
 Layers that share an input name the same tensor. Elementwise layers have their diagonal as eigenvalues in every kind.
-Everything is per loss-carrying token, in float32, or float64 for float64 weights.
+Everything is per loss-carrying token, in float32, or float64 for float64 weights. Of the Kronecker factors, which are
+symmetric, the file holds the lower triangle, row by row.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from math import isqrt
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +36,7 @@ Labels = Literal["true", "empirical"]
 
 _JSON = "factors.json"
 _TENSORS = "factors.safetensors"
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +80,14 @@ class Factors:
         The processes of the group keep the tensors between them; each calls this, and writes its own.
         """
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        mine = {name: (values.dtype, tuple(values.shape)) for name, values in self.tensors.items()}
+        symmetric = self._symmetric()
+        mine = {
+            name: (values.dtype, (_triangle(len(values)),) if name in symmetric else tuple(values.shape))
+            for name, values in self.tensors.items()
+        }
         tensors = {name: kept for some in process_group.all_gather_object(mine) for name, kept in some.items()}
         content |= {"version": _VERSION, "tensors": sorted(tensors), "cost": self.cost.to_dict()}
+        content["symmetric"] = sorted(symmetric)
         content["layers"] = [dataclasses.asdict(layer) for layer in self.layers]
         with process_group.replacing(folder) as temporary:
             if process_group.is_rank_zero:
@@ -88,14 +95,20 @@ class Factors:
                 write_json(temporary / _JSON, content)
             file = TensorFile.lay_out(temporary / _TENSORS, tensors, {}, process_group)
             for name, values in self.tensors.items():
-                file.write(name, values)
+                file.write(name, values.cpu()[_lower(len(values))] if name in symmetric else values)
+
+    def _symmetric(self) -> set[str]:
+        """Name the tensors of all processes that are symmetric."""
+        roles = ("input", "output") if self.kind == "kfac" else ()
+        return {layer.tensors[role] for layer in self.layers for role in roles if role in layer.tensors}
 
     @classmethod
     def load(cls, folder: Path) -> "Factors":
         """Open the artifact, or raise a TikmixError; a tensor is read, to the CPU, when it is asked for."""
         try:
             content: dict[str, Any] = read_json(folder / _JSON)
-            tensors = _TensorsOnDisk(TensorFile.open(folder / _TENSORS))
+            symmetric = frozenset(content.pop("symmetric", ()))
+            tensors = _TensorsOnDisk(TensorFile.open(folder / _TENSORS), symmetric)
             if content.pop("version") != _VERSION or content.pop("tensors") != sorted(tensors):
                 raise ValueError("of another version, or not all tensors are there")
             layers = tuple(
@@ -117,7 +130,7 @@ class Factors:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shapes by tensor; nothing is read for them."""
         if isinstance(self.tensors, _TensorsOnDisk):
-            return self.tensors.file.shapes
+            return {name: self.tensors.shape(name) for name in self.tensors}
         return {name: tuple(values.shape) for name, values in self.tensors.items()}
 
     def names_for(self, process_group: ProcessGroup) -> set[str]:
@@ -146,14 +159,39 @@ class _TensorsOnDisk(Mapping[str, Tensor]):
     """The tensors of a file, each read anew when it is asked for."""
 
     file: TensorFile
+    symmetric: frozenset[str]
 
     def __getitem__(self, name: str) -> Tensor:
         values = torch.empty(self.file.shapes[name], dtype=self.file.dtype(name))
         self.file.read_into(name, values)
-        return values
+        if name not in self.symmetric:
+            return values
+        whole = values.new_empty(self.shape(name))
+        rows, columns = _lower(len(whole))
+        whole[rows, columns] = whole[columns, rows] = values
+        return whole
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, of which nothing is read."""
+        shape = self.file.shapes[name]
+        if name not in self.symmetric:
+            return shape
+        size = (isqrt(8 * shape[0] + 1) - 1) // 2
+        return size, size
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.file.shapes)
 
     def __len__(self) -> int:
         return len(self.file.shapes)
+
+
+def _triangle(size: int) -> int:
+    """Return the scalars of a triangle, diagonal included."""
+    return size * (size + 1) // 2
+
+
+def _lower(size: int) -> tuple[Tensor, Tensor]:
+    """Return the rows and the columns of the scalars of a lower triangle."""
+    rows, columns = torch.tril_indices(size, size)
+    return rows, columns
