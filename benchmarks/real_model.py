@@ -177,6 +177,7 @@ def pairs(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     checkout = folder / "baseline"
     subprocess.run(["git", "-C", REPOSITORY, "worktree", "add", "--detach", checkout, arguments.baseline], check=True)
     told = [f"influence.tokens={arguments.pair_tokens}", f"influence.items_per_task={arguments.pair_items}"]
+    told.append(f"influence.factor_tokens={2 * arguments.pair_tokens}")
     found: list[tuple[float, float]] = []
     try:
         for number in range(arguments.repetitions):
