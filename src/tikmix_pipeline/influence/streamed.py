@@ -11,7 +11,7 @@ Axes: T tasks, K domains, M chunks of a task, L chunks of a domain, N = T·M.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -176,22 +176,27 @@ class _Streaming:
         figures = rows.measured(with_rows=with_rows)
         if with_rows:
             rows.require_space()
-        missing = list(self._chunks("task"))[len(figures) :]
-        for one, mean in self._measured("task", missing):
+
+        def write(one: ChunkFigures, mean: MeanGradient) -> None:
+            rows.write_measured(mean, one, figures)
             figures.append(one)
-            rows.write_measured(mean, one, figures[:-1])
+
+        self._measure("task", list(self._chunks("task"))[len(figures) :], write)
         return figures
 
     def measure_domains(self, rows: TaskRows) -> None:
         """Measure the domains' chunks that are not there yet, and keep the products of each."""
         pairs = zip(self._chunks("domain"), self.found(rows), strict=True)
         missing = [chunk for chunk, result in pairs if result is None]
-        for figures, mean in self._measured("domain", missing):
+
+        def multiply(figures: ChunkFigures, mean: MeanGradient) -> None:
             products_N = rows.products_with(mean.gradient).tolist()
             result = {"figures": dataclasses.asdict(figures), "products": products_N}
             self._kept.write(self._key(rows, figures.identity), result)
 
-    def _measured(self, side: Side, chunks: Sequence[_Chunk]) -> Iterator[tuple[ChunkFigures, MeanGradient]]:
+        self._measure("domain", missing, multiply)
+
+    def _measure(self, side: Side, chunks: Sequence[_Chunk], use: Callable[[ChunkFigures, MeanGradient], None]) -> None:
         if not chunks:
             return
         flops = self._flops()
@@ -199,7 +204,8 @@ class _Streaming:
         with progress_bar(f"Gradients of {len(chunks)} {side} chunks", total, "tok") as bar:
             for name, batches, identity in chunks:
                 mean = mean_gradient(self.model, batches, of=f"{side} '{name}'", advance=bar.update)
-                yield ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches)), mean
+                use(ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches)), mean)
+                del mean  # or it would live on beside the next
 
     @property
     def _kept(self) -> KeyedResults:
