@@ -7,7 +7,7 @@ import pytest
 from curvature_fits import FISHER_KINDS, GROUPS
 from group_examples import dealt
 from in_ranks import in_ranks
-from influence_oracle import random_batches, tiny_model
+from influence_oracle import VOCABULARY, random_batches, tiny_model
 
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.distributed.sharding import RankMesh, rank_mesh
@@ -17,6 +17,7 @@ from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.group import group_influence
 from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.lm import output_head
 from tikmix_pipeline.lm.model import blocks_of
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 
@@ -59,11 +60,16 @@ def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> d
 def measured_in_ranks(mesh: RankMesh, folder: Path) -> dict[tuple[int, str], Any]:
     """Measure every model by layout: `shard` ranks have a copy of it between them."""
     layouts = {shard: rank_mesh(mesh.device, shard) for shard in (2, 1)}
-    return {
+    found = {
         (shard, f"{kind}-{tied}"): measured(kind, tied, folder / f"{shard}-{kind}-{tied}", layout)
         for shard, layout in layouts.items()
         for kind, tied in MODELS
     }
+    output_head.MOST_LOGITS = 3 * VOCABULARY  # three tokens at a time, and never as many on either rank
+    found |= {
+        (shard, "chunks"): measured("llama", True, folder / f"{shard}-chunks", layouts[shard]) for shard in (2, 1)
+    }
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +105,12 @@ def test_two_ranks_measure_what_one_process_measures(
             ours, theirs = together["report"][curvature], alone["report"][curvature]
             assert {block.parameters for block in ours.blocks} == {block.parameters for block in theirs.blocks}
             assert ours.left_out == pytest.approx(theirs.left_out)
+
+
+@pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
+def test_two_ranks_take_the_head_in_chunks(both: dict[int, Any], tmp_path: Path, shard: int) -> None:
+    alone = measured("llama", True, tmp_path)
+    for together in (found[shard, "chunks"] for found in both.values()):
+        for curvature, expected in alone["matrix"].items():
+            difference = abs(together["matrix"][curvature] - expected).max() / abs(expected).max()
+            assert difference < 1e-11, curvature

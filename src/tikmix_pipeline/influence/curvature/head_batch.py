@@ -116,7 +116,7 @@ class DividedHead:
         """
         labels: list[Tensor] = []
         gradient_Ni = torch.empty_like(hidden_Ni)
-        for start in range(0, len(hidden_Ni), self.at_once):
+        for start in range(0, max(1, len(hidden_Ni)), self.at_once):  # a rank may have no token
             of = slice(start, start + self.at_once)
             probability_nV = self.probability(hidden_Ni[of])
             labels.append(label(of, probability_nV))
