@@ -2,7 +2,7 @@
 
     python examples/smollm2.py smollm2
     kedro run --env smollm2 --pipelines corpus
-    python benchmarks/validate_pretrained.py data/05_model_input/smollm2-validation
+    make bench NAME=validate_pretrained
 
 Stages, each of which keeps what it has made and goes on where it was stopped:
 
@@ -272,7 +272,8 @@ def alone(batch: TokenBatch, row: int) -> TokenBatch:
 def main() -> None:
     """Run the stages asked for."""
     parser = argparse.ArgumentParser(description="Validate influence at SmolLM2-135M.")
-    parser.add_argument("folder", type=Path)
+    default = REPOSITORY / "data" / "05_model_input" / "smollm2-validation"
+    parser.add_argument("folder", type=Path, nargs="?", default=default)
     parser.add_argument("--checkpoint", type=Path, default=REPOSITORY / "smollm2")
     parser.add_argument("--corpus", type=Path, default=REPOSITORY / "data" / "03_primary" / "smollm2")
     parser.add_argument("--replicates", type=int, default=2)
