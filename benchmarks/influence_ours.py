@@ -213,8 +213,10 @@ def time_limit(arguments: Namespace) -> dict[str, Any]:
     every_token = _parameters(arguments, curvature="kfac")
     settings = {
         "kfac": every_token,
+        "kfac_empirical": every_token.model_copy(update={"fisher": "empirical"}),
         "kfac_default_tokens": every_token.model_copy(update={"factor_tokens": InfluenceParameters().factor_tokens}),
         "adam": _parameters(arguments, curvature="adam"),
+        "identity": _parameters(arguments, curvature="identity"),
     }
     measurements = {name: Measurement(arguments.folder, results, setting) for name, setting in settings.items()}
     plain = measurements["kfac"].forward_and_backward
