@@ -55,7 +55,7 @@ from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STEP, STEPS, BATCH, CONTEXT, RATE = 0.5, 20, 8, 128, 2e-4
-SCORED_ITEMS, CHOICE_ITEMS, MEASURED_ITEMS, TOKENS, FACTOR_TOKENS = 64, 16, 48, 8192, 8192
+SCORED_ITEMS, CHOICE_ITEMS, MEASURED_ITEMS, TOKENS, FACTOR_TOKENS = 48, 12, 48, 8192, 8192
 CANDIDATES: dict[str, dict[str, Any]] = {
     "identity": {"curvature": "identity"},
     "kfac true .1": {"curvature": "kfac", "fisher": "true", "damping": 0.1},
