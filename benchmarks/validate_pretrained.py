@@ -58,10 +58,8 @@ STEP, STEPS, BATCH, CONTEXT, RATE = 0.5, 20, 8, 128, 2e-4
 SCORED_ITEMS, CHOICE_ITEMS, MEASURED_ITEMS, TOKENS, FACTOR_TOKENS = 48, 12, 48, 8192, 8192
 CANDIDATES: dict[str, dict[str, Any]] = {
     "identity": {"curvature": "identity"},
-    "kfac true .1": {"curvature": "kfac", "fisher": "true", "damping": 0.1},
-    "kfac true 1": {"curvature": "kfac", "fisher": "true", "damping": 1.0},
-    "kfac empirical .1": {"curvature": "kfac", "fisher": "empirical", "damping": 0.1},
-    "kfac empirical 1": {"curvature": "kfac", "fisher": "empirical", "damping": 1.0},
+    "kfac true": {"curvature": "kfac", "fisher": "true", "damping": 0.1},
+    "kfac empirical": {"curvature": "kfac", "fisher": "empirical", "damping": 0.1},
 }
 KINDS = ("text", "answer", "choice")
 
