@@ -103,6 +103,7 @@ def _measure(model: nn.Module, missing: Sequence[_Chunk], store: GradientStore, 
         for side, name, number, batches, identity in mine:
             mean = mean_gradient(model, batches, of=f"{side} '{name}'", advance=bar.update, mesh=mesh)
             store.write(side, name, number, mean, key=key, identity=identity, cost=flops.cost(batches))
+            del mean  # or it would live on while the next is summed
 
 
 def _chunks(model: nn.Module, sets: Sets, key: str, kept: KeptPrecision) -> Iterator[_Chunk]:

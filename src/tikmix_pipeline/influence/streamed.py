@@ -180,6 +180,7 @@ class _Streaming:
         for one, mean in self._measured("task", missing):
             figures.append(one)
             rows.write_measured(mean, one, figures[:-1])
+            del mean
         return figures
 
     def measure_domains(self, rows: TaskRows) -> None:
@@ -190,6 +191,7 @@ class _Streaming:
             products_N = rows.products_with(mean.gradient).tolist()
             result = {"figures": dataclasses.asdict(figures), "products": products_N}
             self._kept.write(self._key(rows, figures.identity), result)
+            del mean
 
     def _measured(self, side: Side, chunks: Sequence[_Chunk]) -> Iterator[tuple[ChunkFigures, MeanGradient]]:
         if not chunks:
@@ -199,7 +201,9 @@ class _Streaming:
         with progress_bar(f"Gradients of {len(chunks)} {side} chunks", total, "tok") as bar:
             for name, batches, identity in chunks:
                 mean = mean_gradient(self.model, batches, of=f"{side} '{name}'", advance=bar.update)
-                yield ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches)), mean
+                figures = ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches))
+                yield figures, mean
+                del mean  # as by those who take it, or it would live on while the next is summed
 
     @property
     def _kept(self) -> KeyedResults:
