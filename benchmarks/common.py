@@ -1,5 +1,6 @@
 """What the benchmarks share: the machine they ran on, processes of their own, a table, and figures to parse."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -44,6 +45,12 @@ def peak_bytes() -> int:
         lines = status.read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def restart_peak() -> None:
+    """Let `peak_bytes` count from now on, where the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,8 +1,11 @@
 """Tiny sets, and what measuring them takes."""
 
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 import torch
 from curvature_fits import DAMPED
 from influence_oracle import random_batches, tiny_model, train_steps
@@ -46,3 +49,19 @@ def collected(folder: Path, model: torch.nn.Module | None = None, sets: Sets | N
     store = GradientStore(folder)
     collect_gradients(model or tiny_model("llama"), sets or dealt(), store, key="checkpoint")
     return store
+
+
+class GradientsAlive:
+    """Counts, whenever a module begins to sum a gradient, those before it that nobody has let go of."""
+
+    def __init__(self, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.at_begin: list[int] = []
+        self._measure = module.mean_gradient
+        self._before: list[weakref.ref[torch.Tensor]] = []
+        monkeypatch.setattr(module, "mean_gradient", self)
+
+    def __call__(self, *arguments, **options):
+        self.at_begin.append(sum(tensor() is not None for tensor in self._before))
+        mean = self._measure(*arguments, **options)
+        self._before += map(weakref.ref, mean.gradient.values())
+        return mean

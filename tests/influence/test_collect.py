@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from group_examples import DOMAINS, TASKS, collected, dealt
+from group_examples import DOMAINS, TASKS, GradientsAlive, collected, dealt
 from influence_oracle import random_batches, tiny_model
 
 from tikmix_pipeline.errors import TikmixError
@@ -46,6 +46,12 @@ def test_every_chunk_is_measured_once_tasks_first(tmp_path, watched):
     assert watched.measured == [f"task '{name}'" for name in TASKS for _ in range(3)] + [
         f"domain '{name}'" for name in DOMAINS for _ in range(3)
     ]
+
+
+def test_a_gradient_is_let_go_before_the_next_is_summed(tmp_path, monkeypatch):
+    alive = GradientsAlive(collect, monkeypatch)
+    collected(tmp_path)
+    assert alive.at_begin == [0] * 3 * (len(TASKS) + len(DOMAINS))
 
 
 @pytest.mark.parametrize("parts_before", [0, 4, 14])

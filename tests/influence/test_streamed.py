@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from group_examples import DOMAINS, TASKS, collected, curvature_of, dealt
+from group_examples import DOMAINS, TASKS, GradientsAlive, collected, curvature_of, dealt
 from influence_oracle import random_batches, tiny_model
 
 from tikmix_pipeline.errors import TikmixError
@@ -71,6 +71,12 @@ def test_bfloat16_moves_influence_by_less_than_a_tenth_of_its_standard_error(tmp
         found = group_influence(store, curvature_of(model))
     assert (np.abs(found.influence_TK - exact.influence_TK) < 0.1 * exact.stderr_TK).all()
     assert (found.influence_TK != exact.influence_TK).all()
+
+
+def test_a_gradient_is_let_go_before_the_next_is_summed(tmp_path, monkeypatch):
+    alive = GradientsAlive(streamed, monkeypatch)
+    stream(tmp_path, tiny_model("llama"))
+    assert alive.at_begin == [0] * sum(len(chunks) for sets in dealt().values() for chunks in sets.values())
 
 
 def test_nothing_of_a_domain_is_written_and_tasks_take_two_bytes_a_scalar(tmp_path, monkeypatch):

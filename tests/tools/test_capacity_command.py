@@ -18,9 +18,10 @@ def typed(*arguments: str) -> Result:
 def test_table_has_every_phase_and_both_totals() -> None:
     found = typed("--preset", "7B", "--devices", "64")
     assert found.exit_code == 0
-    first, _, *rows = found.output.splitlines()
+    first, keeping, _, *rows = found.output.splitlines()
     assert first.startswith("6.74B parameters: 32 layers, width 4096")
-    names = [row.split("  ")[0] or row.split("  ")[1] for row in rows]
+    assert keeping.startswith("influence.gradients=keep: kept they take")
+    names = [row.split("  ")[0] or row.split("  ")[1] for row in rows if row.startswith(("  ", "influence", "sweep"))]
     assert names == [
         *("factors", "eigendecompositions", "gradients", "products", "influence"),
         *("branches, 2 devices each", "scoring", "sweep by lookahead"),
@@ -62,7 +63,7 @@ def test_checkpoint_is_described_by_its_configuration(tmp_path: Path) -> None:
         (["--utilisation", "40"], "--utilisation (40) must be above 0 and at most 1"),
         (["--domains", "0"], "--domains (0) must be at least 1"),
         (["--devices", "0"], "--devices (0) must be at least 1"),
-        (["--preset", "8B"], "'1B', '7B', '70B'"),
+        (["--preset", "9B"], "'135M', '1B', '7B', '8B', '70B'"),
     ],
 )
 def test_mistakes_are_told_in_one_line(arguments: list[str], message: str) -> None:
@@ -85,9 +86,42 @@ def test_unknown_configuration_says_what_is_known(tmp_path: Path, values: dict[s
 
 
 def test_what_does_not_fit_is_marked_and_mended() -> None:
-    output = typed("--preset", "70B", "--devices", "8").output
+    output = typed("--preset", "70B", "--devices", "8", "--pass-tokens", "512").output
     assert "No sweep by lookahead: --devices 8: a branch needs" in output
-    assert "! more than the 80 GB of a device: influence takes 64 devices." in output
+    assert "! more than the 80 GB of a device: influence takes 32 devices." in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        (
+            ["--preset", "135M", "--devices", "1", "--domains", "7", "--tasks", "5"],
+            "stream: kept they take 26 GB on disk",
+        ),
+        (
+            ["--preset", "135M", "--devices", "1", "--domains", "2", "--tasks", "2"],
+            "keep: kept they take 8.6 GB on disk",
+        ),
+        (
+            ["--preset", "135M", "--devices", "1", "--domains", "2", "--tasks", "2", "--free-disk", "12e9"],
+            "stream: kept they take 8.6 GB",
+        ),
+        (
+            ["--preset", "8B", "--devices", "8"],
+            "keep: kept they take 4,497 GB on disk, streamed 616 GB; one process alone",
+        ),
+        (["--preset", "8B", "--gradients", "stream"], "stream: kept they take 4,497 GB"),
+    ],
+)
+def test_gradients_are_kept_or_streamed_as_a_run_would_choose(arguments: list[str], chosen: str) -> None:
+    assert f"influence.gradients={chosen}" in typed(*arguments).output
+
+
+def test_too_little_memory_for_products_is_told_with_what_would_do() -> None:
+    output = typed("--preset", "8B", "--branches", "0").output
+    assert "! influence.memory_megabytes (1000) must be 3406 at least." in output
+    assert "Gradients are read" in output
+    assert "times over" not in typed("--preset", "135M", "--branches", "0").output
 
 
 def test_plan_needs_no_tensors() -> None:

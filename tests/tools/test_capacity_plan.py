@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
-from tools.capacity.costs import Workload, decomposed_sizes, decomposition_flops, factor_disk, gradient_disk
+from tools.capacity.costs import Workload, decomposed_sizes, decomposition_flops
 from tools.capacity.devices import DEVICES, Device
-from tools.capacity.plan import Cluster, Phase, influence_phases, least_devices, sweep_phases
+from tools.capacity.plan import Cluster, Keeping, Phase, influence_phases, least_devices, sweep_phases
 from tools.capacity.shape import SHAPES, shape_with_parameters
+from tools.capacity.space import gradient_disk
 
 SMALL = SHAPES["1B"]
 H100 = DEVICES["h100"]
@@ -23,7 +24,9 @@ def plan(devices: int = 8, device: Device = H100, work: Workload = WORK) -> dict
     return by_name(influence_phases(SMALL, work, Cluster(device, devices), "kfac"))
 
 
-@pytest.mark.parametrize(("name", "billions"), [("1B", 1.236), ("7B", 6.738), ("70B", 70.55)])
+@pytest.mark.parametrize(
+    ("name", "billions"), [("135M", 0.1345), ("1B", 1.236), ("7B", 6.738), ("8B", 8.030), ("70B", 70.55)]
+)
 def test_presets_have_the_parameters_of_their_models(name: str, billions: float) -> None:
     assert SHAPES[name].parameters / 1e9 == pytest.approx(billions, rel=1e-3)
 
@@ -34,9 +37,26 @@ def test_shape_has_about_as_many_parameters_as_asked_for(parameters: float) -> N
     assert shape.parameters == pytest.approx(parameters, rel=0.1)
 
 
-def test_gradients_on_disk_are_a_copy_of_the_model_per_part() -> None:
-    assert gradient_disk(SMALL, WORK) == (9 + 26) * 4 * 4 * SMALL.parameters
+def test_kept_gradients_are_a_copy_of_the_model_per_part_and_streamed_ones_of_the_tasks_alone() -> None:
+    parts, parameters, table = 4, SMALL.parameters, SMALL.vocabulary * SMALL.width
+    assert gradient_disk(SMALL, WORK) == (9 + 26) * parts * 4 * parameters
+    assert gradient_disk(SMALL, WORK, "keep", "bfloat16") == (9 + 26) * parts * 2 * parameters
+    assert gradient_disk(SMALL, WORK, "stream") == 9 * parts * 2 * (parameters + table)
     assert plan()["gradients"].disk == gradient_disk(SMALL, WORK)
+
+
+def test_streaming_reads_the_tasks_rows_for_every_chunk_of_a_domain() -> None:
+    alone = Cluster(replace(H100, memory_rate=1e30, float32_peak=1e30, write_rate=1e30))
+    found = by_name(influence_phases(SMALL, WORK, alone, "kfac", Keeping("stream")))["products"]
+    assert found.seconds == pytest.approx((1 + 26 * 4) * 9 * 4 * 2 * SMALL.parameters / H100.read_rate, rel=1e-3)
+
+
+def test_room_for_all_rows_of_the_tasks_reads_every_gradient_once() -> None:
+    alone = replace(H100, memory_rate=1e30, float32_peak=1e30)
+    enough = replace(WORK, memory_megabytes=1e6)
+    once, again = plan(1, alone, enough)["products"].seconds, plan(1, alone)["products"].seconds
+    assert once == pytest.approx(gradient_disk(SMALL, WORK) / H100.read_rate, rel=1e-3)
+    assert again > 10 * once
 
 
 def test_identity_has_no_factors_and_takes_less() -> None:
@@ -51,8 +71,8 @@ def test_twice_the_devices_halve_passes_and_share_memory() -> None:
     few, many = plan(8, alone), plan(16, alone)
     for name in ("gradients", "products"):
         assert many[name].seconds == pytest.approx(few[name].seconds / 2, rel=1e-3)
-        assert many[name].memory < few[name].memory
         assert many[name].dollars(alone) == pytest.approx(few[name].dollars(alone), rel=1e-3)
+    assert many["gradients"].memory < few["gradients"].memory
 
 
 def test_one_device_reduces_nothing() -> None:
@@ -90,15 +110,10 @@ def test_branch_that_fits_no_device_says_what_to_change() -> None:
 
 
 def test_least_devices_hold_every_phase() -> None:
-    found = least_devices(SHAPES["70B"], WORK, H100, "kfac")
+    work = Workload(pass_tokens=512)
+    found = least_devices(SHAPES["70B"], work, H100, "kfac")
     assert found is not None
     for devices, fits in ((found, True), (found // 2, False)):
-        phases = influence_phases(SHAPES["70B"], WORK, Cluster(H100, devices), "kfac")
+        phases = influence_phases(SHAPES["70B"], work, Cluster(H100, devices), "kfac")
         assert all(phase.memory <= H100.memory for phase in phases) is fits
-    assert least_devices(SHAPES["70B"], Workload(batch_tokens=1 << 20), H100, "kfac") is None
-
-
-def test_factors_are_a_square_for_every_covariance() -> None:
-    widths = {"2048": 16 * 6 + 2, "8192": 16 * 3, "512": 16 * 2}
-    squares = sum(count * int(width) ** 2 for width, count in widths.items())
-    assert factor_disk(SMALL) == 4 * (squares + 2 * SMALL.vocabulary)
+    assert least_devices(SHAPES["70B"], WORK, H100, "kfac") is None

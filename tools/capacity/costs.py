@@ -1,4 +1,4 @@
-"""What a measurement and a sweep take, by formula: operations, numbers moved in elementwise work, and bytes.
+"""What a measurement and a sweep take, by formula: operations, and numbers moved in elementwise work.
 
 Operations are counted as `lm.cost` counts them in a run: matrix products, attention in full, and symmetric
 eigendecompositions. With n the parameters of the linear layers and the head, per token of a sequence of S positions:
@@ -17,10 +17,6 @@ Numbers that go between memory and processors in what is no matrix product (norm
 counted as PyTorch runs those operations one by one: per token, a norm takes about 10 widths, rotary positions 12, a
 residual sum 3, a gated activation 5 inner widths; twice that on the way back. They are small beside the matrix products
 of a large model, and as large in a model of a few million parameters. A kernel that fuses several of them moves less.
-
-Bytes are those of a device's memory, and of the disk. Weights, gradients, covariances and the optimiser's state are in
-float32 and shared out over devices evenly; one block's weights are gathered at a time. What every device has for itself
-are the activations of its batch.
 """
 
 from collections.abc import Iterator
@@ -29,7 +25,6 @@ from dataclasses import dataclass, fields
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
 from tikmix_pipeline.parameters.sweep import SweepParameters
-from tools.capacity.devices import Device
 from tools.capacity.shape import DecoderShape
 
 _INFLUENCE = InfluenceParameters()
@@ -51,12 +46,14 @@ class Workload:
         item_tokens: mean length of an item.
         factor_tokens: that the factors are fitted on (`influence.factor_tokens`).
         parts: of every domain and task (`influence.micro_batches`).
+        memory_megabytes: for the rows under way in the products (`influence.memory_megabytes`).
         branches: candidates of the sweep (`sweep.candidates`).
         branch_tokens: training tokens of each (`sweep.branch_tokens`).
         branch_context: tokens per sequence in training (`train.context`).
         scored_items: of each task, that a branch is scored on (`sweep.items`).
-        batch_tokens: that pass through a device at once.
-        checkpointing: activations are computed again on the way back, instead of kept.
+        pass_tokens: that pass through a device at once in a measurement; all of their activations are kept.
+        batch_tokens: that pass through a device at once in a branch.
+        checkpointing: activations of a branch are computed again on the way back, instead of kept.
     """
 
     domains: int = 26
@@ -67,10 +64,12 @@ class Workload:
     item_tokens: int = 64
     factor_tokens: int = _INFLUENCE.factor_tokens
     parts: int = _INFLUENCE.micro_batches
+    memory_megabytes: float = _INFLUENCE.memory_megabytes
     branches: int = _SWEEP.candidates
     branch_tokens: int = _SWEEP.branch_tokens
     branch_context: int = 2048
     scored_items: int = _SWEEP.items or 400
+    pass_tokens: int = 4_096
     batch_tokens: int = 8_192
     checkpointing: bool = True
 
@@ -195,81 +194,3 @@ def factor_traffic(shape: DecoderShape) -> float:
 
 def _block_traffic(shape: DecoderShape) -> int:
     return shape.layers * (_WIDTHS * shape.width + _INNER * shape.feed_forward)
-
-
-# bytes
-
-FLOAT32 = 4
-_FLOAT64 = 8
-_ADAMW_COPIES = 4
-"""Weight, gradient and the two running means of AdamW."""
-_GRADIENT_COPIES = 3
-"""Weight, gradient of a batch and the sum."""
-_EIGEN_COPIES = 4
-"""A matrix, its eigenvectors and LAPACK's work space of twice its size."""
-_LOGIT_COPIES = 3
-"""Logits, probabilities and their gradient, in float32."""
-
-
-def gradient_disk(shape: DecoderShape, workload: Workload) -> float:
-    """Return the bytes of all gradient chunks."""
-    return float(FLOAT32 * shape.parameters * sum(workload.rows))
-
-
-def factor_disk(shape: DecoderShape) -> float:
-    """Return the bytes of K-FAC's factors; of the diagonals, small beside them, those along a vocabulary count."""
-    dense = sum(size**2 for size in covariance_sizes(shape))
-    return float(FLOAT32 * (dense + sum(shape.tables()) + shape.tied * shape.vocabulary))
-
-
-def checkpoint_disk(shape: DecoderShape) -> float:
-    """Return the bytes of a checkpoint with the optimiser's state."""
-    return float(FLOAT32 * (_ADAMW_COPIES - 1) * shape.parameters)
-
-
-def gradient_memory(shape: DecoderShape, workload: Workload, device: Device, devices: int) -> float:
-    """Return the bytes per device while gradients are summed."""
-    shared = FLOAT32 * _GRADIENT_COPIES * shape.parameters / devices
-    return shared + _gathered(shape, device, devices) + activations(shape, workload, device)
-
-
-def factor_memory(shape: DecoderShape, workload: Workload, device: Device, devices: int) -> float:
-    """Return the bytes per device while covariances are summed."""
-    shared = (FLOAT32 * shape.parameters + factor_disk(shape)) / devices
-    # of the block under way, before it is reduced to the device that keeps it
-    local = factor_disk(shape) / shape.layers if devices > 1 else 0.0
-    return shared + local + _gathered(shape, device, devices) + activations(shape, workload, device)
-
-
-def decomposition_memory(shape: DecoderShape, devices: int) -> float:
-    """Return the bytes of the device that decomposes the largest covariance, beside its share of all."""
-    return factor_disk(shape) / devices + _FLOAT64 * _EIGEN_COPIES * max(decomposed_sizes(shape)) ** 2
-
-
-def product_memory(shape: DecoderShape, devices: int, working: float) -> float:
-    """Return the bytes per device while gradients are multiplied.
-
-    Args:
-        shape: the model's.
-        devices: how many share eigenvectors and eigenvalues.
-        working: bytes of the rows under way (`influence.memory_megabytes`).
-    """
-    return (factor_disk(shape) + 2 * FLOAT32 * shape.parameters) / devices + working
-
-
-def branch_memory(shape: DecoderShape, workload: Workload, device: Device, devices: int) -> float:
-    """Return the bytes per device while a branch trains on so many."""
-    shared = FLOAT32 * _ADAMW_COPIES * shape.parameters / devices
-    return shared + _gathered(shape, device, devices) + activations(shape, workload, device)
-
-
-def activations(shape: DecoderShape, workload: Workload, device: Device) -> float:
-    """Return the bytes of a batch's activations: about 16 widths and 4 inner widths a block, and the logits."""
-    block = device.number * (16 * shape.width + 4 * shape.feed_forward)
-    kept = device.number * shape.width * shape.layers + block if workload.checkpointing else block * shape.layers
-    return float(workload.batch_tokens * (kept + _LOGIT_COPIES * FLOAT32 * shape.vocabulary))
-
-
-def _gathered(shape: DecoderShape, device: Device, devices: int) -> float:
-    """Return the bytes of one block's whole weights and gradients, and of the block that is fetched meanwhile."""
-    return 0.0 if devices == 1 else 3.0 * device.number * shape.layer_parameters

@@ -14,11 +14,11 @@ from math import ceil
 from typing import Literal
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters.measurement import InfluenceParameters
-from tools.capacity import costs
+from tools.capacity import costs, space
 from tools.capacity.costs import Workload
 from tools.capacity.devices import Device
 from tools.capacity.shape import DecoderShape
+from tools.capacity.space import Gradients, KeptPrecision
 
 Curvature = Literal["kfac", "identity"]
 
@@ -28,6 +28,9 @@ _PRECONDITION_MOVES = 12
 """Times that a preconditioned gradient goes to or from memory, beside the products' own operands."""
 _FUNCTION_MOVES = 20
 """The same of eigenvalues in float64 while f of them is taken, in units of a gradient."""
+_RAISED = 3
+"""Times that a row in bfloat16 goes to or from memory until it is multiplied, raised to float32, in its own bytes; and
+twice more as float32."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,19 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """What becomes of gradients (`influence.gradients`), and in what precision they are kept.
+
+    Attributes:
+        gradients: of tasks and domains kept, or streamed.
+        precision: of kept ones (`influence.kept_precision`).
+    """
+
+    gradients: Gradients = "keep"
+    precision: KeptPrecision = "float32"
+
+
+@dataclass(frozen=True)
 class Phase:
     """One phase of a plan.
 
@@ -89,7 +105,7 @@ class Phase:
         flops: operations of all devices.
         seconds: on the clock.
         memory: bytes of one device.
-        disk: bytes that are left there.
+        disk: most bytes there at a time.
         devices: that it is paid for.
     """
 
@@ -105,19 +121,27 @@ class Phase:
         return self.seconds / 3600 * self.devices * device.dollars
 
 
-def influence_phases(shape: DecoderShape, workload: Workload, cluster: Cluster, curvature: Curvature) -> list[Phase]:
+_KEPT = Keeping()
+
+
+def influence_phases(
+    shape: DecoderShape, workload: Workload, cluster: Cluster, curvature: Curvature, keeping: Keeping = _KEPT
+) -> list[Phase]:
     """Return the phases of one measurement.
 
     Args:
         shape: the model's.
         workload: what is measured.
-        cluster: where.
+        cluster: where. Streaming is counted on several devices as if they shared it, which they cannot do yet.
         curvature: `kfac`, or `identity`, which needs no factors.
+        keeping: what becomes of the gradients.
     """
-    of = (shape, workload, cluster)
-    if curvature == "identity":
-        return [_gradients(*of), _products(*of, preconditioned=False)]
-    return [_factors(*of), _decompositions(shape, cluster), _gradients(*of), _products(*of, preconditioned=True)]
+    fitted = curvature != "identity"
+    first = [_factors(shape, workload, cluster), _decompositions(shape, cluster, keeping)] if fitted else []
+    gradients = _gradients(shape, workload, cluster, keeping)
+    if keeping.gradients == "stream":
+        return [*first, gradients, _streamed_products(shape, workload, cluster, preconditioned=fitted)]
+    return [*first, gradients, _products(shape, workload, cluster, keeping.precision, preconditioned=fitted)]
 
 
 def _factors(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Phase:
@@ -126,7 +150,7 @@ def _factors(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Phase
         tokens * costs.factor_pass_flops(shape, workload.context),
         tokens * costs.covariance_flops(shape),
     )
-    size = costs.factor_disk(shape)
+    size = space.factor_disk(shape)
     batches = _batches(tokens, workload, cluster)
     seconds = (
         cluster.passes(passes)
@@ -136,43 +160,65 @@ def _factors(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Phase
     seconds += cluster.writing(size) + cluster.reduction(size)
     # every batch adds its covariances to the sums: a product to be written, and both to be read and one written
     seconds += cluster.moving(4 * size * batches)
-    memory = costs.factor_memory(shape, workload, cluster.device, cluster.devices)
+    memory = space.factor_memory(shape, workload, cluster.device, cluster.devices)
     return Phase("factors", passes + covariances, seconds, memory, size, cluster.devices)
 
 
-def _decompositions(shape: DecoderShape, cluster: Cluster) -> Phase:
+def _decompositions(shape: DecoderShape, cluster: Cluster, keeping: Keeping) -> Phase:
     flops = costs.eigendecomposition_flops(shape)
     seconds = cluster.decompositions(costs.decomposed_sizes(shape))
-    memory = costs.decomposition_memory(shape, cluster.devices)
+    memory = space.decomposition_memory(shape, cluster.devices)
+    if keeping.gradients == "stream":  # the model is needed again for the domains
+        memory += space.FLOAT32 * shape.parameters / cluster.devices
     return Phase("eigendecompositions", flops, seconds, memory, 0.0, cluster.devices)
 
 
-def _gradients(shape: DecoderShape, workload: Workload, cluster: Cluster) -> Phase:
+def _gradients(shape: DecoderShape, workload: Workload, cluster: Cluster, keeping: Keeping) -> Phase:
     of_domains = workload.domains * workload.tokens
     of_tasks = workload.tasks * workload.items * workload.item_tokens
     flops = of_domains * costs.training_flops(shape, workload.context)
     flops += of_tasks * costs.training_flops(shape, workload.item_tokens)
-    size = costs.gradient_disk(shape, workload)
-    gradient = costs.FLOAT32 * shape.parameters
+    size = space.gradient_disk(shape, workload, keeping.gradients, keeping.precision)
+    gradient = space.FLOAT32 * shape.parameters
     batches = max(sum(workload.rows), _batches(of_domains + of_tasks, workload, cluster))
     seconds = cluster.passes(flops) + cluster.elementwise((of_domains + of_tasks) * costs.training_traffic(shape))
     seconds += cluster.moving(_SUM_MOVES * gradient * batches) + cluster.writing(size) + cluster.reduction(size)
-    memory = costs.gradient_memory(shape, workload, cluster.device, cluster.devices)
+    memory = space.gradient_memory(shape, workload, cluster.device, cluster.devices)
     return Phase("gradients", flops, seconds, memory, size, cluster.devices)
 
 
-def _products(shape: DecoderShape, workload: Workload, cluster: Cluster, *, preconditioned: bool) -> Phase:
+def _multiplying(shape: DecoderShape, workload: Workload, *, preconditioned: bool) -> tuple[float, float]:
+    """Return the operations of all products, and the bytes moved to multiply the tasks' gradients by the curvature."""
     task_rows, domain_rows = workload.rows
     flops = task_rows * domain_rows * costs.dot_flops(shape)
-    gradient = costs.FLOAT32 * shape.parameters
-    moved = (task_rows + 2 * domain_rows) * gradient
-    if preconditioned:
-        flops += task_rows * costs.precondition_flops(shape)
-        moved += (_PRECONDITION_MOVES * task_rows + _FUNCTION_MOVES) * gradient
-    size = costs.gradient_disk(shape, workload)
-    seconds = cluster.products(flops) + cluster.moving(moved) + cluster.reading(size)
-    working = 1e6 * InfluenceParameters().memory_megabytes
-    memory = costs.product_memory(shape, cluster.devices, working) if preconditioned else working
+    if not preconditioned:
+        return flops, 0.0
+    moved = (_PRECONDITION_MOVES * task_rows + _FUNCTION_MOVES) * space.FLOAT32 * shape.parameters
+    return flops + task_rows * costs.precondition_flops(shape), moved
+
+
+def _products(
+    shape: DecoderShape, workload: Workload, cluster: Cluster, kept: KeptPrecision, *, preconditioned: bool
+) -> Phase:
+    task_rows, domain_rows = workload.rows
+    flops, moved = _multiplying(shape, workload, preconditioned=preconditioned)
+    moved += (task_rows + 2 * domain_rows) * space.FLOAT32 * shape.parameters
+    numbers = space.numbers_read(shape, workload) if preconditioned else shape.parameters * sum(workload.rows)
+    read = numbers * (space.FLOAT32 if kept == "float32" else space.BFLOAT16)
+    seconds = cluster.products(flops) + cluster.moving(moved) + cluster.reading(read)
+    memory = space.product_memory(shape, workload, cluster.devices, preconditioned=preconditioned)
+    return Phase("products", flops, seconds, memory, 0.0, cluster.devices)
+
+
+def _streamed_products(shape: DecoderShape, workload: Workload, cluster: Cluster, *, preconditioned: bool) -> Phase:
+    """Return the products of streamed gradients: all rows of the tasks are read for every chunk of every domain."""
+    task_rows, domain_rows = workload.rows
+    flops, moved = _multiplying(shape, workload, preconditioned=preconditioned)
+    rows = space.BFLOAT16 * task_rows * shape.parameters
+    moved += domain_rows * (_RAISED + 2 * space.FLOAT32 / space.BFLOAT16) * rows
+    seconds = cluster.products(flops) + cluster.moving(moved)
+    seconds += cluster.reading((1 + domain_rows) * rows) + cluster.writing(rows)
+    memory = space.streaming_memory(shape, workload, cluster.device, cluster.devices, preconditioned=preconditioned)
     return Phase("products", flops, seconds, memory, 0.0, cluster.devices)
 
 
@@ -190,8 +236,8 @@ def sweep_phases(shape: DecoderShape, workload: Workload, cluster: Cluster) -> l
     training = workload.branch_tokens * costs.training_flops(shape, workload.branch_context)
     scored = workload.tasks * workload.scored_items * workload.item_tokens
     scoring = scored * costs.forward_flops(shape, workload.item_tokens)
-    loading = one.reading(costs.checkpoint_disk(shape))
-    memory = costs.branch_memory(shape, workload, cluster.device, group)
+    loading = one.reading(space.checkpoint_disk(shape))
+    memory = space.branch_memory(shape, workload, cluster.device, group)
     trained_in = (
         loading + one.passes(training) + one.elementwise(workload.branch_tokens * costs.training_traffic(shape))
     )
@@ -206,14 +252,16 @@ def sweep_phases(shape: DecoderShape, workload: Workload, cluster: Cluster) -> l
     ]
 
 
-def least_devices(shape: DecoderShape, workload: Workload, device: Device, curvature: Curvature) -> int | None:
+def least_devices(
+    shape: DecoderShape, workload: Workload, device: Device, curvature: Curvature, keeping: Keeping = _KEPT
+) -> int | None:
     """Return the fewest devices, among powers of two, whose memory holds every phase of `influence`.
 
     Returns:
         None where a device's own share, whatever their number, is more than its memory.
     """
     for devices in _powers_of_two(1 << 14):
-        phases = influence_phases(shape, workload, Cluster(device, devices), curvature)
+        phases = influence_phases(shape, workload, Cluster(device, devices), curvature, keeping)
         if all(phase.memory <= device.memory for phase in phases):
             return devices
     return None
@@ -221,9 +269,9 @@ def least_devices(shape: DecoderShape, workload: Workload, device: Device, curva
 
 def _devices_per_branch(shape: DecoderShape, workload: Workload, cluster: Cluster) -> int:
     for devices in _powers_of_two(cluster.devices):
-        if costs.branch_memory(shape, workload, cluster.device, devices) <= cluster.device.memory:
+        if space.branch_memory(shape, workload, cluster.device, devices) <= cluster.device.memory:
             return devices
-    needed = costs.branch_memory(shape, workload, cluster.device, cluster.devices)
+    needed = space.branch_memory(shape, workload, cluster.device, cluster.devices)
     raise TikmixError(
         f"--devices {cluster.devices}: a branch needs {needed / 1e9:.0f} GB on each of them, and one has "
         f"{cluster.device.memory / 1e9:.0f} GB. Take more devices, lower --batch-tokens, or leave the sweep out by "
@@ -240,4 +288,4 @@ def _powers_of_two(most: int) -> Iterator[int]:
 
 def _batches(tokens: int, workload: Workload, cluster: Cluster) -> int:
     """Return the batches of all devices."""
-    return max(cluster.devices, ceil(tokens / workload.batch_tokens))
+    return max(cluster.devices, ceil(tokens / workload.pass_tokens))

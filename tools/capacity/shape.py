@@ -137,13 +137,17 @@ class DecoderShape:
 
 
 SHAPES = {
+    "135M": DecoderShape(
+        layers=30, width=576, feed_forward=1536, heads=9, key_value_heads=3, vocabulary=49_152, tied=True
+    ),
     "1B": DecoderShape(
         layers=16, width=2048, feed_forward=8192, heads=32, key_value_heads=8, vocabulary=128_256, tied=True
     ),
     "7B": DecoderShape(layers=32, width=4096, feed_forward=11_008, heads=32, key_value_heads=32, vocabulary=32_000),
+    "8B": DecoderShape(layers=32, width=4096, feed_forward=14_336, heads=32, key_value_heads=8, vocabulary=128_256),
     "70B": DecoderShape(layers=80, width=8192, feed_forward=28_672, heads=64, key_value_heads=8, vocabulary=128_256),
 }
-"""The shapes of Llama 3.2 1B, Llama 2 7B and Llama 3 70B."""
+"""The shapes of SmolLM2 135M, Llama 3.2 1B, Llama 2 7B, Llama 3.1 8B and Llama 3 70B."""
 
 
 def shape_with_parameters(parameters: float, vocabulary: int) -> DecoderShape:

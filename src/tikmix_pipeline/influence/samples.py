@@ -93,7 +93,10 @@ class MeasuredText(Generic[Reading_co]):
     def factor_batches(self: "MeasuredText[FactorParameters]") -> list[TokenBatch]:
         """Take `influence.factor_tokens`, spread evenly over domains, whatever the mixture is."""
         windows = ceil(self.parameters.factor_tokens / len(self.shards.domains) / self.domain_context)
-        return take_evenly(self._domain_samples(windows), self.parameters.factor_tokens)
+        # half as many a pass as for gradients: beside the model are the factors, two to three times its size
+        sequences = max(1, self.parameters.sequences_at_once(self.context) // 2)
+        samples = {name: batches_of(self._upcoming(name, windows), sequences) for name in self.shards.domains}
+        return take_evenly(samples, self.parameters.factor_tokens)
 
     def target_chunks(self: "MeasuredText[GradientParameters]") -> Chunks:
         """Deal the query items of each task, or held-out windows of each domain, as `influence.targets` says.
