@@ -16,8 +16,8 @@ over the repetitions of kronfluence's factors + scores over our factors + matrix
 
 - `agreement_with_kronfluence`: with kronfluence's saved factors, the largest difference of the matrices over the
   largest entry; `agreement_own_factors_spearman`: with the factors of either side, their rank correlation.
-- `kfac_over_forward_backward`, and likewise with the empirical Fisher, `adam` and `identity`: the whole stage of ours, on
-  all parameters, over one plain forward and backward pass over the same batches, taking turns in one process. The
+- `kfac_over_forward_backward`, and likewise with the empirical Fisher, `adam` and `identity`: the whole stage of ours,
+  on all parameters, over one plain forward and backward pass over the same batches, taking turns in one process. The
   factors of `kfac` are fitted on all domain sequences too; those of `kfac_default_tokens` on `influence.factor_tokens`
   by default, a sixth of them.
 """

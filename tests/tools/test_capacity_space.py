@@ -167,7 +167,9 @@ def test_a_larger_vocabulary_costs_tables_and_no_more_logits() -> None:
     assert grown == pytest.approx(3 * 4 * rows, rel=0.01)
 
 
-def test_factors_are_a_square_for_every_covariance() -> None:
+def test_factors_are_a_square_for_every_covariance_and_a_triangle_on_disk() -> None:
     widths = {"2048": 16 * 6 + 2, "8192": 16 * 3, "512": 16 * 2}
     squares = sum(count * int(width) ** 2 for width, count in widths.items())
-    assert space.factor_disk(SMALL) == 4 * (squares + 2 * SMALL.vocabulary)
+    assert space.factor_bytes(SMALL) == 4 * (squares + 2 * SMALL.vocabulary)
+    diagonals = sum(count * int(width) for width, count in widths.items())
+    assert space.factor_disk(SMALL) == 4 * ((squares + diagonals) / 2 + 2 * SMALL.vocabulary)

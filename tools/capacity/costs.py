@@ -90,6 +90,10 @@ class Workload:
 _EIGENDECOMPOSITION = 9
 
 
+_STRIP_ROWS, _MOST_STRIPS = 96, 8
+"""As in `influence.curvature.kfac`."""
+
+
 def forward_flops(shape: DecoderShape, context: int) -> float:
     """Return the operations of one token's forward pass in a sequence of `context` positions."""
     return 2.0 * _weights(shape) + _attention(shape, context)
@@ -106,8 +110,9 @@ def factor_pass_flops(shape: DecoderShape, context: int) -> float:
 
 
 def covariance_flops(shape: DecoderShape) -> float:
-    """Return the operations of adding one token to all covariances of K-FAC."""
-    return sum(2.0 * size**2 for size in covariance_sizes(shape))
+    """Return the operations of adding one token to the lower triangles of all covariances of K-FAC, by strips."""
+    strips = {size: max(1, min(_MOST_STRIPS, size // _STRIP_ROWS)) for size in covariance_sizes(shape)}
+    return sum(size**2 * (1 + 1 / strips[size]) for size in covariance_sizes(shape))
 
 
 def eigendecomposition_flops(shape: DecoderShape) -> float:

@@ -76,10 +76,16 @@ def gradient_disk(
     return float(BFLOAT16 * tasks * (shape.parameters + under_way))
 
 
-def factor_disk(shape: DecoderShape) -> float:
+def factor_bytes(shape: DecoderShape) -> float:
     """Return the bytes of K-FAC's factors; of the diagonals, small beside them, those along a vocabulary count."""
     dense = sum(size**2 for size in covariance_sizes(shape))
     return float(FLOAT32 * (dense + sum(shape.tables()) + shape.tied * shape.vocabulary))
+
+
+def factor_disk(shape: DecoderShape) -> float:
+    """Return what the factors take on disk, where a covariance is its lower triangle."""
+    upper = sum(size * (size - 1) // 2 for size in covariance_sizes(shape))
+    return factor_bytes(shape) - FLOAT32 * upper
 
 
 def checkpoint_disk(shape: DecoderShape) -> float:
@@ -99,9 +105,9 @@ def gradient_memory(shape: DecoderShape, workload: Workload, device: Device, dev
 
 def factor_memory(shape: DecoderShape, workload: Workload, device: Device, devices: int) -> float:
     """Return the bytes per device while covariances are summed."""
-    shared = (FLOAT32 * shape.parameters + factor_disk(shape)) / devices
+    shared = (FLOAT32 * shape.parameters + factor_bytes(shape)) / devices
     # of the block under way, before it is reduced to the device that keeps it
-    local = factor_disk(shape) / shape.layers if devices > 1 else 0.0
+    local = factor_bytes(shape) / shape.layers if devices > 1 else 0.0
     tokens = min(workload.pass_tokens, workload.factor_tokens)
     rows = min(tokens, _tokens_at_once(shape))
     norms = FLOAT32 * _NORM_WIDTHS / 2 * shape.width * shape.layers * tokens
@@ -213,7 +219,7 @@ def _blocks(shape: DecoderShape) -> Iterator[_Block]:
 def _open_blocks(shape: DecoderShape, devices: int) -> float:
     """Return the bytes of eigenvectors and eigenvalues that are held."""
     if shape.parameters / devices <= MOST_OPEN:
-        return (factor_disk(shape) + FLOAT32 * shape.parameters) / devices
+        return (factor_bytes(shape) + FLOAT32 * shape.parameters) / devices
     return float(FLOAT32 * max(block.size + block.vectors for block in _blocks(shape)))
 
 
