@@ -55,7 +55,7 @@ from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STEP, STEPS, BATCH, CONTEXT, RATE = 0.5, 20, 8, 128, 2e-4
-SCORED_ITEMS, CHOICE_ITEMS, MEASURED_ITEMS, TOKENS, FACTOR_TOKENS = 48, 12, 48, 8192, 8192
+SCORED_ITEMS, MEASURED_ITEMS, TOKENS, FACTOR_TOKENS = 48, 48, 8192, 8192
 CANDIDATES: dict[str, dict[str, Any]] = {
     "identity": {"curvature": "identity"},
     "kfac true": {"curvature": "kfac", "fisher": "true", "damping": 0.1},
@@ -67,8 +67,8 @@ KINDS = ("text", "answer", "choice")
 class Validation:
     """One checkpoint, its corpus and the folder that everything is kept in."""
 
-    def __init__(self, folder: Path, checkpoint: Path, corpus: Path, replicates: int) -> None:
-        self.folder, self.checkpoint, self.replicates = folder, checkpoint, replicates
+    def __init__(self, folder: Path, checkpoint: Path, corpus: Path, replicates: int, choice_items: int) -> None:
+        self.folder, self.checkpoint, self.replicates, self.choice_items = folder, checkpoint, replicates, choice_items
         self.shards = TokenShards.open(corpus, verify=False)
         self.uniform = dict.fromkeys(self.shards.domains, 1 / len(self.shards.domains))
         self.mixtures = counterfactual_mixtures(self.uniform, STEP)
@@ -136,8 +136,10 @@ class Validation:
     def _choices(self) -> dict[str, list[ChoiceItem]]:
         base = yaml.safe_load((REPOSITORY / "conf" / "base" / "parameters_corpus.yml").read_text(encoding="utf-8"))
         corpus = CorpusParameters.model_validate(base["corpus"])
+        if not self.choice_items:
+            return {}
         found = evaluation_choices(corpus, root=REPOSITORY, downloads=REPOSITORY / "data" / "01_raw")
-        return {task: choices[:CHOICE_ITEMS] for task, choices in found.items()}
+        return {task: choices[: self.choice_items] for task, choices in found.items()}
 
     def gradients(self) -> None:
         """Measure whole items and answers of the query halves, and the domains, once for all candidates."""
@@ -188,6 +190,8 @@ class Validation:
         figures: dict[str, float] = {}
         for kind in KINDS:
             tasks, gains_RTK = self._gains(kind)
+            if not tasks:
+                continue
             predicted = {name: self._predicted(name, kind, tasks) for name in CANDIDATES}
             rows = compared_rows(gains_RTK, predicted, tasks, seed=0)
             shown = [row for row in rows if row["task"] in (MEAN_OF_TASKS, MEAN_GAIN)]
@@ -275,12 +279,17 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=REPOSITORY / "smollm2")
     parser.add_argument("--corpus", type=Path, default=REPOSITORY / "data" / "03_primary" / "smollm2")
     parser.add_argument("--replicates", type=int, default=2)
+    parser.add_argument(
+        "--choice-items", type=int, default=12, help="per task, whose options are all scored; or none: 0"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--stages", nargs="+", default=["branches", "scores", "gradients", "predictions", "table"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(machine("torch", "transformers"))
-    validation = Validation(arguments.folder, arguments.checkpoint, arguments.corpus, arguments.replicates)
+    validation = Validation(
+        arguments.folder, arguments.checkpoint, arguments.corpus, arguments.replicates, arguments.choice_items
+    )
     for stage in arguments.stages:
         figures = getattr(validation, stage)()
         if figures:
