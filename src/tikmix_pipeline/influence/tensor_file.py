@@ -3,7 +3,8 @@
 A safetensors file is an 8-byte length, a JSON header with every tensor's type, shape and place, and the bytes. Reading
 a place with `preadv` costs some 20 µs and no memory but the buffer. The library's `get_slice` maps the whole file: ten
 times slower for many small slices, and the pages it touches count as memory of the process. To write, the library
-wants all tensors at once; here processes that have a part of them each write it to one file that is laid out before.
+wants all tensors at once, and copies them; here processes that have a part of them each write it to one file that is
+laid out before.
 """
 
 import contextlib
@@ -22,7 +23,13 @@ from torch import Tensor
 from tikmix_pipeline.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from tikmix_pipeline.errors import TikmixError
 
-_DTYPES = {"BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+_DTYPES = {
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "U8": torch.uint8,
+}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
@@ -48,7 +55,7 @@ class TensorFile:
     def open(cls, path: Path) -> "TensorFile":
         """Read a file's header.
 
-        A file that is missing, truncated or not of floating-point tensors raises a TikmixError.
+        A file that is missing, truncated or of other types of tensors raises a TikmixError.
         """
         try:
             header, start = _read_header(path)

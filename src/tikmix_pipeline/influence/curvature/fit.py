@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
@@ -43,6 +43,7 @@ from tikmix_pipeline.influence.curvature.kfac import KfacPass
 from tikmix_pipeline.influence.curvature.kronecker import Decompositions, require_finite
 from tikmix_pipeline.influence.curvature.layers import Layer, Layout, find_layers
 from tikmix_pipeline.influence.gradients import evaluation_mode
+from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost import FlopCounter, ShapeCounter
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of, hidden_states, next_token_logits, rows_for, tokens_for
@@ -95,7 +96,10 @@ class FitProgress:
         """Replace what was saved before."""
         with self._state(pass_name).replacing() as temporary:
             temporary.mkdir()
-            save_file({name: values.contiguous() for name, values in tensors.items()}, temporary / _SUMS)
+            shapes = {name: (values.dtype, tuple(values.shape)) for name, values in tensors.items()}
+            file = TensorFile.lay_out(temporary / _SUMS, shapes, {})
+            for name, values in tensors.items():
+                file.write(name, values)
             write_json(temporary / _PROGRESS, notes)
         self._saved_at = time.monotonic()
 
