@@ -139,12 +139,12 @@ def time_stage(project: Path, tokens: int) -> dict[str, float]:
     from tikmix_pipeline.parameters.training import LoadParameters
 
     shards = TokenShards.open(project / "data" / "03_primary" / EXPERIMENT, verify=False)
-    influence = InfluenceParameters(tokens=tokens, items_per_task=12, batch_size=4, curvature="identity")
+    influence = InfluenceParameters(tokens=tokens, items_per_task=12, batch_size=2, curvature="identity")
     train = TrainParameters(batch_size=8, context=128)
     text = MeasuredText.open(Checkpoint(CHECKPOINT), shards, LoadParameters(), train, influence, seed=0)
     sets = {"task": text.target_chunks(), "domain": text.domain_chunks()}
     batches = [batch for side in sets.values() for chunks in side.values() for one in chunks for batch in one]
-    full = TokenBatch.of_windows(text.stream.upcoming(shards.domains[0], 16)[:, :33])
+    full = TokenBatch.of_windows(text.stream.upcoming(shards.domains[0], 8)[:, :33])
 
     def plain(passes: int) -> float:
         start = time.perf_counter()
