@@ -10,7 +10,7 @@ from group_examples import DOMAINS, TASKS, GradientsAlive, collected, curvature_
 from influence_oracle import random_batches, tiny_model
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence import streamed
+from tikmix_pipeline.influence import streamed, task_rows
 from tikmix_pipeline.influence.collect import collect_gradients
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence, influence_of
@@ -52,6 +52,19 @@ def test_rows_that_do_not_fit_into_the_memory_are_multiplied_in_bands(tmp_path):
     model = tiny_model("llama", tied=True)
     whole, in_bands = stream(tmp_path / "whole", model), stream(tmp_path / "bands", model, memory=0.01)
     np.testing.assert_allclose(in_bands.products_TMKL, whole.products_TMKL, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["identity", "diagonal", "kfac", "ekfac"])
+def test_large_tables_are_cut_into_segments_of_their_own(tmp_path, monkeypatch, name):
+    model = tiny_model("gpt2", tied=True)
+    curvature = curvature_of(model, name)
+    whole = stream(tmp_path / "whole", model, curvature)
+    monkeypatch.setattr(task_rows, "_SEGMENT_BYTES", 2000)
+    monkeypatch.setattr(streamed.TaskRows, "discard", lambda _: None)
+    in_segments = stream(tmp_path / "segments", model, curvature)
+    np.testing.assert_allclose(in_segments.products_TMKL, whole.products_TMKL, rtol=1e-12)
+    paths = list((tmp_path / "segments" / "tasks").glob("*.safetensors"))
+    assert len(paths) > len(curvature) + 3
 
 
 def test_memory_that_holds_no_row_is_refused(tmp_path):
@@ -117,16 +130,16 @@ def test_killed_measurement_measures_only_what_is_missing_and_ends_in_the_same_n
 def test_kill_while_tasks_are_multiplied_loses_no_block_that_was_done(tmp_path, monkeypatch):
     model = tiny_model("llama").float()
     whole = stream(tmp_path / "whole", model)
-    cut, blocks = streamed.TaskRows._multiply_block, []
+    multiply, blocks = streamed.TaskRows._multiply, []
 
     def interrupted(rows, block, *rest):
         if len(blocks) == 3:
             raise KeyboardInterrupt
         blocks.append(block.names)
-        cut(rows, block, *rest)
+        multiply(rows, block, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(streamed.TaskRows, "_multiply_block", interrupted)
+        patch.setattr(streamed.TaskRows, "_multiply", interrupted)
         with pytest.raises(KeyboardInterrupt):
             stream(tmp_path / "killed", model)
     found = stream(tmp_path / "killed", model)

@@ -162,6 +162,7 @@ class _Streaming:
         return TaskRows(
             self.folder / "tasks",
             key_of([self.key, identities]),
+            self.curvature.outlines,
             {name: tuple(parameters[name].shape) for name in names},
             len(identities),
             max((sum_dtype(parameters[name]) for name in names), key=lambda dtype: dtype.itemsize),

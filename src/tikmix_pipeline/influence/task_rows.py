@@ -1,28 +1,34 @@
-"""The gradient chunks of all tasks, multiplied by the curvature, on disk parameter by parameter.
+"""The gradient chunks of all tasks, multiplied by the curvature, on disk segment by segment.
 
     raw.json                    which chunks are measured so far
-    <number>.raw.safetensors    their gradients by one parameter, until these are multiplied
+    <number>.raw.safetensors    their gradients by one segment, until these are multiplied
     <number>.safetensors        f(C) times them
     flops.json                  what that took, by block
 
-One file per parameter, not per chunk: a block of the curvature is opened once for all chunks, and what it has been
-multiplied into takes the place of what it was multiplied with. So the disk holds every chunk once, in bfloat16 (rounded
-stochastically, twice) or, of float64 weights, as it is. A kill loses one chunk, or one block.
+A segment is a parameter, or some rows of one that is large and whose curvature does not mix rows. One file holds it for
+all chunks: a block of the curvature is opened once for all of them, and what it has been multiplied into takes the
+place of what it was multiplied with. So the disk holds every chunk once, and one segment twice, in bfloat16 (rounded
+stochastically, twice) or, of float64 weights, as it is. A kill loses one chunk, or one segment.
 
 Axes: N = T·M task chunks, n some of them, p scalars of a parameter or of a slab of it.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tikmix_pipeline.files import read_json, remove, require_space, write_json
-from tikmix_pipeline.influence.curvature.build import Curvature
+from tikmix_pipeline.influence.curvature.build import BlockOutline, Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.gradients import Gradient, MeanGradient
 from tikmix_pipeline.influence.products import Room, bands, cut
@@ -36,10 +42,33 @@ from tikmix_pipeline.progress import progress_bar
 _MEASURED = "raw.json"
 _FLOPS = "flops.json"
 _ROWS = "rows"
+_SEGMENT_BYTES = 1 << 27
+"""Of a file, where a parameter can be cut."""
 _SLAB = 1 << 17
 """Scalars of every row that are read, and raised to float32, at a time."""
 _SUMMED = 1 << 14
 """Scalars that are summed in the precision of the gradient; from there on sums are in float64."""
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Rows `start` to `stop`, along the first axis, of a parameter."""
+
+    name: str
+    start: int
+    stop: int
+    number: int
+    """Of its file."""
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Scalars of a chunk."""
+        return torch.Size(self.shape).numel()
+
+    def of(self, values: Tensor) -> Tensor:
+        """Return what of a parameter, or of its gradient, is in the segment."""
+        return values[self.start : self.stop] if values.ndim else values
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,8 @@ class TaskRows:
 
     folder: Path
     key: str
+    outlines: Sequence[BlockOutline]
+    """Of the curvature."""
     shapes: Mapping[str, tuple[int, ...]]
     """Of the parameters that the curvature covers."""
     count: int
@@ -59,13 +90,39 @@ class TaskRows:
         """The precision on disk."""
         return torch.float64 if self.dtype == torch.float64 else torch.bfloat16
 
+    @cached_property
+    def _segments(self) -> list[list[list[_Segment]]]:
+        """The segments of every block, cut alike for all of its parameters: by block, by cut and by parameter."""
+        numbers = itertools.count()
+        return [
+            [[self._segment(name, cut_off, next(numbers)) for name in outline.names] for cut_off in self._cuts(outline)]
+            for outline in self.outlines
+        ]
+
+    def _segment(self, name: str, cut_off: tuple[int, int] | None, number: int) -> _Segment:
+        shape = self.shapes[name]
+        start, stop = cut_off or (0, shape[0])
+        return _Segment(name, start, stop, number, (stop - start, *shape[1:]))
+
+    def _cuts(self, outline: BlockOutline) -> list[tuple[int, int] | None]:
+        """Return which rows are in each segment of a block's parameters; None stands for all."""
+        rows = self.shapes[outline.names[0]][0]
+        wanted = ceil(outline.size * self.count * self.kept_dtype.itemsize / _SEGMENT_BYTES)
+        if not outline.is_divisible or wanted <= 1:
+            return [None]
+        cuts = min(rows, wanted)
+        return list(pairwise(rows * cut // cuts for cut in range(cuts + 1)))
+
+    def _every(self) -> Iterator[_Segment]:
+        return (segment for of_block in self._segments for together in of_block for segment in together)
+
     def measured(self, *, with_rows: bool) -> list[ChunkFigures]:
         """Return what the chunks say of themselves that are measured so far, in order; what is of another key goes.
 
         `with_rows` counts them only if their rows are still there.
         """
         content = read_json(self.folder / _MEASURED) if (self.folder / _MEASURED).is_file() else {}
-        if content.get("key") != self.key or (with_rows and not all(map(self._is_there, self.shapes))):
+        if content.get("key") != self.key or (with_rows and not all(map(self._is_there, self._every()))):
             remove(self.folder)
             return []
         return [ChunkFigures(**one | {"cost": Cost(**one["cost"])}) for one in content["chunks"]]
@@ -89,9 +146,10 @@ class TaskRows:
     def write_measured(self, mean: MeanGradient, figures: ChunkFigures, before: Sequence[ChunkFigures]) -> None:
         """Write the gradient of the chunk that follows those `before`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in self.shapes:
-            file = self._file(name, raw=True) if before else self._lay_out(self._path(name, raw=True), name)
-            values = self._kept(mean.gradient[name], f"{self.key} {name} {len(before)}")
+        for one in self._every():
+            path = self._path(one, raw=True)
+            file = TensorFile.open(path) if before else self._lay_out(path, one)
+            values = self._kept(one.of(mean.gradient[one.name]), f"{self.key} {one.number} {len(before)}")
             file.write(_ROWS, values[None], len(before))
         chunks = [dataclasses.asdict(one) for one in [*before, figures]]
         write_json(self.folder / _MEASURED, {"key": self.key, "chunks": chunks})
@@ -106,14 +164,14 @@ class TaskRows:
         room.require_for(curvature.outlines)
         flops = self._spent()
         with progress_bar("Curvature of the tasks", len(curvature), "block") as bar:
-            for number, outline in enumerate(curvature.outlines):
-                if not all(self._path(name).is_file() for name in outline.names):
-                    block = curvature[number]
-                    self._multiply_block(block, room, device)
+            for number, cuts in enumerate(self._segments):
+                missing = [together for together in cuts if not all(self._path(one).is_file() for one in together)]
+                block = curvature[number] if missing else None
+                for together in missing:
+                    self._multiply(cast("EigenBlock", block), together, room, device)
+                if block is not None:
                     flops[str(number)] = block.flops(self.count)
                     write_json(self.folder / _FLOPS, flops)
-                for name in outline.names:
-                    remove(self._path(name, raw=True))
                 bar.update(1)
         return self.multiplying_cost
 
@@ -129,12 +187,12 @@ class TaskRows:
     def products_with(self, gradient: Gradient) -> Floats:
         """Return the products of every row with a gradient, (N,), float64."""
         total_N = np.zeros(self.count)
-        for name in self.shapes:
-            file = self._file(name)
-            flat_p = gradient[name].reshape(-1)
-            for start in range(0, flat_p.numel(), _SLAB):
+        for one in self._every():
+            file = TensorFile.open(self._path(one))
+            flat_p = one.of(gradient[one.name]).reshape(-1)
+            for start in range(0, one.size, _SLAB):
                 some_p = flat_p[start : start + _SLAB]
-                total_N += _dots(self._slab(file, start, len(some_p), flat_p.numel()).to(some_p.device), some_p)
+                total_N += _dots(self._slab(file, start, len(some_p), one.size).to(some_p.device), some_p)
         return total_N
 
     def _slab(self, file: TensorFile, start: int, length: int, size: int) -> Tensor:
@@ -143,56 +201,57 @@ class TaskRows:
             file.read_flat(_ROWS, row_p, number * size + start)
         return rows_Np
 
-    def _multiply_block(self, block: EigenBlock, room: Room, device: torch.device) -> None:
-        raw = {name: self._file(name, raw=True) for name in block.names}
-        made = {name: self._path(name).with_suffix(".part") for name in block.names}
-        files = {name: self._lay_out(path, name) for name, path in made.items()}
-        for piece in cut(block, room, self.count):
+    def _multiply(self, block: EigenBlock, together: Sequence[_Segment], room: Room, device: torch.device) -> None:
+        """Multiply the rows of segments that are cut alike, one per parameter of the block."""
+        raw = {one.name: TensorFile.open(self._path(one, raw=True)) for one in together}
+        made = {one: self._path(one).with_suffix(".part") for one in together}
+        files = {one.name: self._lay_out(path, one) for one, path in made.items()}
+        span = together[0].start, together[0].stop
+        for piece in cut(block.slice(*span) if block.is_divisible else block, room, self.count):
             for band in bands(self.count, max(1, room.task_rows(piece.size))):
-                rows = {name: self._read(raw[name], name, band, piece).to(device) for name in block.names}
-                for name, values in piece.precondition(rows).items():
-                    self._write(files[name], name, band, piece, values)
-        for name, path in made.items():
-            path.replace(self._path(name))
+                rows = {one.name: self._read(raw[one.name], one, band, piece).to(device) for one in together}
+                multiplied = piece.precondition(rows)
+                for one in together:
+                    self._write(files[one.name], one, band, piece, multiplied[one.name])
+        for one, path in made.items():
+            path.replace(self._path(one))
+        for one in together:
+            remove(self._path(one, raw=True))
 
-    def _read(self, file: TensorFile, name: str, band: slice, piece: EigenBlock) -> Tensor:
-        shape, start = self._within(name, piece)
+    def _read(self, file: TensorFile, one: _Segment, band: slice, piece: EigenBlock) -> Tensor:
+        shape, start = _within(one, piece)
         rows = torch.empty(band.stop - band.start, *shape, dtype=self.kept_dtype)
         for number, row in enumerate(rows, band.start):
-            file.read_flat(_ROWS, row, number * torch.Size(self.shapes[name]).numel() + start)
+            file.read_flat(_ROWS, row, number * one.size + start)
         return rows.to(self.dtype)
 
-    def _write(self, file: TensorFile, name: str, band: slice, piece: EigenBlock, values: Tensor) -> None:
-        _, start = self._within(name, piece)
-        size = torch.Size(self.shapes[name]).numel()
+    def _write(self, file: TensorFile, one: _Segment, band: slice, piece: EigenBlock, values: Tensor) -> None:
+        _, start = _within(one, piece)
         for number, row in enumerate(values, band.start):
-            kept = self._kept(row, f"{self.key} {name} {number} {start} multiplied")
-            file.write_flat(_ROWS, kept, number * size + start)
-
-    def _within(self, name: str, piece: EigenBlock) -> tuple[tuple[int, ...], int]:
-        """Return the shape of a parameter's slice that a piece covers, and where in the parameter it begins."""
-        shape = self.shapes[name]
-        if piece.span is None:
-            return shape, 0
-        first, last = piece.span
-        return (last - first, *shape[1:]), first * torch.Size(shape[1:]).numel()
+            kept = self._kept(row, f"{self.key} {one.number} {number} {start} multiplied")
+            file.write_flat(_ROWS, kept, number * one.size + start)
 
     def _kept(self, values: Tensor, identity: str) -> Tensor:
         if self.kept_dtype == torch.bfloat16:
             return to_bfloat16(values, generator_of(identity))
         return values.detach().cpu().contiguous()
 
-    def _is_there(self, name: str) -> bool:
-        return self._path(name).is_file() or self._path(name, raw=True).is_file()
+    def _is_there(self, one: _Segment) -> bool:
+        return self._path(one).is_file() or self._path(one, raw=True).is_file()
 
-    def _lay_out(self, path: Path, name: str) -> TensorFile:
-        return TensorFile.lay_out(path, {_ROWS: (self.kept_dtype, (self.count, *self.shapes[name]))}, {})
+    def _lay_out(self, path: Path, one: _Segment) -> TensorFile:
+        return TensorFile.lay_out(path, {_ROWS: (self.kept_dtype, (self.count, *one.shape))}, {})
 
-    def _file(self, name: str, *, raw: bool = False) -> TensorFile:
-        return TensorFile.open(self._path(name, raw=raw))
+    def _path(self, one: _Segment, *, raw: bool = False) -> Path:
+        return self.folder / f"{one.number:05d}{'.raw' if raw else ''}.safetensors"
 
-    def _path(self, name: str, *, raw: bool = False) -> Path:
-        return self.folder / f"{list(self.shapes).index(name):05d}{'.raw' if raw else ''}.safetensors"
+
+def _within(one: _Segment, piece: EigenBlock) -> tuple[tuple[int, ...], int]:
+    """Return the shape of a segment's slice that a piece covers, and where in the segment it begins."""
+    if piece.span is None:
+        return one.shape, 0
+    first, last = piece.span
+    return (last - first, *one.shape[1:]), (first - one.start) * torch.Size(one.shape[1:]).numel()
 
 
 def _dots(rows_Np: Tensor, gradient_p: Tensor) -> Floats:

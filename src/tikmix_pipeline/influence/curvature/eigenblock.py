@@ -163,14 +163,22 @@ class EigenBlock:
         dense = sum(len(side) for side in (self.rows_oo, self.columns_ii) if side is not None)
         return 4.0 * rows * self.size * dense
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether the block can be cut along the first axis of its parameters, which C does not mix."""
+        return self.rows_oo is None and self.eigenvalues_oi.ndim > 0
+
+    def slice(self, start: int, stop: int) -> "EigenBlock":
+        """Return rows `start` to `stop` of a whole block that is divisible, as a piece."""
+        return dataclasses.replace(self, eigenvalues_oi=self.eigenvalues_oi[start:stop], span=(start, stop))
+
     def pieces(self, most_scalars: int) -> Sequence["EigenBlock"]:
         """Split the block along the first axis of its parameters into pieces of no more scalars, exactly.
 
         C does not mix rows where it has no eigenvectors for them, so f of a piece, at the λ of the block, is the piece
         of f. A block that does mix them cannot be split and is returned whole, and so is a single row.
         """
-        divisible = self.rows_oo is None and self.eigenvalues_oi.ndim > 0
-        if not divisible or self.size <= most_scalars:
+        if not self.is_divisible or self.size <= most_scalars:
             return [self]
         rows = len(self.eigenvalues_oi)
         at_once = max(1, most_scalars * rows // self.size)
