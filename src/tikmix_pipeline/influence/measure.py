@@ -274,12 +274,13 @@ def _multiply(
     curvature = curvature_at(checkpoint, model, train, influence, factors, horizon, mesh)
     device, memory = mesh.device_for(influence.device), influence.memory_megabytes
     products_TMKL, cost = chunk_products(gradients, curvature, memory_megabytes=memory, device=device)
-    cost += curvature.cost
+    # asked of every rank, since each has blocks of its own
+    cost, report = cost + curvature.cost, curvature.report
     if save_to is not None and mesh.world.is_rank_zero:
         with replacing(save_to / _PRODUCTS) as temporary, temporary.open("wb") as stream:
             np.save(stream, products_TMKL)
-        write_json(save_to / _REPORT, [dataclasses.asdict(curvature.report), cost.to_dict()])
-    return products_TMKL, curvature.report, cost
+        write_json(save_to / _REPORT, [dataclasses.asdict(report), cost.to_dict()])
+    return products_TMKL, report, cost
 
 
 def influence_of_samples_at(
