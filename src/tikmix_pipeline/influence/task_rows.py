@@ -42,7 +42,7 @@ from tikmix_pipeline.progress import progress_bar
 _MEASURED = "raw.json"
 _FLOPS = "flops.json"
 _ROWS = "rows"
-_SEGMENT_BYTES = 1 << 27
+_SEGMENT_BYTES = 1 << 25
 """Of a file, where a parameter can be cut."""
 _SLAB = 1 << 17
 """Scalars of every row that are read, and raised to float32, at a time."""
