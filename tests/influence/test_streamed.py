@@ -186,3 +186,12 @@ def test_rows_go_when_all_is_multiplied_and_what_is_left_gives_the_same_again(tm
     again = stream(tmp_path, model)
     assert (again.products_TMKL == first.products_TMKL).all()
     assert (again.gradient_cost, again.matrix_cost) == (first.gradient_cost, first.matrix_cost)
+
+
+def test_parameter_without_an_axis_is_a_segment_of_its_own(tmp_path):
+    model = tiny_model("llama")
+    model.register_parameter("scale", torch.nn.Parameter(torch.tensor(1.5).double()))
+    curvature = curvature_of(model, "identity")
+    found = stream(tmp_path / "streamed", model, curvature)
+    kept = group_influence(collected(tmp_path / "kept", model), curvature)
+    np.testing.assert_allclose(found.products_TMKL, kept.products_TMKL, rtol=1e-9)

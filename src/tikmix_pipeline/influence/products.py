@@ -153,25 +153,27 @@ def _add_piece(
 ) -> None:
     for task_band in bands(tasks.count, room.task_rows(piece.size)):
         preconditioned = piece.precondition(tasks.read(piece, task_band, device))
-        task_rows = {name: preconditioned.pop(name).flatten(1) for name in piece.names}
+        task_rows = {
+            name: preconditioned.pop(name).reshape(task_band.stop - task_band.start, -1) for name in piece.names
+        }
         for domain_band in bands(domains.count, room.rows_beside(task_band.stop - task_band.start, piece.size)):
             products_NN[task_band, domain_band] += _products(task_rows, domains.read(piece, domain_band, device))
         del task_rows  # or it would live on while the next band is preconditioned
 
 
 def _products(task_rows: Mapping[str, Tensor], domain_rows: Mapping[str, Tensor]) -> Floats:
-    dots = [_dots(task_rows[name], values.flatten(1)) for name, values in domain_rows.items()]
-    summed: Floats = torch.stack(dots).sum(0).cpu().numpy()
+    by_parameter = [dots(task_rows[name], values.reshape(len(values), -1)) for name, values in domain_rows.items()]
+    summed: Floats = torch.stack(by_parameter).sum(0).cpu().numpy()
     return summed
 
 
-def _dots(task_rows_Np: Tensor, domain_rows_Np: Tensor) -> Tensor:
-    """Multiply rows with rows, slab by slab in their own precision and over slabs in float64."""
+def dots(task_rows_Np: Tensor, domain_rows_Np: Tensor) -> Tensor:
+    """Multiply rows with rows, slab by slab in the precision of the domains' and over slabs in float64."""
     dots_NN = task_rows_Np.new_zeros(len(task_rows_Np), len(domain_rows_Np), dtype=torch.float64)
     for task_slab, domain_slab in zip(
         torch.split(task_rows_Np, _SLAB, 1), torch.split(domain_rows_Np, _SLAB, 1), strict=True
     ):
-        dots_NN += task_slab @ domain_slab.T
+        dots_NN += task_slab.to(domain_slab.dtype) @ domain_slab.T
     return dots_NN
 
 

@@ -62,7 +62,12 @@ class ChunkFigures:
         content = json.loads(file.metadata.get(_DESCRIPTION, "{}"))
         if "cost" not in content:
             return None
-        return cls(**content | {"cost": Cost(**content["cost"])})
+        return cls.of_dict(content)
+
+    @classmethod
+    def of_dict(cls, content: Mapping[str, Any]) -> "ChunkFigures":
+        """Read what `dataclasses.asdict` returned."""
+        return cls(**{**content, "cost": Cost(**content["cost"])})
 
 
 _Chunk = tuple[TensorFile, ChunkFigures]

@@ -133,7 +133,7 @@ def stream_influence(
     results = [result for result in streaming.found(rows) if result is not None]
     rows.discard()
     products_NL = np.array([result["products"] for result in results]).T
-    figures = [ChunkFigures(**one["figures"] | {"cost": Cost(**one["figures"]["cost"])}) for one in results]
+    figures = [ChunkFigures.of_dict(one["figures"]) for one in results]
     tasks, domains = len(sets["task"]), len(sets["domain"])
     met = Cost(flops=2.0 * products_NL.size * sum(outline.size for outline in curvature.outlines))
     return StreamedInfluence(

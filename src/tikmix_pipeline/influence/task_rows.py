@@ -31,7 +31,7 @@ from tikmix_pipeline.files import read_json, remove, require_space, write_json
 from tikmix_pipeline.influence.curvature.build import BlockOutline, Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.gradients import Gradient, MeanGradient
-from tikmix_pipeline.influence.products import Room, bands, cut
+from tikmix_pipeline.influence.products import Room, bands, cut, dots
 from tikmix_pipeline.influence.rounding import generator_of, to_bfloat16
 from tikmix_pipeline.influence.standard_error import Floats
 from tikmix_pipeline.influence.store import ChunkFigures
@@ -45,9 +45,7 @@ _ROWS = "rows"
 _SEGMENT_BYTES = 1 << 25
 """Of a file, where a parameter can be cut."""
 _SLAB = 1 << 17
-"""Scalars of every row that are read, and raised to float32, at a time."""
-_SUMMED = 1 << 14
-"""Scalars that are summed in the precision of the gradient; from there on sums are in float64."""
+"""Scalars of every row that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +99,17 @@ class TaskRows:
 
     def _segment(self, name: str, cut_off: tuple[int, int] | None, number: int) -> _Segment:
         shape = self.shapes[name]
-        start, stop = cut_off or (0, shape[0])
+        if cut_off is None:
+            return _Segment(name, 0, shape[0] if shape else 1, number, shape)
+        start, stop = cut_off
         return _Segment(name, start, stop, number, (stop - start, *shape[1:]))
 
     def _cuts(self, outline: BlockOutline) -> list[tuple[int, int] | None]:
         """Return which rows are in each segment of a block's parameters; None stands for all."""
-        rows = self.shapes[outline.names[0]][0]
         wanted = ceil(outline.size * self.count * self.kept_dtype.itemsize / _SEGMENT_BYTES)
         if not outline.is_divisible or wanted <= 1:
             return [None]
+        rows = self.shapes[outline.names[0]][0]
         cuts = min(rows, wanted)
         return list(pairwise(rows * cut // cuts for cut in range(cuts + 1)))
 
@@ -125,7 +125,7 @@ class TaskRows:
         if content.get("key") != self.key or (with_rows and not all(map(self._is_there, self._every()))):
             remove(self.folder)
             return []
-        return [ChunkFigures(**one | {"cost": Cost(**one["cost"])}) for one in content["chunks"]]
+        return [ChunkFigures.of_dict(one) for one in content["chunks"]]
 
     def discard(self) -> None:
         """Remove the rows, once nothing is to be multiplied with them any more; what is known of them stays."""
@@ -192,7 +192,8 @@ class TaskRows:
             flat_p = one.of(gradient[one.name]).reshape(-1)
             for start in range(0, one.size, _SLAB):
                 some_p = flat_p[start : start + _SLAB]
-                total_N += _dots(self._slab(file, start, len(some_p), one.size).to(some_p.device), some_p)
+                rows_Np = self._slab(file, start, len(some_p), one.size).to(some_p.device)
+                total_N += dots(rows_Np, some_p[None])[:, 0].cpu().numpy()
         return total_N
 
     def _slab(self, file: TensorFile, start: int, length: int, size: int) -> Tensor:
@@ -252,10 +253,3 @@ def _within(one: _Segment, piece: EigenBlock) -> tuple[tuple[int, ...], int]:
         return one.shape, 0
     first, last = piece.span
     return (last - first, *one.shape[1:]), (first - one.start) * torch.Size(one.shape[1:]).numel()
-
-
-def _dots(rows_Np: Tensor, gradient_p: Tensor) -> Floats:
-    parts = zip(torch.split(rows_Np, _SUMMED, 1), torch.split(gradient_p, _SUMMED), strict=True)
-    sums_N = torch.stack([rows_n.to(some_p.dtype) @ some_p for rows_n, some_p in parts]).double().sum(0)
-    summed: Floats = sums_N.cpu().numpy()
-    return summed

@@ -65,7 +65,7 @@ class _Closed:
     @classmethod
     def of(cls, block: EigenBlock) -> "_Closed":
         """Wrap a block that costs nothing to hold."""
-        return cls(BlockOutline(block.names, block.size, block.rows_oo is None), lambda: block)
+        return cls(BlockOutline(block.names, block.size, block.is_divisible), lambda: block)
 
 
 class Curvature(Sequence[EigenBlock]):
