@@ -7,12 +7,13 @@ factors of the same strategy over the same linear layers (kronfluence knows no o
 `default` is this library as it comes, K-FAC fitted on `influence.factor_tokens`, held against kronfluence's `ekfac`.
 Kronfluence (`influence_kronfluence.py`, in an environment of its own) takes its fastest route, all pairs of sequences
 at once and then means over groups, and its route of one aggregated query per task. Ours (`influence_ours.py`) fits
-factors, collects the mean gradients of all parts of all sets, and takes their products.
+factors, measures the mean gradients of all parts of all sets, those of the domains in the same pass, and takes their
+products.
 
 Every stage runs in a process of its own, one at a time, with as many threads on either side, timed inside the process
 after imports, loading and a warm-up. Each is first run once per batch size, to find its fastest (a batch of our
 gradients is never larger than a part of a set); then all take turns, repetition after repetition. Speed-ups are medians
-over the repetitions of kronfluence's factors + scores over our factors + matrix, and without factors on either side.
+over the repetitions of kronfluence's factors + scores over our whole measurement, and without factors on either side.
 
 - `agreement_with_kronfluence`: with kronfluence's saved factors, the largest difference of the matrices over the
   largest entry; `agreement_own_factors_spearman`: with the factors of either side, their rank correlation.
@@ -41,7 +42,7 @@ KRONFLUENCE = HERE.parent / ".venv-kronfluence" / "bin" / "python"
 PEER_STRATEGIES = {"ekfac": "ekfac", "kfac": "kfac", "default": "ekfac"}
 """Ours, and what it is held against; `default` is what a user gets, who has `ekfac` from kronfluence."""
 OURS, PEER = "ours", "kronfluence"
-STAGES = {PEER: ("factors", "fastest", "aggregated"), OURS: ("factors", "matrix")}
+STAGES = {PEER: ("factors", "fastest", "aggregated"), OURS: ("whole", "matrix")}
 ROUTES = STAGES[PEER][1:]
 
 Result = dict[str, Any]
@@ -138,11 +139,11 @@ def compare(results: Mapping[Stage, list[Result]]) -> dict[str, float]:
         figures[f"peak_megabytes_ours{suffix}"] = peak(results, OURS, strategy, STAGES[OURS])
         for route in ROUTES:
             cells = []
-            for ours, theirs in ((STAGES[OURS], ("factors", route)), (("matrix",), (route,))):
-                mine, other = total(results, OURS, strategy, ours), total(results, PEER, peer_strategy, theirs)
+            for ours, theirs in (("whole", ("factors", route)), ("matrix", (route,))):
+                mine, other = total(results, OURS, strategy, (ours,)), total(results, PEER, peer_strategy, theirs)
                 ratios = [their / our for our, their in zip(mine, other, strict=True)]
                 cells += [spread(mine, "{:.2f}"), spread(other, "{:.2f}"), spread(ratios)]
-                kind = "speedup" if len(ours) > 1 else "matrix_speedup"
+                kind = "speedup" if ours == "whole" else "matrix_speedup"
                 figures[f"{kind}_vs_kronfluence_{route}{suffix}"] = statistics.median(ratios)
             rows.append([f"{strategy}, {route}", *cells])
             figures[f"peak_megabytes_kronfluence_{route}{suffix}"] = peak(

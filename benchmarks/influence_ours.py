@@ -3,8 +3,8 @@
 Stages:
 
 - `prepare`: draw the sets and train the model.
-- `factors`, `matrix`: what is timed against kronfluence, with the strategy `ekfac` or `kfac` on the layers that
-  kronfluence tracks, with all domain sequences for the factors.
+- `whole`, `matrix`: what is timed against kronfluence, with the strategy `ekfac` or `kfac` on the layers that
+  kronfluence tracks, with all domain sequences for the factors; `matrix` from saved factors and an empty store.
 - `agreement`: our matrix against kronfluence's, from its factors and from our own.
 - `limit`: the whole stage on all parameters, and a plain forward and backward pass, taking turns.
 
@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from influence_model import DOMAINS, LENGTH, Sets, load_model, load_sets, save_experiment, warm_up
 from influence_stage import print_result, run_steps, stage_arguments
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
+from tikmix_pipeline.influence.collect import Collection, collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, LayerFactors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
@@ -63,7 +63,10 @@ class Measurement:
         self.influence_TK: Floats = np.zeros((len(tasks), len(domains)))
 
     def fit(self) -> None:
-        """Fit the factors and save them."""
+        """Fit the factors and save them; measure the gradients of the domains on the way."""
+        domains: Any = {"domain": self.sets["domain"]}
+        collection = Collection(self.model, domains, self._store, measurement_key(self.model, "benchmark"))
+        collection.begin()
         factors = fit_factors(
             self.model,
             take_evenly(self._batches, self.parameters.factor_tokens),
@@ -71,11 +74,12 @@ class Measurement:
             fisher=self.parameters.fisher,
             seed=0,
             groups=self.parameters.groups,
+            collection=collection,
         )
         factors.save(self._factors)
 
     def collect(self) -> None:
-        """Collect the gradients of all parts."""
+        """Collect the gradients of all parts that are not there yet."""
         collect_gradients(self.model, self.sets, self._store, key=measurement_key(self.model, "benchmark"))
 
     def build(self, factors: Factors | None = None) -> Curvature:
@@ -137,9 +141,12 @@ def _tracked(arguments: Namespace, strategy: str) -> Measurement:
     return measurement
 
 
-def time_factors(arguments: Namespace) -> dict[str, Any]:
-    """Time the fit of the factors."""
-    return run_steps({"factors": _tracked(arguments, arguments.strategy).fit})
+def time_whole(arguments: Namespace) -> dict[str, Any]:
+    """Time all that a measurement takes."""
+    shutil.rmtree(arguments.folder / "ours" / arguments.strategy / "gradients", ignore_errors=True)
+    measurement = _tracked(arguments, arguments.strategy)
+    steps = {"factors and gradients of domains": measurement.fit, "gradients of tasks": measurement.collect}
+    return run_steps(steps | {"products": lambda: measurement.multiply(measurement.build())})
 
 
 def time_matrix(arguments: Namespace) -> dict[str, Any]:
@@ -243,7 +250,7 @@ def prepare(arguments: Namespace) -> dict[str, Any]:
 
 STAGES: dict[str, Callable[[Namespace], dict[str, Any]]] = {
     "prepare": prepare,
-    "factors": time_factors,
+    "whole": time_whole,
     "matrix": time_matrix,
     "agreement": compare,
     "limit": time_limit,

@@ -7,16 +7,18 @@ makes the checkpoint of `examples/smollm2.py` in `smollm2`, if it is not there y
 1. `remix` as `conf/smollm2` has it, 8,192 tokens a domain and 48 items a task, with its gradients streamed: `seconds`,
    its peak of resident memory (`peak_gigabytes`), and the most that its experiment had on disk (`disk_gigabytes`; the
    checkpoint, which is linked to, is not counted);
-2. the gradient stage on `--sample` tokens a domain, plain forward and backward passes of full batches before and after
-   it in the same process: `over_plain_pass` is its seconds a token over theirs;
+2. the streamed gradient stage with the identity for a curvature, on `--sample` tokens of `--sample-domains` domains and
+   48 items of every task, plain forward and backward passes of full batches before and after it in the same process:
+   `over_plain_pass` is its seconds a token over theirs. More domains lower it: a task's chunk is shorter, and written;
 3. `remix` on fewer tokens (`--pair-tokens`, `--pair-items`), of this commit and of `--baseline`, in turns:
    `speedup` is how many times faster it has become. What does not depend on the tokens weighs more here than at full
    size.
 
-Parts 1 to 3 take some 15, 5 and 25 minutes on two cores; `--parts` names those to run.
+Parts 1 to 3 take some 20, 6 and 25 minutes on two cores; `--parts` names those to run.
 """
 
 import argparse
+import itertools
 import os
 import resource
 import shutil
@@ -42,7 +44,8 @@ def main() -> None:
     """Run the parts asked for and print what they took."""
     parser = argparse.ArgumentParser(description="Measure SmolLM2-135M.")
     parser.add_argument("--parts", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--sample", type=int, default=1024, help="tokens of each domain for the gradient stage")
+    parser.add_argument("--sample", type=int, default=8192, help="tokens of each domain for the gradient stage")
+    parser.add_argument("--sample-domains", type=int, default=2, help="domains for the gradient stage")
     parser.add_argument("--pair-tokens", type=int, default=1024)
     parser.add_argument("--pair-items", type=int, default=12)
     parser.add_argument("--baseline", default="a88be1c", help="the older commit")
@@ -50,7 +53,7 @@ def main() -> None:
     parser.add_argument("--stage", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stage:
-        print_figures(time_stage(arguments.stage, arguments.sample))
+        print_figures(time_stage(arguments.stage, arguments.sample, arguments.sample_domains))
         return
     print(machine("torch", "transformers"))
     subprocess.run([sys.executable, REPOSITORY / "examples" / "smollm2.py", CHECKPOINT], check=True)
@@ -62,7 +65,8 @@ def main() -> None:
         if 1 in arguments.parts:
             figures |= run_remix(project, "remix", "influence.gradients=stream")
         if 2 in arguments.parts:
-            stage = run_alone(__file__, "--stage", str(project), "--sample", str(arguments.sample))
+            sample = ["--sample", str(arguments.sample), "--sample-domains", str(arguments.sample_domains)]
+            stage = run_alone(__file__, "--stage", str(project), *sample)
             print_table(["", "tokens/s"], [[name, f"{rate:.1f}"] for name, rate in stage.items() if "_per_" in name])
             figures["over_plain_pass"] = stage["over_plain_pass"]
         if 3 in arguments.parts:
@@ -124,7 +128,7 @@ def bytes_of(path: Path) -> int:
     return 0 if path.is_symlink() else status.st_blocks * 512
 
 
-def time_stage(project: Path, tokens: int) -> dict[str, float]:
+def time_stage(project: Path, tokens: int, domains: int) -> dict[str, float]:
     """Time plain passes, the gradient stage and plain passes again, in this process."""
     import torch
 
@@ -139,10 +143,11 @@ def time_stage(project: Path, tokens: int) -> dict[str, float]:
     from tikmix_pipeline.parameters.training import LoadParameters
 
     shards = TokenShards.open(project / "data" / "03_primary" / EXPERIMENT, verify=False)
-    influence = InfluenceParameters(tokens=tokens, items_per_task=12, batch_size=2, curvature="identity")
+    influence = InfluenceParameters(tokens=tokens, items_per_task=48, batch_size=2, curvature="identity")
     train = TrainParameters(batch_size=8, context=128)
     text = MeasuredText.open(Checkpoint(CHECKPOINT), shards, LoadParameters(), train, influence, seed=0)
-    sets = {"task": text.target_chunks(), "domain": text.domain_chunks()}
+    some = dict(itertools.islice(text.domain_chunks().items(), domains))
+    sets = {"task": text.target_chunks(), "domain": some}
     batches = [batch for side in sets.values() for chunks in side.values() for one in chunks for batch in one]
     full = TokenBatch.of_windows(text.stream.upcoming(shards.domains[0], 8)[:, :33])
 

@@ -12,7 +12,7 @@ from lm_examples import MODEL, initial_checkpoint, train_parameters
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.influence.curvature.fit import FitProgress
+from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
 from tikmix_pipeline.influence.measure import (
     collect_gradients_at,
     collect_until_stable_at,

@@ -12,6 +12,7 @@ Cost: one backward pass over every missing sequence. Memory: one copy of the tra
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -20,7 +21,13 @@ from torch import nn
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import require_space
-from tikmix_pipeline.influence.gradients import evaluation_mode, mean_gradient, sum_dtype, trainable_parameters
+from tikmix_pipeline.influence.gradients import (
+    MeanGradient,
+    evaluation_mode,
+    mean_gradient,
+    sum_dtype,
+    trainable_parameters,
+)
 from tikmix_pipeline.influence.store import GradientStore, Sets, Side, chunk_identity
 from tikmix_pipeline.lm.cost import SequenceFlops
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
@@ -28,12 +35,20 @@ from tikmix_pipeline.parameters.measurement import KeptPrecision
 from tikmix_pipeline.progress import progress_bar
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
+    """One chunk of a measurement."""
+
     side: Side
     name: str
+    """Of the set."""
     number: int
     batches: Sequence[TokenBatch]
     identity: str
+
+    @property
+    def of(self) -> str:
+        """What it is called in error messages."""
+        return f"{self.side} '{self.name}'"
 
 
 def measurement_key(model: nn.Module, code: str, mesh: Mesh = SINGLE_MESH) -> str:
@@ -75,45 +90,83 @@ def collect_gradients(
     Raises:
         TikmixError: the disk cannot hold the missing chunks, or a gradient is not finite.
     """
-    chunks = list(_chunks(model, sets, key, store.precision))
-    store.begin(key)
-    held = store.mesh.world.broadcast_object(
-        lambda: [store.holds(chunk.side, chunk.name, chunk.number, chunk.identity) for chunk in chunks]
-    )
-    missing = [chunk for chunk, is_there in zip(chunks, held, strict=True) if not is_there]
-    _require_space(model, store, len(missing))
+    collection = Collection(model, sets, store, key)
+    missing = collection.begin()
     if missing:
-        # of all chunks and not of the missing ones, so that every run counts the same
-        longest = max(batch.tokens_BS.shape[1] for chunk in chunks for batch in chunk.batches) - 1
-        with evaluation_mode(model):  # on the model itself; to count every chunk would slow a small one down
-            flops = SequenceFlops.of(model, longest, training=True, mesh=store.mesh)
-        _measure(model, missing, store, key, flops)
+        _measure(model, missing, collection)
     identities: dict[Side, dict[str, list[str]]] = {"task": {}, "domain": {}}
-    for chunk in chunks:
+    for chunk in collection.chunks:
         identities[chunk.side].setdefault(chunk.name, []).append(chunk.identity)
     store.finish(identities, notes or {}, choosing)
 
 
-def _measure(model: nn.Module, missing: Sequence[_Chunk], store: GradientStore, key: str, flops: SequenceFlops) -> None:
+class Collection:
+    """The chunks of a measurement, those that a store has and those that it lacks."""
+
+    def __init__(self, model: nn.Module, sets: Sets, store: GradientStore, key: str) -> None:
+        """Take what `collect_gradients` does; nothing is written yet."""
+        self.chunks = list(_chunks(model, sets, key, store.precision))
+        self.store = store
+        self._model, self._key = model, key
+
+    def missing(self) -> list[Chunk]:
+        """Return the chunks that the store lacks."""
+        held = self.store.mesh.world.broadcast_object(lambda: [self._holds(chunk) for chunk in self.chunks])
+        return [chunk for chunk, is_there in zip(self.chunks, held, strict=True) if not is_there]
+
+    def begin(self) -> list[Chunk]:
+        """Make room in the store, and return what it lacks; a disk that cannot hold that raises a TikmixError."""
+        self.store.begin(self._key)
+        missing = self.missing()
+        _require_space(self._model, self.store, len(missing))
+        if missing:
+            _ = self._flops  # counted while no gradient is in memory
+        return missing
+
+    def lacks(self, number: int) -> bool:
+        """Tell whether a chunk is not there yet."""
+        return not self._holds(self.chunks[number])
+
+    def write(self, chunk: Chunk, mean: MeanGradient) -> None:
+        """Write a chunk's gradient, with what its passes take by themselves."""
+        cost = self.cost(chunk.batches)
+        self.store.write(chunk.side, chunk.name, chunk.number, mean, key=self._key, identity=chunk.identity, cost=cost)
+
+    def cost(self, batches: Sequence[TokenBatch]) -> Cost:
+        """Return what a pass forward and one back take, over each batch."""
+        return self._flops.cost(batches)
+
+    @cached_property
+    def _flops(self) -> SequenceFlops:
+        # of all chunks and not of the missing ones, so that every run counts the same
+        longest = max(batch.tokens_BS.shape[1] for chunk in self.chunks for batch in chunk.batches) - 1
+        with evaluation_mode(self._model):  # on the model itself; to count every chunk would slow a small one down
+            return SequenceFlops.of(self._model, longest, training=True, mesh=self.store.mesh)
+
+    def _holds(self, chunk: Chunk) -> bool:
+        return self.store.holds(chunk.side, chunk.name, chunk.number, chunk.identity)
+
+
+def _measure(model: nn.Module, missing: Sequence[Chunk], collection: Collection) -> None:
     """Measure and write the chunks that fall to this process's copy."""
-    mesh = store.mesh
+    mesh = collection.store.mesh
     mine = missing[mesh.replicate.rank :: mesh.replicate.world_size]
     total = sum(batch.loss_tokens for chunk in mine for batch in chunk.batches)
     with progress_bar(f"Gradients of {len(mine)} chunks", total, "tok") as bar:
-        for side, name, number, batches, identity in mine:
-            mean = mean_gradient(model, batches, of=f"{side} '{name}'", advance=bar.update, mesh=mesh)
-            store.write(side, name, number, mean, key=key, identity=identity, cost=flops.cost(batches))
+        for chunk in mine:
+            mean = mean_gradient(model, chunk.batches, of=chunk.of, advance=bar.update, mesh=mesh)
+            collection.write(chunk, mean)
             del mean  # or it would live on beside the next
 
 
-def _chunks(model: nn.Module, sets: Sets, key: str, kept: KeptPrecision) -> Iterator[_Chunk]:
+def _chunks(model: nn.Module, sets: Sets, key: str, kept: KeptPrecision) -> Iterator[Chunk]:
     precision = " ".join(sorted({str(parameter.dtype) for parameter in trainable_parameters(model).values()}))
     if kept != "float32":
         precision += f" kept in {kept}"
     for side in get_args(Side):
         for name, chunks in sets.get(side, {}).items():
             for number, batches in enumerate(chunks):
-                yield _Chunk(side, name, number, batches, chunk_identity(batches, key, precision))
+                yield Chunk(side, name, number, batches, chunk_identity(batches, key, precision))
 
 
 def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None:

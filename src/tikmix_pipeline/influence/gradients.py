@@ -68,6 +68,34 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = was_training
 
 
+class GradientSum:
+    """The gradient of the loss of one batch after another, in the memory of one copy of the trainable parameters."""
+
+    def __init__(self, model: nn.Module, mesh: Mesh = SINGLE_MESH) -> None:
+        """Start at zero; the processes of a copy share every batch, and the gradient is spread as the model is."""
+        self._sums = {
+            name: (parameter, torch.zeros_like(parameter, dtype=sum_dtype(parameter)))
+            for name, parameter in trainable_parameters(model).items()
+        }
+        self._mesh = mesh
+        self._loss, self._loss_tokens = 0.0, 0
+
+    def add(self, loss: Tensor, loss_tokens: int) -> None:
+        """Send a summed loss back; `loss_tokens` is how many tokens of the batch carry loss, on whichever rank."""
+        self._mesh.add_gradients(loss, dict(self._sums.values()))
+        self._loss += loss.item()
+        self._loss_tokens += loss_tokens
+
+    def mean(self, of: str) -> MeanGradient:
+        """Return the mean over all tokens so far; the sums are spent. Errors are those of `mean_gradient`."""
+        loss = sum(self._mesh.shard.all_gather_object(self._loss))
+        if self._loss_tokens == 0:
+            raise TikmixError(f"The {of} has no token that carries loss. Give it data, or leave it out.")
+        mean = {name: total.div_(self._loss_tokens) for name, (_, total) in self._sums.items()}
+        _require_finite({name: self._mesh.local_tensor(values)[0] for name, values in mean.items()}, of)
+        return MeanGradient(mean, loss / self._loss_tokens, self._loss_tokens)
+
+
 def mean_gradient(
     model: nn.Module,
     batches: Iterable[TokenBatch],
@@ -88,23 +116,14 @@ def mean_gradient(
     Raises:
         TikmixError: the set has no token that carries loss, or its gradient is not finite.
     """
-    parameters = trainable_parameters(model)
-    sums = {name: torch.zeros_like(parameter, dtype=sum_dtype(parameter)) for name, parameter in parameters.items()}
-    loss_sum, loss_tokens = 0.0, 0
+    total = GradientSum(model, mesh)
     with evaluation_mode(model), torch.enable_grad():
         for batch in batches:
             loss, _ = summed_loss(model, rows_for(mesh.shard, batch))
-            mesh.add_gradients(loss, {parameters[name]: total for name, total in sums.items()})
-            loss_sum += loss.item()
-            loss_tokens += batch.loss_tokens
+            total.add(loss, batch.loss_tokens)
             if advance is not None:
                 advance(batch.loss_tokens)
-    loss_sum = sum(mesh.shard.all_gather_object(loss_sum))
-    if loss_tokens == 0:
-        raise TikmixError(f"The {of} has no token that carries loss. Give it data, or leave it out.")
-    mean = {name: total.div_(loss_tokens) for name, total in sums.items()}
-    _require_finite({name: mesh.local_tensor(values)[0] for name, values in mean.items()}, of)
-    return MeanGradient(mean, loss_sum / loss_tokens, loss_tokens)
+    return total.mean(of)
 
 
 def _require_finite(gradient: Gradient, of: str) -> None:

@@ -23,10 +23,11 @@ from tikmix_pipeline.distributed.job import Job, resumed_partial
 from tikmix_pipeline.distributed.launch import folder_beside, require_done, run_ranks
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
-from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
+from tikmix_pipeline.influence.collect import Collection, collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
-from tikmix_pipeline.influence.curvature.fit import FitProgress, fit_factors
+from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence
 from tikmix_pipeline.influence.products import chunk_products
@@ -65,6 +66,31 @@ _Factors = Annotated[Factors | None, PlainValidator(lambda folder: Factors.load(
 _Decision = Annotated["partial[ImpliedMixture]", PlainValidator(resumed_partial)]
 
 
+@dataclasses.dataclass(frozen=True)
+class DomainGradients:
+    """The gradients of the domains, which a fit can measure on its way, so that their text passes once."""
+
+    parameters: GradientParameters
+    folder: Path
+    """Of the gradients (`GradientStore`)."""
+    begin: Callable[[], object]
+    """Called before anything is written there."""
+    code: str
+    """As in `collect_gradients_at`."""
+
+    def collection(self, text: MeasuredText[Any]) -> Collection | None:
+        """Return what is to be measured of the text that a fit has opened; None if all of it is there."""
+        store = GradientStore(self.folder, precision=self.parameters.kept_precision)
+        measured = dataclasses.replace(text, parameters=self.parameters)
+        chunks = measured.domain_chunks()
+        collection = Collection(text.model, {"domain": chunks}, store, measurement_key(text.model, self.code))
+        if not collection.missing():
+            return None
+        self.begin()
+        collection.begin()
+        return collection
+
+
 def fit_factors_at(
     checkpoint: Checkpoint,
     shards: TokenShards,
@@ -74,17 +100,19 @@ def fit_factors_at(
     influence: FactorParameters,
     seed: int,
     progress: FitProgress,
+    domains: DomainGradients | None = None,
 ) -> Callable[[Path], object]:
     """Fit the factors of a curvature that has some; return what writes them to a folder, or moves those of ranks there.
 
-    `progress` is what one process has summed so far, to go on from; ranks work in its folder, and begin again.
+    `progress` is what one process has summed so far, to go on from; ranks work in its folder, and begin again. One
+    process can measure gradients of the `domains` on its way, those that are not there yet.
 
     Raises:
         TikmixError: the checkpoint does not fit the corpus or the parameters, as `fit_factors`, or as `run_ranks`.
     """
     arguments: dict[str, Any] = {"model": model, "train": train, "influence": influence, "seed": seed}
     if train.world_size == 1:
-        return _fit(checkpoint, shards, **arguments, progress=progress).save
+        return _fit(checkpoint, shards, **arguments, progress=progress, domains=domains).save
     found = progress.folder / _FACTORS
     remove(found)
     arguments |= {"checkpoint": checkpoint, "shards": shards, "save_to": found}
@@ -108,6 +136,7 @@ def _fit(
     influence: FactorParameters,
     seed: int,
     progress: FitProgress | None = None,
+    domains: DomainGradients | None = None,
     save_to: Path | None = None,
     mesh: Mesh = SINGLE_MESH,
 ) -> Factors:
@@ -122,6 +151,7 @@ def _fit(
         groups=influence.groups,
         progress=progress,
         mesh=mesh,
+        collection=domains.collection(text) if domains is not None else None,
     )
     if save_to is not None:
         factors.save(save_to, mesh.world)

@@ -38,6 +38,7 @@ from tikmix_pipeline.influence.store import ChunkFigures
 from tikmix_pipeline.influence.tensor_file import TensorFile
 from tikmix_pipeline.lm.cost_records import Cost
 from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.read_ahead import read_ahead
 
 _MEASURED = "raw.json"
 _FLOPS = "flops.json"
@@ -187,20 +188,26 @@ class TaskRows:
     def products_with(self, gradient: Gradient) -> Floats:
         """Return the products of every row with a gradient, (N,), float64."""
         total_N = np.zeros(self.count)
-        for one in self._every():
-            file = TensorFile.open(self._path(one))
-            flat_p = one.of(gradient[one.name]).reshape(-1)
-            for start in range(0, one.size, _SLAB):
-                some_p = flat_p[start : start + _SLAB]
-                rows_Np = self._slab(file, start, len(some_p), one.size).to(some_p.device)
-                total_N += dots(rows_Np, some_p[None])[:, 0].cpu().numpy()
+        for one, start, rows_Np in read_ahead(self._slabs()):
+            some_p = one.of(gradient[one.name]).reshape(-1)[start : start + rows_Np.shape[1]]
+            total_N += dots(rows_Np.to(some_p.device), some_p[None])[:, 0].cpu().numpy()
         return total_N
 
-    def _slab(self, file: TensorFile, start: int, length: int, size: int) -> Tensor:
-        rows_Np = torch.empty(self.count, length, dtype=self.kept_dtype)
-        for number, row_p in enumerate(rows_Np):
-            file.read_flat(_ROWS, row_p, number * size + start)
-        return rows_Np
+    def _slabs(self) -> Iterator[tuple[_Segment, int, Tensor]]:
+        """Yield all rows slab by slab, with the segment of each and where in it that begins.
+
+        A slab is good until the one after the next is asked for.
+        """
+        # taken in turns: one is used while the other is filled, and neither is new memory
+        buffers = itertools.cycle([torch.empty(self.count * _SLAB, dtype=self.kept_dtype) for _ in range(2)])
+        for one in self._every():
+            file = TensorFile.open(self._path(one))
+            for start in range(0, one.size, _SLAB):
+                length = min(_SLAB, one.size - start)
+                rows_Np = next(buffers)[: self.count * length].view(self.count, length)
+                for number, row_p in enumerate(rows_Np):
+                    file.read_flat(_ROWS, row_p, number * one.size + start)
+                yield one, start, rows_Np
 
     def _multiply(self, block: EigenBlock, together: Sequence[_Segment], room: Room, device: torch.device) -> None:
         """Multiply the rows of segments that are cut alike, one per parameter of the block."""

@@ -1,7 +1,7 @@
 """Cached nodes: a pipeline node with its view of the parameters, from which the record of its artifacts is made."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kedro.pipeline import Node, Pipeline
@@ -20,6 +20,7 @@ def cached_node(
     name: str | None = None,
     stage: str | None = None,
     number: int | None = None,
+    after: Sequence[str] = (),
 ) -> Node:
     """Return a node that is run only where its artifacts are missing or stale.
 
@@ -31,19 +32,22 @@ def cached_node(
         name: of the node, within its round; None for the function's.
         stage: the pipeline that runs the node by itself, which becomes a tag; None for the one that the function is of.
         number: of the round that the node belongs to; None where it belongs to none.
+        after: names of datasets that are made first, though nothing depends on them: they leave something behind that
+            saves work here.
     """
+    read = [inputs] if isinstance(inputs, str) else inputs
 
     @functools.wraps(function)
     def handed(*arguments: Any) -> Any:
-        return function(view, *arguments)
+        return function(view, *arguments[: len(read)])
 
     # Kedro looks at what it calls, which takes no view
     del handed.__wrapped__
     handed.__annotations__ = {}
-    handed.view, handed.function = view, function  # type: ignore[attr-defined]
+    handed.view, handed.function, handed.reads = view, function, len(read)  # type: ignore[attr-defined]
     return Node(
         handed,
-        inputs,
+        [*read, *after],
         outputs,
         name=name or function.__name__,
         tags=[stage or function.__module__.split(".")[-2]],
@@ -55,6 +59,11 @@ def view_of(node: Node) -> View:
     """Return the view that a cached node hands to its function."""
     view: View = node.func.view  # type: ignore[attr-defined]
     return view
+
+
+def read_by(node: Node) -> tuple[str, ...]:
+    """Return the inputs that a cached node depends on."""
+    return tuple(node.inputs[: node.func.reads])  # type: ignore[attr-defined]
 
 
 def stage_of(node: Node) -> str:
@@ -80,7 +89,7 @@ def expected_records(pipeline: Pipeline, given: Mapping[str, str] | None = None)
             node=node.name,
             code=code.digest,
             parameters=view_of(node).recorded(),
-            inputs={name: fingerprints[name] for name in sorted(node.inputs) if name in fingerprints},
+            inputs={name: fingerprints[name] for name in sorted(read_by(node)) if name in fingerprints},
             libraries=code.libraries,
             stage=stage_of(node),
         )

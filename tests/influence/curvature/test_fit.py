@@ -9,7 +9,7 @@ from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature.fit import FitProgress
+from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
 from tikmix_pipeline.lm.cost import FlopCounter, ShapeCounter
 from tikmix_pipeline.lm.cost_records import Cost
 

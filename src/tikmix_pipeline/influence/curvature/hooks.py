@@ -1,8 +1,9 @@
 """What the layers of a model hand to the sums of a pass in each batch: inputs and output gradients.
 
 A forward hook keeps a layer's input until the gradient of its output arrives; once all calls of a layer in a batch have
-theirs, they are handed over and let go, so that at no time the gradients of all layers are held. The backward pass goes
-to the outputs of the embeddings only, so no gradient of any weight is computed, and `.grad` is never written.
+theirs, they are handed over and let go, so that at no time the gradients of all layers are held. `backward` goes to the
+outputs of the embeddings only, so no gradient of any weight is computed, and `.grad` is never written; a backward pass
+that is after these too can come by as well.
 
 Axes: B sequences, P positions, N loss-carrying positions, i inputs of a layer, o outputs.
 """
@@ -133,16 +134,21 @@ class ModuleHooks:
             )
         return self._head_call
 
-    def backward(self, outputs_No: Tensor, gradient_No: Tensor) -> None:
+    def backward(self, outputs_No: Tensor, gradient_No: Tensor, *, again: bool = False) -> None:
         """Send the gradient of the summed loss by what the model ends with, logits or hidden states, through the hooks.
 
-        A layer that gets no gradient raises a TikmixError.
+        With `again` there will be another backward pass, which the hooks let by. A layer that gets no gradient raises a
+        TikmixError.
         """
         if not self._layers:
             return
         if not self._roots:
             raise TikmixError("The Fisher needs a model that reads its tokens through nn.Embedding.")
-        torch.autograd.grad(outputs_No, self._roots, gradient_No, allow_unused=True)
+        torch.autograd.grad(outputs_No, self._roots, gradient_No, allow_unused=True, retain_graph=again)
+        self.end_backward()
+
+    def end_backward(self) -> None:
+        """Hand over the rest, once a backward pass has come by; a layer without a gradient raises a TikmixError."""
         for name in list(self.calls):
             self._hand_over(name)
         if self._without_gradient:
@@ -158,11 +164,15 @@ class ModuleHooks:
                 f"The Fisher: layer {name} takes {len(args)} positional inputs instead of one. Use "
                 "influence.curvature=adam or identity, or leave its kind out of influence.groups."
             )
+        if self._at is None:  # a pass of somebody else
+            return
         call = Call(args[0].detach())
         self.calls.setdefault(name, []).append(call)
         output.register_hook(partial(self._arrived, name, call))  # type: ignore[no-untyped-call]
 
     def _arrived(self, name: str, call: Call, gradient: Tensor) -> None:
+        if name not in self.calls:  # handed over in an earlier backward pass
+            return
         self._without_gradient.discard(name)
         call.gradient = gradient
         if all(other.gradient is not None for other in self.calls[name]):
@@ -179,9 +189,12 @@ class ModuleHooks:
         return (args[0].expand(self._at.carries_BP.shape), *args[1:]) if self._at is not None else args
 
     def _keep_root(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        if self._at is None:
+            return
         if not output.requires_grad:
             output.requires_grad_()
         self._roots.append(output)
 
     def _keep_head_call(self, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        self._head_call = args[0].detach(), output
+        if self._at is not None:
+            self._head_call = args[0].detach(), output

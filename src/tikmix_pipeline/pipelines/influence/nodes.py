@@ -64,12 +64,13 @@ class RebalanceView(View):
 
 
 class FactorView(View):
-    """What the factors of the curvature depend on."""
+    """What the factors of the curvature depend on, and which gradients are measured on the way, if any."""
 
     model: LoadParameters
     train: RestoreParameters
     influence: FactorParameters
     seed: int
+    gradients: GradientParameters | None = unrecorded()
 
 
 class GradientView(View):
@@ -136,12 +137,23 @@ def rebalance(
 
 
 def fit_factors(
-    view: FactorView, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
+    view: FactorView,
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    work: WorkFolder,
+    gradients: WorkFolder | None = None,
 ) -> Callable[[Path], Any]:
-    """Fit the second moments that the curvature is made of; go on where a killed fit stood."""
-    from tikmix_pipeline.influence.curvature.fit import FitProgress
-    from tikmix_pipeline.influence.measure import fit_factors_at
+    """Fit the second moments that the curvature is made of; go on where a killed fit stood.
 
+    Gradients of the domains that are missing are measured on the way: their text then passes once.
+    """
+    from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
+    from tikmix_pipeline.influence.measure import DomainGradients, fit_factors_at
+
+    domains = None
+    if gradients is not None and view.gradients is not None:
+        code = gradient_key(view.model, view.gradients)
+        domains = DomainGradients(view.gradients, gradients.folder, gradients.begin, code)
     return fit_factors_at(
         checkpoint,
         corpus,
@@ -150,6 +162,7 @@ def fit_factors(
         influence=view.influence,
         seed=view.seed,
         progress=FitProgress(work.begin(), work.key),
+        domains=domains,
     )
 
 

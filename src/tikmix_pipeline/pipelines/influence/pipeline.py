@@ -5,7 +5,8 @@
 
 With `influence.gradients=stream` one node, `stream_influence`, takes the place of the last two. The first round, which
 was trained under the prior, needs no rebalancing. With `influence.tokens=auto` the factors go to `collect_gradients`
-too, which asks what its gradients imply. A curvature that needs no fit has no factors.
+too, which asks what its gradients imply; else, of one process, the fit comes first and leaves the gradients of the
+domains behind, whose text so passes once. A curvature that needs no fit has no factors.
 """
 
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.parameters.base import NoParameters, ParameterGroup
+from tikmix_pipeline.parameters.measurement import GradientParameters
 from tikmix_pipeline.parameters.training import (
     GrowingParameters,
     MeasuredParameters,
@@ -41,37 +43,46 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
     """Measure influence at the checkpoint of round `number`."""
     of, node = partial(of_round, number), partial(cached_node, number=number)
     plan = plan_gradients(run, number)
-    inputs, before = _measured(run, number)
+    in_one_pass = not plan.is_streamed and _passes_once(run)
+    (checkpoint, *factors), before = _measured(run, number, in_one_pass=in_one_pass)
     outputs = [of(name) for name in ("influence", "part_influence", "spread", "measurement")]
     drawing = node(nodes.draw_influence, NoParameters(), of("influence"), of("influence_figure"))
     if plan.is_streamed:
-        checkpoint, *factors = inputs
         streaming = _matrix_view(nodes.StreamView, StreamedTraining, run, number, reason=plan.reason)
         read = [checkpoint, of("mixture"), "corpus", of("streaming"), *factors]
         return Pipeline([*before, node(nodes.stream_influence, streaming, read, outputs), drawing])
     view = _matrix_view(nodes.InfluenceView, MeasuredParameters, run, number)
     if view.rebalancing_steps == 0:
         view = replace(view, train=view.train.without(StreamParameters))  # its steps tell what rebalancing has cost
-    checkpoint, *factors = inputs
+    collecting = _collect(run, number, checkpoint, factors, in_one_pass=in_one_pass)
     read = [checkpoint, of("mixture"), of("gradients"), *factors]
-    return Pipeline([gradients_of_round(run, number), node(nodes.compute_influence, view, read, outputs), drawing])
+    return Pipeline([*before, collecting, node(nodes.compute_influence, view, read, outputs), drawing])
 
 
-def gradients_of_round(run: Run, number: int) -> Pipeline:
-    """Keep the gradients of round `number`, whatever `influence.gradients` says."""
-    (checkpoint, *factors), before = _measured(run, number)
-    measured = [checkpoint, "corpus", of_round(number, "gradients_folder")]
-    return Pipeline([*before, _collect(run, number, measured, factors)])
+def gradients_of_round(run: Run, number: int, *, with_factors: bool = True) -> Pipeline:
+    """Keep the gradients of round `number`, whatever `influence.gradients` says.
+
+    `with_factors` says that those of `influence` are wanted too, which then take one pass together.
+    """
+    in_one_pass = with_factors and _passes_once(run)
+    (checkpoint, *factors), before = _measured(run, number, in_one_pass=in_one_pass)
+    return Pipeline([*before, _collect(run, number, checkpoint, factors, in_one_pass=in_one_pass)])
 
 
-def _measured(run: Run, number: int) -> tuple[list[str], list[Node]]:
+def _passes_once(run: Run) -> bool:
+    """Tell whether the fit measures gradients on its way: not on ranks, nor where their amount is yet to be found."""
+    return run.parameters.train.world_size == 1 and run.parameters.influence.tokens != "auto"
+
+
+def _measured(run: Run, number: int, *, in_one_pass: bool) -> tuple[list[str], list[Node]]:
     """Return the checkpoint that is measured and the factors of its curvature, and the nodes that make these."""
     parameters, of = run.parameters, partial(of_round, number)
     checkpoint = measured_checkpoint(run, number)
     factors = [of("factors")] if parameters.influence.needs_factors else []
     before = [] if checkpoint == of("checkpoint") else [_rebalancing(run, number, checkpoint)]
-    fitted_on = [checkpoint, "corpus", of("factors_progress")]
-    view = nodes.FactorView.of(parameters)
+    fitted_on = [checkpoint, "corpus", of("factors_progress"), *([of("gradients_folder")] if in_one_pass else [])]
+    gradients = parameters.influence.narrowed(GradientParameters) if in_one_pass else None
+    view = nodes.FactorView.of(parameters, gradients=gradients)
     before += [cached_node(nodes.fit_factors, view, fitted_on, name, number=number) for name in factors]
     return [checkpoint, *factors], before
 
@@ -97,15 +108,17 @@ def _rebalancing(run: Run, number: int, balanced: str) -> Node:
     return cached_node(nodes.rebalance, view, inputs, balanced, number=number)
 
 
-def _collect(run: Run, number: int, measured: list[str], factors: list[str]) -> Node:
+def _collect(run: Run, number: int, checkpoint: str, factors: list[str], *, in_one_pass: bool) -> Node:
     parameters = run.parameters
     node = partial(cached_node, outputs=of_round(number, "gradients"), name="collect_gradients", number=number)
+    inputs = [checkpoint, "corpus", of_round(number, "gradients_folder")]
     if parameters.influence.tokens != "auto":
-        return node(nodes.collect_gradients, nodes.GradientView.of(parameters), measured)
+        after = factors if in_one_pass else []
+        return node(nodes.collect_gradients, nodes.GradientView.of(parameters), inputs, after=after)
     growth = nodes.GrowthView.of(
         parameters,
         train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
         horizon=horizon(run, number),
     )
-    inputs = [*measured, of_round(number, "token_budget"), of_round(0, "mixture"), *factors]
+    inputs += [of_round(number, "token_budget"), of_round(0, "mixture"), *factors]
     return node(nodes.collect_gradients_until_stable, growth, inputs)

@@ -35,8 +35,8 @@ def with_measurement(run: Run, number: int) -> Pipeline:
     """Validate the influence of round `number`, with the nodes that measure what this needs."""
     shared = {of_round(number, "gradients"), of_round(number, "factors"), measured_checkpoint(run, number)}
     # its candidates each multiply the gradients, so they are kept whatever influence.gradients says
-    measurement = gradients_of_round(run, number)
     own = validation_of_round(run, number)
+    measurement = gradients_of_round(run, number, with_factors=of_round(number, "factors") in own.inputs())
     return Pipeline([measurement.to_outputs(*sorted(shared & own.inputs() & measurement.all_outputs())), own])
 
 
@@ -60,7 +60,7 @@ def _factors(kind: Curvature, parameters: RunParameters) -> str:
 def _fit(run: Run, number: int, kind: Curvature, name: str) -> Node:
     groups = run.parameters.validation.groups_of(kind, run.parameters.influence)
     influence = run.parameters.influence.model_copy(update={"curvature": kind, "groups": groups})
-    view = FactorView.of(run.parameters, influence=influence.narrowed(FactorParameters))
+    view = FactorView.of(run.parameters, influence=influence.narrowed(FactorParameters), gradients=None)
     inputs = [measured_checkpoint(run, number), "corpus", f"{name}_progress"]
     return cached_node(fit_factors, view, inputs, name, name=f"fit_{kind}", stage="validate", number=number)
 

@@ -1,0 +1,73 @@
+"""What a fit of the curvature has summed so far, on disk, so that a killed fit goes on where it was."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, remove, write_json
+from tikmix_pipeline.influence.tensor_file import TensorFile
+from tikmix_pipeline.store.keyed import KeyedEntry
+
+_PROGRESS = "progress.json"
+_SUMS = "sums.safetensors"
+
+
+@dataclasses.dataclass
+class FitProgress:
+    """The folder of one fit, created when needed, and emptied when the fit is done.
+
+    state/       sums and the batches done, replaced as a whole; kept under the fit's key and its pass
+    bases/       of EK-FAC: what its first pass found, as `Factors` without eigenvalues
+
+    The key names checkpoint, text and settings; progress under another key is ignored and overwritten. Saves are at
+    least `seconds` apart.
+    """
+
+    folder: Path
+    key: str
+    seconds: float = 60.0
+    _saved_at: float = dataclasses.field(default_factory=time.monotonic, init=False, repr=False)
+
+    @property
+    def bases(self) -> Path:
+        """Folder of what the first of two passes found."""
+        return self.folder / "bases"
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next save."""
+        return time.monotonic() - self._saved_at >= self.seconds
+
+    def load(self, pass_name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Return notes and tensors that were saved in this pass under this key; None if there are none to be read."""
+        state = self._state(pass_name).find()
+        try:
+            return (read_json(state / _PROGRESS), load_file(state / _SUMS)) if state else None
+        except (OSError, TikmixError, SafetensorError):
+            return None
+
+    def save(self, pass_name: str, notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Replace what was saved before."""
+        with self._state(pass_name).replacing() as temporary:
+            temporary.mkdir()
+            shapes = {name: (values.dtype, tuple(values.shape)) for name, values in tensors.items()}
+            file = TensorFile.lay_out(temporary / _SUMS, shapes, {})
+            for name, values in tensors.items():
+                file.write(name, values)
+            write_json(temporary / _PROGRESS, notes)
+        self._saved_at = time.monotonic()
+
+    def remove(self) -> None:
+        """Delete it all; what others keep in the folder stays."""
+        remove(self.bases)
+        self._state("").discard()
+
+    def _state(self, pass_name: str) -> KeyedEntry:
+        return KeyedEntry(self.folder / "state", f"{self.key} {pass_name}")
