@@ -45,7 +45,7 @@ _FLOPS = "flops.json"
 _ROWS = "rows"
 _SEGMENT_BYTES = 1 << 25
 """Of a file, where a parameter can be cut."""
-_SLAB = 1 << 17
+_SLAB = 1 << 18
 """Scalars of every row that are read at a time."""
 
 
