@@ -10,10 +10,11 @@ from group_examples import DOMAINS, TASKS, dealt
 from influence_oracle import flatten, random_gradient, tiny_model
 from torch import nn
 
+from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.collect import Collection, collect_gradients
 from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
-from tikmix_pipeline.influence.gradients import take_evenly
+from tikmix_pipeline.influence.gradients import deal_sets, take_evenly
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm import output_head
 
@@ -154,6 +155,28 @@ def test_killed_pass_goes_on_to_the_same_bits(fisher, after, tmp_path):
     assert resumed.cost == whole.cost
     found = kept(tmp_path / "k", model)
     assert all(torch.equal(found[name], values) for name, values in expected.items())
+
+
+def test_a_chunk_that_is_lost_behind_a_killed_pass_is_not_written_from_the_rest_of_its_text(tmp_path):
+    model = tiny_model("llama")
+    expected = kept(tmp_path / "w", model)
+    one_by_one = {
+        name: [TokenBatch(b.tokens_BS[[row]], b.loss_BS[[row]]) for b in batches for row in range(len(b))]
+        for name, batches in DOMAINS.items()
+    }
+    sets = {"domain": deal_sets("domain", one_by_one, 3)}
+    store = GradientStore(tmp_path / "k")
+    collect_gradients(model, sets, store, key="key")
+    progress = FitProgress(tmp_path / "fit", "a", seconds=0)
+    Passes(model, 1)  # in the middle of the first chunk, which is there
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, EVERY_TOKEN, progress=progress, collection=Collection(model, sets, store, "key"))
+    lost = store.path("domain", "web", 0)
+    lost.unlink()
+    model = tiny_model("llama")
+    fit(model, EVERY_TOKEN, progress=progress, collection=Collection(model, sets, store, "key"))
+    assert not lost.exists()
+    assert_near(kept(tmp_path / "k", model), expected)
 
 
 def test_a_gradient_that_is_not_finite_is_refused_by_name(tmp_path):

@@ -48,6 +48,7 @@ def test_every_chunk_passes_whole_and_the_fit_s_own_text_once():
     for number, chunk in enumerate(chunks):
         of = [step for step in steps if step.chunk == number]
         assert rows_of([step.batch for step in of]) == rows_of(chunk)
+        assert [step.begins_chunk for step in of] == [True] + [False] * (len(of) - 1)
         assert [step.ends_chunk for step in of] == [False] * (len(of) - 1) + [True]
     assert rows_of([step.batch for step in steps if step.uniform_N is not None]) == rows_of(OWN)
     assert rows_of([step.batch for step in steps if step.chunk is None]) == rows_of(OWN[:1])

@@ -113,18 +113,16 @@ class _Pass:
         return Cost(alone.tokens, alone.flops + together.flops - self._gradients.flops)
 
     def _take(self, step: FitStep) -> None:
-        collection = self._collection
-        is_of_gradient = collection is not None and step.chunk is not None and collection.lacks(step.chunk)
-        if is_of_gradient and self._sum is None:
-            self._sum = GradientSum(self._text.model)
-        if step.uniform_N is None:
-            if self._sum is not None:
-                self._sum.add(*summed_loss(self._text.model, step.batch))
-        else:
+        # at its beginning alone, so that no chunk is ever of a part of its text
+        if self._collection is not None and step.chunk is not None and step.begins_chunk:
+            self._sum = GradientSum(self._text.model) if self._collection.lacks(step.chunk) else None
+        if step.uniform_N is not None:
             self._fit_on(step.batch, step.uniform_N)
-        if collection is not None and step.chunk is not None and step.ends_chunk and self._sum is not None:
-            chunk = collection.chunks[step.chunk]
-            collection.write(chunk, self._sum.mean(chunk.of))
+        elif self._sum is not None:
+            self._sum.add(*summed_loss(self._text.model, step.batch))
+        if self._collection is not None and step.chunk is not None and step.ends_chunk and self._sum is not None:
+            chunk = self._collection.chunks[step.chunk]
+            self._collection.write(chunk, self._sum.mean(chunk.of))
             self._sum = None
 
     def _fit_on(self, batch: TokenBatch, uniform_N: Tensor) -> None:

@@ -28,6 +28,7 @@ class FitStep:
     """What decides the label of each token; None where the fit is not on this text."""
     chunk: int | None = None
     """The gradient chunk that the text is of."""
+    begins_chunk: bool = False
     ends_chunk: bool = False
 
 
@@ -46,15 +47,15 @@ def plan_steps(
     steps: list[FitStep] = []
     taken: set[tuple[int, int]] = set()
     for number, chunk in enumerate(chunks):
-        for is_last, batch in ((index == len(chunk) - 1, batch) for index, batch in enumerate(chunk)):
+        parts: list[tuple[TokenBatch, Tensor | None]] = []
+        for batch in chunk:
             found = [_next(waiting, _name(batch, row)) for row in range(len(batch))]
             taken.update(place for place in found if place is not None)
-            uniform = [None if place is None else uniform_by_row[place[0]][place[1]] for place in found]
-            parts = list(_parts(batch, uniform))
-            steps += [
-                FitStep(part, uniform_N, number, is_last and last == len(parts) - 1)
-                for last, (part, uniform_N) in enumerate(parts)
-            ]
+            parts += _parts(batch, [None if place is None else uniform_by_row[place[0]][place[1]] for place in found])
+        steps += [
+            FitStep(part, uniform_N, number, begins_chunk=index == 0, ends_chunk=index == len(parts) - 1)
+            for index, (part, uniform_N) in enumerate(parts)
+        ]
     for number, batch in enumerate(own):
         left = [row for row in range(len(batch)) if (number, row) not in taken]
         if left:
