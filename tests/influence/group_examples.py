@@ -33,7 +33,7 @@ def dealt(domains: Batches = DOMAINS, tasks: Batches = TASKS, *, chunks: int = 3
 
 def curvature_of(model: torch.nn.Module, name: str = "kfac", **settings: object) -> Curvature:
     """Fit and build a curvature at a model."""
-    parameters = InfluenceParameters.model_validate({"curvature": name} | DAMPED | settings)
+    parameters = InfluenceParameters.model_validate({"curvature": name, "fisher": "true"} | DAMPED | settings)
     factors = None
     if parameters.needs_factors:
         factors = fit_factors(

@@ -163,7 +163,7 @@ INFLUENCE = InfluenceParameters()
 
 
 def fitted(model: torch.nn.Module, kind: str, groups: list[str]) -> Factors:
-    return fit_factors(model, random_batches(30), kind=kind, fisher="true", seed=3, groups=groups)
+    return fit_factors(model, random_batches(30), kind=kind, fisher="empirical", seed=3, groups=groups)
 
 
 def influences(folder, model, candidates, factors=(), optimizer_state=None):

@@ -126,3 +126,9 @@ def test_wrong_comparison_is_refused(compare: dict[str, Any], message: str) -> N
     with pytest.raises(TikmixError) as error:
         comparison(**compare)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("given", "taken"), [(True, "true"), ("true", "true"), ("empirical", "empirical")])
+def test_the_true_fisher_can_be_asked_for_on_the_command_line(given: object, taken: str) -> None:
+    """Which makes a truth value of `influence.fisher=true`."""
+    assert check_parameters(values(influence={"fisher": given})).influence.fisher == taken

@@ -97,7 +97,7 @@ def test_influence_takes_what_the_counter_says(family: Any, layers: int, width: 
     config = family(layers, width)
     shape, model = shape_of(config.to_dict()), model_of(config)
     parameters = InfluenceParameters()
-    factors = fit_factors(model, batches(0), kind="kfac", fisher="true", seed=0, groups=parameters.groups)
+    factors = fit_factors(model, batches(0), kind="kfac", fisher=parameters.fisher, seed=0, groups=parameters.groups)
     curvature = build_curvature(
         parameters, model, factors=factors, optimizer_state={}, train=TrainParameters(), horizon=None
     )

@@ -66,7 +66,7 @@ def sets() -> Sets:
 
 def curvature_of(model: PreTrainedModel, folder: Path) -> build.Curvature:
     parameters = InfluenceParameters()
-    factors = fit_factors(model, batches(99), kind="kfac", fisher="true", seed=0, groups=parameters.groups)
+    factors = fit_factors(model, batches(99), kind="kfac", fisher=parameters.fisher, seed=0, groups=parameters.groups)
     factors.save(folder)
     return build.build_curvature(
         parameters, model, factors=factors, optimizer_state={}, train=TrainParameters(), horizon=None

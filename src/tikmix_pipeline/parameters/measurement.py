@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
 from tikmix_pipeline.parameters.training import StreamParameters
@@ -12,6 +12,8 @@ Curvature = Literal["identity", "adam", "diagonal", "kfac", "ekfac"]
 Inverse = Literal["damped", "horizon"]
 DampingUnit = Literal["relative", "absolute", "horizon"]
 KeptPrecision = Literal["float32", "bfloat16"]
+Fisher = Annotated[Literal["true", "empirical"], BeforeValidator(lambda value: "true" if value is True else value)]
+"""The command line makes a truth value of `influence.fisher=true`."""
 Group = Literal["linear", "embedding", "head", "elementwise"]
 
 FITTED: tuple[Curvature, ...] = ("diagonal", "kfac", "ekfac")
@@ -105,8 +107,8 @@ class CoverageParameters(ParameterGroup):
     curvature: Curvature = "kfac"
     """C: the identity, the optimiser's second moment, or the Fisher per token: its diagonal, in Kronecker factors, or
     with the factors' eigenvalues corrected."""
-    fisher: Annotated[Literal["true", "empirical"], only_if("curvature", *FITTED)] = "true"
-    """Labels that the Fisher is fitted with: sampled from the model, or those of the text."""
+    fisher: Annotated[Fisher, only_if("curvature", *FITTED)] = "empirical"
+    """Labels that the Fisher is fitted with: those of the text, or sampled from the model (`true`)."""
     groups: Annotated[list[Group], Field(min_length=1)] = Field(default_factory=lambda: list(_ALL_GROUPS))
     """Kinds of parameters that take part. A head tied to the embedding belongs to `embedding`."""
 
@@ -146,7 +148,7 @@ class CurvatureParameters(CoverageParameters):
 class OpenParameters(ParameterGroup):
     """What the candidates of a validation leave open."""
 
-    fisher: Literal["true", "empirical"] = "true"
+    fisher: Fisher = "empirical"
     groups: Annotated[list[Group], Field(min_length=1)] = Field(default_factory=lambda: list(_ALL_GROUPS))
     memory_megabytes: Annotated[PositiveFloat, UNRECORDED] = 1_000.0
     device: Annotated[str, UNRECORDED] = "auto"

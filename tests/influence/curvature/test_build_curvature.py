@@ -98,7 +98,7 @@ def test_factors_of_all_groups_serve_fewer():
 
 
 def build(model, factors, **parameters):
-    asked = InfluenceParameters(**DAMPED | parameters)
+    asked = InfluenceParameters(**{"fisher": "true"} | DAMPED | parameters)
     return build_curvature(asked, model, factors=factors, optimizer_state={}, train=TrainParameters(), horizon=None)
 
 
@@ -131,7 +131,7 @@ def test_a_horizon_is_in_the_step_sizes_of_adamw_where_its_state_is_known():
     state = train_steps(model, train, 3).state_tensors()
     parameters = InfluenceParameters(curvature="kfac", inverse="horizon", damping=0.5, damping_unit="horizon")
     factors = fit_factors(
-        model, random_batches(1), kind="kfac", fisher="true", seed=0, groups=InfluenceParameters().groups
+        model, random_batches(1), kind="kfac", fisher="empirical", seed=0, groups=InfluenceParameters().groups
     )
     with_state = build_curvature(parameters, model, factors=factors, optimizer_state=state, train=train, horizon=0.2)
     without = build_curvature(parameters, model, factors=factors, optimizer_state={}, train=train, horizon=0.2)

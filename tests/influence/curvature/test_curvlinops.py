@@ -10,7 +10,7 @@ from influence_oracle import VOCABULARY, random_batches, tiny_model
 from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.influence.curvature import fit as fitting
+from tikmix_pipeline.influence.curvature import fit_pass as fitting
 
 with warnings.catch_warnings():
     # a dependency of curvlinops scripts its conjugate gradients when it is imported

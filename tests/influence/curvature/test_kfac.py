@@ -18,7 +18,7 @@ from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.curvature import fit as fitting
+from tikmix_pipeline.influence.curvature import fit_pass as fitting
 
 MODELS = [("llama", False), ("llama", True), ("qwen2", False), ("gpt_neox", False), ("gpt2", False), ("gpt2", True)]
 
