@@ -115,7 +115,7 @@ class Measurement:
         store, kfac = GradientStore(folder / "gradients"), InfluenceParameters()
         text = batches(WORKLOAD.factor_tokens // WORKLOAD.context, WORKLOAD.context, 99)
         start = clock()
-        factors = fit_factors(self.model, text, kind="kfac", fisher="true", seed=0, groups=kfac.groups)
+        factors = fit_factors(self.model, text, kind="kfac", fisher=kfac.fisher, seed=0, groups=kfac.groups)
         factors.save(folder / "factors")
         found = {"factors": clock() - start}
         found["gradients"] = timed(lambda: collect_gradients(self.model, self.sets, store, key=""))

@@ -4,7 +4,8 @@
 
 One trained model, K = 6 domains and T = 4 tasks (`influence_model.py`). Both sides compute the same T x K matrix, from
 factors of the same strategy over the same linear layers (kronfluence knows no others) fitted on the same sequences.
-`default` is this library as it comes, K-FAC fitted on `influence.factor_tokens`, held against kronfluence's `ekfac`.
+Labels are sampled, as kronfluence has it. `default` is this library as it comes, K-FAC fitted with the labels of
+`influence.factor_tokens` of the text, held against kronfluence's `ekfac`.
 Kronfluence (`influence_kronfluence.py`, in an environment of its own) takes its fastest route, all pairs of sequences
 at once and then means over groups, and its route of one aggregated query per task. Ours (`influence_ours.py`) fits
 factors, measures the mean gradients of all parts of all sets, those of the domains in the same pass, and takes their
@@ -19,8 +20,7 @@ over the repetitions of kronfluence's factors + scores over our whole measuremen
   largest entry; `agreement_own_factors_spearman`: with the factors of either side, their rank correlation.
 - `kfac_over_forward_backward`, and likewise with the empirical Fisher, `adam` and `identity`: the whole stage of ours,
   on all parameters, over one plain forward and backward pass over the same batches, taking turns in one process. The
-  factors of `kfac` are fitted on all domain sequences too; those of `kfac_default_tokens` on `influence.factor_tokens`
-  by default, a sixth of them.
+  factors of `kfac` are fitted on all domain sequences too; those of `kfac_default` as they come, on a sixth of them.
 """
 
 import argparse

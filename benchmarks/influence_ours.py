@@ -131,9 +131,9 @@ def _parameters(arguments: Namespace, **options: Any) -> InfluenceParameters:
 
 
 def _tracked(arguments: Namespace, strategy: str) -> Measurement:
-    options = {"curvature": strategy}
+    options = {"curvature": strategy, "fisher": "true"}  # as kronfluence fits them
     if strategy == "default":
-        options = InfluenceParameters().model_dump(include={"curvature", "factor_tokens"})
+        options = InfluenceParameters().model_dump(include={"curvature", "fisher", "factor_tokens"})
     measurement = Measurement(
         arguments.folder, arguments.folder / "ours" / strategy, _parameters(arguments, groups=TRACKED, **options)
     )
@@ -217,11 +217,12 @@ def _difference(one_TK: Floats, other_TK: Floats) -> float:
 def time_limit(arguments: Namespace) -> dict[str, Any]:
     """Let a plain pass and the whole stage on all parameters take turns."""
     results = arguments.folder / "limit"
-    every_token = _parameters(arguments, curvature="kfac")
+    every_token = _parameters(arguments, curvature="kfac", fisher="true")
+    default = InfluenceParameters().model_dump(include={"fisher", "factor_tokens"})
     settings = {
         "kfac": every_token,
         "kfac_empirical": every_token.model_copy(update={"fisher": "empirical"}),
-        "kfac_default_tokens": every_token.model_copy(update={"factor_tokens": InfluenceParameters().factor_tokens}),
+        "kfac_default": every_token.model_copy(update=default),
         "adam": _parameters(arguments, curvature="adam"),
         "identity": _parameters(arguments, curvature="identity"),
     }

@@ -106,7 +106,7 @@ def perform(stage: str, model: "nn.Module", work: Workload, vocabulary: int, fol
     kept, megabytes = GradientStore(folder / "keep"), parameters.memory_megabytes
     if stage == "factors":
         read = domains["domain0"]
-        found = fit_factors(model, read, kind="kfac", fisher="true", seed=0, groups=parameters.groups)
+        found = fit_factors(model, read, kind="kfac", fisher=parameters.fisher, seed=0, groups=parameters.groups)
         found.save(folder / "factors")
     elif stage == "keep":
         collect_gradients(model, sets, kept, key="")
