@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import asdict
 
 import numpy as np
@@ -116,3 +118,14 @@ def test_costs_add_up():
     assert (report.tokens, report.flops) == (3, 9.0)
     assert report.to_json()["parts"]["two"] == {"tokens": 0, "flops": 4.0}
     assert report.to_json()["parts"]["none"] == {"tokens": 0, "flops": 0.0}
+
+
+def test_counting_does_not_bring_the_compiler_in():
+    """Its import takes longer than a small measurement."""
+    code = (
+        "import sys, torch; from tikmix_pipeline.lm.cost import FlopCounter\n"
+        "with FlopCounter() as counter: torch.ones(2, 2) @ torch.ones(2, 2)\n"
+        "print(counter.flops, 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["16.0", "False"]

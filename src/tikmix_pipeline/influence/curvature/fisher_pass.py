@@ -113,17 +113,27 @@ class ElementwiseDiagonal(LayerSums):
     def end_batch(self, head: HeadBatch | None, at: Positions) -> None:
         """Square the gradients of the batch's sequences, summed over the calls of the layer."""
 
-        def alignment(weights: Mapping[str, Tensor], inputs: Tensor, gradient: Tensor) -> Tensor:
-            outputs: Tensor = torch.func.functional_call(self._module, dict(weights), (inputs,))
-            return (outputs * gradient).sum()
-
-        by_sequence = torch.func.vmap(torch.func.grad(alignment), in_dims=(None, 0, 0))
-        per_call = [by_sequence(self._weights, *(values.to(self.dtype) for values in call)) for call in self._calls]
+        per_call = [self._by_sequence(*(values.to(self.dtype) for values in call)) for call in self._calls]
         for key in self.layer.parameters if per_call else ():
             with self.adding(key) as total:
                 gradient_B = torch.stack([gradients[key] for gradients in per_call]).sum(0)
                 total.add_(gradient_B.square().sum(0))
         self._calls.clear()
+
+    def _by_sequence(self, inputs: Tensor, gradient: Tensor) -> dict[str, Tensor]:
+        """Return the gradient of each sequence by each parameter, (B, ...).
+
+        Every sequence has a copy of the weights for itself; `torch.func.grad` would import the compiler, for seconds.
+        """
+
+        def outputs_of(weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+            outputs: Tensor = torch.func.functional_call(self._module, dict(weights), (inputs,))
+            return outputs
+
+        copies = {key: torch.stack([values] * len(inputs)).requires_grad_() for key, values in self._weights.items()}
+        with torch.enable_grad():
+            total = (torch.func.vmap(outputs_of)(copies, inputs) * gradient).sum()
+        return dict(zip(copies, torch.autograd.grad(total, list(copies.values()), materialize_grads=True), strict=True))
 
 
 def with_bias(values: Tensor, layer: Layer) -> Tensor:
