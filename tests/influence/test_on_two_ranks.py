@@ -38,7 +38,7 @@ def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> d
         factors = None
         if parameters.needs_factors:
             batches = random_batches(30, batches=6, sequences=3) + random_batches(31, batches=1, sequences=1)
-            fitted = fit_factors(model, batches, kind=curvature, fisher="true", seed=3, groups=GROUPS, mesh=mesh)
+            fitted = fit_factors(model, batches, kind=curvature, fisher="empirical", seed=3, groups=GROUPS, mesh=mesh)
             fitted.save(folder / curvature, mesh.world)
             factors = Factors.load(folder / curvature)
             found["kept"][curvature] = {name: values.numel() for name, values in fitted.tensors.items()}

@@ -136,13 +136,13 @@ def test_the_model_keeps_its_own_gradient(tmp_path):
 
 
 @pytest.mark.parametrize("fisher", ["true", "empirical"])
-@pytest.mark.parametrize("after", [0, 1, 3, 5])
-def test_killed_pass_goes_on_to_the_same_bits(fisher, after, tmp_path):
+@pytest.mark.parametrize(("after", "every"), [(0, 0), (1, 0), (3, 0), (5, 0), (3, 3600)])
+def test_killed_pass_goes_on_to_the_same_bits_and_cost(fisher, after, every, tmp_path):
     whole = fit(
         tiny_model("llama"), SOME_TOKENS, fisher=fisher, collection=collection_in(tmp_path / "w", tiny_model("llama"))
     )
     expected = kept(tmp_path / "w", tiny_model("llama"))
-    progress = FitProgress(tmp_path / "fit", "a", seconds=0)
+    progress = FitProgress(tmp_path / "fit", "a", seconds=every)
     model = tiny_model("llama")
     collection = collection_in(tmp_path / "k", model)
     Passes(model, after)

@@ -90,7 +90,9 @@ def test_stages_of_the_measurement_depend_on_what_they_run_and_no_more() -> None
     assert {"influence.collect", "influence.gradients", "influence.samples", "lm.loss"} <= collected
     assert {"influence.products", "influence.standard_error", "influence.group"} <= computed
     assert not collected & {"influence.curvature.kfac", "influence.products", "mixture.direct"}
-    assert not fitted & {"influence.store", "influence.products", "mixture.direct"}
+    # a fit leaves gradients behind for the next stage
+    assert "influence.store" in fitted
+    assert not fitted & {"influence.products", "mixture.direct"}
 
 
 def test_growing_measurement_depends_on_the_decision_too() -> None:

@@ -123,10 +123,6 @@ class Collection:
             _ = self._flops  # counted while no gradient is in memory
         return missing
 
-    def lacks(self, number: int) -> bool:
-        """Tell whether a chunk is not there yet."""
-        return not self._holds(self.chunks[number])
-
     def write(self, chunk: Chunk, mean: MeanGradient) -> None:
         """Write a chunk's gradient, with what its passes take by themselves."""
         cost = self.cost(chunk.batches)

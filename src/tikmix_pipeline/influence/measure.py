@@ -78,16 +78,15 @@ class DomainGradients:
     code: str
     """As in `collect_gradients_at`."""
 
-    def collection(self, text: MeasuredText[Any]) -> Collection | None:
-        """Return what is to be measured of the text that a fit has opened; None if all of it is there."""
+    def collection(self, text: MeasuredText[Any]) -> Collection:
+        """Return what is to be measured of the text that a fit has opened."""
         store = GradientStore(self.folder, precision=self.parameters.kept_precision)
         measured = dataclasses.replace(text, parameters=self.parameters)
         chunks = measured.domain_chunks()
         collection = Collection(text.model, {"domain": chunks}, store, measurement_key(text.model, self.code))
-        if not collection.missing():
-            return None
-        self.begin()
-        collection.begin()
+        if collection.missing():
+            self.begin()
+            collection.begin()
         return collection
 
 

@@ -88,6 +88,10 @@ class _Pass:
         self._counters = ShapeCounter(), ShapeCounter()
         self._gradients = NO_COST
         self._sum: GradientSum | None = None
+        missing = [chunk.identity for chunk in collection.missing()] if collection else []
+        # those of a killed fit that were there already are measured again, so that either has the same cost
+        remembers = text.progress is not None and collection is not None
+        self._wanted = set(text.progress.remembered(missing) if remembers and text.progress else missing)
 
     def run(self) -> None:
         """Take all steps that are not done yet."""
@@ -115,7 +119,8 @@ class _Pass:
     def _take(self, step: FitStep) -> None:
         # at its beginning alone, so that no chunk is ever of a part of its text
         if self._collection is not None and step.chunk is not None and step.begins_chunk:
-            self._sum = GradientSum(self._text.model) if self._collection.lacks(step.chunk) else None
+            is_wanted = self._collection.chunks[step.chunk].identity in self._wanted
+            self._sum = GradientSum(self._text.model) if is_wanted else None
         if step.uniform_N is not None:
             self._fit_on(step.batch, step.uniform_N)
         elif self._sum is not None:

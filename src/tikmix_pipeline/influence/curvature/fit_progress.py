@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tikmix_pipeline.store.keyed import KeyedEntry
 
 _PROGRESS = "progress.json"
 _SUMS = "sums.safetensors"
+_BEGAN_WITH = "began_with.json"
 
 
 @dataclasses.dataclass
@@ -24,6 +25,7 @@ class FitProgress:
     """The folder of one fit, created when needed, and emptied when the fit is done.
 
     state/       sums and the batches done, replaced as a whole; kept under the fit's key and its pass
+    began_with.json  the gradient chunks that were missing when the fit began
     bases/       of EK-FAC: what its first pass found, as `Factors` without eigenvalues
 
     The key names checkpoint, text and settings; progress under another key is ignored and overwritten. Saves are at
@@ -64,8 +66,19 @@ class FitProgress:
             write_json(temporary / _PROGRESS, notes)
         self._saved_at = time.monotonic()
 
+    def remembered(self, names: Sequence[str]) -> list[str]:
+        """Return what the fit of this key was told here when it began, which are `names` if it begins now."""
+        path = self.folder / _BEGAN_WITH
+        content = read_json(path) if path.is_file() else {}
+        if content.get("key") != self.key:
+            content = {"key": self.key, "names": list(names)}
+            write_json(path, content)
+        found: list[str] = content["names"]
+        return found
+
     def remove(self) -> None:
         """Delete it all; what others keep in the folder stays."""
+        remove(self.folder / _BEGAN_WITH)
         remove(self.bases)
         self._state("").discard()
 
