@@ -41,7 +41,7 @@ _COPIES_AT_FUNCTION = 2
 _FUNCTION_BYTES = 50
 """Bytes per scalar of a piece while f of its eigenvalues is taken: six numbers in float64, and a mask."""
 
-_SLAB = 1 << 14
+DOT_SLAB = 1 << 14
 """Scalars of a row that one matrix product sums over, and the most of its operands that a library may copy."""
 
 _LEAST_READ = 1 << 16
@@ -64,7 +64,7 @@ def chunk_products(
         TikmixError: one row of a block that cannot be cut does not fit, or the store lacks a parameter.
         ValueError: sets of one side have unequal numbers of chunks.
     """
-    tasks, domains = (_Rows.of(store, side) for side in get_args(Side))
+    tasks, domains = (Rows.of(store, side) for side in get_args(Side))
     outlines = curvature.outlines
     itemsize = max((store.dtype(name).itemsize for outline in outlines for name in outline.names), default=1)
     room = Room(int(memory_megabytes * 1e6), itemsize)
@@ -115,7 +115,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """The chunks of one side of a store, set after set."""
 
     store: GradientStore
@@ -124,7 +124,8 @@ class _Rows:
     chunks: int
 
     @classmethod
-    def of(cls, store: GradientStore, side: Side) -> "_Rows":
+    def of(cls, store: GradientStore, side: Side) -> "Rows":
+        """Take all sets of a side; unequal numbers of chunks raise a ValueError."""
         names = store.sets(side)
         counts = {len(store.figures(side, name)) for name in names}
         if len(counts) != 1:
@@ -133,9 +134,11 @@ class _Rows:
 
     @property
     def count(self) -> int:
+        """How many there are."""
         return self.chunks * len(self.names)
 
     def read(self, piece: EigenBlock, band: slice, device: torch.device) -> dict[str, Tensor]:
+        """Return some of them by the parameters of a piece, (N, ...)."""
         rows = partial(self.store.rows, self.side, self.names, span=piece.span, only=band)
         return {name: rows(name).to(device) for name in piece.names}
 
@@ -149,7 +152,7 @@ def cut(block: EigenBlock, room: Room, task_rows: int) -> Sequence[EigenBlock]:
 
 
 def _add_piece(
-    products_NN: Floats, tasks: _Rows, domains: _Rows, piece: EigenBlock, room: Room, device: torch.device
+    products_NN: Floats, tasks: Rows, domains: Rows, piece: EigenBlock, room: Room, device: torch.device
 ) -> None:
     for task_band in bands(tasks.count, room.task_rows(piece.size)):
         preconditioned = piece.precondition(tasks.read(piece, task_band, device))
@@ -171,7 +174,7 @@ def dots(task_rows_Np: Tensor, domain_rows_Np: Tensor) -> Tensor:
     """Multiply rows with rows, slab by slab in the precision of the domains' and over slabs in float64."""
     dots_NN = task_rows_Np.new_zeros(len(task_rows_Np), len(domain_rows_Np), dtype=torch.float64)
     for task_slab, domain_slab in zip(
-        torch.split(task_rows_Np, _SLAB, 1), torch.split(domain_rows_Np, _SLAB, 1), strict=True
+        torch.split(task_rows_Np, DOT_SLAB, 1), torch.split(domain_rows_Np, DOT_SLAB, 1), strict=True
     ):
         dots_NN += task_slab.to(domain_slab.dtype) @ domain_slab.T
     return dots_NN

@@ -145,18 +145,23 @@ class EigenBlock:
         Returns:
             The same shapes, in the precision of `rows`.
         """
-        matrix_Noi = self.layout.gather(rows)
+        matrix_Noi = self.rotate(rows)
         dtype = matrix_Noi.dtype
-        if self.rows_oo is not None:
-            matrix_Noi = self.rows_oo.to(dtype).T @ matrix_Noi
-        if self.columns_ii is not None:
-            matrix_Noi = matrix_Noi @ self.columns_ii.to(dtype)
         matrix_Noi = matrix_Noi * self.damping_function(self.eigenvalues_oi).to(dtype)
         if self.rows_oo is not None:
             matrix_Noi = self.rows_oo.to(dtype) @ matrix_Noi
         if self.columns_ii is not None:
             matrix_Noi = matrix_Noi @ self.columns_ii.to(dtype).T
         return self.layout.scatter(matrix_Noi)
+
+    def rotate(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return each of N gradients in the basis of eigenvectors, (N, o, i), in their precision."""
+        matrix_Noi = self.layout.gather(rows)
+        if self.rows_oo is not None:
+            matrix_Noi = self.rows_oo.to(matrix_Noi.dtype).T @ matrix_Noi
+        if self.columns_ii is not None:
+            matrix_Noi = matrix_Noi @ self.columns_ii.to(matrix_Noi.dtype)
+        return matrix_Noi
 
     def flops(self, rows: int) -> float:
         """Return the operations of `precondition` for so many gradients, of which matrix products count."""
