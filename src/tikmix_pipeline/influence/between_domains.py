@@ -3,8 +3,8 @@
     D[j, k] = g_jᵀ f(C) g_k,        Q[j, k] = g_jᵀ f(C) C f(C) g_k.
 
 D is the influence of one domain on another's loss. Q is how much less two domains give together than each alone: the
-curvature of the loss along the steps −f(C) g that their gradients ask for (`mixture.response`). Both are products of
-gradient chunks that a measurement has kept, without a pass through the model.
+curvature of the loss along the steps −f(C) g that their gradients ask for. Both are products of gradient chunks that a
+measurement has kept, without a pass through the model.
 
 A domain's product with itself is taken over unequal chunks alone: a chunk's product with itself holds the square of
 its sampling noise, which at a few thousand tokens is larger than what is looked for. What is left of the noise may
@@ -19,7 +19,6 @@ Axes: K domains, L chunks of a domain, N = K·L, p scalars of a piece, o rows of
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
-from tikmix_pipeline.influence.products import DOT_SLAB, Room, Rows, bands
+from tikmix_pipeline.influence.products import DOT_SLAB, Room, Rows, bands, room_for
 from tikmix_pipeline.influence.standard_error import Counts, Floats
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.cost_records import Cost
@@ -58,9 +57,7 @@ def domain_products(
         ValueError: domains have unequal numbers of chunks.
     """
     domains = Rows.of(store, "domain")
-    itemsize = max((store.dtype(name).itemsize for outline in curvature.outlines for name in outline.names), default=1)
-    room = Room(int(memory_megabytes * 1e6), itemsize)
-    room.require_for(curvature.outlines)
+    room = room_for(store, curvature, memory_megabytes)
     count, flops = domains.count, 0.0
     totals = torch.zeros(2, count, count, dtype=torch.float64)
     for block in curvature:
@@ -80,9 +77,7 @@ def _pieces(block: EigenBlock, room: Room, count: int) -> Iterator[tuple[EigenBl
         yield from ((piece, slice(None)) for piece in block.pieces(most))
         return
     rows = len(block.eigenvalues_oi)
-    cuts = min(rows, -(-block.size // most))
-    for start, stop in pairwise(rows * cut // cuts for cut in range(cuts + 1)):
-        yield block, slice(start, stop)
+    yield from ((block, band) for band in bands(rows, max(1, most * rows // block.size)))
 
 
 def _products(domains: Rows, piece: EigenBlock, eigenvectors: slice, room: Room, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ Cost: one backward pass over every missing sequence. Memory: one copy of the tra
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, get_args
 
@@ -135,12 +135,18 @@ class Collection:
     @cached_property
     def _flops(self) -> SequenceFlops:
         # of all chunks and not of the missing ones, so that every run counts the same
-        longest = max(batch.tokens_BS.shape[1] for chunk in self.chunks for batch in chunk.batches) - 1
-        with evaluation_mode(self._model):  # on the model itself; to count every chunk would slow a small one down
-            return SequenceFlops.of(self._model, longest, training=True, mesh=self.store.mesh)
+        every = (batch for chunk in self.chunks for batch in chunk.batches)
+        return training_flops(self._model, every, self.store.mesh)
 
     def _holds(self, chunk: Chunk) -> bool:
         return self.store.holds(chunk.side, chunk.name, chunk.number, chunk.identity)
+
+
+def training_flops(model: nn.Module, batches: Iterable[TokenBatch], mesh: Mesh = SINGLE_MESH) -> SequenceFlops:
+    """Count a pass forward and one back, over sequences as long as the longest of these and shorter ones."""
+    longest = max(batch.tokens_BS.shape[1] for batch in batches) - 1
+    with evaluation_mode(model):  # on the model itself; to count every chunk would slow a small one down
+        return SequenceFlops.of(model, longest, training=True, mesh=mesh)
 
 
 def _measure(model: nn.Module, missing: Sequence[Chunk], collection: Collection) -> None:

@@ -65,10 +65,7 @@ def chunk_products(
         ValueError: sets of one side have unequal numbers of chunks.
     """
     tasks, domains = (Rows.of(store, side) for side in get_args(Side))
-    outlines = curvature.outlines
-    itemsize = max((store.dtype(name).itemsize for outline in outlines for name in outline.names), default=1)
-    room = Room(int(memory_megabytes * 1e6), itemsize)
-    room.require_for(outlines)
+    room = room_for(store, curvature, memory_megabytes)
     products_NN = np.zeros((tasks.count, domains.count))
     flops = 0.0
     for block in curvature:
@@ -112,6 +109,15 @@ class Room:
     def rows_beside(self, rows: int, size: int) -> int:
         """Return how many rows of so many scalars fit beside `rows` finished ones."""
         return self.limit // (size * self.itemsize) - rows
+
+
+def room_for(store: GradientStore, curvature: Curvature, memory_megabytes: float) -> Room:
+    """Return the room that gradients of a store have; one too small for them raises a TikmixError."""
+    outlines = curvature.outlines
+    itemsize = max((store.dtype(name).itemsize for outline in outlines for name in outline.names), default=1)
+    room = Room(int(memory_megabytes * 1e6), itemsize)
+    room.require_for(outlines)
+    return room
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from torch import nn
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH
-from tikmix_pipeline.influence.collect import measurement_key
+from tikmix_pipeline.influence.collect import measurement_key, training_flops
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.influence.gradients import MeanGradient, evaluation_mode, mean_gradient, sum_dtype
+from tikmix_pipeline.influence.gradients import MeanGradient, mean_gradient, sum_dtype
 from tikmix_pipeline.influence.measure import curvature_at
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.samples import MeasuredText
@@ -222,9 +222,7 @@ class _Streaming:
 
     def _flops(self) -> SequenceFlops:
         every = (batch for side in self.sets.values() for chunks in side.values() for one in chunks for batch in one)
-        longest = max(batch.tokens_BS.shape[1] for batch in every) - 1
-        with evaluation_mode(self.model):
-            return SequenceFlops.of(self.model, longest, training=True)
+        return training_flops(self.model, every)
 
 
 def _by_set(sets: Sets, figures: Sequence[ChunkFigures]) -> Iterator[tuple[tuple[Side, str], list[ChunkFigures]]]:

@@ -8,7 +8,7 @@ Axes: B sequences, P positions, N loss-carrying positions, n some of them, V voc
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -81,17 +81,27 @@ class _Pass:
 
     def __init__(self, text: FitText, name: str, fisher_pass: FisherPass, collection: Collection | None) -> None:
         self._text, self._name, self._fisher_pass, self._collection = text, name, fisher_pass, collection
+        self._wanted = self._wanted_chunks()
         chunks = [chunk.batches for chunk in collection.chunks] if collection else []
-        self._steps = plan_steps(text.batches, chunks, torch.Generator().manual_seed(text.seed))
+        planned = plan_steps(text.batches, chunks, torch.Generator().manual_seed(text.seed))
+        self._steps = [step for step in planned if step.uniform_N is not None or step.chunk in self._wanted]
         self._hooks = ModuleHooks(text.model, fisher_pass.hooked, fisher_pass.head, fisher_pass.receive)
         # of steps of the fit alone, and of those that are of a gradient as well
         self._counters = ShapeCounter(), ShapeCounter()
         self._gradients = NO_COST
         self._sum: GradientSum | None = None
-        missing = [chunk.identity for chunk in collection.missing()] if collection else []
-        # those of a killed fit that were there already are measured again, so that either has the same cost
-        remembers = text.progress is not None and collection is not None
-        self._wanted = set(text.progress.remembered(missing) if remembers and text.progress else missing)
+
+    def _wanted_chunks(self) -> set[int]:
+        """Number the gradients to measure: those that were missing when the fit began.
+
+        What a killed fit has left behind is measured again, so that the cost is that of one that was not killed.
+        """
+        if self._collection is None:
+            return set()
+        missing = [chunk.identity for chunk in self._collection.missing()]
+        progress = self._text.progress
+        wanted = set(missing if progress is None else progress.remembered(missing))
+        return {number for number, chunk in enumerate(self._collection.chunks) if chunk.identity in wanted}
 
     def run(self) -> None:
         """Take all steps that are not done yet."""
@@ -117,10 +127,8 @@ class _Pass:
         return Cost(alone.tokens, alone.flops + together.flops - self._gradients.flops)
 
     def _take(self, step: FitStep) -> None:
-        # at its beginning alone, so that no chunk is ever of a part of its text
-        if self._collection is not None and step.chunk is not None and step.begins_chunk:
-            is_wanted = self._collection.chunks[step.chunk].identity in self._wanted
-            self._sum = GradientSum(self._text.model) if is_wanted else None
+        if step.begins_chunk and step.chunk in self._wanted:
+            self._sum = GradientSum(self._text.model)
         if step.uniform_N is not None:
             self._fit_on(step.batch, step.uniform_N)
         elif self._sum is not None:
@@ -151,13 +159,13 @@ class _Pass:
             output = (
                 self._whole(tokens_BS, at, label)
                 if self._divided_head is None
-                else self._divided(self._divided_head, tokens_BS, at, label)
+                else self._divided(self._divided_head, tokens_BS, at, label, text_N)
             )
             self._fisher_pass.end_forward(self._hooks.calls, at)
             if self._sum is None:
-                self._hooks.backward(output.values_No, output.gradient_No)
+                self._hooks.backward(output.values_No, output.gradient())
             elif self._samples:
-                self._hooks.backward(output.values_No, output.gradient_No, again=True)
+                self._hooks.backward(output.values_No, output.gradient(), again=True)
                 self._sum.add(output.loss(text_N), batch.loss_tokens)
             else:
                 self._sum.add(output.loss(text_N), batch.loss_tokens)
@@ -174,16 +182,21 @@ class _Pass:
             call = self._hooks.head_call()
             head = HeadBatch.of_logits(call, logits_BPV, probability_NV, labels_N, at=at, expected=self._samples)
         loss = partial(F.cross_entropy, logits_NV, reduction="sum")
-        return _Output(logits_NV, cross_entropy_gradient(probability_NV, labels_N), head, loss)
+        return _Output(logits_NV, partial(cross_entropy_gradient, probability_NV, labels_N), head, loss)
 
-    def _divided(self, divided: DividedHead, tokens_BS: Tensor, at: Positions, label: _Label) -> "_Output":
+    def _divided(
+        self, divided: DividedHead, tokens_BS: Tensor, at: Positions, label: _Label, text_N: Tensor
+    ) -> "_Output":
         hidden_BPd = hidden_states(self._text.model, tokens_BS, divided.module)
         hidden_Nd = at.rows(hidden_BPd, "of the output head")
-        labels_N, gradient_Nd = divided.labels(hidden_Nd.detach(), label)
+        # computed once, and with the labels of the text only if they are asked for
+        labelled = cache(partial(divided.labels, hidden_Nd.detach(), label))
+        labels_N = labelled()[0] if self._samples else text_N
         head = None
         if self._fisher_pass.head is not None:
             head = divided.batch(hidden_Nd.detach(), labels_N, expected=self._samples)
-        return _Output(hidden_Nd, gradient_Nd, head, partial(summed_cross_entropy, divided.module, hidden_Nd))
+        loss = partial(summed_cross_entropy, divided.module, hidden_Nd)
+        return _Output(hidden_Nd, lambda: labelled()[1], head, loss)
 
     @property
     def _samples(self) -> bool:
@@ -227,8 +240,8 @@ class _Output:
     """What a model ends with in a batch, logits or the hidden states that its head would make them of."""
 
     values_No: Tensor
-    gradient_No: Tensor
-    """Of the summed loss with the labels of the fit."""
+    gradient: Callable[[], Tensor]
+    """Of the summed loss with the labels of the fit, (N, o)."""
     head: HeadBatch | None
     """For the sums of the head, where it takes part."""
     loss: Callable[[Tensor], Tensor]
