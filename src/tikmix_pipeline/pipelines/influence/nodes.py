@@ -149,7 +149,9 @@ def fit_factors(
     """
     from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
     from tikmix_pipeline.influence.measure import DomainGradients, fit_factors_at
+    from tikmix_pipeline.memory import give_back_memory
 
+    give_back_memory()  # of the text that may have been prepared before: a fit holds more than anything else
     domains = None
     if gradients is not None and view.gradients is not None:
         code = gradient_key(view.model, view.gradients)

@@ -1,0 +1,17 @@
+"""Memory that a process has freed and its C library has kept: it counts as the process's own until it is given back."""
+
+import ctypes
+import gc
+import sys
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the system, where the C library can do that; elsewhere nothing happens.
+
+    Text is prepared in millions of small pieces, whose pages glibc keeps for more of them. Tensors never use those.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
