@@ -11,9 +11,10 @@ from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm import trainer
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
+from tikmix_pipeline.lm.divergence import DivergedError
 from tikmix_pipeline.lm.model import build_model
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
-from tikmix_pipeline.lm.trainer import DivergedError, TrainingState
+from tikmix_pipeline.lm.trainer import TrainingState
 from tikmix_pipeline.mixture.bounds import mixture_bounds
 from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.parameters import ModelParameters, OptimizeParameters

@@ -8,6 +8,7 @@ from torch import nn
 
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem
 from tikmix_pipeline.lm import evaluation
+from tikmix_pipeline.lm.divergence import DivergedError
 from tikmix_pipeline.lm.evaluation import ScoredText, evaluation_texts, score, text_of_heldout, text_of_items
 
 CONTEXT = 16
@@ -146,3 +147,12 @@ def test_answers_and_whole_items_are_read_in_one_pass(token_shards):
     together = score(model, texts, device="cpu")
     assert len(passes) == 5  # two tasks and three domains
     assert together == pytest.approx({key: only(model, text) for key, text in texts.items()}, rel=1e-6)
+
+
+def test_a_model_worse_than_guessing_gets_no_score(token_shards):
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(1000)
+    texts = evaluation_texts(token_shards, context=32, items=4, windows=2)
+    with pytest.raises(DivergedError, match="what is scored"):
+        score(model, texts, device="cpu")

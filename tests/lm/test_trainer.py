@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -15,6 +16,7 @@ from lm_examples import (
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.lm.divergence import DivergedError
 from tikmix_pipeline.lm.loss import summed_loss
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
@@ -93,6 +95,20 @@ def test_a_step_that_diverges_is_not_taken(token_shards, damage):
         train(state, 3)
     torch.testing.assert_close(all_tensors(state), before, rtol=0, atol=0, equal_nan=True)
     assert (state.step, len(state.records)) == (1, 1)
+
+
+def test_training_that_stays_worse_than_guessing_ends_though_its_numbers_are_finite(token_shards):
+    state = new_state(token_shards, train_parameters(learning_rate=1.0, warmup_tokens=0))
+    with pytest.raises(DivergedError, match=r"diverged at step \d+: .* worse than guessing.*train\.learning_rate"):
+        train(state, 60, learning_rate=1.0, warmup_tokens=0)
+    assert all(math.isfinite(record.loss) for record in state.records)
+
+
+def test_a_single_step_worse_than_guessing_is_no_divergence(token_shards):
+    state = train(new_state(token_shards, train_parameters(save_every_steps=50)), 19)
+    state.records[3] = dataclasses.replace(state.records[3], loss=1000.0)
+    train(state, 2)
+    assert state.step == 21
 
 
 def test_bfloat16_trains_float32_weights_to_nearly_the_same_losses(token_shards):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tikmix_pipeline.lm.trainer import DivergedError
+from tikmix_pipeline.lm.divergence import DivergedError
 from tikmix_pipeline.parameters import CompareParameters
 from tikmix_pipeline.pipelines.compare import run_arm
 from tikmix_pipeline.pipelines.compare.arms import Arm

@@ -24,6 +24,7 @@ that is worse than the proxy leaves nothing in excess and the weights uniform (#
 Axes: B rows of a batch, P predicted tokens of a row, S = P + 1, K domains in the order of the stream.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,10 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
 from tikmix_pipeline.lm.cost_records import Cost
+from tikmix_pipeline.lm.divergence import DivergedError, require_better_than_guessing
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.trainer import DivergedError, TrainingState
+from tikmix_pipeline.lm.trainer import TrainingState
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.simplex import FloatArray, entropy
 from tikmix_pipeline.parameters import ModelParameters
@@ -130,6 +132,10 @@ def _notes(mean_K: FloatArray, excess_K: FloatArray, parameters: DoremiParameter
     return tuple(notes)
 
 
+_STEPS_TO_JUDGE_BY = 20
+"""The proxy has diverged if it is worse than guessing in so many of its last steps, on average."""
+
+
 @dataclass
 class DomainWeights:
     """α, and its sum and that of λ over the steps so far."""
@@ -178,16 +184,18 @@ def train_by_group_dro(
     `train.save_every_steps` steps.
 
     Raises:
-        DivergedError: a loss or the gradient is no longer finite.
+        DivergedError: a loss or the gradient is no longer finite, or the proxy ends worse than guessing.
     """
     state.model.train()
     reference.eval()
+    last: deque[float] = deque(maxlen=_STEPS_TO_JUDGE_BY)
     with progress_bar("Proxy by group DRO", steps - state.step, "step") as bar:
         while state.step < steps:
-            _step(state, weights, reference, train, schedule, parameters)
+            last.append(_step(state, weights, reference, train, schedule, parameters))
             bar.update(1)
             if state.step < steps and state.step % train.save_every_steps == 0:
                 save()
+    require_better_than_guessing(last, state.model.config.vocab_size, of="the last steps of DoReMi's proxy")
 
 
 def _step(
@@ -197,7 +205,7 @@ def _step(
     train: StepParameters,
     schedule: Schedule,
     parameters: DoremiParameters,
-) -> None:
+) -> float:
     windows_BS, domain_B = _next_batch(state.stream)
     tokens_BS = torch.from_numpy(windows_BS).to(device_of(state.model))
     size = train.micro_batch_size or len(tokens_BS)
@@ -224,6 +232,7 @@ def _step(
         )
     state.optimizer.step(schedule.factor(state.step))
     state.step += 1
+    return float(torch.cat(losses).detach().mean())
 
 
 def _next_batch(stream: MixtureStream) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -16,6 +16,7 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
 from tikmix_pipeline.distributed.mesh import resolve_device
+from tikmix_pipeline.lm.divergence import require_better_than_guessing
 from tikmix_pipeline.lm.loss import summed_losses
 from tikmix_pipeline.progress import progress_bar
 
@@ -96,8 +97,14 @@ def batches_of(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBat
 
 
 def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, float]:
-    """Return the bits per byte of each text; the model is moved to `device` and left in evaluation mode."""
+    """Return the bits per byte of each text; the model is moved to `device` and left in evaluation mode.
+
+    Raises:
+        DivergedError: the model is worse than guessing.
+    """
     losses = text_losses(model, {name: text.batches for name, text in texts.items()}, device=device)
+    each = [loss.nats / loss.tokens for (_, _, measure), loss in losses.items() if measure == "text"]
+    require_better_than_guessing(each, model.config.vocab_size, of="what is scored")
     return {name: losses[name].nats / (math.log(2) * text.text_bytes) for name, text in texts.items()}
 
 

@@ -78,7 +78,7 @@ def run_arm(setting: ArmSetting, arm: Arm) -> ArmFailure | None:
 
 
 def _has_diverged(error: BaseException) -> bool:
-    from tikmix_pipeline.lm.trainer import DivergedError
+    from tikmix_pipeline.lm.divergence import DivergedError
 
     return any(isinstance(cause, DivergedError) for cause in causes_of(error))
 
