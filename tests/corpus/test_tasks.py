@@ -151,6 +151,14 @@ def test_items_survive_being_written(tmp_path: Path):
         opened.items("quizz", "query")
 
 
+def test_every_turn_takes_the_items_that_follow_and_none_twice_before_all_were_taken():
+    opened = TaskItems({"quiz": {"query": tokenise_items(ITEMS, TOKENIZER)[:10]}})
+    every = opened.items("quiz", "query")
+    turns = [opened.items("quiz", "query", 4, turn) for turn in range(3)]
+    assert turns == [every[:4], every[4:8], [*every[8:], *every[:2]]]
+    assert opened.items("quiz", "query", 20, turn=3) == every
+
+
 def test_a_damaged_task_file_is_refused(tmp_path: Path):
     (tmp_path / "tasks.parquet").write_bytes(b"PAR1")
     with pytest.raises(TikmixError, match=r"tasks.parquet cannot be read .*run the `corpus` pipeline again"):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,15 @@ def test_held_out_targets_are_of_the_size_of_the_domains_or_of_the_tasks(token_s
     chunks = text.target_chunks()
     assert list(chunks) == [f"heldout-{domain}" for domain in token_shards.domains]
     assert {sum(len(rows(chunk)) for chunk in dealt) for dealt in chunks.values()} == {windows}
+
+
+def test_rounds_are_measured_on_other_query_items_and_the_same_number(token_shards):
+    text = measured_text(token_shards, items_per_task=3, micro_batches=2)
+    turns = [dataclasses.replace(text, turn=turn).target_chunks() for turn in (0, 1)]
+    for task in ("recall", "rhyme"):
+        first, second = ([tuple(row) for chunk in chunks[task] for row in rows(chunk)] for chunks in turns)
+        assert len(first) == len(second) == 3
+        assert not set(first) & set(second)
 
 
 def test_tasks_are_their_query_items_alone(token_shards):

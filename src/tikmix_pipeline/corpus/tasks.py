@@ -272,11 +272,18 @@ class TaskItems:
             ) from error
         return cls(items_of_rows(rows, TokenisedItem))
 
-    def items(self, task: str, half: Half, limit: int | None = None) -> list[TokenisedItem]:
-        """Return the (first `limit`) items of one half of a task. No such task raises TikmixError."""
+    def items(self, task: str, half: Half, limit: int | None = None, turn: int = 0) -> list[TokenisedItem]:
+        """Return the items of one half of a task, or `limit` of them: another part of the half every turn, round it.
+
+        No such task raises TikmixError.
+        """
         if task not in self._items:
             raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
-        return list(self._items[task][half][:limit])
+        items = self._items[task][half]
+        if limit is None or limit >= len(items):
+            return list(items)
+        first = turn * limit % len(items)
+        return [*items[first:], *items[:first]][:limit]
 
 
 def item_batches(

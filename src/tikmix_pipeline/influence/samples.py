@@ -55,6 +55,9 @@ class MeasuredText(Generic[Reading_co]):
     parameters: Reading_co
     context: int
     """Tokens per sequence in training, the most that a task's item may have."""
+    turn: int = 0
+    """Which part of the query halves is read (`TaskItems.items`). Rounds that read the same would have the same error,
+    which no mean over rounds makes smaller."""
 
     @property
     def domain_context(self) -> int:
@@ -71,6 +74,7 @@ class MeasuredText(Generic[Reading_co]):
         influence: Reading,
         *,
         seed: int,
+        turn: int = 0,
         mesh: Mesh = SINGLE_MESH,
         at_once: int | None = None,
     ) -> "MeasuredText[Reading]":
@@ -88,7 +92,7 @@ class MeasuredText(Generic[Reading_co]):
             compute_in_bfloat16(network)
         batch_size = influence.batch_size * (at_once or mesh.shard.world_size)
         reading = influence.model_copy(update={"batch_size": batch_size})
-        return MeasuredText(network, stream, shards, reading, train.context)
+        return MeasuredText(network, stream, shards, reading, train.context, turn)
 
     def factor_batches(self: "MeasuredText[FactorParameters]") -> list[TokenBatch]:
         """Take `influence.factor_tokens`, spread evenly over domains, whatever the mixture is."""
@@ -103,7 +107,7 @@ class MeasuredText(Generic[Reading_co]):
 
         The evaluation halves of the tasks are never read here. Errors are those of `target_samples`.
         """
-        samples = target_samples(self.shards, self.parameters, context=self.context)
+        samples = target_samples(self.shards, self.parameters, context=self.context, turn=self.turn)
         return deal_sets("task", samples, self.parameters.micro_batches)
 
     def domain_chunks(self: "MeasuredText[GradientParameters]") -> Chunks:
@@ -160,8 +164,8 @@ def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterato
         windows, total = 2 * windows, 2 * total
 
 
-def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: int) -> Samples:
-    """Take what influence is measured on, as `influence.targets` says.
+def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: int, turn: int = 0) -> Samples:
+    """Take what influence is measured on, as `influence.targets` says; of tasks, other items every turn.
 
     A target with fewer sequences than `influence.micro_batches` raises a TikmixError.
     """
@@ -169,7 +173,7 @@ def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: in
     if parameters.targets in ("tasks", "all"):
         tasks = TaskItems.open(shards.tasks_file)
         for task in parameters.deciding(tasks.tasks):
-            items = tasks.items(task, "query", parameters.items_per_task)
+            items = tasks.items(task, "query", parameters.items_per_task, turn)
             samples[task] = item_batches(
                 items, context=context, batch_size=parameters.batch_size, loss=parameters.task_loss, pad_id=0
             )

@@ -27,7 +27,7 @@ from tikmix_pipeline.influence.collect import measurement_key, training_flops
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.gradients import MeanGradient, mean_gradient, sum_dtype
-from tikmix_pipeline.influence.measure import curvature_at
+from tikmix_pipeline.influence.rank_jobs import curvature_at
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.standard_error import Floats
@@ -79,6 +79,7 @@ def stream_influence_at(
     train: GrowingParameters,
     influence: StreamedParameters,
     seed: int,
+    turn: int = 0,
     key: str,
     factors: Factors | None,
     horizon: float,
@@ -87,6 +88,7 @@ def stream_influence_at(
 
     Args:
         folder: what is under way, found there and put there.
+        turn: which part of the query halves is read (`MeasuredText`).
         key: names all that the result depends on; what is found of another counts for nothing.
         factors: of the curvature, where it has any.
         horizon: sum of the learning rates of the coming chunk.
@@ -94,7 +96,7 @@ def stream_influence_at(
     Raises:
         TikmixError: the checkpoint does not fit the corpus or the parameters, or as `stream_influence`.
     """
-    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed)
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, turn=turn)
     return stream_influence(
         text.model,
         {"task": text.target_chunks(), "domain": text.domain_chunks()},
