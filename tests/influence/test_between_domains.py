@@ -73,24 +73,31 @@ def test_the_noise_of_a_chunk_is_not_in_a_domain_s_product_with_itself():
     """Chunks of one signal with independent noise: the square of the noise, 100 here, would drown the signal, 9."""
     rng = np.random.default_rng(0)
     signal_K = np.array([3.0, 1.0])
-    means = []
+    means, errors = [], []
     for _ in range(400):
         chunks_KLp = rng.normal(0, 1, (2, 4, 400)) * 0.5
         chunks_KLp[..., 0] += signal_K[:, None]
         products = np.einsum("klp,jmp->kljm", chunks_KLp, chunks_KLp)
-        means.append(of_domains(products, np.array([[10, 10, 10, 10], [5, 10, 20, 5]])))
+        mean_KK, error_KK = of_domains(products, np.array([[10, 10, 10, 10], [10, 10, 10, 10]]))
+        means.append(mean_KK)
+        errors.append(error_KK)
     expected = np.outer(signal_K, signal_K)
     np.testing.assert_allclose(np.mean(means, axis=0), expected, atol=4 * np.std(means, axis=0).max() / 20)
+    # the standard error is that of repetitions
+    np.testing.assert_allclose(np.sqrt(np.mean(np.square(errors), axis=0)), np.std(means, axis=0), rtol=0.25)
 
 
 def test_products_of_means_weigh_chunks_by_their_tokens():
     rng = np.random.default_rng(0)
     chunks_KLp, tokens_KL = rng.normal(size=(3, 2, 5)), np.array([[1, 3], [2, 2], [4, 1]])
     means_Kp = np.einsum("klp,kl->kp", chunks_KLp, tokens_KL / tokens_KL.sum(1, keepdims=True))
-    found = of_domains(np.einsum("klp,jmp->kljm", chunks_KLp, chunks_KLp), tokens_KL)
+    found, error_KK = of_domains(np.einsum("klp,jmp->kljm", chunks_KLp, chunks_KLp), tokens_KL)
     between = ~np.eye(3, dtype=bool)
     np.testing.assert_allclose(found[between], (means_Kp @ means_Kp.T)[between])
     np.testing.assert_allclose(np.diag(found), [chunks[0] @ chunks[1] for chunks in chunks_KLp])
+    # one product says nothing of its error
+    assert np.isnan(np.diag(error_KK)).all()
+    assert np.isfinite(error_KK[between]).all()
 
 
 def test_convex_part_is_the_nearest_matrix_without_a_negative_direction():

@@ -26,9 +26,10 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, run_chunk, train_chunk
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
 from tikmix_pipeline.lm.cost_records import NO_COST
+from tikmix_pipeline.lm.divergence import DivergedError
 from tikmix_pipeline.lm.evaluation import TextLoss
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.trainer import DivergedError, train_steps
+from tikmix_pipeline.lm.trainer import train_steps
 
 TRAIN = train_parameters()
 SCHEDULE = Schedule.of(TRAIN, 3)

@@ -12,6 +12,7 @@ from tikmix_pipeline.mixture.bounds import Bounds, mixture_bounds
 from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.decision import cost_of_constraints
 from tikmix_pipeline.mixture.direct import solve_direct
+from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.objective import Objective
 from tikmix_pipeline.mixture.simplex import Halfspaces
 from tikmix_pipeline.mixture.solver import minimise
@@ -76,7 +77,7 @@ def test_no_task_s_multiplier_is_below_what_loosening_it_saves(seed, count, numb
     influence, reference = random_influence(rng, number, count), rng.dirichlet(np.full(count, 2.0))
     objective = Objective(influence, uniformity=1.0, gain=9 / number, entropy=1.0)
     free, held = Bounds.simplex(domains_of(count)), Halfspaces(influence, influence @ reference - 1e-13)
-    tight = minimise(objective, free, reference, no_worse_TK=influence)
+    tight = minimise(objective, free, reference, gains=LeastGains.linear(influence, reference))
     bounds = TaskBounds(free.domains, free.lower, free.upper, tasks=held)
     savings = []
     for t in range(number):

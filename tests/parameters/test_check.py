@@ -5,6 +5,7 @@ import pytest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.check import check_parameters, merged_parameters
+from tikmix_pipeline.parameters.decision import SearchObjectiveParameters
 
 
 def values(**groups: Any) -> dict[str, Any]:
@@ -18,7 +19,19 @@ def values(**groups: Any) -> dict[str, Any]:
 def test_missing_groups_take_their_defaults() -> None:
     parameters = check_parameters(values())
     assert isinstance(parameters, RunParameters)
-    assert (parameters.optimize.uniformity, parameters.optimize.gain, parameters.optimize.entropy) == (1.0, "auto", 1.0)
+    optimize = parameters.optimize
+    assert (optimize.uniformity, optimize.gain, optimize.entropy) == ("auto", "auto", "auto")
+    assert (optimize.spread_weight, optimize.entropy_weight) == (1.0, 1.0)
+
+
+def test_gains_of_second_order_have_neither_spread_nor_entropy_unless_they_are_set() -> None:
+    second = check_parameters(values(optimize={"method": "response"})).optimize
+    assert (second.spread_weight, second.entropy_weight) == (0.0, 0.0)
+    # a surrogate that is searched has no curvature of its own
+    searched = second.narrowed(SearchObjectiveParameters)
+    assert (searched.spread_weight, searched.entropy_weight) == (1.0, 1.0)
+    set_ = check_parameters(values(optimize={"method": "response", "entropy": 0.1, "uniformity": 2.0})).optimize
+    assert (set_.spread_weight, set_.entropy_weight) == (2.0, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +139,13 @@ def test_wrong_comparison_is_refused(compare: dict[str, Any], message: str) -> N
     with pytest.raises(TikmixError) as error:
         comparison(**compare)
     assert message in str(error.value)
+
+
+def test_the_old_name_of_rebalancing_works_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
+    parameters = check_parameters(values(influence={"rebalance_tokens": 10_000}))
+    assert parameters.influence.rebalancing_steps(parameters.train) == 3  # of 4,096 tokens
+    assert "influence.rebalance_tokens has become influence.rebalance_steps" in caplog.text
+    assert check_parameters(values()).influence.rebalancing_steps(parameters.train) == 40
 
 
 @pytest.mark.parametrize(("given", "taken"), [(True, "true"), ("true", "true"), ("empirical", "empirical")])

@@ -65,7 +65,7 @@ PARAMETERS: dict[str, Any] = {
         "items_per_task": 8,
         "factor_tokens": 256,
         "micro_batches": 4,
-        "rebalance_tokens": 256,
+        "rebalance_steps": 2,
     },
     "tikmix": {"rounds": 2},
     "corpus": {

@@ -22,7 +22,8 @@ CORPUS = {"domains": {"code": FILES}, "tasks": {"quiz": FILES}}
 
 
 def run(strategy: str, **influence: Any) -> Run:
-    values = {"corpus": CORPUS, "tikmix": {"strategy": strategy}, "influence": influence}
+    own = {"ngram": {"items": 8}, "regmix": {"items": 8}}
+    values = {"corpus": CORPUS, "tikmix": {"strategy": strategy}, "influence": influence, "baselines": own}
     return Run(check_parameters(values), {}, Path(), lambda *_: 0)
 
 
@@ -42,6 +43,20 @@ def test_what_says_which_heldout_text_is_scored_makes_a_decision_stale(
 ) -> None:
     assert recorded(strategy, targets=targets, **change) != recorded(strategy, targets=targets)
     assert recorded(strategy, targets="tasks", **change) == recorded(strategy, targets="tasks")
+
+
+@pytest.mark.parametrize("strategy", ["ngram", "regmix"])
+def test_baselines_decide_on_as_many_items_as_tikmix_does_in_all_rounds_that_are_trained_on_it(strategy: str) -> None:
+    def items(**tikmix: Any) -> int | None:
+        values = {"corpus": CORPUS, "tikmix": {"strategy": strategy, **tikmix}, "influence": {"items_per_task": 50}}
+        (node,) = baseline_of_round(Run(check_parameters(values), {}, Path(), lambda *_: 0), 0).nodes
+        own = view_of(node).recorded()[strategy]
+        found: int | None = own["items"]
+        return found
+
+    assert items(rounds=3) == 100
+    assert items(rounds=1) == 50
+    assert items(rounds=5, decisions=1) == 50
 
 
 @pytest.mark.parametrize("change", [*CHANGES, {"tasks": ["quiz"]}, {"task_loss": "answer"}])

@@ -28,7 +28,7 @@ def test_rebalancing_changes_what_is_measured_and_not_what_is_trained(project: P
     weights = project / "data" / "06_models" / "one" / "round_1" / "model.safetensors"
     trained = sha256_of_file(weights)
     before = pd.read_parquet(outputs(project, "one", 1) / "influence.parquet")
-    run_in(project, "influence", round=1, influence={"rebalance_tokens": 0})
+    run_in(project, "influence", round=1, influence={"rebalance_steps": 0})
     after = pd.read_parquet(outputs(project, "one", 1) / "influence.parquet")
     assert sha256_of_file(weights) == trained
     assert not before["influence"].equals(after["influence"])

@@ -182,6 +182,35 @@ def test_decisions_remember_the_rounds_before(elsewhere: Path) -> None:
     assert read(outputs(elsewhere) / "round_1/decision.json")["unconstrained"] != with_memory
 
 
+def test_gains_of_second_order_may_follow_a_round_that_was_decided_without(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first delivery multiplied no domains, so it has no say in what the second decides."""
+    second = {"checkpoint": "checkpoints/second"}
+    remix(elsewhere, model=second, remix={"consumed": None}, optimize={"method": "response"})
+    assert not (outputs(elsewhere) / "round_0/domain_products.parquet").exists()
+    assert read(outputs(elsewhere) / "round_1/decision.json")["second_order"]["saturation"] == 0.85
+    said = capsys.readouterr().out
+    assert "1 is what a task would gain under the best mixture for it alone" in said
+    assert "to first order" not in said
+
+
+def test_branches_of_the_checkpoint_say_what_gains_are_in_nats_or_that_they_cannot(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    branches = {"method": "response", "branches": 4, "branch_tokens": 1024, "branch_items": 8, "workers": 1}
+    remix(elsewhere, optimize=branches)
+    record = read(outputs(elsewhere) / "round_0/decision.json")["second_order"]
+    units = {gain["unit"] for gain in read(outputs(elsewhere) / "round_0/gains.json").values()}
+    said = capsys.readouterr().out
+    if record.get("scale") is None:
+        assert units == {"share"}
+        assert "branches differ by no more than their noise" in said
+    else:
+        assert units == {"nats"}
+        assert "branches of the checkpoint have measured them (optimize.branches)" in said
+
+
 def test_a_given_mixture_goes_before_the_decided_one(elsewhere: Path) -> None:
     given = {"code": 0.2, "prose": 0.3, "verse": 0.5}
     write_json(elsewhere / "mine.json", {"weights": given})

@@ -45,6 +45,8 @@ BY_HAND: dict[str, Any] = {
     "optimize.task_groups": {"both": ["quiz", "riddle"]},
     "optimize.task_weights": {"quiz": 2.0},
     "optimize.max_change": 0.9,
+    "optimize.guardrails": {"heldout": {"tolerance": 0.7}},
+    "optimize.branches": 5,
     "reweight.exports": ["levanter"],
     "reweight.paths": {"code": "data/code"},
     "reweight.batch_tokens": 256,
@@ -101,6 +103,14 @@ RUNS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             },
         },
     ),
+    "response": (
+        ("tikmix",),
+        {
+            "corpus": {"name": "read"},
+            "optimize": {"method": "response", "branches": 3, "branch_tokens": 256, "branch_items": 8, "workers": 1},
+            "reweight": {"exports": ["megatron"]},
+        },
+    ),
     "growing": (("influence",), {"round": 0, "influence": {"tokens": "auto", "max_tokens": 512}}),
     "ngram": (("optimize",), {"tikmix": {"strategy": "ngram"}}),
     "doremi": (("optimize",), {"tikmix": {"strategy": "doremi"}, "baselines": {"doremi": {"tokens": 256}}}),
@@ -135,7 +145,7 @@ def test_reading_a_parameter_behind_the_view_s_back_is_found_out(
     draw = run_figures.influence_heat_map
 
     def reading_more(table: Any) -> Any:
-        assert current_run().parameters.optimize.entropy >= 0
+        assert current_run().parameters.optimize.max_epochs >= 0
         return draw(table)
 
     monkeypatch.setattr(run_figures, "influence_heat_map", reading_more)
@@ -144,7 +154,7 @@ def test_reading_a_parameter_behind_the_view_s_back_is_found_out(
     with noted(reading):
         run_in(project, "influence", round=0)
     assert list(mistakes(current_run(), reading)) == [
-        "round_0.draw_influence reads optimize.entropy, which is in no record of it"
+        "round_0.draw_influence reads optimize.max_epochs, which is in no record of it"
     ]
 
 

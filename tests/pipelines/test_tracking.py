@@ -52,7 +52,7 @@ def test_run_has_a_child_per_round(finished_project: Path) -> None:
 
 def test_all_parameters_are_logged_flat(finished_project: Path) -> None:
     params = parent_of(finished_project, "one").data.params
-    assert params["optimize.entropy"] == "1.0"
+    assert params["optimize.max_epochs"] == "4.0"
     assert params["tikmix.rounds"] == "2"
     assert params["train.chunk_tokens"] == "768"
     assert params["train.beta2"] == "0.95"

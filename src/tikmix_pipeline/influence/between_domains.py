@@ -19,6 +19,7 @@ Axes: K domains, L chunks of a domain, N = K·L, p scalars of a piece, o rows of
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ from torch import Tensor
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.eigenblock import EigenBlock
 from tikmix_pipeline.influence.products import DOT_SLAB, Room, Rows, bands, room_for
-from tikmix_pipeline.influence.standard_error import Counts, Floats
-from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.influence.standard_error import Counts, Floats, influence_with_error
+from tikmix_pipeline.influence.store import GradientStore, MeasuredSets
 from tikmix_pipeline.lm.cost_records import Cost
 
 
@@ -102,21 +103,53 @@ def _products(domains: Rows, piece: EigenBlock, eigenvectors: slice, room: Room,
     return totals.cpu()
 
 
-def of_domains(products_KLKL: Floats, tokens_KL: Counts) -> Floats:
-    """Return products of the domains' means, (K, K), from those of their chunks, by `tokens_KL` of each.
+def of_domains(products_KLKL: Floats, tokens_KL: Counts) -> tuple[Floats, Floats]:
+    """Return products of the domains' means and their standard errors, (K, K), from those of their chunks.
 
-    A domain's product with itself is over unequal chunks alone.
+    A domain's product with itself is over unequal chunks alone. Its error is that of a U-statistic: twice that of the
+    mean of its chunks' means with all others (Hoeffding 1948); of two chunks there is only one product, which says
+    nothing of its error: NaN.
+
+    Args:
+        products_KLKL: of chunks, at least two of a domain.
+        tokens_KL: loss-carrying tokens of each chunk.
     """
+    products_KK, error_KK = influence_with_error(products_KLKL, tokens_KL, tokens_KL)
     shares_KL = tokens_KL / tokens_KL.sum(axis=1, keepdims=True)
-    products_KK: Floats = np.einsum("kljm,kl,jm->kj", products_KLKL, shares_KL, shares_KL, optimize=True)
-    own_KLL = np.einsum("klkm->klm", products_KLKL)
-    pairs_KLL = shares_KL[:, :, None] * shares_KL[:, None] * (1 - np.eye(shares_KL.shape[1]))
-    np.fill_diagonal(products_KK, (own_KLL * pairs_KLL).sum((1, 2)) / pairs_KLL.sum((1, 2)))
-    return products_KK
+    own_KLL = np.einsum("klkm->klm", products_KLKL) * (1 - np.eye(shares_KL.shape[1]))
+    # the mean of each chunk's products with all other chunks of its domain
+    others_KL = np.einsum("klm,km->kl", own_KLL, shares_KL) / (1 - shares_KL)
+    own_K = (shares_KL * (1 - shares_KL) * others_KL).sum(axis=1) / (shares_KL * (1 - shares_KL)).sum(axis=1)
+    square_K = (shares_KL**2).sum(axis=1)
+    spread_K = (shares_KL**2 * (others_KL - own_K[:, None]) ** 2).sum(axis=1) / (1 - square_K)
+    np.fill_diagonal(products_KK, own_K)
+    np.fill_diagonal(error_KK, 2 * np.sqrt(spread_K) if shares_KL.shape[1] > 2 else np.nan)
+    return products_KK, error_KK
+
+
+def product_rows(measured: MeasuredSets, products: DomainProducts) -> dict[str, Any]:
+    """Return the columns of a table with one row per domain whose `text` gains and domain that is trained on.
+
+    `influence` is D with its `stderr`, `curved` is Q without its negative part, with the error of what was measured.
+    """
+    domains = measured.sets("domain")
+    tokens_KL = np.array([[chunk.loss_tokens for chunk in measured.figures("domain", name)] for name in domains])
+    linear_KK, linear_error_KK = of_domains(products.linear_KLKL, tokens_KL)
+    curved_KK, curved_error_KK = of_domains(products.curved_KLKL, tokens_KL)
+    return {
+        "text": np.repeat(domains, len(domains)),
+        "domain": np.tile(domains, len(domains)),
+        "influence": linear_KK.ravel(),
+        "stderr": linear_error_KK.ravel(),
+        "curved": convex_part(curved_KK).ravel(),
+        "curved_stderr": curved_error_KK.ravel(),
+    }
 
 
 def convex_part(products_KK: Floats) -> Floats:
-    """Return the nearest positive semidefinite matrix, in the Frobenius norm."""
+    """Return the nearest positive semidefinite matrix, in the Frobenius norm; what is not finite stays as it is."""
+    if not np.isfinite(products_KK).all():  # whoever decides says so
+        return products_KK
     values_K, vectors_KK = np.linalg.eigh((products_KK + products_KK.T) / 2)
     convex_KK: Floats = (vectors_KK * np.maximum(values_K, 0)) @ vectors_KK.T
     return convex_KK

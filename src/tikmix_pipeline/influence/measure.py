@@ -19,18 +19,25 @@ import numpy as np
 from pydantic import PlainValidator, TypeAdapter
 
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.distributed.job import Job, resumed_partial
-from tikmix_pipeline.distributed.launch import folder_beside, require_done, run_ranks
+from tikmix_pipeline.distributed.job import resumed_partial
+from tikmix_pipeline.distributed.launch import folder_beside, require_done
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
 from tikmix_pipeline.influence.collect import Collection, collect_gradients, measurement_key
-from tikmix_pipeline.influence.curvature.build import Curvature, build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
 from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import GroupInfluence, group_influence
 from tikmix_pipeline.influence.products import chunk_products
+from tikmix_pipeline.influence.rank_jobs import (
+    CheckpointFolder,
+    FactorsFolder,
+    GradientsFolder,
+    ShardsFolder,
+    curvature_at,
+    run_on_ranks,
+)
 from tikmix_pipeline.influence.records import CurvatureReport, Stopping
 from tikmix_pipeline.influence.samples import MeasuredText
 from tikmix_pipeline.influence.standard_error import Floats
@@ -58,11 +65,6 @@ _FACTORS = "factors"
 _PRODUCTS = "products.npy"
 _REPORT = "products.json"
 
-# what a rank is handed as a folder, or by name
-_Checkpoint = Annotated[Checkpoint, PlainValidator(lambda folder: Checkpoint(Path(folder)))]
-_Shards = Annotated[TokenShards, PlainValidator(lambda folder: TokenShards.open(Path(folder)))]
-_Gradients = Annotated[GradientStore, PlainValidator(lambda folder: GradientStore(Path(folder)))]
-_Factors = Annotated[Factors | None, PlainValidator(lambda folder: Factors.load(Path(folder)) if folder else None)]
 _Decision = Annotated["partial[ImpliedMixture]", PlainValidator(resumed_partial)]
 
 
@@ -115,7 +117,7 @@ def fit_factors_at(
     found = progress.folder / _FACTORS
     remove(found)
     arguments |= {"checkpoint": checkpoint, "shards": shards, "save_to": found}
-    _run(_fit, arguments, progress.folder)
+    run_on_ranks(_fit, arguments, progress.folder)
     require_done(found.is_dir(), train)
 
     def move(folder: Path) -> None:
@@ -127,8 +129,8 @@ def fit_factors_at(
 
 
 def _fit(
-    checkpoint: _Checkpoint,
-    shards: _Shards,
+    checkpoint: CheckpointFolder,
+    shards: ShardsFolder,
     *,
     model: LoadParameters,
     train: RestoreParameters,
@@ -158,14 +160,15 @@ def _fit(
 
 
 def collect_gradients_at(
-    checkpoint: _Checkpoint,
-    shards: _Shards,
+    checkpoint: CheckpointFolder,
+    shards: ShardsFolder,
     folder: Path,
     *,
     model: LoadParameters,
     train: RestoreParameters,
     influence: GradientParameters,
     seed: int,
+    turn: int = 0,
     code: str,
     mesh: Mesh | None = None,
 ) -> None:
@@ -173,6 +176,7 @@ def collect_gradients_at(
 
     Args:
         folder: of the gradients (`GradientStore`), found there and put there.
+        turn: which part of the query halves is read (`MeasuredText`).
         code: names the code that gradients depend on.
         mesh: given to ranks alone.
 
@@ -181,12 +185,12 @@ def collect_gradients_at(
             `run_ranks`.
     """
     if mesh is None and train.world_size > 1:
-        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "code": code}
-        arguments |= {"model": model, "train": train, "influence": influence}
+        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "turn": turn}
+        arguments |= {"model": model, "train": train, "influence": influence, "code": code}
         _collect_on_ranks(collect_gradients_at, folder, arguments)
         return
     mesh = mesh or SINGLE_MESH
-    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh)
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, turn=turn, mesh=mesh)
     collect_gradients(
         text.model,
         {"task": text.target_chunks(), "domain": text.domain_chunks()},
@@ -196,16 +200,17 @@ def collect_gradients_at(
 
 
 def collect_until_stable_at(
-    checkpoint: _Checkpoint,
-    shards: _Shards,
+    checkpoint: CheckpointFolder,
+    shards: ShardsFolder,
     folder: Path,
     *,
     model: LoadParameters,
     train: GrowingParameters,
     influence: GrowthParameters,
     seed: int,
+    turn: int = 0,
     code: str,
-    factors: _Factors,
+    factors: FactorsFolder,
     horizon: float,
     decide: _Decision,
     mesh: Mesh | None = None,
@@ -215,7 +220,7 @@ def collect_until_stable_at(
     Returned is when and why it stopped, which the gradients hold too.
 
     Args:
-        folder: of the gradients, like `code` and `mesh` as in `collect_gradients_at`.
+        folder: of the gradients, like `turn`, `code` and `mesh` as in `collect_gradients_at`.
         factors: of the curvature, where it has any; on disk, if ranks work.
         horizon: sum of the learning rates of the coming chunk.
         decide: `decide(tasks=...)` returns what decides a mixture from an influence matrix of these tasks. Ranks are
@@ -226,13 +231,13 @@ def collect_until_stable_at(
             `run_ranks`.
     """
     if mesh is None and train.world_size > 1:
-        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "code": code}
-        arguments |= {"model": model, "train": train, "influence": influence}
+        arguments: dict[str, Any] = {"checkpoint": checkpoint, "shards": shards, "seed": seed, "turn": turn}
+        arguments |= {"model": model, "train": train, "influence": influence, "code": code}
         arguments |= {"factors": factors, "horizon": horizon, "decide": decide}
         _collect_on_ranks(collect_until_stable_at, folder, arguments)
         return TypeAdapter(Stopping).validate_python(GradientStore(folder).notes)
     mesh = mesh or SINGLE_MESH
-    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh)
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, turn=turn, mesh=mesh)
     targets = text.target_chunks()
     implied = decide(tasks=list(targets))
     return collect_until_stable(
@@ -280,7 +285,7 @@ def multiply_at(
     remove(folder)
     arguments |= {"checkpoint": checkpoint, "gradients": gradients, "save_to": folder}
     try:
-        _run(_multiply, arguments, folder)
+        run_on_ranks(_multiply, arguments, folder)
         require_done((folder / _REPORT).is_file(), train)
         report, cost = TypeAdapter(tuple[CurvatureReport, Cost]).validate_python(read_json(folder / _REPORT))
         return np.load(folder / _PRODUCTS, allow_pickle=False), report, cost
@@ -289,14 +294,14 @@ def multiply_at(
 
 
 def _multiply(
-    checkpoint: _Checkpoint,
-    gradients: _Gradients,
+    checkpoint: CheckpointFolder,
+    gradients: GradientsFolder,
     *,
     model: LoadParameters,
     train: ProductParameters,
     influence: CurvatureParameters,
     horizon: float,
-    factors: _Factors,
+    factors: FactorsFolder,
     save_to: Path | None = None,
     mesh: Mesh = SINGLE_MESH,
 ) -> tuple[Floats, CurvatureReport, Cost]:
@@ -323,6 +328,7 @@ def influence_of_samples_at(
     train: GrowingParameters,
     influence: OwnTokensMeasurement,
     seed: int,
+    turn: int = 0,
     code: str,
     factors: Factors | None,
     horizon: float,
@@ -335,7 +341,7 @@ def influence_of_samples_at(
     Raises:
         TikmixError: as `collect_gradients_at` and `group_influence`.
     """
-    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed)
+    text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, turn=turn)
     numbered = enumerate(mixtures.items())
     samples = {name: text.drawn_by(mixture, tokens, seed=seed + number) for number, (name, mixture) in numbered}
     store = GradientStore(folder, precision=influence.kept_precision)
@@ -360,38 +366,11 @@ def rebalancing_cost(checkpoint: Checkpoint, model: LoadParameters, train: Measu
     return training_cost(checkpoint.config(model), context=train.context, tokens=steps * train.tokens_per_step)
 
 
-def curvature_at(
-    checkpoint: Checkpoint,
-    model: LoadParameters,
-    train: ProductParameters,
-    influence: CurvatureParameters,
-    factors: Factors | None,
-    horizon: float,
-    mesh: Mesh,
-) -> Curvature:
-    """Build this process's blocks of the curvature at a checkpoint; errors as `build_curvature`."""
-    return build_curvature(
-        influence,
-        checkpoint.outline(model),
-        factors=factors,
-        optimizer_state=checkpoint.optimizer_tensors() if influence.needs_optimizer else {},
-        train=train,
-        horizon=horizon,
-        device=mesh.device_for(influence.device),
-        process_group=mesh.world,
-    )
-
-
 def _collect_on_ranks(entry: Callable[..., object], folder: Path, arguments: dict[str, Any]) -> None:
     store, work = GradientStore(folder), folder_beside(folder)
     store.forget()
     try:
-        _run(entry, arguments | {"folder": folder}, work)
+        run_on_ranks(entry, arguments | {"folder": folder}, work)
     finally:
         remove(work)
     require_done(store.is_finished, arguments["train"])
-
-
-def _run(entry: Callable[..., object], arguments: dict[str, Any], folder: Path) -> None:
-    processes = arguments["train"].model_copy(update={"device": arguments["influence"].device})
-    run_ranks(Job(entry, arguments, processes), folder)

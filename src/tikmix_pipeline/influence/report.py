@@ -41,6 +41,10 @@ class SpreadRecord(Record):
     domain_TK: list[list[float]]
     interaction_TK: list[list[float]]
 
+    def components(self) -> Spread:
+        """Return the same as arrays."""
+        return Spread(*map(np.array, (self.row_TMK, self.weight_TM, self.domain_TK, self.interaction_TK)))
+
 
 class LambdaRange(Record):
     """The λ of all blocks."""
@@ -178,11 +182,18 @@ def expected_gains(
     stated against the mixture `before`; `after` is trained on instead.
     """
     before_K, after_K = (np.array([weights[domain] for domain in spread.domains]) for weights in (before, after))
-    components = Spread(*map(np.array, (spread.row_TMK, spread.weight_TM, spread.domain_TK, spread.interaction_TK)))
+    components = spread.components()
     contrast_TK, _ = components.combined(np.eye(len(before_K)) - before_K)
     unit_T = gain_scale(contrast_TK) if calibration is None else np.full(len(spread.tasks), 1 / calibration)
     gain_T, error_T = (values_T1[:, 0] / unit_T for values_T1 in components.combined((after_K - before_K)[None]))
     return dict(zip(spread.tasks, zip(gain_T.tolist(), error_T.tolist(), strict=True), strict=True))
+
+
+def gain_errors(spread: SpreadRecord, before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return the standard error of each task's gain from the sampled sequences, to first order, in the units of S."""
+    moved_1K = np.array([[after[domain] - before[domain] for domain in spread.domains]])
+    _, error_T1 = spread.components().combined(moved_1K)
+    return dict(zip(spread.tasks, error_T1[:, 0].tolist(), strict=True))
 
 
 def _named(names: Sequence[str], values: Any) -> dict[str, Any]:

@@ -43,14 +43,18 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import SequenceFlops
 from tikmix_pipeline.lm.cost_records import BranchCostRecord, Cost, cost_report
+from tikmix_pipeline.lm.divergence import DivergedError, require_better_than_guessing
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.lm.trainer import DivergedError, TrainingState, train_steps
+from tikmix_pipeline.lm.trainer import TrainingState, train_steps
 from tikmix_pipeline.parameters.training import EngineParameters, LoadParameters, StepParameters
 from tikmix_pipeline.progress import no_progress_bars, progress_bar
 from tikmix_pipeline.store.keyed import KeyedEntry, KeyedResults, key_of
 
 _LOG = logging.getLogger(__name__)
+
+_STEPS_TO_JUDGE_BY = 20
+"""A branch has diverged if it is worse than guessing in so many of its last steps, on average."""
 
 _AGAIN = " To try it again, lower `workers` and delete the table of losses that this stage writes."
 
@@ -87,7 +91,7 @@ def train_branch(
     Raises:
         TikmixError: the checkpoint fits neither shards nor parameters, the mixture is none of their domains, or ranks
             fail (`run_ranks`).
-        DivergedError: the loss or its gradient is no longer finite.
+        DivergedError: as `train_steps`.
     """
     if train.world_size > 1:
         if replicate:
@@ -223,6 +227,16 @@ def run_branches(
     return [results[number] for number in range(len(branches))]
 
 
+def losses_by_text(results: Sequence[BranchResult], texts: Sequence[str]) -> dict[str, list[float]]:
+    """Return of every branch that came through, by name, the losses on these texts in nats per token."""
+    # by name: losses that were read back stand in another order than those of a new branch
+    return {
+        one.branch.name: [one.losses[name].nats / one.losses[name].tokens for name in texts]
+        for one in results
+        if one.losses
+    }
+
+
 def _train(
     setting: BranchSetting,
     texts: Texts,
@@ -273,7 +287,7 @@ def train_and_score(shared: tuple[BranchSetting, Texts], branch: Branch) -> Bran
 
 
 def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[str, TextLoss]:
-    model = train_branch(
+    state = train_branch(
         Checkpoint(setting.checkpoint),
         TokenShards.open(setting.shards, verify=False),
         branch.mixture,
@@ -284,11 +298,13 @@ def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[
         train=setting.train.model_copy(update={"world_size": 1}),
         schedule=setting.schedule,
         seed=setting.seed,
-    ).model
-    losses = text_losses(model, texts, device=setting.train.device)
+    )
+    losses = text_losses(state.model, texts, device=setting.train.device)
     for name, loss in losses.items():
         if not math.isfinite(loss.nats):
             raise DivergedError(f"Training diverged in its last steps: the loss on {name} is {loss.nats}.")
+    last = [record.loss for record in state.records[-_STEPS_TO_JUDGE_BY:]]
+    require_better_than_guessing(last, state.model.config.vocab_size, of="the last steps of the branch")
     return losses
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tikmix_pipeline.mixture.bounds import Bounds, Limit
-from tikmix_pipeline.mixture.records import BindingKind, BindingRecord, DecisionRecord, Unconstrained
+from tikmix_pipeline.mixture.least_gains import LeastGains
+from tikmix_pipeline.mixture.records import BindingKind, BindingRecord, DecisionRecord, SecondOrderRecord, Unconstrained
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name
 from tikmix_pipeline.mixture.solver import Solution
 
@@ -83,12 +84,16 @@ class Decision(DecidedMixture):
     unconstrained_objective: float
     anchor_K: FloatArray | None = None
     """The mixture that the entropy is relative to; None for the uniform one."""
+    second_order: SecondOrderRecord | None = None
+    """What is known besides where gains are of second order."""
 
     def to_record(self, strategy: str, round_number: int) -> DecisionRecord:
         """Return what is recorded of it, as the decision of `strategy` on the mixture of a round."""
+        of_second_order = {} if self.second_order is None else {"second_order": self.second_order}
         return self.record_of(
             strategy,
             round_number,
+            **of_second_order,
             normaliser=by_name(self.tasks, self.normaliser_T),
             optimality_gap=self.optimality_gap,
             binding=self.binding,
@@ -102,17 +107,15 @@ class Decision(DecidedMixture):
 
 
 def binding_constraints(
-    solution: Solution, bounds: Bounds, no_worse_TK: FloatArray, reference_K: FloatArray, tasks: Sequence[str]
+    solution: Solution, bounds: Bounds, gains: LeastGains, limits: Sequence[tuple[str, BindingKind, Limit]]
 ) -> tuple[BindingRecord, ...]:
     """Return the constraints that bind, the one with the largest multiplier first.
 
-    The solution is that of `minimise` with the arguments that follow; `tasks` are those that may not gain less than
-    under the reference.
+    The solution is that of `minimise` with the arguments that follow; `limits` say whose each of the least gains is.
     """
     halfspaces = bounds.halfspaces()
     room_G = halfspaces.rows_GK @ solution.weights_K - halfspaces.least_G
-    least_gain_T = no_worse_TK @ reference_K
-    room_T = no_worse_TK @ solution.weights_K - least_gain_T
+    room_T = gains.at(solution.weights_K) - gains.least()
     sides: list[tuple[str, BindingKind, Limit, float, float]] = []
     weights_K, multipliers_K = solution.weights_K.tolist(), solution.bound_multipliers_K.tolist()
     box = zip(bounds.domains, bounds.lower, bounds.upper, weights_K, multipliers_K, strict=True)
@@ -122,9 +125,9 @@ def binding_constraints(
     multipliers_G = solution.group_multipliers_G.tolist()
     for group, room, multiplier in zip(bounds.groups, room_G.tolist(), multipliers_G, strict=True):
         sides.append((group.name, _KINDS[group.side], group.limit, room, multiplier))
-    figures = (values_T.tolist() for values_T in (least_gain_T, room_T, solution.gain_multipliers_T))
-    for task, least, room, multiplier in zip(tasks, *figures, strict=True):
-        sides.append((task, "pareto", Limit(least, "prior", "optimize.pareto"), room, multiplier))
+    figures = (values_T.tolist() for values_T in (room_T, solution.gain_multipliers_T))
+    for (name, kind, limit), room, multiplier in zip(limits, *figures, strict=True):
+        sides.append((name, kind, limit, room, multiplier))
     found = [
         BindingRecord(
             name=name,
@@ -140,8 +143,16 @@ def binding_constraints(
     return tuple(sorted(found, key=lambda constraint: -constraint.multiplier))
 
 
+def pareto_limits(tasks: Sequence[str], gains: LeastGains) -> list[tuple[str, BindingKind, Limit]]:
+    """Return whose the first of the least gains are: tasks that may not do worse than under the prior."""
+    least = gains.least()[: len(tasks)].tolist()
+    return [(task, "pareto", Limit(gain, "prior", "optimize.pareto")) for task, gain in zip(tasks, least, strict=True)]
+
+
 def holder(binding: BindingRecord) -> str:
     """Say whom a constraint is about; a group may have a domain's name."""
+    if binding.kind == "guardrail":
+        return f"guardrail {binding.name}"
     return f"group {binding.name}" if binding.kind in _GROUP_KINDS else binding.name
 
 
@@ -149,6 +160,8 @@ def in_words(binding: BindingRecord) -> str:
     """Say which constraint binds and which parameter would loosen it."""
     if binding.kind == "pareto":
         return "may not do worse than under the prior (optimize.pareto)"
+    if binding.kind == "guardrail":
+        return f"may get worse by no more than its tolerance, {binding.bound:.6g} ({binding.parameter})"
     if binding.parameter.startswith("optimize.pinned."):
         return f"pinned to {binding.bound:.6g} ({binding.parameter})"
     side = "at least" if binding.kind in {"lower", "group_lower"} else "at most"
@@ -171,7 +184,7 @@ def summary_lines(decision: Decision) -> list[str]:
         domain, prior, weight = decision.domains[k], prior_K[k], weights_K[k]
         held = domain_held.get(domain, "")
         lines.append(f"{domain:<{width}} {prior:7.4f} {weight:7.4f} {weight - prior:+7.4f}  {held}".rstrip())
-    lines += [f"{holder(b)}: {in_words(b)}" for b in decision.binding if b.kind in _GROUP_KINDS]
+    lines += [f"{holder(b)}: {in_words(b)}" for b in decision.binding if b.kind in {*_GROUP_KINDS, "guardrail"}]
     lines.append(f"{'task':<{width}}  expected gain over the prior, share of the best possible")
     scale_T = np.ones(len(decision.tasks)) if decision.gain_scale_T is None else decision.gain_scale_T
     for task, share in zip(decision.tasks, (decision.expected_gain_T / scale_T).tolist(), strict=True):

@@ -12,16 +12,17 @@ domains and 9 tasks.
 Axes: T tasks, U targets, K domains.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.mixture.bounds import Bounds
-from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints
+from tikmix_pipeline.mixture.decision import Decision, binding_constraints, pareto_limits
 from tikmix_pipeline.mixture.influence_matrix import (
+    anchor_mixture,
+    average_contrasts,
     averaged_influence,
     check_influence,
     contrast,
@@ -29,69 +30,104 @@ from tikmix_pipeline.mixture.influence_matrix import (
     normaliser,
     normaliser_notes,
 )
+from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.objective import Objective, Targets
-from tikmix_pipeline.mixture.records import BindingRecord, MixtureRecord, TokenBudget
-from tikmix_pipeline.mixture.simplex import FloatArray, check_mixture
-from tikmix_pipeline.mixture.solver import Solution, minimise
-from tikmix_pipeline.parameters.decision import AveragingParameters, OptimizeParameters
+from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response_branches import BranchLosses, measured_response
+from tikmix_pipeline.mixture.second_order import DomainProducts
+from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture
+from tikmix_pipeline.mixture.solver import minimise
+from tikmix_pipeline.mixture.unconstrained import best_unconstrained, solution_notes
+from tikmix_pipeline.parameters.decision import AveragingParameters, DirectParameters, FirstOrderParameters
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_LEAST_ANCHOR = 0.01
-"""The share of the uniform mixture in any anchor."""
-
-_WORTH_SAYING = 1e-3
-"""The share of the objective that may be left to gain without a note."""
-
-_SAME = 1e-6
-"""Mixtures whose objectives differ by no more than this share of it are as good as each other, as for the solver."""
 
 
 def decide_direct(
     budget: TokenBudget,
     prior: MixtureRecord,
-    optimize: OptimizeParameters,
+    optimize: DirectParameters,
     averaging: AveragingParameters,
     influences: Sequence["pd.DataFrame"],
+    products: Sequence["pd.DataFrame"] = (),
+    branches: BranchLosses | None = None,
 ) -> Decision:
     """Return what TiKMiX-D decides on the tables of influence of the rounds so far, oldest first.
 
+    `products` are those of the domains with each other, which gains of second order rest on (`optimize.method`), and
+    `branches` what was trained to measure these.
+
     Raises:
-        TikmixError: as `solve_direct`, no mixture is within the bounds, or the rounds cannot be averaged.
+        TikmixError: as `solve_direct`, `solve_response` or `measured_response`, no mixture is within the bounds, or the
+            rounds cannot be averaged.
     """
-    tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
-    return _decider(budget, prior.weights, optimize, tasks)(influence_TK)
+    if optimize.method == "paper":
+        tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
+        return _decider(budget, prior.weights, optimize, tasks)(influence_TK)
+    prior_K, current_K = _mixtures(budget, prior.weights)
+    averaged = average_contrasts(influences, budget.domains, averaging, prior_K)
+    together = DomainProducts.averaged(products[-len(averaged.share_R) :], budget.domains, averaged.share_R)
+    measured = None
+    if branches is not None:
+        counts_T = np.abs(averaged.contrast_TK).max(axis=1) > 0
+        share_T = Targets.of(averaged.tasks, counts_T, optimize).task_shares()
+        measured = measured_response(
+            branches,
+            shares=by_name(averaged.tasks, share_T),
+            mean_K=share_T @ averaged.contrast_TK,
+            curved_KK=together.curved_KK,
+            domains=budget.domains,
+            rule=optimize.saturation,
+        )
+    return solve_response(
+        averaged.contrast_TK,
+        together,
+        prior_K,
+        budget.step_bounds(optimize),
+        optimize,
+        domains=budget.domains,
+        tasks=averaged.tasks,
+        current_K=current_K,
+        measured=measured,
+    )
 
 
 def implied_mixture(
-    budget: TokenBudget, prior: Mapping[str, float], optimize: OptimizeParameters, tasks: Sequence[str]
+    budget: TokenBudget, prior: Mapping[str, float], optimize: FirstOrderParameters, tasks: Sequence[str]
 ) -> Callable[[FloatArray], FloatArray]:
     """Return what makes a mixture of one round's influence, for a measurement that grows until the mixture is stable.
 
-    Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still.
+    Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still. It is the paper's mixture,
+    whatever decides in the end: influence that leaves one still leaves the other still.
     """
     decide = _decider(budget, prior, optimize, tasks)
     return lambda influence_TK: decide(influence_TK).weights_K
 
 
 def _decider(
-    budget: TokenBudget, prior: Mapping[str, float], optimize: OptimizeParameters, tasks: Sequence[str]
+    budget: TokenBudget, prior: Mapping[str, float], optimize: FirstOrderParameters, tasks: Sequence[str]
 ) -> Callable[[FloatArray], Decision]:
     """Return `solve_direct` under a run's own bounds; the arguments are those of `implied_mixture`."""
     bounds = budget.step_bounds(optimize)
-    prior_K = check_mixture(prior, budget.domains, "the prior mixture")
-    current_K = check_mixture(budget.current, budget.domains, "the current mixture")
+    prior_K, current_K = _mixtures(budget, prior)
     return lambda influence_TK: solve_direct(
         influence_TK, prior_K, bounds, optimize, domains=budget.domains, tasks=tasks, current_K=current_K
     )
+
+
+def _mixtures(budget: TokenBudget, prior: Mapping[str, float]) -> tuple[FloatArray, FloatArray]:
+    """Return the prior and the current mixture."""
+    prior_K = check_mixture(prior, budget.domains, "the prior mixture")
+    return prior_K, check_mixture(budget.current, budget.domains, "the current mixture")
 
 
 def solve_direct(
     influence_TK: FloatArray,
     prior_K: FloatArray,
     bounds: Bounds,
-    parameters: OptimizeParameters,
+    parameters: FirstOrderParameters,
     *,
     domains: Sequence[str],
     tasks: Sequence[str],
@@ -118,14 +154,15 @@ def solve_direct(
     normaliser_T = normaliser(influence_TK)
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
-    anchor_K = _anchor(prior_K if current_K is None else current_K, parameters)
+    anchor_K = anchor_mixture(prior_K if current_K is None else current_K, parameters)
     objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
-    no_worse_TK, held = normalised_TK[is_held_T], [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]
-    solution = minimise(objective, bounds, reference_K, no_worse_TK=no_worse_TK)
-    binding = binding_constraints(solution, bounds, no_worse_TK, reference_K, held)
-    unconstrained = _unconstrained(objective, solution, bounds, binding, is_held=bool(held))
+    held = [tasks[t] for t in np.flatnonzero(is_held_T).tolist()]
+    gains = LeastGains.linear(normalised_TK[is_held_T], reference_K)
+    solution = minimise(objective, bounds, reference_K, gains=gains)
+    binding = binding_constraints(solution, bounds, gains, pareto_limits(held, gains))
+    unconstrained = best_unconstrained(objective, solution, bounds, binding, is_held=bool(held))
     return Decision(
         domains=tuple(domains),
         tasks=tuple(tasks),
@@ -144,58 +181,5 @@ def solve_direct(
         unconstrained_gain_T=influence_TK @ (unconstrained.weights_K - prior_K),
         unconstrained_objective=unconstrained.value,
         anchor_K=anchor_K,
-        notes=(*normaliser_notes(influence_TK, tasks), *_notes(solution, bounds, prior_K, reference_K)),
+        notes=(*normaliser_notes(influence_TK, tasks), *solution_notes(solution, bounds, prior_K, reference_K)),
     )
-
-
-def _anchor(current_K: FloatArray, parameters: OptimizeParameters) -> FloatArray | None:
-    # a little of every domain, so that one that was left out may come back
-    return None if parameters.anchor == "uniform" else (1 - _LEAST_ANCHOR) * current_K + _LEAST_ANCHOR / len(current_K)
-
-
-def _unconstrained(
-    objective: Objective, solution: Solution, bounds: Bounds, binding: Sequence[BindingRecord], *, is_held: bool
-) -> Solution:
-    """Return the best of all mixtures: the solution where that is proven, else what a search without constraints finds.
-
-    That nothing seems to bind proves nothing: multipliers are not always to be had.
-    """
-    free_bounds = Bounds.simplex(bounds.domains)
-    unit = max(1.0, abs(solution.value))
-    binds = any(constraint.reason != "simplex" for constraint in binding)
-    if not binds:
-        # by how little any mixture's F could be lower, whatever held the solution
-        bound = objective.lower_bound(
-            solution.weights_K,
-            objective.sum_multiplier(solution.weights_K),
-            np.zeros(0),
-            constraints=free_bounds.halfspaces(),
-            box=free_bounds.box(),
-        )
-        is_unheld = not is_held and bounds == free_bounds and solution.gap <= _WORTH_SAYING * unit
-        if is_unheld or solution.value - bound <= _SAME * unit:
-            return solution
-    free = minimise(objective, free_bounds, solution.weights_K)
-    least = 0 if binds else _SAME * unit
-    return free if solution.value - free.value > least else solution
-
-
-def _notes(solution: Solution, bounds: Bounds, prior_K: FloatArray, reference_K: FloatArray) -> Iterator[str]:
-    low_K, high_K = bounds.box()
-    halfspaces = bounds.halfspaces()
-    beyond_K = (prior_K < low_K - VISIBLE) | (prior_K > high_K + VISIBLE)
-    beyond_G = halfspaces.rows_GK @ prior_K < halfspaces.least_G - VISIBLE
-    if beyond_K.any() or beyond_G.any():
-        beyond = [domain for domain, is_beyond in zip(bounds.domains, beyond_K, strict=True) if is_beyond]
-        beyond += [group.name for group, is_beyond in zip(bounds.groups, beyond_G, strict=True) if is_beyond]
-        yield (
-            f"The prior is outside the bounds on {quoted(beyond)}: no task does worse than under the nearest mixture "
-            "inside them instead."
-        )
-    if solution.gap > _WORTH_SAYING * max(1.0, abs(solution.value)):
-        yield (
-            f"The solver could not prove its mixture the best: the objective, {solution.value:.6g}, might be lower by "
-            f"up to {solution.gap:.2g}."
-        )
-    elif np.allclose(solution.weights_K, reference_K, rtol=0, atol=VISIBLE):
-        yield "No mixture within the constraints is better than the prior inside the bounds, so that is kept."

@@ -22,6 +22,7 @@ Axes: R rounds, T tasks, K domains.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,7 @@ import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.parameters.decision import AveragingParameters
+from tikmix_pipeline.parameters.decision import AveragingParameters, FirstOrderParameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 _HELPED = 1e-3
 """A domain helps a task if it gains at least this share of the task's largest absolute influence: far below what any
 measurement resolves, and far above where the quotient loses its digits."""
+
+_LEAST_ANCHOR = 0.01
+"""The share of the uniform mixture in any anchor."""
+
+_ALIKE = 1e-9
+"""Domains do the same for a task if their influence differs by no more than this share of it."""
 
 _LOUD = 10.0
 """A task whose normalised influence reaches this is worth a word: the others' is 1 at best."""
@@ -53,17 +60,52 @@ def averaged_influence(
         TikmixError: as `average_influence`.
     """
     tasks = list(dict.fromkeys(tables[-1]["task"]))
+    counted = tables[-1:] if averaging.memory == "none" else tables
+    is_weighed = averaging.memory == "precision"
+    stderrs = [influence_rows(table, tasks, domains, "stderr") for table in counted] if is_weighed else None
+    return tasks, average_influence([influence_rows(table, tasks, domains, "influence") for table in counted], stderrs)
 
-    def matrix(table: "pd.DataFrame", values: str) -> FloatArray:
-        # earlier rounds may have measured more than is asked for now
-        wide = table.pivot(index="task", columns="domain", values=values).loc[tasks, [*domains]]
-        values_TK: FloatArray = wide.to_numpy(dtype="float64")
-        return values_TK
 
-    if averaging.memory == "none":
-        return tasks, matrix(tables[-1], "influence")
-    stderrs = [matrix(table, "stderr") for table in tables] if averaging.memory == "precision" else None
-    return tasks, average_influence([matrix(table, "influence") for table in tables], stderrs)
+def influence_rows(table: "pd.DataFrame", tasks: Sequence[str], domains: Sequence[str], values: str) -> FloatArray:
+    """Return one column of `influence.parquet` by task and domain, (T, K)."""
+    # earlier rounds may have measured more than is asked for now
+    wide = table.pivot(index="task", columns="domain", values=values).loc[[*tasks], [*domains]]
+    values_TK: FloatArray = wide.to_numpy(dtype="float64")
+    return values_TK
+
+
+@dataclass(frozen=True, eq=False)
+class AveragedContrasts:
+    """What a decision by second order rests on."""
+
+    tasks: list[str]
+    contrast_TK: FloatArray
+    """In the units of the last round's influence."""
+    share_R: FloatArray
+    """The say of each round that counts, the mean over tasks; they sum to 1."""
+
+
+def average_contrasts(
+    tables: Sequence["pd.DataFrame"], domains: Sequence[str], averaging: AveragingParameters, reference_K: FloatArray
+) -> AveragedContrasts:
+    """Return the mean over rounds of what each domain does beyond a reference mixture (`contrast`), per task.
+
+    As `averaged_influence` does, but of contrasts: what all domains do alike says nothing of a mixture, and would give
+    a round without a preference the say of one that has a clear one.
+
+    Raises:
+        TikmixError: as `average_influence`.
+    """
+    tasks = list(dict.fromkeys(tables[-1]["task"]))
+    counted = tables[-1:] if averaging.memory == "none" else tables
+    contrasts = [contrast(influence_rows(table, tasks, domains, "influence"), reference_K) for table in counted]
+    is_weighed = averaging.memory == "precision"
+    stderrs = [influence_rows(table, tasks, domains, "stderr") for table in counted] if is_weighed else None
+    if stderrs is None:
+        share_R = np.full(len(contrasts), 1 / len(contrasts))
+    else:
+        share_R = round_shares(unit_factors(contrasts), stderrs).mean(axis=1)
+    return AveragedContrasts(tasks, average_influence(contrasts, stderrs), share_R)
 
 
 def average_influence(influences: Sequence[FloatArray], stderrs: Sequence[FloatArray] | None = None) -> FloatArray:
@@ -89,11 +131,20 @@ def average_influence(influences: Sequence[FloatArray], stderrs: Sequence[FloatA
     if stderrs is None:
         mean_TK: FloatArray = row_RTK.mean(axis=0)
         return mean_TK
+    weighted_TK: FloatArray = np.einsum("rt,rtk->tk", round_shares(factor_RT, stderrs), row_RTK)
+    return weighted_TK
+
+
+def round_shares(factor_RT: FloatArray, stderrs: Sequence[FloatArray]) -> FloatArray:
+    """Return the say p of each round in a mean weighed by precision, (R, T); the rounds of a task sum to 1.
+
+    The factors are those of `unit_factors`, and the standard errors (T, K) in the units of each round.
+    """
     variance_RT = (np.square(np.stack(stderrs)).mean(axis=2)) * factor_RT**2
     certain_T = (np.isfinite(variance_RT) & (variance_RT > 0)).all(axis=0)
     precision_RT = 1 / np.where(certain_T, variance_RT, 1.0)
-    weighted_TK: FloatArray = np.einsum("rt,rtk->tk", precision_RT / precision_RT.sum(axis=0), row_RTK)
-    return weighted_TK
+    shares_RT: FloatArray = precision_RT / precision_RT.sum(axis=0)
+    return shares_RT
 
 
 def unit_factors(influences: Sequence[FloatArray]) -> FloatArray:
@@ -148,12 +199,21 @@ def normaliser(influence_TK: FloatArray) -> FloatArray:
 def contrast(influence_TK: FloatArray, reference_K: FloatArray) -> FloatArray:
     """Return `c_tj = S[t, j] − S_t w_ref`: what a domain does for a task beyond what the reference mixture does."""
     contrast_TK: FloatArray = influence_TK - (influence_TK @ reference_K)[:, None]
+    # what all domains do alike leaves rounding behind, which is not to be taken for a preference
+    is_alike_T = np.ptp(influence_TK, axis=1) <= _ALIKE * np.abs(influence_TK).max(axis=1)
+    contrast_TK[is_alike_T] = 0
     return contrast_TK
 
 
 def gain_scale(contrast_TK: FloatArray) -> FloatArray:
     """Return the positive gain of each task that is told as 1: `max_j c_tj`, or `max_j |c_tj|` where nothing gains."""
     return normaliser(contrast_TK)
+
+
+def anchor_mixture(current_K: FloatArray, parameters: FirstOrderParameters) -> FloatArray | None:
+    """Return q, the mixture that the entropy is relative to; None for the uniform one."""
+    # a little of every domain, so that one that was left out may come back
+    return None if parameters.anchor == "uniform" else (1 - _LEAST_ANCHOR) * current_K + _LEAST_ANCHOR / len(current_K)
 
 
 def normaliser_notes(influence_TK: FloatArray, tasks: Sequence[str]) -> list[str]:

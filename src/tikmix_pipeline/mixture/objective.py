@@ -1,9 +1,11 @@
 """The objective of TiKMiX-D: what it counts, its gradient, and a bound on how much better any mixture could be.
 
 `F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·(H(w) + w·ln q)` with `P̂ = Ŝ w`. The last term is `γ·KL(w ‖ q)`, the distance from
-an anchor q; for the uniform one it is the paper's entropy, and the constant `w·ln q` is left out. F is convex: the
-standard deviation of an affine function is, the gain is linear, and the entropy is concave. So there is one best value,
-and the multipliers of a solution prove how near it comes (`lower_bound`).
+an anchor q; for the uniform one it is the paper's entropy, and the constant `w·ln q` is left out. Where gains are of
+second order (`mixture.response`), their sum is less by `½ wᵀA w`, and F has `β/2 · wᵀA w` on top; std stays that of the
+linear part. F is convex: the standard deviation of an affine function is, the linear gain is, A has no negative
+eigenvalue, and the entropy is concave. So there is one best value, and the multipliers of a solution prove how near it
+comes (`lower_bound`).
 
 What counts are targets: tasks, or groups of tasks that stand for one ability, each with its weight. The gain of a group
 is the mean of its tasks' normalised gains, so that five variants of one benchmark do not outvote another. With weights
@@ -75,6 +77,11 @@ class Targets:
         """Return the influence on the targets, (U, K), from that on tasks."""
         single_T = self._single_tasks()
         return self.share_UT @ influence_TK if single_T is None else influence_TK[single_T]
+
+    def task_shares(self) -> FloatArray:
+        """Return what each task has of the mean of the targets, (T,); they sum to 1."""
+        shares_T: FloatArray = self.weight_U @ self.share_UT / max(len(self.weight_U), 1)
+        return shares_T
 
     def gains(self, gain_NT: FloatArray) -> FloatArray:
         """Return the gains of the targets, (N, U), from those of the tasks."""
@@ -149,19 +156,31 @@ class Objective:
     """q, positive; None for the uniform mixture."""
     weight_U: FloatArray | None = None
     """ω, what each target counts; they sum to U. None for ones."""
+    curved_KK: FloatArray | None = None
+    """A, symmetric and without negative eigenvalues; None where gains are linear."""
 
     @classmethod
     def of(
-        cls, normalised_TK: FloatArray, targets: Targets, parameters: ObjectiveParameters, anchor_K: FloatArray | None
+        cls,
+        normalised_TK: FloatArray,
+        targets: Targets,
+        parameters: ObjectiveParameters,
+        anchor_K: FloatArray | None,
+        curved_TKK: FloatArray | None = None,
     ) -> "Objective":
-        """Return the objective over targets, from the normalised influence on tasks."""
+        """Return the objective over targets, from the normalised influence on tasks.
+
+        `curved_TKK` are the matrices by whose forms, `½ wᵀA_t w`, the normalised gain of each task is less.
+        """
+        curved_UKK = None if curved_TKK is None else np.tensordot(targets.share_UT, curved_TKK, 1)
         return cls(
             normalised_UK=targets.rows(normalised_TK),
-            uniformity=parameters.uniformity,
+            uniformity=parameters.spread_weight,
             gain=parameters.gain_of(len(targets.weight_U)),
-            entropy=parameters.entropy,
+            entropy=parameters.entropy_weight,
             anchor_K=anchor_K,
             weight_U=targets.weight_U,
+            curved_KK=None if curved_UKK is None else np.tensordot(targets.weight_U, curved_UKK, 1),
         )
 
     def _weights(self) -> FloatArray:
@@ -172,9 +191,12 @@ class Objective:
         gains_U = self.normalised_UK @ weights_K
         return {
             "std": float(spread(gains_U, self._weights())),
-            "gain": float(total(gains_U, self._weights())),
+            "gain": float(total(gains_U, self._weights())) - self._curved(weights_K),
             "entropy": anchored_entropy(weights_K, self.anchor_K),
         }
+
+    def _curved(self, weights_K: FloatArray) -> float:
+        return 0.0 if self.curved_KK is None else float(weights_K @ self.curved_KK @ weights_K) / 2
 
     def value(self, weights_K: FloatArray, kink: float = 0.0) -> float:
         """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std."""
@@ -193,10 +215,12 @@ class Objective:
     def _slope(self, weights_K: FloatArray) -> FloatArray:
         """Return `c(w)`, the gradient but for the entropy's.
 
-        It is `α Ŝᵀ(ω (P̂ − mean P̂)) / (U √(std² + KINK²)) − β Ŝᵀω − γ ln q`. As std is convex and homogeneous,
-        `α·std(Ŝ v) − β·Σ(Ŝ v) − γ v·ln q ≥ c(w)·v` for every mixture v.
+        It is `α Ŝᵀ(ω (P̂ − mean P̂)) / (U √(std² + KINK²)) − β (Ŝᵀω − A w) − γ ln q`. As std is convex and homogeneous,
+        and the form convex, `α·std(Ŝ v) − β·(Σ(Ŝ v) − ½ vᵀA v) − γ v·ln q ≥ c(w)·v − β/2 · wᵀA w` for every mixture v.
         """
         anchored_K = np.zeros_like(weights_K) if self.anchor_K is None else self.entropy * np.log(self.anchor_K)
+        if self.curved_KK is not None:
+            anchored_K = anchored_K - self.gain * (self.curved_KK @ weights_K)
         gains_U = self.normalised_UK @ weights_K
         if not gains_U.size:
             return -anchored_K
@@ -219,8 +243,8 @@ class Objective:
 
         By Lagrangian duality, whatever the constraints are about (least gains of tasks, limits on groups): for any μ
         and any λ ≥ 0 a mixture within them has `μ (Σ_j v_j − 1) = 0` and `λ·(rows v − least) ≥ 0`. Both taken off
-        `F(v) ≥ c(w)·v + γ Σ_j v_j ln v_j`, for any w, with `r = c(w) − rowsᵀλ − μ`,
-        `F(v) ≥ μ + λ·least + Σ_j min_{low ≤ v_j ≤ high} (r_j v_j + γ v_j ln v_j)`.
+        `F(v) ≥ c(w)·v + γ Σ_j v_j ln v_j − β/2 · wᵀA w`, for any w, with `r = c(w) − rowsᵀλ − μ`,
+        `F(v) ≥ μ + λ·least − β/2 · wᵀA w + Σ_j min_{low ≤ v_j ≤ high} (r_j v_j + γ v_j ln v_j)`.
         Each minimum is at `v_j = exp(−r_j/γ − 1)`, clipped to the box, or in a corner if γ = 0. At the best mixture and
         its multipliers the two sides are equal.
         """
@@ -232,4 +256,5 @@ class Objective:
         else:
             least_K = np.where(residual_K > 0, low_K, high_K)
         inner = float(residual_K @ least_K) - self.entropy * entropy(least_K)
-        return sum_multiplier + float(multipliers_C @ constraints.least_G) + inner
+        constant = sum_multiplier + float(multipliers_C @ constraints.least_G)
+        return constant + inner - self.gain * self._curved(weights_K)

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_LEAST = 0.05
+"""Of a task's best gain over the prior, the least that a share over the current mixture is of."""
+
+
 def record_mixture(
     weights: Mapping[str, float], *, round_number: int, strategy: str, decimals: int, budget: TokenBudget
 ) -> MixtureRecord:
@@ -155,4 +159,34 @@ def gains_record(
             task: TaskGain(gain=gain, stderr=error, unit=unit, **free.get(task, {}))
             for task, (gain, error) in gains.items()
         }
+    )
+
+
+def second_order_gains_record(
+    decision: DecisionRecord, errors: Mapping[str, float], *, calibration: float | None
+) -> Gains:
+    """Return what each task is expected to gain over the current mixture by a decision of second order.
+
+    In nats where branches or the calibration have told their scale, else as shares of the best possible. The errors
+    are in the units of S, and leave out that of the scale.
+
+    Raises:
+        ValueError: the decision is not of second order.
+    """
+    second_order, scale_of = decision.second_order, decision.gain_scale
+    if second_order is None or scale_of is None:
+        raise ValueError("the decision is not of second order")
+    nats = second_order.scale if second_order.scale is not None else calibration
+    # the best over the current mixture, which has some of the best over the prior already
+    already = {task: decision.expected_gain[task] - gain for task, gain in second_order.gain_over_current.items()}
+    best_of = {task: max(best - already[task], _LEAST * best) for task, best in scale_of.items()}
+    unit_of = {task: best_of[task] if nats is None else 1 / nats for task in scale_of}
+
+    def told(gains: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+        return {task: (gain / unit_of[task], errors[task] / unit_of[task]) for task, gain in gains.items()}
+
+    return gains_record(
+        told(second_order.gain_over_current),
+        told(second_order.unconstrained_gain_over_current),
+        unit="share" if nats is None else "nats",
     )

@@ -72,8 +72,8 @@ class TokenBudget(Record):
         return bounds if parameters.max_change is None else within_reach(bounds, self.current, parameters.max_change)
 
 
-BindingKind = Literal["lower", "upper", "group_lower", "group_upper", "pareto"]
-"""A bound on a domain's weight, one on the sum of a group's weights, or a task's Pareto constraint."""
+BindingKind = Literal["lower", "upper", "group_lower", "group_upper", "pareto", "guardrail"]
+"""A bound on a domain's weight, one on the sum of a group's weights, a task's Pareto constraint, or a guardrail."""
 
 
 class BindingRecord(Record):
@@ -83,11 +83,11 @@ class BindingRecord(Record):
     """The domain, the group of domains, or the task for `pareto`."""
     kind: BindingKind
     reason: Reason
-    """Where a bound comes from; `prior` for `pareto`."""
+    """Where a bound comes from; `prior` for `pareto` and `guardrail`."""
     parameter: str
     """The parameter to change to move it; empty for the simplex."""
     bound: Number
-    """The bound on the weight or the sum, or the least normalised gain of the task."""
+    """The bound on the weight or the sum, the least normalised gain of the task, or a guardrail's tolerance."""
     multiplier: Number = Field(validation_alias="price", serialization_alias="price")
     """How fast the objective would fall if the constraint were loosened. Where others hold the mixture in the same
     place, as where tasks that conflict leave no other, it falls by less, or not at all."""
@@ -100,6 +100,48 @@ class Unconstrained(Record):
     expected_gain: ByTask
     """In the units of S."""
     objective: Number
+
+
+class GuardrailRecord(Record):
+    """What a guardrail is about, and what it held."""
+
+    name: str
+    tolerance: Number
+    unit: Literal["share", "nats", "percent"]
+    gain: Number
+    """Of its text under the decided mixture, over the prior, in the units of S; a cost is negative."""
+    unguarded_gain: Number
+    """The same under the best mixture without any guardrail."""
+
+
+class ExpectedGain(Record):
+    """What a mixture is expected to gain on the mean of the tasks, over the prior, by branches of the checkpoint."""
+
+    nats: Number
+    half_width: Number
+    """Of the interval that a branch under it lies in with the probability `level`."""
+    level: Number
+
+
+class SecondOrderRecord(Record):
+    """What a decision by second order knows besides."""
+
+    saturation: Number
+    heldout_gain: ByDomain
+    """Of the held-out text of each domain, over the prior, in the units of S."""
+    gain_over_current: ByTask
+    """Over the current mixture, in the units of S; like the next, and like all gains here, of second order."""
+    unconstrained_gain_over_current: ByTask
+    mean_gain: Number
+    """Of the tasks, by their weights, in the units of S."""
+    unguarded_mean_gain: Number
+    guardrails: tuple[GuardrailRecord, ...]
+
+    branches: int | None = None
+    """How many branches said what the saturation is, and the scale; like what follows, None without any."""
+    scale: Number | None = None
+    """Nats per unit of S."""
+    expected: ExpectedGain | None = None
 
 
 class DecisionCost(Record):
@@ -138,6 +180,8 @@ class DecisionRecord(Record):
     optimality_gap: Number | None = None
     unconstrained: Unconstrained | None = None
     anchor: ByDomain | None = None
+    second_order: SecondOrderRecord | None = None
+    """Where `optimize.method` is `response`."""
 
     response: str | None = None
     """`sweep.response`, of TiKMiX-M alone."""

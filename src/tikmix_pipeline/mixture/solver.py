@@ -3,7 +3,7 @@
 The problem is convex, so the multipliers of a solution bound what is left to gain (`Objective.lower_bound`). The one
 start of the paper is all but always enough for that to be nothing; where SLSQP stops early, other starts follow.
 
-Axes: T tasks, K domains, G limits on groups, C constraints: the tasks' and then the groups'.
+Axes: T least gains, K domains, G limits on groups, C constraints: the gains' and then the groups'.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.influence_matrix import magnitude
+from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.objective import KINK, Objective
 from tikmix_pipeline.mixture.simplex import FloatArray, Halfspaces
 
@@ -38,28 +39,25 @@ class Solution:
     value: float
     bound_multipliers_K: FloatArray
     gain_multipliers_T: FloatArray
-    """Of the Pareto constraints, none where there are none."""
+    """Of the least gains, none where there are none."""
     group_multipliers_G: FloatArray
     gap: float
     """No mixture within the constraints has an F lower by more than this."""
 
 
 def minimise(
-    objective: Objective, bounds: Bounds, reference_K: FloatArray, *, no_worse_TK: FloatArray | None = None
+    objective: Objective, bounds: Bounds, reference_K: FloatArray, *, gains: LeastGains | None = None
 ) -> Solution:
     """Return the best feasible mixture found: at worst the reference itself, which satisfies every constraint.
 
     Starts: the uniform mixture, as in the paper; the reference; then the best so far for as long as that helps, for
-    there SLSQP begins with a fresh Hessian. They end as soon as the bounds met on the way prove the best so far. Tasks
-    of the influence `no_worse_TK` may not gain less than under the reference, which is inside the bounds.
+    there SLSQP begins with a fresh Hessian. They end as soon as the bounds met on the way prove the best so far. The
+    least `gains` are against the reference, which is inside the bounds.
     """
-    held_TK = np.zeros((0, len(reference_K))) if no_worse_TK is None else no_worse_TK
+    held = LeastGains.none(reference_K) if gains is None else gains
     groups = bounds.halfspaces()
-    constraints = Halfspaces(
-        np.vstack([held_TK, groups.rows_GK]), np.concatenate([held_TK @ reference_K, groups.least_G])
-    )
-    scaled = _Scaled.of(held_TK, reference_K, groups)
-    no_multipliers_C = np.zeros_like(constraints.least_G)
+    scaled = _Scaled.of(held, groups)
+    no_multipliers_C = np.zeros(len(held) + len(groups.least_G))
     best = _Found(reference_K, objective.value(reference_K), objective.sum_multiplier(reference_K), no_multipliers_C)
     proof = best
     uniform_K = bounds.project(np.full_like(reference_K, 1 / len(reference_K)))
@@ -68,7 +66,11 @@ def minimise(
         start_K = (uniform_K, reference_K)[attempt] if attempt < 2 else best.weights_K
         found = _slsqp(objective, bounds, start_K, scaled)
         proven = objective.lower_bound(
-            found.weights_K, found.sum_multiplier, found.multipliers_C, constraints=constraints, box=bounds.box()
+            found.weights_K,
+            found.sum_multiplier,
+            found.multipliers_C,
+            constraints=_linear_at(found.weights_K, held, groups),
+            box=bounds.box(),
         )
         if proven > lower_bound:  # not so for the NaN of a run that failed
             lower_bound, proof = proven, found
@@ -82,12 +84,18 @@ def minimise(
         value=best.value,
         # by the run's own mixture: where std has a kink, the gradient a hair away is another
         bound_multipliers_K=objective.gradient(proof.weights_K)
-        - constraints.rows_GK.T @ proof.multipliers_C
+        - _linear_at(proof.weights_K, held, groups).rows_GK.T @ proof.multipliers_C
         - proof.sum_multiplier,
-        gain_multipliers_T=proof.multipliers_C[: len(held_TK)],
-        group_multipliers_G=proof.multipliers_C[len(held_TK) :],
+        gain_multipliers_T=proof.multipliers_C[: len(held)],
+        group_multipliers_G=proof.multipliers_C[len(held) :],
         gap=gap,
     )
+
+
+def _linear_at(weights_K: FloatArray, gains: LeastGains, groups: Halfspaces) -> Halfspaces:
+    """Return all constraints, those that bend by their tangents at a mixture."""
+    tangent = gains.tangent(weights_K)
+    return Halfspaces(np.vstack([tangent.rows_GK, groups.rows_GK]), np.concatenate([tangent.least_G, groups.least_G]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +110,7 @@ class _Found:
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """The constraints `rows w ≥ least` in the form that suits SLSQP.
+    """The constraints in the form that suits SLSQP.
 
     On the simplex `(a − m) w` is `a w − m`, so a row less its mean asks the same and no longer overlaps with
     `Σ_j w_j = 1`; it is then scaled to a largest entry of ±1, so that one tolerance fits all. A task that all domains
@@ -113,21 +121,38 @@ class _Scaled:
     varies_C: npt.NDArray[np.bool_]
     mean_C: FloatArray
     scale_C: FloatArray
-    rows_CK: FloatArray
-    least_C: FloatArray
+    gains: LeastGains
+    groups: Halfspaces
 
     @classmethod
-    def of(cls, held_TK: FloatArray, reference_K: FloatArray, groups: Halfspaces) -> "_Scaled":
-        """Return the constraints `held w ≥ held reference`, and then those of groups."""
-        rows_CK = np.vstack([held_TK, groups.rows_GK])
+    def of(cls, gains: LeastGains, groups: Halfspaces) -> "_Scaled":
+        """Return the constraints on gains, and then those of groups."""
+        rows_CK = np.vstack([gains.rows_CK, groups.rows_GK])
         varies_C = np.ptp(rows_CK, axis=1) > _FEASIBLE * magnitude(rows_CK)
+        varies_C[: len(gains)] |= gains.bend_C > 0
         mean_C = rows_CK[varies_C].mean(axis=1)
         centred_CK = rows_CK[varies_C] - mean_C[:, None]
         scale_C = magnitude(centred_CK)
-        scaled_CK = centred_CK / scale_C[:, None]
-        of_tasks = int(varies_C[: len(held_TK)].sum())
-        least_G = (groups.least_G[varies_C[len(held_TK) :]] - mean_C[of_tasks:]) / scale_C[of_tasks:]
-        return cls(varies_C, mean_C, scale_C, scaled_CK, np.concatenate([scaled_CK[:of_tasks] @ reference_K, least_G]))
+        is_gain_C, varies_G = varies_C[: len(gains)], varies_C[len(gains) :]
+        count = int(is_gain_C.sum())
+        least_G = (groups.least_G[varies_G] - mean_C[count:]) / scale_C[count:]
+        scaled = gains.take(is_gain_C).scaled(mean_C[:count], scale_C[:count])
+        of_groups = Halfspaces(centred_CK[count:] / scale_C[count:, None], least_G)
+        return cls(varies_C, mean_C, scale_C, scaled, of_groups)
+
+    def __len__(self) -> int:
+        """Return how many constraints ask anything."""
+        return len(self.scale_C)
+
+    def room(self, weights_K: FloatArray) -> FloatArray:
+        """Return by how much a mixture is within each constraint."""
+        linear = _linear_at(weights_K, self.gains, self.groups)
+        room_C: FloatArray = linear.rows_GK @ weights_K - linear.least_G
+        return room_C
+
+    def slopes(self, weights_K: FloatArray) -> FloatArray:
+        """Return how fast that room grows with each weight, (C, K)."""
+        return _linear_at(weights_K, self.gains, self.groups).rows_GK
 
     def unscaled(self, multipliers: FloatArray) -> tuple[float, FloatArray]:
         """Return μ and λ for `Σ_j w_j = 1` and `rows w ≥ least` from the multipliers of the form above."""
@@ -144,9 +169,8 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _S
     constraints: list[dict[str, Any]] = [
         {"type": "eq", "fun": lambda w_K: w_K.sum() - 1, "jac": lambda w_K: np.ones((1, len(w_K)))}
     ]
-    if scaled.least_C.size:
-        rows_CK, least_C = scaled.rows_CK, scaled.least_C
-        constraints.append({"type": "ineq", "fun": lambda w_K: rows_CK @ w_K - least_C, "jac": lambda _: rows_CK})
+    if len(scaled):
+        constraints.append({"type": "ineq", "fun": scaled.room, "jac": scaled.slopes})
     result = minimize(
         lambda w_K: objective.value(w_K, KINK),
         start_K,
@@ -158,7 +182,7 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _S
     )
     weights_K = np.clip(result.x, low_K, high_K)
     # SciPy gives none back where the box is a point
-    unheld = np.append(objective.sum_multiplier(weights_K), np.zeros_like(scaled.least_C))
+    unheld = np.append(objective.sum_multiplier(weights_K), np.zeros(len(scaled)))
     multipliers = result.get("multipliers", unheld)
     return _Found(weights_K, objective.value(weights_K), *scaled.unscaled(multipliers))
 
@@ -166,4 +190,4 @@ def _slsqp(objective: Objective, bounds: Bounds, start_K: FloatArray, scaled: _S
 def _is_feasible(weights_K: FloatArray, scaled: _Scaled) -> bool:
     """Return whether a mixture inside the box sums to 1 and satisfies the constraints."""
     is_mixture = abs(weights_K.sum() - 1) <= _FEASIBLE
-    return is_mixture and bool(np.all(scaled.rows_CK @ weights_K >= scaled.least_C - _FEASIBLE))
+    return is_mixture and bool(np.all(scaled.room(weights_K) >= -_FEASIBLE))

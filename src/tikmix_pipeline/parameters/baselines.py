@@ -27,6 +27,9 @@ class NgramParameters(ParameterGroup):
     """At most so many steps of expectation-maximisation."""
     tolerance: PositiveFloat = 1e-5
     """It ends once no mixture can be likelier by more than this, in nats per token."""
+    items: PositiveInt | Literal["measured"] | None = "measured"
+    """Query items per task: `measured` is as many as TiKMiX-D is measured on in all rounds that are trained on what it
+    decides, `null` all."""
 
 
 class DoremiParameters(ParameterGroup):
@@ -65,8 +68,8 @@ class RegmixParameters(ParameterGroup):
     """Mixtures of the simulation."""
     top: PositiveInt = 128
     """Of these, the ones with the least predicted loss, whose mean is the mixture."""
-    items: PositiveInt | None = 400
-    """Query items per task that proxies are scored on; `null` takes all."""
+    items: PositiveInt | Literal["measured"] | None = "measured"
+    """Query items per task that proxies are scored on; as those of n-grams."""
     workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
     """Proxies trained at a time, each in one thread: `auto` is one per core on a CPU, and one on a GPU."""
 

@@ -51,7 +51,9 @@ def _without_tags(location: tuple[str | int, ...]) -> list[str]:
     return [
         str(part)
         for position, part in enumerate(location)
-        if not (part in tags and position > 0 and isinstance(location[position - 1], int)) and "[" not in str(part)
+        if not (part in tags and position > 0 and isinstance(location[position - 1], int))
+        and "[" not in str(part)
+        and not str(part).startswith("constrained-")
     ]
 
 

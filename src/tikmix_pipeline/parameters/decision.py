@@ -2,9 +2,17 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
-from tikmix_pipeline.parameters.base import Names, ParameterGroup
+from tikmix_pipeline.parameters.base import UNRECORDED, Names, ParameterGroup, only_if
 from tikmix_pipeline.parameters.training import ScheduleParameters
 
 Weight = Annotated[float, Field(ge=0, le=1)]
@@ -90,14 +98,26 @@ class TargetWeightParameters(ParameterGroup):
 class ObjectiveParameters(TargetWeightParameters):
     """What is minimised: `α·std(P̂) − β·ΣP̂ − γ·H(w)` over the targets."""
 
-    uniformity: NonNegativeFloat = 1.0
-    """α, the weight of the spread of the tasks' normalised gains."""
+    uniformity: NonNegativeFloat | Literal["auto"] = "auto"
+    """α, the weight of the spread of the tasks' normalised gains. `auto` is the paper's 1, and 0 where TiKMiX-D
+    has gains of second order."""
     gain: NonNegativeFloat | Literal["auto"] = "auto"
     """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 over the number
     of targets (tasks, or groups of them): as much of their mean, so that a mixture is as sharp as the paper's whatever
     that number is."""
-    entropy: NonNegativeFloat = 1.0
-    """γ, the weight of the mixture's entropy."""
+    entropy: NonNegativeFloat | Literal["auto"] = "auto"
+    """γ, the weight of the mixture's entropy. `auto` is the paper's 1, and 0 where TiKMiX-D has gains of second
+    order, whose own curvature spreads the mixture."""
+
+    @property
+    def spread_weight(self) -> float:
+        """Return α."""
+        return 1.0 if self.uniformity == "auto" else self.uniformity
+
+    @property
+    def entropy_weight(self) -> float:
+        """Return γ."""
+        return 1.0 if self.entropy == "auto" else self.entropy
 
     def gain_of(self, targets: int) -> float:
         """Return β for so many targets."""
@@ -111,12 +131,87 @@ class SearchObjectiveParameters(ObjectiveParameters, WeightBoundsParameters):
     """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
 
 
-class OptimizeParameters(SearchObjectiveParameters, StepBoundsParameters):
-    """TiKMiX-D: minimise `α·std(P̂) − β·ΣP̂ − γ·H(w)` within bounds."""
+class Guardrail(ParameterGroup):
+    """By how much some text may get worse than under the prior."""
+
+    tolerance: NonNegativeFloat
+    """How much worse, in `unit`."""
+    unit: Literal["share", "nats", "percent"] = "share"
+    """`share`: of what the tasks gain on average. `nats` per token of that text, or `percent` of its loss, where
+    branches say what a gain is in nats (`optimize.branches`)."""
+    domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Whose held-out text it is about, the mean of theirs; null: the domain or the task that it is named for, or for
+    `heldout` all domains."""
+
+
+def _default_guardrails() -> dict[str, Guardrail | None]:
+    return {"heldout": Guardrail(tolerance=0.4)}
+
+
+class ResponseParameters(ParameterGroup):
+    """How gains of second order are told and held."""
+
+    method: Literal["response", "paper"] = "paper"
+    """`response` maximises gains of second order under guardrails; `paper` is TiKMiX-D to the letter."""
+    saturation: Annotated[NonNegativeFloat, only_if("method", "response")] = 0.85
+    """r, by how much a mixture's own step leaves less to gain (`mixture.second_order`). The default is the best of the
+    default corpus with seed 0; see docs/results.md for others."""
+    guardrails: Annotated[dict[str, Guardrail | None], only_if("method", "response")] = Field(
+        default_factory=_default_guardrails
+    )
+    """By name. A guardrail that is null is left out."""
+
+
+class FirstOrderParameters(SearchObjectiveParameters, StepBoundsParameters):
+    """What the paper's TiKMiX-D decides by, within bounds."""
 
     anchor: Literal["uniform", "current"] = "uniform"
     """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
     `current`, the current mixture, makes a decision a step from where training is."""
+
+
+class DirectParameters(FirstOrderParameters, ResponseParameters):
+    """What TiKMiX-D decides by, by either method."""
+
+    @property
+    def spread_weight(self) -> float:
+        """Return α."""
+        return 0.0 if self.method == "response" and self.uniformity == "auto" else super().spread_weight
+
+    @property
+    def entropy_weight(self) -> float:
+        """Return γ."""
+        return 0.0 if self.method == "response" and self.entropy == "auto" else super().entropy_weight
+
+
+class ResponseBranchParameters(ParameterGroup):
+    """How branches are trained and scored that measure a checkpoint's response."""
+
+    branch_tokens: Annotated[PositiveInt | None, only_if("method", "response")] = None
+    """Training tokens of a branch, rounded up to whole steps; null: `train.chunk_tokens`. Gains in nats are those of so
+    long a branch."""
+    branch_items: Annotated[PositiveInt | None, only_if("method", "response")] = 400
+    """Query items per task that a branch is scored on; null: all."""
+    workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
+    """Branches at a time, each in one thread: `auto` is one per core on a CPU, and one on a GPU."""
+
+    def branch_steps(self, train: ScheduleParameters) -> int:
+        """Return the optimiser steps of a branch."""
+        return train.steps_per_chunk if self.branch_tokens is None else -(-self.branch_tokens // train.tokens_per_step)
+
+
+class OptimizeParameters(DirectParameters, ResponseBranchParameters):
+    """TiKMiX-D, and the branches that it may rest on."""
+
+    branches: Annotated[NonNegativeInt, only_if("method", "response")] = 0
+    """Branches of the checkpoint that measure r, and what gains are in nats; 0: r is `saturation`, and nothing says."""
+
+    @field_validator("branches")
+    @classmethod
+    def _require_a_few(cls, branches: int) -> int:
+        if 0 < branches < 3:
+            raise ValueError("the reference, the decided mixture and one between them are three: give 3 or more, or 0")
+        return branches
 
 
 class RoundingParameters(ParameterGroup):
@@ -156,8 +251,7 @@ class AveragingParameters(ParameterGroup):
 
     memory: Literal["precision", "mean", "none"] = "precision"
     """`precision` decides on the mean of the task-normalised influence over the rounds so far, weighed by its standard
-    errors (unweighed for TiKMiX-M's sampled candidates); `mean` has it unweighed for all; `none` decides on the last
-    measurement."""
+    errors; `mean` has it unweighed; `none` decides on the last measurement."""
 
 
 class PriorParameters(ParameterGroup):

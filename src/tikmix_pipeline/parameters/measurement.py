@@ -1,12 +1,15 @@
 """`influence`: how Group Influence is measured."""
 
+import logging
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
 from tikmix_pipeline.parameters.training import StreamParameters
+
+_LOG = logging.getLogger(__name__)
 
 Curvature = Literal["identity", "adam", "diagonal", "kfac", "ekfac"]
 Inverse = Literal["damped", "horizon"]
@@ -190,10 +193,23 @@ class InfluenceParameters(GrowthParameters, FactorParameters, MatrixParameters):
     no pass through the model. `stream` writes those of the tasks alone, multiplied by the curvature, and multiplies
     each of a domain with them as soon as it is there: another damping costs the domains' passes again. `auto` streams
     where gradients would take more than 10 GB, or half of the free disk."""
-    rebalance_tokens: NonNegativeInt = 163_840
-    """Tokens of the prior that a copy of the checkpoint is trained on before it is measured, from the second round on.
-    Right after a chunk under a skewed mixture, what was read most seems to help least."""
+    rebalance_steps: NonNegativeInt = 40
+    """Optimiser steps on the prior that a copy of the checkpoint is trained for before it is measured, from the second
+    round on. Right after a chunk under a skewed mixture, what was read most seems to help least."""
+    rebalance_tokens: NonNegativeInt | None = None
+    """The same in tokens: the old name, for one release more. null: `rebalance_steps` says."""
+
+    @model_validator(mode="after")
+    def _tell_the_new_name(self) -> Self:
+        if self.rebalance_tokens is not None:
+            _LOG.warning(
+                "influence.rebalance_tokens has become influence.rebalance_steps, in optimiser steps: what it does "
+                "depends on them. The old name works in this release only."
+            )
+        return self
 
     def rebalancing_steps(self, train: StreamParameters) -> int:
         """Return the optimiser steps of the rebalancing."""
+        if self.rebalance_tokens is None:
+            return self.rebalance_steps
         return -(-self.rebalance_tokens // train.tokens_per_step)

@@ -12,13 +12,22 @@ def of_round(number: int, name: str) -> str:
 def measured_checkpoint(run: Run, number: int) -> str:
     """Return what influence is measured at: the round's checkpoint, or a copy of it in balance with the prior."""
     parameters = run.parameters
-    in_balance = number == 0 or parameters.tikmix.strategy == "prior" or not parameters.influence.rebalance_tokens
+    steps = parameters.influence.rebalancing_steps(parameters.train)
+    in_balance = number == 0 or parameters.tikmix.strategy == "prior" or not steps
     return of_round(number, "checkpoint" if in_balance else "balanced")
 
 
 def influences(run: Run, number: int) -> list[str]:
     """Return the influence tables that the decision of round `number` rests on, its own last."""
     return [of_round(earlier, "influence") for earlier in run.averaged_rounds(number)]
+
+
+def domain_products(run: Run, number: int) -> list[str]:
+    """Return the products between domains that the decision of round `number` rests on, its own last, if any."""
+    if run.parameters.optimize.method != "response":
+        return []
+    rounds = [number] if run.parameters.tikmix.memory == "none" else run.averaged_rounds(number)
+    return [of_round(earlier, "domain_products") for earlier in rounds]
 
 
 def deciding_rounds(run: Run) -> int:

@@ -46,6 +46,16 @@ def horizon(run: Run, number: int) -> float:
     return horizon_after(run.parameters.train, run.parameters.tikmix.rounds, number)
 
 
+def decision_items(run: Run) -> int | None:
+    """Return the query items per task that TiKMiX-D has read by its last decision that is trained on; None for all.
+
+    Whoever is compared with it decides on as many.
+    """
+    per_round, tikmix = run.parameters.influence.items_per_task, run.parameters.tikmix
+    decisions = min(tikmix.rounds - 1, tikmix.decisions or tikmix.rounds)
+    return None if per_round is None else per_round * max(1, decisions)
+
+
 def branch_key() -> str:
     """Return what names all code that a branch and its scores depend on, and the libraries that it runs on."""
     from tikmix_pipeline.lm.branch_pool import train_and_score

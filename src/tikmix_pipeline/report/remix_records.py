@@ -10,7 +10,7 @@ from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.report import Measurement
 from tikmix_pipeline.mixture.decision import holder, in_words
 from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
-from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.parameters.decision import DirectParameters
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
 _NAMED = 3
@@ -47,7 +47,7 @@ class RoundRecords:
 
 def report_from_records(
     records: RoundRecords,
-    optimize: OptimizeParameters,
+    optimize: DirectParameters,
     *,
     checkpoint: str,
     model: str,
@@ -62,7 +62,7 @@ def report_from_records(
     moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
     measured = records.measurement
     caveats = [
-        _about_gains(records.gains.unit, measured.calibration),
+        _about_gains(records.gains.unit, measured.calibration, records.decision),
         *([] if records.current.strategy == "prior" else [_IN_BALANCE]),
     ]
     return RemixReport(
@@ -99,11 +99,22 @@ def report_from_records(
     )
 
 
-def _about_gains(unit: GainUnit, calibration: float | None) -> str:
+def _about_gains(unit: GainUnit, calibration: float | None, decision: DecisionRecord) -> str:
+    second_order = decision.second_order
+    if unit == "nats" and second_order is not None and second_order.scale is not None:
+        return (
+            f"Gains are in nats per token as {second_order.branches} branches of the checkpoint have measured them "
+            "(optimize.branches), by one factor for all tasks."
+        )
     if unit == "nats":
         return (
             f"Gains are scaled by one factor for all tasks, influence.calibration = {calibration:g}: go by their "
             "signs, their order and their errors rather than by their size."
+        )
+    if second_order is not None:
+        return (
+            "Gains are shares of the best possible: 1 is what a task would gain under the best mixture for it alone. "
+            "How large that is was not measured (optimize.branches)."
         )
     return (
         "Gains are shares of the best possible: 1 is what a task would gain, to first order, if all of the coming "
@@ -111,7 +122,7 @@ def _about_gains(unit: GainUnit, calibration: float | None) -> str:
     )
 
 
-def _domain_rows(records: RoundRecords, optimize: OptimizeParameters, held: Mapping[str, str]) -> tuple[DomainRow, ...]:
+def _domain_rows(records: RoundRecords, optimize: DirectParameters, held: Mapping[str, str]) -> tuple[DomainRow, ...]:
     decided, budget, unconstrained = records.mixture, records.budget, records.decision.unconstrained
     free = unconstrained.weights if unconstrained is not None else {}
     return tuple(
@@ -171,7 +182,7 @@ def _of_current_mixture(text: str) -> str:
     return re.sub(r"\b([Tt]he) prior\b(?!')", r"\1 current mixture", text)
 
 
-def _constraints(optimize: OptimizeParameters, binding: Sequence[BindingRecord]) -> Iterator[str]:
+def _constraints(optimize: DirectParameters, binding: Sequence[BindingRecord]) -> Iterator[str]:
     """Yield every constraint in words; those on groups say whether they bind, others say so in the row they hold."""
     yield f"No domain is read more than {optimize.max_epochs:g} times by the end of the chunk (optimize.max_epochs)."
     if optimize.pareto:

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tikmix_pipeline.mixture.influence_matrix import averaged_influence
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.mixture.sweep.sampled import (
     exact_beside_sampled,
@@ -126,6 +127,23 @@ def test_tables_of_chunks_are_sampled_as_their_arrays_are():
     assert last[["t0", "t1"]].to_numpy() == pytest.approx(-sampled(WEIGHTS, seed=1))
     both = sampled_responses(ratios, chunks, tokens=None, averaging=TikmixParameters(), seed=1)
     assert both[["t0", "t1"]].to_numpy() == pytest.approx(last[["t0", "t1"]].to_numpy(), rel=0.5)
+
+
+def test_m_averages_rounds_as_d_does():
+    """With all of every chunk in the draw, what is left is the mean of the rounds, by their precision."""
+    domains, tasks = ["d0", "d1", "d2"], ["t0", "t1"]
+    corners = run_table({f"c{k}": row for k, row in enumerate(np.eye(K).tolist())}, domains)
+    alike = np.repeat(INFLUENCE.mean(axis=2, keepdims=True), L, axis=2)
+    other = alike[:, ::-1]
+    chunks = [table_of_chunks(3 * other), table_of_chunks(alike)]
+    influences = [
+        table.groupby(["task", "domain"], as_index=False)["influence"].mean().assign(stderr=error)
+        for table, error in zip(chunks, (6.0, 0.5), strict=True)
+    ]
+    found = sampled_responses(corners, chunks, tokens=None, averaging=TikmixParameters(), seed=1, influences=influences)
+    decided_tasks, expected_TK = averaged_influence(influences, domains, TikmixParameters())
+    assert decided_tasks == tasks
+    assert found[tasks].to_numpy() == pytest.approx(-expected_TK.T)
 
 
 def test_exact_influence_stands_beside_the_draws_of_the_same_candidates():

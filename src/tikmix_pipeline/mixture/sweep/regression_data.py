@@ -58,7 +58,7 @@ class SweepObjective:
         spread_N, gain_N = self.terms(gains_NT)
         if self.kind == "sum":
             return -gain_N
-        return self.parameters.uniformity * spread_N - self.parameters.gain_of(len(self.targets.weight_U)) * gain_N
+        return self.parameters.spread_weight * spread_N - self.parameters.gain_of(len(self.targets.weight_U)) * gain_N
 
     def terms(self, gains_NT: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return `std(P̂)` and `ΣP̂` over the targets, without their weights in F; each of shape (N,)."""
@@ -71,7 +71,7 @@ class SweepObjective:
             return np.zeros(len(weights_NK))
         log_NK = np.log(np.maximum(weights_NK, np.finfo(np.float64).tiny))
         pull_K = np.zeros(weights_NK.shape[1]) if self.anchor_K is None else np.log(self.anchor_K)
-        less_N: FloatArray = self.parameters.entropy * (weights_NK * (log_NK - pull_K)).sum(axis=1)
+        less_N: FloatArray = self.parameters.entropy_weight * (weights_NK * (log_NK - pull_K)).sum(axis=1)
         return less_N
 
 

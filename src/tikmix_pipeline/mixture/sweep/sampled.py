@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tikmix_pipeline.mixture.influence_matrix import unit_factors
+from tikmix_pipeline.mixture.influence_matrix import influence_rows, round_shares, unit_factors
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.responses import run_table
 from tikmix_pipeline.parameters.decision import AveragingParameters
@@ -39,16 +39,20 @@ def sampled_responses(
     tokens: int | None,
     averaging: AveragingParameters,
     seed: int,
+    influences: Sequence["pd.DataFrame"] = (),
 ) -> "pd.DataFrame":
     """Return each candidate's influence with its sign turned, in Olmix's columns.
 
-    The chunks are `part_influence.parquet` of the rounds so far, oldest first; the tasks are those of the last. All
-    rounds that count have the same say.
+    The chunks are `part_influence.parquet` of the rounds so far, oldest first; the tasks are those of the last. The
+    rounds have the say that they have in D's decision, by `influence.parquet` of each; without these, the same say.
     """
     domains, tasks = list(ratios.columns[1:]), list(dict.fromkeys(chunks[-1]["task"]))
     tables = chunks[-1:] if averaging.memory == "none" else chunks
     found = [by_chunk(table, tasks, domains) for table in tables]
     factors_RT = unit_factors([whole_influence(*one) for one in found])
+    if averaging.memory == "precision" and influences:
+        stderrs = [influence_rows(table, tasks, domains, "stderr") for table in influences]
+        factors_RT = len(found) * round_shares(factors_RT, stderrs) * factors_RT
     total_NT = sampled_influence(
         ratios[domains].to_numpy(), *zip(*found, strict=True), tokens=tokens, factors_RT=factors_RT, seed=seed
     )

@@ -18,8 +18,9 @@ from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.direct import implied_mixture
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, View, unrecorded
-from tikmix_pipeline.parameters.decision import OptimizeParameters
+from tikmix_pipeline.parameters.decision import FirstOrderParameters
 from tikmix_pipeline.parameters.measurement import (
+    CurvatureParameters,
     FactorParameters,
     GradientParameters,
     GrowthParameters,
@@ -30,6 +31,7 @@ from tikmix_pipeline.parameters.training import (
     GrowingParameters,
     LoadParameters,
     MeasuredParameters,
+    ProductParameters,
     RestoreParameters,
     StepParameters,
     StreamedTraining,
@@ -80,6 +82,7 @@ class GradientView(View):
     train: RestoreParameters
     influence: GradientParameters
     seed: int
+    turn: int
 
 
 class GrowthView(View):
@@ -88,9 +91,10 @@ class GrowthView(View):
     model: LoadParameters
     train: GrowingParameters
     influence: GrowthParameters
-    optimize: OptimizeParameters
+    optimize: FirstOrderParameters
     horizon: float
     seed: int
+    turn: int
 
 
 class StreamView(View):
@@ -102,6 +106,7 @@ class StreamView(View):
     horizon: float
     rebalancing_steps: int
     seed: int
+    turn: int
     reason: str = unrecorded()
 
 
@@ -115,10 +120,19 @@ class InfluenceView(View):
     rebalancing_steps: int
 
 
+class ProductsView(View):
+    """What the products of the domains' gradients with each other depend on besides the gradients."""
+
+    model: LoadParameters
+    train: ProductParameters
+    influence: CurvatureParameters
+    horizon: float
+
+
 def rebalance(
     view: RebalanceView, checkpoint: Checkpoint, mixture: MixtureRecord, prior: MixtureRecord, corpus: TokenShards
 ) -> Callable[[Path], Any]:
-    """Train on the prior for `influence.rebalance_tokens`; the run itself goes on from the checkpoint as it was."""
+    """Train on the prior for `influence.rebalance_steps`; the run itself goes on from the checkpoint as it was."""
     from tikmix_pipeline.lm.branch_pool import train_branch
     from tikmix_pipeline.lm.checkpoint import save_checkpoint
 
@@ -182,6 +196,7 @@ def collect_gradients(
         train=view.train,
         influence=view.influence,
         seed=view.seed,
+        turn=view.turn,
         code=gradient_key(view.model, view.influence),
     )
     return _written_already
@@ -207,6 +222,7 @@ def collect_gradients_until_stable(
         train=view.train,
         influence=view.influence,
         seed=view.seed,
+        turn=view.turn,
         code=gradient_key(view.model, view.influence),
         factors=factors,
         horizon=view.horizon,
@@ -243,6 +259,27 @@ def compute_influence(
     return _tables(view, gradients, products_TMKL, curvature, mixture, stopping=gradients.notes, cost=cost)
 
 
+def compute_domain_products(
+    view: ProductsView, checkpoint: Checkpoint, gradients: GradientStore, factors: Factors | None = None
+) -> pd.DataFrame:
+    """Compute what domains do for each other's text, and how much less two give together than each alone."""
+    import pandas as pd
+
+    from tikmix_pipeline.influence.between_domains import product_rows
+    from tikmix_pipeline.influence.measure_between import multiply_domains_at
+
+    products = multiply_domains_at(
+        checkpoint,
+        gradients,
+        model=view.model,
+        train=view.train,
+        influence=view.influence,
+        horizon=view.horizon,
+        factors=factors,
+    )
+    return pd.DataFrame(product_rows(gradients, products))
+
+
 def stream_influence(
     view: StreamView,
     checkpoint: Checkpoint,
@@ -263,6 +300,7 @@ def stream_influence(
         train=view.train,
         influence=view.influence,
         seed=view.seed,
+        turn=view.turn,
         key=work.key,
         factors=factors,
         horizon=view.horizon,

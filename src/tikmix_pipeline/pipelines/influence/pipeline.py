@@ -20,6 +20,7 @@ from tikmix_pipeline.parameters.measurement import GradientParameters
 from tikmix_pipeline.parameters.training import (
     GrowingParameters,
     MeasuredParameters,
+    ProductParameters,
     StreamedTraining,
     StreamParameters,
 )
@@ -48,7 +49,7 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
     outputs = [of(name) for name in ("influence", "part_influence", "spread", "measurement")]
     drawing = node(nodes.draw_influence, NoParameters(), of("influence"), of("influence_figure"))
     if plan.is_streamed:
-        streaming = _matrix_view(nodes.StreamView, StreamedTraining, run, number, reason=plan.reason)
+        streaming = _matrix_view(nodes.StreamView, StreamedTraining, run, number, turn=number, reason=plan.reason)
         read = [checkpoint, of("mixture"), "corpus", of("streaming"), *factors]
         return Pipeline([*before, node(nodes.stream_influence, streaming, read, outputs), drawing])
     view = _matrix_view(nodes.InfluenceView, MeasuredParameters, run, number)
@@ -56,7 +57,22 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
         view = replace(view, train=view.train.without(StreamParameters))  # its steps tell what rebalancing has cost
     collecting = _collect(run, number, checkpoint, factors, in_one_pass=in_one_pass)
     read = [checkpoint, of("mixture"), of("gradients"), *factors]
-    return Pipeline([*before, collecting, node(nodes.compute_influence, view, read, outputs), drawing])
+    multiplying = [node(nodes.compute_influence, view, read, outputs), *_multiply_domains(run, number, view, read)]
+    return Pipeline([*before, collecting, *multiplying, drawing])
+
+
+def _multiply_domains(run: Run, number: int, view: nodes.InfluenceView, read: list[str]) -> list[Node]:
+    """Multiply the domains' gradients with each other, if the decision asks for it."""
+    if run.parameters.optimize.method != "response":
+        return []
+    checkpoint, _, *gradients = read
+    own = nodes.ProductsView.of(
+        run.parameters,
+        train=measured_train(run, ProductParameters, needs_optimizer=run.parameters.influence.needs_optimizer),
+        horizon=view.horizon,
+    )
+    found = of_round(number, "domain_products")
+    return [cached_node(nodes.compute_domain_products, own, [checkpoint, *gradients], found, number=number)]
 
 
 def gradients_of_round(run: Run, number: int, *, with_factors: bool = True) -> Pipeline:
@@ -114,11 +130,12 @@ def _collect(run: Run, number: int, checkpoint: str, factors: list[str], *, in_o
     inputs = [checkpoint, "corpus", of_round(number, "gradients_folder")]
     if parameters.influence.tokens != "auto":
         after = factors if in_one_pass else []
-        return node(nodes.collect_gradients, nodes.GradientView.of(parameters), inputs, after=after)
+        return node(nodes.collect_gradients, nodes.GradientView.of(parameters, turn=number), inputs, after=after)
     growth = nodes.GrowthView.of(
         parameters,
         train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
         horizon=horizon(run, number),
+        turn=number,
     )
     inputs += [of_round(number, "token_budget"), of_round(0, "mixture"), *factors]
     return node(nodes.collect_gradients_until_stable, growth, inputs)

@@ -35,6 +35,8 @@ def plan_gradients(run: Run, number: int) -> GradientPlan:
     hindrance = None
     if influence.tokens == "auto":
         hindrance = "influence.tokens=auto asks the gradients again and again what they imply"
+    elif run.parameters.optimize.method == "response":
+        hindrance = "optimize.method=response multiplies the gradients of the domains with each other"
     elif train.world_size > 1:
         hindrance = f"train.world_size={train.world_size}: only one process can stream"
     if influence.gradients == "stream" and hindrance:

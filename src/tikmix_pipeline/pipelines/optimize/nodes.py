@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from tikmix_pipeline.mixture.decision import summary_lines
 from tikmix_pipeline.mixture.direct import decide_direct
 from tikmix_pipeline.mixture.recording import baseline_record
 from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.response_branches import BranchLosses
 from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.baselines import (
     DoremiParameters,
@@ -20,7 +21,7 @@ from tikmix_pipeline.parameters.baselines import (
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
     BoundsParameters,
-    OptimizeParameters,
+    DirectParameters,
     StrategyParameters,
 )
 from tikmix_pipeline.parameters.measurement import ScoringParameters
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
+    from tikmix_pipeline.influence.report import Measurement
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ _LOG = logging.getLogger(__name__)
 class DirectView(View):
     """What TiKMiX-D depends on besides influence; the name is that of the strategy, or of the prior that is kept."""
 
-    optimize: OptimizeParameters
+    optimize: DirectParameters
     tikmix: AveragingParameters
     name: str
 
@@ -85,9 +87,31 @@ class RegmixView(View):
     engine: EngineParameters = unrecorded()
 
 
-def decide(view: DirectView, budget: TokenBudget, prior: MixtureRecord, *influences: pd.DataFrame) -> DecisionRecord:
-    """Decide the mixture of the next round."""
-    decision = decide_direct(budget, prior, view.optimize, view.tikmix, influences)
+def tables_by_kind(measured: Sequence[pd.DataFrame]) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Return the tables of influence on tasks, and those of products between domains."""
+    products = [table for table in measured if "text" in table]
+    return [table for table in measured if "text" not in table], products
+
+
+def decide(view: DirectView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame) -> DecisionRecord:
+    """Decide the mixture of the next round on the influence of the rounds so far, and their products of domains."""
+    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *tables_by_kind(measured))
+    _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
+    return decision.to_record(view.name, budget.round + 1)
+
+
+def decide_on_branches(
+    view: DirectView,
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    ratios: pd.DataFrame,
+    losses: pd.DataFrame,
+    measurement: Measurement,
+    *measured: pd.DataFrame,
+) -> DecisionRecord:
+    """Decide the mixture of the next round with what branches say of the response."""
+    branches = BranchLosses(ratios, losses, {**measurement.task_loss, **measurement.domain_loss})
+    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *tables_by_kind(measured), branches=branches)
     _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
     return decision.to_record(view.name, budget.round + 1)
 
@@ -105,7 +129,7 @@ def decide_by_ngrams(view: NgramView, budget: TokenBudget, corpus: TokenShards) 
     """Decide by the mixture of n-gram models that makes the tasks' query halves most likely."""
     from tikmix_pipeline.baselines.ngram import ngram
 
-    texts = _guiding_texts(corpus, view.influence, view.train.context, None)
+    texts = _guiding_texts(corpus, view.influence, view.train.context, view.ngram.items)
     return _record("ngram", ngram(corpus, texts, parameters=view.ngram, bounds=budget.bounds(view.optimize)))
 
 
@@ -152,10 +176,12 @@ def decide_by_regmix(
 
 
 def _guiding_texts(
-    corpus: TokenShards, influence: ScoringParameters, context: int, items: int | None
+    corpus: TokenShards, influence: ScoringParameters, context: int, items: int | Literal["measured"] | None
 ) -> Mapping[str, Any]:
     from tikmix_pipeline.influence.counterfactual import scored_texts
 
+    if items == "measured":
+        raise ValueError("a baseline's view says how many items it reads")
     return scored_texts(corpus, influence, items=items, context=context, halves=("query",))
 
 

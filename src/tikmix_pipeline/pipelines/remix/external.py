@@ -13,7 +13,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sampled_signature
 from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, RunParameters
 from tikmix_pipeline.parameters.decision import ExternalParameters
-from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.names import domain_products, of_round
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, read_record
 
@@ -164,9 +164,12 @@ def domains_ever(run: Run) -> list[str]:
 
 
 def earlier_rounds(run: Run, number: int) -> tuple[int, ...]:
-    """Return the earlier rounds that measured at least the tasks and domains of this one."""
+    """Return the earlier rounds that measured at least the tasks and domains of this one, and what it decides on."""
     return tuple(
-        earlier for earlier in range(number) if _covers(run.path(of_round(earlier, "measurement")), run.parameters)
+        earlier
+        for earlier in range(number)
+        if _covers(run.path(of_round(earlier, "measurement")), run.parameters)
+        and all(run.path(name).is_file() for name in domain_products(run, earlier)[-1:])
     )
 
 

@@ -13,7 +13,7 @@ from tikmix_pipeline.mixture.recording import mixture_table
 from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.corpus import ShardParameters
-from tikmix_pipeline.parameters.decision import ExternalParameters, OptimizeParameters, PriorParameters
+from tikmix_pipeline.parameters.decision import DirectParameters, ExternalParameters, PriorParameters
 from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
 from tikmix_pipeline.pipelines.remix.external import given_mixture
 
@@ -59,7 +59,7 @@ class ReportView(View):
 
     experiment: str
     checkpoint: str
-    optimize: OptimizeParameters
+    optimize: DirectParameters
     seed: int
     page: OnDisk
 

@@ -150,7 +150,7 @@ def _without_training(run: Run, number: int) -> Run:
     parameters = run.parameters
     own = {
         "round": number,
-        "influence": parameters.influence.model_copy(update={"rebalance_tokens": 0}),
+        "influence": parameters.influence.model_copy(update={"rebalance_steps": 0, "rebalance_tokens": None}),
         "tikmix": parameters.tikmix.model_copy(update={"decisions": None}),
     }
     return run.with_parameters(parameters.model_copy(update=own), earlier=earlier_rounds(run, number))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tikmix_pipeline.export.registry import write_folder
 from tikmix_pipeline.export.schedule import Domain, Gain, Phase, Schedule
 from tikmix_pipeline.mixture import recording
-from tikmix_pipeline.mixture.recording import gains_record
+from tikmix_pipeline.mixture.recording import gains_record, second_order_gains_record
 from tikmix_pipeline.mixture.records import DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import (
@@ -85,8 +85,11 @@ def state_gains(
 
     That is known of TiKMiX-D alone.
     """
-    from tikmix_pipeline.influence.report import expected_gains
+    from tikmix_pipeline.influence.report import expected_gains, gain_errors
 
+    if decision.second_order is not None:
+        errors = gain_errors(spread, before.weights, after.weights)
+        return second_order_gains_record(decision, errors, calibration=view.influence.calibration)
     calibration, free = view.influence.calibration, decision.unconstrained
     return gains_record(
         expected_gains(spread, before.weights, after.weights, calibration=calibration),

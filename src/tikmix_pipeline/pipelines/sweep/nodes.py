@@ -74,6 +74,7 @@ class OwnTokensView(View):
     sweep: OwnTokensParameters
     horizon: float
     seed: int
+    turn: int
 
 
 class BranchView(View):
@@ -141,14 +142,17 @@ def draw_candidates(
     return design.draw_candidates(decision, budget, view.optimize, view.sweep, seed=view.seed)
 
 
-def sample_influence(view: SampleView, ratios: pd.DataFrame, *chunks: pd.DataFrame) -> pd.DataFrame:
+def sample_influence(view: SampleView, ratios: pd.DataFrame, *measured: pd.DataFrame) -> pd.DataFrame:
     """Take each candidate's influence from the gradient chunks that are measured already; no pass through the model.
 
-    The chunks are those of the rounds so far: `part_influence`.
+    What was measured are `part_influence` of the rounds so far, and then `influence` of each.
     """
     from tikmix_pipeline.mixture.sweep.sampled import sampled_responses
 
-    return sampled_responses(ratios, chunks, tokens=view.sweep.tokens, averaging=view.tikmix, seed=view.seed)
+    chunks, influences = measured[: len(measured) // 2], measured[len(measured) // 2 :]
+    return sampled_responses(
+        ratios, chunks, tokens=view.sweep.tokens, averaging=view.tikmix, seed=view.seed, influences=influences
+    )
 
 
 def measure_own_tokens(
@@ -175,6 +179,7 @@ def measure_own_tokens(
         train=view.train,
         influence=view.influence,
         seed=view.seed,
+        turn=view.turn,
         code=gradient_key(view.model, view.influence),
         factors=factors,
         horizon=view.horizon,
@@ -197,7 +202,7 @@ def train_candidates(
         The losses on the query half of every target, and what all branches took, whenever they were trained.
     """
     from tikmix_pipeline.influence.counterfactual import scored_texts
-    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, run_branches
+    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, losses_by_text, run_branches
     from tikmix_pipeline.mixture.sweep.responses import run_table
 
     setting = BranchSetting(
@@ -219,14 +224,8 @@ def train_candidates(
         workers=view.sweep.workers,
         engine=view.engine,
     )
-    # by name: losses that were read back stand in another order than those of a new branch
-    losses = {
-        one.branch.name: [one.losses[name].nats / one.losses[name].tokens for name in texts]
-        for one in results
-        if one.losses
-    }
-    cost = cost_of_branches(setting, results, texts)
-    return run_table(losses, [name.removeprefix("query/") for name in texts]), cost.to_record()
+    losses = run_table(losses_by_text(results, list(texts)), [name.removeprefix("query/") for name in texts])
+    return losses, cost_of_branches(setting, results, texts).to_record()
 
 
 def read_tables(view: TablesView, root: Path) -> tuple[pd.DataFrame, ...]:

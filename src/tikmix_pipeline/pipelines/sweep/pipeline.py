@@ -98,7 +98,8 @@ def _measure(run: Run, number: int, ratios: str, metrics: str) -> list[Node]:
         inputs = [ratios, of("checkpoint"), "corpus", of("sweep_branches")]
         return [node(nodes.train_candidates, view, inputs, [metrics, of("sweep_cost")])]
     chunks = [of_round(earlier, "part_influence") for earlier in run.averaged_rounds(number)]
-    sample = node(nodes.sample_influence, nodes.SampleView.of(parameters), [ratios, *chunks], metrics)
+    sampled = [ratios, *chunks, *influences(run, number)]
+    sample = node(nodes.sample_influence, nodes.SampleView.of(parameters), sampled, metrics)
     if not parameters.sweep.exact:
         return [sample]
     factors = [of("factors")] if parameters.influence.needs_factors else []
@@ -107,6 +108,7 @@ def _measure(run: Run, number: int, ratios: str, metrics: str) -> list[Node]:
         parameters,
         train=measured_train(run, GrowingParameters, needs_optimizer=parameters.influence.needs_optimizer),
         horizon=horizon(run, number),
+        turn=number,
     )
     return [sample, node(nodes.measure_own_tokens, own, [ratios, chunks[-1], *measured], of("sweep_exact"))]
 

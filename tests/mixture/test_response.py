@@ -1,0 +1,391 @@
+"""Decisions by second order: convex, proven, guarded, and blind to what all domains do alike."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.bounds import Bounds, mixture_bounds
+from tikmix_pipeline.mixture.constraints import Supply
+from tikmix_pipeline.mixture.decision import summary_lines
+from tikmix_pipeline.mixture.direct import decide_direct, solve_direct
+from tikmix_pipeline.mixture.guardrails import guarded_texts
+from tikmix_pipeline.mixture.influence_matrix import average_influence
+from tikmix_pipeline.mixture.objective import Objective
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response_fit import FittedResponse, MeasuredResponse
+from tikmix_pipeline.mixture.second_order import DomainProducts, second_order_gains
+from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters
+from tikmix_pipeline.parameters.decision import Guardrail
+
+SEEDS = st.integers(0, 2**32 - 1)
+NO_GUARD = {"guardrails": {"heldout": None}}
+
+
+def names(letter, count):
+    return [f"{letter}{k}" for k in range(count)]
+
+
+def random_problem(seed, tasks, domains):
+    """Gradients of domains and tasks in a few dimensions, so that S, D and Q belong together."""
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=12)
+    domain_Kp = rng.normal(size=(domains, 12)) + common
+    task_Tp = rng.normal(size=(tasks, 12)) + common
+    curvature_p = rng.lognormal(size=12)
+    damped_p = 1 / (curvature_p + 0.3)
+    linear = domain_Kp * damped_p @ domain_Kp.T
+    curved = domain_Kp * (curvature_p * damped_p**2) @ domain_Kp.T
+    return task_Tp * damped_p @ domain_Kp.T, DomainProducts(linear, curved), rng.dirichlet(np.full(domains, 2.0))
+
+
+def solve(influence, products, prior, caps=None, **given):
+    tasks, domains = names("t", len(influence)), names("d", influence.shape[1])
+    parameters = OptimizeParameters.model_validate({"method": "response", "max_epochs": 1, **given})
+    caps = [math.inf] * len(domains) if caps is None else caps
+    bounds = mixture_bounds(parameters, {d: Supply(cap * 1000) for d, cap in zip(domains, caps, strict=True)}, 1000)
+    return solve_response(influence, products, prior, bounds, parameters, domains=domains, tasks=tasks)
+
+
+def gains(rows, products, weights, prior, r=0.85):
+    """The formula of the method, written out anew for one mixture."""
+    bent = weights @ products.curved_KK @ weights - prior @ products.curved_KK @ prior
+    return rows @ (weights - prior) - r / 2 * bent
+
+
+@given(SEEDS, st.integers(1, 6), st.integers(2, 12), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_the_mixture_is_proven_the_best_and_harms_no_task(seed, tasks, domains, guarded):
+    influence, products, prior = random_problem(seed, tasks, domains)
+    decision = solve(influence, products, prior, **({} if guarded else NO_GUARD))
+    assert decision.weights_K.sum() == pytest.approx(1, abs=1e-8)
+    assert decision.optimality_gap <= 1e-5 * max(1, abs(decision.objective))
+    scale = np.abs(influence).max()
+    assert np.all(gains(influence, products, decision.weights_K, prior) >= -1e-6 * scale)
+
+
+@given(SEEDS)
+@settings(deadline=None, max_examples=20)
+def test_no_mixture_of_a_fine_grid_is_better(seed):
+    influence, products, prior = random_problem(seed, 2, 3)
+    decision = solve(influence, products, prior, pareto=False)
+    steps = 60
+    grid = np.array([[i, j, steps - i - j] for i in range(steps + 1) for j in range(steps + 1 - i)]) / steps
+    task_NT = np.array([gains(influence, products, weights, prior) for weights in grid])
+    text_N = np.array([gains(products.heldout_KK.mean(0), products, weights, prior) for weights in grid])
+    value_N = (task_NT / decision.gain_scale_T).mean(axis=1)
+    is_guarded = text_N + 0.4 * task_NT.mean(axis=1) >= 0
+    best = decision.normalised_gain_T.mean()
+    assert value_N[is_guarded].max(initial=0) <= best + 1e-6
+    # and the grid comes near
+    assert best <= value_N[is_guarded].max(initial=0) + 0.05
+
+
+def test_the_best_possible_gain_of_a_task_is_a_share_of_one():
+    influence, products, prior = random_problem(3, 1, 5)
+    decision = solve(influence, products, prior, **NO_GUARD)
+    assert decision.normalised_gain_T == pytest.approx([1.0])
+    rng = np.random.default_rng(0)
+    others = [gains(influence, products, rng.dirichlet(np.ones(5)), prior)[0] for _ in range(200)]
+    assert max(others) <= decision.gain_scale_T[0]
+
+
+@given(SEEDS, st.floats(-100, 100))
+@settings(deadline=None, max_examples=30)
+def test_a_constant_added_to_a_row_changes_nothing(seed, constant):
+    influence, products, prior = random_problem(seed, 3, 6)
+    moved = influence + constant * np.array([[1.0], [0.0], [2.0]])
+    before, after = (solve(rows, products, prior) for rows in (influence, moved))
+    np.testing.assert_allclose(after.weights_K, before.weights_K, atol=2e-4)
+    np.testing.assert_allclose(after.expected_gain_T, before.expected_gain_T, rtol=1e-3, atol=1e-6)
+
+
+def test_there_is_no_cliff_where_a_task_s_largest_influence_is_small():
+    """By the paper's normaliser b = .1, .02 and .0011 give all to one domain, and b = .0009 gives 56/40/4/0."""
+    products = DomainProducts(np.eye(4), np.eye(4))
+    prior = np.full(4, 0.25)
+    weights = []
+    for b in (0.1, 0.02, 0.0011, 0.0009, -0.02):
+        influence = np.array([[1.0, 0.2, 0.1, 0.3], [0.3, 1.0, 0.2, 0.1], [-1.0, -0.6, b, -0.8]])
+        weights.append(solve(influence, products, prior, pareto=False, **NO_GUARD).weights_K)
+    for one, other in zip(weights[1:], weights, strict=False):
+        assert np.abs(one - other).sum() < 0.1
+    paper = OptimizeParameters.model_validate({"pareto": False})
+    mixtures = []
+    for b in (0.0011, 0.0009):
+        influence = np.array([[1.0, 0.2, 0.1, 0.3], [0.3, 1.0, 0.2, 0.1], [-1.0, -0.6, b, -0.8]])
+        bounds = Bounds.simplex(names("d", 4))
+        found = solve_direct(influence, prior, bounds, paper, domains=names("d", 4), tasks=names("t", 3))
+        mixtures.append(found.weights_K)
+    assert np.abs(mixtures[0] - mixtures[1]).sum() > 1  # which is why
+
+
+def test_there_is_no_cliff_where_the_prior_serves_a_task_nearly_best():
+    """As in `remix`, whose prior is the current mixture: next to nothing to gain is no reason to outvote the others."""
+    prior = np.array([0.5, 0.3, 0.2])
+    products, weights = DomainProducts(np.eye(3), np.eye(3)), []
+    for epsilon in (0.0, 0.0134, 0.0138, 0.05):
+        nearly = 0.85 * prior + epsilon * np.array([1, -0.5, -0.5])
+        influence = np.array([nearly, [0.0, 1.0, 0.3]])
+        weights.append(solve(influence, products, prior, pareto=False, **NO_GUARD).weights_K)
+    for one, other in zip(weights[1:], weights, strict=False):
+        assert np.abs(one - other).sum() < 0.15
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_task_that_all_domains_serve_alike_says_nothing_whatever_rounding_leaves(seed):
+    products, prior = DomainProducts(np.eye(3), 0.1 * np.eye(3)), np.random.default_rng(seed).dirichlet(np.ones(3))
+    flat = solve(np.array([[1.0, 0.2, 0.1], [0.1, 0.1, 0.1]]), products, prior, **NO_GUARD)
+    alone = solve(np.array([[1.0, 0.2, 0.1], [0.0, 0.0, 0.0]]), products, prior, **NO_GUARD)
+    np.testing.assert_allclose(flat.weights_K, alone.weights_K, atol=1e-6)
+
+
+def test_without_curvature_all_goes_to_the_best_domain():
+    products = DomainProducts(np.zeros((3, 3)), np.zeros((3, 3)))
+    decision = solve(np.array([[1.0, 0.5, 0.0]]), products, np.full(3, 1 / 3), **NO_GUARD)
+    assert decision.weights_K == pytest.approx([1, 0, 0], abs=1e-6)
+
+
+def test_the_more_a_step_saturates_the_more_domains_share():
+    influence, products, prior = random_problem(1, 3, 8)
+    shares = [solve(influence, products, prior, saturation=r, **NO_GUARD).weights_K.max() for r in (0.1, 0.5, 2.0)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[-1] + 0.05
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.3, 2.0])
+def test_a_guardrail_holds_and_says_what_it_cost(tolerance):
+    influence = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])
+    heldout = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
+    products, prior = DomainProducts(heldout, 0.2 * np.eye(3)), np.full(3, 1 / 3)
+    decision = solve(influence, products, prior, guardrails={"heldout": {"tolerance": tolerance}})
+    text = gains(heldout.mean(0), products, decision.weights_K, prior)
+    mean = gains(influence.mean(0), products, decision.weights_K, prior)
+    assert text >= -tolerance * mean - 1e-7
+    record = decision.second_order
+    assert record.guardrails[0].gain == pytest.approx(text)
+    assert record.mean_gain == pytest.approx(mean)
+    free = solve(influence, products, prior, **NO_GUARD)
+    assert record.unguarded_mean_gain == pytest.approx(free.second_order.mean_gain, rel=1e-4)
+    held = [binding for binding in decision.binding if binding.kind == "guardrail"]
+    if tolerance < 2:
+        assert held
+        assert held[0].multiplier > 0
+        assert record.guardrails[0].unguarded_gain < record.guardrails[0].gain
+        said = "\n".join(summary_lines(decision))
+        assert "guardrail heldout: may get worse by no more than its tolerance" in said
+        assert "(optimize.guardrails.heldout)" in said
+        assert "without guardrails it would lose" in said
+    else:
+        assert not held
+        np.testing.assert_allclose(decision.weights_K, free.weights_K, atol=1e-5)
+
+
+def test_the_price_of_a_guardrail_is_what_loosening_it_saves():
+    influence = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])
+    heldout = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
+    products, prior = DomainProducts(heldout, 0.2 * np.eye(3)), np.full(3, 1 / 3)
+    tight, loose = (
+        solve(influence, products, prior, pareto=False, guardrails={"heldout": {"tolerance": t}}) for t in (0.3, 0.301)
+    )
+    (held,) = [binding for binding in tight.binding if binding.kind == "guardrail"]
+    # in the unit of the largest influence on the mean of the tasks
+    unit = np.abs(influence.mean(0) - influence.mean(0) @ prior).max()
+    slack = 0.001 * tight.second_order.mean_gain / unit
+    assert held.multiplier == pytest.approx((tight.objective - loose.objective) / slack, rel=2e-2)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e8])
+def test_prices_and_mixture_do_not_depend_on_the_unit_of_influence(scale):
+    influence = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])
+    heldout = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
+    prior = np.full(3, 1 / 3)
+    one, other = (
+        solve(unit * influence, DomainProducts(unit * heldout, 0.2 * unit * np.eye(3)), prior) for unit in (1, scale)
+    )
+    np.testing.assert_allclose(other.weights_K, one.weights_K, atol=1e-5)
+    assert [binding.name for binding in other.binding] == [binding.name for binding in one.binding]
+    assert other.binding[0].multiplier == pytest.approx(one.binding[0].multiplier, rel=1e-3)
+
+
+def test_guardrails_are_of_domains_groups_of_them_and_tasks():
+    influence, products, prior = random_problem(2, 2, 4)
+    guardrails = {"heldout": None, "d1": {"tolerance": 0}, "prose": {"tolerance": 0, "domains": ["d0", "d2"]}}
+    decision = solve(influence, products, prior, guardrails=guardrails | {"t1": {"tolerance": 0}}, pareto=False)
+    weights, heldout = decision.weights_K, products.heldout_KK
+    for row in (heldout[1], heldout[[0, 2]].mean(0), influence[1]):
+        assert gains(row, products, weights, prior) >= -1e-6
+    assert [one.name for one in decision.second_order.guardrails] == ["d1", "prose", "t1"]
+
+
+@pytest.mark.parametrize(
+    ("guardrails", "message"),
+    [
+        ({"d7": {"tolerance": 1}}, "optimize.guardrails names 'd7', which is neither a domain nor a task"),
+        ({"x": {"tolerance": 1, "domains": ["d9"]}}, "optimize.guardrails.x.domains names the domain 'd9'"),
+        ({"heldout": {"tolerance": 1, "unit": "nats"}}, "optimize.branches"),
+    ],
+)
+def test_a_guardrail_on_nothing_that_was_measured_is_refused(guardrails, message):
+    influence, products, prior = random_problem(2, 2, 4)
+    with pytest.raises(TikmixError, match=message):
+        solve(influence, products, prior, guardrails=guardrails)
+
+
+def test_bounds_hold_and_the_prior_outside_them_is_told():
+    influence, products, _ = random_problem(4, 2, 3)
+    decision = solve(influence, products, np.array([0.8, 0.1, 0.1]), caps=[0.5, 1, 1])
+    assert decision.weights_K[0] <= 0.5 + 1e-12
+    assert any("outside the bounds" in note for note in decision.notes)
+
+
+def test_a_task_that_the_prior_serves_best_is_told_and_counts_by_its_losses():
+    products = DomainProducts(np.eye(2), np.eye(2))
+    decision = solve(np.array([[1.0, 1.0], [0.0, 1.0]]), products, np.array([0.5, 0.5]), saturation=0.0, **NO_GUARD)
+    assert decision.weights_K == pytest.approx([0, 1], abs=1e-6)
+    assert any("No domain influences the task 't0'" in note for note in decision.notes)
+
+
+def test_gains_of_many_mixtures_are_those_of_each():
+    influence, products, prior = random_problem(6, 2, 5)
+    weights_NK = np.random.default_rng(0).dirichlet(np.ones(5), size=7)
+    found = second_order_gains(influence, products.curved_KK, 0.85, weights_NK, prior)
+    expected = [gains(influence, products, weights, prior) for weights in weights_NK]
+    np.testing.assert_allclose(found, expected)
+
+
+def table(influence, error=0.1):
+    return pd.DataFrame(
+        [
+            {"task": f"t{t}", "domain": f"d{k}", "influence": value, "stderr": error}
+            for t, row in enumerate(influence)
+            for k, value in enumerate(row)
+        ]
+    )
+
+
+def product_table(products):
+    count = len(products.curved_KK)
+    return pd.DataFrame(
+        {
+            "text": np.repeat(names("d", count), count),
+            "domain": np.tile(names("d", count), count),
+            "influence": products.heldout_KK.ravel(),
+            "curved": products.curved_KK.ravel(),
+        }
+    )
+
+
+def decide(tables, products, **given):
+    count = len(products[0].curved_KK)
+    domains = names("d", count)
+    current = dict.fromkeys(domains, 1 / count)
+    available = dict.fromkeys(domains, 1e9)
+    budget = TokenBudget(round=0, available=available, consumed={}, chunk_tokens=1000, current=current)
+    prior = MixtureRecord(round=0, strategy="prior", chunk_tokens=1000, weights=current, tokens={}, epochs={})
+    optimize = OptimizeParameters.model_validate({"method": "response", **given})
+    averaging = TikmixParameters(memory="precision")
+    return decide_direct(budget, prior, optimize, averaging, tables, [product_table(one) for one in products])
+
+
+def test_rounds_are_averaged_by_their_contrasts():
+    """A round whose influence is large and alike everywhere has no preference, and little say."""
+    none, clear = np.array([[10, 9.7, 9.5, 9.4]]), np.array([[0.2, 1, -0.8, -0.4]])
+    products = DomainProducts(np.eye(4), np.eye(4))
+    both = decide([table(none), table(clear)], [products, products], **NO_GUARD)
+    alone = decide([table(clear)], [products], **NO_GUARD)
+    assert alone.weights_K[1] > 0.95
+    assert both.weights_K[1] > 0.65
+    raw = average_influence([none, clear], [np.full((1, 4), 0.1)] * 2)
+    assert raw.argmax() == 0  # of rows that are not centred, the round without a preference has .99 of the say
+    shifted = decide([table(none - 9.65), table(clear + 50)], [products, products], **NO_GUARD)
+    np.testing.assert_allclose(shifted.weights_K, both.weights_K, atol=1e-4)
+
+
+def test_products_of_earlier_rounds_count_in_the_units_of_the_last():
+    influence, products, _ = random_problem(8, 2, 4)
+    scaled = DomainProducts(100 * products.heldout_KK, 100 * products.curved_KK)
+    both = decide([table(100 * influence, 10), table(influence)], [scaled, products])
+    alone = decide([table(influence)], [products])
+    np.testing.assert_allclose(both.weights_K, alone.weights_K, atol=1e-4)
+
+
+def test_a_task_without_influence_in_one_round_leaves_the_products_as_they_are():
+    influence, products, _ = random_problem(8, 2, 4)
+    flat = influence * np.array([[1.0], [1e-9]])
+    with_it = decide([table(influence), table(flat)], [products, products], **NO_GUARD)
+    assert with_it.second_order.mean_gain == pytest.approx(
+        decide([table(flat)], [products], **NO_GUARD).second_order.mean_gain, rel=0.5
+    )
+
+
+def measured(is_told=True, **losses):
+    fitted = FittedResponse(0.1, 0.85, is_told, np.eye(2) * 1e-4, 0.01, 4.0)
+    return MeasuredResponse(fitted, 6, losses)
+
+
+def guarded_slack(guardrail, response, name="t0"):
+    (text,) = guarded_texts(
+        {name: Guardrail.model_validate(guardrail)},
+        domains=["d0", "d1"],
+        tasks=["t0"],
+        influence_TK=np.eye(2)[:1],
+        heldout_KK=np.eye(2),
+        measured=response,
+    )
+    return text.slack
+
+
+def test_tolerances_in_nats_and_per_cent_are_of_the_guarded_text_s_own_loss():
+    response = measured(t0=2.0, d0=4.0, d1=6.0)
+    assert guarded_slack({"tolerance": 0.5, "unit": "nats"}, response) == pytest.approx(5.0)
+    assert guarded_slack({"tolerance": 10, "unit": "percent"}, response) == pytest.approx(2.0)
+    assert guarded_slack({"tolerance": 10, "unit": "percent"}, response, "d1") == pytest.approx(6.0)
+    assert guarded_slack({"tolerance": 10, "unit": "percent"}, response, "heldout") == pytest.approx(5.0)
+
+
+def test_where_branches_do_not_tell_the_scale_nothing_is_said_or_held_in_nats():
+    with pytest.raises(TikmixError, match="or more of them where they do not tell"):
+        guarded_slack({"tolerance": 0.5, "unit": "nats"}, measured(is_told=False, t0=2.0))
+    influence, products, prior = random_problem(9, 2, 4)
+    parameters = OptimizeParameters.model_validate({"method": "response"})
+    found = solve_response(
+        influence,
+        products,
+        prior,
+        Bounds.simplex(names("d", 4)),
+        parameters,
+        domains=names("d", 4),
+        tasks=names("t", 2),
+        measured=measured(is_told=False),
+    )
+    assert found.second_order.scale is None
+    assert found.second_order.branches == 6
+    assert any("do not tell what a gain is in nats" in note for note in found.notes)
+
+
+def test_the_record_of_a_decision_reads_back():
+    influence, products, prior = random_problem(9, 2, 4)
+    record = solve(influence, products, prior).to_record("direct", 1)
+    assert DecisionRecord.from_json(record.to_json()) == record
+
+
+def test_the_objective_s_bound_is_below_every_mixture_s_value():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(5, 5))
+    objective = Objective(rng.normal(size=(3, 5)), 1.0, 2.0, 0.3, curved_KK=root @ root.T)
+    bounds = Bounds.simplex(names("d", 5))
+    for _ in range(20):
+        at_K = rng.dirichlet(np.ones(5))
+        bound = objective.lower_bound(
+            at_K, float(rng.normal()), np.zeros(0), constraints=bounds.halfspaces(), box=bounds.box()
+        )
+        assert all(objective.value(weights) >= bound - 1e-9 for weights in rng.dirichlet(np.ones(5), size=50))
+    step = 1e-6 * (rng.dirichlet(np.ones(5)) - at_K)
+    slope = (objective.value(at_K + step) - objective.value(at_K - step)) / 2
+    assert slope == pytest.approx(objective.gradient(at_K) @ step, rel=1e-5)

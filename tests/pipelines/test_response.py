@@ -1,0 +1,118 @@
+"""Decisions by second order in real runs: measured, guarded, with branches and without."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.pipelines.conftest import run_in
+from tikmix_pipeline.session.kedro_session import UserError
+
+
+def outputs(project: Path, experiment: str, number: int) -> Path:
+    return project / "data" / "07_model_output" / experiment / f"round_{number}"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def responding(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
+    """Two rounds that decide by second order, the second on four branches."""
+    handed = {"exports": ["megatron"]}
+    run_in(finished_project, experiment="second", optimize={"method": "response"}, reweight=handed)
+    run_in(
+        finished_project,
+        experiment="branched",
+        optimize={"method": "response", "branches": 4, "branch_tokens": 256, "branch_items": 8, "workers": 1},
+        tikmix={"rounds": 1},
+        reweight=handed,
+    )
+    return finished_project
+
+
+def test_domains_are_multiplied_with_each_other_and_the_decision_says_what_text_pays(responding: Path) -> None:
+    products = pd.read_parquet(outputs(responding, "second", 0) / "domain_products.parquet")
+    assert list(products) == ["text", "domain", "influence", "stderr", "curved", "curved_stderr"]
+    assert len(products) == 9
+    record = read(outputs(responding, "second", 1) / "decision.json")["second_order"]
+    assert record["saturation"] == 0.85
+    assert set(record["heldout_gain"]) == {"code", "prose", "verse"}
+    assert [one["name"] for one in record["guardrails"]] == ["heldout"]
+    assert "branches" not in record
+
+
+def test_gains_are_shares_without_branches_and_in_nats_with_them(responding: Path) -> None:
+    gains = read(outputs(responding, "second", 1) / "gains.json")
+    assert {gain["unit"] for gain in gains.values()} == {"share"}
+    assert all(-1.5 <= gain["gain"] <= 1.001 for gain in gains.values())
+    branched = read(outputs(responding, "branched", 0) / "gains.json")
+    is_told = "scale" in read(outputs(responding, "branched", 0) / "decision.json")["second_order"]
+    assert {gain["unit"] for gain in branched.values()} == {"nats" if is_told else "share"}
+
+
+def test_branches_are_kept_and_say_what_the_decision_is_expected_to_gain(responding: Path) -> None:
+    folder = outputs(responding, "branched", 0)
+    ratios, losses = (pd.read_csv(folder / "response" / f"{name}.csv") for name in ("ratios", "losses"))
+    assert ratios["run"].tolist() == losses["run"].tolist()
+    assert ratios["run"].iloc[0] == "reference"
+    assert 3 <= len(ratios) <= 4
+    record = read(folder / "decision.json")["second_order"]
+    assert record["branches"] == len(ratios)
+    if "scale" in record:  # else four short branches told nothing, and say so
+        assert record["scale"] > 0
+        assert record["expected"]["half_width"] > 0
+        assert record["expected"]["level"] == 0.9
+    cost = read(folder / "response" / "cost.json")
+    assert cost["branches"] == len(ratios)
+
+
+def test_another_guardrail_trains_no_branch_again_and_measures_nothing(
+    responding: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_in(
+        responding,
+        "optimize",
+        experiment="branched",
+        optimize={
+            "method": "response",
+            "branches": 4,
+            "branch_tokens": 256,
+            "branch_items": 8,
+            "workers": 1,
+            "guardrails": {"heldout": {"tolerance": 0.5}, "code": {"tolerance": 0.2}},
+        },
+        tikmix={"rounds": 1},
+        round=0,
+    )
+    record = read(outputs(responding, "branched", 0) / "decision.json")["second_order"]
+    assert [(one["name"], one["tolerance"]) for one in record["guardrails"]] == [("heldout", 0.5), ("code", 0.2)]
+    assert "Branches" not in capsys.readouterr().err
+
+
+def test_the_paper_s_method_multiplies_no_domains(finished_project: Path) -> None:
+    assert not (outputs(finished_project, "one", 0) / "domain_products.parquet").exists()
+
+
+def test_streamed_gradients_are_refused_where_the_domains_are_to_meet(finished_project: Path) -> None:
+    with pytest.raises(UserError, match=r"influence\.gradients=stream: optimize\.method=response"):
+        run_in(
+            finished_project,
+            "influence",
+            experiment="one",
+            optimize={"method": "response"},
+            influence={"gradients": "stream"},
+            round=0,
+        )
+
+
+def test_a_guardrail_on_nothing_is_refused_with_what_there_is(finished_project: Path) -> None:
+    with pytest.raises(UserError, match=r"optimize\.guardrails names 'proze'.*Did you mean 'prose'"):
+        run_in(
+            finished_project,
+            experiment="wrong",
+            optimize={"method": "response", "guardrails": {"proze": {"tolerance": 1.0}}},
+        )
