@@ -113,8 +113,8 @@ def _told(surface: "Surface", rule: float) -> dict[str, float]:
 
 
 def correlation(one_N: FloatArray, other_N: FloatArray) -> float:
-    """Return Pearson's."""
-    return float(np.corrcoef(one_N, other_N)[0, 1])
+    """Return Pearson's; 0 where one side is the same everywhere, as a process may be that has learned nothing."""
+    return float(np.corrcoef(one_N, other_N)[0, 1]) if min(np.std(one_N), np.std(other_N)) > 0 else 0.0
 
 
 def gaussian_process(weights_NK: FloatArray, gain_N: FloatArray) -> Callable[[FloatArray], FloatArray]:
