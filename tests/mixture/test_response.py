@@ -369,6 +369,15 @@ def test_where_branches_do_not_tell_the_scale_nothing_is_said_or_held_in_nats():
     assert any("do not tell what a gain is in nats" in note for note in found.notes)
 
 
+def test_that_no_weight_is_negative_is_not_told():
+    products = DomainProducts(np.zeros((3, 3)), np.zeros((3, 3)))
+    decision = solve(np.array([[1.0, 0.5, 0.0]]), products, np.full(3, 1 / 3), **NO_GUARD)
+    assert {binding.reason for binding in decision.binding} == {"simplex"}
+    said = "\n".join(summary_lines(decision))
+    assert "at least 0" not in said
+    assert "at most 1" not in said
+
+
 def test_the_record_of_a_decision_reads_back():
     influence, products, prior = random_problem(9, 2, 4)
     record = solve(influence, products, prior).to_record("direct", 1)

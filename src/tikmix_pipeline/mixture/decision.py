@@ -170,13 +170,18 @@ def in_words(binding: BindingRecord) -> str:
     return f"{side} {binding.bound:.6g}{cause}{parameter}"
 
 
+def told_constraints(binding: Sequence[BindingRecord]) -> list[BindingRecord]:
+    """Return the constraints that are worth a word: not that every weight is from 0 to 1."""
+    return [constraint for constraint in binding if constraint.reason != "simplex"]
+
+
 def summary_lines(decision: Decision) -> list[str]:
     """Return the decision as lines of text: domains by falling weight, groups that bind, tasks, and notes.
 
     Beside each domain and task stands the constraint that holds it.
     """
     width = max(len(name) for name in (*decision.domains, *decision.tasks, "domain"))
-    domain_held = {b.name: in_words(b) for b in decision.binding if b.kind in {"lower", "upper"}}
+    domain_held = {b.name: in_words(b) for b in told_constraints(decision.binding) if b.kind in {"lower", "upper"}}
     task_held = {b.name: in_words(b) for b in decision.binding if b.kind == "pareto"}
     weights_K, prior_K = decision.weights_K.tolist(), decision.prior_K.tolist()
     lines = [f"{'domain':<{width}}   prior  weight  change"]

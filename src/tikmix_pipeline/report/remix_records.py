@@ -8,7 +8,7 @@ from typing import Any
 from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.report import Measurement
-from tikmix_pipeline.mixture.decision import holder, in_words
+from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints
 from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.decision import DirectParameters
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
@@ -174,7 +174,7 @@ def _curvature(about: CurvatureReport) -> str:
 
 def _held_by(binding: Sequence[BindingRecord], *kinds: str) -> dict[str, str]:
     """Return the constraint of such a kind that holds each domain, or each task, in words."""
-    return {holder(one): _of_current_mixture(in_words(one)) for one in binding if one.kind in kinds}
+    return {holder(one): _of_current_mixture(in_words(one)) for one in told_constraints(binding) if one.kind in kinds}
 
 
 def _of_current_mixture(text: str) -> str:

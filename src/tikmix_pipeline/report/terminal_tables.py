@@ -8,7 +8,7 @@ import numpy as np
 
 from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
-from tikmix_pipeline.mixture.decision import holder, in_words
+from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints
 from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
 from tikmix_pipeline.record import Record
 from tikmix_pipeline.report.number_format import gain_unit
@@ -28,6 +28,10 @@ _EXPECTED = {
     "influence": f"what the surrogate predicts\nthe next mixture to gain over the prior, {_SHARES}",
 }
 _FIRST_ORDER = f"the first-order gain of the next\nmixture over the prior, {_SHARES}"
+_SECOND_ORDER = (
+    "the gain of the next mixture over\nthe prior to second order, as a share of the best possible: 1 is what the best "
+    "mixture for that task\nalone would gain."
+)
 
 _FALL = "fall of the response,"
 _RESPONSES = {"lookahead": "fall of the response, nats per token after a branch,"}
@@ -50,7 +54,9 @@ class RunSummary(Record):
     """By task, what the expected gains are shares of; None where they are in a measured unit."""
     notes: tuple[str, ...]
     held: dict[str, str]
-    """What holds each domain, group or task back, in words."""
+    """What holds each domain, group or task back, in words; that no weight is negative is not told."""
+    is_second_order: bool | None = None
+    """Whether the last decision was by second order."""
 
     def task_scores(self) -> "pd.DataFrame":
         """Return `round`, `task` and `bits_per_byte` after each round."""
@@ -84,7 +90,8 @@ def run_summary(
         expected_gain=decision.expected_gain if is_used else {},
         gain_scale=decision.gain_scale,
         notes=decision.notes if is_used else (),
-        held={holder(one): in_words(one) for one in decision.binding} if is_used else {},
+        held={holder(one): in_words(one) for one in told_constraints(decision.binding)} if is_used else {},
+        is_second_order=decision.second_order is not None,
     )
 
 
@@ -113,7 +120,7 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
     ]
     remarks = [
         "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is "
-        + _EXPECTED.get(str(summary.response), _FIRST_ORDER),
+        + _EXPECTED.get(str(summary.response), _SECOND_ORDER if summary.is_second_order else _FIRST_ORDER),
         *(f"{name}: {how}" for name, how in summary.held.items()),
         *summary.notes,
     ]
