@@ -45,7 +45,7 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import scoring_cost, training_cost
 from tikmix_pipeline.lm.cost_records import Cost
-from tikmix_pipeline.lm.divergence import DivergedError, require_better_than_guessing
+from tikmix_pipeline.lm.divergence import STEPS_TO_JUDGE_BY, DivergedError, require_better_than_guessing
 from tikmix_pipeline.lm.loss import device_of, next_token_logits
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState
@@ -132,10 +132,6 @@ def _notes(mean_K: FloatArray, excess_K: FloatArray, parameters: DoremiParameter
     return tuple(notes)
 
 
-_STEPS_TO_JUDGE_BY = 20
-"""The proxy has diverged if it is worse than guessing in so many of its last steps, on average."""
-
-
 @dataclass
 class DomainWeights:
     """α, and its sum and that of λ over the steps so far."""
@@ -188,7 +184,7 @@ def train_by_group_dro(
     """
     state.model.train()
     reference.eval()
-    last: deque[float] = deque(maxlen=_STEPS_TO_JUDGE_BY)
+    last: deque[float] = deque(maxlen=STEPS_TO_JUDGE_BY)
     with progress_bar("Proxy by group DRO", steps - state.step, "step") as bar:
         while state.step < steps:
             last.append(_step(state, weights, reference, train, schedule, parameters))

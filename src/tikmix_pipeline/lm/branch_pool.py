@@ -43,7 +43,7 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_state, train_chunk
 from tikmix_pipeline.lm.cost import SequenceFlops
 from tikmix_pipeline.lm.cost_records import BranchCostRecord, Cost, cost_report
-from tikmix_pipeline.lm.divergence import DivergedError, require_better_than_guessing
+from tikmix_pipeline.lm.divergence import STEPS_TO_JUDGE_BY, DivergedError, require_better_than_guessing
 from tikmix_pipeline.lm.evaluation import TextLoss, text_losses
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.lm.trainer import TrainingState, train_steps
@@ -52,9 +52,6 @@ from tikmix_pipeline.progress import no_progress_bars, progress_bar
 from tikmix_pipeline.store.keyed import KeyedEntry, KeyedResults, key_of
 
 _LOG = logging.getLogger(__name__)
-
-_STEPS_TO_JUDGE_BY = 20
-"""A branch has diverged if it is worse than guessing in so many of its last steps, on average."""
 
 _AGAIN = " To try it again, lower `workers` and delete the table of losses that this stage writes."
 
@@ -303,7 +300,7 @@ def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[
     for name, loss in losses.items():
         if not math.isfinite(loss.nats):
             raise DivergedError(f"Training diverged in its last steps: the loss on {name} is {loss.nats}.")
-    last = [record.loss for record in state.records[-_STEPS_TO_JUDGE_BY:]]
+    last = [record.loss for record in state.records[-STEPS_TO_JUDGE_BY:]]
     require_better_than_guessing(last, state.model.config.vocab_size, of="the last steps of the branch")
     return losses
 

@@ -14,6 +14,10 @@ _MARGIN = 1.1
 """How much worse than guessing a loss may be: a new model is a little, and so is a few steps' own noise."""
 
 
+STEPS_TO_JUDGE_BY = 20
+"""A few steps may be worse than guessing, and training recover; so many are not chance."""
+
+
 class DivergedError(TikmixError):
     """Training whose loss or gradient is no longer finite, or whose model is worse than guessing."""
 

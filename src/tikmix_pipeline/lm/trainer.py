@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
-from tikmix_pipeline.lm.divergence import DivergedError, is_worse_than_guessing
+from tikmix_pipeline.lm.divergence import STEPS_TO_JUDGE_BY, DivergedError, is_worse_than_guessing
 from tikmix_pipeline.lm.loss import device_of, summed_loss
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.schedule import Schedule
@@ -29,9 +29,6 @@ from tikmix_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_STEPS_TO_JUDGE_BY = 20
-"""A few steps may be worse than guessing, and training recover; the median of so many is not chance."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,11 @@ def _step(state: TrainingState, parameters: StepParameters, schedule: Schedule, 
     loss = mesh.world.all_reduce(_accumulate_gradients(state, parameters, mesh))
     norm = mesh.full_tensor(nn.utils.clip_grad_norm_(state.model.parameters(), parameters.gradient_clip))
     loss_value, norm_value = torch.stack([loss, norm]).tolist()
-    recent = [*(record.loss for record in state.records[1 - _STEPS_TO_JUDGE_BY :]), loss_value]
+    recent = [*(record.loss for record in state.records[1 - STEPS_TO_JUDGE_BY :]), loss_value]
     vocabulary = state.model.config.vocab_size
-    is_lost = len(recent) == _STEPS_TO_JUDGE_BY and is_worse_than_guessing([statistics.median(recent)], vocabulary)
+    is_lost = len(recent) == STEPS_TO_JUDGE_BY and is_worse_than_guessing([statistics.median(recent)], vocabulary)
     if is_lost or not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-        worse = f", and the median of the last {_STEPS_TO_JUDGE_BY} steps is worse than guessing" if is_lost else ""
+        worse = f", and the median of the last {STEPS_TO_JUDGE_BY} steps is worse than guessing" if is_lost else ""
         raise DivergedError(
             f"Training diverged at step {state.step + 1}: loss {loss_value}, gradient norm {norm_value}{worse}. The "
             f"rounds before are kept. Lower train.learning_rate (now {parameters.learning_rate}) or "

@@ -1,11 +1,38 @@
 """What several stages derive alike: values of their views, from the parameters of a run, and keys of kept work."""
 
+from typing import TYPE_CHECKING, Literal
+
 from tikmix_pipeline.lm.schedule import Schedule, horizon_after
-from tikmix_pipeline.parameters.base import Facet
-from tikmix_pipeline.parameters.measurement import ReadingParameters
-from tikmix_pipeline.parameters.training import LoadParameters, SecondMomentParameters
+from tikmix_pipeline.parameters.base import Facet, View, unrecorded
+from tikmix_pipeline.parameters.measurement import ReadingParameters, ScoringParameters
+from tikmix_pipeline.parameters.training import (
+    EngineParameters,
+    LoadParameters,
+    SecondMomentParameters,
+    StepParameters,
+)
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.code import code_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.datasets.paths import WorkFolder
+    from tikmix_pipeline.lm.checkpoint import Checkpoint
+    from tikmix_pipeline.lm.cost_records import BranchCostRecord
+
+
+class MixtureBranchesView(View):
+    """What a branch under each of several mixtures depends on."""
+
+    model: LoadParameters
+    train: StepParameters
+    influence: ScoringParameters
+    steps: int
+    schedule: Schedule
+    seed: int
+    engine: EngineParameters = unrecorded()
 
 
 def measured_train(run: Run, facet: type[Facet], *, needs_optimizer: bool) -> Facet:
@@ -69,3 +96,46 @@ def gradient_key(model: LoadParameters, influence: ReadingParameters) -> str:
     from tikmix_pipeline.lm.model import load_model
 
     return " ".join([code_of(mean_gradient).key, code_of(load_model).key, model.attention, influence.precision])
+
+
+def losses_of_branches(
+    view: MixtureBranchesView,
+    ratios: "pd.DataFrame",
+    checkpoint: "Checkpoint",
+    corpus: "TokenShards",
+    work: "WorkFolder",
+    *,
+    items: int | None,
+    workers: int | Literal["auto"],
+) -> "tuple[pd.DataFrame, BranchCostRecord]":
+    """Train a branch under every mixture that has none yet.
+
+    Returns:
+        The losses on so many items of the query half of every target, and what all branches took, whenever they were
+        trained.
+    """
+    from tikmix_pipeline.influence.counterfactual import scored_texts
+    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, losses_by_text, run_branches
+    from tikmix_pipeline.mixture.sweep.responses import run_table
+
+    setting = BranchSetting(
+        checkpoint=checkpoint.folder,
+        shards=corpus.folder,
+        steps=view.steps,
+        model=view.model,
+        train=view.train,
+        schedule=view.schedule,
+        seed=view.seed,
+    )
+    texts = scored_texts(corpus, view.influence, items=items, context=view.train.context, halves=("query",))
+    results = run_branches(
+        setting,
+        [Branch(str(run), weights) for run, weights in ratios.set_index("run").to_dict("index").items()],
+        texts,
+        folder=work.begin(),
+        key=branch_key(),
+        workers=workers,
+        engine=view.engine,
+    )
+    losses = run_table(losses_by_text(results, list(texts)), [name.removeprefix("query/") for name in texts])
+    return losses, cost_of_branches(setting, results, texts).to_record()

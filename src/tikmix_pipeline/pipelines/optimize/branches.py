@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.parameters.base import View, unrecorded
+from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.parameters.decision import AveragingParameters, DirectParameters, ResponseBranchParameters
-from tikmix_pipeline.parameters.measurement import ScoringParameters
-from tikmix_pipeline.parameters.training import EngineParameters, LoadParameters, StepParameters
 from tikmix_pipeline.pipelines.optimize.nodes import tables_by_kind
-from tikmix_pipeline.pipelines.views import branch_key
+from tikmix_pipeline.pipelines.views import MixtureBranchesView, losses_of_branches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,17 +28,10 @@ class BranchesView(View):
     seed: int
 
 
-class ResponseView(View):
+class ResponseView(MixtureBranchesView):
     """What the losses of the branches depend on besides their mixtures."""
 
-    model: LoadParameters
-    train: StepParameters
-    influence: ScoringParameters
     optimize: ResponseBranchParameters
-    steps: int
-    schedule: Schedule
-    seed: int
-    engine: EngineParameters = unrecorded()
 
 
 def choose_branches(
@@ -64,29 +54,5 @@ def train_response_branches(
     view: ResponseView, ratios: pd.DataFrame, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
 ) -> tuple[pd.DataFrame, BranchCostRecord]:
     """Train a branch under every mixture that has none yet; return losses on the query halves, and what they took."""
-    from tikmix_pipeline.influence.counterfactual import scored_texts
-    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, losses_by_text, run_branches
-    from tikmix_pipeline.mixture.sweep.responses import run_table
-
-    setting = BranchSetting(
-        checkpoint=checkpoint.folder,
-        shards=corpus.folder,
-        steps=view.steps,
-        model=view.model,
-        train=view.train,
-        schedule=view.schedule,
-        seed=view.seed,
-    )
-    items, context = view.optimize.branch_items, view.train.context
-    texts = scored_texts(corpus, view.influence, items=items, context=context, halves=("query",))
-    results = run_branches(
-        setting,
-        [Branch(str(run), weights) for run, weights in ratios.set_index("run").to_dict("index").items()],
-        texts,
-        folder=work.begin(),
-        key=branch_key(),
-        workers=view.optimize.workers,
-        engine=view.engine,
-    )
-    losses = run_table(losses_by_text(results, list(texts)), [name.removeprefix("query/") for name in texts])
-    return losses, cost_of_branches(setting, results, texts).to_record()
+    own = view.optimize
+    return losses_of_branches(view, ratios, checkpoint, corpus, work, items=own.branch_items, workers=own.workers)

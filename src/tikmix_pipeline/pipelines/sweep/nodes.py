@@ -8,10 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
 from tikmix_pipeline.mixture.sweep.regression_data import regression_data
-from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
+from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
     ObjectiveParameters,
@@ -19,7 +18,7 @@ from tikmix_pipeline.parameters.decision import (
     StepBoundsParameters,
     TablesStrategyParameters,
 )
-from tikmix_pipeline.parameters.measurement import OwnTokensMeasurement, ScoringParameters
+from tikmix_pipeline.parameters.measurement import OwnTokensMeasurement
 from tikmix_pipeline.parameters.sweep import (
     CandidateRunParameters,
     DesignParameters,
@@ -32,8 +31,8 @@ from tikmix_pipeline.parameters.sweep import (
     SurrogateParameters,
     TablesParameters,
 )
-from tikmix_pipeline.parameters.training import EngineParameters, GrowingParameters, LoadParameters, StepParameters
-from tikmix_pipeline.pipelines.views import branch_key, gradient_key
+from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
+from tikmix_pipeline.pipelines.views import MixtureBranchesView, gradient_key, losses_of_branches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,17 +76,10 @@ class OwnTokensView(View):
     turn: int
 
 
-class BranchView(View):
+class BranchView(MixtureBranchesView):
     """What the branch of every candidate depends on."""
 
-    model: LoadParameters
-    train: StepParameters
-    influence: ScoringParameters
     sweep: CandidateRunParameters
-    steps: int
-    schedule: Schedule
-    seed: int
-    engine: EngineParameters = unrecorded()
 
 
 class TablesView(View):
@@ -201,31 +193,9 @@ def train_candidates(
     Returns:
         The losses on the query half of every target, and what all branches took, whenever they were trained.
     """
-    from tikmix_pipeline.influence.counterfactual import scored_texts
-    from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, losses_by_text, run_branches
-    from tikmix_pipeline.mixture.sweep.responses import run_table
-
-    setting = BranchSetting(
-        checkpoint=checkpoint.folder,
-        shards=corpus.folder,
-        steps=view.steps,
-        model=view.model,
-        train=view.train,
-        schedule=view.schedule,
-        seed=view.seed,
+    return losses_of_branches(
+        view, ratios, checkpoint, corpus, work, items=view.sweep.items, workers=view.sweep.workers
     )
-    texts = scored_texts(corpus, view.influence, items=view.sweep.items, context=view.train.context, halves=("query",))
-    results = run_branches(
-        setting,
-        [Branch(str(run), weights) for run, weights in ratios.set_index("run").to_dict("index").items()],
-        texts,
-        folder=work.begin(),
-        key=branch_key(),
-        workers=view.sweep.workers,
-        engine=view.engine,
-    )
-    losses = run_table(losses_by_text(results, list(texts)), [name.removeprefix("query/") for name in texts])
-    return losses, cost_of_branches(setting, results, texts).to_record()
 
 
 def read_tables(view: TablesView, root: Path) -> tuple[pd.DataFrame, ...]:
