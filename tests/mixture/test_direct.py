@@ -1,6 +1,5 @@
 import json
 import math
-import time
 
 import numpy as np
 import pandas as pd
@@ -288,12 +287,10 @@ def test_an_infeasible_answer_of_the_solver_is_not_taken(monkeypatch):
     assert solve([[1.0, 0.0]], [0.3, 0.7]).weights_K.tolist() == [0.3, 0.7]
 
 
-def test_twenty_six_domains_and_nine_tasks_take_well_under_a_second():
+def test_twenty_six_domains_and_nine_tasks_are_proven_the_best():
     influence, prior, _ = random_problem(0, 9, 26)
-    solve(influence, prior)  # imports SciPy
-    start = time.process_time()  # not the wall clock, so that a busy machine does not fail the test
-    solve(influence, prior)
-    assert time.process_time() - start < 0.5
+    decision = solve(influence, prior)
+    assert decision.optimality_gap <= 1e-6 * max(1, abs(decision.objective))
 
 
 def test_decision_becomes_json_and_back():

