@@ -148,6 +148,11 @@ def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[To
     return [_collate(rows[chunk::chunks], _largest(batches)) for chunk in range(chunks)]
 
 
+def set_name(side: str, name: str) -> str:
+    """Return what a set of sequences is called in messages."""
+    return f"{side} '{name}'"
+
+
 def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) -> dict[str, list[list[TokenBatch]]]:
     """Deal every set into `influence.micro_batches` chunks; `side` is what sets are called in error messages.
 
@@ -162,7 +167,7 @@ def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) 
     for name, batches in sets.items():
         if not all(dealt[name]):
             raise TikmixError(
-                f"{side} '{name}' has {len(list(sequences(batches)))} sequences with loss, fewer than "
+                f"{set_name(side, name)} has {len(list(sequences(batches)))} sequences with loss, fewer than "
                 f"influence.micro_batches = {chunks}. Give it more data, or lower influence.micro_batches."
             )
     return dealt
@@ -171,15 +176,18 @@ def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) 
 def take_evenly(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: int) -> list[TokenBatch]:
     """Take the first sequences of every domain until it holds its equal share of `loss_tokens`, rounded up.
 
-    A domain that has fewer gives all it has. The curvature is fitted on these: on every domain alike, whatever the
-    mixture is.
+    A domain that has fewer gives all it has.
     """
-    share = loss_tokens / max(len(domains), 1)
+    return take_first(domains, dict.fromkeys(domains, loss_tokens / max(len(domains), 1)))
+
+
+def take_first(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: Mapping[str, float]) -> list[TokenBatch]:
+    """Take the first sequences of every domain until it holds its `loss_tokens`, rounded up, or all it has."""
     taken: list[_Row] = []
-    for batches in domains.values():
+    for name, batches in domains.items():
         rows = list(sequences(batches))
         before = np.cumsum([0] + [int(loss_S.sum()) for _, loss_S in rows[:-1]])
-        taken += [row for row, tokens in zip(rows, before, strict=False) if tokens < share]
+        taken += [row for row, tokens in zip(rows, before, strict=False) if tokens < loss_tokens[name]]
     return _collate(taken, max(map(_largest, domains.values()), default=0))
 
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.curvature.factors import Factors
+    from tikmix_pipeline.influence.rank_jobs import CurvatureArguments
     from tikmix_pipeline.influence.records import CurvatureReport
     from tikmix_pipeline.influence.report import Measurement, SpreadRecord
     from tikmix_pipeline.influence.standard_error import Floats
@@ -155,21 +156,24 @@ def fit_factors(
     checkpoint: Checkpoint,
     corpus: TokenShards,
     work: WorkFolder,
-    gradients: WorkFolder | None = None,
+    *beside: MixtureRecord | WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit the second moments that the curvature is made of; go on where a killed fit stood.
 
-    Gradients of the domains that are missing are measured on the way: their text then passes once.
+    What is `beside`, where it is wanted, is the mixture in proportion to which the fit is, and the folder of gradients:
+    those of the domains that are missing are measured on the way, so that their text passes once.
     """
     from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
     from tikmix_pipeline.influence.measure import DomainGradients, fit_factors_at
     from tikmix_pipeline.memory import give_back_memory
 
     give_back_memory()  # of the text that may have been prepared before: a fit holds more than anything else
+    mixtures = [one.weights for one in beside if isinstance(one, MixtureRecord)]
+    folders = [one for one in beside if not isinstance(one, MixtureRecord)]
     domains = None
-    if gradients is not None and view.gradients is not None:
+    if folders and view.gradients is not None:
         code = gradient_key(view.model, view.gradients)
-        domains = DomainGradients(view.gradients, gradients.folder, gradients.begin, code)
+        domains = DomainGradients(view.gradients, folders[0].folder, folders[0].begin, code)
     return fit_factors_at(
         checkpoint,
         corpus,
@@ -178,6 +182,7 @@ def fit_factors(
         influence=view.influence,
         seed=view.seed,
         progress=FitProgress(work.begin(), work.key),
+        mixture=mixtures[0] if view.influence.factor_mixture == "current" else None,
         domains=domains,
     )
 
@@ -246,15 +251,7 @@ def compute_influence(
     """Compute how much more of each domain, and each chunk of it, would help each task; no pass through the model."""
     from tikmix_pipeline.influence.measure import multiply_at
 
-    products_TMKL, curvature, matrix = multiply_at(
-        checkpoint,
-        gradients,
-        model=view.model,
-        train=view.train,
-        influence=view.influence,
-        horizon=view.horizon,
-        factors=factors,
-    )
+    products_TMKL, curvature, matrix = multiply_at(checkpoint, gradients, **_through(view, factors))
     cost = _costs(view, checkpoint, factors) | {"gradients": gradients.cost, "matrix": matrix}
     return _tables(view, gradients, products_TMKL, curvature, mixture, stopping=gradients.notes, cost=cost)
 
@@ -268,16 +265,18 @@ def compute_domain_products(
     from tikmix_pipeline.influence.between_domains import product_rows
     from tikmix_pipeline.influence.measure_between import multiply_domains_at
 
-    products = multiply_domains_at(
-        checkpoint,
-        gradients,
-        model=view.model,
-        train=view.train,
-        influence=view.influence,
-        horizon=view.horizon,
-        factors=factors,
-    )
+    products = multiply_domains_at(checkpoint, gradients, **_through(view, factors))
     return pd.DataFrame(product_rows(gradients, products))
+
+
+def _through(view: InfluenceView | ProductsView, factors: Factors | None) -> CurvatureArguments:
+    return {
+        "model": view.model,
+        "train": view.train,
+        "influence": view.influence,
+        "horizon": view.horizon,
+        "factors": factors,
+    }
 
 
 def stream_influence(
