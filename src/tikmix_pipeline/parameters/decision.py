@@ -98,11 +98,16 @@ class TargetWeightParameters(ParameterGroup):
 
 
 class ObjectiveParameters(TargetWeightParameters):
-    """What is minimised: `α·std(P̂) − β·ΣP̂ − γ·H(w)` over the targets."""
+    """What is minimised: `α·std(P̂) − β·ΣP̂ − γ·H(w)` over the targets, or `−α·softmin(P̂)` in the place of the first."""
 
+    fairness: Literal["std", "softmin"] = "std"
+    """How the targets that gain least are looked after: `std` is the paper's spread of the normalised gains; `softmin`
+    a smooth least of them, which is maximised (GRAPE's minimax, `mixture.fairness`)."""
+    temperature: Annotated[PositiveFloat, only_if("fairness", "softmin")] = 0.1
+    """τ of the soft minimum, in normalised gain: towards 0 it is the least gain, and for large τ the mean."""
     uniformity: NonNegativeFloat | Literal["auto"] = "auto"
-    """α, the weight of the spread of the tasks' normalised gains. `auto` is the paper's 1, and 0 where TiKMiX-D
-    has gains of second order."""
+    """α, the weight of the spread of the tasks' normalised gains, or of their soft minimum. `auto` is the paper's 1,
+    and 0 where TiKMiX-D has gains of second order; of a soft minimum 9, as much as `gain: auto` gives to the mean."""
     gain: NonNegativeFloat | Literal["auto"] = "auto"
     """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 over the number
     of targets (tasks, or groups of them): as much of their mean, so that a mixture is as sharp as the paper's whatever
@@ -114,7 +119,9 @@ class ObjectiveParameters(TargetWeightParameters):
     @property
     def spread_weight(self) -> float:
         """Return α."""
-        return 1.0 if self.uniformity == "auto" else self.uniformity
+        if self.uniformity != "auto":
+            return self.uniformity
+        return 1.0 if self.fairness == "std" else float(_TASKS_OF_PAPER)
 
     @property
     def entropy_weight(self) -> float:
@@ -133,17 +140,24 @@ class SearchObjectiveParameters(ObjectiveParameters, WeightBoundsParameters):
     """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
 
 
+GuardrailUnit = Literal["share", "stderr", "nats", "percent", "bits_per_byte"]
+
+IN_NATS: frozenset[GuardrailUnit] = frozenset({"nats", "percent", "bits_per_byte"})
+"""Units that mean nothing until branches have told what a gain is in nats."""
+
+
 class Guardrail(ParameterGroup):
     """By how much some text may get worse than under the prior."""
 
     tolerance: NonNegativeFloat
     """How much worse, in `unit`."""
-    unit: Literal["share", "nats", "percent"] = "share"
-    """`share`: of what the tasks gain on average. `nats` per token of that text, or `percent` of its loss, where
+    unit: GuardrailUnit = "share"
+    """`share`: of what the tasks gain on average. `stderr`: standard errors of that text's gain, under the mixture that
+    would be decided without guardrails. `nats` per token of that text, `percent` of its loss, or `bits_per_byte`, where
     branches say what a gain is in nats (`optimize.branches`)."""
     domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Whose held-out text it is about, the mean of theirs; null: the domain or the task that it is named for, or for
-    `heldout` all domains."""
+    """Whose held-out text it is about, the mean of theirs, or for `each_domain` the text of each; null: the domain or
+    the task that it is named for, or for `heldout` and `each_domain` all domains."""
 
 
 def _default_guardrails() -> dict[str, Guardrail | None]:
@@ -161,15 +175,17 @@ class ResponseParameters(ParameterGroup):
     guardrails: Annotated[dict[str, Guardrail | None], only_if("method", "response")] = Field(
         default_factory=_default_guardrails
     )
-    """By name. A guardrail that is null is left out."""
+    """By name: that of a domain, of a task, any other for a group of `domains`, `heldout` for all of them together, or
+    `each_domain` for one guardrail a domain, where the domain has none of its own. One that is null is left out."""
 
 
 class FirstOrderParameters(SearchObjectiveParameters, StepBoundsParameters):
     """What the paper's TiKMiX-D decides by, within bounds."""
 
-    anchor: Literal["uniform", "current"] = "uniform"
+    anchor: Literal["uniform", "current", "ngram"] = "uniform"
     """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
-    `current`, the current mixture, makes a decision a step from where training is."""
+    `current`, the current mixture, makes a decision a step from where training is; `ngram` is the one under which the
+    tasks' text is most likely by n-gram models (`baselines.ngram`)."""
 
 
 class DirectParameters(FirstOrderParameters, ResponseParameters):
@@ -178,7 +194,8 @@ class DirectParameters(FirstOrderParameters, ResponseParameters):
     @property
     def spread_weight(self) -> float:
         """Return α."""
-        return 0.0 if self.method == "response" and self.uniformity == "auto" else super().spread_weight
+        is_default = self.uniformity == "auto" and self.fairness == "std"
+        return 0.0 if self.method == "response" and is_default else super().spread_weight
 
     @property
     def entropy_weight(self) -> float:
@@ -214,6 +231,17 @@ class OptimizeParameters(DirectParameters, ResponseBranchParameters):
         if 0 < branches < 3:
             raise ValueError("the reference, the decided mixture and one between them are three: give 3 or more, or 0")
         return branches
+
+    @model_validator(mode="after")
+    def _require_branches_for_nats(self) -> Self:
+        guardrails = self.guardrails if self.method == "response" and not self.branches else {}
+        for name, guardrail in guardrails.items():
+            if guardrail is not None and guardrail.unit in IN_NATS:
+                raise ValueError(
+                    f"guardrails.{name}.unit is {guardrail.unit}, and nothing says what a gain is in nats without "
+                    "branches: set optimize.branches=6, or the unit to share or stderr"
+                )
+        return self
 
 
 class RoundingParameters(ParameterGroup):

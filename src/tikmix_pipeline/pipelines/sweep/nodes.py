@@ -32,7 +32,7 @@ from tikmix_pipeline.parameters.sweep import (
     TablesParameters,
 )
 from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
-from tikmix_pipeline.pipelines.views import MixtureBranchesView, gradient_key, losses_of_branches
+from tikmix_pipeline.pipelines.views import MixtureBranchesView, gradient_key, losses_of_branches, tables_by_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,13 +247,26 @@ def search_mixture(
     quality: pd.DataFrame,
     design: SweepDesign,
     direct: DecisionRecord,
-    *influences: pd.DataFrame,
+    *measured: pd.DataFrame,
 ) -> tuple[DecisionRecord, pd.DataFrame]:
-    """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
-    from tikmix_pipeline.mixture.sweep.choose import search_sweep
+    """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better.
 
-    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
-    found = search_sweep(surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed)
+    What was measured are the influence of the rounds so far and, where D's gains are of second order, their products of
+    domains, by which D's guardrails hold here too.
+    """
+    from tikmix_pipeline.mixture.sweep.choose import search_sweep
+    from tikmix_pipeline.mixture.sweep.guard import search_guard
+    from tikmix_pipeline.mixture.sweep.quality import explained
+
+    influences, products = tables_by_kind(measured)
+    # of one model of the objective there is no telling what it knows of a target
+    is_each = view.sweep.target == "each"
+    known = explained(quality.to_dict("records"), view.sweep.surrogate) if is_each else None
+    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences, known)
+    guard = search_guard(direct, influences, products, data.measured.domains, view.tikmix)
+    found = search_sweep(
+        surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed, guard=guard
+    )
     return _decided(found, view.sweep, direct.round)
 
 
@@ -269,7 +282,7 @@ def search_tables(
 
 
 def _decided(found: SurrogateDecision, sweep: SurrogateParameters, number: int) -> tuple[DecisionRecord, pd.DataFrame]:
-    for note in found.notes:
+    for note in (*found.guardrail_notes, *found.notes):
         _LOG.info("%s", note)
     return found.to_record(sweep.response, number), found.trace_table()
 
