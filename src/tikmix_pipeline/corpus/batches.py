@@ -110,5 +110,10 @@ class TokenBatch:
         """The number of tokens that carry loss."""
         return int(self.loss_BS.sum())
 
+    @property
+    def terms(self) -> int:
+        """The number of losses that a mean loss is taken over: one per token that carries loss."""
+        return self.loss_tokens
+
     def __len__(self) -> int:
         return len(self.tokens_BS)

@@ -14,6 +14,7 @@ Axes: B sequences, P positions, N tokens, d width, V vocabulary.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -95,13 +96,18 @@ def _chunk_loss(hidden_nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, tar
 
 
 def cross_entropies(head: nn.Linear, hidden_Nd: Tensor, targets_N: Tensor) -> Tensor:
-    """Return the cross-entropy in nats of each of N predictions of a head, in float32 or better; for no gradients."""
+    """Return the cross-entropy in nats of each of N predictions of a head, in float32 or better.
+
+    For gradients a chunk's logits are computed once more on the way back.
+    """
     size = tokens_at_once(head.weight.shape[0])
-    losses = [
-        F.cross_entropy(raised(F.linear(some_nd, head.weight, head.bias)), targets_n, reduction="none")
-        for some_nd, targets_n in zip(torch.split(hidden_Nd, size), torch.split(targets_N, size), strict=True)
-    ]
-    return torch.cat(losses)
+    chunks = zip(torch.split(hidden_Nd, size), torch.split(targets_N, size), strict=True)
+    of_chunk = partial(checkpoint, _chunk_losses, use_reentrant=False) if torch.is_grad_enabled() else _chunk_losses
+    return torch.cat([of_chunk(some_nd, head.weight, head.bias, targets_n) for some_nd, targets_n in chunks])
+
+
+def _chunk_losses(hidden_nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, targets_n: Tensor) -> Tensor:
+    return F.cross_entropy(raised(F.linear(hidden_nd, weight_Vd, bias_V)), targets_n, reduction="none")
 
 
 def raised(values: Tensor) -> Tensor:
