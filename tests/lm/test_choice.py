@@ -39,9 +39,9 @@ def gradient_of(loss: Tensor, model: nn.Module) -> Tensor:
     return torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, list(model.parameters()))])
 
 
-@pytest.fixture(params=[1 << 24, 7 * 320], ids=["whole", "chunked"])
+@pytest.fixture(params=[1 << 24, 7 * 320], ids=["one chunk", "chunks"])
 def _logits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logits whole, or of seven tokens at a time."""
+    """Logits of all tokens of options at once, or of seven."""
     monkeypatch.setattr(output_head, "MOST_LOGITS", request.param)
 
 
@@ -52,6 +52,30 @@ def test_loss_is_that_of_the_log_likelihoods_of_single_options(build):
     model = build().eval()
     expected = torch.stack(item_losses(model, ITEMS, CONTEXT)).mean()
     assert float(mean_loss(model, batches_of())) == pytest.approx(float(expected), rel=1e-5)
+
+
+class CappedModel(nn.Module):
+    """A model that caps its logits behind the head, so that its head cannot be taken by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = gpt2_model()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.inner.lm_head
+
+    def forward(self, **inputs):
+        output = self.inner(**inputs)
+        output.logits = 5 * torch.tanh(output.logits / 5)
+        return output
+
+
+def test_logits_that_are_changed_behind_the_head_are_changed_here_too():
+    model = CappedModel().eval().double()
+    found = mean_loss(model, batches_of())
+    expected = torch.stack(item_losses(model, ITEMS, CONTEXT)).mean()
+    assert float(found) == pytest.approx(float(expected), rel=1e-12)
+    torch.testing.assert_close(gradient_of(found, model), gradient_of(expected, model), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.usefixtures("_logits")
@@ -92,17 +116,35 @@ def test_lower_precision_is_raised_before_options_are_weighed(monkeypatch):
     assert (found - plain).norm() <= 5e-2 * plain.norm()  # bfloat16 keeps eight bits
 
 
-def test_no_tensor_of_a_pass_holds_more_logits_than_a_chunk_has(monkeypatch):
-    """Even where few tokens carry loss, so that those of all positions would be most."""
+def test_no_logits_are_kept_between_the_passes(monkeypatch):
     monkeypatch.setattr(output_head, "MOST_LOGITS", 7 * 320)
-    model = tied_model()
-    summed_choice_loss(model, batches_of()[0])  # the first pass also finds out whether the head can be divided
-    sizes: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.numel()) or tensor, lambda t: t):
+    model, shapes = tied_model(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: shapes.append(kept.shape) or kept, lambda kept: kept):
         for batch in batches_of():
             summed_choice_loss(model, batch)
-    weights = max(parameter.numel() for parameter in model.parameters())
-    assert max(size for size in sizes if size != weights) <= 7 * 320
+    weight = model.get_input_embeddings().weight.numel()
+    assert shapes
+    assert not [shape for shape in shapes if shape and shape[-1] == 320 and shape.numel() != weight]
+
+
+def test_logits_of_no_more_tokens_than_a_chunk_has_are_made_at_once(monkeypatch):
+    """And of none but those of options."""
+    monkeypatch.setattr(output_head, "MOST_LOGITS", 7 * 320)
+    model, seen = tiny_model().eval(), []
+    summed_choice_loss(model, batches_of()[0])  # the first pass also finds out whether the head can be divided
+    linear = torch.nn.functional.linear
+
+    def noting(values, weight, bias=None):
+        if weight is model.lm_head.weight:
+            seen.append(len(values))
+        return linear(values, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", noting)
+    batches = batches_of()
+    for batch in batches:
+        summed_choice_loss(model, batch)
+    assert max(seen) == 7
+    assert sum(seen) == sum(batch.loss_tokens for batch in batches)
 
 
 @torch.no_grad()

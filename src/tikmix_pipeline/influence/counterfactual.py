@@ -53,7 +53,7 @@ def scored_texts(
     items: int | None,
     context: int,
     halves: Sequence[Half] = HALVES,
-) -> dict[str, list[TokenBatch]]:
+) -> dict[str, Sequence[TokenBatch]]:
     """Return what branches are scored on, as `<half>/<target>`, in halves of all targets of influence.
 
     The two halves of a held-out slice are the windows that influence is measured on, and those after them. At most so
@@ -63,7 +63,7 @@ def scored_texts(
         TikmixError: a task without options is to be scored by its choices; or the evaluation half is asked for, and a
             held-out slice has no windows but the measured ones.
     """
-    texts: dict[str, list[TokenBatch]] = {}
+    texts: dict[str, Sequence[TokenBatch]] = {}
     if influence.targets in ("tasks", "all"):
         tasks = TaskItems.open(shards.tasks_file)
         for task in influence.deciding(tasks.tasks):

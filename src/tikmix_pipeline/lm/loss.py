@@ -66,8 +66,8 @@ def sequence_losses(model: nn.Module, batch: TokenBatch) -> Tensor:
     device = device_of(model)
     carries_BP = batch.loss_BS[:, 1:]
     tokens_BS = torch.from_numpy(batch.tokens_BS).to(device)
-    # where logits of all positions would be too many, those of the positions that carry loss are made alone
-    head = divisible_head(model, carries_BP.size)
+    # few positions carry loss: logits are made of no others
+    head = divisible_head(model, None)
     losses_N = _losses(model, head, tokens_BS, torch.from_numpy(carries_BP).to(device))
     # not by adding at indices, which on a GPU has no fixed order
     return torch.stack([losses_n.sum() for losses_n in torch.split(losses_N, carries_BP.sum(axis=1).tolist())])

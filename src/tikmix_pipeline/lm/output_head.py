@@ -33,13 +33,16 @@ def tokens_at_once(vocabulary: int) -> int:
     return max(1, MOST_LOGITS // vocabulary)
 
 
-def divisible_head(model: nn.Module, tokens: int) -> nn.Linear | None:
-    """Return the head of a model whose logits of so many tokens are too many to hold, if it can be taken in chunks."""
+def divisible_head(model: nn.Module, tokens: int | None) -> nn.Linear | None:
+    """Return the head of a model whose logits of so many tokens are too many to hold, if it can be taken in chunks.
+
+    With None it is returned whatever the number: where most positions are not asked for, the head need not see them.
+    """
     find = getattr(model, "get_output_embeddings", None)
     head = find() if find is not None else None
     if not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
         return None
-    is_divided = tokens > tokens_at_once(head.weight.shape[0])
+    is_divided = tokens is None or tokens > tokens_at_once(head.weight.shape[0])
     # ranks may have unequal numbers of tokens, and must run the model equally often
     if model not in _IS_PLAIN and (is_divided or torch.distributed.is_initialized()):
         _IS_PLAIN[model] = _gives_logits(model, head)
@@ -102,7 +105,9 @@ def cross_entropies(head: nn.Linear, hidden_Nd: Tensor, targets_N: Tensor) -> Te
     """
     size = tokens_at_once(head.weight.shape[0])
     chunks = zip(torch.split(hidden_Nd, size), torch.split(targets_N, size), strict=True)
-    of_chunk = partial(checkpoint, _chunk_losses, use_reentrant=False) if torch.is_grad_enabled() else _chunk_losses
+    of_chunk: Callable[..., Tensor] = _chunk_losses
+    if torch.is_grad_enabled():
+        of_chunk = partial(checkpoint, _chunk_losses, use_reentrant=False)
     return torch.cat([of_chunk(some_nd, head.weight, head.bias, targets_n) for some_nd, targets_n in chunks])
 
 
