@@ -74,7 +74,7 @@ def test_logits_that_are_changed_behind_the_head_are_changed_here_too():
     model = CappedModel().eval().double()
     found = mean_loss(model, batches_of())
     expected = torch.stack(item_losses(model, ITEMS, CONTEXT)).mean()
-    assert float(found) == pytest.approx(float(expected), rel=1e-12)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
     torch.testing.assert_close(gradient_of(found, model), gradient_of(expected, model), rtol=1e-9, atol=1e-12)
 
 
