@@ -8,8 +8,8 @@ Stages, each of which keeps what it has made and goes on where it was stopped:
 
 - `branches`: per replicate the uniform mixture w, and (1 - step) w + step e_j for each domain j; the models are saved,
   so that they can be scored in any way;
-- `scores`: each on the tasks' evaluation halves: whole items, answers given the questions, and -log of the probability
-  of the right option among the options, by their bits per byte;
+- `scores`: each on the tasks' evaluation halves: whole items, answers given the questions, and the right choice among
+  the options (`lm.choice`);
 - `gradients`, `predictions`: influence on whole items and on answers, of the query halves, by every candidate;
 - `table`: agreement per kind of loss with the noise ceiling of two replicates (`influence.agreement`).
 
@@ -26,14 +26,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
 
 from common import machine, print_figures, print_table
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.corpus.build import evaluation_choices
+from tikmix_pipeline.corpus.choices import choice_batches
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.corpus.tasks import ChoiceItem, Item, TaskItems, item_batches, tokenise_items
-from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer
+from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
 from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.influence.agreement import BASELINE, MEAN_GAIN, MEAN_OF_TASKS, compared_rows, raised
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
@@ -47,10 +45,9 @@ from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.branch_pool import train_branch, windows_in_reach
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.evaluation import text_losses
-from tikmix_pipeline.lm.loss import summed_losses
 from tikmix_pipeline.lm.model import load_model
 from tikmix_pipeline.lm.schedule import Schedule
-from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, TrainParameters
+from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -117,29 +114,22 @@ class Validation:
     def _scores_of(self, folder: Path) -> dict[str, dict[str, float]]:
         model = load_model(folder, LoadParameters()).eval()
         tasks = TaskItems.open(self.shards.tasks_file)
-        texts = {
+        texts: dict[tuple[str, str], Sequence[TokenBatch]] = {
             (kind, task): item_batches(
                 tasks.items(task, "evaluation", SCORED_ITEMS), context=CONTEXT, batch_size=32, loss=kind, pad_id=0
             )
             for task in tasks.tasks
             for kind in ("text", "answer")
         }
+        for task in tasks.tasks if self.choice_items else ():
+            choices = tasks.choices(task, "evaluation", self.choice_items)
+            texts["choice", task] = choice_batches(choices, context=CONTEXT, batch_size=16, pad_id=0)
         losses = text_losses(model, texts, device="cpu")
-        scores = {
-            task: {kind: losses[kind, task].nats / losses[kind, task].tokens for kind in ("text", "answer")}
-            for task in tasks.tasks
-        }
-        for task, choices in self._choices().items():
-            scores[task]["choice"] = right_choice(model, choices, load_tokenizer(self.checkpoint))
+        scores: dict[str, dict[str, float]] = {task: {} for task in tasks.tasks}
+        for (kind, task), loss in losses.items():
+            if loss.tokens:
+                scores[task][kind] = loss.nats / loss.tokens
         return scores
-
-    def _choices(self) -> dict[str, list[ChoiceItem]]:
-        base = yaml.safe_load((REPOSITORY / "conf" / "base" / "parameters_corpus.yml").read_text(encoding="utf-8"))
-        corpus = CorpusParameters.model_validate(base["corpus"])
-        if not self.choice_items:
-            return {}
-        found = evaluation_choices(corpus, root=REPOSITORY, downloads=REPOSITORY / "data" / "01_raw")
-        return {task: choices[: self.choice_items] for task, choices in found.items()}
 
     def gradients(self) -> None:
         """Measure whole items and answers of the query halves, and the domains, once for all candidates."""
@@ -240,35 +230,6 @@ class Validation:
         order = [found["domains"].index(domain) for domain in self.uniform]
         loss = "answer" if kind == "choice" else kind
         return np.array([[found["effects"][f"{loss}/{task}"][k] for k in order] for task in tasks])
-
-
-def right_choice(model: torch.nn.Module, choices: Sequence[ChoiceItem], tokenizer: CorpusTokenizer) -> float:
-    """Return the mean of -log softmax over an item's options of their log-probability per byte, at the right one."""
-    asked = [
-        (number, Item(one.item.question, option, one.item.passage))
-        for number, one in enumerate(choices)
-        for option in one.options
-    ]
-    tokenised = tokenise_items([item for _, item in asked], tokenizer)
-    order = sorted(range(len(asked)), key=lambda i: len(tokenised[i].question_ids) + len(tokenised[i].answer_ids))
-    nats: list[float] = []
-    ordered = [tokenised[i] for i in order]
-    for batch in item_batches(ordered, context=CONTEXT, batch_size=16, loss="answer", pad_id=0):
-        with torch.no_grad():
-            nats += summed_losses(model, [alone(batch, row) for row in range(len(batch))])
-    per_byte = dict(zip(order, (n / item.answer_bytes for n, item in zip(nats, ordered, strict=True)), strict=True))
-    losses = []
-    for number, one in enumerate(choices):
-        scores = np.array([-per_byte[i] for i, (of, _) in enumerate(asked) if of == number])
-        losses.append(float(np.logaddexp.reduce(scores) - scores[one.gold]))
-    return float(np.mean(losses))
-
-
-def alone(batch: TokenBatch, row: int) -> TokenBatch:
-    """Let one sequence of a batch carry loss."""
-    loss_BS = np.zeros_like(batch.loss_BS)
-    loss_BS[row] = batch.loss_BS[row]
-    return TokenBatch(batch.tokens_BS, loss_BS)
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +37,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def token_shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
     """A corpus on disk, not to be changed: three domains of about 4,000 tokens, 320 ids, two tasks of 2 x 7 items."""
-    folder = tmp_path_factory.mktemp("corpus")
+    return _corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def choice_shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
+    """The same, but that all items of the task `recall` but one in each half offer two to four options."""
+    return _corpus(tmp_path_factory.mktemp("choices"), with_options=True)
+
+
+def _corpus(folder: Path, *, with_options: bool = False) -> TokenShards:
     documents = {
         domain: {
             "train": [_text(domain, row, words=90) for row in range(24)],
@@ -44,7 +55,10 @@ def token_shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
         for domain in _SYLLABLES
     }
     items = {
-        "recall": {"query": _items("prose", range(7)), "evaluation": _items("prose", range(7, 14))},
+        "recall": {
+            "query": _items("prose", range(7), with_options=with_options),
+            "evaluation": _items("prose", range(7, 14), with_options=with_options),
+        },
         "rhyme": {"query": _items("verse", range(7)), "evaluation": _items("verse", range(7, 14))},
     }
     tokenizer = train_tokenizer((text for splits in documents.values() for text in splits["train"]), 320)
@@ -64,8 +78,16 @@ def _text(domain: str, seed: int, words: int) -> str:
     return " ".join("".join(word[: 1 + len(word[0]) % 3]) for word in syllables) + ".\n"
 
 
-def _items(domain: str, rows: range) -> list[Item]:
-    return [Item(f"{_text(domain, 100 + row, 2 + row)}?", _text(domain, 200 + row, 1 + row % 3)) for row in rows]
+def _items(domain: str, rows: range, *, with_options: bool = False) -> list[Item]:
+    items = [Item(f"{_text(domain, 100 + row, 2 + row)}?", _text(domain, 200 + row, 1 + row % 3)) for row in rows]
+    return items[:1] + [_with_options(domain, *one) for one in enumerate(items[1:])] if with_options else items
+
+
+def _with_options(domain: str, number: int, item: Item) -> Item:
+    options = [_text(domain, 300 + 10 * number + column, 1 + column) for column in range(2 + number % 3)]
+    gold = number % len(options)
+    options[gold] = item.answer
+    return replace(item, options=tuple(options), gold=gold)
 
 
 @pytest.fixture

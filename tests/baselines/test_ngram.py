@@ -6,6 +6,8 @@ from baseline_examples import heldout_texts
 
 from tikmix_pipeline.baselines.ngram import Texts, likeliest_mixture, longest_order, ngram, token_probabilities
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import choice_batches
+from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import mixture_bounds
 from tikmix_pipeline.mixture.constraints import Supply
@@ -49,6 +51,19 @@ def test_equals_a_grid_of_all_mixtures(models_KV):
     grid = np.linspace(0, 1, 1001)[1:-1]
     likelihood = [weight_N @ np.log(w * probability_KN[0] + (1 - w) * probability_KN[1]) for w in grid]
     assert fit.weights_K[0] == pytest.approx(grid[int(np.argmax(likelihood))], abs=2e-3)
+
+
+def test_of_multiple_choice_the_right_options_are_explained(choice_shards):
+    items = TaskItems.open(choice_shards.tasks_file).choices("recall", "query")
+    found, expected = (
+        ngram(choice_shards, {"query/recall": batches}, parameters=NgramParameters())
+        for batches in (
+            choice_batches(items, context=64, batch_size=5, pad_id=0),
+            item_batches(items, context=64, batch_size=5, loss="answer", pad_id=0),
+        )
+    )
+    assert found.weights == pytest.approx(expected.weights, abs=1e-9)
+    assert found.details["bits_per_token"] == pytest.approx(expected.details["bits_per_token"])
 
 
 def test_text_of_a_domain_is_explained_by_that_domain(token_shards):

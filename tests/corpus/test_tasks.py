@@ -3,19 +3,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from corpus_examples import corpus_in, random_text, write_jsonl
 
 from tikmix_pipeline.corpus.build import evaluation_choices
 from tikmix_pipeline.corpus.tasks import (
     HALVES,
-    ChoiceItem,
     Item,
     TaskItems,
     TokenisedItem,
     item_batches,
     parse_item,
-    read_choices,
     read_items,
     split_items,
     tokenise_items,
@@ -47,7 +46,7 @@ def parse(**record: Any) -> Item:
     ],
 )
 def test_the_gold_option_is_found_by_its_letter(options: str, answer: str, gold: str):
-    assert parse(question=" What? ", options=options, answer=answer) == Item("What?", gold)
+    assert parse(question=" What? ", options=options, answer=answer).answer == gold
 
 
 def test_an_answer_without_options_is_taken_as_text():
@@ -220,8 +219,8 @@ def test_batches_are_int64_and_bool():
     assert (batch.tokens_BS.dtype, batch.loss_BS.dtype) == (np.int64, np.bool_)
 
 
-def choices_of(*records: dict[str, Any]) -> list[ChoiceItem | None]:
-    return list(read_choices((f"line {number}", record) for number, record in enumerate(records)).values())
+def choices_of(*records: dict[str, Any]) -> list[Item]:
+    return read_items((f"line {number}", record) for number, record in enumerate(records))
 
 
 def options_corpus(folder: Path, **task: Any) -> tuple[CorpusParameters, list[dict[str, Any]]]:
@@ -247,26 +246,25 @@ def test_every_option_is_kept_and_the_gold_one_named():
     (choice,) = choices_of(
         {"question": "Where?", "options": 'A. bank\nB. a mall,\nfar away\nC. rest"', "answer": "B. a mall,\nfar away"}
     )
-    assert choice == ChoiceItem(Item("Where?", "a mall,\nfar away"), ("bank", "a mall,\nfar away", "rest"), 1)
+    options = ("bank", "a mall,\nfar away", "rest")
+    assert choice == Item("Where?", "a mall,\nfar away", options=options, gold=1)
 
 
 def test_the_gold_option_goes_by_its_letter_where_two_read_the_same():
     (choice,) = choices_of({"question": "Which?", "options": "A. same\nB. same\nC. other", "answer": "B. same"})
-    assert choice is not None
     assert choice.gold == 1
 
 
 def test_letters_need_not_begin_at_the_first():
     (choice,) = choices_of({"question": "Which?", "options": "C. one\nD. two", "answer": "D"})
-    assert choice is not None
     assert (choice.options, choice.gold) == (("one", "two"), 1)
 
 
 def test_answers_that_all_items_share_are_the_options():
     rows = [{"question": f"Is {row} even?", "answer": ["Yes", "No"][row % 2]} for row in range(6)]
     choices = choices_of(*rows)
-    assert all(choice is not None and choice.options == ("No", "Yes") for choice in choices)
-    assert [choice.gold for choice in choices if choice] == [1, 0, 1, 0, 1, 0]
+    assert all(choice.options == ("No", "Yes") for choice in choices)
+    assert [choice.gold for choice in choices] == [1, 0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +274,7 @@ def test_answers_that_all_items_share_are_the_options():
 )
 def test_free_answers_offer_no_choice(answers: list[str]):
     choices = choices_of(*({"question": f"{row}?", "answer": answer} for row, answer in enumerate(answers)))
-    assert choices == [None] * len(answers)
+    assert not any(choice.options or choice.gold is not None for choice in choices)
 
 
 def test_one_option_and_an_empty_one_offer_no_choice():
@@ -284,7 +282,44 @@ def test_one_option_and_an_empty_one_offer_no_choice():
         {"question": "Which?", "options": "A. only", "answer": "A"},
         {"question": "And now?", "options": "A. \nB. other", "answer": "B"},
     )
-    assert choices == [None, None]
+    assert [(choice.options, choice.gold) for choice in choices] == [((), None)] * 2
+
+
+def test_of_items_that_differ_in_their_options_alone_the_first_stays():
+    (choice,) = choices_of(
+        {"question": "Which?", "options": "A. one\nB. two", "answer": "A"},
+        {"question": "Which?", "options": "A. three\nB. one", "answer": "B"},
+    )
+    assert (choice.options, choice.gold) == (("one", "two"), 0)
+
+
+def test_options_are_tokenised_as_answers_are_and_their_bytes_are_their_own():
+    item = Item("Where?", "zu Hause – dort", options=("weg", "zu Hause – dort", "nie"), gold=1)
+    (tokens,) = tokenise_items([item], TOKENIZER)
+    assert [TOKENIZER.backend.decode(ids) for ids in tokens.option_ids] == [f" {option}" for option in item.options]
+    assert tokens.option_ids[1] == tokens.answer_ids
+    assert tokens.option_bytes == [3, len("zu Hause – dort".encode()), 3]
+    assert tokens.gold == 1
+
+
+def test_choices_are_taken_in_turn_and_leave_out_items_without_options(tmp_path: Path):
+    items = [Item(f"{row}?", "a", options=("a", "b"), gold=0) if row % 2 else Item(f"{row}?", "a") for row in range(9)]
+    tokens = tokenise_items(items, TOKENIZER)
+    write_task_items(tmp_path / "tasks.parquet", {"quiz": {"query": tokens}})
+    opened = TaskItems.open(tmp_path / "tasks.parquet")
+    assert opened.items("quiz", "query") == tokens
+    every = opened.choices("quiz", "query")
+    assert every == tokens[1::2]
+    assert [opened.choices("quiz", "query", 3, turn) for turn in (0, 1)] == [every[:3], [every[3], *every[:2]]]
+
+
+def test_a_file_written_before_options_were_kept_offers_no_choice(tmp_path: Path):
+    columns = ["task", "half", "question_ids", "answer_ids", "answer_bytes", "text_bytes"]
+    write_task_items(tmp_path / "new.parquet", {"quiz": {"query": tokenise_items(ITEMS[:3], TOKENIZER)}})
+    pq.write_table(pq.read_table(tmp_path / "new.parquet", columns=columns), tmp_path / "old.parquet")
+    opened = TaskItems.open(tmp_path / "old.parquet")
+    assert opened.items("quiz", "query") == tokenise_items(ITEMS[:3], TOKENIZER)
+    assert opened.choices("quiz", "query") == []
 
 
 def test_an_answer_that_names_no_option_is_refused_with_its_place():
@@ -298,8 +333,8 @@ def test_items_are_the_evaluation_half_of_the_task(tmp_path: Path, max_items: in
     choices = evaluation_choices(parameters, root=tmp_path, downloads=tmp_path)
     items = read_items((str(number), row) for number, row in enumerate(rows))
     halves = split_items(items, max_items=max_items, seed=parameters.seed)
-    assert [choice.item for choice in choices["choice"]] == halves["evaluation"]
-    assert all(choice.options[choice.gold] == choice.item.answer for choice in choices["choice"])
+    assert choices["choice"] == halves["evaluation"]
+    assert all(choice.options[choice.gold] == choice.answer for choice in choices["choice"])
 
 
 def test_tasks_of_free_answers_are_left_out(tmp_path: Path):

@@ -4,24 +4,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from choice_examples import choice_items
 from curvature_fits import FISHER_KINDS, GROUPS
 from group_examples import dealt
 from in_ranks import in_ranks
 from influence_oracle import VOCABULARY, random_batches, tiny_model
 
+from tikmix_pipeline.corpus.choices import choice_batches
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.distributed.sharding import RankMesh, rank_mesh
 from tikmix_pipeline.influence.collect import collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
+from tikmix_pipeline.influence.gradients import deal_sets
 from tikmix_pipeline.influence.group import group_influence
-from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.influence.store import GradientStore, Sets
 from tikmix_pipeline.lm import output_head
 from tikmix_pipeline.lm.model import blocks_of
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 
 MODELS = [("llama", False), ("llama", True), ("gpt2", True)]
+
+
+def sets_with_choices() -> Sets:
+    """Cut sets into chunks, some of one sequence, or one item of multiple choice: a rank has nothing to do."""
+    choices = choice_batches(choice_items(7, vocabulary=VOCABULARY), context=15, batch_size=4, pad_id=0)
+    sets = dealt(chunks=5)
+    return {"task": {**sets["task"], **deal_sets("task", {"choice": choices}, 5)}, "domain": sets["domain"]}
 
 
 def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> dict[str, Any]:
@@ -30,7 +40,7 @@ def measured(kind: str, tied: bool, folder: Path, mesh: Mesh = SINGLE_MESH) -> d
     mesh.place_for_measuring(model, blocks_of(model), device="cpu")
     store = GradientStore(folder / "gradients", mesh)
     key = measurement_key(model, "code", mesh)
-    collect_gradients(model, dealt(chunks=5), store, key=key)  # some of one sequence: a rank has nothing to do
+    collect_gradients(model, sets_with_choices(), store, key=key)
     found: dict[str, Any] = {"key": key, "cost": store.cost, "matrix": {}, "report": {}, "kept": {}}
     found["weights"] = sum(mesh.local_tensor(parameter)[0].numel() for parameter in model.parameters())
     for curvature in ("identity", *FISHER_KINDS):

@@ -1,12 +1,15 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from choice_examples import choice_items
 from lm_examples import FIRST, MODEL, SECOND, train_parameters
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import choice_batches
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.errors import TikmixError
@@ -219,6 +222,15 @@ def test_results_are_the_same_bits_in_processes_and_in_place(setting, texts, tmp
     assert [result.branch for result in pool] == BRANCHES
     assert {name: loss.tokens for name, loss in pool[0].losses.items()} == {"code": 48, "verse": 48}
     assert pool[0].losses["code"].nats != pool[1].losses["code"].nats != pool[3].losses["code"].nats
+
+
+def test_a_branch_is_scored_anew_on_the_same_options_with_another_right_one(setting, tmp_path, trained):
+    (batch,) = choice_batches(choice_items(4), context=16, batch_size=100, pad_id=0)
+    other = replace(batch, gold_I=(batch.gold_I + 1) % batch.options_I)
+    found = [run(setting, {"poll": [one]}, tmp_path, BRANCHES[:1]) for one in (batch, batch, other)]
+    assert trained == ["a0", "a0"]
+    assert found[0] == found[1] != found[2]
+    assert found[0][0].losses["poll"].tokens == 4
 
 
 def test_threads_of_the_process_do_not_matter(setting, texts, tmp_path):

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from choice_examples import item_losses
 from lm_examples import gpt2_model, tiny_model
 from torch import nn
 
@@ -156,3 +157,29 @@ def test_a_model_worse_than_guessing_gets_no_score(token_shards):
     texts = evaluation_texts(token_shards, context=32, items=4, windows=2)
     with pytest.raises(DivergedError, match="what is scored"):
         score(model, texts, device="cpu")
+
+
+def test_tasks_with_options_are_scored_by_their_choices_too(choice_shards):
+    model = tiny_model(choice_shards.vocabulary_size).eval()
+    texts = evaluation_texts(choice_shards, context=CONTEXT, items=4, windows=3)
+    measures = [(task, measure) for task, kind, measure in texts if kind == "task"]
+    assert measures == [
+        *(("recall", measure) for measure in ("answer", "text", "choice")),
+        *(("rhyme", measure) for measure in ("answer", "text")),
+    ]
+    items = TaskItems.open(choice_shards.tasks_file).choices("recall", "evaluation", 4)
+    with torch.no_grad():
+        expected = float(torch.stack(item_losses(model, items, CONTEXT)).mean())
+    scores = score(model, texts, device="cpu")
+    assert scores["recall", "task", "choice"] == pytest.approx(expected, rel=1e-5)
+    bits = {key: text for key, text in texts.items() if not text.is_choice}
+    assert score(model, bits, device="cpu") == {key: scores[key] for key in bits}
+
+
+def test_options_leave_bits_per_byte_as_they_are(token_shards, choice_shards):
+    model = tiny_model(token_shards.vocabulary_size)
+    without, beside = (
+        score(model, evaluation_texts(shards, context=CONTEXT, items=None, windows=3), device="cpu")
+        for shards in (token_shards, choice_shards)
+    )
+    assert {key: value for key, value in beside.items() if key[2] != "choice"} == without

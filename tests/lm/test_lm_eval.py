@@ -15,7 +15,7 @@ import yaml
 from lm_examples import MODEL
 
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.corpus.tasks import ChoiceItem, Item, item_batches, tokenise_items
+from tikmix_pipeline.corpus.tasks import Item, item_batches, tokenise_items
 from tikmix_pipeline.corpus.tokenizer import load_tokenizer
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint
@@ -34,7 +34,7 @@ needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="the ext
 CONTEXT = 16
 
 
-def choice_items(count: int, *, options: int = 3, seed: int = 0) -> list[ChoiceItem]:
+def choice_items(count: int, *, options: int = 3, seed: int = 0) -> list[Item]:
     """Questions of 1 to 8 words with options of 1 to 4: some longer than the model's context."""
     generator = np.random.default_rng(seed)
     words = ["kati", "xezo", "lome", "nuria", "shawi", "yofel"]
@@ -46,24 +46,24 @@ def choice_items(count: int, *, options: int = 3, seed: int = 0) -> list[ChoiceI
     for _ in range(count):
         texts = tuple(text(4) for _ in range(options))
         gold = int(generator.integers(options))
-        items.append(ChoiceItem(Item(f"{text(8)}?", texts[gold]), texts, gold))
+        items.append(Item(f"{text(8)}?", texts[gold], options=texts, gold=gold))
     return items
 
 
-def option_losses(start: Checkpoint, shards: TokenShards, items: Sequence[ChoiceItem]) -> list[list[float]]:
+def option_losses(start: Checkpoint, shards: TokenShards, items: Sequence[Item]) -> list[list[float]]:
     """Return the nats of every option of every item as bits per byte has them, one option after the other."""
     tokenizer = load_tokenizer(shards.tokenizer_folder)
     model = start.model(MODEL)
     batches = {}
     for row, choice in enumerate(items):
-        texts = [Item(choice.item.question, option, choice.item.passage) for option in choice.options]
+        texts = [Item(choice.question, option, choice.passage) for option in choice.options]
         for column, tokenised in enumerate(tokenise_items(texts, tokenizer)):
             batches[row, column] = item_batches([tokenised], context=CONTEXT, batch_size=1, loss="answer", pad_id=0)
     losses = text_losses(model, batches, device="cpu")
     return [[losses[row, column].nats for column in range(len(items[row].options))] for row in range(len(items))]
 
 
-def accuracies(items: Sequence[ChoiceItem], losses: Sequence[Sequence[float]]) -> dict[str, float]:
+def accuracies(items: Sequence[Item], losses: Sequence[Sequence[float]]) -> dict[str, float]:
     rightly = [np.argmin(nats) == item.gold for item, nats in zip(items, losses, strict=True)]
     per_character = [
         np.argmin(np.array(nats) / [len(option) for option in item.options]) == item.gold
@@ -108,16 +108,17 @@ def only_own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tasks_are_written_as_lm_eval_reads_them(tmp_path: Path):
-    choice = ChoiceItem(Item('Wo ist "{{er}}"?', "zu Hause – dort", "Es regnet."), ("weg", "zu Hause – dort"), 1)
+    options = ("weg", "zu Hause – dort")
+    choice = Item('Wo ist "{{er}}"?', "zu Hause – dort", "Es regnet.", options, 1)
     assert write_lm_eval_tasks({"quiz": [choice]}, tmp_path / "tasks") == ["tikmix_quiz"]
     config = yaml.safe_load((tmp_path / "tasks" / "quiz.yaml").read_text(encoding="utf-8"))
     assert (config["task"], config["tag"]) == ("tikmix_quiz", "tikmix")
     assert [metric["metric"] for metric in config["metric_list"]] == ["acc", "acc_norm"]
     (line,) = Path(config["dataset_kwargs"]["data_files"]["test"]).read_text(encoding="utf-8").splitlines()
     row = json.loads(line)
-    assert row[config["doc_to_text"]] == choice.item.prompt
-    assert row[config["doc_to_choice"]][row[config["doc_to_target"]]] == choice.item.answer
-    assert config["target_delimiter"] + choice.item.answer == choice.item.completion
+    assert row[config["doc_to_text"]] == choice.prompt
+    assert row[config["doc_to_choice"]][row[config["doc_to_target"]]] == choice.answer
+    assert config["target_delimiter"] + choice.answer == choice.completion
 
 
 def test_tasks_of_an_earlier_corpus_do_not_stay(tmp_path: Path):
@@ -186,11 +187,9 @@ def test_tasks_that_are_there_are_let_through(tmp_path: Path):
 @needs_lm_eval
 def test_options_are_scored_as_bits_per_byte_scores_answers(start: Checkpoint, token_shards: TokenShards):
     """Cut questions, and an option longer than the context, included."""
-    long = ChoiceItem(Item("kati?", "xezo " * 20), ("xezo " * 20, "lome"), 0)
+    long = Item("kati?", "xezo " * 20, options=("xezo " * 20, "lome"), gold=0)
     items = [*choice_items(12), long]
-    requests = [
-        SimpleNamespace(args=(choice.item.prompt, f" {option}")) for choice in items for option in choice.options
-    ]
+    requests = [SimpleNamespace(args=(choice.prompt, f" {option}")) for choice in items for option in choice.options]
     scorer = load_scorer(start.folder, HarnessParameters(batch_size=5), MODEL, "cpu")
     logprobs = [logprob for logprob, _ in scorer.loglikelihood(requests)]
     nats = [value for values in option_losses(start, token_shards, items) for value in values]

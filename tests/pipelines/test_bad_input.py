@@ -53,6 +53,10 @@ def test_unknown_parameter_ends_the_run_before_it_starts(project: Path) -> None:
             "influence.tasks names the task 'ridle', which is not there. Did you mean 'riddle'?",
         ),
         (
+            {"influence": {"task_loss": {"quizz": "answer"}}},
+            "influence.task_loss names the task 'quizz', which is not there. Did you mean 'quiz'?",
+        ),
+        (
             {"tikmix": {"strategy": "regmix"}, "baselines": {"regmix": {"preset": "llama-tinny"}}},
             "baselines.regmix.preset: 'llama-tinny' is not a built-in size",
         ),

@@ -2,7 +2,9 @@
 
 import errno
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +12,7 @@ from tikmix_pipeline.lm.divergence import DivergedError
 from tikmix_pipeline.parameters import CompareParameters
 from tikmix_pipeline.pipelines.compare import run_arm
 from tikmix_pipeline.pipelines.compare.arms import Arm
-from tikmix_pipeline.pipelines.compare.results import points_of
+from tikmix_pipeline.pipelines.compare.results import points_of, scores_of
 from tikmix_pipeline.pipelines.compare.run_arm import ArmSetting
 from tikmix_pipeline.session.kedro_session import UserError
 
@@ -66,3 +68,22 @@ def test_influence_of_a_mixture_is_that_of_the_comparison_s_own_measurement() ->
     points = points_of(scores, mixtures, influence, COMPARE)
     assert list(points["arm"]) == ["gradient", "direct"]
     assert points["total"].tolist() == pytest.approx([float(arms.index("direct"))] * 2)
+
+
+@pytest.mark.parametrize("has_options", [True, False])
+def test_scores_have_a_column_of_choices_whether_or_not_a_task_offers_any(*, has_options: bool) -> None:
+    rows = [
+        ("quiz", "task", "answer", 2.0, np.nan),
+        ("quiz", "task", "text", 1.5, np.nan),
+        ("code", "domain", "text", 3.0, np.nan),
+    ]
+    choice = [("quiz", "task", "choice", np.nan, 0.75)] if has_options else []
+    columns = ["name", "kind", "measure", "bits_per_byte", "nats_per_item"]
+    final = pd.DataFrame([*rows, *choice], columns=columns)
+    tikmix = SimpleNamespace(strategy="prior", rounds=2)
+    parameters = SimpleNamespace(tikmix=tikmix, train=SimpleNamespace(tokens_per_chunk=100))
+    run = SimpleNamespace(load=lambda _: final, parameters=parameters)
+    scores = scores_of(ARM, run, ["quiz"]).set_index("task")
+    assert scores.loc["quiz", ["bpb", "bpb_answer"]].tolist() == [1.5, 2.0]
+    assert scores.loc["code", "bpb"] == 3.0
+    assert scores["choice"].fillna(-1).tolist() == [0.75 if has_options else -1, -1]

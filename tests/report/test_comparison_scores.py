@@ -15,6 +15,7 @@ from tikmix_pipeline.report.comparison_scores import (
     best_on,
     is_task,
     loss_curves,
+    measures_of,
     paired_differences,
     wide_scores,
 )
@@ -44,6 +45,25 @@ def test_answers_have_no_heldout_text():
     wide = wide_scores(scores_of(TWO_RUNS), "bpb_answer")
     assert "heldout" not in wide.columns.get_level_values("split")
     assert wide.loc[("b", 1), ("all", MEAN_OF_TASKS)] == 1.5
+
+
+def test_choices_are_of_tasks_with_options_alone():
+    scores = scores_of(TWO_RUNS)
+    assert measures_of(scores) == measures_of(scores.assign(choice=np.nan)) == ["bpb", "bpb_answer"]
+    scores["choice"] = scores["bpb"].where(scores["task"].isin(["siqa", "arc", "code"]))
+    assert measures_of(scores) == ["bpb", "bpb_answer", "choice"]
+    row = wide_scores(scores, "choice").loc["b", 1]
+    assert set(row.index.get_level_values("task")) == {"siqa", "arc", *MEAN_OF_SPLIT.values(), MEAN_OF_TASKS} - {
+        MEAN_OF_SPLIT["heldout"]
+    }
+    assert row["all", MEAN_OF_TASKS] == 4
+
+
+def test_mean_over_choices_with_an_undefined_one_is_undefined():
+    scores = scores_of({("a", 0): [np.nan, 1, 1, 1, 1], ("b", 0): 1.0})
+    wide = wide_scores(scores.assign(choice=scores["bpb"].where(scores["split"] != "heldout")), "choice")
+    assert np.isnan(wide.loc[("a", 0), ("all", MEAN_OF_TASKS)])
+    assert wide.loc[("b", 0), ("all", MEAN_OF_TASKS)] == 1
 
 
 def test_split_without_tasks_has_no_mean():

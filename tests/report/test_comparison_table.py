@@ -97,6 +97,10 @@ def test_caption_names_measure_seeds_tokens_and_reference():
     answers = comparison_table(scores_of(CLEAR), reference="direct", measure="bpb_answer")
     assert "gold answer" in answers.splitlines()[0]
     assert "held-out" not in answers.lower()
+    scores = scores_of(CLEAR)
+    choices = comparison_table(scores.assign(choice=scores["bpb_answer"]), reference="direct", measure="choice")
+    assert "Nats per item" in choices.splitlines()[0]
+    assert "held-out" not in choices.lower()
 
 
 def test_costs_stand_under_their_arm():

@@ -39,6 +39,13 @@ def test_table_shows_mixtures_scores_gains_and_what_holds_the_decision_back() ->
     assert "No domain helps siqa." in lines
 
 
+def test_the_loss_of_choices_is_shown_where_there_are_any() -> None:
+    assert "Right choice" not in summary_table(summary(), "mine")
+    scored = summary().model_copy(update={"choice": ({"siqa": 1.25},), "final_choice": {"siqa": 1.0}})
+    lines = [" ".join(line.split()) for line in summary_table(scored, "mine").splitlines()]
+    assert lines[lines.index("Right choice: nats per item round 0 final") + 2] == "siqa 1.250 1.000"
+
+
 def test_expected_gains_are_shares_unless_branches_of_the_checkpoint_were_measured() -> None:
     told = summary_table(summary(), "mine")
     assert "share of the best possible" in told

@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from tikmix_pipeline.baselines.baseline import Baseline, Detail, within_bounds
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import ChoiceBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
@@ -58,7 +59,7 @@ def ngram(
     """Return the mixture of n-gram models of the training text that explains the targets best, moved inside the bounds.
 
     Of the texts, by target (`influence.counterfactual.scored_texts`), tokens that carry loss count; the others are
-    history.
+    history. Of multiple choice the right options count.
 
     Raises:
         TikmixError: `baselines.ngram.order` is too large for the vocabulary.
@@ -224,7 +225,8 @@ def _scored(
 ) -> tuple[Texts, npt.NDArray[np.bool_], FloatArray]:
     """Return the targets' texts, which of their tokens count, and how much each of these weighs."""
     rows, carried, weights = [], [], []
-    for batches in texts.values():
+    for given in texts.values():
+        batches = [batch.answers() if isinstance(batch, ChoiceBatch) else batch for batch in given]
         total = sum(batch.loss_tokens for batch in batches)
         for batch in batches:
             for tokens_S, loss_S in zip(batch.tokens_BS, batch.loss_BS, strict=True):

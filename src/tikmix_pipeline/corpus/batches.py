@@ -114,5 +114,10 @@ class TokenBatch:
         """Return some of the sequences, in the order that they are named in."""
         return TokenBatch(self.tokens_BS[which], self.loss_BS[which])
 
+    @property
+    def terms(self) -> int:
+        """The number of losses that a mean loss is taken over: one per token that carries loss."""
+        return self.loss_tokens
+
     def __len__(self) -> int:
         return len(self.tokens_BS)

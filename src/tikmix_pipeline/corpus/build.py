@@ -22,7 +22,7 @@ from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
 from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, matching_files, read_records
-from tikmix_pipeline.corpus.tasks import ChoiceItem, Half, Item, read_choices, read_items, split_items
+from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError, nearest_name
@@ -91,16 +91,17 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
     )
 
 
-def evaluation_choices(
-    parameters: SeededTasksParameters, *, root: Path, downloads: Path
-) -> dict[str, list[ChoiceItem]]:
-    """Read the evaluation half of each task that offers a choice. A source that cannot be read raises TikmixError."""
-    choices: dict[str, list[ChoiceItem]] = {}
+def evaluation_choices(parameters: SeededTasksParameters, *, root: Path, downloads: Path) -> dict[str, list[Item]]:
+    """Read those items of each task's evaluation half that offer a choice; tasks without any are left out.
+
+    A source that cannot be read raises TikmixError.
+    """
+    choices: dict[str, list[Item]] = {}
     for name, task in sorted(parameters.tasks.items()):
         with about(f"corpus.tasks.{name}"):
-            by_item = read_choices(read_records(task.sources, root=root, downloads=downloads))
-            halves = split_items(list(by_item), max_items=task.max_items, seed=parameters.seed)
-        chosen = [choice for item in halves["evaluation"] if (choice := by_item[item])]
+            items = read_items(read_records(task.sources, root=root, downloads=downloads))
+            halves = split_items(items, max_items=task.max_items, seed=parameters.seed)
+        chosen = [item for item in halves["evaluation"] if item.options]
         if chosen:
             choices[name] = chosen
     return choices

@@ -18,6 +18,15 @@ SPLITS = ("train", "heldout")
 UNCHECKED = "not checked for overlap or duplicates"
 
 
+_ITEMS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("task", "half", "question", "answer", "passage")),
+        ("options", pa.list_(pa.string())),
+        ("gold", pa.int32()),
+    ]
+)
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -150,7 +159,7 @@ class PreparedText:
                 }
                 table = pa.table(columns, schema=schema)
                 pq.write_table(table, temporary / "documents" / f"{domain}.parquet", compression="zstd")
-            rows = pa.Table.from_pylist(item_rows(self.items))
+            rows = pa.Table.from_pylist(item_rows(self.items), schema=_ITEMS)
             pq.write_table(rows, temporary / "items.parquet", compression="zstd")
             report = {
                 "domains": list(self.documents),
@@ -170,10 +179,14 @@ class PreparedText:
                 documents[domain] = {split: [] for split in SPLITS}
                 for split, text in zip(table["split"], table["text"], strict=True):
                     documents[domain][split].append(text)
-            items = items_of_rows(pq.read_table(folder / "items.parquet").to_pylist(), Item)
+            items = items_of_rows(pq.read_table(folder / "items.parquet").to_pylist(), _item)
             overlap = [OverlapRow.model_validate(row) for row in report["overlap"]]
             return cls(documents, items, overlap, SourcesReport.model_validate(report["sources"]))
         except (OSError, pa.ArrowInvalid, KeyError, ValidationError) as error:
             raise TikmixError(
                 f"{folder} cannot be read ({error}). Delete it and run the `corpus` pipeline again."
             ) from error
+
+
+def _item(*, options: list[str], **fields: Any) -> Item:
+    return Item(options=tuple(options), **fields)

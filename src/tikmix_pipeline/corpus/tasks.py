@@ -2,10 +2,8 @@
 
 An item is scored as the text "question answer": the loss is taken over the answer's tokens alone, or over all of them.
 Question and answer are tokenised apart, so the answer's tokens are a suffix whatever the tokenizer would merge. A plain
-text is an item that is all answer: it follows the end-of-text token, as a training document does.
-
-Scoring by loss needs the gold answer only, and so does `tasks.parquet`. Accuracy needs what else could be answered: the
-options are read from the sources again.
+text is an item that is all answer: it follows the end-of-text token, as a training document does. What else could be
+answered is kept beside the gold answer where an item offers a choice (`corpus.choices`).
 """
 
 import hashlib
@@ -13,7 +11,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -50,6 +48,10 @@ class Item:
     """The gold answer's text, without an option's letter; of a plain text, all of it."""
     passage: str = ""
     """The text the question is about; empty where there is none."""
+    options: tuple[str, ...] = ()
+    """Of an item that offers a choice at least two, without their letters; else none."""
+    gold: int | None = None
+    """Which of the options is the answer, from 0."""
 
     @property
     def prompt(self) -> str:
@@ -79,7 +81,8 @@ def parse_item(record: Any, where: str) -> Item:
     """Read an item from a record with `question`, `answer` and, where there are any, `options` and `passage`.
 
     With `options` ("A. ...", one after the other in a text), the answer names one by its letter. Without, the answer
-    is a text. A record that has neither question nor answer is a plain text, in `text`.
+    is a text. A record that has neither question nor answer is a plain text, in `text`. A choice has at least two
+    options, none of them empty: no model can be asked to continue with nothing.
 
     Raises:
         TikmixError: a field is missing, or the answer's letter is none of the options'.
@@ -88,13 +91,18 @@ def parse_item(record: Any, where: str) -> Item:
         return _plain_text(record, where)
     question = text_of(record, "question", where).strip()
     answer = text_of(record, "answer", where).strip()
+    offered: tuple[str, ...] = ()
+    gold: int | None = None
     if record.get("options"):
         options = options_by_letter(text_of(record, "options", where))
-        answer = options[gold_letter(options, answer, where)]
+        letter = gold_letter(options, answer, where)
+        answer = options[letter]
+        if len(options) > 1 and all(options.values()):
+            offered, gold = tuple(options.values()), list(options).index(letter)
     passage = text_of(record, "passage", where).strip() if record.get("passage") else ""
     if not question or not answer:
         raise TikmixError(f"{where}: an item needs a question and an answer that are not empty.")
-    return Item(question, answer, passage)
+    return Item(question, answer, passage, offered, gold)
 
 
 def _plain_text(record: dict[str, Any], where: str) -> Item:
@@ -131,46 +139,26 @@ def gold_letter(options: Mapping[str, str], answer: str, where: str) -> str:
 
 
 def read_items(records: Iterable[Record]) -> list[Item]:
-    """Read the distinct items of a task in their order. A record that is no item raises TikmixError."""
-    return list(dict.fromkeys(parse_item(record, where) for where, record in records))
+    """Read the distinct items of a task in their order; of those that differ in their options alone, the first.
 
-
-@dataclass(frozen=True)
-class ChoiceItem:
-    """An item with at least two options, without their letters, of which `options[gold]` is the answer."""
-
-    item: Item
-    options: tuple[str, ...]
-    gold: int
-
-
-def read_choices(records: Iterable[Record]) -> dict[Item, ChoiceItem | None]:
-    """Read the distinct items of a task in their order, each with its options where it has at least two.
-
-    Where no record has options and all share a few answers, such as yes and no, these are the options. Those are no
-    options one of which is empty: no model can be asked to continue with nothing.
+    Where no record has options and all share a few answers, such as yes and no, these are the options of each.
 
     Raises:
         TikmixError: a record is no item.
     """
-    by_item: dict[Item, ChoiceItem | None] = {}
-    has_options = False
+    by_text: dict[tuple[str, str, str], Item] = {}
+    names_options = False
     for where, record in records:
         item = parse_item(record, where)
-        options = options_by_letter(text_of(record, "options", where)) if record.get("options") else {}
-        has_options = has_options or bool(options)
-        if item in by_item:
-            continue
-        by_item[item] = None
-        if len(options) > 1 and all(options.values()):
-            letter = gold_letter(options, text_of(record, "answer", where).strip(), where)
-            by_item[item] = ChoiceItem(item, tuple(options.values()), list(options).index(letter))
-    counts = Counter(item.answer for item in by_item)
+        names_options = names_options or bool(isinstance(record, dict) and record.get("options"))
+        by_text.setdefault((item.question, item.answer, item.passage), item)
+    items = list(by_text.values())
+    counts = Counter(item.answer for item in items)
     # all share a few answers, none of which is given only once
-    if not has_options and 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1:
+    if not names_options and 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1:
         answers = tuple(sorted(counts))
-        return {item: ChoiceItem(item, answers, answers.index(item.answer)) for item in by_item}
-    return by_item
+        return [replace(item, options=answers, gold=answers.index(item.answer)) for item in items]
+    return items
 
 
 def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
@@ -209,21 +197,31 @@ class TokenisedItem:
     """UTF-8 bytes of the completion."""
     text_bytes: int
     """UTF-8 bytes of prompt and completion."""
+    option_ids: list[list[int]] = field(default_factory=list)
+    """Every option as a completion, the answer among them; none where the item offers no choice."""
+    option_bytes: list[int] = field(default_factory=list)
+    """UTF-8 bytes of each option by itself."""
+    gold: int | None = None
+    """Which of the options is the answer, from 0."""
 
 
 def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[TokenisedItem]:
-    """Encode prompts and completions, each apart."""
+    """Encode prompts, completions and options, each apart."""
     prompts = [item.prompt for item in items]
     completions = [item.completion for item in items]
-    encoded = zip(prompts, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True)
+    options = iter(tokenizer.encode([f" {option}" for item in items for option in item.options]))
+    encoded = zip(items, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True)
     return [
         TokenisedItem(
             question_ids=[tokenizer.end_of_text_id, *question_ids],
             answer_ids=list(answer_ids),
             answer_bytes=len(completion.encode()),
-            text_bytes=len(prompt.encode()) + len(completion.encode()),
+            text_bytes=len(item.prompt.encode()) + len(completion.encode()),
+            option_ids=[list(next(options)) for _ in item.options],
+            option_bytes=[len(option.encode()) for option in item.options],
+            gold=item.gold,
         )
-        for prompt, completion, question_ids, answer_ids in encoded
+        for item, completion, question_ids, answer_ids in encoded
     ]
 
 
@@ -250,7 +248,8 @@ def write_task_items(path: Path, tasks: Mapping[str, Mapping[Half, Sequence[Toke
     """Write the items of all tasks as one table."""
     columns = {"task": pa.string(), "half": pa.string()}
     columns |= dict.fromkeys(("question_ids", "answer_ids"), pa.list_(pa.int32()))
-    columns |= dict.fromkeys(("answer_bytes", "text_bytes"), pa.int32())
+    columns |= dict.fromkeys(("answer_bytes", "text_bytes", "gold"), pa.int32())
+    columns |= {"option_ids": pa.list_(pa.list_(pa.int32())), "option_bytes": pa.list_(pa.int32())}
     pq.write_table(pa.Table.from_pylist(item_rows(tasks), schema=pa.schema(columns)), path)
 
 
@@ -277,13 +276,23 @@ class TaskItems:
 
         No such task raises TikmixError.
         """
+        return _turned(self._half(task, half), limit, turn)
+
+    def choices(self, task: str, half: Half, limit: int | None = None, turn: int = 0) -> list[TokenisedItem]:
+        """Return the same of those items that offer a choice, which may be none."""
+        return _turned([item for item in self._half(task, half) if item.option_ids], limit, turn)
+
+    def _half(self, task: str, half: Half) -> Sequence[TokenisedItem]:
         if task not in self._items:
             raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
-        items = self._items[task][half]
-        if limit is None or limit >= len(items):
-            return list(items)
-        first = turn * limit % len(items)
-        return [*items[first:], *items[:first]][:limit]
+        return self._items[task][half]
+
+
+def _turned(items: Sequence[TokenisedItem], limit: int | None, turn: int) -> list[TokenisedItem]:
+    if limit is None or limit >= len(items):
+        return list(items)
+    first = turn * limit % len(items)
+    return [*items[first:], *items[:first]][:limit]
 
     def bytes_per_token(self, task: str, half: Half, loss: Literal["answer", "text"]) -> float:
         """Return the UTF-8 bytes per token of what is scored of a half: answers, or whole items but the first token."""
@@ -308,12 +317,15 @@ def item_batches(
     if cut:
         _logger.info("%d of %d answers or texts are cut to their first %d tokens", cut, len(items), context)
     return [
-        _item_batch(ordered[start : start + batch_size], context, loss, pad_id)
+        item_batch(ordered[start : start + batch_size], context=context, loss=loss, pad_id=pad_id)
         for start in range(0, len(ordered), batch_size)
     ]
 
 
-def _item_batch(items: Sequence[TokenisedItem], context: int, loss: str, pad_id: int) -> TokenBatch:
+def item_batch(
+    items: Sequence[TokenisedItem], *, context: int, loss: Literal["answer", "text"], pad_id: int
+) -> TokenBatch:
+    """Make one batch of at least one item, in the order given; for the rest see `item_batches`."""
     answers = [item.answer_ids[:context] for item in items]
     questions = [item.question_ids[-(context + 1 - len(answer)) :] for item, answer in zip(items, answers, strict=True)]
     width = max(len(question) + len(answer) for question, answer in zip(questions, answers, strict=True))

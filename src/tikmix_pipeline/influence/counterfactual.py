@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.corpus.tasks import HALVES, Half, TaskItems, item_batches
+from tikmix_pipeline.corpus.tasks import HALVES, Half, TaskItems
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.agreement import BASELINE, raised
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.group import MOVED_SHARE, GroupInfluence, group_influence
-from tikmix_pipeline.influence.samples import target_samples
+from tikmix_pipeline.influence.samples import target_samples, task_batches
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.branch_pool import BranchResult
 from tikmix_pipeline.lm.evaluation import batches_of
@@ -53,23 +53,23 @@ def scored_texts(
     items: int | None,
     context: int,
     halves: Sequence[Half] = HALVES,
-) -> dict[str, list[TokenBatch]]:
+) -> dict[str, Sequence[TokenBatch]]:
     """Return what branches are scored on, as `<half>/<target>`, in halves of all targets of influence.
 
     The two halves of a held-out slice are the windows that influence is measured on, and those after them. At most so
     many `items`, or windows, of a half are taken; all with `None`.
 
     Raises:
-        TikmixError: the evaluation half is asked for, and a held-out slice has no windows but the measured ones.
+        TikmixError: a task without options is to be scored by its choices; or the evaluation half is asked for, and a
+            held-out slice has no windows but the measured ones.
     """
-    texts: dict[str, list[TokenBatch]] = {}
+    texts: dict[str, Sequence[TokenBatch]] = {}
     if influence.targets in ("tasks", "all"):
         tasks = TaskItems.open(shards.tasks_file)
         for task in influence.deciding(tasks.tasks):
             for half in halves:
-                chosen = tasks.items(task, half, items)
-                texts[f"{half}/{task}"] = item_batches(
-                    chosen, context=context, batch_size=_BATCH_SIZE, loss=influence.task_loss, pad_id=0
+                texts[f"{half}/{task}"] = task_batches(
+                    tasks, task, half, influence, limit=items, context=context, batch_size=_BATCH_SIZE
                 )
     if influence.targets in ("heldout", "all"):
         texts |= _heldout_texts(shards, influence, items, context, halves)
@@ -97,7 +97,10 @@ def _heldout_texts(
 
 
 def loss_rows(results: Sequence[BranchResult]) -> Iterator[dict[str, object]]:
-    """Yield a row per branch, half and target: loss in nats per loss-carrying token, and what it was taken over."""
+    """Yield a row per branch, half and target: loss in nats per loss-carrying token, and what it was taken over.
+
+    Of multiple choice it is per item, and `tokens` are items.
+    """
     for result in results:
         for text, loss in result.losses.items():
             half, _, task = text.partition("/")

@@ -1,10 +1,11 @@
 """Mean gradients of a set of sequences: `g = (1/N) Σ_n ∇ℓ_n` over the N tokens of the set that carry loss.
 
 One plain backward pass per batch and no per-example gradient. The unit, nats per loss-carrying token, is what makes
-sets of unequal size comparable, and it is the unit of every curvature in this room. Sums are in float32, or float64 for
-float64 weights, whatever lower precision a batch's gradient comes in. Memory: one copy of the trainable parameters, for
-the sum, to which each parameter's gradient is added as it comes; of several processes each has its shard, and a second
-one for a batch's gradient.
+sets of unequal size comparable, and it is the unit of every curvature in this room. Of multiple choice (`lm.choice`)
+the N terms are items, and the unit is nats per item. Sums are in float32, or float64 for float64 weights, whatever
+lower precision a batch's gradient comes in. Memory: one copy of the trainable parameters, for the sum, to which each
+parameter's gradient is added as it comes; of several processes each has its shard, and a second one for a batch's
+gradient.
 
 A set is dealt into equal chunks, each with a mean gradient of its own: their spread gives the set's its standard error.
 """
@@ -21,9 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import ChoiceBatch, pack_items
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.lm.loss import rows_for, summed_loss
+from tikmix_pipeline.lm.choice import summed_terms
+from tikmix_pipeline.lm.loss import rows_for
 
 Gradient = dict[str, Tensor]
 """One tensor per trainable parameter, of its shape, under its first name in `named_parameters()`."""
@@ -36,7 +39,10 @@ _Row = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class MeanGradient:
-    """The mean over `loss_tokens` loss-carrying tokens of the gradient and of the loss, in nats per token."""
+    """The mean over `loss_tokens` loss-carrying tokens of the gradient and of the loss, in nats per token.
+
+    Of multiple choice both are per item, and `loss_tokens` counts items.
+    """
 
     gradient: Gradient
     loss: float
@@ -81,7 +87,7 @@ class GradientSum:
         self._loss, self._loss_tokens = 0.0, 0
 
     def add(self, loss: Tensor, loss_tokens: int) -> None:
-        """Send a summed loss back; `loss_tokens` is how many tokens of the batch carry loss, on whichever rank."""
+        """Send a summed loss back; `loss_tokens` is how many terms it has, `TokenBatch.terms`, on whichever rank."""
         self._mesh.add_gradients(loss, dict(self._sums.values()))
         self._loss += loss.item()
         self._loss_tokens += loss_tokens
@@ -106,7 +112,8 @@ def mean_gradient(
 ) -> MeanGradient:
     """Average the gradient of the next-token loss over the loss-carrying tokens of `batches`, however these are cut.
 
-    The model's `.grad`, `requires_grad` and training mode are left as they were.
+    Of batches of multiple choice it is the gradient of their loss, averaged over items. The model's `.grad`,
+    `requires_grad` and training mode are left as they were.
 
     Args:
         of: what the set is called in error messages.
@@ -119,8 +126,8 @@ def mean_gradient(
     total = GradientSum(model, mesh)
     with evaluation_mode(model), torch.enable_grad():
         for batch in batches:
-            loss, _ = summed_loss(model, rows_for(mesh.shard, batch))
-            total.add(loss, batch.loss_tokens)
+            loss = summed_terms(model, rows_for(mesh.shard, batch))
+            total.add(loss, batch.terms)
             if advance is not None:
                 advance(batch.loss_tokens)
     return total.mean(of)
@@ -142,8 +149,12 @@ def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[To
 
     Batches inside a chunk have sequences of like length, and no more tokens than the largest given, padding included;
     there are none when there are fewer sequences than chunks. Sequences without loss are dropped, and what follows the
-    last loss-carrying token of a sequence is cut: a causal model does not look there.
+    last loss-carrying token of a sequence is cut: a causal model does not look there. Of multiple choice, items are
+    dealt instead of sequences.
     """
+    items = [item for batch in batches if isinstance(batch, ChoiceBatch) for item in batch.items()]
+    if items:
+        return [[*pack_items(items[chunk::chunks], _largest(batches))] for chunk in range(chunks)]
     rows = list(sequences(batches))
     return [_collate(rows[chunk::chunks], _largest(batches)) for chunk in range(chunks)]
 
@@ -167,7 +178,7 @@ def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) 
     for name, batches in sets.items():
         if not all(dealt[name]):
             raise TikmixError(
-                f"{set_name(side, name)} has {len(list(sequences(batches)))} sequences with loss, fewer than "
+                f"{set_name(side, name)} has {_told(batches)} with loss, fewer than "
                 f"influence.micro_batches = {chunks}. Give it more data, or lower influence.micro_batches."
             )
     return dealt
@@ -198,6 +209,12 @@ def sequences(batches: Sequence[TokenBatch]) -> Iterator[_Row]:
             if loss_S.any():
                 end = int(np.flatnonzero(loss_S)[-1]) + 1
                 yield tokens_S[:end], loss_S[:end]
+
+
+def _told(batches: Sequence[TokenBatch]) -> str:
+    """Say how much can be dealt out."""
+    items = sum(batch.terms for batch in batches if isinstance(batch, ChoiceBatch))
+    return f"{items} items" if items else f"{len(list(sequences(batches)))} sequences"
 
 
 def _largest(batches: Sequence[TokenBatch]) -> int:

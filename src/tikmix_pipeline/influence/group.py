@@ -64,7 +64,8 @@ class GroupInfluence:
     """Group Influence of K domains on T tasks, with what it was computed from.
 
     Tokens are those that carry loss, losses in nats per such token, standard errors from the sampled sequences of both
-    sides. Effects are in nats per token if the calibration that they were computed with was measured.
+    sides. Effects are in nats per token if the calibration that they were computed with was measured. Of a task that is
+    scored by its choices, "token" is "item".
     """
 
     tasks: tuple[str, ...]

@@ -79,10 +79,10 @@ class Measurement(Record):
     stopping: Stopping | None
     """Why `influence.tokens=auto` stopped."""
     task_loss: dict[str, float]
-    """Nats per loss-carrying token at the checkpoint."""
+    """Nats per loss-carrying token at the checkpoint, or per item of multiple choice."""
     domain_loss: dict[str, float]
     task_tokens: dict[str, int]
-    """Loss-carrying tokens that were measured."""
+    """Loss-carrying tokens that were measured, or items of multiple choice."""
     domain_tokens: dict[str, int]
     cost: CostRecord
 
@@ -92,7 +92,8 @@ def influence_rows(found: GroupInfluence, *, is_calibrated: bool) -> dict[str, A
 
     `influence` and its `stderr` are in the units of S. `share` is what moving tokens to the domain does for the task,
     as a share of the best possible: 1 for the domain that helps it most, beyond what the reference mixture does.
-    `effect` is the same in nats per token, for 1 % of the tokens, and NaN where no calibration tells the scale of S.
+    `effect` is the same in nats per token, or per item of multiple choice, for 1 % of the tokens, and NaN where no
+    calibration tells the scale of S.
     The errors of both leave out that of the scale.
     """
     scale_T1 = gain_scale(found.effect_TK)[:, None]

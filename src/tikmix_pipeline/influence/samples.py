@@ -7,6 +7,7 @@ gradient, so the same number of tokens from more texts has a far smaller error (
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 from typing import Generic, TypeVar
 
@@ -15,10 +16,11 @@ import numpy.typing as npt
 from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import ChoiceBatch, choice_batches
 from tikmix_pipeline.corpus.row_counts import RowCounts
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
-from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
+from tikmix_pipeline.corpus.tasks import HALVES, Half, TaskItems, item_batches
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.gradients import deal_sets, take_first
@@ -31,6 +33,7 @@ from tikmix_pipeline.parameters.measurement import (
     GradientParameters,
     ReadingParameters,
     ScoringParameters,
+    TargetParameters,
 )
 from tikmix_pipeline.parameters.training import LoadParameters, RestoreParameters
 
@@ -175,26 +178,82 @@ def window_growths(micro_batches: int, context: int, max_tokens: int) -> Iterato
 def target_samples(shards: TokenShards, parameters: TargetAmount, *, context: int, turn: int = 0) -> Samples:
     """Take what influence is measured on, as `influence.targets` says; of tasks, other items every turn.
 
-    A target with fewer sequences than `influence.micro_batches` raises a TikmixError.
+    A target with fewer sequences, or items of multiple choice, than `influence.micro_batches` raises a TikmixError, and
+    so does a task without options whose choices are asked for.
     """
     samples: Samples = {}
     if parameters.targets in ("tasks", "all"):
         tasks = TaskItems.open(shards.tasks_file)
         for task in parameters.deciding(tasks.tasks):
-            items = tasks.items(task, "query", parameters.items_per_task, turn)
-            samples[task] = item_batches(
-                items, context=context, batch_size=parameters.batch_size, loss=parameters.task_loss, pad_id=0
+            samples[task] = task_batches(
+                tasks,
+                task,
+                "query",
+                parameters,
+                limit=parameters.items_per_task,
+                turn=turn,
+                context=context,
+                batch_size=parameters.batch_size,
             )
     if parameters.targets in ("heldout", "all"):
         samples |= _heldout_windows(shards, parameters, context=context)
     for name, batches in samples.items():
-        sequences = sum(len(batch) for batch in batches)
-        if sequences < parameters.micro_batches:
+        count = sum(batch.terms if isinstance(batch, ChoiceBatch) else len(batch) for batch in batches)
+        if count < parameters.micro_batches:
             raise TikmixError(
-                f"The target '{name}' has {sequences} sequences to measure influence on, fewer than "
+                f"The target '{name}' has {count} sequences to measure influence on, fewer than "
                 f"influence.micro_batches ({parameters.micro_batches}). Give it more items or lower that parameter."
             )
     return samples
+
+
+def task_batches(
+    tasks: TaskItems,
+    task: str,
+    half: Half,
+    parameters: TargetParameters,
+    *,
+    limit: int | None,
+    turn: int = 0,
+    context: int,
+    batch_size: int,
+) -> Sequence[TokenBatch]:
+    """Batch the items of one half of a task for the loss that `influence.task_loss` names, or `limit` of them.
+
+    Of a task that is scored by its choices, items that offer none are left out.
+
+    Raises:
+        TikmixError: the task is to be scored by its choices, and no item of the half offers any.
+    """
+    loss = parameters.loss_of(task)
+    if loss != "choice":
+        items = tasks.items(task, half, limit, turn)
+        return item_batches(items, context=context, batch_size=batch_size, loss=loss, pad_id=0)
+    _require_choices(tasks, task, half)
+    choices = tasks.choices(task, half, limit, turn)
+    return choice_batches(choices, context=context, batch_size=batch_size, pad_id=0)
+
+
+def require_choices(shards: TokenShards, parameters: TargetParameters) -> None:
+    """Refuse a task that is to be scored by its choices, and offers none in either half.
+
+    Raises:
+        TikmixError: naming the task.
+    """
+    if parameters.targets == "heldout":
+        return
+    tasks = TaskItems.open(shards.tasks_file)
+    for task, half in product(parameters.deciding(tasks.tasks), HALVES):
+        if parameters.loss_of(task) == "choice":
+            _require_choices(tasks, task, half)
+
+
+def _require_choices(tasks: TaskItems, task: str, half: Half) -> None:
+    if not tasks.choices(task, half, limit=1):
+        raise TikmixError(
+            f"influence.task_loss is 'choice' for the task '{task}', but none of its {half} items has options. Give "
+            f'its records `options` (lines "A. ..."), or set influence.task_loss.{task} to text or answer.'
+        )
 
 
 def _heldout_windows(shards: TokenShards, parameters: TargetAmount, *, context: int) -> Samples:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import ChoiceBatch
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, write_json
@@ -52,8 +53,9 @@ class ChunkFigures:
     identity: str
     """Names all that decides its gradient (`chunk_identity`)."""
     loss: float
-    """Mean, in nats per loss-carrying token."""
+    """Mean, in nats per loss-carrying token, of multiple choice per item."""
     loss_tokens: int
+    """Or items of multiple choice."""
     cost: Cost
 
     @classmethod
@@ -80,6 +82,9 @@ def chunk_identity(chunk: Sequence[TokenBatch], key: str, precision: str) -> str
         digest.update(len(tokens_S).to_bytes(8, "little"))
         digest.update(tokens_S.tobytes())
         digest.update(loss_S.tobytes())
+    for batch in chunk:
+        for item in batch.items() if isinstance(batch, ChoiceBatch) else ():
+            digest.update(item.bytes_B.tobytes() + item.options_I.tobytes() + item.gold_I.tobytes())
     return digest.hexdigest()
 
 

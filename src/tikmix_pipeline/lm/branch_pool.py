@@ -225,7 +225,10 @@ def run_branches(
 
 
 def losses_by_text(results: Sequence[BranchResult], texts: Sequence[str]) -> dict[str, list[float]]:
-    """Return of every branch that came through, by name, the losses on these texts in nats per token."""
+    """Return of every branch that came through, by name, the losses on these texts in nats per token.
+
+    Of multiple choice they are in nats per item.
+    """
     # by name: losses that were read back stand in another order than those of a new branch
     return {
         one.branch.name: [one.losses[name].nats / one.losses[name].tokens for name in texts]
@@ -330,8 +333,8 @@ def _digest_of(batches: Sequence[TokenBatch]) -> str:
     digest = hashlib.sha256()
     for batch in batches:
         digest.update(str(batch.tokens_BS.shape).encode())
-        digest.update(batch.tokens_BS.tobytes())
-        digest.update(batch.loss_BS.tobytes())
+        for values in vars(batch).values():
+            digest.update(values.tobytes())
     return digest.hexdigest()
 
 

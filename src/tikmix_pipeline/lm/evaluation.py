@@ -1,6 +1,6 @@
-"""Bits per byte: loss made comparable between tokenizers.
+"""Bits per byte: loss made comparable between tokenizers. Beside them the loss of multiple choice, in nats per item.
 
-`bpb = Σ nats over loss-carrying tokens / (ln 2 · UTF-8 bytes of the scored text)`.
+`bpb = Σ nats over loss-carrying tokens / (ln 2 · UTF-8 bytes of the scored text)`; for the other see `lm.choice`.
 """
 
 import math
@@ -13,9 +13,11 @@ import numpy.typing as npt
 import torch
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import ChoiceBatch, choice_batches
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
 from tikmix_pipeline.distributed.mesh import resolve_device
+from tikmix_pipeline.lm.choice import summed_choice_loss
 from tikmix_pipeline.lm.divergence import require_better_than_guessing
 from tikmix_pipeline.lm.loss import summed_losses
 from tikmix_pipeline.progress import progress_bar
@@ -23,7 +25,7 @@ from tikmix_pipeline.progress import progress_bar
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Measure = Literal["answer", "text"]
+Measure = Literal["answer", "text", "choice"]
 
 Name = TypeVar("Name")
 
@@ -32,15 +34,26 @@ _BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class ScoredText:
-    """Text to score: its batches, and the UTF-8 bytes that their loss-carrying tokens stand for."""
+    """Text to score: its batches, and the UTF-8 bytes that their loss-carrying tokens stand for.
+
+    Multiple choice is scored by item, and its bytes are None.
+    """
 
     batches: Sequence[TokenBatch]
-    text_bytes: float
+    text_bytes: float | None
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it is scored by item."""
+        return self.text_bytes is None
 
 
 @dataclass(frozen=True)
 class TextLoss:
-    """Cross-entropy summed over the loss-carrying tokens of a text, and how many these are."""
+    """Cross-entropy summed over the loss-carrying tokens of a text, and how many these are.
+
+    Of multiple choice the loss is summed over items, and `tokens` counts these.
+    """
 
     nats: float
     tokens: int
@@ -55,7 +68,8 @@ def evaluation_texts(
 ) -> dict[Key, ScoredText]:
     """Return all that a checkpoint is judged by: evaluation halves of the tasks, held-out slices of the domains.
 
-    There are at most so many items per task, and windows per domain; `None` takes all.
+    There are at most so many items per task, and windows per domain; `None` takes all. Tasks that offer a choice are
+    scored by it, too.
     """
     tasks = TaskItems.open(shards.tasks_file)
     texts: dict[Key, ScoredText] = {}
@@ -63,12 +77,16 @@ def evaluation_texts(
         chosen = tasks.items(task, "evaluation", items)
         texts[task, "task", "answer"] = text_of_items(chosen, "answer", context=context)
         texts[task, "task", "text"] = text_of_items(chosen, "text", context=context)
+        choices = tasks.choices(task, "evaluation", items)
+        if choices:
+            batches = choice_batches(choices, context=context, batch_size=_BATCH_SIZE, pad_id=0)
+            texts[task, "task", "choice"] = ScoredText(batches, None)
     for domain in shards.domains:
         texts[domain, "domain", "text"] = text_of_heldout(shards, domain, context=context, limit=windows)
     return texts
 
 
-def text_of_items(items: Sequence[TokenisedItem], measure: Measure, *, context: int) -> ScoredText:
+def text_of_items(items: Sequence[TokenisedItem], measure: Literal["answer", "text"], *, context: int) -> ScoredText:
     """Score a task's gold answers given their questions, or the whole items."""
     batches = item_batches(items, context=context, batch_size=_BATCH_SIZE, loss=measure, pad_id=0)
     if measure == "answer":
@@ -97,7 +115,9 @@ def batches_of(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBat
 
 
 def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, float]:
-    """Return the bits per byte of each text; the model is moved to `device` and left in evaluation mode.
+    """Return the bits per byte of each text, of multiple choice nats per item.
+
+    The model is moved to `device` and left in evaluation mode.
 
     Raises:
         DivergedError: the model is worse than guessing.
@@ -105,7 +125,11 @@ def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: 
     losses = text_losses(model, {name: text.batches for name, text in texts.items()}, device=device)
     each = [loss.nats / loss.tokens for (_, _, measure), loss in losses.items() if measure == "text"]
     require_better_than_guessing(each, model.config.vocab_size, of="what is scored")
-    return {name: losses[name].nats / (math.log(2) * text.text_bytes) for name, text in texts.items()}
+    divisors = {
+        name: losses[name].tokens if text.text_bytes is None else math.log(2) * text.text_bytes
+        for name, text in texts.items()
+    }
+    return {name: losses[name].nats / divisor for name, divisor in divisors.items()}
 
 
 def text_losses(
@@ -116,17 +140,24 @@ def text_losses(
     Batches of the same tokens, as of a task's answers and of its whole items, are read once.
     """
     model.to(resolve_device(device)).eval()
-    readers: dict[tuple[tuple[int, ...], bytes], list[tuple[Name, TokenBatch]]] = {}
+    readers: dict[tuple[type, tuple[int, ...], bytes], list[tuple[Name, TokenBatch]]] = {}
     for name, batches in texts.items():
         for batch in batches:
-            readers.setdefault((batch.tokens_BS.shape, batch.tokens_BS.tobytes()), []).append((name, batch))
+            same = type(batch), batch.tokens_BS.shape, batch.tokens_BS.tobytes()
+            readers.setdefault(same, []).append((name, batch))
     nats, tokens = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
     total = sum(batch.loss_tokens for batches in texts.values() for batch in batches)
     with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
         for sharing in readers.values():
-            losses = summed_losses(model, [batch for _, batch in sharing])
+            losses = _summed(model, [batch for _, batch in sharing])
             for (name, batch), loss in zip(sharing, losses, strict=True):
                 nats[name] += loss
-                tokens[name] += batch.loss_tokens
+                tokens[name] += batch.terms
                 bar.update(batch.loss_tokens)
     return {name: TextLoss(nats[name], tokens[name]) for name in texts}
+
+
+def _summed(model: "PreTrainedModel", batches: Sequence[TokenBatch]) -> list[float]:
+    """Return the summed loss of batches of one kind that have their tokens in common."""
+    choices = [batch for batch in batches if isinstance(batch, ChoiceBatch)]
+    return [summed_choice_loss(model, batch).item() for batch in choices] or summed_losses(model, batches)

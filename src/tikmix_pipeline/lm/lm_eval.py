@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from tikmix_pipeline.corpus.tasks import ChoiceItem
+from tikmix_pipeline.corpus.tasks import Item
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
@@ -76,11 +76,12 @@ def check_lm_eval(parameters: HarnessParameters, corpus_tasks: Collection[str], 
     _task_manager(others, folders, written)
 
 
-def write_lm_eval_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path) -> list[str]:
+def write_lm_eval_tasks(tasks: Mapping[str, Sequence[Item]], folder: Path) -> list[str]:
     """Write tasks in lm-eval's format, `<task>.yaml` beside `<task>.jsonl`, in place of what the folder held.
 
-    The folder is what `include_paths` of `lm_eval_scores`, or `--include_path` of lm-eval, is to be. The files name
-    their data by absolute path, as lm-eval reads them: write them again where the folder has moved.
+    All items offer a choice. The folder is what `include_paths` of `lm_eval_scores`, or `--include_path` of lm-eval, is
+    to be. The files name their data by absolute path, as lm-eval reads them: write them again where the folder has
+    moved.
 
     Returned are the names of the tasks: `tikmix_<task>`, so that none is mistaken for lm-eval's task of that name, of
     which it may hold but a part. The tag `tikmix` stands for all.
@@ -89,7 +90,7 @@ def write_lm_eval_tasks(tasks: Mapping[str, Sequence[ChoiceItem]], folder: Path)
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
         for task, choices in tasks.items():
-            rows = ({"prompt": one.item.prompt, "options": list(one.options), "gold": one.gold} for one in choices)
+            rows = ({"prompt": one.prompt, "options": list(one.options), "gold": one.gold} for one in choices)
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (temporary / f"{task}.jsonl").write_text(lines, encoding="utf-8")
             config = _task_config(f"{TAG}_{task}", folder / f"{task}.jsonl")

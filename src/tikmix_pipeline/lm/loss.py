@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.choices import ChoiceBatch
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.lm.output_head import computing, cross_entropies, divisible_head, raised, summed_cross_entropy
 
@@ -55,13 +56,25 @@ def summed_losses(model: nn.Module, batches: Sequence[TokenBatch]) -> list[float
     device = device_of(model)
     tokens_BS = torch.from_numpy(batches[0].tokens_BS).to(device)
     carries_BP = np.logical_or.reduce([batch.loss_BS[:, 1:] for batch in batches])
-    losses_N = _losses(model, tokens_BS, torch.from_numpy(carries_BP).to(device)).double()
+    head = divisible_head(model, int(carries_BP.sum()))
+    losses_N = _losses(model, head, tokens_BS, torch.from_numpy(carries_BP).to(device)).double()
     return [losses_N[torch.from_numpy(batch.loss_BS[:, 1:][carries_BP]).to(device)].sum().item() for batch in batches]
 
 
-def _losses(model: nn.Module, tokens_BS: Tensor, carries_BP: Tensor) -> Tensor:
+def sequence_losses(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """Return the cross-entropy in nats of every sequence, (B), summed over its loss-carrying tokens."""
+    device = device_of(model)
+    carries_BP = batch.loss_BS[:, 1:]
+    tokens_BS = torch.from_numpy(batch.tokens_BS).to(device)
+    # few positions carry loss: logits are made of no others
+    head = divisible_head(model, None)
+    losses_N = _losses(model, head, tokens_BS, torch.from_numpy(carries_BP).to(device))
+    # not by adding at indices, which on a GPU has no fixed order
+    return torch.stack([losses_n.sum() for losses_n in torch.split(losses_N, carries_BP.sum(axis=1).tolist())])
+
+
+def _losses(model: nn.Module, head: nn.Linear | None, tokens_BS: Tensor, carries_BP: Tensor) -> Tensor:
     targets_N = tokens_BS[:, 1:][carries_BP]
-    head = divisible_head(model, len(targets_N))
     if head is None:
         logits_NV = next_token_logits(model, tokens_BS)[carries_BP]
         return F.cross_entropy(logits_NV, targets_N, reduction="none")
@@ -91,22 +104,25 @@ def _chosen(values_BP: Tensor, carries_BP: Tensor | None) -> Tensor:
 def rows_for(group: ProcessGroup, batch: TokenBatch) -> TokenBatch:
     """Return this process's sequences of a batch; where there are fewer than processes, perhaps one without loss.
 
-    All processes run the model as often as each other, since they wait for each other inside it.
+    The options of an item stay together. All processes run the model as often as each other, since they wait for each
+    other inside it.
     """
     if group.world_size == 1:
         return batch
-    start, stop = _bounds(group, batch)
+    start, stop = _bounds(group, batch.terms if isinstance(batch, ChoiceBatch) else len(batch))
     if start == stop:
         return TokenBatch(batch.tokens_BS[:1], np.zeros_like(batch.loss_BS[:1]))
+    if isinstance(batch, ChoiceBatch):
+        return batch.part(start, stop)
     return batch.rows(slice(start, stop))
 
 
 def tokens_for(group: ProcessGroup, batch: TokenBatch) -> slice:
     """Return which of a batch's loss-carrying tokens are in `rows_for`, counted through the whole batch."""
-    start, stop = _bounds(group, batch)
+    start, stop = _bounds(group, len(batch))
     counts_B = batch.loss_BS.sum(axis=1)
     return slice(int(counts_B[:start].sum()), int(counts_B[:stop].sum()))
 
 
-def _bounds(group: ProcessGroup, batch: TokenBatch) -> tuple[int, int]:
-    return len(batch) * group.rank // group.world_size, len(batch) * (group.rank + 1) // group.world_size
+def _bounds(group: ProcessGroup, count: int) -> tuple[int, int]:
+    return count * group.rank // group.world_size, count * (group.rank + 1) // group.world_size

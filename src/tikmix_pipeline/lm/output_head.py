@@ -14,6 +14,7 @@ Axes: B sequences, P positions, N tokens, d width, V vocabulary.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -32,13 +33,16 @@ def tokens_at_once(vocabulary: int) -> int:
     return max(1, MOST_LOGITS // vocabulary)
 
 
-def divisible_head(model: nn.Module, tokens: int) -> nn.Linear | None:
-    """Return the head of a model whose logits of so many tokens are too many to hold, if it can be taken in chunks."""
+def divisible_head(model: nn.Module, tokens: int | None) -> nn.Linear | None:
+    """Return the head of a model whose logits of so many tokens are too many to hold, if it can be taken in chunks.
+
+    With None it is returned whatever the number: where most positions are not asked for, the head need not see them.
+    """
     find = getattr(model, "get_output_embeddings", None)
     head = find() if find is not None else None
     if not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
         return None
-    is_divided = tokens > tokens_at_once(head.weight.shape[0])
+    is_divided = tokens is None or tokens > tokens_at_once(head.weight.shape[0])
     # ranks may have unequal numbers of tokens, and must run the model equally often
     if model not in _IS_PLAIN and (is_divided or torch.distributed.is_initialized()):
         _IS_PLAIN[model] = _gives_logits(model, head)
@@ -95,13 +99,20 @@ def _chunk_loss(hidden_nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, tar
 
 
 def cross_entropies(head: nn.Linear, hidden_Nd: Tensor, targets_N: Tensor) -> Tensor:
-    """Return the cross-entropy in nats of each of N predictions of a head, in float32 or better; for no gradients."""
+    """Return the cross-entropy in nats of each of N predictions of a head, in float32 or better.
+
+    For gradients a chunk's logits are computed once more on the way back.
+    """
     size = tokens_at_once(head.weight.shape[0])
-    losses = [
-        F.cross_entropy(raised(F.linear(some_nd, head.weight, head.bias)), targets_n, reduction="none")
-        for some_nd, targets_n in zip(torch.split(hidden_Nd, size), torch.split(targets_N, size), strict=True)
-    ]
-    return torch.cat(losses)
+    chunks = zip(torch.split(hidden_Nd, size), torch.split(targets_N, size), strict=True)
+    of_chunk: Callable[..., Tensor] = _chunk_losses
+    if torch.is_grad_enabled():
+        of_chunk = partial(checkpoint, _chunk_losses, use_reentrant=False)
+    return torch.cat([of_chunk(some_nd, head.weight, head.bias, targets_n) for some_nd, targets_n in chunks])
+
+
+def _chunk_losses(hidden_nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, targets_n: Tensor) -> Tensor:
+    return F.cross_entropy(raised(F.linear(hidden_nd, weight_Vd, bias_V)), targets_n, reduction="none")
 
 
 def raised(values: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from tikmix_pipeline.mixture.objective import check_tasks
 from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.corpus import ShardsSource
+from tikmix_pipeline.parameters.measurement import DEFAULT
 from tikmix_pipeline.pipelines.remix.external import (
     domains_ever,
     given_mixture,
@@ -39,8 +40,9 @@ def check_run(run: Run, *, external: bool = False) -> None:
 
     Raises:
         TikmixError: the prior or the bounds are not of the corpus's domains or leave no mixture, or none to vary for a
-            strategy that draws mixtures; warm-up and decay do not fit into the run; a checkpoint, tokenizer, preset or
-            device is not there; a baseline's proxy has no size; or too little is measured for a standard error.
+            strategy that draws mixtures; a task is not the corpus's; warm-up and decay do not fit into the run; a
+            checkpoint, tokenizer, preset or device is not there; a baseline's proxy has no size; or too little is
+            measured for a standard error.
     """
     parameters = run.parameters
     domains = list(parameters.corpus.domains)
@@ -64,6 +66,8 @@ def check_run(run: Run, *, external: bool = False) -> None:
 def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     influence, tasks = parameters.influence, parameters.corpus.tasks
     require_known("influence.tasks", "task", influence.tasks or (), tasks)
+    if not isinstance(influence.task_loss, str):
+        require_known("influence.task_loss", "task", influence.task_loss, [*tasks, DEFAULT])
     heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])

@@ -28,8 +28,9 @@ from tikmix_pipeline.statistics import PairedDifference, paired_difference
 if TYPE_CHECKING:
     import pandas as pd
 
-Measure = Literal["bpb", "bpb_answer"]
-"""Bits per byte of whole items (question and answer), or of the gold answers alone, which held-out text has none of."""
+Measure = Literal["bpb", "bpb_answer", "choice"]
+"""Bits per byte of whole items (question and answer); of the gold answers alone, which held-out text has none of; or
+the loss of the right choice in nats per item, of tasks with options alone."""
 
 IN_DOMAIN, OUT_OF_DOMAIN, HELDOUT = SPLITS = ("in_domain", "out_of_domain", "heldout")
 
@@ -54,12 +55,13 @@ def wide_scores(scores: "pd.DataFrame", measure: Measure = "bpb") -> "pd.DataFra
     """Return a row per arm and seed and a column per split and task, means included.
 
     Arms and tasks keep the order of their first appearance; seeds are sorted. The mean of a split stands after its
-    tasks, the mean of all tasks after both their splits. What is not finite becomes nan.
+    tasks, the mean of all tasks after both their splits. What is not finite becomes nan. Tasks without options have no
+    column, and no say in the means, where the measure is `choice`.
     """
     import pandas as pd
 
     _check_scores(scores, measure)
-    rows = scores if measure == "bpb" else scores[scores["split"] != HELDOUT]
+    rows = scores[_is_measured(scores, measure)]
     wide = rows.pivot(index=_RUN, columns=["split", "task"], values=measure)
     runs = [
         (arm, seed) for arm in rows["arm"].unique() for seed in sorted(rows.loc[rows["arm"] == arm, "seed"].unique())
@@ -76,6 +78,19 @@ def wide_scores(scores: "pd.DataFrame", measure: Measure = "bpb") -> "pd.DataFra
             judged = [key for key in columns if key[1] != MEAN_OF_SPLIT[key[0]]]
             columns[ALL_TASKS, MEAN_OF_TASKS] = values[judged].mean(axis=1, skipna=False)
     return pd.DataFrame(columns).rename_axis(columns=["split", "task"])
+
+
+def measures_of(scores: "pd.DataFrame") -> list[Measure]:
+    """Return what the texts were scored by; by choices only where a task has options."""
+    both: list[Measure] = ["bpb", "bpb_answer"]
+    return [*both, "choice"] if "choice" in scores and scores["choice"].notna().any() else both
+
+
+def _is_measured(scores: "pd.DataFrame", measure: Measure) -> "pd.Series[bool]":
+    """Tell the rows of texts that can be scored by the measure at all."""
+    if measure == "choice":
+        return scores["choice"].notna().groupby(scores["task"]).transform("any") & (scores["split"] != HELDOUT)
+    return (scores["split"] != HELDOUT) | (measure == "bpb")
 
 
 def is_task(wide: "pd.DataFrame") -> npt.NDArray[np.bool_]:

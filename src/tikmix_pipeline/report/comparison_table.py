@@ -37,6 +37,7 @@ _UNSURE = "≈"
 _SCORED = {
     "bpb": "Bits per byte of whole items (question and answer)",
     "bpb_answer": "Bits per byte of the gold answer given its question",
+    "choice": "Nats per item: minus the log of the right option's probability among the options, by bytes",
 }
 
 
@@ -137,7 +138,7 @@ def _caption(scores: "pd.DataFrame", summary: "pd.DataFrame", reference: str, me
     spread = " ± standard deviation" if summary["sd"].notna().any() else ""
     tokens = sorted(summary["train_tokens"].unique())
     trained = " to ".join(f"{count:,.0f}" for count in dict.fromkeys((tokens[0], tokens[-1])))
-    heldout = "" if measure == "bpb_answer" else " Held-out text is of the training domains."
+    heldout = " Held-out text is of the training domains." if measure == "bpb" else ""
     return (
         f"{_SCORED[measure]}, lower is better: mean{spread} over the seeds {seeds}, {trained} training tokens each, "
         "the best of a row in bold. In-domain tasks guide the mixture by their query half and are scored on their "

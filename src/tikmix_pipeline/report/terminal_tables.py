@@ -46,6 +46,9 @@ class RunSummary(Record):
     """After each round, within the round's limits."""
     final_bits_per_byte: Scores
     """After the last round, on all evaluation data."""
+    choice: tuple[Mapping[str, float], ...] = ()
+    """The loss of the right choice in nats per item after each round, by task with options."""
+    final_choice: Mapping[str, float] = {}
     response: str | None
     """What the last decision's surrogate was fitted on, if there was one."""
     expected_gain: Mapping[str, int | float]
@@ -91,6 +94,8 @@ def run_summary(
         mixtures=tuple(mixtures),
         bits_per_byte=tuple(map(_scores, evaluations)),
         final_bits_per_byte=_scores(final),
+        choice=tuple(map(_choices, evaluations)),
+        final_choice=_choices(final),
         response=decision.response,
         expected_gain=decision.expected_gain if is_used else {},
         gain_scale=decision.gain_scale,
@@ -107,6 +112,11 @@ def _scores(table: "pd.DataFrame") -> Scores:
         kind: dict(zip(rows["name"], rows["bits_per_byte"].tolist(), strict=True))
         for kind, rows in main.groupby("kind", sort=False)
     }
+
+
+def _choices(table: "pd.DataFrame") -> dict[str, float]:
+    rows = table[table["measure"] == "choice"]
+    return dict(zip(rows["name"], rows["nats_per_item"].tolist(), strict=True))
 
 
 def summary_table(summary: RunSummary, experiment: str) -> str:
@@ -127,6 +137,10 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
     domain_rows = [
         [domain, *(f"{score['domain'][domain]:.3f}" for score in every_score), ""] for domain in mixtures[0].weights
     ]
+    choice_rows = [
+        [task, *(f"{score[task]:.3f}" for score in (*summary.choice, summary.final_choice)), ""]
+        for task in summary.final_choice
+    ]
     remarks = [
         "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is "
         + _EXPECTED.get(str(summary.response), _SECOND_ORDER if summary.is_second_order else _FIRST_ORDER),
@@ -137,6 +151,7 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
         *_first(summary.guardrail_notes),
         _block(["Mixture", *rounds, "next"], mixture_rows),
         _block(["Bits per byte: tasks", *rounds, "final", "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
+        *([_block(["Right choice: nats per item", *rounds, "final", ""], choice_rows)] if choice_rows else []),
         _block(["Bits per byte: held-out", *rounds, "final", ""], domain_rows),
         "\n".join(remarks),
         f"Figures and tables: data/08_reporting/{experiment}/ and data/07_model_output/{experiment}/",

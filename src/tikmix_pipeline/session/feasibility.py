@@ -11,7 +11,7 @@ from tikmix_pipeline.baselines.ngram import check_order
 from tikmix_pipeline.baselines.unimax import unimax
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.samples import target_samples
+from tikmix_pipeline.influence.samples import require_choices, target_samples
 from tikmix_pipeline.mixture.external_run import SampledDomain
 from tikmix_pipeline.mixture.feasibility import Chunks, require_feasible
 from tikmix_pipeline.mixture.records import TokenBudget
@@ -43,7 +43,8 @@ def check_text(run: Run, stages: set[str]) -> None:
 
     Raises:
         TikmixError: the chunks to come are longer than all text with `optimize.max_epochs`, no mixtures of them satisfy
-            all bounds, a target has too few items to be measured on, or a baseline cannot decide with this corpus.
+            all bounds, a target has too few items to be measured on or no options to be scored by, or a baseline cannot
+            decide with this corpus.
     """
     if not stages - {"corpus"}:
         return
@@ -107,6 +108,7 @@ def _check_strategy(run: Run, corpus: TokenShards, budget: TokenBudget) -> None:
     """Refuse what the run's strategy could not decide with the corpus after the first chunk."""
     parameters = run.parameters
     strategy, own = parameters.tikmix.strategy, parameters.baselines
+    require_choices(corpus, parameters.influence)
     if strategy not in BASELINES:
         _check_anchor(run, corpus)
         target_samples(corpus, parameters.influence, context=parameters.train.context)

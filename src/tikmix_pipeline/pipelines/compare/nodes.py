@@ -100,15 +100,16 @@ def tabulate_comparison(
     import pandas as pd
 
     from tikmix_pipeline.report.comparison_influence import influence_against_score, rank_stability
+    from tikmix_pipeline.report.comparison_scores import measures_of
     from tikmix_pipeline.report.comparison_table import comparison_summary, comparison_table
 
     compare = view.compare
     reference = compare.reference
-    summaries = [comparison_summary(scores, reference=reference, measure=measure) for measure in ("bpb", "bpb_answer")]
+    measures = measures_of(scores)
+    summaries = [comparison_summary(scores, reference=reference, measure=measure) for measure in measures]
     expected = [(arm, seed) for arm in compare.chosen for seed in compare.seeds]
     text = "\n\n".join(
-        comparison_table(scores, reference=reference, measure=measure, expected=expected)
-        for measure in ("bpb", "bpb_answer")
+        comparison_table(scores, reference=reference, measure=measure, expected=expected) for measure in measures
     )
     against = influence_against_score(points_of(scores, mixtures, influence, compare))
     return pd.concat(summaries, ignore_index=True), text, rank_stability(influence), against

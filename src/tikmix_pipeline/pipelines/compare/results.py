@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from tikmix_pipeline.lm.cost_records import CostRecord
     from tikmix_pipeline.mixture.records import DecisionCost
 
-MEASURES = {"text": "bpb", "answer": "bpb_answer"}
-"""The columns that the measures of an evaluation stand in."""
+MEASURES = {"text": "bpb", "answer": "bpb_answer", "choice": "choice"}
+"""The columns that the measures of an evaluation stand in: two of bits per byte, one of nats per item."""
 
 
 def scores_of(arm: Arm, run: Run, deciding: Sequence[str]) -> pd.DataFrame:
-    """Return bits per byte of an arm's last checkpoint on every task and domain, and what its mixtures cost."""
+    """Return an arm's last checkpoint's scores on every task and domain, and what its mixtures cost."""
     table = _split_scores(run.load("final_evaluation"), deciding)
     costs = list(_costs(run))
     rounds = run.parameters.tikmix.rounds
@@ -32,7 +32,7 @@ def scores_of(arm: Arm, run: Run, deciding: Sequence[str]) -> pd.DataFrame:
         method_flops=sum((cost.flops for _, cost in costs), 0.0),
         method_tokens=sum(cost.tokens for _, cost in costs),
         train_tokens=rounds * run.parameters.train.tokens_per_chunk,
-    )[["arm", "seed", "task", "split", "bpb", "bpb_answer", "method_flops", "method_tokens", "train_tokens"]]
+    )[["arm", "seed", "task", "split", *MEASURES.values(), "method_flops", "method_tokens", "train_tokens"]]
 
 
 def rounds_of(arm: Arm, run: Run) -> pd.DataFrame:
@@ -101,7 +101,8 @@ def points_of(
 
 def _split_scores(evaluation: pd.DataFrame, deciding: Sequence[str]) -> pd.DataFrame:
     """Return a row per task and domain, its measures side by side; tasks that do not decide are out of domain."""
-    wide = evaluation.pivot(index=["kind", "name"], columns="measure", values="bits_per_byte")
+    scored = evaluation.assign(score=evaluation["bits_per_byte"].fillna(evaluation["nats_per_item"]))
+    wide = scored.pivot(index=["kind", "name"], columns="measure", values="score").reindex(columns=[*MEASURES])
     order = evaluation[["kind", "name"]].drop_duplicates().itertuples(index=False, name=None)
     table = wide.reindex(list(order)).rename(columns=MEASURES).reset_index().rename(columns={"name": "task"})
     kinds = zip(table["kind"], table["task"], strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,12 +150,16 @@ def evaluate_fully(
     items: int | None = None,
     windows: int | None = None,
 ) -> pd.DataFrame:
-    """Score all evaluation items of a task and all held-out windows of a domain, or so many of them."""
+    """Score all evaluation items of a task and all held-out windows of a domain, or so many of them.
+
+    Returns:
+        Columns `name, kind, measure, bits_per_byte, nats_per_item`; the last is of the measure `choice` alone.
+    """
     import pandas as pd
 
     from tikmix_pipeline.lm.evaluation import evaluation_texts, score
 
     texts = evaluation_texts(corpus, context=view.train.context, items=items, windows=windows)
     scores = score(checkpoint.model(view.model), texts, device=view.train.device)
-    rows = [(*key, value) for key, value in scores.items()]
-    return pd.DataFrame(rows, columns=["name", "kind", "measure", "bits_per_byte"])
+    rows = [(*key, nan, value) if texts[key].is_choice else (*key, value, nan) for key, value in scores.items()]
+    return pd.DataFrame(rows, columns=["name", "kind", "measure", "bits_per_byte", "nats_per_item"])

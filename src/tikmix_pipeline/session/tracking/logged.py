@@ -116,7 +116,15 @@ def _of_training(table: Any, number: int) -> Metrics:
     return [entry for step, loss, rate in rows for entry in (("loss/train", loss, step), ("learning_rate", rate, step))]
 
 
-def _of_evaluation(table: Any, number: int, prefix: str = "bpb") -> Metrics:
+def _of_evaluation(table: Any, number: int, prefix: str = "") -> Metrics:
+    """Log bits per byte, and the loss of multiple choice beside them."""
+    choices = table[table["measure"] == "choice"]
+    scored = zip(choices["name"], choices["nats_per_item"].tolist(), strict=True)
+    bits = _of_bits_per_byte(table[table["measure"] != "choice"], number, f"{prefix}bpb")
+    return [*bits, *((f"{prefix}choice/{name}", value, number) for name, value in scored)]
+
+
+def _of_bits_per_byte(table: Any, number: int, prefix: str) -> Metrics:
     main = {"task": "answer", "domain": "text"}
     rows = table[["name", "kind", "measure", "bits_per_byte"]].itertuples(index=False)
     metrics: Metrics = [
@@ -189,7 +197,7 @@ def _of_mixture(mixture: MixtureRecord, number: int) -> Metrics:
 METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "train_log": _of_training,
     "evaluation": _of_evaluation,
-    "final_evaluation": partial(_of_evaluation, prefix="final_bpb"),
+    "final_evaluation": partial(_of_evaluation, prefix="final_"),
     "influence": _of_influence,
     "measurement": _of_measurement,
     "mixture": _of_mixture,
