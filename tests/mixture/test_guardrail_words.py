@@ -12,6 +12,7 @@ def guardrail(name="heldout", gain=-0.4, unguarded=-1.2, price=1.0, **given):
         influence={"a": 0.0},
         share=0.4,
         slack=0.0,
+        strength=given.pop("strength", 1.0),
         gain=gain,
         unguarded_gain=unguarded,
         price=price,
@@ -39,6 +40,13 @@ def test_without_branches_it_is_a_share_of_what_the_tasks_gain():
         "With the guardrails the tasks gain 80% of what they would gain without, and the objective is -2.25 instead of "
         "-2.5, lower being better (optimize.guardrails).",
     ]
+
+
+def test_what_text_pays_is_told_in_the_nats_of_the_tasks():
+    first, _ = guardrail_sentences(record(guardrail(strength=1.75)), -2.25)
+    assert first.startswith("Held-out text is expected to lose 0.70 of what the tasks gain; without")
+    first, _ = guardrail_sentences(record(guardrail(strength=2.0, loss=4.0), scale=0.3), -2.25)
+    assert first.startswith("Held-out text is expected to lose 6.0 % (0.24 nats per token); without")
 
 
 def test_with_branches_it_is_per_cent_of_the_loss():

@@ -22,6 +22,7 @@ from tikmix_pipeline.parameters.decision import Guardrail
 SEEDS = st.integers(0, 2**32 - 1)
 CONFLICT = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])
 HELDOUT = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
+STRENGTH = 1.75
 ERRORS = np.array([[0.1, 0.2, 0.1], [0.3, 0.1, 0.2], [0.2, 0.2, 0.4]])
 PRODUCTS = DomainProducts(HELDOUT, 0.2 * np.eye(3), ERRORS)
 EVEN = np.full(3, 1 / 3)
@@ -32,9 +33,8 @@ BYTES = {"d0": 4.0, "d1": 2.0, "d2": 3.0, "t0": 5.0, "t1": 4.0}
 def guarded(guardrails, response=None, pareto=False, stderr=None):
     """Decide on the three domains above, with what branches have told."""
     bounds, branches = Bounds.simplex(names("d", 3)), 0 if response is None else 6
-    parameters = OptimizeParameters.model_validate(
-        {"method": "response", "guardrails": guardrails, "pareto": pareto, "branches": branches}
-    )
+    given = {"method": "response", "guardrails": guardrails, "pareto": pareto, "branches": branches}
+    parameters = OptimizeParameters.model_validate({**given, "heldout_strength": STRENGTH})
     return solve_response(
         CONFLICT,
         PRODUCTS,
@@ -88,7 +88,8 @@ def test_the_price_of_a_guardrail_is_what_loosening_it_saves():
     heldout = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
     products, prior = DomainProducts(heldout, 0.2 * np.eye(3)), np.full(3, 1 / 3)
     tight, loose = (
-        solve(influence, products, prior, pareto=False, guardrails={"heldout": {"tolerance": t}}) for t in (0.3, 0.301)
+        solve(influence, products, prior, pareto=False, heldout_strength=1, guardrails={"heldout": {"tolerance": t}})
+        for t in (0.3, 0.301)
     )
     (held,) = [binding for binding in tight.binding if binding.kind == "guardrail"]
     # in the unit of the largest influence on the mean of the tasks
@@ -146,6 +147,17 @@ def texts(guardrails, response=None, **known):
         **known,
     )
     return list(guarded_texts({name: one and Guardrail.model_validate(one) for name, one in guardrails.items()}, told))
+
+
+def test_a_unit_of_held_out_text_counts_as_many_nats_as_it_is_told_to():
+    response = measured(t0=2.0, d0=4.0, d1=6.0)
+    for unit in ("nats", "percent"):
+        one = {"tolerance": 1.0, "unit": unit}
+        assert slack(one, response, "d0", heldout_strength=2.0) == pytest.approx(slack(one, response, "d0") / 2)
+        assert slack(one, response, "t0", heldout_strength=2.0) == slack(one, response, "t0")
+    share = {"tolerance": 0.7}
+    of_text, of_task = texts({"heldout": share, "t0": share}, heldout_strength=1.75)
+    assert (of_text.share, of_task.share) == (pytest.approx(0.4), 0.7)
 
 
 def slack(guardrail, response=None, name="t0", **known):
@@ -216,19 +228,20 @@ def by_formula(weights, guardrails, moved):
     rows = {"heldout": HELDOUT.mean(0), "d1": HELDOUT[1], "t0": CONFLICT[0]}
     for name, (tolerance, unit) in guardrails.items():
         gain = gains(rows[name], PRODUCTS, weights, EVEN)
+        strong = 1.0 if name == "t0" else STRENGTH
         members = ["d0", "d1", "d2"] if name == "heldout" else [name]
         if unit == "bits_per_byte":
             each = [gains(HELDOUT[int(one[1])], PRODUCTS, weights, EVEN) / BYTES[one] for one in members]
-            yield 0.1 * np.mean(each) / np.log(2) + tolerance
+            yield 0.1 * strong * np.mean(each) / np.log(2) + tolerance
         elif unit == "percent":
-            yield 0.1 * gain / np.mean([TOLD[one] for one in members]) + tolerance / 100
+            yield 0.1 * strong * gain / np.mean([TOLD[one] for one in members]) + tolerance / 100
         elif unit == "nats":
-            yield 0.1 * gain + tolerance
+            yield 0.1 * strong * gain + tolerance
         elif unit == "stderr":
             error = ERRORS.mean(0) if name == "heldout" else ERRORS[1]
             yield gain + tolerance * np.sqrt(np.square(error * moved).sum())
         else:
-            yield gain + tolerance * tasks
+            yield strong * gain + tolerance * tasks
 
 
 @pytest.mark.parametrize(
@@ -332,7 +345,7 @@ def test_what_is_said_first_is_what_held_out_text_pays_and_would_pay(unit):
     decision = guarded({"heldout": {"tolerance": 0.3, "unit": unit}}, branched())
     first, cost = decision.to_record("direct", 1).guardrail_notes
     (held,) = decision.second_order.guardrails
-    paid, without = (-100 * 0.1 * gain / 5.0 for gain in (held.gain, held.unguarded_gain))
+    paid, without = (-100 * 0.1 * STRENGTH * gain / 5.0 for gain in (held.gain, held.unguarded_gain))
     assert f"Held-out text is expected to lose {paid:.{digits(paid)}} % (" in first
     assert f"without guardrails it would lose {without:.{digits(without)}} % (" in first
     assert f"{decision.objective:.4g} instead of {decision.second_order.unguarded_objective:.4g}" in cost

@@ -48,9 +48,9 @@ def _sentence(guarded: GuardrailRecord, record: SecondOrderRecord, *, is_held: b
 def _paid(guarded: GuardrailRecord, gain: float, of_tasks: float, scale: float | None) -> str:
     verb = "gain" if gain >= 0 else "lose"
     if scale is not None and guarded.loss is not None:
-        nats = abs(gain) * scale
+        nats = abs(gain) * float(guarded.strength) * scale
         share = 100 * nats / guarded.loss
         return f"{verb} {f'{share:.1f}' if share >= 1 else f'{share:.2g}'} % ({nats:.2g} nats per token)"
     if of_tasks <= 0:
         return "stay as it is"
-    return f"{verb} {abs(gain) / of_tasks:.2f} of what the tasks gain"
+    return f"{verb} {abs(gain) * float(guarded.strength) / of_tasks:.2f} of what the tasks gain"

@@ -5,14 +5,17 @@ second order, or about a task. It asks
 
     gain_g(w) + ρ · mean_t gain_t(w) ≥ −slack,
 
-with ρ, its tolerance, where that is a share of what the tasks gain, and else slack, the tolerance in the units of S.
+with ρ = tolerance / φ where that is a share of what the tasks gain, and else slack, the tolerance in the units of S. φ
+says how many times as many nats a unit of its gain is as of a task's: 1 of a task, `optimize.heldout_strength` of
+held-out text. Real branches lose more of the text that they neglect than the tasks' scale says, by much the same factor
+wherever it was measured (docs/results.md); what makes it so is not known.
 Both sides are concave, so the guarded mixtures are a convex set, and the reference, which is the prior or the nearest
 mixture inside the bounds, is one of them.
 
-    nats           slack = tolerance / c₁, with c₁ nats per unit of S as branches have measured it
+    nats           slack = tolerance / (φ c₁), with c₁ nats per unit of S as branches have measured it
     percent        that of a hundredth of the text's loss at the checkpoint
-    bits_per_byte  tolerance · ln 2 / (c₁ · mean_j 1/B_j), B_j being bytes per token; the mean over domains is then that
-                   of bits per byte, `D_g = Σ_j D_j (1/B_j) / Σ_j 1/B_j`
+    bits_per_byte  tolerance · ln 2 / (φ c₁ · mean_j 1/B_j), B_j being bytes per token; the mean over domains is then
+                   that of bits per byte, `D_g = Σ_j D_j (1/B_j) / Σ_j 1/B_j`
     stderr         tolerance · √Σ_k ((w° − w_ref)_k σ_gk)², w° being the mixture that is the best without guardrails
 
 σ are the standard errors of the products (of a mean over domains the mean of theirs, which is no less than the mean's).
@@ -52,6 +55,8 @@ class GuardedText:
     guardrail: Guardrail
     row_K: FloatArray
     """The influence of the domains on its text."""
+    strength: float = 1.0
+    """φ."""
     per_unit: float = 0.0
     """How much slack one unit of tolerance is; none where that is a share."""
     loss: float | None = None
@@ -65,7 +70,7 @@ class GuardedText:
     @property
     def share(self) -> float:
         """ρ."""
-        return self.guardrail.tolerance if self.guardrail.unit == "share" else 0.0
+        return self.guardrail.tolerance / self.strength if self.guardrail.unit == "share" else 0.0
 
     def with_tolerance(self, tolerance: float) -> "GuardedText":
         """Return the same guardrail with another tolerance."""
@@ -82,6 +87,8 @@ class Told:
     """S."""
     heldout_KK: FloatArray
     """D."""
+    heldout_strength: float = 1.0
+    """φ of held-out text."""
     measured: MeasuredResponse | None = None
     """What branches have told."""
     influence_stderr_TK: FloatArray | None = None
@@ -100,9 +107,10 @@ def guarded_texts(guardrails: Mapping[str, Guardrail | None], told: Told) -> Ite
     for name, key, guardrail in _each(guardrails, told.domains):
         members = _members(name, key, guardrail, told.domains, told.tasks)
         row_K = _mean(told.heldout_KK, members, told, guardrail) if members else told.influence_TK[_task(told, name)]
-        per_unit = 0.0 if guardrail.unit == "share" else _per_unit(name, key, guardrail, members, told)
+        strength = told.heldout_strength if members else 1.0
+        per_unit = 0.0 if guardrail.unit == "share" else _per_unit(name, key, guardrail, members, strength, told)
         loss = _loss(told.measured, members or (name,))
-        yield GuardedText(name, f"optimize.guardrails.{key}", guardrail, row_K, per_unit, loss)
+        yield GuardedText(name, f"optimize.guardrails.{key}", guardrail, row_K, strength, per_unit, loss)
 
 
 def check_guardrails(guardrails: Mapping[str, Guardrail | None], domains: Sequence[str], tasks: Sequence[str]) -> None:
@@ -202,7 +210,7 @@ def _loss(measured: MeasuredResponse | None, names: Sequence[str]) -> float | No
     return sum(measured.losses[name] for name in names) / len(names)
 
 
-def _per_unit(name: str, key: str, guardrail: Guardrail, members: Sequence[str], told: Told) -> float:
+def _per_unit(name: str, key: str, guardrail: Guardrail, members: Sequence[str], strength: float, told: Told) -> float:
     """Return what one unit of tolerance is in the units of S."""
     if guardrail.unit == "stderr":
         return _error(name, key, guardrail, members, told)
@@ -218,7 +226,7 @@ def _per_unit(name: str, key: str, guardrail: Guardrail, members: Sequence[str],
         nats = sum(measured.losses[one] for one in names) / len(names) / 100
     elif guardrail.unit == "bits_per_byte":
         nats = float(np.log(2) / _tokens_per_byte(measured, names).mean())
-    return nats / measured.fitted.scale
+    return nats / (strength * measured.fitted.scale)
 
 
 def _error(name: str, key: str, guardrail: Guardrail, members: Sequence[str], told: Told) -> float:

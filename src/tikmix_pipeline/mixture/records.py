@@ -124,6 +124,8 @@ class GuardrailRecord(Record):
     """How much of the mean gain of the tasks its text may lose."""
     slack: Number
     """How much it may lose besides, in the units of S."""
+    strength: Number
+    """How many times as many nats a unit of its gain is as of a task's."""
     gain: Number
     """Of its text under the decided mixture, over the prior, in the units of S; a cost is negative."""
     unguarded_gain: Number

@@ -96,6 +96,7 @@ def solve_response(
         tasks=tasks,
         influence_TK=influence_TK,
         heldout_KK=products.heldout_KK,
+        heldout_strength=parameters.heldout_strength,
         measured=measured,
         influence_stderr_TK=stderr_TK,
         heldout_stderr_KK=products.heldout_stderr_KK,
@@ -300,7 +301,7 @@ class _Problem:
         of_tasks = self._gain(self._mean, best_K) - self._gain(self._mean, self._reference)
         unit = float(magnitude(self._mean[None])[0])
         for text, multiplier in zip(solved.texts, solved.price_C.tolist(), strict=True):
-            per_tolerance = of_tasks if text.guardrail.unit == "share" else text.per_unit
+            per_tolerance = of_tasks / text.strength if text.guardrail.unit == "share" else text.per_unit
             yield GuardrailRecord(
                 name=text.name,
                 tolerance=text.guardrail.tolerance,
@@ -308,6 +309,7 @@ class _Problem:
                 influence=by_name(self.bounds.domains, text.row_K),
                 share=text.share,
                 slack=text.slack,
+                strength=text.strength,
                 gain=self._gain(text.row_K, best_K),
                 unguarded_gain=self._gain(text.row_K, unguarded_K),
                 price=max(0.0, multiplier * per_tolerance / unit) if text.name in binding else 0.0,

@@ -161,7 +161,7 @@ class Guardrail(ParameterGroup):
 
 
 def _default_guardrails() -> dict[str, Guardrail | None]:
-    return {"heldout": Guardrail(tolerance=0.4)}
+    return {"heldout": Guardrail(tolerance=0.7)}
 
 
 class ResponseParameters(ParameterGroup):
@@ -172,6 +172,9 @@ class ResponseParameters(ParameterGroup):
     saturation: Annotated[NonNegativeFloat, only_if("method", "response")] = 0.85
     """r, by how much a mixture's own step leaves less to gain (`mixture.second_order`). The default is the best of the
     default corpus with seed 0; see docs/results.md for others."""
+    heldout_strength: Annotated[PositiveFloat, only_if("method", "response")] = 1.75
+    """φ, how many times as many nats a unit of gain is for held-out text of the domains as for the tasks
+    (`mixture.guardrails`). From the default corpus with seed 0, as r is."""
     guardrails: Annotated[dict[str, Guardrail | None], only_if("method", "response")] = Field(
         default_factory=_default_guardrails
     )

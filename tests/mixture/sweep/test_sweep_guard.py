@@ -27,7 +27,8 @@ WHOLE = (np.zeros(3), np.ones(3))
 
 def decided(influence, products, **given):
     """D's decision as it is read back, with the guardrails that it hands on."""
-    record = decide_second_order([table(influence)], [products], **given).to_record("direct", 1)
+    decision = decide_second_order([table(influence)], [products], heldout_strength=1, **given)
+    record = decision.to_record("direct", 1)
     record = DecisionRecord.from_json(json.loads(json.dumps(record.to_json(), sort_keys=True)))
     averaging = TikmixParameters(memory="precision")
     domains = names("d", influence.shape[1])
