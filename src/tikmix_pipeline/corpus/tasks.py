@@ -295,7 +295,7 @@ def item_batches(
     `context` by itself, the beginning is kept. Where `loss` is `answer` only answer tokens carry loss, where it is
     `text` all but the first token do; padding never does.
     """
-    ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
+    ordered = [items[number] for number in by_length(items)]
     cut = sum(len(item.answer_ids) > context for item in items)
     if cut:
         _logger.info("%d of %d answers or texts are cut to their first %d tokens", cut, len(items), context)
@@ -303,6 +303,11 @@ def item_batches(
         _item_batch(ordered[start : start + batch_size], context, loss, pad_id)
         for start in range(0, len(ordered), batch_size)
     ]
+
+
+def by_length(items: Sequence[TokenisedItem]) -> list[int]:
+    """Return the numbers of the items from the shortest to the longest: the order of the rows of `item_batches`."""
+    return sorted(range(len(items)), key=lambda number: len(items[number].question_ids) + len(items[number].answer_ids))
 
 
 def _item_batch(items: Sequence[TokenisedItem], context: int, loss: str, pad_id: int) -> TokenBatch:

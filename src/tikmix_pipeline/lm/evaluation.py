@@ -1,6 +1,8 @@
 """Bits per byte: loss made comparable between tokenizers.
 
 `bpb = Σ nats over loss-carrying tokens / (ln 2 · UTF-8 bytes of the scored text)`.
+
+Axes: I items of a task, or windows of a domain's held-out text.
 """
 
 import math
@@ -14,10 +16,10 @@ import torch
 
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
+from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, by_length, item_batches
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.lm.divergence import require_better_than_guessing
-from tikmix_pipeline.lm.loss import summed_losses
+from tikmix_pipeline.lm.loss import token_losses
 from tikmix_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 Measure = Literal["answer", "text"]
 
 Name = TypeVar("Name")
+
+Floats = npt.NDArray[np.float64]
 
 _BATCH_SIZE = 32
 
@@ -36,6 +40,10 @@ class ScoredText:
 
     batches: Sequence[TokenBatch]
     text_bytes: float
+    share_I: Floats
+    """What each item has of the bytes."""
+    order_I: npt.NDArray[np.int64]
+    """The number of the item that each row of the batches is of."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,23 @@ class TextLoss:
 
     nats: float
     tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class RowLosses:
+    """The loss on a text, in all and row by row of its batches."""
+
+    total: TextLoss
+    nats_I: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """The bits per byte of a text, and what of its nats and bytes each item has, in the order of the corpus."""
+
+    bits_per_byte: float
+    nats_I: Floats
+    bytes_I: Floats
 
 
 Key = tuple[str, Literal["task", "domain"], Measure]
@@ -72,14 +97,16 @@ def text_of_items(items: Sequence[TokenisedItem], measure: Measure, *, context: 
     """Score a task's gold answers given their questions, or the whole items."""
     batches = item_batches(items, context=context, batch_size=_BATCH_SIZE, loss=measure, pad_id=0)
     if measure == "answer":
-        text_bytes = sum(item.answer_bytes for item in items)
+        bytes_I = np.array([item.answer_bytes for item in items], dtype=np.float64)
         whole_tokens = sum(len(item.answer_ids) for item in items)
     else:
-        text_bytes = sum(item.text_bytes for item in items)
+        bytes_I = np.array([item.text_bytes for item in items], dtype=np.float64)
         whole_tokens = sum(len(item.question_ids) + len(item.answer_ids) - 1 for item in items)
     # what does not fit into the context is not scored: its bytes are left out in proportion to its tokens
     scored_tokens = sum(batch.loss_tokens for batch in batches)
-    return ScoredText(batches, text_bytes * scored_tokens / whole_tokens)
+    text_bytes = int(bytes_I.sum())
+    order_I = np.array(by_length(items), dtype=np.int64)
+    return ScoredText(batches, text_bytes * scored_tokens / whole_tokens, bytes_I / text_bytes, order_I)
 
 
 def text_of_heldout(shards: TokenShards, domain: str, *, context: int, limit: int | None) -> ScoredText:
@@ -88,7 +115,8 @@ def text_of_heldout(shards: TokenShards, domain: str, *, context: int, limit: in
     count = len(windows) if limit is None else min(limit, len(windows))
     chosen = np.linspace(0, len(windows) - 1, count).astype(np.int64)
     batches = batches_of(windows.take(chosen), _BATCH_SIZE)
-    return ScoredText(batches, count * context * shards.bytes_per_token(domain, "heldout"))
+    text_bytes = count * context * shards.bytes_per_token(domain, "heldout")
+    return ScoredText(batches, text_bytes, np.full(count, 1 / count), np.arange(count))
 
 
 def batches_of(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBatch]:
@@ -97,36 +125,66 @@ def batches_of(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBat
 
 
 def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, float]:
-    """Return the bits per byte of each text; the model is moved to `device` and left in evaluation mode.
+    """Return the bits per byte of each text, as `score_items` does."""
+    return {name: found.bits_per_byte for name, found in score_items(model, texts, device=device).items()}
+
+
+def score_items(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, Score]:
+    """Return the bits per byte of each text and what its items have of them; the model is moved to `device`.
+
+    It is left in evaluation mode. Bytes of a text that does not fit into the context are left out of all its items in
+    proportion, so that those of the items add up to those of the text.
 
     Raises:
         DivergedError: the model is worse than guessing.
     """
-    losses = text_losses(model, {name: text.batches for name, text in texts.items()}, device=device)
-    each = [loss.nats / loss.tokens for (_, _, measure), loss in losses.items() if measure == "text"]
+    losses = row_losses(model, {name: text.batches for name, text in texts.items()}, device=device)
+    each = [loss.total.nats / loss.total.tokens for (_, _, measure), loss in losses.items() if measure == "text"]
     require_better_than_guessing(each, model.config.vocab_size, of="what is scored")
-    return {name: losses[name].nats / (math.log(2) * text.text_bytes) for name, text in texts.items()}
+    return {name: _score(text, losses[name]) for name, text in texts.items()}
+
+
+def _score(text: ScoredText, loss: RowLosses) -> Score:
+    nats_I = np.empty_like(loss.nats_I)
+    nats_I[text.order_I] = loss.nats_I
+    return Score(loss.total.nats / (math.log(2) * text.text_bytes), nats_I, text.text_bytes * text.share_I)
 
 
 def text_losses(
     model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str
 ) -> dict[Name, TextLoss]:
-    """Return the loss on each text; the model is moved to `device` and left in evaluation mode.
+    """Return the loss on each text; the model is moved to `device` and left in evaluation mode."""
+    return {name: loss.total for name, loss in row_losses(model, texts, device=device).items()}
+
+
+def row_losses(
+    model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str
+) -> dict[Name, RowLosses]:
+    """Return the loss on each text, and on each row of it; the model is moved to `device`, in evaluation mode.
 
     Batches of the same tokens, as of a task's answers and of its whole items, are read once.
     """
     model.to(resolve_device(device)).eval()
-    readers: dict[tuple[tuple[int, ...], bytes], list[tuple[Name, TokenBatch]]] = {}
+    readers: dict[tuple[tuple[int, ...], bytes], list[tuple[Name, int, TokenBatch]]] = {}
     for name, batches in texts.items():
-        for batch in batches:
-            readers.setdefault((batch.tokens_BS.shape, batch.tokens_BS.tobytes()), []).append((name, batch))
+        for number, batch in enumerate(batches):
+            key = (batch.tokens_BS.shape, batch.tokens_BS.tobytes())
+            readers.setdefault(key, []).append((name, number, batch))
     nats, tokens = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
+    rows: dict[Name, dict[int, Floats]] = {name: {} for name in texts}
     total = sum(batch.loss_tokens for batches in texts.values() for batch in batches)
     with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
         for sharing in readers.values():
-            losses = summed_losses(model, [batch for _, batch in sharing])
-            for (name, batch), loss in zip(sharing, losses, strict=True):
-                nats[name] += loss
+            losses = token_losses(model, [batch for *_, batch in sharing])
+            for (name, number, batch), losses_N in zip(sharing, losses, strict=True):
+                nats[name] += losses_N.sum().item()
                 tokens[name] += batch.loss_tokens
+                row_N = batch.loss_BS[:, 1:].nonzero()[0]
+                rows[name][number] = np.bincount(row_N, weights=losses_N.cpu().numpy(), minlength=len(batch))
                 bar.update(batch.loss_tokens)
-    return {name: TextLoss(nats[name], tokens[name]) for name in texts}
+    return {
+        name: RowLosses(
+            TextLoss(nats[name], tokens[name]), np.concatenate([rows[name][number] for number in range(len(batches))])
+        )
+        for name, batches in texts.items()
+    }

@@ -13,6 +13,7 @@ Axes: T tasks, U targets, K domains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,9 +64,34 @@ def decide_direct(
         TikmixError: as `solve_direct`, `solve_response` or `measured_response`, no mixture is within the bounds, or the
             rounds cannot be averaged.
     """
+    problem = problem_of(budget, prior, optimize, averaging, influences, products, branches)
+    return problem.solve(problem.influence_TK, problem.tasks, optimize)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a decision rests on, and how it is made of rows of that."""
+
+    tasks: list[str]
+    influence_TK: FloatArray
+    """Averaged over the rounds; of gains of second order, their contrasts."""
+    solve: Callable[[FloatArray, Sequence[str], DirectParameters], Decision]
+    """Decides on rows of influence, of these tasks, by such parameters."""
+
+
+def problem_of(
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    optimize: DirectParameters,
+    averaging: AveragingParameters,
+    influences: Sequence["pd.DataFrame"],
+    products: Sequence["pd.DataFrame"] = (),
+    branches: BranchLosses | None = None,
+) -> Problem:
+    """Return what `decide_direct` solves."""
     if optimize.method == "paper":
         tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
-        return _decider(budget, prior.weights, optimize, tasks)(influence_TK)
+        return Problem(tasks, influence_TK, lambda rows_TK, of, by: _decider(budget, prior.weights, by, of)(rows_TK))
     prior_K, current_K = _mixtures(budget, prior.weights)
     averaged = average_contrasts(influences, budget.domains, averaging, prior_K)
     together = DomainProducts.averaged(products[-len(averaged.share_R) :], budget.domains, averaged.share_R)
@@ -81,17 +107,21 @@ def decide_direct(
             domains=budget.domains,
             rule=optimize.saturation,
         )
-    return solve_response(
-        averaged.contrast_TK,
-        together,
-        prior_K,
-        budget.step_bounds(optimize),
-        optimize,
-        domains=budget.domains,
-        tasks=averaged.tasks,
-        current_K=current_K,
-        measured=measured,
-    )
+
+    def solve(rows_TK: FloatArray, tasks: Sequence[str], parameters: DirectParameters) -> Decision:
+        return solve_response(
+            rows_TK,
+            together,
+            prior_K,
+            budget.step_bounds(parameters),
+            parameters,
+            domains=budget.domains,
+            tasks=tasks,
+            current_K=current_K,
+            measured=measured,
+        )
+
+    return Problem(averaged.tasks, averaged.contrast_TK, solve)
 
 
 def implied_mixture(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tikmix_pipeline.mixture.decision import summary_lines
 from tikmix_pipeline.mixture.direct import decide_direct
 from tikmix_pipeline.mixture.recording import baseline_record
-from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.records import AskedMixtures, DecisionRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.response_branches import BranchLosses
 from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.baselines import (
@@ -39,11 +39,16 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-class DirectView(View):
-    """What TiKMiX-D depends on besides influence; the name is that of the strategy, or of the prior that is kept."""
+class MixtureView(View):
+    """What the mixture of TiKMiX-D depends on besides influence."""
 
     optimize: DirectParameters
     tikmix: AveragingParameters
+
+
+class DirectView(MixtureView):
+    """What a decision of TiKMiX-D depends on; the name is that of the strategy, or of the prior that is kept."""
+
     name: str
 
 
@@ -110,10 +115,37 @@ def decide_on_branches(
     *measured: pd.DataFrame,
 ) -> DecisionRecord:
     """Decide the mixture of the next round with what branches say of the response."""
-    branches = BranchLosses(ratios, losses, {**measurement.task_loss, **measurement.domain_loss})
+    branches = _branch_losses(ratios, losses, measurement)
     decision = decide_direct(budget, prior, view.optimize, view.tikmix, *tables_by_kind(measured), branches=branches)
     _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
     return decision.to_record(view.name, budget.round + 1)
+
+
+def ask_tasks(view: MixtureView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame) -> AskedMixtures:
+    """Say what each task would get if it alone decided."""
+    from tikmix_pipeline.mixture.asked import asked_mixtures
+
+    return asked_mixtures(budget, prior, view.optimize, view.tikmix, *tables_by_kind(measured))
+
+
+def ask_tasks_on_branches(
+    view: MixtureView,
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    ratios: pd.DataFrame,
+    losses: pd.DataFrame,
+    measurement: Measurement,
+    *measured: pd.DataFrame,
+) -> AskedMixtures:
+    """Say what each task would get if it alone decided, with what branches say of the response."""
+    from tikmix_pipeline.mixture.asked import asked_mixtures
+
+    branches = _branch_losses(ratios, losses, measurement)
+    return asked_mixtures(budget, prior, view.optimize, view.tikmix, *tables_by_kind(measured), branches=branches)
+
+
+def _branch_losses(ratios: pd.DataFrame, losses: pd.DataFrame, measurement: Measurement) -> BranchLosses:
+    return BranchLosses(ratios, losses, {**measurement.task_loss, **measurement.domain_loss})
 
 
 def decide_by_rule(view: RuleView, budget: TokenBudget) -> DecisionRecord:

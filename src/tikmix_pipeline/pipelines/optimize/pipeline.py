@@ -30,14 +30,36 @@ def decision_of_round(run: Run, number: int) -> Pipeline:
     """Decide, at the end of round `number`, from its influence and that of the rounds before."""
     kept = run.parameters.tikmix.strategy == "prior"
     view = nodes.DirectView.of(run.parameters, name="prior" if kept else "direct")
-    measured = [*influences(run, number), *domain_products(run, number)]
-    inputs = [of_round(number, "token_budget"), of_round(0, "mixture"), *measured]
+    inputs, measured = _inputs(run, number)
     deciding = partial(cached_node, outputs=of_round(number, "decision"), name="optimize_mixture", number=number)
-    if kept or run.parameters.optimize.method == "paper" or not run.parameters.optimize.branches:
-        return Pipeline([deciding(nodes.decide, view, inputs)])
-    told = [of_round(number, name) for name in ("response_ratios", "response_losses", "measurement")]
-    on_branches = deciding(nodes.decide_on_branches, view, [*inputs[:2], *told, *measured])
-    return Pipeline([*_branches(run, number, inputs), on_branches])
+    if kept or not _rests_on_branches(run):
+        return Pipeline([deciding(nodes.decide, view, [*inputs, *measured])])
+    on_branches = deciding(nodes.decide_on_branches, view, [*inputs, *_told_by_branches(number), *measured])
+    return Pipeline([*_branches(run, number, [*inputs, *measured]), on_branches])
+
+
+def asked_of_round(run: Run, number: int) -> Node:
+    """Say what each task would have got, had it alone decided at the end of round `number`, by TiKMiX-D."""
+    view = nodes.MixtureView.of(run.parameters)
+    inputs, measured = _inputs(run, number)
+    if not _rests_on_branches(run):
+        return cached_node(nodes.ask_tasks, view, [*inputs, *measured], "asked_mixtures", stage="tikmix")
+    told = [*inputs, *_told_by_branches(number), *measured]
+    return cached_node(nodes.ask_tasks_on_branches, view, told, "asked_mixtures", name="ask_tasks", stage="tikmix")
+
+
+def _inputs(run: Run, number: int) -> tuple[list[str], list[str]]:
+    """Return the token budget and the prior, and what was measured that a decision rests on."""
+    budget = [of_round(number, "token_budget"), of_round(0, "mixture")]
+    return budget, [*influences(run, number), *domain_products(run, number)]
+
+
+def _rests_on_branches(run: Run) -> bool:
+    return run.parameters.optimize.method == "response" and run.parameters.optimize.branches > 0
+
+
+def _told_by_branches(number: int) -> list[str]:
+    return [of_round(number, name) for name in ("response_ratios", "response_losses", "measurement")]
 
 
 def _branches(run: Run, number: int, inputs: list[str]) -> list[Node]:
