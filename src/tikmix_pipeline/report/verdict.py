@@ -152,10 +152,15 @@ def in_a_sentence(verdict: Verdict) -> str:
     return f"{', '.join(told)}, for {compute} compute."
 
 
-def _clauses(verdict: Verdict) -> list[tuple[ScoreDifference, str, str]]:
-    """Return each mean with what it is of, and what its interval is over; first the one that was decided by."""
+_Clause = tuple[ScoreDifference, str, str]
+"""A mean, what it is of, and what its interval is over."""
+
+
+def _clauses(verdict: Verdict) -> list[_Clause]:
+    """Return the means, first the one that was decided by."""
+    tasks: list[_Clause] = []
+    judges: list[_Clause] = []
     heldout = [(verdict.mean_of_heldout, "held-out text of the domains", "windows")]
-    tasks, judges = [], []
     if verdict.mean_of_tasks is not None:
         tasks.append((verdict.mean_of_tasks, _of_tasks(len(verdict.deciding)), "items"))
     if verdict.mean_of_judges is not None:

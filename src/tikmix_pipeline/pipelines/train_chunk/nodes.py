@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.lm.evaluation import Key
 
+_LOG = logging.getLogger(__name__)
 _KEY = ("name", "kind", "measure")
 
 
@@ -114,6 +116,7 @@ def train_kept_chunk(
     view: KeptChunkView, start: Checkpoint, prior: MixtureRecord, corpus: TokenShards, resume: WorkFolder
 ) -> tuple[pd.DataFrame, Callable[[Path], Any]]:
     """Train the same chunk as the run's own would be, had the prior been kept."""
+    _LOG.info("For the verdict round %d is trained on the prior as well (tikmix.verdict)", view.number)
     return _train(view, start, prior.weights, corpus, resume, f"Round {view.number}, had the prior been kept: training")
 
 
