@@ -91,3 +91,22 @@ def test_a_task_without_options_is_refused_before_anything_is_trained(polled: Pa
     with pytest.raises(UserError, match="'choice' for the task 'quiz', but none of its query items has options"):
         run_in(polled, **changes)
     assert not list(polled.glob("data/06_models/new*/*"))
+
+
+def test_a_tolerance_in_bits_per_byte_of_a_choice_is_refused_before_anything_is_trained(polled: Path) -> None:
+    guardrails = {"poll": {"tolerance": 0.1, "unit": "bits_per_byte"}}
+    changes = CHANGES | {
+        "experiment": "new",
+        "optimize": {"method": "response", "branches": 4, "guardrails": guardrails},
+    }
+    with pytest.raises(UserError, match=r"guardrails\.poll\.unit is bits_per_byte, but .* has no bytes"):
+        run_in(polled, **changes)
+    assert not list(polled.glob("data/06_models/new*/*"))
+
+
+def test_choices_are_none_of_the_items_that_a_verdict_compares(polled: Path) -> None:
+    items = pd.read_parquet(polled / "data/07_model_output/poll/final_items.parquet")
+    assert set(items["measure"]) == {"answer", "text"}
+    assert items["bytes"].notna().all()
+    verdict = json.loads((polled / "data/08_reporting/poll/verdict.json").read_text())
+    assert set(verdict["tasks"]) == {"poll", "quiz", "riddle"}

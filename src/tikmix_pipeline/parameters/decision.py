@@ -306,6 +306,14 @@ class TikmixParameters(StrategyParameters, TablesStrategyParameters):
     the coming chunk, and the last of `rounds` is the last."""
     decisions: PositiveInt | None = None
     """How many rounds decide; from then on the last mixture is kept. null: every round."""
+    verdict: bool = True
+    """Train the rounds after the first on the prior as well, and end by saying how much better or worse the run is.
+    That takes as long as training these rounds and the final evaluation do, and changes nothing else."""
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether there is something to compare with the prior, and it is asked for."""
+        return self.verdict and self.rounds > 1 and self.strategy != "prior"
 
     @field_validator("planned_rounds")
     @classmethod

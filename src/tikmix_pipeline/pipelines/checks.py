@@ -73,6 +73,18 @@ def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
     if parameters.optimize.method == "response":
         check_guardrails(parameters.optimize.guardrails, [*domains], [*decide, *heldout])
+        _check_units(parameters, [task for task in decide if task not in domains])
+
+
+def _check_units(parameters: RunParameters, tasks: Collection[str]) -> None:
+    """Refuse a tolerance in bits per byte of a task that is scored by the choice among its options."""
+    for name, guardrail in parameters.optimize.guardrails.items():
+        is_of_task = guardrail is not None and not guardrail.domains and name in tasks
+        if is_of_task and guardrail.unit == "bits_per_byte" and parameters.influence.loss_of(name) == "choice":
+            raise TikmixError(
+                f"optimize.guardrails.{name}.unit is bits_per_byte, but influence.task_loss is 'choice' for '{name}': "
+                "its loss is in nats per item, and has no bytes. Give the tolerance in nats, percent, share or stderr."
+            )
 
 
 def _check_room(parameters: RunParameters, domains: Collection[str]) -> None:

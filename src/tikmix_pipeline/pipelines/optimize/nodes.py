@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tikmix_pipeline.mixture.decision import Decision, summary_lines
 from tikmix_pipeline.mixture.direct import decide_direct
 from tikmix_pipeline.mixture.recording import baseline_record
-from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.records import AskedMixtures, DecisionRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.response_branches import BranchLosses
 from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.baselines import (
@@ -24,7 +24,7 @@ from tikmix_pipeline.parameters.decision import (
     DirectParameters,
     StrategyParameters,
 )
-from tikmix_pipeline.parameters.measurement import ScoringParameters, TaskLoss
+from tikmix_pipeline.parameters.measurement import ScoringParameters, TaskLossParameters
 from tikmix_pipeline.parameters.training import ContextParameters, EngineParameters, ModelParameters, StepParameters
 from tikmix_pipeline.pipelines.views import branch_key, tables_by_kind
 from tikmix_pipeline.store.code import code_of
@@ -39,11 +39,16 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-class DirectView(View):
-    """What TiKMiX-D depends on besides influence; the name is that of the strategy, or of the prior that is kept."""
+class MixtureView(View):
+    """What the mixture of TiKMiX-D depends on besides influence."""
 
     optimize: DirectParameters
     tikmix: AveragingParameters
+
+
+class DirectView(MixtureView):
+    """What a decision of TiKMiX-D depends on; the name is that of the strategy, or of the prior that is kept."""
+
     name: str
 
 
@@ -56,13 +61,19 @@ class RuleView(View):
     tokens_to_come: int | None
 
 
-class BranchedView(DirectView):
-    """What TiKMiX-D depends on besides influence and branches.
+class BranchedMixtureView(MixtureView):
+    """What the mixture of TiKMiX-D depends on besides influence and branches.
 
     What a task's loss covers counts only where a guardrail asks for bits per byte.
     """
 
-    task_loss: TaskLoss | None
+    influence: TaskLossParameters | None
+
+
+class BranchedView(BranchedMixtureView):
+    """What a decision of TiKMiX-D with branches depends on."""
+
+    name: str
 
 
 class NgramModelView(View):
@@ -124,13 +135,40 @@ def decide_on_branches(
     *measured: pd.DataFrame | DecisionRecord,
 ) -> DecisionRecord:
     """Decide the mixture of the next round with what branches say of the response."""
-    at_checkpoint = {**measurement.task_loss, **measurement.domain_loss}
-    sizes = {} if view.task_loss is None else _bytes_per_token(corpus, measurement.task_loss, view.task_loss)
-    branches = BranchLosses(ratios, losses, at_checkpoint, sizes)
+    branches = _branch_losses(view.influence, ratios, losses, measurement, corpus)
     tables, ngram = without_anchor(measured)
     found = tables_by_kind(tables)
     decision = decide_direct(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram)
     return _told(decision, view.name, budget.round + 1)
+
+
+def ask_tasks(
+    view: MixtureView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame | DecisionRecord
+) -> AskedMixtures:
+    """Say what each task would get if it alone decided."""
+    from tikmix_pipeline.mixture.asked import asked_mixtures
+
+    tables, ngram = without_anchor(measured)
+    return asked_mixtures(budget, prior, view.optimize, view.tikmix, *tables_by_kind(tables), ngram=ngram)
+
+
+def ask_tasks_on_branches(
+    view: BranchedMixtureView,
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    ratios: pd.DataFrame,
+    losses: pd.DataFrame,
+    measurement: Measurement,
+    corpus: TokenShards,
+    *measured: pd.DataFrame | DecisionRecord,
+) -> AskedMixtures:
+    """Say what each task would get if it alone decided, with what branches say of the response."""
+    from tikmix_pipeline.mixture.asked import asked_mixtures
+
+    branches = _branch_losses(view.influence, ratios, losses, measurement, corpus)
+    tables, ngram = without_anchor(measured)
+    found = tables_by_kind(tables)
+    return asked_mixtures(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram)
 
 
 def without_anchor(
@@ -142,13 +180,28 @@ def without_anchor(
     return tables, records[0].weights if records else None
 
 
-def _bytes_per_token(corpus: TokenShards, tasks: Iterable[str], task_loss: TaskLoss) -> dict[str, float]:
-    """Return the UTF-8 bytes per loss-carrying token of each domain's text and of each task that was measured."""
+def _branch_losses(
+    influence: TaskLossParameters | None,
+    ratios: pd.DataFrame,
+    losses: pd.DataFrame,
+    measurement: Measurement,
+    corpus: TokenShards,
+) -> BranchLosses:
+    at_checkpoint = {**measurement.task_loss, **measurement.domain_loss}
+    sizes = {} if influence is None else _bytes_per_token(corpus, measurement.task_loss, influence)
+    return BranchLosses(ratios, losses, at_checkpoint, sizes)
+
+
+def _bytes_per_token(corpus: TokenShards, tasks: Iterable[str], influence: TaskLossParameters) -> dict[str, float]:
+    """Return the UTF-8 bytes per loss-carrying token of each domain's text and of each task that has such tokens."""
     from tikmix_pipeline.corpus.tasks import TaskItems
 
-    items = TaskItems.open(corpus.tasks_file)
-    of_tasks = {task: items.bytes_per_token(task, "query", task_loss) for task in tasks if task in items.tasks}
-    return of_tasks | {domain: corpus.bytes_per_token(domain) for domain in corpus.domains}
+    items, sizes = TaskItems.open(corpus.tasks_file), {}
+    for task in tasks:
+        loss = influence.loss_of(task)
+        if task in items.tasks and loss != "choice":
+            sizes[task] = items.bytes_per_token(task, "query", loss)
+    return sizes | {domain: corpus.bytes_per_token(domain) for domain in corpus.domains}
 
 
 def _told(decision: Decision, name: str, number: int) -> DecisionRecord:

@@ -10,6 +10,7 @@ from tikmix_pipeline.baselines.baseline import proxy_model
 from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.parameters.baselines import NgramParameters, RegmixParameters
 from tikmix_pipeline.parameters.decision import BASELINES
+from tikmix_pipeline.parameters.measurement import TaskLossParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import domain_products, influences, of_round
 from tikmix_pipeline.pipelines.optimize import branches, nodes
@@ -28,24 +29,49 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 def decision_of_round(run: Run, number: int) -> Pipeline:
     """Decide, at the end of round `number`, from its influence and that of the rounds before."""
-    parameters, of = run.parameters, partial(of_round, number)
-    kept = parameters.tikmix.strategy == "prior"
-    anchoring = _anchor(run, number)
-    measured = [*influences(run, number), *domain_products(run, number), *(node.outputs[0] for node in anchoring)]
-    inputs = [of("token_budget"), of_round(0, "mixture"), *measured]
-    deciding = partial(cached_node, outputs=of("decision"), name="optimize_mixture", number=number)
+    kept = run.parameters.tikmix.strategy == "prior"
     name = "prior" if kept else "direct"
-    if kept or parameters.optimize.method == "paper" or not parameters.optimize.branches:
-        view = nodes.DirectView.of(parameters, name=name)
-        return Pipeline([*anchoring, deciding(nodes.decide, view, inputs)])
-    told = [of(one) for one in ("response_ratios", "response_losses", "measurement")]
-    guardrails = parameters.optimize.guardrails.values()
-    in_bytes = any(one is not None and one.unit == "bits_per_byte" for one in guardrails)
-    branched = nodes.BranchedView.of(
-        parameters, name=name, task_loss=parameters.influence.task_loss if in_bytes else None
-    )
-    on_branches = deciding(nodes.decide_on_branches, branched, [*inputs[:2], *told, "corpus", *measured])
-    return Pipeline([*anchoring, *_branches(run, number, inputs), on_branches])
+    anchoring = _anchor(run, number)
+    inputs, measured = _inputs(run, number)
+    deciding = partial(cached_node, outputs=of_round(number, "decision"), name="optimize_mixture", number=number)
+    if kept or not _rests_on_branches(run):
+        view = nodes.DirectView.of(run.parameters, name=name)
+        return Pipeline([*anchoring, deciding(nodes.decide, view, [*inputs, *measured])])
+    branched = nodes.BranchedView.of(run.parameters, name=name, influence=_task_loss(run))
+    on_branches = deciding(nodes.decide_on_branches, branched, [*inputs, *_told_by_branches(number), *measured])
+    return Pipeline([*anchoring, *_branches(run, number, [*inputs, *measured]), on_branches])
+
+
+def asked_of_round(run: Run, number: int) -> Node:
+    """Say what each task would have got, had it alone decided at the end of round `number`, by TiKMiX-D."""
+    inputs, measured = _inputs(run, number)
+    asking = partial(cached_node, outputs="asked_mixtures", name="ask_tasks", stage="tikmix")
+    if not _rests_on_branches(run):
+        return asking(nodes.ask_tasks, nodes.MixtureView.of(run.parameters), [*inputs, *measured])
+    view = nodes.BranchedMixtureView.of(run.parameters, influence=_task_loss(run))
+    return asking(nodes.ask_tasks_on_branches, view, [*inputs, *_told_by_branches(number), *measured])
+
+
+def _inputs(run: Run, number: int) -> tuple[list[str], list[str]]:
+    """Return the token budget and the prior, and what was measured that a decision rests on."""
+    budget = [of_round(number, "token_budget"), of_round(0, "mixture")]
+    anchor = [of_round(number, "anchor")] if run.parameters.optimize.anchor == "ngram" else []
+    return budget, [*influences(run, number), *domain_products(run, number), *anchor]
+
+
+def _rests_on_branches(run: Run) -> bool:
+    return run.parameters.optimize.method == "response" and run.parameters.optimize.branches > 0
+
+
+def _told_by_branches(number: int) -> list[str]:
+    return [*(of_round(number, name) for name in ("response_ratios", "response_losses", "measurement")), "corpus"]
+
+
+def _task_loss(run: Run) -> TaskLossParameters | None:
+    """Return what a task's loss is, where a guardrail asks for bits per byte."""
+    guardrails = run.parameters.optimize.guardrails.values()
+    is_asked = any(one is not None and one.unit == "bits_per_byte" for one in guardrails)
+    return run.parameters.influence.narrowed(TaskLossParameters) if is_asked else None
 
 
 def _anchor(run: Run, number: int) -> list[Node]:
