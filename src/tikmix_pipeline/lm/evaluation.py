@@ -180,7 +180,8 @@ def row_losses(
                 nats[name] += losses_N.sum().item()
                 tokens[name] += batch.loss_tokens
                 row_N = batch.loss_BS[:, 1:].nonzero()[0]
-                rows[name][number] = np.bincount(row_N, weights=losses_N.cpu().numpy(), minlength=len(batch))
+                sums_B = np.bincount(row_N, weights=losses_N.cpu().numpy(), minlength=len(batch))
+                rows[name][number] = sums_B.astype(np.float64)
                 bar.update(batch.loss_tokens)
     return {
         name: RowLosses(
