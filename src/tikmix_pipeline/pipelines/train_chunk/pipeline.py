@@ -64,7 +64,8 @@ def kept_prior(run: Run, *, after: str) -> list[Node]:
         view = nodes.KeptChunkView.of(run.parameters, schedule=chunk_schedule(run, number), number=number)
         trained = [of("train_log"), of("checkpoint")]
         inputs = [start, prior, "corpus", of("resume_point")]
-        node = partial(cached_node, stage="tikmix", number=number, after=[after])
+        # not in the round's namespace, which Kedro wants in one piece: later rounds come before
+        node = partial(cached_node, name=f"train_kept_round_{number}", stage="tikmix", after=[after])
         chunks.append(node(nodes.train_kept_chunk, view, inputs, trained))
     scored = [of_kept_round(last, "checkpoint"), "corpus"]
     return [*chunks, _full_evaluation(run, scored, ["kept_evaluation", "kept_items"], "kept_evaluation")]
