@@ -15,6 +15,7 @@ DOMAINS = ["code", "prose", "verse", "web"]
 TASKS = ["quiz", "riddle", "sum"]
 PRIOR = {"code": 0.1, "prose": 0.4, "verse": 0.3, "web": 0.2}
 BUDGET = TokenBudget(round=1, available=dict.fromkeys(DOMAINS, 2500), consumed={}, chunk_tokens=10_000, current=PRIOR)
+NGRAM = {"code": 0.6, "prose": 0.1, "verse": 0.1, "web": 0.2}
 START = MixtureRecord(round=0, strategy="prior", chunk_tokens=10_000, weights=PRIOR, tokens={}, epochs=PRIOR)
 
 
@@ -30,20 +31,23 @@ def products() -> list[pd.DataFrame]:
     gradients = np.random.default_rng(1).normal(size=(4, 6)) + 1
     columns = {"text": np.repeat(DOMAINS, 4), "domain": np.tile(DOMAINS, 4)}
     linear, curved = (gradients @ np.diag(by) @ gradients.T for by in (np.ones(6), np.linspace(0.2, 1, 6)))
-    return [pd.DataFrame(columns | {"influence": linear.ravel(), "curved": curved.ravel()})] * 2
+    errors = np.random.default_rng(2).uniform(0.5, 1.5, 16)
+    return [pd.DataFrame(columns | {"influence": linear.ravel(), "curved": curved.ravel(), "stderr": errors})] * 2
 
 
 def decided_by(task: str, given: dict[str, Any]) -> dict[str, float]:
     """Decide where nothing was measured but one task."""
     optimize = OptimizeParameters.model_validate(given)
     alone = [table[table["task"] == task] for table in rounds()]
-    decision = decide_direct(BUDGET, START, optimize, TikmixParameters(memory="mean"), alone, products())
+    averaging = TikmixParameters(memory="mean")
+    decision = decide_direct(BUDGET, START, optimize, averaging, alone, products(), ngram=NGRAM)
     return dict(zip(decision.domains, decision.weights_K.tolist(), strict=True))
 
 
 def asked_by_tasks(given: dict[str, Any]) -> dict[str, Any]:
     optimize = OptimizeParameters.model_validate(given)
-    return dict(asked_mixtures(BUDGET, START, optimize, TikmixParameters(memory="mean"), rounds(), products()).tasks)
+    averaging = TikmixParameters(memory="mean")
+    return dict(asked_mixtures(BUDGET, START, optimize, averaging, rounds(), products(), ngram=NGRAM).tasks)
 
 
 METHODS = [
@@ -51,6 +55,9 @@ METHODS = [
     {"pareto": False, "entropy": 0.3, "max_weight": 0.6},
     {"method": "response", "max_epochs": 3.0},
     {"method": "response", "guardrails": {"heldout": None, "code": {"tolerance": 0.1}}},
+    {"pareto": False, "entropy": 3.0, "anchor": "ngram"},
+    {"method": "response", "entropy": 0.3, "anchor": "ngram", "guardrails": {"heldout": None}},
+    {"method": "response", "guardrails": {"each_domain": {"tolerance": 0.3, "unit": "stderr"}, "heldout": None}},
 ]
 
 
@@ -81,3 +88,11 @@ def test_a_guardrail_on_another_task_is_none_of_a_task_s_own_wishes() -> None:
     asked = asked_by_tasks(given)
     alone = decided_by("quiz", {"method": "response", "guardrails": {"heldout": None}})
     assert asked["quiz"] == pytest.approx(alone, abs=1e-9)
+
+
+def test_a_guardrail_on_the_task_itself_is_told_by_that_task_s_own_errors() -> None:
+    given: dict[str, Any] = {
+        "method": "response",
+        "guardrails": {"heldout": None, "sum": {"tolerance": 0.1, "unit": "stderr"}},
+    }
+    assert asked_by_tasks(given)["sum"] == pytest.approx(decided_by("sum", given), abs=1e-9)
