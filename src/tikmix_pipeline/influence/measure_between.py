@@ -53,5 +53,5 @@ def _multiply_domains(
     return found
 
 
-def _read(products_2KLKL: Floats, cost: dict[str, Any]) -> DomainProducts:
+def _read(products_2KLKL: Floats, cost: Any) -> DomainProducts:
     return DomainProducts(products_2KLKL[0], products_2KLKL[1], Cost(**cost))
