@@ -3,8 +3,8 @@
     f(item) = −log softmax_i(ℓ_i / b_i)[gold]
 
 ℓ_i is the log-likelihood in nats of option i given the question, summed over its tokens, and b_i its UTF-8 bytes. It is
-one number per item, whatever the length of its options, and a model that knows nothing pays about ln(options). All
-options pass through the model, so it costs as many passes as there are.
+one number per item, whatever the length of its options; where these are equally likely by the byte it is ln(options).
+All options pass through the model, so it costs as many passes as there are.
 
 Its gradient is Σ_i (p_i − 1[i = gold]) ∇ℓ_i / b_i, p being the softmax: the options are weighed by each other, and a
 batch has them all. Logits of a large vocabulary are never whole (`lm.output_head`).
