@@ -47,7 +47,7 @@ from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.branch_pool import train_branch, windows_in_reach
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.evaluation import text_losses
-from tikmix_pipeline.lm.loss import summed_losses
+from tikmix_pipeline.lm.loss import token_losses
 from tikmix_pipeline.lm.model import load_model
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, TrainParameters
@@ -255,7 +255,9 @@ def right_choice(model: torch.nn.Module, choices: Sequence[ChoiceItem], tokenize
     ordered = [tokenised[i] for i in order]
     for batch in item_batches(ordered, context=CONTEXT, batch_size=16, loss="answer", pad_id=0):
         with torch.no_grad():
-            nats += summed_losses(model, [alone(batch, row) for row in range(len(batch))])
+            nats += [
+                loss_N.sum().item() for loss_N in token_losses(model, [alone(batch, row) for row in range(len(batch))])
+            ]
     per_byte = dict(zip(order, (n / item.answer_bytes for n, item in zip(nats, ordered, strict=True)), strict=True))
     losses = []
     for number, one in enumerate(choices):

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -377,3 +379,17 @@ def test_only_branches_that_came_through_are_scored_without_counting_padding_as_
     assert cost.scoring.tokens == 2 * 2 * (4 + 8)
     # the operations are those of sequences of 8, not of `train.context`, and the padding's are done as well
     assert cost.scoring.flops == scoring_cost(config, context=8, tokens=2 * 2 * 16).flops
+
+
+def test_losses_of_single_tokens_are_kept_where_they_are_asked_for(trunk, token_shards, tmp_path, monkeypatch):
+    setting = BranchSetting(trunk.folder, token_shards.folder, STEPS, MODEL, TRAIN, SCHEDULE, 0)
+    texts = {
+        "heldout": [TokenBatch.of_windows(token_shards.windows("code", TRAIN.context, "heldout").take(np.arange(2)))]
+    }
+    run = partial(run_branches, branches=[Branch("second", SECOND)], texts=texts, folder=tmp_path / "kept", key="code")
+    (plain,), (by_token,) = run(setting), run(dataclasses.replace(setting, by_token=True))
+    assert plain.losses["heldout"].by_token == []
+    assert sum(by_token.losses["heldout"].by_token) == pytest.approx(plain.losses["heldout"].nats, rel=1e-5)
+    assert by_token.losses["heldout"].nats == plain.losses["heldout"].nats
+    monkeypatch.setattr(branch_pool, "train_branch", None)
+    assert run(dataclasses.replace(setting, by_token=True)) == [by_token]

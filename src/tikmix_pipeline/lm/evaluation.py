@@ -3,9 +3,10 @@
 `bpb = Σ nats over loss-carrying tokens / (ln 2 · UTF-8 bytes of the scored text)`.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.lm.divergence import require_better_than_guessing
-from tikmix_pipeline.lm.loss import summed_losses
+from tikmix_pipeline.lm.loss import token_losses
 from tikmix_pipeline.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ Measure = Literal["answer", "text"]
 Name = TypeVar("Name")
 
 _BATCH_SIZE = 32
+_DECIMALS = 6
+"""Of the loss of a single token, which is in single precision."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class TextLoss:
 
     nats: float
     tokens: int
+    by_token: list[float] = field(default_factory=list)
+    """Of each of these tokens, batch by batch and row by row, to a millionth of a nat; empty unless asked for."""
 
 
 Key = tuple[str, Literal["task", "domain"], Measure]
@@ -109,24 +114,28 @@ def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: 
 
 
 def text_losses(
-    model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str
+    model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str, by_token: bool = False
 ) -> dict[Name, TextLoss]:
     """Return the loss on each text; the model is moved to `device` and left in evaluation mode.
 
-    Batches of the same tokens, as of a task's answers and of its whole items, are read once.
+    Batches of the same tokens, as of a task's answers and of its whole items, are read once. With `by_token` the loss
+    of every token is returned as well.
     """
     model.to(resolve_device(device)).eval()
-    readers: dict[tuple[tuple[int, ...], bytes], list[tuple[Name, TokenBatch]]] = {}
+    readers: dict[tuple[tuple[int, ...], bytes], list[tuple[Name, int, TokenBatch]]] = {}
     for name, batches in texts.items():
-        for batch in batches:
-            readers.setdefault((batch.tokens_BS.shape, batch.tokens_BS.tobytes()), []).append((name, batch))
+        for place, batch in enumerate(batches):
+            readers.setdefault((batch.tokens_BS.shape, batch.tokens_BS.tobytes()), []).append((name, place, batch))
     nats, tokens = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
+    each: dict[Name, dict[int, list[float]]] = {name: {} for name in texts}
     total = sum(batch.loss_tokens for batches in texts.values() for batch in batches)
     with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
         for sharing in readers.values():
-            losses = summed_losses(model, [batch for _, batch in sharing])
-            for (name, batch), loss in zip(sharing, losses, strict=True):
-                nats[name] += loss
+            losses = token_losses(model, [batch for _, _, batch in sharing])
+            for (name, place, batch), loss_N in zip(sharing, losses, strict=True):
+                nats[name] += loss_N.sum().item()
                 tokens[name] += batch.loss_tokens
+                each[name][place] = [round(loss, _DECIMALS) for loss in loss_N.tolist()] if by_token else []
                 bar.update(batch.loss_tokens)
-    return {name: TextLoss(nats[name], tokens[name]) for name in texts}
+    ordered = {name: [each[name][place] for place in sorted(each[name])] for name in texts}
+    return {name: TextLoss(nats[name], tokens[name], [*itertools.chain(*ordered[name])]) for name in texts}
