@@ -110,7 +110,8 @@ def _check_start(run: Run) -> None:
 
 
 def _check_proxies(parameters: RunParameters) -> None:
-    asked = {"doremi": parameters.baselines.doremi.preset, "regmix": parameters.baselines.regmix.preset}
+    own = parameters.baselines
+    asked = {"doremi": own.doremi.preset, "regmix": own.regmix.preset, "fastmix": own.fastmix.preset}
     for name, preset in asked.items():
         # the size of the run's own model matters to none but who takes it
         if preset is not None or parameters.tikmix.strategy == name:
@@ -219,8 +220,8 @@ def check_remix(run: Run) -> None:
     parameters = run.parameters
     if parameters.tikmix.strategy not in ("direct", "surrogate"):
         raise TikmixError(
-            f"tikmix.strategy is '{parameters.tikmix.strategy}', which looks at no checkpoint. For `remix` it is "
-            "'direct' or 'surrogate'."
+            f"tikmix.strategy is '{parameters.tikmix.strategy}', which is not for a checkpoint that was trained "
+            "elsewhere. For `remix` it is 'direct' or 'surrogate'."
         )
     _check_checkpoint(parameters, run.root)
     require_earlier_rounds(run, remix_round(run))

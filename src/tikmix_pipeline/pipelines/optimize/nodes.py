@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.decision import summary_lines
 from tikmix_pipeline.mixture.direct import decide_direct
 from tikmix_pipeline.mixture.recording import baseline_record
@@ -13,7 +14,10 @@ from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, Token
 from tikmix_pipeline.mixture.response_branches import BranchLosses
 from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.baselines import (
+    DgaParameters,
     DoremiParameters,
+    FastmixParameters,
+    MixminParameters,
     NgramParameters,
     RegmixParameters,
     UnimaxParameters,
@@ -25,7 +29,13 @@ from tikmix_pipeline.parameters.decision import (
     StrategyParameters,
 )
 from tikmix_pipeline.parameters.measurement import ScoringParameters
-from tikmix_pipeline.parameters.training import ContextParameters, EngineParameters, ModelParameters, StepParameters
+from tikmix_pipeline.parameters.training import (
+    ContextParameters,
+    EngineParameters,
+    LoadParameters,
+    ModelParameters,
+    StepParameters,
+)
 from tikmix_pipeline.pipelines.views import branch_key
 from tikmix_pipeline.store.code import code_of
 
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.report import Measurement
+    from tikmix_pipeline.lm.checkpoint import Checkpoint
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,6 +96,42 @@ class RegmixView(View):
     regmix: RegmixParameters
     seed: int
     engine: EngineParameters = unrecorded()
+
+
+class MixminView(View):
+    """What a decision by MixMin depends on; the schedule is that of a branch."""
+
+    model: LoadParameters
+    train: StepParameters
+    optimize: BoundsParameters
+    influence: ScoringParameters
+    mixmin: MixminParameters
+    schedule: Schedule
+    seed: int
+    engine: EngineParameters = unrecorded()
+
+
+class DgaView(View):
+    """What a decision by DGA depends on; the schedule is that of the copy."""
+
+    model: LoadParameters
+    train: StepParameters
+    optimize: BoundsParameters
+    influence: ScoringParameters
+    dga: DgaParameters
+    schedule: Schedule
+    seed: int
+
+
+class FastmixView(View):
+    """What a decision by FastMix depends on."""
+
+    model: ModelParameters
+    train: StepParameters
+    optimize: BoundsParameters
+    influence: ScoringParameters
+    fastmix: FastmixParameters
+    seed: int
 
 
 def tables_by_kind(measured: Sequence[pd.DataFrame]) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
@@ -173,6 +220,75 @@ def decide_by_regmix(
         engine=view.engine,
     )
     return _record("regmix", found)
+
+
+def decide_by_mixmin(
+    view: MixminView, budget: TokenBudget, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
+) -> DecisionRecord:
+    """Decide by the likeliest mixture of branches that are trained on one domain each."""
+    from tikmix_pipeline.baselines.mixmin import mixmin
+
+    found = mixmin(
+        checkpoint,
+        corpus,
+        _guiding_texts(corpus, view.influence, view.train.context, view.mixmin.items),
+        model=view.model,
+        train=view.train,
+        schedule=view.schedule,
+        parameters=view.mixmin,
+        seed=view.seed,
+        folder=work.begin(),
+        key=branch_key(),
+        bounds=budget.bounds(view.optimize),
+        engine=view.engine,
+    )
+    return _record("mixmin", found)
+
+
+def decide_by_dga(
+    view: DgaView,
+    budget: TokenBudget,
+    current: MixtureRecord,
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    work: WorkFolder,
+) -> DecisionRecord:
+    """Decide by the alignment of gradients along the training of a copy of the checkpoint."""
+    from tikmix_pipeline.baselines.dga import dga
+
+    found = dga(
+        checkpoint,
+        corpus,
+        _guiding_texts(corpus, view.influence, view.train.context, view.dga.items),
+        current.weights,
+        model=view.model,
+        train=view.train,
+        schedule=view.schedule,
+        parameters=view.dga,
+        seed=view.seed,
+        folder=work.begin(),
+        key=code_of(dga).key,
+        bounds=budget.bounds(view.optimize),
+    )
+    return _record("dga", found)
+
+
+def decide_by_fastmix(view: FastmixView, budget: TokenBudget, corpus: TokenShards, work: WorkFolder) -> DecisionRecord:
+    """Decide by a proxy whose mixture is trained beside its weights."""
+    from tikmix_pipeline.baselines.fastmix import fastmix
+
+    found = fastmix(
+        corpus,
+        _guiding_texts(corpus, view.influence, view.train.context, view.fastmix.items),
+        model=view.model,
+        train=view.train,
+        parameters=view.fastmix,
+        seed=view.seed,
+        folder=work.begin(),
+        key=code_of(fastmix).key,
+        bounds=budget.bounds(view.optimize),
+    )
+    return _record("fastmix", found)
 
 
 def _guiding_texts(
