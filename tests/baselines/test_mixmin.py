@@ -141,6 +141,7 @@ def test_domain_whose_branch_failed_gets_nothing_and_is_told(checkpoint, token_s
     found = decide(checkpoint, token_shards, tmp_path, texts={"query/quiz": [batch_of([4])]})
     assert found.weights == pytest.approx({"code": 0.5, "prose": 0.0, "verse": 0.5})
     assert "branch of 'prose' did not come through" in found.notes[0]
+    assert "hardly differ" in found.notes[1]
     assert found.details["trained"] == 3
 
 

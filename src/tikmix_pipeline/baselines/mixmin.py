@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.baselines.baseline import Baseline, within_bounds
-from tikmix_pipeline.baselines.likeliest_mixture import likeliest_mixture
+from tikmix_pipeline.baselines.likeliest_mixture import LikeliestMixture, likeliest_mixture
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, BranchSetting, Texts, cost_of_branches, run_branches
@@ -40,6 +40,8 @@ from tikmix_pipeline.parameters.training import LoadParameters, StepParameters
 
 _LEAST = 1e-300
 """A branch gives an item at least so much of the probability that the best branch gives it."""
+_FAINT = 0.01
+"""A gain over the uniform mixture below this, in nats per token, is told."""
 
 
 def mixmin(
@@ -92,12 +94,12 @@ def mixmin(
     return Baseline(
         weights,
         cost.training + cost.scoring,
-        (*_missing(results), *found.notes, *moved),
+        (*_missing(results), *found.notes(parameters), *moved),
         {
             "loss": found.loss,
             "loss_of_uniform": found.loss_of_uniform,
             "loss_of_branches": dict(zip(share, found.loss_K.tolist(), strict=True)),
-            "iterations": found.iterations,
+            "iterations": len(found.fit.likelihoods) - 1,
             "trained": cost.trained,
         },
     )
@@ -152,8 +154,20 @@ class _Decision:
     loss_of_uniform: float
     loss_K: FloatArray
     """Of each branch alone."""
-    iterations: int
-    notes: tuple[str, ...]
+    fit: LikeliestMixture
+
+    def notes(self, parameters: MixminParameters) -> tuple[str, ...]:
+        """Say where the mixture is doubtful."""
+        group, iterations, tolerance = "baselines.mixmin", parameters.iterations, parameters.tolerance
+        notes = self.fit.notes(group, iterations=iterations, tolerance=tolerance)
+        gain = self.loss_of_uniform - self.loss
+        if gain >= _FAINT:
+            return notes
+        faint = (
+            f"MixMin's branches hardly differ: the best mixture of them gains {gain:.1g} nats per token over the "
+            "uniform one. Longer branches (baselines.mixmin.tokens) would make it more than a guess."
+        )
+        return (*notes, faint)
 
 
 def _decide(predictions: _Predictions, parameters: MixminParameters) -> _Decision:
@@ -177,6 +191,5 @@ def _decide(predictions: _Predictions, parameters: MixminParameters) -> _Decisio
         loss,
         loss_of_uniform,
         -log_KN @ weight_N,
-        len(fit.likelihoods) - 1,
-        fit.notes("baselines.mixmin", iterations=parameters.iterations, tolerance=parameters.tolerance),
+        fit,
     )
