@@ -7,7 +7,7 @@ from choice_examples import item_losses
 from lm_examples import gpt2_model, tiny_model
 from torch import nn
 
-from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem
+from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
 from tikmix_pipeline.lm import evaluation
 from tikmix_pipeline.lm.divergence import DivergedError
 from tikmix_pipeline.lm.evaluation import (
@@ -15,6 +15,7 @@ from tikmix_pipeline.lm.evaluation import (
     evaluation_texts,
     score,
     score_items,
+    text_losses,
     text_of_heldout,
     text_of_items,
 )
@@ -233,3 +234,23 @@ def test_texts_that_are_the_same_are_scored_row_by_row_alike(token_shards):
     rows = evaluation.row_losses(model, {"both": batches, "one": text.batches}, device="cpu")
     np.testing.assert_array_equal(rows["both"].nats_I[:3], rows["both"].nats_I[6:])
     np.testing.assert_array_equal(rows["both"].nats_I[:3], rows["one"].nats_I)
+
+
+def test_losses_of_single_tokens_stand_in_the_order_of_the_text_and_add_up_to_its_loss(token_shards):
+    """Also where batches that two texts share are read in another order than the text has."""
+    items = TaskItems.open(token_shards.tasks_file).items("recall", "evaluation")
+    first, second = item_batches(items, context=43, batch_size=4, loss="answer", pad_id=0)
+    texts = {"one": [first, second], "other": [second, first]}
+    model = tiny_model(token_shards.vocabulary_size)
+    found = text_losses(model, texts, device="cpu", by_token=True)
+    alone = [text_losses(model, {"it": [batch]}, device="cpu", by_token=True)["it"] for batch in (first, second)]
+    assert found["one"].by_token == [*alone[0].by_token, *alone[1].by_token]
+    assert found["other"].by_token == [*alone[1].by_token, *alone[0].by_token]
+    for loss in found.values():
+        assert len(loss.by_token) == loss.tokens
+        assert sum(loss.by_token) == pytest.approx(loss.nats, abs=1e-6 * loss.tokens)
+    ids = first.tokens_BS[0, : int(np.flatnonzero(first.loss_BS[0])[-1]) + 1].tolist()
+    start = int(np.flatnonzero(first.loss_BS[0])[0])
+    of_item = found["one"].by_token[: len(ids) - start]
+    assert sum(of_item) == pytest.approx(nats(model, ids, start), rel=1e-4)
+    assert text_losses(model, texts, device="cpu")["one"].by_token == []

@@ -18,11 +18,13 @@ from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.code import code_of
 
 FILES = {"sources": [{"kind": "files", "path": "texts.jsonl"}]}
+GUIDED = ["ngram", "regmix", "mixmin", "dga", "fastmix"]
+"""Strategies that look at the targets."""
 CORPUS = {"domains": {"code": FILES}, "tasks": {"quiz": FILES}}
 
 
 def run(strategy: str, **influence: Any) -> Run:
-    own = {"ngram": {"items": 8}, "regmix": {"items": 8}}
+    own = {name: {"items": 8} for name in GUIDED}
     values = {"corpus": CORPUS, "tikmix": {"strategy": strategy}, "influence": influence, "baselines": own}
     return Run(check_parameters(values), {}, Path(), lambda *_: 0)
 
@@ -37,7 +39,7 @@ CHANGES = [{"tokens": 64}, {"items_per_task": 7}, {"micro_batches": 2}]
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("targets", ["heldout", "all"])
-@pytest.mark.parametrize("strategy", ["ngram", "regmix"])
+@pytest.mark.parametrize("strategy", GUIDED)
 def test_what_says_which_heldout_text_is_scored_makes_a_decision_stale(
     strategy: str, targets: str, change: dict[str, int]
 ) -> None:
@@ -45,7 +47,7 @@ def test_what_says_which_heldout_text_is_scored_makes_a_decision_stale(
     assert recorded(strategy, targets="tasks", **change) == recorded(strategy, targets="tasks")
 
 
-@pytest.mark.parametrize("strategy", ["ngram", "regmix"])
+@pytest.mark.parametrize("strategy", GUIDED)
 def test_baselines_decide_on_as_many_items_as_tikmix_does_in_all_rounds_that_are_trained_on_it(strategy: str) -> None:
     def items(**tikmix: Any) -> int | None:
         values = {"corpus": CORPUS, "tikmix": {"strategy": strategy, **tikmix}, "influence": {"items_per_task": 50}}

@@ -327,7 +327,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"model": {"checkpoint": "texts"}}, "holds no config.json"),
     ({"experiment": "one", "model": {"checkpoint": "checkpoints/second"}}, "was trained here, by `tikmix`"),
     ({"round": 5}, "round is 5, but this experiment has decided nothing for round 2"),
-    ({"tikmix": {"strategy": "unimax"}}, "looks at no checkpoint"),
+    ({"tikmix": {"strategy": "unimax"}}, "not for a checkpoint that was trained elsewhere"),
     ({"remix": {"current": "mixture.json"}}, "there is no file"),
     ({"remix": {"current": {"code": 0.5, "prose": 0.5}}}, "remix.current gives no weight for 'verse'"),
     ({"remix": {"sizes": {"vers": {"tokens": 5}}}}, "remix.sizes names the domain 'vers'"),

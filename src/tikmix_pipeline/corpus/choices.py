@@ -114,10 +114,11 @@ def pack_items(items: Sequence[ChoiceBatch], most_tokens: int) -> list[ChoiceBat
             packed[-1].append(item)
         else:
             packed.append([item])
-    return [_joined(batch) for batch in packed]
+    return [joined(batch) for batch in packed]
 
 
-def _joined(items: Sequence[ChoiceBatch]) -> ChoiceBatch:
+def joined(items: Sequence[ChoiceBatch]) -> ChoiceBatch:
+    """Return items as one batch, padded to the longest with 0."""
     width = max(item.tokens_BS.shape[1] for item in items)
     pads = [((0, 0), (0, width - item.tokens_BS.shape[1])) for item in items]
     return ChoiceBatch(

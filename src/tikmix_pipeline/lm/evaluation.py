@@ -7,7 +7,7 @@ Axes: I items of a task, or windows of a domain's held-out text; N losses of a b
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
@@ -35,6 +35,8 @@ Name = TypeVar("Name")
 Floats = npt.NDArray[np.float64]
 
 _BATCH_SIZE = 32
+_DECIMALS = 6
+"""Of the loss of a single token, which is in single precision."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class TextLoss:
 
     nats: float
     tokens: int
+    by_token: list[float] = field(default_factory=list)
+    """Of each of these tokens or items, batch by batch and row by row, to a millionth of a nat; else empty."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +178,14 @@ def _score(text: ScoredText, loss: RowLosses) -> Score:
 
 
 def text_losses(
-    model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str
+    model: "PreTrainedModel", texts: Mapping[Name, Sequence[TokenBatch]], *, device: str, by_token: bool = False
 ) -> dict[Name, TextLoss]:
-    """Return the loss on each text; the model is moved to `device` and left in evaluation mode."""
-    return {name: loss for name, (loss, _) in _losses(model, texts, device, keep=None).items()}
+    """Return the loss on each text; the model is moved to `device` and left in evaluation mode.
+
+    With `by_token` the loss of every token is returned as well.
+    """
+    losses = _losses(model, texts, device, keep=_by_token if by_token else None)
+    return {name: replace(loss, by_token=kept_N.round(_DECIMALS).tolist()) for name, (loss, kept_N) in losses.items()}
 
 
 def row_losses(
@@ -226,9 +234,14 @@ def _each_loss(model: "PreTrainedModel", batches: Sequence[TokenBatch]) -> list[
     return [choice_losses(model, batch) for batch in choices] or token_losses(model, batches)
 
 
+def _by_token(_: TokenBatch, losses_N: Tensor) -> Floats:
+    losses: Floats = losses_N.double().cpu().numpy()
+    return losses
+
+
 def _by_row(batch: TokenBatch, losses_N: Tensor) -> Floats:
     """Add losses up over the rows of a batch; of multiple choice there is one for each item already."""
-    losses: Floats = losses_N.double().cpu().numpy()
+    losses = _by_token(batch, losses_N)
     if isinstance(batch, ChoiceBatch):
         return losses
     row_N = batch.loss_BS[:, 1:].nonzero()[0]

@@ -18,9 +18,24 @@ from tikmix_pipeline.parameters.training import ScheduleParameters
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
-Strategy = Literal["direct", "surrogate", "prior", "uniform", "proportional", "unimax", "ngram", "doremi", "regmix"]
-BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax", "ngram", "doremi", "regmix"})
-"""Strategies that decide once, from the corpus and proxies of their own, whatever the checkpoint."""
+Strategy = Literal[
+    "direct",
+    "surrogate",
+    "prior",
+    "uniform",
+    "proportional",
+    "unimax",
+    "ngram",
+    "doremi",
+    "regmix",
+    "mixmin",
+    "dga",
+    "fastmix",
+]
+BASELINES: frozenset[Strategy] = frozenset(
+    {"uniform", "proportional", "unimax", "ngram", "doremi", "regmix", "mixmin", "dga", "fastmix"}
+)
+"""Strategies that decide once, after the first round, and measure no influence."""
 
 
 _TASKS_OF_PAPER = 9
