@@ -10,7 +10,7 @@ from tikmix_pipeline.baselines import doremi as doremi_module
 from tikmix_pipeline.baselines.baseline import Baseline
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.pipelines.cached_node import view_of
-from tikmix_pipeline.pipelines.optimize.nodes import decide_by_doremi
+from tikmix_pipeline.pipelines.optimize.baselines import decide_by_doremi
 from tikmix_pipeline.pipelines.optimize.pipeline import baseline_of_round
 from tikmix_pipeline.pipelines.validate.pipeline import validation_of_round
 from tikmix_pipeline.pipelines.views import branch_key
@@ -86,7 +86,7 @@ def test_trainings_of_doremi_are_told_apart_by_the_code_of_doremi(monkeypatch: p
     real = doremi_module.doremi
     monkeypatch.setattr(doremi_module, "doremi", noting)
     # reading the code of a function that stands in for another one is not what is tested
-    monkeypatch.setattr("tikmix_pipeline.pipelines.optimize.nodes.code_of", lambda _: code_of(real))
+    monkeypatch.setattr("tikmix_pipeline.pipelines.optimize.baselines.code_of", lambda _: code_of(real))
     nothing: Any = SimpleNamespace(begin=lambda: None, bounds=lambda _: None, weights={})
     decide_by_doremi(view, nothing, nothing, nothing, nothing)
     assert keys == [code_of(real).key]
