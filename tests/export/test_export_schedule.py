@@ -56,6 +56,7 @@ def _domains(**changes: object) -> list[Domain]:
         ({"domains": _domains(available_tokens=0.0)}, r"available_tokens of the domain 'web' is 0\.0"),
         ({"domains": _domains(mean_tokens_per_document=math.inf)}, r"mean_tokens_per_document of the domain 'web'"),
         ({"domains": _domains(max_epochs=-1.0)}, r"max_epochs of the domain 'web' is -1\.0"),
+        ({"remaining_tokens": 1}, r"remaining_tokens of an export is 1; give at least the 8192000 of the chunk"),
         ({"domains": _domains(consumed_tokens=-1)}, r"consumed_tokens of the domain 'web' is -1"),
         ({"epochs": {"wbe": 1.0}}, r"epochs names the domain 'wbe', .* Did you mean 'web'\?"),
         ({"epochs": {"web": math.inf}}, r"epochs of the domain 'web' is inf"),

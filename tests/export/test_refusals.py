@@ -85,6 +85,19 @@ def test_a_share_at_its_limit_is_filled():
     assert repetition_ratios(schedule, shares_of({"books": 1.0}), "OLMo-core") == {"books": 1.5}
 
 
+def test_a_chunk_leaves_to_later_ones_what_they_would_take_under_the_same_mixture():
+    """Of 300 batches that remain the chunk is half, and so is its part of the 150 that may still be read of `books`."""
+    domain = Domain("books", "data/books", 100 * BATCH, None, 50 * BATCH, max_epochs=2)
+    rest = {"chunk_tokens": 150 * BATCH, "remaining_tokens": 300 * BATCH}
+    weights = {"books": 0.5, "web": 0.5}
+    schedule = one_phase(weights, [domain, Domain("web", "data/web", None, None)], **rest)
+    assert repetition_ratios(schedule, shares_of(weights), "OLMo-core") == {"books": 1, "web": None}
+    longer = one_phase({"books": 1.0}, [domain], chunk_tokens=100 * BATCH, remaining_tokens=120 * BATCH)
+    assert repetition_ratios(longer, shares_of({"books": 1.0}), "OLMo-core") == {"books": 1.25}
+    with pytest.raises(TikmixError, match=r"leaves 614400 of its 819200, the chunk being 0.5 of what is to come"):
+        write("olmo_core", one_phase({"books": 1.0}, [domain], **rest))
+
+
 def test_a_ratio_is_what_the_limit_leaves_or_else_what_is_needed():
     domains = [
         Domain("capped", "a", 1000 * BATCH, None, 0, max_epochs=4),

@@ -44,6 +44,16 @@ def test_the_first_round_begins_with_the_prior_and_with_nothing_read():
     assert (record.strategy, record.chunk_tokens, budget.chunk_tokens) == ("prior", 0, 500)
 
 
+def test_decisions_look_as_far_as_the_team_says_that_its_run_goes_on():
+    assert at()[0].tokens_ahead == 500
+    budget, record = at(remaining_tokens=2_000)
+    assert (budget.tokens_ahead, budget.chunk_tokens, record.chunk_tokens) == (2_000, 500, 0)
+    with pytest.raises(
+        TikmixError, match=r"remix\.remaining_tokens is 499, less than the 500 tokens of the coming chunk"
+    ):
+        at(remaining_tokens=499)
+
+
 def test_tokens_consumed_in_all_are_dealt_by_the_current_mixture():
     budget, record = at(given={"code": 0.2, "web": 0.8}, consumed=1_000)
     assert budget.consumed == pytest.approx({"code": 200, "web": 800})

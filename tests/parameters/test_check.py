@@ -71,6 +71,13 @@ def test_number_that_is_not_finite_is_refused(value: float) -> None:
         check_parameters(values(optimize={"entropy": value}))
 
 
+def test_a_plan_of_fewer_rounds_than_the_run_has_is_refused() -> None:
+    assert check_parameters(values(tikmix={"rounds": 3, "planned_rounds": 3})).tikmix.total_rounds == 3
+    assert check_parameters(values(tikmix={"rounds": 3})).tikmix.total_rounds == 3
+    with pytest.raises(TikmixError, match=r"tikmix\.planned_rounds: .*tikmix\.rounds is 3 already.*got 2"):
+        check_parameters(values(tikmix={"rounds": 3, "planned_rounds": 2}))
+
+
 def test_negative_weight_of_the_prior_is_refused() -> None:
     with pytest.raises(TikmixError, match=r"tikmix\.prior\.code: .*greater than or equal to 0, got -1"):
         check_parameters(values(tikmix={"prior": {"code": -1}}))

@@ -182,6 +182,27 @@ def test_remix_with_bounds_that_the_text_cannot_fill_is_refused_before_anything_
     assert folders(fresh, "elsewhere") == []
 
 
+def test_a_plan_longer_than_the_text_allows_is_refused_though_the_rounds_at_hand_are_not(project: Path) -> None:
+    planned: dict[str, Any] = {"tikmix": {"planned_rounds": 60}, "optimize": {"max_epochs": 0.1}}
+    message = refusal(project, experiment="new", **planned)
+    assert message.startswith("The chunks of rounds 1 to 59 (tikmix.planned_rounds): ")
+    assert "or lower tikmix.planned_rounds, or give more text." in message
+    assert folders(project, "new") == []
+    run_in(project, "corpus", optimize={"max_epochs": 0.1})
+
+
+def test_remix_of_a_run_that_its_text_does_not_reach_to_the_end_of_is_refused(fresh: Path) -> None:
+    sizes = {name: {"tokens": 1e6} for name in ("code", "prose", "verse")}
+    message = refusal(fresh, "remix", **external(chunk_tokens=10**6, remaining_tokens=10**8, sizes=sizes))
+    assert message.startswith("The rest of the run (remix.remaining_tokens): 100000000 tokens are to be read")
+    assert "lower remix.remaining_tokens to 12000000, or raise optimize.max_epochs to 33.4, or" in message
+    told = external(chunk_tokens=10**6, remaining_tokens=8 * 10**6, sizes=sizes | {"code": {"tokens": 1e5}})
+    message = refusal(fresh, "remix", **told, optimize={"bounds": {"code": {"min": 0.2}}})
+    assert "optimize.bounds.code.min = 0.2; optimize.max_epochs = 4" in message
+    assert "leaves of the next 8000000 tokens at most 0.05 to 'code'" in message
+    assert not (fresh / "data/02_intermediate").exists()
+
+
 def test_a_comparison_names_the_arm_that_could_not_end_before_any_arm_begins(project: Path) -> None:
     arms = {"definitions": {"greedy": {"optimize.max_epochs": 0.01}}, "arms": ["proportional", "greedy"], "seeds": 1}
     message = refusal(project, "compare", experiment="arms", compare=arms)

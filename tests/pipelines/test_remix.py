@@ -161,6 +161,30 @@ def test_another_constraint_measures_nothing_again(elsewhere: Path, capsys: pyte
     )
 
 
+def test_a_run_that_goes_on_for_longer_keeps_text_for_its_end(elsewhere: Path) -> None:
+    """Of 10 million tokens that remain, what is left of `code` and `verse` is a part; of the chunk it could be all."""
+    sizes = {"code": {"tokens": 5e5}, "prose": {"bytes": 4e8}, "verse": {"tokens": 1e6}}
+    told: dict[str, Any] = {"sizes": sizes, "consumed": {"code": 1e6, "prose": 1e6, "verse": 1e6}}
+    remix(elsewhere, remix=told | {"remaining_tokens": 10_000_000}, optimize={"entropy": 0.0, "pareto": False})
+    stock, mixture = read(outputs(elsewhere) / "round_0/stock.json"), read(outputs(elsewhere) / "round_1/mixture.json")
+    assert stock["remaining_tokens"] == 10_000_000
+    assert mixture["weights"]["code"] <= (4 * 5e5 - 1e6) / 1e7 + 1e-6
+    assert mixture["weights"]["verse"] <= (4 * 1e6 - 1e6) / 1e7 + 1e-6
+    assert sum(mixture["tokens"].values()) == pytest.approx(1e6, abs=3)
+    report = read(elsewhere / "data/08_reporting/elsewhere/report.json")
+    assert report["remaining_tokens"] == 10_000_000
+    assert report["constraints"][0] == (
+        "No domain is read more than 4 times by the end of the run, were the mixture kept for the 10000000 tokens that "
+        "remain (optimize.max_epochs, remix.remaining_tokens)."
+    )
+    rows = {row["name"]: row for row in report["domains"]}
+    assert rows["code"]["epochs"] == mixture["epochs"]["code"]
+    for name in ("code", "verse"):
+        read_by_the_end = told["consumed"][name] + mixture["weights"][name] * 1e7
+        assert rows[name]["final_epochs"] == pytest.approx(read_by_the_end / sizes[name]["tokens"])
+        assert rows[name]["final_epochs"] <= 4 + 1e-4
+
+
 def test_the_next_checkpoint_is_the_next_round_on_the_mixture_decided_before(elsewhere: Path) -> None:
     decided = read(outputs(elsewhere) / "round_1/mixture.json")
     remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"consumed": None})
@@ -297,6 +321,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"remix": {"current": "mixture.json"}}, "there is no file"),
     ({"remix": {"current": {"code": 0.5, "prose": 0.5}}}, "remix.current gives no weight for 'verse'"),
     ({"remix": {"sizes": {"vers": {"tokens": 5}}}}, "remix.sizes names the domain 'vers'"),
+    ({"remix": {"remaining_tokens": 999_999}}, "remix.remaining_tokens is 999999, less than the 1000000 tokens"),
     ({"remix": {"consumed": {"cod": 5}}}, "remix.consumed names the domain 'cod'"),
     ({"remix": {"consumed": {"code": 5}}}, "remix.consumed says nothing of 'prose', 'verse'"),
     ({"reweight": {"exports": ["megatrn"]}}, "Did you mean 'megatron'?"),

@@ -184,6 +184,17 @@ def test_the_heaviest_domain_and_the_domain_nearest_to_its_limit_come_first():
     assert labels[-3:] == ["near", "far", "roomy"]
 
 
+def test_where_the_end_of_the_run_is_known_what_would_be_read_by_then_is_told_and_counts():
+    domains = (domain("now", epochs=2.0, final_epochs=2.5), domain("later", epochs=1.0, final_epochs=3.99))
+    plain = team_report(domains=domains, cells=())
+    text = Page(render_report(replace(plain, remaining_tokens=50_000_000_000))).text
+    assert "were the recommended mixture kept for the 50 B tokens that remain" in text
+    assert "By the run's end" in text
+    left = text[text.index("Left") :]
+    assert left.index("later") < left.index("now")
+    assert "By the run's end" not in Page(render_report(plain)).text
+
+
 def test_what_binds_is_listed_domains_first():
     text = Page(render_report(team_report())).text
     places = [

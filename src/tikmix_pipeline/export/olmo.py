@@ -7,10 +7,11 @@
 Both cut a data set of its own for each phase, so a domain has to have the text that a mixture asks for:
 
     asked_j  = T w_j
-    may_j    = (max_epochs_j − consumed_j / N_j) N_j
-    ratio_j  = max(1, what is left of the epochs), rounded up;        asked_j <= N_j ratio_j
+    may_j    = (max_epochs_j − consumed_j / N_j) N_j T / R
+    ratio_j  = max(1, may_j / N_j), rounded up;                       asked_j <= N_j ratio_j
 
-Without a limit on a domain's epochs, the ratio is what the phase needs.
+T is the phase's tokens and R all that are known to come, so that a phase leaves to later ones what they would take
+under the same mixture. Without a limit on a domain's epochs, the ratio is what the phase needs.
 Sources: olmo_core/data/source_mixture.py, src/scripts/train/OLMo3; olmix/fit/loaders.py.
 """
 
@@ -111,7 +112,7 @@ def repetition_ratios(schedule: Schedule, shares: Shares, trainer: str) -> dict[
         TikmixError: a domain has less text than the chunk asks for.
     """
     return {
-        name: _ratio(schedule.domain(name), float(share) * schedule.chunk_tokens, trainer)
+        name: _ratio(schedule.domain(name), float(share) * schedule.chunk_tokens, schedule.chunk_share, trainer)
         for name, share in shares.items()
     }
 
@@ -132,20 +133,25 @@ def _capacity_notes(schedule: Schedule, ratios: dict[str, Decimal | None]) -> tu
     return tuple(notes)
 
 
-def _ratio(domain: Domain, asked: float, trainer: str) -> Decimal | None:
+def _ratio(domain: Domain, asked: float, chunk_share: float, trainer: str) -> Decimal | None:
     if domain.available_tokens is None:
         return None
     needed = asked / domain.available_tokens
     if domain.max_epochs is None:
         return _rounded_up(needed)
-    left = max(0.0, domain.max_epochs - domain.consumed_tokens / domain.available_tokens)
+    left = max(0.0, domain.max_epochs - domain.consumed_tokens / domain.available_tokens) * chunk_share
     if needed > left * (1 + _SLACK):
         raise TikmixError(
             f"{trainer} cannot fill the share of the domain '{domain.name}': the chunk asks for {asked:.0f} tokens "
             f"of it and max_epochs = {domain.max_epochs:g} leaves {left * domain.available_tokens:.0f} of its "
-            f"{domain.available_tokens:.0f}. Lower its weight, shorten the chunk, or raise max_epochs."
+            f"{domain.available_tokens:.0f}{_as_a_share(chunk_share)}. Lower its weight, shorten the chunk, or raise "
+            "max_epochs."
         )
     return _rounded_up(max(left, needed))
+
+
+def _as_a_share(chunk_share: float) -> str:
+    return f", the chunk being {chunk_share:.3g} of what is to come" if chunk_share < 1 else ""
 
 
 def _rounded_up(ratio: float) -> Decimal:

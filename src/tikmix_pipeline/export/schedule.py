@@ -74,6 +74,8 @@ class Schedule:
     """By task."""
     gain_unit: str
     """Of `expected_gain`, and what the gain is over."""
+    remaining_tokens: int | None = None
+    """Tokens still to be trained, those of the last phase included; None where that is all that is known of."""
 
     def __post_init__(self) -> None:
         _check_sizes(self)
@@ -93,6 +95,11 @@ class Schedule:
     def end_tokens(self) -> int:
         """Training tokens of the run when the chunk ends."""
         return self.last.start_tokens + self.chunk_tokens
+
+    @property
+    def chunk_share(self) -> float:
+        """The last phase's share of all tokens that are known to come: 1 where no more are."""
+        return self.chunk_tokens / (self.remaining_tokens or self.chunk_tokens)
 
     @property
     def chunk_steps(self) -> int:
@@ -120,6 +127,11 @@ def _check_sizes(schedule: Schedule) -> None:
             raise TikmixError(
                 f"{name} of an export is {getattr(schedule, name)}; give a whole number of tokens from 1."
             )
+    if schedule.remaining_tokens is not None and schedule.remaining_tokens < schedule.chunk_tokens:
+        raise TikmixError(
+            f"remaining_tokens of an export is {schedule.remaining_tokens}; give at least the {schedule.chunk_tokens} "
+            "of the chunk, or none."
+        )
     if schedule.batch_tokens % schedule.context:
         raise TikmixError(
             f"A batch of {schedule.batch_tokens} tokens is no whole number of sequences of {schedule.context}. "

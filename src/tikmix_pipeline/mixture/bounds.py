@@ -91,7 +91,7 @@ class Bounds:
 def mixture_bounds(
     parameters: WeightBoundsParameters,
     supplies: Mapping[str, Supply],
-    chunk_tokens: int,
+    tokens: int,
     current: Mapping[str, float] | None = None,
 ) -> Bounds:
     """Return the tightest bound on each domain on either side, and the limits on groups.
@@ -99,14 +99,14 @@ def mixture_bounds(
     Args:
         parameters: the user's bounds; `optimize.max_change` is for `within_reach`.
         supplies: the text of each domain; its keys are the domains.
-        chunk_tokens: C, the training tokens of the coming chunk.
+        tokens: C, the training tokens to come that a mixture is for.
         current: the weights that `optimize.pinned: current` holds; without them such a pin is left open.
 
     Raises:
         TikmixError: a parameter names an unknown domain, a domain has no text, or no mixture satisfies all bounds; the
             message says which of them are at fault and what would make room.
     """
-    constraints = constraints_of(parameters, supplies, chunk_tokens, current)
+    constraints = constraints_of(parameters, supplies, tokens, current)
     limits = [_tightest(constraints, domain) for domain in supplies]
     if parameters.groups or not _is_roomy(limits):
         refuse_infeasible(constraints, tuple(supplies))

@@ -1,7 +1,8 @@
 """What a mixture is asked to satisfy, parameter by parameter: the user's bounds, pins and groups, and repetition.
 
-A domain may not be read more than `optimize.max_epochs` times by the end of the coming chunk of C tokens:
-`w_j · C + consumed_j ≤ max_epochs · available_j`.
+A domain may not be read more than `optimize.max_epochs` times by the end of the C tokens to come, under one mixture:
+`w_j · C + consumed_j ≤ max_epochs · available_j`. C is the coming chunk, or all that is left of a run whose length is
+known: a decision that looks to the end of the chunk alone may take all that may be read of a domain at once.
 
 Axes: R sums of weights that one parameter bounds.
 """
@@ -42,7 +43,7 @@ class Constraint:
     members: tuple[tuple[str, ...], ...]
     kind: Literal["domain", "pin", "group", "repetition"] = "domain"
     supplies: tuple[Supply, ...] = ()
-    chunk_tokens: int = 1
+    tokens: int = 1
 
     def limits(self) -> FloatArray:
         """Return the limit of each sum, `limit_R`; no weight is negative, whatever was read."""
@@ -63,24 +64,25 @@ class Constraint:
     def _per_unit(self) -> FloatArray:
         if self.kind != "repetition":
             return np.ones(len(self.members))
-        return np.array([supply.available for supply in self.supplies]) / self.chunk_tokens
+        return np.array([supply.available for supply in self.supplies]) / self.tokens
 
     def _unbounded(self) -> FloatArray:
         if self.kind != "repetition":
             return np.full(len(self.members), self.value)
         readable = [self.value * supply.available - supply.consumed for supply in self.supplies]
-        return np.array(readable) / self.chunk_tokens
+        return np.array(readable) / self.tokens
 
 
 def constraints_of(
     parameters: WeightBoundsParameters,
     supplies: Mapping[str, Supply],
-    chunk_tokens: int,
+    tokens: int,
     current: Mapping[str, float] | None,
 ) -> list[Constraint]:
     """Return all that the parameters ask for beyond the simplex; what could never bind is left out.
 
-    Where there is no current mixture, pins to it are left out. Without `max_epochs` no text is read too often.
+    The `tokens` are C. Where there is no current mixture, pins to it are left out. Without `max_epochs` no text is read
+    too often.
 
     Raises:
         TikmixError: a parameter names an unknown domain, or a domain has no text.
@@ -109,7 +111,7 @@ def constraints_of(
     if limited and isinstance(parameters, RepetitionParameters):
         members, known = tuple((domain,) for domain in limited), tuple(limited.values())
         most = parameters.max_epochs
-        found.append(Constraint("optimize.max_epochs", most, "most", members, "repetition", known, chunk_tokens))
+        found.append(Constraint("optimize.max_epochs", most, "most", members, "repetition", known, tokens))
     return found
 
 

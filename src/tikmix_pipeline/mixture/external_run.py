@@ -72,9 +72,9 @@ def external_run_budget(
 
     Raises:
         TikmixError: a name is not a domain's, the current mixture is no mixture, fewer tokens were consumed than the
-            round before began with, or the rounds have no domain in common.
+            round before began with, fewer remain than the coming chunk has, or the rounds have no domain in common.
     """
-    check_external_run(remix, samples)
+    check_external_run(remix, samples, chunk_tokens)
     sizes = {domain: sample.size(remix.sizes.get(domain)) for domain, sample in samples.items()}
     available = {domain: tokens for domain, (tokens, _) in sizes.items()}
     weights, strategy, notes = _current(available, prior, given, earlier)
@@ -87,6 +87,7 @@ def external_run_budget(
         available=available,
         consumed=consumed,
         chunk_tokens=chunk_tokens,
+        remaining_tokens=remix.remaining_tokens,
         current=weights,
         size_source={domain: source for domain, (_, source) in sizes.items()},
         notes=notes,
@@ -163,12 +164,18 @@ def _consumed(
     return consumed
 
 
-def check_external_run(remix: ExternalParameters, domains: Collection[str]) -> None:
-    """Refuse sizes and consumed tokens that are not of these domains.
+def check_external_run(remix: ExternalParameters, domains: Collection[str], chunk_tokens: int) -> None:
+    """Refuse sizes and consumed tokens that are not of these domains, and a run that ends within the coming chunk.
 
     Raises:
-        TikmixError: a name is not a domain's, or `remix.consumed` leaves a domain out.
+        TikmixError: a name is not a domain's, `remix.consumed` leaves a domain out, or `remix.remaining_tokens` is less
+            than the chunk.
     """
+    if remix.remaining_tokens is not None and remix.remaining_tokens < chunk_tokens:
+        raise TikmixError(
+            f"remix.remaining_tokens is {remix.remaining_tokens}, less than the {chunk_tokens} tokens of the coming "
+            "chunk, which are among them. Raise it, shorten the chunk (remix.chunk_tokens), or leave it out."
+        )
     consumed = remix.consumed if isinstance(remix.consumed, Mapping) else None
     require_known("remix.sizes", "domain", remix.sizes, domains)
     require_known("remix.consumed", "domain", consumed or {}, domains)

@@ -1,9 +1,9 @@
 """Whether some mixture satisfies all bounds, asked before anything is measured or trained.
 
 A decision rests on the influence matrix; whether there is anything to decide does not. The bounds of the user, how
-often text may be read, how much of it there is and how much was read say so by themselves: for the coming chunk, and
-for all chunks to come. Those are feasible if and only if one mixture for all of them is: the mean of the mixtures of
-many chunks is within bounds that each of them is within, and reads as much.
+often text may be read, how much of it there is and how much was read say so by themselves, for all chunks to come.
+Those are feasible if and only if one mixture for all of them is: the mean of the mixtures of many chunks is within
+bounds that each of them is within, and reads as much.
 """
 
 import bisect

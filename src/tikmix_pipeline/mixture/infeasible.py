@@ -180,7 +180,7 @@ def _in_words(constraint: Constraint, rows: Sequence[int]) -> str:
             f"there, {constraint.supplies[r].consumed:.0f} were read)"
             for r in rows
         ]
-        return f"{words}, which leaves of the next {constraint.chunk_tokens} tokens at most {_shortened(shares, ', ')}"
+        return f"{words}, which leaves of the next {constraint.tokens} tokens at most {_shortened(shares, ', ')}"
     return words if len(constraint.members) == 1 else f"{words} for {len(constraint.members)} domains"
 
 
@@ -208,9 +208,9 @@ def _cures_alone(program: _Program, subset: Sequence[int], kept: Collection[int]
 
 
 def _more_text(program: _Program, u: int, kept: Collection[int]) -> str:
-    """Say what else than more epochs lets more be read; a shorter chunk does not where nothing may be read at all."""
-    helps = program.replacing(u, replace(program.constraints[u], chunk_tokens=1)).loosen(kept, []) is not None
-    shorten = "shorten the chunk (chunk_tokens of `train` or `remix`) or "
+    """Say what else than more epochs lets more be read; fewer tokens do not where nothing may be read at all."""
+    helps = program.replacing(u, replace(program.constraints[u], tokens=1)).loosen(kept, []) is not None
+    shorten = "shorten the chunk (chunk_tokens of `train` or `remix`; where it is given, remix.remaining_tokens) or "
     return f"{shorten if helps else ''}add text"
 
 

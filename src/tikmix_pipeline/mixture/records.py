@@ -34,6 +34,8 @@ class TokenBudget(Record):
     """Tokens of each that were trained on so far, repetitions counted; of domains that are gone, too."""
     chunk_tokens: int
     """Of the coming chunk."""
+    remaining_tokens: int | None = None
+    """Of all that is still to be trained, the coming chunk included; None, and not written, where nobody says."""
     current: ByDomain = Field(validation_alias="in_force", serialization_alias="in_force")
     """The mixture that was last trained under."""
     size_source: Mapping[str, str] = {}
@@ -42,8 +44,13 @@ class TokenBudget(Record):
     """What a reader should know, in sentences."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return all fields, defaults included."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Return all fields that have a value, defaults included."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    @property
+    def tokens_ahead(self) -> int:
+        """How many tokens to come a mixture has to have text for: all that are known of."""
+        return self.chunk_tokens if self.remaining_tokens is None else self.remaining_tokens
 
     @property
     def domains(self) -> list[str]:
@@ -55,12 +62,12 @@ class TokenBudget(Record):
         return {domain: Supply(tokens, self.consumed.get(domain, 0)) for domain, tokens in self.available.items()}
 
     def bounds(self, parameters: BoundsParameters) -> Bounds:
-        """Return the bounds on each domain's share of the coming chunk, wherever the current mixture lies.
+        """Return the bounds on each domain's share of the tokens to come, wherever the current mixture lies.
 
         Raises:
             TikmixError: no mixture satisfies them.
         """
-        return mixture_bounds(parameters, self.supplies(), self.chunk_tokens, self.current)
+        return mixture_bounds(parameters, self.supplies(), self.tokens_ahead, self.current)
 
     def step_bounds(self, parameters: StepBoundsParameters) -> Bounds:
         """Return the bounds with `optimize.max_change` among them, for what rests on local measurements.

@@ -8,6 +8,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -42,7 +43,8 @@ class RepetitionParameters(ParameterGroup):
     """How often text may be read."""
 
     max_epochs: PositiveFloat = 4.0
-    """No domain may be read more often than this by the end of the coming chunk, past rounds included."""
+    """No domain may be read more often than this by the end of the coming chunk, past rounds included; where the end of
+    the run is known (`tikmix.planned_rounds`, `remix.remaining_tokens`), by then, were the chunk's mixture kept."""
 
 
 class WeightBoundsParameters(ParameterGroup):
@@ -269,8 +271,26 @@ class TikmixParameters(StrategyParameters, TablesStrategyParameters):
     """The loop of rounds."""
 
     rounds: PositiveInt = 3
+    planned_rounds: PositiveInt | None = None
+    """Rounds that the run will have in the end, `rounds` or more. Every decision then keeps text for all of them: under
+    its mixture no domain would be read beyond `optimize.max_epochs` by the end of the last. The learning rate decays in
+    the last of them, so that rounds may be added up to there and none is made again. null: decisions look to the end of
+    the coming chunk, and the last of `rounds` is the last."""
     decisions: PositiveInt | None = None
     """How many rounds decide; from then on the last mixture is kept. null: every round."""
+
+    @field_validator("planned_rounds")
+    @classmethod
+    def _require_all_rounds(cls, planned: int | None, others: ValidationInfo) -> int | None:
+        rounds = others.data.get("rounds", 1)
+        if planned is not None and planned < rounds:
+            raise ValueError(f"tikmix.rounds is {rounds} already: give as many or more, or null")
+        return planned
+
+    @property
+    def total_rounds(self) -> int:
+        """How many rounds the run will have in the end, as far as is known."""
+        return self.planned_rounds or self.rounds
 
     @property
     def deciding_rounds(self) -> int:
@@ -305,6 +325,9 @@ class ExternalParameters(ParameterGroup):
     this experiment's earlier rounds; the first time, none."""
     sizes: dict[str, DomainSize] = Field(default_factory=dict)
     """How much text a domain has. Of others it is counted, or estimated from the sample."""
+    remaining_tokens: PositiveInt | None = None
+    """Training tokens still to come, the coming chunk included: under the decided mixture no domain would be read more
+    often than `optimize.max_epochs` by their end. null: by the end of the coming chunk."""
 
 
 class RemixParameters(ExternalParameters):

@@ -49,7 +49,7 @@ def check_run(run: Run, *, external: bool = False) -> None:
     _check_shards(parameters)
     _check_tokenizer(run)
     _check_tasks(parameters, domains)
-    Schedule.of(parameters.train, run.rounds)
+    Schedule.of(parameters.train, max(run.rounds, parameters.tikmix.total_rounds))
     if not external:
         _check_start(run)
         _check_proxies(parameters)
@@ -227,7 +227,7 @@ def check_remix(run: Run) -> None:
     given = given_mixture(parameters.remix, run.root, parameters.experiment)
     if given is not None:
         check_mixture(given, list(parameters.corpus.domains), "remix.current")
-    check_external_run(parameters.remix, parameters.corpus.domains)
+    check_external_run(parameters.remix, parameters.corpus.domains, parameters.remix.coming_chunk(parameters.train))
     if parameters.influence.damping_unit == "horizon":
         raise TikmixError(
             "influence.damping_unit is 'horizon': the sum of the coming chunk's learning rates, which `remix` does not "

@@ -47,7 +47,7 @@ def chunk_schedule(run: Run, number: int) -> Schedule:
     Raises:
         TikmixError: warm-up and decay together are longer than the run.
     """
-    schedule = Schedule.of(run.parameters.train, max(run.parameters.tikmix.rounds, number + 1))
+    schedule = Schedule.of(run.parameters.train, max(run.parameters.tikmix.total_rounds, number + 1))
     return schedule.within(number * schedule.chunk_steps, (number + 1) * schedule.chunk_steps)
 
 
@@ -56,7 +56,7 @@ def branch_schedule(run: Run, number: int, *, steps: int, anneal: bool) -> Sched
 
     With `anneal` the rate falls to zero over the branch's optimiser steps.
     """
-    schedule = Schedule.of(run.parameters.train, max(run.parameters.tikmix.rounds, number + 2))
+    schedule = Schedule.of(run.parameters.train, max(run.parameters.tikmix.total_rounds, number + 2))
     first = (number + 1) * schedule.chunk_steps
     return (schedule.annealed(first, steps) if anneal else schedule).within(first, first + steps)
 
@@ -70,7 +70,13 @@ def branch_horizon(run: Run, number: int, *, steps: int, anneal: bool) -> float:
 
 def horizon(run: Run, number: int) -> float:
     """Return the sum of the learning rates of the chunk that follows round `number`."""
-    return horizon_after(run.parameters.train, run.parameters.tikmix.rounds, number)
+    return horizon_after(run.parameters.train, run.parameters.tikmix.total_rounds, number)
+
+
+def remaining_tokens(run: Run, number: int) -> int | None:
+    """Return the training tokens that are planned after round `number`, one chunk at least; None without a plan."""
+    planned = run.parameters.tikmix.planned_rounds
+    return None if planned is None else max(1, planned - number - 1) * run.parameters.train.tokens_per_chunk
 
 
 def decision_items(run: Run) -> int | None:
@@ -79,7 +85,7 @@ def decision_items(run: Run) -> int | None:
     Whoever is compared with it decides on as many.
     """
     per_round, tikmix = run.parameters.influence.items_per_task, run.parameters.tikmix
-    decisions = min(tikmix.rounds - 1, tikmix.decisions or tikmix.rounds)
+    decisions = min(tikmix.total_rounds - 1, tikmix.decisions or tikmix.total_rounds)
     return None if per_round is None else per_round * max(1, decisions)
 
 

@@ -92,7 +92,7 @@ def _shown(report: RemixReport) -> dict[str, Any]:
 
 
 def _used_supply(row: DomainRow) -> float:
-    used = row.epochs / row.max_epochs if row.max_epochs else math.inf
+    used = row.epochs_ahead / row.max_epochs if row.max_epochs else math.inf
     return used if math.isfinite(used) else 0.0
 
 

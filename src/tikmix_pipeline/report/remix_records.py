@@ -81,7 +81,7 @@ def report_from_records(
         cells=tuple(Cell(r["task"], r["domain"], r["influence"], r["stderr"]) for r in records.influence),
         rank_stability=measured.rank_stability.mean,
         notes=tuple(map(_of_current_mixture, (*records.decision.notes, *budget.notes, *caveats))),
-        constraints=tuple(_constraints(optimize, binding)),
+        constraints=(_repetition(optimize, budget), *_constraints(optimize, binding)),
         unconstrained_differs=any(move > _MOVED for move in moved) if moved else None,
         exports=tuple(
             ExportRow(
@@ -95,6 +95,7 @@ def report_from_records(
             chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * parameters * budget.chunk_tokens,
         ),
         strategy=_STRATEGIES[records.mixture.strategy],
+        remaining_tokens=budget.remaining_tokens,
         gain_unit=records.gains.unit,
     )
 
@@ -125,6 +126,7 @@ def _about_gains(unit: GainUnit, calibration: float | None, decision: DecisionRe
 def _domain_rows(records: RoundRecords, optimize: DirectParameters, held: Mapping[str, str]) -> tuple[DomainRow, ...]:
     decided, budget, unconstrained = records.mixture, records.budget, records.decision.unconstrained
     free = unconstrained.weights if unconstrained is not None else {}
+    final = _final_epochs(decided, budget)
     return tuple(
         DomainRow(
             name=domain,
@@ -138,9 +140,20 @@ def _domain_rows(records: RoundRecords, optimize: DirectParameters, held: Mappin
             max_epochs=optimize.max_epochs,
             held_by=held.get(domain, ""),
             size_source=_SOURCES.get(source := budget.size_source.get(domain, "counted"), source),
+            final_epochs=final.get(domain),
         )
         for domain in budget.domains
     )
+
+
+def _final_epochs(decided: MixtureRecord, budget: TokenBudget) -> dict[str, float]:
+    """Return how often each domain would be read by the end of the run; nothing where nobody says when that is."""
+    if budget.remaining_tokens is None:
+        return {}
+    return {
+        domain: (supply.consumed + decided.weights[domain] * budget.remaining_tokens) / supply.available
+        for domain, supply in budget.supplies().items()
+    }
 
 
 def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow, ...]:
@@ -182,9 +195,18 @@ def _of_current_mixture(text: str) -> str:
     return re.sub(r"\b([Tt]he) prior\b(?!')", r"\1 current mixture", text)
 
 
+def _repetition(optimize: DirectParameters, budget: TokenBudget) -> str:
+    most = f"No domain is read more than {optimize.max_epochs:g} times by the end of the"
+    if budget.remaining_tokens is None:
+        return f"{most} chunk (optimize.max_epochs)."
+    return (
+        f"{most} run, were the mixture kept for the {budget.remaining_tokens} tokens that remain (optimize.max_epochs, "
+        "remix.remaining_tokens)."
+    )
+
+
 def _constraints(optimize: DirectParameters, binding: Sequence[BindingRecord]) -> Iterator[str]:
-    """Yield every constraint in words; those on groups say whether they bind, others say so in the row they hold."""
-    yield f"No domain is read more than {optimize.max_epochs:g} times by the end of the chunk (optimize.max_epochs)."
+    """Yield every other constraint in words; those on groups say whether they bind, others in the row they hold."""
     if optimize.pareto:
         yield "No task may do worse than if the current mixture were kept (optimize.pareto)."
     if optimize.max_change is not None:

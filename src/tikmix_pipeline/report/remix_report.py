@@ -52,6 +52,13 @@ class DomainRow:
     """The constraint that holds its weight, in words; empty where none does."""
     size_source: str
     """Where `available_tokens` is from: "given", "estimated from a sample" or "counted"."""
+    final_epochs: float | None = None
+    """Passes over its data by the end of the run, were the mixture kept; None where nobody says when that is."""
+
+    @property
+    def epochs_ahead(self) -> float:
+        """Passes over its data by the end of all that is known to come."""
+        return self.epochs if self.final_epochs is None else self.final_epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +180,8 @@ class RemixReport:
     cost: Cost
     strategy: str
     """How the mixture was decided, in words."""
+    remaining_tokens: int | None = None
+    """Tokens of the rest of the run, the coming chunk included; None where nobody says."""
     gain_unit: Literal["share", "nats"] = "nats"
     """Of the tasks' gains: shares of the best possible, 1 being what a task would gain if all of the coming chunk went
     to the domain that helps it most; or nats per token, where the user gives `influence.calibration`. Reports that do

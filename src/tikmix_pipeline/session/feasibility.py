@@ -5,6 +5,8 @@ at each as soon as it is there: before its first node, or when it is saved. What
 the two, so it comes after. What only the influence matrix can tell (a Pareto constraint) is left to the decision.
 """
 
+from dataclasses import replace
+
 from tikmix_pipeline.baselines.ngram import check_order
 from tikmix_pipeline.baselines.unimax import unimax
 from tikmix_pipeline.corpus.shards import TokenShards
@@ -20,7 +22,8 @@ from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.remix.external import remix_round
 from tikmix_pipeline.pipelines.remix.nodes import external_budget, sampled_domains
 from tikmix_pipeline.pipelines.remix.pipeline import external_view, round_before
-from tikmix_pipeline.pipelines.train_chunk.nodes import BudgetView, count_tokens
+from tikmix_pipeline.pipelines.train_chunk.nodes import count_tokens
+from tikmix_pipeline.pipelines.train_chunk.pipeline import budget_view
 from tikmix_pipeline.run import Run
 
 
@@ -60,9 +63,8 @@ def check_round(run: Run, number: int) -> None:
     Raises:
         TikmixError: as `check_text`, for the chunks that are left.
     """
-    view = BudgetView.of(run.parameters, chunk_tokens=run.parameters.train.tokens_per_chunk)
     checkpoint, mixture = (run.load(of_round(number, name)) for name in ("checkpoint", "mixture"))
-    budget = count_tokens(view, checkpoint, mixture, _corpus(run))
+    budget = count_tokens(budget_view(run, number), checkpoint, mixture, _corpus(run))
     require_feasible(run.parameters.optimize, budget, _chunks_of_loop(run, number + 1))
 
 
@@ -84,6 +86,10 @@ def _check_external(run: Run, samples: dict[str, SampledDomain]) -> None:
         remedies=("say how much text there really is (remix.sizes)", *mended),
     )
     require_feasible(run.parameters.optimize, budget, chunk)
+    if budget.remaining_tokens is not None:
+        parameter, rest = "remix.remaining_tokens", budget.model_copy(update={"chunk_tokens": budget.remaining_tokens})
+        whole = replace(chunk, subject=f"The rest of the run ({parameter})", chunk_parameter=parameter, step_tokens=1)
+        require_feasible(run.parameters.optimize, rest, whole)
 
 
 def _check_loop(run: Run, corpus: TokenShards) -> None:
@@ -109,16 +115,25 @@ def _check_strategy(run: Run, corpus: TokenShards, budget: TokenBudget) -> None:
 
 
 def _chunks_of_loop(run: Run, first: int, *, follow_first: bool = False) -> Chunks:
-    """Return the chunks from round `first` on; the last of them is decided by the last round, and trained by none."""
-    last = run.rounds
+    """Return the chunks from round `first` on, those that are only planned among them.
+
+    The one after the last round is decided by that, and trained by none where no more is planned.
+    """
+    planned = run.parameters.tikmix.planned_rounds
+    last = max(run.rounds, (planned or 0) - 1)
     rounds = f"chunks of rounds {first} to {last}" if first < last else f"chunk of round {last}"
+    why, fewer = "tikmix.rounds and the one that the last round decides", "tikmix.rounds"
+    if last > run.rounds:
+        why = fewer = "tikmix.planned_rounds"
+    elif planned is not None:
+        fewer = "tikmix.planned_rounds and tikmix.rounds"
     capped = run.parameters.corpus.max_megabytes is not None
     return Chunks(
         count=last - first + 1,
-        subject=f"The {rounds} (tikmix.rounds and the one that the last round decides)",
+        subject=f"The {rounds} ({why})",
         chunk_parameter="train.chunk_tokens",
         step_tokens=run.parameters.train.tokens_per_step,
-        remedies=("lower tikmix.rounds", "give more text (corpus.max_megabytes)" if capped else "give more text"),
+        remedies=(f"lower {fewer}", "give more text (corpus.max_megabytes)" if capped else "give more text"),
         follow_first=follow_first,
     )
 

@@ -75,7 +75,7 @@ def baseline_of_round(run: Run, number: int) -> Pipeline:
         view = nodes.RegmixView.of(parameters, model=proxy, regmix=_with_items(run, own.regmix))
     else:
         function, inputs = nodes.decide_by_rule, [budget]
-        to_come = (parameters.tikmix.rounds - 1) * parameters.train.tokens_per_chunk
+        to_come = max(1, parameters.tikmix.total_rounds - 1) * parameters.train.tokens_per_chunk
         unimax = {"unimax": own.unimax, "tokens_to_come": to_come}
         view = nodes.RuleView.of(parameters, **(unimax if strategy == "unimax" else dict.fromkeys(unimax)))
     decided = of_round(number, "baseline")

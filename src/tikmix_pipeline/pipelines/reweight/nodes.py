@@ -130,6 +130,7 @@ def export_mixtures(
         epochs=decided.epochs,
         expected_gain={task: Gain(gain.gain, gain.stderr) for task, gain in gains.tasks.items()},
         gain_unit=_GAIN_UNITS[gains.unit],
+        remaining_tokens=budget.remaining_tokens,
     )
     return lambda folder: write_folder(view.reweight.exports, schedule, folder)
 

@@ -57,9 +57,10 @@ class ChunkView(View):
 
 
 class BudgetView(View):
-    """How long the coming chunk is."""
+    """How long the coming chunk is, and all that is planned from there on, if anything is."""
 
     chunk_tokens: int
+    remaining_tokens: int | None
 
 
 class FullEvaluationView(View):
@@ -123,12 +124,13 @@ def train_one_chunk(
 
 
 def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecord, corpus: TokenShards) -> TokenBudget:
-    """Say how much text there is and was read, what the current mixture is and how long the coming chunk is."""
+    """Say how much text there is and was read, what the current mixture is and how much is still to be trained."""
     return TokenBudget(
         round=mixture.round,
         available={domain: corpus.tokens(domain) for domain in corpus.domains},
         consumed=checkpoint.tokens_read(),
         chunk_tokens=view.chunk_tokens,
+        remaining_tokens=view.remaining_tokens,
         current=mixture.weights,
     )
 

@@ -10,7 +10,7 @@ from tikmix_pipeline.parameters.base import OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.train_chunk import nodes
-from tikmix_pipeline.pipelines.views import chunk_schedule
+from tikmix_pipeline.pipelines.views import chunk_schedule, remaining_tokens
 from tikmix_pipeline.run import Run, current_run
 
 
@@ -29,15 +29,20 @@ def training_of_round(run: Run, number: int) -> Pipeline:
     started = [start, mixture, "corpus", of("resume_point")]
     trained = [of("train_log"), checkpoint]  # saved in this order: the checkpoint ends the resume point
     scores = nodes.EvaluationView.of(parameters)
-    budget = nodes.BudgetView.of(parameters, chunk_tokens=parameters.train.tokens_per_chunk)
     return Pipeline(
         [
             *(_beginning(run) if number == 0 else []),
             node(nodes.train_one_chunk, chunk, started, trained, name="train_chunk"),
             node(nodes.evaluate, scores, [checkpoint, "corpus"], of("evaluation")),
-            node(nodes.count_tokens, budget, [checkpoint, mixture, "corpus"], of("token_budget")),
+            node(nodes.count_tokens, budget_view(run, number), [checkpoint, mixture, "corpus"], of("token_budget")),
         ]
     )
+
+
+def budget_view(run: Run, number: int) -> nodes.BudgetView:
+    """Return what the token budget at the end of round `number` depends on besides what was trained."""
+    chunk_tokens = run.parameters.train.tokens_per_chunk
+    return nodes.BudgetView(chunk_tokens=chunk_tokens, remaining_tokens=remaining_tokens(run, number))
 
 
 def final_evaluation(run: Run, last: int) -> Node:
