@@ -110,5 +110,9 @@ class TokenBatch:
         """The number of tokens that carry loss."""
         return int(self.loss_BS.sum())
 
+    def rows(self, which: slice | Sequence[int]) -> "TokenBatch":
+        """Return some of the sequences, in the order that they are named in."""
+        return TokenBatch(self.tokens_BS[which], self.loss_BS[which])
+
     def __len__(self) -> int:
         return len(self.tokens_BS)

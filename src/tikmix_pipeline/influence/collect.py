@@ -25,6 +25,7 @@ from tikmix_pipeline.influence.gradients import (
     MeanGradient,
     evaluation_mode,
     mean_gradient,
+    set_name,
     sum_dtype,
     trainable_parameters,
 )
@@ -48,7 +49,7 @@ class Chunk(NamedTuple):
     @property
     def of(self) -> str:
         """What it is called in error messages."""
-        return f"{self.side} '{self.name}'"
+        return set_name(self.side, self.name)
 
 
 def measurement_key(model: nn.Module, code: str, mesh: Mesh = SINGLE_MESH) -> str:

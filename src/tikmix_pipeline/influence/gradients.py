@@ -148,6 +148,11 @@ def deal_into_chunks(batches: Sequence[TokenBatch], chunks: int) -> list[list[To
     return [_collate(rows[chunk::chunks], _largest(batches)) for chunk in range(chunks)]
 
 
+def set_name(side: str, name: str) -> str:
+    """Return what a set of sequences is called in messages."""
+    return f"{side} '{name}'"
+
+
 def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) -> dict[str, list[list[TokenBatch]]]:
     """Deal every set into `influence.micro_batches` chunks; `side` is what sets are called in error messages.
 
@@ -162,7 +167,7 @@ def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) 
     for name, batches in sets.items():
         if not all(dealt[name]):
             raise TikmixError(
-                f"{side} '{name}' has {len(list(sequences(batches)))} sequences with loss, fewer than "
+                f"{set_name(side, name)} has {len(list(sequences(batches)))} sequences with loss, fewer than "
                 f"influence.micro_batches = {chunks}. Give it more data, or lower influence.micro_batches."
             )
     return dealt

@@ -13,16 +13,15 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Unpack, cast
 
-import numpy as np
 from pydantic import PlainValidator, TypeAdapter
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.job import resumed_partial
 from tikmix_pipeline.distributed.launch import folder_beside, require_done
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
-from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.files import remove, replacing
 from tikmix_pipeline.influence.collect import Collection, collect_gradients, measurement_key
 from tikmix_pipeline.influence.curvature.factors import Factors, Kind
 from tikmix_pipeline.influence.curvature.fit import fit_factors
@@ -32,11 +31,14 @@ from tikmix_pipeline.influence.group import GroupInfluence, group_influence
 from tikmix_pipeline.influence.products import chunk_products
 from tikmix_pipeline.influence.rank_jobs import (
     CheckpointFolder,
+    CurvatureArguments,
     FactorsFolder,
     GradientsFolder,
     ShardsFolder,
     curvature_at,
+    multiplied,
     run_on_ranks,
+    save_products,
 )
 from tikmix_pipeline.influence.records import CurvatureReport, Stopping
 from tikmix_pipeline.influence.samples import MeasuredText
@@ -62,8 +64,6 @@ from tikmix_pipeline.parameters.training import (
 )
 
 _FACTORS = "factors"
-_PRODUCTS = "products.npy"
-_REPORT = "products.json"
 
 _Decision = Annotated["partial[ImpliedMixture]", PlainValidator(resumed_partial)]
 
@@ -254,22 +254,9 @@ def collect_until_stable_at(
 
 
 def multiply_at(
-    checkpoint: Checkpoint,
-    gradients: GradientStore,
-    *,
-    model: LoadParameters,
-    train: ProductParameters,
-    influence: CurvatureParameters,
-    horizon: float,
-    factors: Factors | None,
+    checkpoint: Checkpoint, gradients: GradientStore, **through: Unpack[CurvatureArguments]
 ) -> tuple[Floats, CurvatureReport, Cost]:
-    """Multiply all gradients of a measurement through the curvature.
-
-    Args:
-        checkpoint: what was measured; its shapes are all that is read of it, as `model` says.
-        train: β₂ and ε of its optimiser, and how many processes work.
-        horizon: sum of the learning rates of the coming chunk.
-        factors: of the curvature, where it has any; on disk, if ranks work.
+    """Multiply all gradients of a measurement, made at the checkpoint, through the curvature.
 
     Returns:
         products_TMKL, float64; what curvature they went through; and the cost of both.
@@ -277,20 +264,7 @@ def multiply_at(
     Raises:
         TikmixError: as `build_curvature`, `chunk_products` or `run_ranks`.
     """
-    arguments: dict[str, Any] = {"model": model, "train": train, "influence": influence}
-    arguments |= {"horizon": horizon, "factors": factors}
-    if train.world_size == 1:
-        return _multiply(checkpoint, gradients, **arguments)
-    folder = folder_beside(gradients.folder)
-    remove(folder)
-    arguments |= {"checkpoint": checkpoint, "gradients": gradients, "save_to": folder}
-    try:
-        run_on_ranks(_multiply, arguments, folder)
-        require_done((folder / _REPORT).is_file(), train)
-        report, cost = TypeAdapter(tuple[CurvatureReport, Cost]).validate_python(read_json(folder / _REPORT))
-        return np.load(folder / _PRODUCTS, allow_pickle=False), report, cost
-    finally:
-        remove(folder)
+    return multiplied(_multiply, _read, checkpoint, gradients, through)
 
 
 def _multiply(
@@ -310,10 +284,12 @@ def _multiply(
     products_TMKL, cost = chunk_products(gradients, curvature, memory_megabytes=memory, device=device)
     # asked of every rank, since each has blocks of its own
     cost, report = cost + curvature.cost, curvature.report
-    if save_to is not None and mesh.world.is_rank_zero:
-        with replacing(save_to / _PRODUCTS) as temporary, temporary.open("wb") as stream:
-            np.save(stream, products_TMKL)
-        write_json(save_to / _REPORT, [dataclasses.asdict(report), cost.to_dict()])
+    save_products(save_to, mesh, products_TMKL, [dataclasses.asdict(report), cost.to_dict()])
+    return products_TMKL, report, cost
+
+
+def _read(products_TMKL: Floats, about: Any) -> tuple[Floats, CurvatureReport, Cost]:
+    report, cost = TypeAdapter(tuple[CurvatureReport, Cost]).validate_python(about)
     return products_TMKL, report, cost
 
 

@@ -26,7 +26,7 @@ from tikmix_pipeline.distributed.mesh import SINGLE_MESH
 from tikmix_pipeline.influence.collect import measurement_key, training_flops
 from tikmix_pipeline.influence.curvature.build import Curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
-from tikmix_pipeline.influence.gradients import MeanGradient, mean_gradient, sum_dtype
+from tikmix_pipeline.influence.gradients import MeanGradient, mean_gradient, set_name, sum_dtype
 from tikmix_pipeline.influence.rank_jobs import curvature_at
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.samples import MeasuredText
@@ -206,7 +206,7 @@ class _Streaming:
         total = sum(batch.loss_tokens for _, batches, _ in chunks for batch in batches)
         with progress_bar(f"Gradients of {len(chunks)} {side} chunks", total, "tok") as bar:
             for name, batches, identity in chunks:
-                mean = mean_gradient(self.model, batches, of=f"{side} '{name}'", advance=bar.update)
+                mean = mean_gradient(self.model, batches, of=set_name(side, name), advance=bar.update)
                 use(ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches)), mean)
                 del mean  # or it would live on beside the next
 

@@ -98,7 +98,7 @@ def rows_for(group: ProcessGroup, batch: TokenBatch) -> TokenBatch:
     start, stop = _bounds(group, batch)
     if start == stop:
         return TokenBatch(batch.tokens_BS[:1], np.zeros_like(batch.loss_BS[:1]))
-    return TokenBatch(batch.tokens_BS[start:stop], batch.loss_BS[start:stop])
+    return batch.rows(slice(start, stop))
 
 
 def tokens_for(group: ProcessGroup, batch: TokenBatch) -> slice:

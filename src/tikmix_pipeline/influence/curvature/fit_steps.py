@@ -81,12 +81,10 @@ def _parts(batch: TokenBatch, uniform: Sequence[Tensor | None]) -> list[tuple[To
 
 
 def _rows(batch: TokenBatch, rows: Sequence[int]) -> TokenBatch:
-    if len(rows) == len(batch):
-        return batch
-    return TokenBatch(batch.tokens_BS[rows], batch.loss_BS[rows])
+    return batch if len(rows) == len(batch) else batch.rows(rows)
 
 
 def _name(batch: TokenBatch, row: int) -> bytes:
     """Name a sequence by its tokens, and which of them carry loss; its padding does not count."""
-    one = TokenBatch(batch.tokens_BS[row : row + 1], batch.loss_BS[row : row + 1])
-    return b" ".join(tokens_S.tobytes() + loss_S.tobytes() for tokens_S, loss_S in sequences([one]))
+    one = sequences([batch.rows(slice(row, row + 1))])
+    return b" ".join(tokens_S.tobytes() + loss_S.tobytes() for tokens_S, loss_S in one)

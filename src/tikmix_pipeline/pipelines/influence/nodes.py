@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.influence.curvature.factors import Factors
+    from tikmix_pipeline.influence.rank_jobs import CurvatureArguments
     from tikmix_pipeline.influence.records import CurvatureReport
     from tikmix_pipeline.influence.report import Measurement, SpreadRecord
     from tikmix_pipeline.influence.standard_error import Floats
@@ -246,15 +247,7 @@ def compute_influence(
     """Compute how much more of each domain, and each chunk of it, would help each task; no pass through the model."""
     from tikmix_pipeline.influence.measure import multiply_at
 
-    products_TMKL, curvature, matrix = multiply_at(
-        checkpoint,
-        gradients,
-        model=view.model,
-        train=view.train,
-        influence=view.influence,
-        horizon=view.horizon,
-        factors=factors,
-    )
+    products_TMKL, curvature, matrix = multiply_at(checkpoint, gradients, **_through(view, factors))
     cost = _costs(view, checkpoint, factors) | {"gradients": gradients.cost, "matrix": matrix}
     return _tables(view, gradients, products_TMKL, curvature, mixture, stopping=gradients.notes, cost=cost)
 
@@ -268,16 +261,18 @@ def compute_domain_products(
     from tikmix_pipeline.influence.between_domains import product_rows
     from tikmix_pipeline.influence.measure_between import multiply_domains_at
 
-    products = multiply_domains_at(
-        checkpoint,
-        gradients,
-        model=view.model,
-        train=view.train,
-        influence=view.influence,
-        horizon=view.horizon,
-        factors=factors,
-    )
+    products = multiply_domains_at(checkpoint, gradients, **_through(view, factors))
     return pd.DataFrame(product_rows(gradients, products))
+
+
+def _through(view: InfluenceView | ProductsView, factors: Factors | None) -> CurvatureArguments:
+    return {
+        "model": view.model,
+        "train": view.train,
+        "influence": view.influence,
+        "horizon": view.horizon,
+        "factors": factors,
+    }
 
 
 def stream_influence(
