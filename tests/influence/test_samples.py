@@ -43,6 +43,28 @@ def test_factors_are_fitted_on_an_even_share_of_every_domain_whatever_is_measure
     assert rows(batches) == expected
 
 
+@pytest.mark.parametrize(
+    ("shares", "sequences_of"),
+    [((0.5, 0.3, 0.2), (5, 3, 2)), ((0.97, 0.02, 0.01), (10, 0, 0)), ((0.0, 0.25, 0.75), (0, 3, 7))],
+)
+def test_factors_of_a_mixture_are_fitted_on_domains_in_proportion_to_it(token_shards, shares, sequences_of):
+    """Ten sequences of 32 tokens; halves go either way, and a domain without a share is not read."""
+    mixture = dict(zip(token_shards.domains, shares, strict=True))
+    text = measured_text(token_shards, factor_tokens=300)
+    found = rows(text.factor_batches(mixture))
+    assert len(found) == sum(sequences_of) == 10
+    taken = {domain: [row for row in found if row in text.stream.upcoming(domain, 10).tolist()] for domain in mixture}
+    for (domain, read), count in zip(taken.items(), sequences_of, strict=True):
+        assert abs(len(read) - count) <= (0.25 in shares)
+        assert read == text.stream.upcoming(domain, len(read)).tolist()
+
+
+def test_factors_of_the_uniform_mixture_are_those_of_domains_alike(token_shards):
+    text = measured_text(token_shards, factor_tokens=3 * 4 * CONTEXT)
+    mixture = dict.fromkeys(token_shards.domains, 1 / 3)
+    assert rows(text.factor_batches(mixture)) == rows(text.factor_batches())
+
+
 def test_growing_chunks_keep_what_there_was_and_read_on_from_there(token_shards):
     text = measured_text(token_shards, tokens="auto", max_tokens=8 * 4 * CONTEXT)
     before: dict[str, list[list[list[int]]]] = {}

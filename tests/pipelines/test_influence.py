@@ -50,7 +50,9 @@ def test_what_does_not_change_the_result_makes_nothing_again(project: Path, chan
     assert measure_again(project, **change) == (set(), set())
 
 
-@pytest.mark.parametrize("change", [{"curvature": "diagonal"}, {"factor_tokens": 128}, {"fisher": "true"}])
+@pytest.mark.parametrize(
+    "change", [{"curvature": "diagonal"}, {"factor_tokens": 128}, {"fisher": "true"}, {"factor_mixture": "current"}]
+)
 def test_another_fit_of_the_curvature_measures_no_gradient(project: Path, change: dict[str, Any]) -> None:
     assert measure_again(project, **change) == ({"factors", *OUTPUTS}, set())
     assert not (round_folder(project) / "factors.progress").exists()

@@ -10,7 +10,7 @@ import pytest
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.files import read_json, remove
 
-CHANGE = {"factor_tokens": 128, "items_per_task": 7, "tokens": 128}
+CHANGE = {"factor_tokens": 128, "factor_mixture": "current", "items_per_task": 7, "tokens": 128}
 MADE = ("factors", "gradients", "influence.parquet", "measurement.json")
 
 

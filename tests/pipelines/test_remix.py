@@ -185,6 +185,16 @@ def test_a_run_that_goes_on_for_longer_keeps_text_for_its_end(elsewhere: Path) -
         assert rows[name]["final_epochs"] <= 4 + 1e-4
 
 
+def test_the_curvature_follows_the_mixture_that_the_team_trains_under_if_it_is_to(elsewhere: Path) -> None:
+    factors = outputs(elsewhere) / "round_0/factors.recipe.json"
+    told = {"current": {"code": 0.8, "prose": 0.1, "verse": 0.1}}
+    before = factors.stat().st_mtime_ns
+    remix(elsewhere, remix=told)
+    assert factors.stat().st_mtime_ns == before
+    remix(elsewhere, remix=told, influence={"factor_mixture": "current"})
+    assert "round_0_current_mixture" in read(factors)["inputs"]
+
+
 def test_the_next_checkpoint_is_the_next_round_on_the_mixture_decided_before(elsewhere: Path) -> None:
     decided = read(outputs(elsewhere) / "round_1/mixture.json")
     remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"consumed": None})

@@ -176,15 +176,18 @@ def deal_sets(side: str, sets: Mapping[str, Sequence[TokenBatch]], chunks: int) 
 def take_evenly(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: int) -> list[TokenBatch]:
     """Take the first sequences of every domain until it holds its equal share of `loss_tokens`, rounded up.
 
-    A domain that has fewer gives all it has. The curvature is fitted on these: on every domain alike, whatever the
-    mixture is.
+    A domain that has fewer gives all it has.
     """
-    share = loss_tokens / max(len(domains), 1)
+    return take_first(domains, dict.fromkeys(domains, loss_tokens / max(len(domains), 1)))
+
+
+def take_first(domains: Mapping[str, Sequence[TokenBatch]], loss_tokens: Mapping[str, float]) -> list[TokenBatch]:
+    """Take the first sequences of every domain until it holds its `loss_tokens`, rounded up, or all it has."""
     taken: list[_Row] = []
-    for batches in domains.values():
+    for name, batches in domains.items():
         rows = list(sequences(batches))
         before = np.cumsum([0] + [int(loss_S.sum()) for _, loss_S in rows[:-1]])
-        taken += [row for row, tokens in zip(rows, before, strict=False) if tokens < share]
+        taken += [row for row, tokens in zip(rows, before, strict=False) if tokens < loss_tokens[name]]
     return _collate(taken, max(map(_largest, domains.values()), default=0))
 
 

@@ -101,17 +101,20 @@ def fit_factors_at(
     influence: FactorParameters,
     seed: int,
     progress: FitProgress,
+    mixture: Mapping[str, float] | None = None,
     domains: DomainGradients | None = None,
 ) -> Callable[[Path], object]:
     """Fit the factors of a curvature that has some; return what writes them to a folder, or moves those of ranks there.
 
-    `progress` is what one process has summed so far, to go on from; ranks work in its folder, and begin again. One
-    process can measure gradients of the `domains` on its way, those that are not there yet.
+    `progress` is what one process has summed so far, to go on from; ranks work in its folder, and begin again. Domains
+    count alike, or as in a `mixture`. One process can measure gradients of the `domains` on its way, those that are not
+    there yet.
 
     Raises:
         TikmixError: the checkpoint does not fit the corpus or the parameters, as `fit_factors`, or as `run_ranks`.
     """
     arguments: dict[str, Any] = {"model": model, "train": train, "influence": influence, "seed": seed}
+    arguments |= {"mixture": mixture}
     if train.world_size == 1:
         return _fit(checkpoint, shards, **arguments, progress=progress, domains=domains).save
     found = progress.folder / _FACTORS
@@ -136,6 +139,7 @@ def _fit(
     train: RestoreParameters,
     influence: FactorParameters,
     seed: int,
+    mixture: Mapping[str, float] | None,
     progress: FitProgress | None = None,
     domains: DomainGradients | None = None,
     save_to: Path | None = None,
@@ -145,7 +149,7 @@ def _fit(
     text = MeasuredText.open(checkpoint, shards, model, train, influence, seed=seed, mesh=mesh, at_once=ranks)
     factors = fit_factors(
         text.model,
-        text.factor_batches(),
+        text.factor_batches(mixture),
         kind=cast("Kind", influence.curvature),  # the others have no factors
         fisher=influence.fisher,
         seed=seed,

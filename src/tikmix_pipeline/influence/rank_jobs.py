@@ -1,5 +1,5 @@
-"""What the ranks of a measurement are handed in place of objects, what each of them does with it first, and how products
-come back from them.
+"""What the ranks of a measurement are handed in place of objects, what each of them does with it first, and how the
+products of gradients come back from them.
 """
 
 from collections.abc import Callable

@@ -15,12 +15,13 @@ import numpy.typing as npt
 from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.row_counts import RowCounts
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.stream import MixtureStream
 from tikmix_pipeline.corpus.tasks import TaskItems, item_batches
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.gradients import deal_sets, take_evenly
+from tikmix_pipeline.influence.gradients import deal_sets, take_first
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_network
 from tikmix_pipeline.lm.evaluation import batches_of
@@ -94,13 +95,20 @@ class MeasuredText(Generic[Reading_co]):
         reading = influence.model_copy(update={"batch_size": batch_size})
         return MeasuredText(network, stream, shards, reading, train.context, turn)
 
-    def factor_batches(self: "MeasuredText[FactorParameters]") -> list[TokenBatch]:
-        """Take `influence.factor_tokens`, spread evenly over domains, whatever the mixture is."""
-        windows = ceil(self.parameters.factor_tokens / len(self.shards.domains) / self.domain_context)
+    def factor_batches(
+        self: "MeasuredText[FactorParameters]", mixture: Mapping[str, float] | None = None
+    ) -> list[TokenBatch]:
+        """Take `influence.factor_tokens` of all domains alike, or in proportion to a mixture, in whole sequences."""
+        domains, tokens, context = self.shards.domains, self.parameters.factor_tokens, self.domain_context
+        if mixture is None:
+            tokens_of = dict.fromkeys(domains, tokens / len(domains))
+        else:
+            rows = RowCounts([mixture[name] for name in domains], ceil(tokens / context)).deal()
+            tokens_of = {name: float(count * context) for name, count in zip(domains, rows, strict=True) if count}
         # half as many a pass as for gradients: beside the model are the factors, two to three times its size
         sequences = max(1, self.parameters.sequences_at_once(self.context) // 2)
-        samples = {name: batches_of(self._upcoming(name, windows), sequences) for name in self.shards.domains}
-        return take_evenly(samples, self.parameters.factor_tokens)
+        windows_of = {name: self._upcoming(name, ceil(count / context)) for name, count in tokens_of.items()}
+        return take_first({name: batches_of(windows, sequences) for name, windows in windows_of.items()}, tokens_of)
 
     def target_chunks(self: "MeasuredText[GradientParameters]") -> Chunks:
         """Deal the query items of each task, or held-out windows of each domain, as `influence.targets` says.

@@ -125,7 +125,10 @@ class FactorParameters(ReadingParameters, CoverageParameters):
     """What the Fisher is fitted on, and how."""
 
     factor_tokens: Annotated[PositiveInt, only_if("curvature", *FITTED)] = 8_192
-    """Tokens, spread evenly over domains, that the Fisher is estimated from."""
+    """Tokens of all domains together that the Fisher is estimated from."""
+    factor_mixture: Annotated[Literal["uniform", "current"], only_if("curvature", *FITTED)] = "uniform"
+    """How these are spread: `uniform` has all domains alike; `current` has them in proportion to the mixture that the
+    round was trained under, whose curvature the theory is about."""
 
 
 class CurvatureParameters(CoverageParameters):

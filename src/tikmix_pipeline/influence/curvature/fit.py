@@ -52,7 +52,7 @@ def fit_factors(
 
     Args:
         model: the checkpoint, on the device to work on. Sums are in float32 whatever lower precision it has.
-        batches: windows of text, spread evenly over domains (`gradients.take_evenly`).
+        batches: windows of text of all domains (`samples.MeasuredText.factor_batches`).
         kind: how the Fisher is approximated.
         fisher: labels sampled from the model (`true`), or those of the text (`empirical`).
         seed: decides the sampled labels.

@@ -156,21 +156,24 @@ def fit_factors(
     checkpoint: Checkpoint,
     corpus: TokenShards,
     work: WorkFolder,
-    gradients: WorkFolder | None = None,
+    *beside: MixtureRecord | WorkFolder,
 ) -> Callable[[Path], Any]:
     """Fit the second moments that the curvature is made of; go on where a killed fit stood.
 
-    Gradients of the domains that are missing are measured on the way: their text then passes once.
+    What is `beside`, where it is wanted, is the mixture in proportion to which the fit is, and the folder of gradients:
+    those of the domains that are missing are measured on the way, so that their text passes once.
     """
     from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
     from tikmix_pipeline.influence.measure import DomainGradients, fit_factors_at
     from tikmix_pipeline.memory import give_back_memory
 
     give_back_memory()  # of the text that may have been prepared before: a fit holds more than anything else
+    mixtures = [one.weights for one in beside if isinstance(one, MixtureRecord)]
+    folders = [one for one in beside if not isinstance(one, MixtureRecord)]
     domains = None
-    if gradients is not None and view.gradients is not None:
+    if folders and view.gradients is not None:
         code = gradient_key(view.model, view.gradients)
-        domains = DomainGradients(view.gradients, gradients.folder, gradients.begin, code)
+        domains = DomainGradients(view.gradients, folders[0].folder, folders[0].begin, code)
     return fit_factors_at(
         checkpoint,
         corpus,
@@ -179,6 +182,7 @@ def fit_factors(
         influence=view.influence,
         seed=view.seed,
         progress=FitProgress(work.begin(), work.key),
+        mixture=mixtures[0] if view.influence.factor_mixture == "current" else None,
         domains=domains,
     )
 

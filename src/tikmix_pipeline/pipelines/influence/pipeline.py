@@ -96,11 +96,17 @@ def _measured(run: Run, number: int, *, in_one_pass: bool) -> tuple[list[str], l
     checkpoint = measured_checkpoint(run, number)
     factors = [of("factors")] if parameters.influence.needs_factors else []
     before = [] if checkpoint == of("checkpoint") else [_rebalancing(run, number, checkpoint)]
-    fitted_on = [checkpoint, "corpus", of("factors_progress"), *([of("gradients_folder")] if in_one_pass else [])]
+    inputs = [*fitted_on(run, number, of("factors")), *([of("gradients_folder")] if in_one_pass else [])]
     gradients = parameters.influence.narrowed(GradientParameters) if in_one_pass else None
     view = nodes.FactorView.of(parameters, gradients=gradients)
-    before += [cached_node(nodes.fit_factors, view, fitted_on, name, number=number) for name in factors]
+    before += [cached_node(nodes.fit_factors, view, inputs, name, number=number) for name in factors]
     return [checkpoint, *factors], before
+
+
+def fitted_on(run: Run, number: int, factors: str) -> list[str]:
+    """Return what factors of that name are fitted on at the end of round `number`, and where such a fit stands."""
+    mixture = [of_round(number, "mixture")] if run.parameters.influence.factor_mixture == "current" else []
+    return [measured_checkpoint(run, number), "corpus", f"{factors}_progress", *mixture]
 
 
 def _matrix_view(kind: type[_Matrix], facet: type[ParameterGroup], run: Run, number: int, **derived: Any) -> _Matrix:

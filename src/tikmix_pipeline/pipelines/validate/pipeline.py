@@ -18,7 +18,7 @@ from tikmix_pipeline.parameters.measurement import FITTED, Curvature, FactorPara
 from tikmix_pipeline.parameters.training import ProductParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence.nodes import FactorView, fit_factors
-from tikmix_pipeline.pipelines.influence.pipeline import gradients_of_round
+from tikmix_pipeline.pipelines.influence.pipeline import fitted_on, gradients_of_round
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.validate import nodes
 from tikmix_pipeline.pipelines.views import branch_horizon, branch_schedule, measured_train
@@ -61,7 +61,7 @@ def _fit(run: Run, number: int, kind: Curvature, name: str) -> Node:
     groups = run.parameters.validation.groups_of(kind, run.parameters.influence)
     influence = run.parameters.influence.model_copy(update={"curvature": kind, "groups": groups})
     view = FactorView.of(run.parameters, influence=influence.narrowed(FactorParameters), gradients=None)
-    inputs = [measured_checkpoint(run, number), "corpus", f"{name}_progress"]
+    inputs = fitted_on(run, number, name)
     return cached_node(fit_factors, view, inputs, name, name=f"fit_{kind}", stage="validate", number=number)
 
 
