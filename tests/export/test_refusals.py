@@ -85,6 +85,18 @@ def test_a_share_at_its_limit_is_filled():
     assert repetition_ratios(schedule, shares_of({"books": 1.0}), "OLMo-core") == {"books": 1.5}
 
 
+def test_a_small_share_at_its_limit_that_was_rounded_up_when_it_was_recorded_is_filled():
+    """1/81 of the chunk may be read, and the recorded 0.012346 is 26 millionths of that more."""
+    domain, web = Domain("books", "data/books", 1000 / 81, None, max_epochs=1), Domain("web", "data/web", None, None)
+    weights = {"books": 0.012346, "web": 0.987654}
+    schedule = one_phase(weights, [domain, web], chunk_tokens=1000, batch_tokens=256)
+    ratios = repetition_ratios(schedule, shares_of(weights), "OLMo-core")
+    assert float(ratios["books"]) == pytest.approx(1.000027, abs=1e-6)
+    more = weights | {"books": 0.012348, "web": 0.987652}
+    with pytest.raises(TikmixError, match=r"cannot fill the share of the domain 'books'"):
+        repetition_ratios(schedule, shares_of(more), "OLMo-core")
+
+
 def test_a_chunk_leaves_to_later_ones_what_they_would_take_under_the_same_mixture():
     """Of 300 batches that remain the chunk is half, and so is its part of the 150 that may still be read of `books`."""
     domain = Domain("books", "data/books", 100 * BATCH, None, 50 * BATCH, max_epochs=2)

@@ -28,7 +28,7 @@ from tikmix_pipeline.export.syntax import Inline, Quoted, Shares, shares_of, tex
 _NO_DOMAINS = ("run", "run_id", "name", "index")
 """Columns that Olmix takes for something else than a domain."""
 _SLACK = 1e-6
-"""By how much, relatively, a weight at its limit may exceed it: the noise of rounding."""
+"""By how much a weight at its limit may exceed it, relatively and as a share: it is rounded when it is recorded."""
 _DECIMALS = 6
 
 
@@ -111,10 +111,7 @@ def repetition_ratios(schedule: Schedule, shares: Shares, trainer: str) -> dict[
     Raises:
         TikmixError: a domain has less text than the chunk asks for.
     """
-    return {
-        name: _ratio(schedule.domain(name), float(share) * schedule.chunk_tokens, schedule.chunk_share, trainer)
-        for name, share in shares.items()
-    }
+    return {name: _ratio(schedule, schedule.domain(name), float(share), trainer) for name, share in shares.items()}
 
 
 def _capacity_notes(schedule: Schedule, ratios: dict[str, Decimal | None]) -> tuple[str, ...]:
@@ -133,25 +130,22 @@ def _capacity_notes(schedule: Schedule, ratios: dict[str, Decimal | None]) -> tu
     return tuple(notes)
 
 
-def _ratio(domain: Domain, asked: float, chunk_share: float, trainer: str) -> Decimal | None:
+def _ratio(schedule: Schedule, domain: Domain, share: float, trainer: str) -> Decimal | None:
     if domain.available_tokens is None:
         return None
+    asked, part = share * schedule.chunk_tokens, schedule.chunk_share
     needed = asked / domain.available_tokens
     if domain.max_epochs is None:
         return _rounded_up(needed)
-    left = max(0.0, domain.max_epochs - domain.consumed_tokens / domain.available_tokens) * chunk_share
-    if needed > left * (1 + _SLACK):
+    left = max(0.0, domain.max_epochs - domain.consumed_tokens / domain.available_tokens) * part
+    if needed > left * (1 + _SLACK) + _SLACK * schedule.chunk_tokens / domain.available_tokens:
+        of_what = f", the chunk being {part:.3g} of what is to come" if part < 1 else ""
         raise TikmixError(
             f"{trainer} cannot fill the share of the domain '{domain.name}': the chunk asks for {asked:.0f} tokens "
             f"of it and max_epochs = {domain.max_epochs:g} leaves {left * domain.available_tokens:.0f} of its "
-            f"{domain.available_tokens:.0f}{_as_a_share(chunk_share)}. Lower its weight, shorten the chunk, or raise "
-            "max_epochs."
+            f"{domain.available_tokens:.0f}{of_what}. Lower its weight, shorten the chunk, or raise max_epochs."
         )
     return _rounded_up(max(left, needed))
-
-
-def _as_a_share(chunk_share: float) -> str:
-    return f", the chunk being {chunk_share:.3g} of what is to come" if chunk_share < 1 else ""
 
 
 def _rounded_up(ratio: float) -> Decimal:
