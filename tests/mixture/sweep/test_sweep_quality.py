@@ -6,7 +6,13 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import KFold, cross_val_predict
 
-from tikmix_pipeline.mixture.sweep.quality import better_than_additive, judge, matching_domains, naive_predictions
+from tikmix_pipeline.mixture.sweep.quality import (
+    better_than_additive,
+    explained,
+    judge,
+    matching_domains,
+    naive_predictions,
+)
 from tikmix_pipeline.mixture.sweep.responses import Responses
 
 INFLUENCE = np.array([[1.0, 0.0, -1.0, 0.5], [0.0, 2.0, 0.0, 1.0]])
@@ -243,3 +249,19 @@ def test_without_influence_there_is_no_rule_of_it(three_runs):
 )
 def test_targets_are_matched_with_the_domain_of_their_name(domains, targets, pairs):
     assert matching_domains(domains, targets) == pairs
+
+
+def test_of_a_target_of_pure_noise_next_to_nothing_is_explained_and_of_a_clear_one_nearly_all(responses):
+    noise_N = np.random.default_rng(1).normal(size=len(responses))
+    noisy = with_targets(responses, np.column_stack([noise_N, responses.response_NT[:, 1]]))
+    rows = judge(noisy, ["ridge"], folds=4, seed=0, additive_NT=additive(noisy), matches={}).rows
+    known = explained(rows, "ridge")
+    assert known["maths"] < 0.1
+    assert known["facts"] > 0.9
+
+
+def test_what_is_explained_is_from_nothing_to_all_and_nothing_where_it_is_undefined():
+    r2 = {"worse": -0.3, "constant": math.nan, "half": 0.5}
+    rows = [{"surrogate": "gp", "target": target, "r2": value} for target, value in r2.items()]
+    rows += [{"surrogate": "linear", "target": target, "r2": 0.9} for target in r2]
+    assert explained(rows, "gp") == {"worse": 0.0, "constant": 0.0, "half": 0.5}

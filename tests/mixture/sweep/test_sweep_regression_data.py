@@ -23,9 +23,11 @@ def responses_of(rows, *, noise=0.0, seed=0, names=()):
     return Responses(runs, DOMAINS, TARGETS, weights_NK, response_NT)
 
 
-def data_of(responses, influence_TK=INFLUENCE, **sweep):
+def data_of(responses, influence_TK=INFLUENCE, known=None, **sweep):
     sweep = SweepParameters.model_validate({"table": {"ratios": "r", "metrics": "m"}, **sweep})
-    return RegressionData.of(responses, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters())
+    return RegressionData.of(
+        responses, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters(), known=known
+    )
 
 
 def test_additive_influence_lowers_every_target_by_what_it_says_of_each_domain():
@@ -39,6 +41,20 @@ def test_additive_influence_predicts_the_objective_that_direct_minimises():
     predicted_N1 = data_of(responses, target="aggregate").additive(responses)
     assert predicted_N1.shape == (20, 1)
     assert predicted_N1[:, 0] == pytest.approx([of_direct.value(weights_K) for weights_K in responses.weights_NK])
+
+
+def test_a_target_of_which_nothing_is_known_is_no_part_of_the_objective_and_one_known_in_part_counts_less():
+    """As large as direct expects it to be, whatever it was measured to be: that is for what is known of it alone."""
+    responses = responses_of(40)
+    full = data_of(responses, response="lookahead")
+    part = data_of(responses, response="lookahead", known={"facts": 0.0, "proofs": 0.25, "sums": 1.0})
+    assert part.objective.counts_T.tolist() == [False, True, True]
+    spread_T = part.scale.gains(responses.response_NT).std(axis=0)
+    expected_T = full.scale.gains(responses.response_NT).std(axis=0)
+    assert spread_T == pytest.approx(expected_T * [0.0, 0.25, 1.0])
+    # D's own scale, which is of influence, stays
+    of_influence = data_of(responses, response="influence", known=dict.fromkeys(TARGETS, 0.0))
+    assert np.array_equal(of_influence.scale.scale_T, normaliser(INFLUENCE))
 
 
 def test_without_influence_there_is_nothing_additive():

@@ -46,6 +46,19 @@ def test_responses_that_are_the_direct_prediction_itself_keep_their_gains():
         assert scale.gains(influence_NT) == pytest.approx(direct_NT)
 
 
+def test_a_target_of_pure_noise_does_not_get_the_spread_that_direct_expects_of_it():
+    """Its branches differ, but no surrogate predicts by how much; another target is known by half."""
+    direct_NT, noise_NT = RNG.normal(size=(40, 3)), RNG.normal(size=(40, 3))
+    full = Scale.like_direct(noise_NT, direct_NT)
+    known = Scale.like_direct(noise_NT, direct_NT, np.array([0.0, 0.5, 1.0]))
+    assert full.gains(noise_NT).std(axis=0) == pytest.approx(direct_NT.std(axis=0))
+    assert known.counts.tolist() == [False, True, True]
+    gains_NT = known.gains(noise_NT)
+    assert gains_NT.std(axis=0) == pytest.approx(direct_NT.std(axis=0) * [0.0, 0.5, 1.0])
+    assert gains_NT.mean(axis=0)[1:] == pytest.approx(direct_NT.mean(axis=0)[1:])
+    assert np.array_equal(gains_NT[:, 2], full.gains(noise_NT)[:, 2])
+
+
 @pytest.mark.parametrize("column", [np.zeros(5), np.full(5, 3.7), np.full(5, 1e9)])
 def test_a_target_that_does_not_vary_is_left_out(column):
     moving = np.linspace(1, 2, 5)

@@ -182,6 +182,16 @@ def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[
     )
 
 
+def explained(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
+    """Return the share of each target's spread that a surrogate explains of rows it was not fitted on, from 0 to 1.
+
+    That is R², and nothing where it is undefined: a surrogate that predicts the same for all mixtures. The rows are
+    those of a `Quality`.
+    """
+    found = {row["target"]: row["r2"] for row in rows if row["surrogate"] == kind}
+    return {target: 0.0 if math.isnan(r2) else min(max(r2, 0.0), 1.0) for target, r2 in found.items()}
+
+
 def _predict(
     kind: SurrogateKind, responses: Responses, test: Responses | None, splits: Sequence[Fold], seed: int, bar: Any
 ) -> _Predicted:

@@ -3,7 +3,7 @@
 Axes: N candidates, K domains, T responses, U targets of the objective.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -97,10 +97,12 @@ class RegressionData:
         influence_TK: FloatArray | None,
         sweep: SurrogateParameters,
         parameters: ObjectiveParameters | None,
+        known: Mapping[str, float] | None = None,
     ) -> "RegressionData":
         """Return the responses with the scale that suits their kind.
 
-        Without parameters there is no objective: neither `sweep.target: aggregate` nor a search may ask for it.
+        Without parameters there is no objective: neither `sweep.target: aggregate` nor a search may ask for it. `known`
+        is the share of each target's spread that its surrogate explains (`quality.explained`); None for all of it.
 
         Raises:
             TikmixError: too few runs came through, or a table has none of the tasks that `task_weights` or
@@ -110,7 +112,7 @@ class RegressionData:
         if len(own) < _FEWEST:
             raise TikmixError(_too_few(len(own), is_table=influence_TK is None))
         candidates = measured.take(own)
-        scale = _scale(candidates, influence_TK, sweep)
+        scale = _scale(candidates, influence_TK, sweep, known)
         if influence_TK is None and parameters is not None:
             check_tasks(parameters, measured.targets)
         objective = None if parameters is None else SweepObjective.of(candidates, scale, sweep, parameters)
@@ -153,6 +155,7 @@ def regression_data(
     optimize: ObjectiveParameters | None,
     averaging: AveragingParameters,
     influences: Sequence["pd.DataFrame"] = (),
+    known: Mapping[str, float] | None = None,
 ) -> RegressionData:
     """Return a sweep's measured responses, with the influence that D decided on where there is one.
 
@@ -162,6 +165,7 @@ def regression_data(
         sweep: as in `RegressionData.of`, where `optimize` is called `parameters`.
         averaging: on which rounds D decided.
         influences: `influence.parquet` of the rounds so far; none for a user's tables.
+        known: as in `RegressionData.of`.
 
     Raises:
         TikmixError: as `RegressionData.of`, or no run came through.
@@ -171,7 +175,7 @@ def regression_data(
     if influences:
         tasks, influence_TK = averaged_influence(influences, measured.domains, averaging)
         influence_TK = influence_TK[[tasks.index(target) for target in measured.targets]]
-    return RegressionData.of(measured, influence_TK=influence_TK, sweep=sweep, parameters=optimize)
+    return RegressionData.of(measured, influence_TK=influence_TK, sweep=sweep, parameters=optimize, known=known)
 
 
 def _too_few(count: int, *, is_table: bool) -> str:
@@ -187,11 +191,17 @@ def _too_few(count: int, *, is_table: bool) -> str:
     )
 
 
-def _scale(candidates: Responses, influence_TK: FloatArray | None, sweep: SurrogateParameters) -> Scale:
+def _scale(
+    candidates: Responses,
+    influence_TK: FloatArray | None,
+    sweep: SurrogateParameters,
+    known: Mapping[str, float] | None,
+) -> Scale:
     if influence_TK is None:
         return Scale.of_range(candidates.response_NT)
     normaliser_T = normaliser(influence_TK)
     if sweep.response == "influence":
         return Scale.of_normaliser(normaliser_T)
     direct_NT = candidates.weights_NK @ (influence_TK / normaliser_T[:, None]).T
-    return Scale.like_direct(candidates.response_NT, direct_NT)
+    known_T = None if known is None else np.array([known[target] for target in candidates.targets])
+    return Scale.like_direct(candidates.response_NT, direct_NT, known_T)

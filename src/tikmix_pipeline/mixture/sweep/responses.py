@@ -125,16 +125,23 @@ class Scale:
         return cls(np.zeros_like(normaliser_T), normaliser_T.copy())
 
     @classmethod
-    def like_direct(cls, response_NT: FloatArray, direct_NT: FloatArray) -> "Scale":
+    def like_direct(cls, response_NT: FloatArray, direct_NT: FloatArray, known_T: FloatArray | None = None) -> "Scale":
         """Return the scale on which measured gains have the mean and the spread of those that D predicts.
 
         D predicts `Ŝ w` of the same candidates. So α, β and γ weigh what they weigh in D, whatever the response's unit.
-        A target whose response or whose prediction is the same under all candidates is left out.
+        Of the spread a target has only as large a share as is `known`: what its surrogate explains of responses that it
+        was not fitted on. Without that, candidates that differ by noise alone would be as far apart as D expects of
+        them. A target whose response or whose prediction is the same under all candidates is left out, and so is one
+        of which nothing is known.
+
+        Args:
+            known_T: from 0 to 1; None for 1.
         """
-        varies_T = varies(response_NT) & varies(direct_NT)
-        spread_T = np.where(varies_T, direct_NT.std(axis=0), 1.0)
-        scale_T = np.where(varies_T, response_NT.std(axis=0) / spread_T, np.inf)
-        shift_T = np.where(varies_T, scale_T, 0.0) * direct_NT.mean(axis=0)
+        share_T = np.ones(response_NT.shape[1]) if known_T is None else known_T
+        counts_T = varies(response_NT) & varies(direct_NT) & (share_T > 0)
+        spread_T = np.where(counts_T, share_T * direct_NT.std(axis=0), 1.0)
+        scale_T = np.where(counts_T, response_NT.std(axis=0) / spread_T, np.inf)
+        shift_T = np.where(counts_T, scale_T, 0.0) * direct_NT.mean(axis=0)
         return cls(response_NT.mean(axis=0) + shift_T, scale_T)
 
     @classmethod

@@ -251,9 +251,18 @@ def search_mixture(
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
     from tikmix_pipeline.mixture.sweep.choose import search_sweep
+    from tikmix_pipeline.mixture.sweep.guard import search_guard
+    from tikmix_pipeline.mixture.sweep.quality import explained
 
-    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
-    found = search_sweep(surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed)
+    influences, products = tables_by_kind(measured)
+    # of one model of the objective there is no telling what it knows of a target
+    is_each = view.sweep.target == "each"
+    known = explained(quality.to_dict("records"), view.sweep.surrogate) if is_each else None
+    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences, known)
+    guard = search_guard(direct, influences, products, data.measured.domains, view.tikmix)
+    found = search_sweep(
+        surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed, guard=guard
+    )
     return _decided(found, view.sweep, direct.round)
 
 
