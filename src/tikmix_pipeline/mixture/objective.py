@@ -3,9 +3,10 @@
 `F(w) = α·std(P̂) − β·Σ_t P̂_t − γ·(H(w) + w·ln q)` with `P̂ = Ŝ w`. The last term is `γ·KL(w ‖ q)`, the distance from
 an anchor q; for the uniform one it is the paper's entropy, and the constant `w·ln q` is left out. Where gains are of
 second order (`mixture.response`), their sum is less by `½ wᵀA w`, and F has `β/2 · wᵀA w` on top; std stays that of the
-linear part. F is convex: the standard deviation of an affine function is, the linear gain is, A has no negative
-eigenvalue, and the entropy is concave. So there is one best value, and the multipliers of a solution prove how near it
-comes (`lower_bound`).
+linear part. With `optimize.fairness: softmin` F has `−α·softmin(P̂)` in the place of `α·std(P̂)` (`mixture.fairness`),
+of gains as they are. F is convex: the standard deviation of an affine function is, the soft minimum is concave, the
+linear gain is both, A has no negative eigenvalue, and the entropy is concave. So there is one best value, and the
+multipliers of a solution prove how near it comes (`lower_bound`).
 
 What counts are targets: tasks, or groups of tasks that stand for one ability, each with its weight. The gain of a group
 is the mean of its tasks' normalised gains, so that five variants of one benchmark do not outvote another. With weights
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError, nearest_name, require_known
+from tikmix_pipeline.mixture.fairness import SoftLeast
 from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, entropy
 from tikmix_pipeline.parameters.decision import ObjectiveParameters, TargetWeightParameters
 
@@ -158,6 +160,8 @@ class Objective:
     """ω, what each target counts; they sum to U. None for ones."""
     curved_KK: FloatArray | None = None
     """A, symmetric and without negative eigenvalues; None where gains are linear."""
+    least: SoftLeast | None = None
+    """What is maximised in the place of a small std; None where std is what counts."""
 
     @classmethod
     def of(
@@ -167,30 +171,37 @@ class Objective:
         parameters: ObjectiveParameters,
         anchor_K: FloatArray | None,
         curved_TKK: FloatArray | None = None,
+        reference_K: FloatArray | None = None,
     ) -> "Objective":
         """Return the objective over targets, from the normalised influence on tasks.
 
-        `curved_TKK` are the matrices by whose forms, `½ wᵀA_t w`, the normalised gain of each task is less.
+        `curved_TKK` are the matrices by whose forms, `½ wᵀA_t w`, the normalised gain of each task is less; it is
+        nothing at the reference, which only a soft minimum needs to know.
         """
         curved_UKK = None if curved_TKK is None else np.tensordot(targets.share_UT, curved_TKK, 1)
+        rows_UK, least = targets.rows(normalised_TK), None
+        if parameters.fairness == "softmin":
+            least = SoftLeast(parameters.temperature, rows_UK, targets.weight_U, curved_UKK, reference_K)
         return cls(
-            normalised_UK=targets.rows(normalised_TK),
+            normalised_UK=rows_UK,
             uniformity=parameters.spread_weight,
             gain=parameters.gain_of(len(targets.weight_U)),
             entropy=parameters.entropy_weight,
             anchor_K=anchor_K,
             weight_U=targets.weight_U,
             curved_KK=None if curved_UKK is None else np.tensordot(targets.weight_U, curved_UKK, 1),
+            least=least,
         )
 
     def _weights(self) -> FloatArray:
         return np.ones(len(self.normalised_UK)) if self.weight_U is None else self.weight_U
 
     def terms(self, weights_K: FloatArray) -> dict[str, float]:
-        """Return `std(P̂)` over targets, `ΣP̂` and `H(w) + w·ln q`, each without its weight."""
+        """Return `std(P̂)` or `softmin(P̂)` over targets, `ΣP̂` and `H(w) + w·ln q`, each without its weight."""
         gains_U = self.normalised_UK @ weights_K
+        std = float(spread(gains_U, self._weights()))
         return {
-            "std": float(spread(gains_U, self._weights())),
+            **({"std": std} if self.least is None else {"softmin": self.least.value(weights_K)}),
             "gain": float(total(gains_U, self._weights())) - self._curved(weights_K),
             "entropy": anchored_entropy(weights_K, self.anchor_K),
         }
@@ -199,10 +210,10 @@ class Objective:
         return 0.0 if self.curved_KK is None else float(weights_K @ self.curved_KK @ weights_K) / 2
 
     def value(self, weights_K: FloatArray, kink: float = 0.0) -> float:
-        """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std."""
+        """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std, or `−softmin(P̂)` in its place."""
         terms = self.terms(weights_K)
-        std = float(np.hypot(terms["std"], kink))
-        return self.uniformity * std - self.gain * terms["gain"] - self.entropy * terms["entropy"]
+        uneven = float(np.hypot(terms["std"], kink)) if self.least is None else -terms["softmin"]
+        return self.uniformity * uneven - self.gain * terms["gain"] - self.entropy * terms["entropy"]
 
     def gradient(self, weights_K: FloatArray) -> FloatArray:
         """Return `∇F = c(w) + γ (ln w + 1)` with the kink of std rounded off."""
@@ -217,6 +228,7 @@ class Objective:
 
         It is `α Ŝᵀ(ω (P̂ − mean P̂)) / (U √(std² + KINK²)) − β (Ŝᵀω − A w) − γ ln q`. As std is convex and homogeneous,
         and the form convex, `α·std(Ŝ v) − β·(Σ(Ŝ v) − ½ vᵀA v) − γ v·ln q ≥ c(w)·v − β/2 · wᵀA w` for every mixture v.
+        Of a soft minimum it has the gradient in the place of std's, and what that bound then has on top is `_above`.
         """
         anchored_K = np.zeros_like(weights_K) if self.anchor_K is None else self.entropy * np.log(self.anchor_K)
         if self.curved_KK is not None:
@@ -225,10 +237,19 @@ class Objective:
         if not gains_U.size:
             return -anchored_K
         weight_U = self._weights()
+        if self.least is not None:
+            total_K: FloatArray = self.normalised_UK.T @ (weight_U * self.gain)
+            return -self.uniformity * self.least.slope(weights_K) - total_K - anchored_K
         scale = len(gains_U) * np.hypot(spread(gains_U, weight_U), KINK)
         pull_U = self.uniformity * deviations(gains_U, weight_U) / scale
         slope_K: FloatArray = self.normalised_UK.T @ (weight_U * (pull_U - self.gain))
         return slope_K - anchored_K
+
+    def _above(self, weights_K: FloatArray) -> float:
+        """Return by how much the tangent of `−α·softmin` at a mixture is above the line through 0; std is that line."""
+        if self.least is None:
+            return 0.0
+        return self.uniformity * float(self.least.slope(weights_K) @ weights_K - self.least.value(weights_K))
 
     def lower_bound(
         self,
@@ -257,4 +278,4 @@ class Objective:
             least_K = np.where(residual_K > 0, low_K, high_K)
         inner = float(residual_K @ least_K) - self.entropy * entropy(least_K)
         constant = sum_multiplier + float(multipliers_C @ constraints.least_G)
-        return constant + inner - self.gain * self._curved(weights_K)
+        return constant + inner - self.gain * self._curved(weights_K) + self._above(weights_K)

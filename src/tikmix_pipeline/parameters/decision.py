@@ -96,11 +96,16 @@ class TargetWeightParameters(ParameterGroup):
 
 
 class ObjectiveParameters(TargetWeightParameters):
-    """What is minimised: `α·std(P̂) − β·ΣP̂ − γ·H(w)` over the targets."""
+    """What is minimised: `α·std(P̂) − β·ΣP̂ − γ·H(w)` over the targets, or `−α·softmin(P̂)` in the place of the first."""
 
+    fairness: Literal["std", "softmin"] = "std"
+    """How the targets that gain least are looked after: `std` is the paper's spread of the normalised gains; `softmin`
+    a smooth least of them, which is maximised (GRAPE's minimax, `mixture.fairness`)."""
+    temperature: Annotated[PositiveFloat, only_if("fairness", "softmin")] = 0.1
+    """τ of the soft minimum, in normalised gain: towards 0 it is the least gain, and for large τ the mean."""
     uniformity: NonNegativeFloat | Literal["auto"] = "auto"
-    """α, the weight of the spread of the tasks' normalised gains. `auto` is the paper's 1, and 0 where TiKMiX-D
-    has gains of second order."""
+    """α, the weight of the spread of the tasks' normalised gains, or of their soft minimum. `auto` is the paper's 1,
+    and 0 where TiKMiX-D has gains of second order; of a soft minimum 9, as much as `gain: auto` gives to the mean."""
     gain: NonNegativeFloat | Literal["auto"] = "auto"
     """β, the weight of the tasks' total normalised gain; the paper has 1, and nine tasks. `auto` is 9 over the number
     of targets (tasks, or groups of them): as much of their mean, so that a mixture is as sharp as the paper's whatever
@@ -112,7 +117,9 @@ class ObjectiveParameters(TargetWeightParameters):
     @property
     def spread_weight(self) -> float:
         """Return α."""
-        return 1.0 if self.uniformity == "auto" else self.uniformity
+        if self.uniformity != "auto":
+            return self.uniformity
+        return 1.0 if self.fairness == "std" else float(_TASKS_OF_PAPER)
 
     @property
     def entropy_weight(self) -> float:
@@ -176,7 +183,8 @@ class DirectParameters(FirstOrderParameters, ResponseParameters):
     @property
     def spread_weight(self) -> float:
         """Return α."""
-        return 0.0 if self.method == "response" and self.uniformity == "auto" else super().spread_weight
+        is_default = self.uniformity == "auto" and self.fairness == "std"
+        return 0.0 if self.method == "response" and is_default else super().spread_weight
 
     @property
     def entropy_weight(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.fairness import softmin
 from tikmix_pipeline.mixture.influence_matrix import averaged_influence, normaliser
 from tikmix_pipeline.mixture.objective import Targets, check_tasks, spread, total
 from tikmix_pipeline.mixture.simplex import FloatArray
@@ -54,16 +55,22 @@ class SweepObjective:
         return cls(sweep.objective, parameters, counts_T, Targets.of(responses.targets, counts_T, parameters))
 
     def aggregate(self, gains_NT: FloatArray) -> FloatArray:
-        """Return F without the entropy, which needs no predicting: `α·std(P̂) − β·ΣP̂`, or `−ΣP̂`; shape (N,)."""
-        spread_N, gain_N = self.terms(gains_NT)
+        """Return F without the entropy, which needs no predicting: `α·std(P̂) − β·ΣP̂`, or `−ΣP̂`; shape (N,).
+
+        With `optimize.fairness: softmin` it has `−α·softmin(P̂)` in the place of the spread.
+        """
+        even_N, gain_N = self.terms(gains_NT)
         if self.kind == "sum":
             return -gain_N
-        return self.parameters.spread_weight * spread_N - self.parameters.gain_of(len(self.targets.weight_U)) * gain_N
+        uneven_N = even_N if self.parameters.fairness == "std" else -even_N
+        return self.parameters.spread_weight * uneven_N - self.parameters.gain_of(len(self.targets.weight_U)) * gain_N
 
     def terms(self, gains_NT: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return `std(P̂)` and `ΣP̂` over the targets, without their weights in F; each of shape (N,)."""
-        gain_NU = self.targets.gains(gains_NT)
-        return spread(gain_NU, self.targets.weight_U), total(gain_NU, self.targets.weight_U)
+        """Return `std(P̂)` or `softmin(P̂)`, and `ΣP̂` over the targets, without their weights in F; each (N,)."""
+        gain_NU, weight_U = self.targets.gains(gains_NT), self.targets.weight_U
+        is_soft = self.parameters.fairness == "softmin"
+        even_N = softmin(gain_NU, weight_U, self.parameters.temperature) if is_soft else spread(gain_NU, weight_U)
+        return even_N, total(gain_NU, weight_U)
 
     def entropy(self, weights_NK: FloatArray) -> FloatArray:
         """Return what the entropy adds to F: `−γ·(H(w) + w·ln q)`, or nothing; shape (N,)."""
