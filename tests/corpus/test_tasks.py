@@ -165,6 +165,17 @@ def test_a_damaged_task_file_is_refused(tmp_path: Path):
         TaskItems.open(tmp_path / "tasks.parquet")
 
 
+def test_bytes_per_token_are_those_of_what_carries_loss():
+    def item(question: int, answer: int, answer_bytes: int, text_bytes: int) -> TokenisedItem:
+        return TokenisedItem([0] * question, [1] * answer, answer_bytes=answer_bytes, text_bytes=text_bytes)
+
+    query = [item(4, 2, 7, 20), item(3, 1, 5, 10)]
+    tasks = TaskItems({"arc": {"query": query, "evaluation": [item(2, 9, 1, 1)]}})
+    assert tasks.bytes_per_token("arc", "query", "answer") == 12 / 3
+    # of a whole item the first token carries none
+    assert tasks.bytes_per_token("arc", "query", "text") == 30 / (5 + 3)
+
+
 def item_of(question: int, answer: int) -> TokenisedItem:
     return TokenisedItem(list(range(1, question + 1)), list(range(100, 100 + answer)), answer, question + answer)
 

@@ -350,3 +350,30 @@ def test_the_mixture_that_a_growing_measurement_waits_for_is_the_one_that_the_de
     decision = decide_direct(budget, prior, optimize, TikmixParameters(), [table])
     implied_K = implied_mixture(budget, weights, optimize, tasks)(influence_TK)
     assert implied_K == pytest.approx(decision.weights_K, abs=1e-9)
+    if anchor == "current":  # which stands for the mixture of n-gram models while that is not known
+        by_ngrams = OptimizeParameters.model_validate({"anchor": "ngram"})
+        assert implied_mixture(budget, weights, by_ngrams, tasks)(influence_TK) == pytest.approx(implied_K)
+
+
+def test_an_anchor_of_n_gram_models_pulls_to_their_mixture_and_is_asked_for():
+    influence, bounds = (
+        np.array([[1.0, 0.9, 0.8]]),
+        mixture_bounds(OptimizeParameters(), {name: Supply(math.inf) for name in names("d", 3)}, 1000),
+    )
+    ngram, prior = np.array([0.1, 0.2, 0.7]), np.full(3, 1 / 3)
+
+    def decided(**given):
+        parameters = OptimizeParameters.model_validate({"pareto": False, **given})
+        return solve_direct(
+            influence, prior, bounds, parameters, domains=bounds.domains, tasks=["t"], current_K=prior, ngram_K=ngram
+        )
+
+    far, near = decided(anchor="ngram", entropy=0.3), decided(anchor="ngram", entropy=1000.0)
+    # next to the anchor, which has a hundredth of the uniform mixture in it
+    assert near.weights_K == pytest.approx(0.99 * ngram + 0.01 / 3, abs=1e-3)
+    assert far.weights_K[0] > near.weights_K[0]
+    assert near.anchor_K == pytest.approx(0.99 * ngram + 0.01 / 3)
+    assert decided().anchor_K is None
+    parameters = OptimizeParameters(anchor="ngram")
+    with pytest.raises(ValueError, match="no mixture of n-gram models"):
+        solve_direct(influence, prior, bounds, parameters, domains=bounds.domains, tasks=["t"])

@@ -1,61 +1,22 @@
 """Decisions by second order: convex, proven, guarded, and blind to what all domains do alike."""
 
-import math
-
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from response_examples import NO_GUARD, decide, gains, measured, names, random_problem, solve, table
 
-from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.mixture.bounds import Bounds, mixture_bounds
-from tikmix_pipeline.mixture.constraints import Supply
+from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import summary_lines
-from tikmix_pipeline.mixture.direct import decide_direct, solve_direct
-from tikmix_pipeline.mixture.guardrails import guarded_texts
+from tikmix_pipeline.mixture.direct import solve_direct
 from tikmix_pipeline.mixture.influence_matrix import average_influence
 from tikmix_pipeline.mixture.objective import Objective
-from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.response import solve_response
-from tikmix_pipeline.mixture.response_fit import FittedResponse, MeasuredResponse
 from tikmix_pipeline.mixture.second_order import DomainProducts, second_order_gains
-from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters
-from tikmix_pipeline.parameters.decision import Guardrail
+from tikmix_pipeline.parameters import OptimizeParameters
 
 SEEDS = st.integers(0, 2**32 - 1)
-NO_GUARD = {"guardrails": {"heldout": None}}
-
-
-def names(letter, count):
-    return [f"{letter}{k}" for k in range(count)]
-
-
-def random_problem(seed, tasks, domains):
-    """Gradients of domains and tasks in a few dimensions, so that S, D and Q belong together."""
-    rng = np.random.default_rng(seed)
-    common = rng.normal(size=12)
-    domain_Kp = rng.normal(size=(domains, 12)) + common
-    task_Tp = rng.normal(size=(tasks, 12)) + common
-    curvature_p = rng.lognormal(size=12)
-    damped_p = 1 / (curvature_p + 0.3)
-    linear = domain_Kp * damped_p @ domain_Kp.T
-    curved = domain_Kp * (curvature_p * damped_p**2) @ domain_Kp.T
-    return task_Tp * damped_p @ domain_Kp.T, DomainProducts(linear, curved), rng.dirichlet(np.full(domains, 2.0))
-
-
-def solve(influence, products, prior, caps=None, **given):
-    tasks, domains = names("t", len(influence)), names("d", influence.shape[1])
-    parameters = OptimizeParameters.model_validate({"method": "response", "max_epochs": 1, **given})
-    caps = [math.inf] * len(domains) if caps is None else caps
-    bounds = mixture_bounds(parameters, {d: Supply(cap * 1000) for d, cap in zip(domains, caps, strict=True)}, 1000)
-    return solve_response(influence, products, prior, bounds, parameters, domains=domains, tasks=tasks)
-
-
-def gains(rows, products, weights, prior, r=0.85):
-    """The formula of the method, written out anew for one mixture."""
-    bent = weights @ products.curved_KK @ weights - prior @ products.curved_KK @ prior
-    return rows @ (weights - prior) - r / 2 * bent
 
 
 @given(SEEDS, st.integers(1, 6), st.integers(2, 12), st.booleans())
@@ -158,85 +119,6 @@ def test_the_more_a_step_saturates_the_more_domains_share():
     assert shares[0] > shares[-1] + 0.05
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 0.3, 2.0])
-def test_a_guardrail_holds_and_says_what_it_cost(tolerance):
-    influence = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])
-    heldout = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
-    products, prior = DomainProducts(heldout, 0.2 * np.eye(3)), np.full(3, 1 / 3)
-    decision = solve(influence, products, prior, guardrails={"heldout": {"tolerance": tolerance}})
-    text = gains(heldout.mean(0), products, decision.weights_K, prior)
-    mean = gains(influence.mean(0), products, decision.weights_K, prior)
-    assert text >= -tolerance * mean - 1e-7
-    record = decision.second_order
-    assert record.guardrails[0].gain == pytest.approx(text)
-    assert record.mean_gain == pytest.approx(mean)
-    free = solve(influence, products, prior, **NO_GUARD)
-    assert record.unguarded_mean_gain == pytest.approx(free.second_order.mean_gain, rel=1e-4)
-    held = [binding for binding in decision.binding if binding.kind == "guardrail"]
-    if tolerance < 2:
-        assert held
-        assert held[0].multiplier > 0
-        assert record.guardrails[0].unguarded_gain < record.guardrails[0].gain
-        said = "\n".join(summary_lines(decision))
-        assert "guardrail heldout: may get worse by no more than its tolerance" in said
-        assert "(optimize.guardrails.heldout)" in said
-        assert "without guardrails it would lose" in said
-    else:
-        assert not held
-        np.testing.assert_allclose(decision.weights_K, free.weights_K, atol=1e-5)
-
-
-def test_the_price_of_a_guardrail_is_what_loosening_it_saves():
-    influence = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])
-    heldout = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
-    products, prior = DomainProducts(heldout, 0.2 * np.eye(3)), np.full(3, 1 / 3)
-    tight, loose = (
-        solve(influence, products, prior, pareto=False, guardrails={"heldout": {"tolerance": t}}) for t in (0.3, 0.301)
-    )
-    (held,) = [binding for binding in tight.binding if binding.kind == "guardrail"]
-    # in the unit of the largest influence on the mean of the tasks
-    unit = np.abs(influence.mean(0) - influence.mean(0) @ prior).max()
-    slack = 0.001 * tight.second_order.mean_gain / unit
-    assert held.multiplier == pytest.approx((tight.objective - loose.objective) / slack, rel=2e-2)
-
-
-@pytest.mark.parametrize("scale", [1e-4, 1e8])
-def test_prices_and_mixture_do_not_depend_on_the_unit_of_influence(scale):
-    influence = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])
-    heldout = np.array([[0.5, -0.2, -0.2], [-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]])
-    prior = np.full(3, 1 / 3)
-    one, other = (
-        solve(unit * influence, DomainProducts(unit * heldout, 0.2 * unit * np.eye(3)), prior) for unit in (1, scale)
-    )
-    np.testing.assert_allclose(other.weights_K, one.weights_K, atol=1e-5)
-    assert [binding.name for binding in other.binding] == [binding.name for binding in one.binding]
-    assert other.binding[0].multiplier == pytest.approx(one.binding[0].multiplier, rel=1e-3)
-
-
-def test_guardrails_are_of_domains_groups_of_them_and_tasks():
-    influence, products, prior = random_problem(2, 2, 4)
-    guardrails = {"heldout": None, "d1": {"tolerance": 0}, "prose": {"tolerance": 0, "domains": ["d0", "d2"]}}
-    decision = solve(influence, products, prior, guardrails=guardrails | {"t1": {"tolerance": 0}}, pareto=False)
-    weights, heldout = decision.weights_K, products.heldout_KK
-    for row in (heldout[1], heldout[[0, 2]].mean(0), influence[1]):
-        assert gains(row, products, weights, prior) >= -1e-6
-    assert [one.name for one in decision.second_order.guardrails] == ["d1", "prose", "t1"]
-
-
-@pytest.mark.parametrize(
-    ("guardrails", "message"),
-    [
-        ({"d7": {"tolerance": 1}}, "optimize.guardrails names 'd7', which is neither a domain nor a task"),
-        ({"x": {"tolerance": 1, "domains": ["d9"]}}, "optimize.guardrails.x.domains names the domain 'd9'"),
-        ({"heldout": {"tolerance": 1, "unit": "nats"}}, "optimize.branches"),
-    ],
-)
-def test_a_guardrail_on_nothing_that_was_measured_is_refused(guardrails, message):
-    influence, products, prior = random_problem(2, 2, 4)
-    with pytest.raises(TikmixError, match=message):
-        solve(influence, products, prior, guardrails=guardrails)
-
-
 def test_bounds_hold_and_the_prior_outside_them_is_told():
     influence, products, _ = random_problem(4, 2, 3)
     decision = solve(influence, products, np.array([0.8, 0.1, 0.1]), caps=[0.5, 1, 1])
@@ -257,40 +139,6 @@ def test_gains_of_many_mixtures_are_those_of_each():
     found = second_order_gains(influence, products.curved_KK, 0.85, weights_NK, prior)
     expected = [gains(influence, products, weights, prior) for weights in weights_NK]
     np.testing.assert_allclose(found, expected)
-
-
-def table(influence, error=0.1):
-    return pd.DataFrame(
-        [
-            {"task": f"t{t}", "domain": f"d{k}", "influence": value, "stderr": error}
-            for t, row in enumerate(influence)
-            for k, value in enumerate(row)
-        ]
-    )
-
-
-def product_table(products):
-    count = len(products.curved_KK)
-    return pd.DataFrame(
-        {
-            "text": np.repeat(names("d", count), count),
-            "domain": np.tile(names("d", count), count),
-            "influence": products.heldout_KK.ravel(),
-            "curved": products.curved_KK.ravel(),
-        }
-    )
-
-
-def decide(tables, products, **given):
-    count = len(products[0].curved_KK)
-    domains = names("d", count)
-    current = dict.fromkeys(domains, 1 / count)
-    available = dict.fromkeys(domains, 1e9)
-    budget = TokenBudget(round=0, available=available, consumed={}, chunk_tokens=1000, current=current)
-    prior = MixtureRecord(round=0, strategy="prior", chunk_tokens=1000, weights=current, tokens={}, epochs={})
-    optimize = OptimizeParameters.model_validate({"method": "response", **given})
-    averaging = TikmixParameters(memory="precision")
-    return decide_direct(budget, prior, optimize, averaging, tables, [product_table(one) for one in products])
 
 
 def test_rounds_are_averaged_by_their_contrasts():
@@ -324,34 +172,7 @@ def test_a_task_without_influence_in_one_round_leaves_the_products_as_they_are()
     )
 
 
-def measured(is_told=True, **losses):
-    fitted = FittedResponse(0.1, 0.85, is_told, np.eye(2) * 1e-4, 0.01, 4.0)
-    return MeasuredResponse(fitted, 6, losses)
-
-
-def guarded_slack(guardrail, response, name="t0"):
-    (text,) = guarded_texts(
-        {name: Guardrail.model_validate(guardrail)},
-        domains=["d0", "d1"],
-        tasks=["t0"],
-        influence_TK=np.eye(2)[:1],
-        heldout_KK=np.eye(2),
-        measured=response,
-    )
-    return text.slack
-
-
-def test_tolerances_in_nats_and_per_cent_are_of_the_guarded_text_s_own_loss():
-    response = measured(t0=2.0, d0=4.0, d1=6.0)
-    assert guarded_slack({"tolerance": 0.5, "unit": "nats"}, response) == pytest.approx(5.0)
-    assert guarded_slack({"tolerance": 10, "unit": "percent"}, response) == pytest.approx(2.0)
-    assert guarded_slack({"tolerance": 10, "unit": "percent"}, response, "d1") == pytest.approx(6.0)
-    assert guarded_slack({"tolerance": 10, "unit": "percent"}, response, "heldout") == pytest.approx(5.0)
-
-
-def test_where_branches_do_not_tell_the_scale_nothing_is_said_or_held_in_nats():
-    with pytest.raises(TikmixError, match="or more of them where they do not tell"):
-        guarded_slack({"tolerance": 0.5, "unit": "nats"}, measured(is_told=False, t0=2.0))
+def test_where_branches_do_not_tell_the_scale_nothing_is_said_in_nats():
     influence, products, prior = random_problem(9, 2, 4)
     parameters = OptimizeParameters.model_validate({"method": "response"})
     found = solve_response(

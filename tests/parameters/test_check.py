@@ -34,6 +34,16 @@ def test_gains_of_second_order_have_neither_spread_nor_entropy_unless_they_are_s
     assert (set_.spread_weight, set_.entropy_weight) == (2.0, 0.1)
 
 
+@pytest.mark.parametrize("unit", ["nats", "percent", "bits_per_byte"])
+def test_a_guardrail_in_nats_is_refused_at_once_where_no_branches_measure_them(unit: str) -> None:
+    guardrails = {"mmlu": {"tolerance": 1.0, "unit": unit}}
+    told = {"method": "response", "guardrails": guardrails}
+    with pytest.raises(TikmixError, match=rf"guardrails\.mmlu\.unit is {unit}.*set optimize\.branches=6"):
+        check_parameters(values(optimize=told))
+    check_parameters(values(optimize=told | {"branches": 6}))
+    check_parameters(values(optimize={"guardrails": guardrails}))  # of no matter to the paper's method
+
+
 @pytest.mark.parametrize(
     ("wrong", "path", "nearest"),
     [

@@ -114,6 +114,20 @@ def test_without_a_measured_scale_no_gain_is_told_in_nats_and_none_exceeds_the_b
         assert gain["unconstrained_gain"] <= 1
 
 
+def test_what_held_out_text_pays_is_the_first_line_that_a_person_sees(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remix(elsewhere, optimize={"method": "response"})
+    terminal, page, *_ = shown(elsewhere, capsys)
+    report = read(elsewhere / "data/08_reporting/elsewhere/report.json")
+    first = report["guardrail_notes"][0]
+    assert first.startswith("Held-out text is expected to")
+    assert terminal.index(first) < terminal.index("Mixture of the next")
+    assert page.index(first.split("; ")[0]) < page.index("Tokens that move to other domains")
+    (told,) = [line for line in report["constraints"] if "optimize.guardrails.heldout" in line]
+    assert "may get worse by at most 0.4 of what the tasks gain" in told
+
+
 def test_with_the_user_s_calibration_gains_are_told_in_nats_with_the_same_decision(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

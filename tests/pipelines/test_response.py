@@ -1,6 +1,7 @@
 """Decisions by second order in real runs: measured, guarded, with branches and without."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.pipelines.conftest import run_in
+from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.session.kedro_session import UserError
 
 
@@ -91,6 +93,87 @@ def test_another_guardrail_trains_no_branch_again_and_measures_nothing(
     record = read(outputs(responding, "branched", 0) / "decision.json")["second_order"]
     assert [(one["name"], one["tolerance"]) for one in record["guardrails"]] == [("heldout", 0.5), ("code", 0.2)]
     assert "Branches" not in capsys.readouterr().err
+
+
+def test_what_held_out_text_pays_is_the_first_thing_said(responding: Path) -> None:
+    notes = read(outputs(responding, "second", 1) / "decision.json")["guardrail_notes"]
+    summary = read(responding / "data" / "08_reporting" / "second" / "summary.json")
+    assert summary["guardrail_notes"] == notes
+    assert notes[0].startswith("Held-out text is expected to")
+
+
+def test_guardrails_in_every_unit_are_told_by_what_was_measured(responding: Path) -> None:
+    """Bits per byte by the bytes of the corpus and of the tasks, standard errors by the chunks."""
+    units = {
+        "heldout": "bits_per_byte",
+        "code": "stderr",
+        "quiz": "bits_per_byte",
+        "prose": "percent",
+        "riddle": "stderr",
+    }
+    optimize = {
+        "method": "response",
+        "branches": 4,
+        "branch_tokens": 256,
+        "branch_items": 8,
+        "workers": 1,
+        "guardrails": {name: {"tolerance": 5.0, "unit": unit} for name, unit in units.items()},
+    }
+    told = read(outputs(responding, "branched", 0) / "decision.json")["second_order"]
+    run = {"experiment": "branched", "optimize": optimize, "tikmix": {"rounds": 1}, "round": 0}
+    if "scale" not in told:
+        with pytest.raises(UserError, match="nothing says what a gain is in nats at this checkpoint"):
+            run_in(responding, "optimize", **run)
+        return
+    run_in(responding, "optimize", **run)
+    found = {
+        one["name"]: one
+        for one in read(outputs(responding, "branched", 0) / "decision.json")["second_order"]["guardrails"]
+    }
+    assert {name: one["unit"] for name, one in found.items()} == units
+    corpus = TokenShards.open(responding / "data" / "03_primary" / "tiny", verify=False)
+    per_byte = sum(1 / corpus.bytes_per_token(domain) for domain in corpus.domains) / 3
+    assert found["heldout"]["slack"] * told["scale"] == pytest.approx(5.0 * math.log(2) / per_byte)
+    products = pd.read_parquet(outputs(responding, "branched", 0) / "domain_products.parquet")
+    assert 0 < found["code"]["slack"] <= 5.0 * products.loc[products["text"] == "code", "stderr"].sum()
+    assert found["riddle"]["slack"] > 0
+
+
+def test_a_search_is_held_by_the_guardrails_of_direct(responding: Path) -> None:
+    """Whatever the surrogate says of tasks, it says nothing of held-out text."""
+    guardrails = {"heldout": None, "each_domain": {"tolerance": 0.05}}
+    run_in(
+        responding,
+        experiment="searched",
+        optimize={"method": "response", "guardrails": guardrails, "pareto": False},
+        tikmix={"rounds": 1, "strategy": "surrogate"},
+        sweep={"candidates": 24, "surrogate": "ridge", "compared": ["linear"], "require_better": False, "folds": 3},
+    )
+    folder = outputs(responding, "searched", 0)
+    direct, found = read(folder / "decision.json"), read(folder / "sweep" / "decision.json")
+    assert found["guardrail_notes"][0].startswith("'")
+    wide = pd.read_parquet(folder / "domain_products.parquet").pivot(index="text", columns="domain", values="curved")
+    reference = pd.Series(direct["reference"])
+    unit = max(map(abs, direct["second_order"]["mean_influence"].values()))
+    for weights in (direct["weights"], found["searched_weights"]):
+        moved, summed = pd.Series(weights) - reference, pd.Series(weights) + reference
+        bent = 0.85 / 2 * (moved @ wide @ summed)
+        of_tasks = moved @ pd.Series(direct["second_order"]["mean_influence"]) - bent
+        for one in direct["second_order"]["guardrails"]:
+            gain = moved @ pd.Series(one["influence"]) - bent
+            assert gain + one["share"] * of_tasks >= -1e-5 * unit or found["kept"] == "direct"
+
+
+def test_the_paper_s_decision_may_be_anchored_to_the_mixture_of_n_gram_models(finished_project: Path) -> None:
+    own = {"baselines": {"ngram": {"max_tokens": 4000, "iterations": 50}}, "tikmix": {"rounds": 1}}
+    run_in(
+        finished_project, experiment="anchored", optimize={"anchor": "ngram", "entropy": 100.0, "pareto": False}, **own
+    )
+    folder = outputs(finished_project, "anchored", 0)
+    ngram, found = read(folder / "anchor.json")["weights"], read(folder / "decision.json")
+    assert found["anchor"] == pytest.approx({name: 0.99 * one + 0.01 / 3 for name, one in ngram.items()})
+    assert found["weights"] == pytest.approx(found["anchor"], abs=0.05)
+    assert not (outputs(finished_project, "one", 0) / "anchor.json").exists()
 
 
 def test_the_paper_s_method_multiplies_no_domains(finished_project: Path) -> None:

@@ -111,6 +111,24 @@ RUNS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "reweight": {"exports": ["megatron"]},
         },
     ),
+    "anchored": (("optimize",), {"round": 0, "optimize": {"anchor": "ngram", "fairness": "softmin"}}),
+    "guarded": (
+        ("tikmix",),
+        {
+            "corpus": {"name": "read"},
+            "tikmix": {"strategy": "surrogate", "rounds": 1},
+            "sweep": {"candidates": 12, "surrogate": "ridge", "compared": ["ridge"]},
+            "optimize": {
+                "method": "response",
+                "branches": 4,
+                "branch_tokens": 1536,  # long enough to tell what a gain is in nats
+                "branch_items": 20,
+                "workers": 1,
+                "guardrails": {"each_domain": {"tolerance": 1.0, "unit": "bits_per_byte"}},
+            },
+            "reweight": {"exports": ["megatron"]},
+        },
+    ),
     "growing": (("influence",), {"round": 0, "influence": {"tokens": "auto", "max_tokens": 512}}),
     "ngram": (("optimize",), {"tikmix": {"strategy": "ngram"}}),
     "doremi": (("optimize",), {"tikmix": {"strategy": "doremi"}, "baselines": {"doremi": {"tokens": 256}}}),

@@ -2,10 +2,16 @@ import math
 from typing import Any
 
 import pytest
-from report_examples import mixture
+from report_examples import mixture, task, team_report
 
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.report.terminal_tables import RunSummary, summary_table, sweep_table, validation_table
+from tikmix_pipeline.report.terminal_tables import (
+    RunSummary,
+    remix_text,
+    summary_table,
+    sweep_table,
+    validation_table,
+)
 
 
 def summary() -> RunSummary:
@@ -45,6 +51,20 @@ def test_table_says_where_the_figures_are_and_how_to_open_the_page() -> None:
     text = summary_table(summary(), "mine")
     assert "data/08_reporting/mine/" in text
     assert "make ui" in text
+
+
+GUARDED = "Held-out text is expected to lose 3.0 % (0.12 nats per token); without guardrails it would lose 16.0 %."
+
+
+def test_what_held_out_text_pays_is_the_first_line_of_all() -> None:
+    """That is what a reader should weigh the gains against."""
+    guarded = summary().model_copy(update={"guardrail_notes": (GUARDED,)})
+    assert summary_table(guarded, "mine").strip().splitlines()[0] == GUARDED
+    report = team_report(guardrail_notes=(GUARDED,), tasks=(task(),))  # the team's own has an error that is not known
+    assert remix_text(report).strip().splitlines()[0] == GUARDED
+    swept = sweep_table(sweep_decision(guardrail_notes=(GUARDED,)), quality("gp", 0.5), "mine")
+    assert swept.strip().splitlines()[0] == GUARDED
+    assert summary_table(summary(), "mine").strip().splitlines()[0].startswith("Mixture")
 
 
 def test_columns_stand_below_their_headings() -> None:

@@ -285,6 +285,14 @@ class TaskItems:
         first = turn * limit % len(items)
         return [*items[first:], *items[:first]][:limit]
 
+    def bytes_per_token(self, task: str, half: Half, loss: Literal["answer", "text"]) -> float:
+        """Return the UTF-8 bytes per token of what is scored of a half: answers, or whole items but the first token."""
+        items = self.items(task, half)
+        if loss == "answer":
+            return sum(item.answer_bytes for item in items) / sum(len(item.answer_ids) for item in items)
+        tokens = sum(len(item.question_ids) + len(item.answer_ids) - 1 for item in items)
+        return sum(item.text_bytes for item in items) / tokens
+
 
 def item_batches(
     items: Sequence[TokenisedItem], *, context: int, batch_size: int, loss: Literal["answer", "text"], pad_id: int

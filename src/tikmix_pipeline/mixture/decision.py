@@ -14,12 +14,20 @@ from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.records import BindingKind, BindingRecord, DecisionRecord, SecondOrderRecord, Unconstrained
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name
 from tikmix_pipeline.mixture.solver import Solution
+from tikmix_pipeline.parameters.decision import GuardrailUnit
 
 VISIBLE = 1e-6
 """A constraint binds if it has no more room than this and loosening it would pay by more than this per unit."""
 
 _KINDS: dict[str, BindingKind] = {"lower": "group_lower", "upper": "group_upper"}
 _GROUP_KINDS = {*_KINDS.values()}
+_TOLERANCES: dict[GuardrailUnit, str] = {
+    "share": "of what the tasks gain",
+    "stderr": "standard errors of its gain",
+    "nats": "nats per token",
+    "percent": "% of its loss",
+    "bits_per_byte": "bits per byte",
+}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,9 +56,12 @@ class DecidedMixture:
     """The parts of the objective without their weights."""
     notes: tuple[str, ...]
     """What a reader should know, in sentences."""
+    guardrail_notes: tuple[str, ...] = ()
+    """What guarded text is expected to pay, in sentences; they go first."""
 
     def record_of(self, strategy: str, round_number: int, **own: Any) -> DecisionRecord:
         """Return what is recorded of any decision, and its own fields, under the names of domains and tasks."""
+        guarded: dict[str, Any] = {"guardrail_notes": self.guardrail_notes} if self.guardrail_notes else {}
         return DecisionRecord(
             strategy=strategy,
             round=round_number,
@@ -63,6 +74,7 @@ class DecidedMixture:
             objective=self.objective,
             terms=self.terms,
             notes=self.notes,
+            **guarded,
             **own,
         )
 
@@ -136,11 +148,16 @@ def binding_constraints(
             parameter=limit.parameter,
             bound=limit.weight,
             multiplier=multiplier,
+            **_unit_of(limit),
         )
         for name, kind, limit, room, multiplier in sides
         if room <= VISIBLE and multiplier > VISIBLE
     ]
     return tuple(sorted(found, key=lambda constraint: -constraint.multiplier))
+
+
+def _unit_of(limit: Limit) -> dict[str, Any]:
+    return {} if limit.unit is None else {"unit": limit.unit}
 
 
 def pareto_limits(tasks: Sequence[str], gains: LeastGains) -> list[tuple[str, BindingKind, Limit]]:
@@ -161,7 +178,8 @@ def in_words(binding: BindingRecord) -> str:
     if binding.kind == "pareto":
         return "may not do worse than under the prior (optimize.pareto)"
     if binding.kind == "guardrail":
-        return f"may get worse by no more than its tolerance, {binding.bound:.6g} ({binding.parameter})"
+        tolerance = tolerance_in_words(binding.bound, binding.unit or "share")
+        return f"may get worse by no more than its tolerance, {tolerance} ({binding.parameter})"
     if binding.parameter.startswith("optimize.pinned."):
         return f"pinned to {binding.bound:.6g} ({binding.parameter})"
     side = "at least" if binding.kind in {"lower", "group_lower"} else "at most"
@@ -170,13 +188,19 @@ def in_words(binding: BindingRecord) -> str:
     return f"{side} {binding.bound:.6g}{cause}{parameter}"
 
 
+def tolerance_in_words(tolerance: float, unit: GuardrailUnit) -> str:
+    """Say how much worse guarded text may get."""
+    return f"{tolerance:.6g} {_TOLERANCES[unit]}"
+
+
 def told_constraints(binding: Sequence[BindingRecord]) -> list[BindingRecord]:
     """Return the constraints that are worth a word: not that every weight is from 0 to 1."""
     return [constraint for constraint in binding if constraint.reason != "simplex"]
 
 
 def summary_lines(decision: Decision) -> list[str]:
-    """Return the decision as lines of text: domains by falling weight, groups that bind, tasks, and notes.
+    """Return the decision as lines of text: what guarded text pays, domains by falling weight, groups that bind, tasks,
+    and notes.
 
     Beside each domain and task stands the constraint that holds it.
     """
@@ -184,7 +208,7 @@ def summary_lines(decision: Decision) -> list[str]:
     domain_held = {b.name: in_words(b) for b in told_constraints(decision.binding) if b.kind in {"lower", "upper"}}
     task_held = {b.name: in_words(b) for b in decision.binding if b.kind == "pareto"}
     weights_K, prior_K = decision.weights_K.tolist(), decision.prior_K.tolist()
-    lines = [f"{'domain':<{width}}   prior  weight  change"]
+    lines = [*decision.guardrail_notes, f"{'domain':<{width}}   prior  weight  change"]
     for k in sorted(range(len(weights_K)), key=lambda k: -weights_K[k]):
         domain, prior, weight = decision.domains[k], prior_K[k], weights_K[k]
         held = domain_held.get(domain, "")
@@ -206,7 +230,12 @@ def cost_of_constraints(decision: Decision) -> str:
     k = int(np.abs(moved_K).argmax())
     return (
         f"The constraints cost {cost:.3g} of the objective, {decision.objective:.4g} instead of "
-        f"{decision.unconstrained_objective:.4g} (lower is better): without bounds and Pareto constraint "
+        f"{decision.unconstrained_objective:.4g} (lower is better): without {_all_of_them(decision)} "
         f"{np.abs(moved_K).sum() / 2:.1%} of the tokens would go elsewhere, most with '{decision.domains[k]}' at "
         f"{decision.unconstrained_K[k]:.4f}."
     )
+
+
+def _all_of_them(decision: Decision) -> str:
+    is_guarded = decision.second_order is not None and decision.second_order.guardrails
+    return "bounds, guardrails and Pareto constraint" if is_guarded else "bounds and Pareto constraint"

@@ -13,6 +13,7 @@ Axes: T tasks, U targets, K domains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,6 @@ from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import Decision, binding_constraints, pareto_limits
 from tikmix_pipeline.mixture.influence_matrix import (
     anchor_mixture,
-    average_contrasts,
     averaged_influence,
     check_influence,
     contrast,
@@ -35,7 +35,7 @@ from tikmix_pipeline.mixture.objective import Objective, Targets
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.response import solve_response
 from tikmix_pipeline.mixture.response_branches import BranchLosses, measured_response
-from tikmix_pipeline.mixture.second_order import DomainProducts
+from tikmix_pipeline.mixture.second_order import averaged_measurement
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture
 from tikmix_pipeline.mixture.solver import minimise
 from tikmix_pipeline.mixture.unconstrained import best_unconstrained, solution_notes
@@ -53,11 +53,12 @@ def decide_direct(
     influences: Sequence["pd.DataFrame"],
     products: Sequence["pd.DataFrame"] = (),
     branches: BranchLosses | None = None,
+    ngram: Mapping[str, float] | None = None,
 ) -> Decision:
     """Return what TiKMiX-D decides on the tables of influence of the rounds so far, oldest first.
 
-    `products` are those of the domains with each other, which gains of second order rest on (`optimize.method`), and
-    `branches` what was trained to measure these.
+    `products` are those of the domains with each other, which gains of second order rest on (`optimize.method`),
+    `branches` what was trained to measure these, and `ngram` is the mixture that `optimize.anchor` may ask for.
 
     Raises:
         TikmixError: as `solve_direct`, `solve_response` or `measured_response`, no mixture is within the bounds, or the
@@ -65,10 +66,9 @@ def decide_direct(
     """
     if optimize.method == "paper":
         tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
-        return _decider(budget, prior.weights, optimize, tasks)(influence_TK)
+        return _decider(budget, prior.weights, optimize, tasks, ngram)(influence_TK)
     prior_K, current_K = _mixtures(budget, prior.weights)
-    averaged = average_contrasts(influences, budget.domains, averaging, prior_K)
-    together = DomainProducts.averaged(products[-len(averaged.share_R) :], budget.domains, averaged.share_R)
+    averaged, together = averaged_measurement(influences, products, budget.domains, averaging, prior_K)
     measured = None
     if branches is not None:
         counts_T = np.abs(averaged.contrast_TK).max(axis=1) > 0
@@ -91,6 +91,8 @@ def decide_direct(
         tasks=averaged.tasks,
         current_K=current_K,
         measured=measured,
+        stderr_TK=averaged.stderr_TK,
+        ngram_K=_ngram(budget, ngram),
     )
 
 
@@ -100,21 +102,36 @@ def implied_mixture(
     """Return what makes a mixture of one round's influence, for a measurement that grows until the mixture is stable.
 
     Earlier rounds are left out: with them (`tikmix.memory`) the decision is steadier still. It is the paper's mixture,
-    whatever decides in the end: influence that leaves one still leaves the other still.
+    whatever decides in the end: influence that leaves one still leaves the other still. So does an anchor; of n-gram
+    models nothing is known here, and the current mixture stands for theirs.
     """
-    decide = _decider(budget, prior, optimize, tasks)
+    decide = _decider(budget, prior, optimize, tasks, budget.current)
     return lambda influence_TK: decide(influence_TK).weights_K
 
 
 def _decider(
-    budget: TokenBudget, prior: Mapping[str, float], optimize: FirstOrderParameters, tasks: Sequence[str]
+    budget: TokenBudget,
+    prior: Mapping[str, float],
+    optimize: FirstOrderParameters,
+    tasks: Sequence[str],
+    ngram: Mapping[str, float] | None,
 ) -> Callable[[FloatArray], Decision]:
-    """Return `solve_direct` under a run's own bounds; the arguments are those of `implied_mixture`."""
-    bounds = budget.step_bounds(optimize)
+    """Return `solve_direct` under a run's own bounds; the arguments are those of `decide_direct`."""
     prior_K, current_K = _mixtures(budget, prior)
-    return lambda influence_TK: solve_direct(
-        influence_TK, prior_K, bounds, optimize, domains=budget.domains, tasks=tasks, current_K=current_K
+    return partial(
+        solve_direct,
+        prior_K=prior_K,
+        bounds=budget.step_bounds(optimize),
+        parameters=optimize,
+        domains=budget.domains,
+        tasks=tasks,
+        current_K=current_K,
+        ngram_K=_ngram(budget, ngram),
     )
+
+
+def _ngram(budget: TokenBudget, ngram: Mapping[str, float] | None) -> FloatArray | None:
+    return None if ngram is None else check_mixture(ngram, budget.domains, "the mixture of n-gram models")
 
 
 def _mixtures(budget: TokenBudget, prior: Mapping[str, float]) -> tuple[FloatArray, FloatArray]:
@@ -132,6 +149,7 @@ def solve_direct(
     domains: Sequence[str],
     tasks: Sequence[str],
     current_K: FloatArray | None = None,
+    ngram_K: FloatArray | None = None,
 ) -> Decision:
     """Return the best mixture for an influence matrix, and why it is the best.
 
@@ -143,10 +161,11 @@ def solve_direct(
         bounds: over the same domains.
         parameters: α, β, γ, the targets, and whether the Pareto constraint holds.
         current_K: the current mixture, where `optimize.anchor` asks for it; None stands for the prior.
+        ngram_K: that of n-gram models, where `optimize.anchor` asks for it.
 
     Raises:
         TikmixError: an influence is not a finite number.
-        ValueError: the arguments disagree about the domains.
+        ValueError: the arguments disagree about the domains, or there is no `ngram_K` to anchor to.
     """
     check_influence(influence_TK, tasks, domains)
     if tuple(domains) != bounds.domains:
@@ -154,7 +173,7 @@ def solve_direct(
     normaliser_T = normaliser(influence_TK)
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
-    anchor_K = anchor_mixture(prior_K if current_K is None else current_K, parameters)
+    anchor_K = anchor_mixture(prior_K if current_K is None else current_K, parameters, ngram_K)
     objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto

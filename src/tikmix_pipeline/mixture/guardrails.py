@@ -6,25 +6,40 @@ second order, or about a task. It asks
     gain_g(w) + ρ · mean_t gain_t(w) ≥ −slack,
 
 with ρ, its tolerance, where that is a share of what the tasks gain, and else slack, the tolerance in the units of S.
-Both sides are concave, so the guarded mixtures are a convex set, and the prior is one of them.
+Both sides are concave, so the guarded mixtures are a convex set, and the reference, which is the prior or the nearest
+mixture inside the bounds, is one of them.
 
-Axes: C guardrails, T tasks, K domains.
+    nats           slack = tolerance / c₁, with c₁ nats per unit of S as branches have measured it
+    percent        that of a hundredth of the text's loss at the checkpoint
+    bits_per_byte  tolerance · ln 2 / (c₁ · mean_j 1/B_j), B_j being bytes per token; the mean over domains is then that
+                   of bits per byte, `D_g = Σ_j D_j (1/B_j) / Σ_j 1/B_j`
+    stderr         tolerance · √Σ_k ((w° − w_ref)_k σ_gk)², w° being the mixture that is the best without guardrails
+
+σ are the standard errors of the products (of a mean over domains the mean of theirs, which is no less than the mean's).
+They are taken at w°, and so are constants: an error that moved with w would make of the tolerance a reward for moving
+far. What a text's chunks bring to all of its products alike cancels in a contrast and is counted nonetheless, so the
+error is rather too wide.
+
+Axes: C guardrails, M domains of one of them, T tasks, K domains.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, nearest_name, require_known
+from tikmix_pipeline.mixture.influence_matrix import magnitude
 from tikmix_pipeline.mixture.least_gains import LeastGains
-from tikmix_pipeline.mixture.records import SecondOrderRecord
 from tikmix_pipeline.mixture.response_fit import MeasuredResponse
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.decision import Guardrail
 
 EVERYTHING = "heldout"
-"""The name of the guardrail on the held-out text of all domains."""
+"""The name of the guardrail on the held-out text of all domains together."""
+
+EACH = "each_domain"
+"""The name that stands for a guardrail on the held-out text of every domain by itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,113 +47,191 @@ class GuardedText:
     """What one guardrail asks, in the units of S."""
 
     name: str
+    """Of the guardrail, or of the domain where it is one of `each_domain`."""
+    parameter: str
     guardrail: Guardrail
     row_K: FloatArray
     """The influence of the domains on its text."""
-    share: float = 0.0
-    """ρ."""
-    slack: float = 0.0
+    per_unit: float = 0.0
+    """How much slack one unit of tolerance is; none where that is a share."""
+    loss: float | None = None
+    """Of its text at the checkpoint, in nats per token, where that is known."""
+
+    @property
+    def slack(self) -> float:
+        """How much less than under the reference its gain may be, whatever the tasks gain."""
+        return self.per_unit * self.guardrail.tolerance
+
+    @property
+    def share(self) -> float:
+        """ρ."""
+        return self.guardrail.tolerance if self.guardrail.unit == "share" else 0.0
+
+    def with_tolerance(self, tolerance: float) -> "GuardedText":
+        """Return the same guardrail with another tolerance."""
+        return replace(self, guardrail=self.guardrail.model_copy(update={"tolerance": tolerance}))
 
 
-def guarded_texts(
-    guardrails: Mapping[str, Guardrail | None],
-    *,
-    domains: Sequence[str],
-    tasks: Sequence[str],
-    influence_TK: FloatArray,
-    heldout_KK: FloatArray,
-    measured: MeasuredResponse | None,
-) -> Iterator[GuardedText]:
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What was measured that guardrails are told by."""
+
+    domains: Sequence[str]
+    tasks: Sequence[str]
+    influence_TK: FloatArray
+    """S."""
+    heldout_KK: FloatArray
+    """D."""
+    measured: MeasuredResponse | None = None
+    """What branches have told."""
+    influence_stderr_TK: FloatArray | None = None
+    heldout_stderr_KK: FloatArray | None = None
+    """Of S and of D, where they are known."""
+    moved_K: FloatArray | None = None
+    """`w° − w_ref`, which `stderr` asks for."""
+
+
+def guarded_texts(guardrails: Mapping[str, Guardrail | None], told: Told) -> Iterator[GuardedText]:
     """Yield what each guardrail that is set asks.
 
     Raises:
         TikmixError: a name is neither a domain nor a task, or a tolerance is in a unit that was not measured.
     """
-    for name, guardrail in guardrails.items():
-        if guardrail is None:
-            continue
-        row_K = _row(name, guardrail, domains, tasks, influence_TK, heldout_KK)
-        if guardrail.unit == "share":
-            yield GuardedText(name, guardrail, row_K, share=guardrail.tolerance)
-        else:
-            yield GuardedText(name, guardrail, row_K, slack=_slack(name, guardrail, domains, measured))
+    for name, key, guardrail in _each(guardrails, told.domains):
+        members = _members(name, key, guardrail, told.domains, told.tasks)
+        row_K = _mean(told.heldout_KK, members, told, guardrail) if members else told.influence_TK[_task(told, name)]
+        per_unit = 0.0 if guardrail.unit == "share" else _per_unit(name, key, guardrail, members, told)
+        loss = _loss(told.measured, members or (name,))
+        yield GuardedText(name, f"optimize.guardrails.{key}", guardrail, row_K, per_unit, loss)
 
 
-def _slack(name: str, guardrail: Guardrail, domains: Sequence[str], measured: MeasuredResponse | None) -> float:
-    """Return a tolerance in the units of S."""
-    if measured is None or not measured.fitted.is_told:
-        raise TikmixError(
-            f"optimize.guardrails.{name}.unit is {guardrail.unit}, but nothing says what a gain is in nats at this "
-            "checkpoint. Let branches measure it (optimize.branches=6, or more of them where they do not tell), or "
-            "give the tolerance as a share of what the tasks gain (unit: share)."
-        )
-    nats = guardrail.tolerance
-    if guardrail.unit == "percent":
-        members = guardrail.domains or (domains if name == EVERYTHING else [name])
-        nats *= sum(measured.losses[member] for member in members) / len(members) / 100
-    return nats / measured.fitted.scale
+def check_guardrails(guardrails: Mapping[str, Guardrail | None], domains: Sequence[str], tasks: Sequence[str]) -> None:
+    """Refuse guardrails that are about nothing.
+
+    Raises:
+        TikmixError: as `guarded_texts`.
+    """
+    for name, key, guardrail in _each(guardrails, domains):
+        _members(name, key, guardrail, domains, tasks)
 
 
-def in_sentences(second_order: SecondOrderRecord) -> Iterator[str]:
-    """Say what each guarded text is expected to pay for what the tasks gain, and what it would without guardrails."""
-    for guarded in second_order.guardrails:
-        text = "held-out text" if guarded.name == EVERYTHING else f"'{guarded.name}'"
-        now = _paid(guarded.gain, second_order.mean_gain)
-        if second_order.unguarded_mean_gain <= 0:
-            continue
-        if guarded.gain == guarded.unguarded_gain:
-            yield f"{text[0].upper()}{text[1:]} is expected to {now}; no guardrail stands in the way."
-            continue
-        without = _paid(guarded.unguarded_gain, second_order.unguarded_mean_gain)
-        share = second_order.mean_gain / second_order.unguarded_mean_gain
-        yield (
-            f"{text[0].upper()}{text[1:]} is expected to {now}; without guardrails it would {without}, and the tasks "
-            f"gain {share:.0%} of what they would gain then (optimize.guardrails)."
-        )
-
-
-def _paid(gain: float, of_tasks: float) -> str:
-    if of_tasks <= 0:
-        return "stay as it is"
-    return f"{'gain' if gain >= 0 else 'lose'} {abs(gain) / of_tasks:.2f} of what the tasks gain"
-
-
-def _row(
-    name: str,
-    guardrail: Guardrail,
-    domains: Sequence[str],
-    tasks: Sequence[str],
-    influence_TK: FloatArray,
-    heldout_KK: FloatArray,
-) -> FloatArray:
-    members = guardrail.domains or ((name,) if name in domains else None)
-    if members is not None:
-        require_known(f"optimize.guardrails.{name}.domains", "domain", members, domains)
-        row_K: FloatArray = heldout_KK[[domains.index(member) for member in members]].mean(axis=0)
-        return row_K
-    if name in tasks:
-        of_task_K: FloatArray = influence_TK[tasks.index(name)]
-        return of_task_K
-    if name == EVERYTHING:
-        of_all_K: FloatArray = heldout_KK.mean(axis=0)
-        return of_all_K
-    raise TikmixError(
-        f"optimize.guardrails names '{name}', which is neither a domain nor a task."
-        f"{nearest_name(name, [*domains, *tasks])} Give it `domains`, call it '{EVERYTHING}' for all of them, or set "
-        "it to null."
-    )
-
-
-def as_least_gains(
-    texts: Sequence[GuardedText],
+def guardrail_constraints(
+    rows_CK: FloatArray,
+    share_C: FloatArray,
+    slack_C: FloatArray,
+    *,
     mean_K: FloatArray,
     reference_K: FloatArray,
-    *,
     saturation: float,
     curved_KK: FloatArray,
 ) -> LeastGains:
-    """Return the guardrails as constraints; `mean_K` is the influence on the mean of the tasks."""
-    share_C = np.array([text.share for text in texts])
-    rows_CK = np.array([text.row_K for text in texts]).reshape(len(texts), len(mean_K)) + np.outer(share_C, mean_K)
-    slack_C = np.array([text.slack for text in texts])
-    return LeastGains(rows_CK, reference_K, slack_C, saturation * (1 + share_C), curved_KK)
+    """Return guardrails as constraints, in the unit of the tasks' mean influence, so that prices do not depend on S's.
+
+    Args:
+        rows_CK: the influence of the domains on each text, in the units of S.
+        share_C: ρ.
+        slack_C: in the units of S.
+        mean_K: the influence on the mean of the tasks.
+        reference_K: the mixture that gains are over.
+        saturation: r.
+        curved_KK: Q.
+    """
+    summed_CK = rows_CK + np.outer(share_C, mean_K)
+    gains = LeastGains(summed_CK, reference_K, slack_C, saturation * (1 + share_C), curved_KK)
+    zeros_C = np.zeros(len(gains))
+    return gains.scaled(zeros_C, zeros_C + magnitude(mean_K[None]))
+
+
+def _each(guardrails: Mapping[str, Guardrail | None], domains: Sequence[str]) -> Iterator[tuple[str, str, Guardrail]]:
+    """Yield the name, the key in the parameters, and what is asked, of every guardrail that is set."""
+    for key, guardrail in guardrails.items():
+        if guardrail is None:
+            continue
+        if key != EACH or EACH in domains:
+            yield key, key, guardrail
+            continue
+        members = guardrail.domains or domains
+        require_known(f"optimize.guardrails.{EACH}.domains", "domain", members, domains)
+        alone = guardrail.model_copy(update={"domains": None})
+        # a domain that has a guardrail of its own, or none by name, keeps that
+        yield from ((member, EACH, alone) for member in members if member not in guardrails)
+
+
+def _members(
+    name: str, key: str, guardrail: Guardrail, domains: Sequence[str], tasks: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the domains whose text a guardrail is about; none where it is about a task."""
+    if guardrail.domains:
+        require_known(f"optimize.guardrails.{key}.domains", "domain", guardrail.domains, domains)
+        return guardrail.domains
+    if name in domains:
+        return (name,)
+    if name in tasks:
+        return ()
+    if name == EVERYTHING:
+        return tuple(domains)
+    raise TikmixError(
+        f"optimize.guardrails names '{name}', which is neither a domain nor a task."
+        f"{nearest_name(name, [*domains, *tasks])} Give it `domains`, call it '{EVERYTHING}' for all of them together "
+        f"or '{EACH}' for each of them, or set it to null."
+    )
+
+
+def _task(told: Told, name: str) -> int:
+    return list(told.tasks).index(name)
+
+
+def _mean(values_KK: FloatArray, members: Sequence[str], told: Told, guardrail: Guardrail) -> FloatArray:
+    """Return the mean over the rows of some domains: of their nats per token, or of their bits per byte."""
+    rows_MK = values_KK[[list(told.domains).index(member) for member in members]]
+    if guardrail.unit == "bits_per_byte" and told.measured is not None:
+        tokens_M = _tokens_per_byte(told.measured, members)
+        weighed_K: FloatArray = tokens_M @ rows_MK / tokens_M.sum()
+        return weighed_K
+    mean_K: FloatArray = rows_MK.mean(axis=0)
+    return mean_K
+
+
+def _tokens_per_byte(measured: MeasuredResponse, members: Sequence[str]) -> FloatArray:
+    return 1 / np.array([measured.bytes_per_token[member] for member in members])
+
+
+def _loss(measured: MeasuredResponse | None, names: Sequence[str]) -> float | None:
+    if measured is None or not measured.fitted.is_told or any(name not in measured.losses for name in names):
+        return None
+    return sum(measured.losses[name] for name in names) / len(names)
+
+
+def _per_unit(name: str, key: str, guardrail: Guardrail, members: Sequence[str], told: Told) -> float:
+    """Return what one unit of tolerance is in the units of S."""
+    if guardrail.unit == "stderr":
+        return _error(name, key, guardrail, members, told)
+    measured = told.measured
+    if measured is None or not measured.fitted.is_told:
+        raise TikmixError(
+            f"optimize.guardrails.{key}.unit is {guardrail.unit}, but nothing says what a gain is in nats at this "
+            "checkpoint. Let branches measure it (optimize.branches=6, or more of them where they do not tell), or "
+            "give the tolerance as a share of what the tasks gain (unit: share)."
+        )
+    names, nats = members or (name,), 1.0
+    if guardrail.unit == "percent":
+        nats = sum(measured.losses[one] for one in names) / len(names) / 100
+    elif guardrail.unit == "bits_per_byte":
+        nats = float(np.log(2) / _tokens_per_byte(measured, names).mean())
+    return nats / measured.fitted.scale
+
+
+def _error(name: str, key: str, guardrail: Guardrail, members: Sequence[str], told: Told) -> float:
+    """Return the standard error of the text's gain under the mixture that would be decided without guardrails."""
+    errors = told.heldout_stderr_KK if members else told.influence_stderr_TK
+    error = float("nan")
+    if errors is not None and told.moved_K is not None:
+        of_text_K = _mean(errors, members, told, guardrail) if members else errors[_task(told, name)]
+        error = float(np.linalg.norm(np.where(told.moved_K == 0, 0.0, of_text_K * told.moved_K)))
+    if not np.isfinite(error):
+        raise TikmixError(
+            f"optimize.guardrails.{key}.unit is stderr, but the standard errors of what domains do for '{name}' are "
+            "not known: two gradient chunks of a domain tell none. Set influence.micro_batches to 3 or more and "
+            "measure again, or give the tolerance as a share of what the tasks gain (unit: share)."
+        )
+    return error

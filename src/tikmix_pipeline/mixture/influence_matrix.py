@@ -83,6 +83,8 @@ class AveragedContrasts:
     """In the units of the last round's influence."""
     share_R: FloatArray
     """The say of each round that counts, the mean over tasks; they sum to 1."""
+    stderr_TK: FloatArray
+    """Of the influence, the rounds' errors taken to be independent, in the units of the last round."""
 
 
 def average_contrasts(
@@ -99,13 +101,13 @@ def average_contrasts(
     tasks = list(dict.fromkeys(tables[-1]["task"]))
     counted = tables[-1:] if averaging.memory == "none" else tables
     contrasts = [contrast(influence_rows(table, tasks, domains, "influence"), reference_K) for table in counted]
-    is_weighed = averaging.memory == "precision"
-    stderrs = [influence_rows(table, tasks, domains, "stderr") for table in counted] if is_weighed else None
-    if stderrs is None:
-        share_R = np.full(len(contrasts), 1 / len(contrasts))
-    else:
-        share_R = round_shares(unit_factors(contrasts), stderrs).mean(axis=1)
-    return AveragedContrasts(tasks, average_influence(contrasts, stderrs), share_R)
+    errors = [influence_rows(table, tasks, domains, "stderr") for table in counted]
+    stderrs = errors if averaging.memory == "precision" else None
+    factor_RT = unit_factors(contrasts)
+    share_RT = np.full(factor_RT.shape, 1 / len(contrasts)) if stderrs is None else round_shares(factor_RT, stderrs)
+    share_R = share_RT.mean(axis=1)
+    stderr_TK = np.sqrt((np.square(share_RT * factor_RT)[:, :, None] * np.square(errors)).sum(axis=0))
+    return AveragedContrasts(tasks, average_influence(contrasts, stderrs), share_R, stderr_TK)
 
 
 def average_influence(influences: Sequence[FloatArray], stderrs: Sequence[FloatArray] | None = None) -> FloatArray:
@@ -210,10 +212,21 @@ def gain_scale(contrast_TK: FloatArray) -> FloatArray:
     return normaliser(contrast_TK)
 
 
-def anchor_mixture(current_K: FloatArray, parameters: FirstOrderParameters) -> FloatArray | None:
-    """Return q, the mixture that the entropy is relative to; None for the uniform one."""
+def anchor_mixture(
+    current_K: FloatArray, parameters: FirstOrderParameters, ngram_K: FloatArray | None = None
+) -> FloatArray | None:
+    """Return q, the mixture that the entropy is relative to; None for the uniform one.
+
+    Raises:
+        ValueError: the parameters ask for the mixture of n-gram models, and there is none.
+    """
+    if parameters.anchor == "uniform":
+        return None
+    chosen_K = ngram_K if parameters.anchor == "ngram" else current_K
+    if chosen_K is None:
+        raise ValueError("optimize.anchor is ngram, and there is no mixture of n-gram models")
     # a little of every domain, so that one that was left out may come back
-    return None if parameters.anchor == "uniform" else (1 - _LEAST_ANCHOR) * current_K + _LEAST_ANCHOR / len(current_K)
+    return (1 - _LEAST_ANCHOR) * chosen_K + _LEAST_ANCHOR / len(chosen_K)
 
 
 def normaliser_notes(influence_TK: FloatArray, tasks: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ As h is concave, the mixtures that satisfy it are a convex set, and the tangent 
 constraint on the tangent is one that every mixture within the constraint satisfies, which is all that a proof by
 multipliers asks for.
 
-Axes: C constraints, K domains.
+Axes: N mixtures, C constraints, K domains.
 """
 
 from dataclasses import dataclass
@@ -59,6 +59,14 @@ class LeastGains:
     def least(self) -> FloatArray:
         """Return what each may not fall below."""
         return self.at(self.reference_K) - self.slack_C
+
+    def room(self, weights_NK: FloatArray) -> FloatArray:
+        """Return by how much each mixture is within each constraint, (N, C); negative where it breaks it."""
+        gain_NC: FloatArray = weights_NK @ self.rows_CK.T
+        if self.curved_KK is not None:
+            squared_N = np.einsum("nk,kj,nj->n", weights_NK, self.curved_KK, weights_NK)
+            gain_NC = gain_NC - np.outer(squared_N, self.bend_C) / 2
+        return gain_NC - self.least()
 
     def tangent(self, weights_K: FloatArray) -> Halfspaces:
         """Return half-spaces that hold every mixture within the constraints, and touch them at one."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from tikmix_pipeline.mixture.bounds import Bounds, Reason, mixture_bounds, within_reach
 from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.simplex import Box
-from tikmix_pipeline.parameters.decision import BoundsParameters, StepBoundsParameters
+from tikmix_pipeline.parameters.decision import BoundsParameters, GuardrailUnit, StepBoundsParameters
 from tikmix_pipeline.record import Record
 
 Number = int | float
@@ -88,6 +88,8 @@ class BindingRecord(Record):
     """The parameter to change to move it; empty for the simplex."""
     bound: Number
     """The bound on the weight or the sum, the least normalised gain of the task, or a guardrail's tolerance."""
+    unit: GuardrailUnit | None = None
+    """Of a guardrail's tolerance."""
     multiplier: Number = Field(validation_alias="price", serialization_alias="price")
     """How fast the objective would fall if the constraint were loosened. Where others hold the mixture in the same
     place, as where tasks that conflict leave no other, it falls by less, or not at all."""
@@ -103,15 +105,26 @@ class Unconstrained(Record):
 
 
 class GuardrailRecord(Record):
-    """What a guardrail is about, and what it held."""
+    """What a guardrail asks, and what it held: `gain + share · mean gain ≥ −slack`, over the reference."""
 
     name: str
+    """Of the guardrail, or of the domain where it is one of `each_domain`."""
     tolerance: Number
-    unit: Literal["share", "nats", "percent"]
+    unit: GuardrailUnit
+    influence: ByDomain
+    """Of the domains on its text."""
+    share: Number
+    """How much of the mean gain of the tasks its text may lose."""
+    slack: Number
+    """How much it may lose besides, in the units of S."""
     gain: Number
     """Of its text under the decided mixture, over the prior, in the units of S; a cost is negative."""
     unguarded_gain: Number
     """The same under the best mixture without any guardrail."""
+    price: Number
+    """How fast the objective would fall per unit of tolerance; 0 where the guardrail does not bind."""
+    loss: Number | None = None
+    """Of its text at the checkpoint, in nats per token, where branches say what gains are in nats."""
 
 
 class ExpectedGain(Record):
@@ -132,9 +145,13 @@ class SecondOrderRecord(Record):
     gain_over_current: ByTask
     """Over the current mixture, in the units of S; like the next, and like all gains here, of second order."""
     unconstrained_gain_over_current: ByTask
+    mean_influence: ByDomain
+    """Of the domains on the mean of the tasks, by their weights, over what the prior does."""
     mean_gain: Number
     """Of the tasks, by their weights, in the units of S."""
     unguarded_mean_gain: Number
+    unguarded_objective: Number
+    """The objective of the best mixture without any guardrail."""
     guardrails: tuple[GuardrailRecord, ...]
 
     branches: int | None = None
@@ -182,6 +199,9 @@ class DecisionRecord(Record):
     anchor: ByDomain | None = None
     second_order: SecondOrderRecord | None = None
     """Where `optimize.method` is `response`."""
+    guardrail_notes: tuple[str, ...] | None = None
+    """What guarded text is expected to pay for what the tasks gain, in sentences: the first thing to say of a decision
+    that has guardrails."""
 
     response: str | None = None
     """`sweep.response`, of TiKMiX-M alone."""

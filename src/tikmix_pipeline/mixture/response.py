@@ -6,15 +6,15 @@
 
 n_t is the most that any mixture could gain on the task t over the prior, so that P̂_t = 1 is the best possible; a
 constant added to a row of S changes neither. (A task that has next to nothing to gain is divided by a share of its
-largest influence.) α and γ are 0 unless they are set, and std is then of the linear parts of P̂: it is the curvature
-that keeps the mixture from one corner, in units that were measured. The problem is convex, and its solution is proven
-as the paper's is.
+largest influence.) α and γ are 0 unless they are set, and std is then of the linear parts of P̂, where a soft minimum
+(`mixture.fairness`) is of P̂ itself: it is the curvature that keeps the mixture from one corner, in units that were
+measured. The problem is convex, and its solution is proven as the paper's is.
 
 Axes: T tasks, U targets, K domains, C constraints.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,8 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds, Limit
-from tikmix_pipeline.mixture.decision import Decision, binding_constraints, pareto_limits
-from tikmix_pipeline.mixture.guardrails import GuardedText, as_least_gains, guarded_texts, in_sentences
+from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints, pareto_limits
+from tikmix_pipeline.mixture.guardrail_room import Room
+from tikmix_pipeline.mixture.guardrail_words import guardrail_sentences
+from tikmix_pipeline.mixture.guardrails import GuardedText, Told, guarded_texts, guardrail_constraints
 from tikmix_pipeline.mixture.influence_matrix import anchor_mixture, check_influence, contrast, magnitude
 from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.objective import Objective, Targets
@@ -63,6 +65,8 @@ def solve_response(
     tasks: Sequence[str],
     current_K: FloatArray | None = None,
     measured: MeasuredResponse | None = None,
+    stderr_TK: FloatArray | None = None,
+    ngram_K: FloatArray | None = None,
 ) -> Decision:
     """Return the best mixture to second order, and why it is the best.
 
@@ -76,6 +80,8 @@ def solve_response(
         parameters: the targets, the guardrails, r, and whether the Pareto constraint holds.
         current_K: the current mixture; None stands for the prior.
         measured: what branches of the checkpoint have told; None takes r from the parameters, and knows no nats.
+        stderr_TK: the standard errors of S, where a guardrail on a task asks for them.
+        ngram_K: the mixture of n-gram models, where `optimize.anchor` asks for it.
 
     Raises:
         TikmixError: an influence is not a finite number, or as `guarded_texts`.
@@ -85,8 +91,17 @@ def solve_response(
     if tuple(domains) != bounds.domains:
         raise ValueError(f"influence is over the domains {tuple(domains)}, the bounds are over {bounds.domains}")
     now_K = prior_K if current_K is None else current_K
-    problem = _Problem(influence_TK, products, prior_K, now_K, bounds, parameters, tuple(tasks), measured)
-    return problem.decision()
+    told = Told(
+        domains=domains,
+        tasks=tasks,
+        influence_TK=influence_TK,
+        heldout_KK=products.heldout_KK,
+        measured=measured,
+        influence_stderr_TK=stderr_TK,
+        heldout_stderr_KK=products.heldout_stderr_KK,
+    )
+    anchor_K = anchor_mixture(now_K, parameters, ngram_K)
+    return _Problem(influence_TK, products, prior_K, now_K, anchor_K, bounds, parameters, told).decision()
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +109,9 @@ class _Solved:
     """The best mixture, and what it is held against."""
 
     best: Solution
+    texts: list[GuardedText]
+    price_C: FloatArray
+    """Of each guardrail, the multiplier in the unit of the constraint."""
     unguarded: Solution
     unconstrained: Solution
     binding: tuple[BindingRecord, ...]
@@ -107,10 +125,10 @@ class _Problem:
     products: DomainProducts
     prior_K: FloatArray
     now_K: FloatArray
+    anchor_K: FloatArray | None
     bounds: Bounds
     parameters: DirectParameters
-    tasks: tuple[str, ...]
-    measured: MeasuredResponse | None
+    told: Told
 
     def decision(self) -> Decision:
         """Solve the problem and say what came of it."""
@@ -121,7 +139,7 @@ class _Problem:
         notes = solution_notes(solved.best, self.bounds, self.prior_K, self._reference)
         return Decision(
             domains=self.bounds.domains,
-            tasks=self.tasks,
+            tasks=tuple(self.told.tasks),
             weights_K=weights_K,
             prior_K=self.prior_K,
             reference_K=self._reference,
@@ -136,27 +154,38 @@ class _Problem:
             unconstrained_K=free_K,
             unconstrained_gain_T=self._gains(self.influence_TK, free_K),
             unconstrained_objective=solved.unconstrained.value,
-            anchor_K=self._objective.anchor_K,
+            anchor_K=self.anchor_K,
             second_order=second_order,
-            notes=(*in_sentences(second_order), *self._notes(), *notes),
+            guardrail_notes=tuple(guardrail_sentences(second_order, solved.best.value)),
+            notes=(*self._notes(), *notes, *self._room_notes(solved.texts)),
         )
 
     def _solve(self) -> _Solved:
         held_T = self._counts & self.parameters.pareto
         pareto = self._pareto(held_T)
-        gains = pareto.joined(self._guards())
+        unguarded = self._unguarded(pareto) if self._asks_for_errors else None
+        texts = self._texts(unguarded)
+        gains = pareto.joined(self._guards(texts))
         best = minimise(self._objective, self.bounds, self._reference, gains=gains)
-        held = [self.tasks[t] for t in np.flatnonzero(held_T).tolist()]
-        limits = [*pareto_limits(held, pareto), *_guardrail_limits(self._guarded)]
+        held = [self.told.tasks[t] for t in np.flatnonzero(held_T).tolist()]
+        limits = [*pareto_limits(held, pareto), *_guardrail_limits(texts)]
         binding = binding_constraints(best, self.bounds, gains, limits)
         is_guarded = any(constraint.kind == "guardrail" for constraint in binding)
-        unguarded = minimise(self._objective, self.bounds, self._reference, gains=pareto) if is_guarded else best
         free = best_unconstrained(self._objective, best, self.bounds, binding, is_held=bool(len(gains)))
-        return _Solved(best, unguarded, free, binding)
+        without = (unguarded or self._unguarded(pareto)) if is_guarded else best
+        return _Solved(best, texts, best.gain_multipliers_T[len(held) :], without, free, binding)
+
+    def _unguarded(self, pareto: LeastGains) -> Solution:
+        return minimise(self._objective, self.bounds, self._reference, gains=pareto)
+
+    @property
+    def _asks_for_errors(self) -> bool:
+        return any(one is not None and one.unit == "stderr" for one in self.parameters.guardrails.values())
 
     @cached_property
     def _saturation(self) -> float:
-        return self.parameters.saturation if self.measured is None else self.measured.fitted.saturation
+        measured = self.told.measured
+        return self.parameters.saturation if measured is None else measured.fitted.saturation
 
     @cached_property
     def _reference(self) -> FloatArray:
@@ -173,7 +202,7 @@ class _Problem:
 
     @cached_property
     def _targets(self) -> Targets:
-        return Targets.of(self.tasks, self._counts, self.parameters)
+        return Targets.of(self.told.tasks, self._counts, self.parameters)
 
     @cached_property
     def _mean(self) -> FloatArray:
@@ -204,20 +233,13 @@ class _Problem:
         """F over the targets, in shares of the best possible."""
         scale_T = self._scale
         curved_TKK = self._saturation * self.products.curved_KK / scale_T[:, None, None]
-        anchor_K = anchor_mixture(self.now_K, self.parameters)
-        return Objective.of(self._contrast / scale_T[:, None], self._targets, self.parameters, anchor_K, curved_TKK)
+        normalised_TK = self._contrast / scale_T[:, None]
+        return Objective.of(normalised_TK, self._targets, self.parameters, self.anchor_K, curved_TKK, self.prior_K)
 
-    @cached_property
-    def _guarded(self) -> list[GuardedText]:
-        found = guarded_texts(
-            self.parameters.guardrails,
-            domains=self.bounds.domains,
-            tasks=self.tasks,
-            influence_TK=self.influence_TK,
-            heldout_KK=self.products.heldout_KK,
-            measured=self.measured,
-        )
-        return list(found)
+    def _texts(self, unguarded: Solution | None) -> list[GuardedText]:
+        """Return what the guardrails ask; standard errors are those of the mixture that is the best without them."""
+        moved_K = None if unguarded is None else unguarded.weights_K - self._reference
+        return list(guarded_texts(self.parameters.guardrails, replace(self.told, moved_K=moved_K)))
 
     def _gains(self, rows_TK: FloatArray, weights_K: FloatArray) -> FloatArray:
         """Return the gain of each row over the prior, (T,)."""
@@ -236,78 +258,100 @@ class _Problem:
             self.products.curved_KK,
         )
 
-    def _guards(self) -> LeastGains:
-        """Return the guardrails in the unit of the tasks' mean influence, so that prices do not depend on that of S."""
-        guards = as_least_gains(
-            self._guarded,
-            self._mean,
-            self._reference,
+    def _guards(self, texts: Sequence[GuardedText]) -> LeastGains:
+        return guardrail_constraints(
+            np.array([text.row_K for text in texts]).reshape(len(texts), len(self.prior_K)),
+            np.array([text.share for text in texts]),
+            np.array([text.slack for text in texts]),
+            mean_K=self._mean,
+            reference_K=self._reference,
             saturation=self._saturation,
             curved_KK=self.products.curved_KK,
         )
-        zeros_C = np.zeros(len(guards))
-        return guards.scaled(zeros_C, zeros_C + magnitude(self._mean[None]))
+
+    def _gain(self, row_K: FloatArray, weights_K: FloatArray) -> float:
+        return float(self._gains(row_K[None], weights_K)[0])
 
     def _record(self, solved: _Solved) -> SecondOrderRecord:
         """Return what is expected of held-out text, of other mixtures, and over the current one."""
         best_K, unguarded_K = solved.best.weights_K, solved.unguarded.weights_K
-
-        def gain(row_K: FloatArray, weights_K: FloatArray) -> float:
-            return float(self._gains(row_K[None], weights_K)[0])
-
-        guarded = (
-            GuardrailRecord(
-                name=text.name,
-                tolerance=text.guardrail.tolerance,
-                unit=text.guardrail.unit,
-                gain=gain(text.row_K, best_K),
-                unguarded_gain=gain(text.row_K, unguarded_K),
-            )
-            for text in self._guarded
-        )
         now_T, best_T, free_T = (
             self._gains(self.influence_TK, weights_K)
             for weights_K in (self.now_K, best_K, solved.unconstrained.weights_K)
         )
+        tasks, domains = self.told.tasks, self.bounds.domains
         return SecondOrderRecord(
             saturation=self._saturation,
-            heldout_gain=by_name(self.bounds.domains, self._gains(self.products.heldout_KK, best_K)),
-            gain_over_current=by_name(self.tasks, best_T - now_T),
-            unconstrained_gain_over_current=by_name(self.tasks, free_T - now_T),
-            mean_gain=gain(self._mean, best_K),
-            unguarded_mean_gain=gain(self._mean, unguarded_K),
-            guardrails=tuple(guarded),
+            heldout_gain=by_name(domains, self._gains(self.products.heldout_KK, best_K)),
+            gain_over_current=by_name(tasks, best_T - now_T),
+            unconstrained_gain_over_current=by_name(tasks, free_T - now_T),
+            mean_influence=by_name(domains, self._mean),
+            mean_gain=self._gain(self._mean, best_K),
+            unguarded_mean_gain=self._gain(self._mean, unguarded_K),
+            unguarded_objective=solved.unguarded.value,
+            guardrails=tuple(self._guarded(solved)),
             **self._in_nats(best_K),
         )
 
+    def _guarded(self, solved: _Solved) -> Iterator[GuardrailRecord]:
+        """Yield what each guardrail asks, what its text pays, and its price per unit of tolerance."""
+        best_K, unguarded_K = solved.best.weights_K, solved.unguarded.weights_K
+        binding = {one.name for one in solved.binding if one.kind == "guardrail"}
+        of_tasks = self._gain(self._mean, best_K) - self._gain(self._mean, self._reference)
+        unit = float(magnitude(self._mean[None])[0])
+        for text, multiplier in zip(solved.texts, solved.price_C.tolist(), strict=True):
+            per_tolerance = of_tasks if text.guardrail.unit == "share" else text.per_unit
+            yield GuardrailRecord(
+                name=text.name,
+                tolerance=text.guardrail.tolerance,
+                unit=text.guardrail.unit,
+                influence=by_name(self.bounds.domains, text.row_K),
+                share=text.share,
+                slack=text.slack,
+                gain=self._gain(text.row_K, best_K),
+                unguarded_gain=self._gain(text.row_K, unguarded_K),
+                price=max(0.0, multiplier * per_tolerance / unit) if text.name in binding else 0.0,
+                **({} if text.loss is None else {"loss": text.loss}),
+            )
+
     def _in_nats(self, weights_K: FloatArray) -> dict[str, Any]:
         """Return what branches let say in nats, nothing without them."""
-        if self.measured is None:
+        measured = self.told.measured
+        if measured is None:
             return {}
-        fitted = self.measured.fitted
+        fitted = measured.fitted
         if not fitted.is_told:
-            return {"branches": self.measured.branches}
+            return {"branches": measured.branches}
         at = coordinates(self._mean, self.products.curved_KK, weights_K[None], self.prior_K)
         nats, half_width = float(fitted.mean_gain(*at)[0]), float(fitted.half_width(*at, LEVEL)[0])
         expected = ExpectedGain(nats=nats, half_width=half_width, level=LEVEL)
-        return {"scale": fitted.scale, "branches": self.measured.branches, "expected": expected}
+        return {"scale": fitted.scale, "branches": measured.branches, "expected": expected}
 
     def _notes(self) -> Iterator[str]:
         """Say which tasks have nothing to gain, and if branches have told nothing."""
-        if self.measured is not None and not self.measured.fitted.is_told:
+        measured = self.told.measured
+        if measured is not None and not measured.fitted.is_told:
             yield (
-                f"The {self.measured.branches} branches differ by no more than their noise, so they do not tell what a "
+                f"The {measured.branches} branches differ by no more than their noise, so they do not tell what a "
                 f"gain is in nats: optimize.saturation stands, {self._saturation:g}. More or longer branches would."
             )
         largest_T = magnitude(self._contrast)
-        for task, row_K, best, largest in zip(self.tasks, self._contrast, self._best_gains, largest_T, strict=True):
+        rows = zip(self.told.tasks, self._contrast, self._best_gains, largest_T, strict=True)
+        for task, row_K, best, largest in rows:
             if not row_K.any():
                 yield f"No domain influences the task '{task}': it is left out of the decision."
             elif best <= _GAINS * largest:
                 yield f"No mixture is better for the task '{task}' than the prior."
 
+    def _room_notes(self, texts: Sequence[GuardedText]) -> Iterator[str]:
+        """Say which guardrails the bounds leave no mixture for against the prior, if that is outside them."""
+        if np.abs(self._reference - self.prior_K).max() <= VISIBLE:
+            return
+        room = Room(self.bounds, self.prior_K, self._mean, self._saturation, self.products.curved_KK)
+        yield from room.notes(texts)
+
 
 def _guardrail_limits(texts: Sequence[GuardedText]) -> Iterator[tuple[str, BindingKind, Limit]]:
     for text in texts:
-        limit = Limit(text.guardrail.tolerance, "prior", f"optimize.guardrails.{text.name}")
+        limit = Limit(text.guardrail.tolerance, "prior", text.parameter, text.guardrail.unit)
         yield text.name, "guardrail", limit

@@ -8,7 +8,7 @@ Axes: N branches, K domains.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,6 +41,8 @@ class BranchLosses:
     """Of those that came through, on the tasks, likewise."""
     at_checkpoint: Mapping[str, float]
     """Losses of each domain's text and of each task before, in nats per token."""
+    bytes_per_token: Mapping[str, float] = field(default_factory=dict)
+    """UTF-8 bytes of each text per loss-carrying token, where a guardrail asks for them."""
 
 
 def branch_mixtures(
@@ -110,4 +112,5 @@ def measured_response(
     gain_N = loss_N[trained.index.get_loc(REFERENCE)] - loss_N
     reference_K = mixtures.loc[REFERENCE].to_numpy(dtype=float)
     at = coordinates(mean_K, curved_KK, mixtures.to_numpy(dtype=float), reference_K)
-    return MeasuredResponse(fit_response(*at, gain_N, rule), len(trained), dict(branches.at_checkpoint))
+    fitted = fit_response(*at, gain_N, rule)
+    return MeasuredResponse(fitted, len(trained), dict(branches.at_checkpoint), dict(branches.bytes_per_token))

@@ -12,7 +12,7 @@ Axes: N branches, T targets, K domains, M other mixtures.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -66,6 +66,8 @@ class MeasuredResponse:
     branches: int
     losses: Mapping[str, float]
     """Of each domain's text and of each task at the checkpoint, in nats per token."""
+    bytes_per_token: Mapping[str, float] = field(default_factory=dict)
+    """UTF-8 bytes of each text per loss-carrying token, where a guardrail asks for them."""
 
 
 def coordinates(

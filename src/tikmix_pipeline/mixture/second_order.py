@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.mixture.influence_matrix import AveragedContrasts, average_contrasts
 from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.parameters.decision import AveragingParameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +37,8 @@ class DomainProducts:
     """D: what more of the domain of the column does for text of the domain of the row."""
     curved_KK: FloatArray
     """Q, symmetric and without negative eigenvalues."""
+    heldout_stderr_KK: FloatArray | None = None
+    """The standard errors of D, the rounds' taken to be independent; None where they are not known."""
 
     @classmethod
     def averaged(
@@ -55,7 +59,11 @@ class DomainProducts:
         )
         trace_R = np.einsum("rkk->r", curved_RKK)
         weight_R = share_R * np.where(trace_R > 0, trace_R[-1] / np.where(trace_R > 0, trace_R, 1.0), 1.0)
-        return cls(np.tensordot(weight_R, heldout_RKK, 1), np.tensordot(weight_R, curved_RKK, 1))
+        stderr_KK = None
+        if all("stderr" in table for table in tables):
+            errors_RKK = np.stack([_wide(table, domains, "stderr") for table in tables])
+            stderr_KK = np.sqrt(np.tensordot(weight_R**2, errors_RKK**2, 1))
+        return cls(np.tensordot(weight_R, heldout_RKK, 1), np.tensordot(weight_R, curved_RKK, 1), stderr_KK)
 
 
 def _matrix(table: "pd.DataFrame", domains: Sequence[str], values: str) -> FloatArray:
@@ -65,14 +73,36 @@ def _matrix(table: "pd.DataFrame", domains: Sequence[str], values: str) -> Float
             f"The products between domains lack '{missing[0]}': they were measured with other domains. Delete "
             "domain_products.parquet of that round and measure it again."
         )
-    wide = table.pivot(index="text", columns="domain", values=values).loc[[*domains], [*domains]]
-    found: FloatArray = wide.to_numpy(dtype="float64")
+    found = _wide(table, domains, values)
     if not np.isfinite(found).all():
         raise TikmixError(
             "A product between domains is not a finite number: the checkpoint's loss or gradient is not finite there. "
             "Lower train.learning_rate or raise influence.damping, and measure again."
         )
     return found
+
+
+def _wide(table: "pd.DataFrame", domains: Sequence[str], values: str) -> FloatArray:
+    wide = table.pivot(index="text", columns="domain", values=values).loc[[*domains], [*domains]]
+    found: FloatArray = wide.to_numpy(dtype="float64")
+    return found
+
+
+def averaged_measurement(
+    influences: Sequence["pd.DataFrame"],
+    products: Sequence["pd.DataFrame"],
+    domains: Sequence[str],
+    averaging: AveragingParameters,
+    reference_K: FloatArray,
+) -> tuple[AveragedContrasts, DomainProducts]:
+    """Return what a decision of second order rests on, from the tables of the rounds so far, oldest first.
+
+    Raises:
+        TikmixError: as `average_contrasts` and `DomainProducts.averaged`.
+    """
+    averaged = average_contrasts(influences, domains, averaging, reference_K)
+    counted = products[-len(averaged.share_R) :]
+    return averaged, DomainProducts.averaged(counted, domains, averaged.share_R)
 
 
 def bend(weights_NK: FloatArray, reference_K: FloatArray, curved_KK: FloatArray) -> FloatArray:

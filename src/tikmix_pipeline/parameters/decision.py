@@ -138,17 +138,24 @@ class SearchObjectiveParameters(ObjectiveParameters, WeightBoundsParameters):
     """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
 
 
+GuardrailUnit = Literal["share", "stderr", "nats", "percent", "bits_per_byte"]
+
+IN_NATS: frozenset[GuardrailUnit] = frozenset({"nats", "percent", "bits_per_byte"})
+"""Units that mean nothing until branches have told what a gain is in nats."""
+
+
 class Guardrail(ParameterGroup):
     """By how much some text may get worse than under the prior."""
 
     tolerance: NonNegativeFloat
     """How much worse, in `unit`."""
-    unit: Literal["share", "nats", "percent"] = "share"
-    """`share`: of what the tasks gain on average. `nats` per token of that text, or `percent` of its loss, where
+    unit: GuardrailUnit = "share"
+    """`share`: of what the tasks gain on average. `stderr`: standard errors of that text's gain, under the mixture that
+    would be decided without guardrails. `nats` per token of that text, `percent` of its loss, or `bits_per_byte`, where
     branches say what a gain is in nats (`optimize.branches`)."""
     domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Whose held-out text it is about, the mean of theirs; null: the domain or the task that it is named for, or for
-    `heldout` all domains."""
+    """Whose held-out text it is about, the mean of theirs, or for `each_domain` the text of each; null: the domain or
+    the task that it is named for, or for `heldout` and `each_domain` all domains."""
 
 
 def _default_guardrails() -> dict[str, Guardrail | None]:
@@ -166,15 +173,17 @@ class ResponseParameters(ParameterGroup):
     guardrails: Annotated[dict[str, Guardrail | None], only_if("method", "response")] = Field(
         default_factory=_default_guardrails
     )
-    """By name. A guardrail that is null is left out."""
+    """By name: that of a domain, of a task, any other for a group of `domains`, `heldout` for all of them together, or
+    `each_domain` for one guardrail a domain, where the domain has none of its own. One that is null is left out."""
 
 
 class FirstOrderParameters(SearchObjectiveParameters, StepBoundsParameters):
     """What the paper's TiKMiX-D decides by, within bounds."""
 
-    anchor: Literal["uniform", "current"] = "uniform"
+    anchor: Literal["uniform", "current", "ngram"] = "uniform"
     """The mixture that the entropy is relative to, as in `−KL(w ‖ anchor)`: `uniform` is the paper's, up to a constant;
-    `current`, the current mixture, makes a decision a step from where training is."""
+    `current`, the current mixture, makes a decision a step from where training is; `ngram` is the one under which the
+    tasks' text is most likely by n-gram models (`baselines.ngram`)."""
 
 
 class DirectParameters(FirstOrderParameters, ResponseParameters):
@@ -220,6 +229,17 @@ class OptimizeParameters(DirectParameters, ResponseBranchParameters):
         if 0 < branches < 3:
             raise ValueError("the reference, the decided mixture and one between them are three: give 3 or more, or 0")
         return branches
+
+    @model_validator(mode="after")
+    def _require_branches_for_nats(self) -> Self:
+        guardrails = self.guardrails if self.method == "response" and not self.branches else {}
+        for name, guardrail in guardrails.items():
+            if guardrail is not None and guardrail.unit in IN_NATS:
+                raise ValueError(
+                    f"guardrails.{name}.unit is {guardrail.unit}, and nothing says what a gain is in nats without "
+                    "branches: set optimize.branches=6, or the unit to share or stderr"
+                )
+        return self
 
 
 class RoundingParameters(ParameterGroup):

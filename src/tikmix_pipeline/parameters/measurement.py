@@ -17,6 +17,7 @@ DampingUnit = Literal["relative", "absolute", "horizon"]
 KeptPrecision = Literal["float32", "bfloat16"]
 Fisher = Annotated[Literal["true", "empirical"], BeforeValidator(lambda value: "true" if value is True else value)]
 """The command line makes a truth value of `influence.fisher=true`."""
+TaskLoss = Literal["answer", "text"]
 Group = Literal["linear", "embedding", "head", "elementwise"]
 
 FITTED: tuple[Curvature, ...] = ("diagonal", "kfac", "ekfac")
@@ -30,7 +31,7 @@ class TargetParameters(ParameterGroup):
 
     tasks: Annotated[list[str], Field(min_length=1)] | None = None
     """Tasks that decide; the others only judge. null: all."""
-    task_loss: Literal["answer", "text"] = "text"
+    task_loss: TaskLoss = "text"
     """What a task's loss covers: the gold answer given the question, or question and answer together."""
     targets: Literal["tasks", "heldout", "all"] = "tasks"
     """What influence is measured on: the tasks, the held-out slice of each domain, or both. `bpb/<domain>` is scored on

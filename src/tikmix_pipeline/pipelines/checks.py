@@ -14,6 +14,7 @@ from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
 from tikmix_pipeline.mixture.external_run import check_external_run
+from tikmix_pipeline.mixture.guardrails import check_guardrails
 from tikmix_pipeline.mixture.objective import check_tasks
 from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
 from tikmix_pipeline.parameters import RunParameters
@@ -66,6 +67,8 @@ def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
+    if parameters.optimize.method == "response":
+        check_guardrails(parameters.optimize.guardrails, [*domains], [*decide, *heldout])
 
 
 def _check_room(parameters: RunParameters, domains: Collection[str]) -> None:

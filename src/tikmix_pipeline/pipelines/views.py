@@ -1,5 +1,6 @@
 """What several stages derive alike: values of their views, from the parameters of a run, and keys of kept work."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from tikmix_pipeline.lm.schedule import Schedule, horizon_after
@@ -81,6 +82,12 @@ def decision_items(run: Run) -> int | None:
     per_round, tikmix = run.parameters.influence.items_per_task, run.parameters.tikmix
     decisions = min(tikmix.rounds - 1, tikmix.decisions or tikmix.rounds)
     return None if per_round is None else per_round * max(1, decisions)
+
+
+def tables_by_kind(measured: "Sequence[pd.DataFrame]") -> "tuple[list[pd.DataFrame], list[pd.DataFrame]]":
+    """Return the tables of influence on tasks, and those of products between domains."""
+    products = [table for table in measured if "text" in table]
+    return [table for table in measured if "text" not in table], products
 
 
 def branch_key() -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.report import Measurement
-from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints
+from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints, tolerance_in_words
+from tikmix_pipeline.mixture.guardrails import EACH, EVERYTHING
 from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.decision import DirectParameters
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
@@ -21,6 +22,7 @@ _FLOPS_PER_PARAMETER_AND_TOKEN = 6
 """What training takes: two forward, four backward (Kaplan et al. 2020, section 2.1)."""
 _SOURCES = {"estimated": "estimated from a sample"}
 _STRATEGIES = {"direct": "TiKMiX-D, direct optimisation", "surrogate": "TiKMiX-M, a regression over sampled mixtures"}
+_GUARDED = {EVERYTHING: "Held-out text of all domains together", EACH: "Held-out text of each domain"}
 _IN_BALANCE = (
     "The checkpoint was measured as it is. It is in balance with the mixture it was last trained under, so a domain "
     "that was read a lot of late seems to help less than more of it would."
@@ -96,6 +98,7 @@ def report_from_records(
         ),
         strategy=_STRATEGIES[records.mixture.strategy],
         gain_unit=records.gains.unit,
+        guardrail_notes=tuple(map(_of_current_mixture, records.decision.guardrail_notes or ())),
     )
 
 
@@ -199,10 +202,27 @@ def _constraints(optimize: DirectParameters, binding: Sequence[BindingRecord]) -
     for domain, weight in optimize.pinned.items():
         value = "its current weight" if weight == "current" else f"{weight:g}"
         yield f"'{domain}' is kept at {value} (optimize.pinned.{domain})."
+    if optimize.method == "response":
+        yield from _guardrails(optimize, binding)
     bound = {one.name: in_words(one) for one in binding if one.kind in ("group_lower", "group_upper")}
     for name, group in optimize.groups.items():
         binds = f"; it binds: {bound[name]}" if name in bound else ""
         yield (
             f"The group '{name}' ({quoted(group.domains)}) together is from {group.min:g} to {group.max:g} "
             f"(optimize.groups.{name}){binds}."
+        )
+
+
+def _guardrails(optimize: DirectParameters, binding: Sequence[BindingRecord]) -> Iterator[str]:
+    bound = [one for one in binding if one.kind == "guardrail"]
+    for name, guardrail in optimize.guardrails.items():
+        if guardrail is None:
+            continue
+        text = _GUARDED.get(name, f"'{name}'")
+        whose = "" if guardrail.domains is None else f" ({quoted(guardrail.domains)})"
+        held = [holder(one) for one in bound if one.parameter == f"optimize.guardrails.{name}"]
+        binds = f"; it binds: {', '.join(held)}" if held else ""
+        yield (
+            f"{text}{whose} may get worse by at most {tolerance_in_words(guardrail.tolerance, guardrail.unit)} "
+            f"(optimize.guardrails.{name}){binds}."
         )

@@ -177,6 +177,8 @@ class RemixReport:
     """Of the tasks' gains: shares of the best possible, 1 being what a task would gain if all of the coming chunk went
     to the domain that helps it most; or nats per token, where the user gives `influence.calibration`. Reports that do
     not say it are from when all gains were told in nats."""
+    guardrail_notes: tuple[str, ...] = ()
+    """What guarded text is expected to pay for what the tasks gain, in sentences; empty without guardrails."""
 
     VERSION: ClassVar[int] = 1
 

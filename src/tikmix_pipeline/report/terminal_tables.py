@@ -57,6 +57,8 @@ class RunSummary(Record):
     """What holds each domain, group or task back, in words; that no weight is negative is not told."""
     is_second_order: bool | None = None
     """Whether the last decision was by second order."""
+    guardrail_notes: tuple[str, ...] | None = None
+    """What guarded text is expected to pay for what the tasks gain, where the last decision had guardrails."""
 
     def task_scores(self) -> "pd.DataFrame":
         """Return `round`, `task` and `bits_per_byte` after each round."""
@@ -82,6 +84,9 @@ def run_summary(
     rounds and the one to come.
     """
     is_used = decision.strategy != "prior"
+    guarded: dict[str, Any] = (
+        {"guardrail_notes": decision.guardrail_notes} if is_used and decision.guardrail_notes else {}
+    )
     return RunSummary(
         mixtures=tuple(mixtures),
         bits_per_byte=tuple(map(_scores, evaluations)),
@@ -92,6 +97,7 @@ def run_summary(
         notes=decision.notes if is_used else (),
         held={holder(one): in_words(one) for one in told_constraints(decision.binding)} if is_used else {},
         is_second_order=decision.second_order is not None,
+        **guarded,
     )
 
 
@@ -104,7 +110,10 @@ def _scores(table: "pd.DataFrame") -> Scores:
 
 
 def summary_table(summary: RunSummary, experiment: str) -> str:
-    """Lay out mixtures, bits per byte and the last decision's expected gain; `experiment` names the folders."""
+    """Lay out what guarded text pays, mixtures, bits per byte and the last decision's expected gain.
+
+    `experiment` names the folders.
+    """
     mixtures, scores = summary.mixtures, summary.bits_per_byte
     rounds = [f"round {number}" for number in range(len(scores))]
     every_score = [*scores, summary.final_bits_per_byte]
@@ -125,6 +134,7 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
         *summary.notes,
     ]
     return _text(
+        *_first(summary.guardrail_notes),
         _block(["Mixture", *rounds, "next"], mixture_rows),
         _block(["Bits per byte: tasks", *rounds, "final", "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
         _block(["Bits per byte: held-out", *rounds, "final", ""], domain_rows),
@@ -172,6 +182,7 @@ def remix_text(report: RemixReport) -> str:
     held += [line for line in report.constraints if "it binds" in line]
     exports = ", ".join(row.trainer for row in report.exports)
     return _text(
+        *_first(report.guardrail_notes),
         _block([f"Mixture of the next {report.chunk_tokens:,} tokens", "now", "next", *weights[2:]], domains),
         _block([f"Expected gain, {gain_unit(report.gain_unit)}", "next", *weights[2:], "error"], tasks),
         "\n".join([*held, *report.notes]),
@@ -196,6 +207,7 @@ def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], 
     beside = "" if direct is None else f", {direct:.4g} of D's"
     number = decision.round - 1
     return _text(
+        *_first(decision.guardrail_notes),
         _block(["Mixture", *present], mixtures),
         _block([f"Expected {expected} against the prior", ""], [*map(list, gains)]),
         _surrogates(quality),
@@ -278,6 +290,11 @@ def _block(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = aligned([header, *rows])
     rule = "-" * len(lines[0])
     return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:]])
+
+
+def _first(notes: Sequence[str] | None) -> list[str]:
+    """Return the block of sentences that a text begins with, if there are any."""
+    return ["\n".join(notes)] if notes else []
 
 
 def _text(*blocks: str) -> str:

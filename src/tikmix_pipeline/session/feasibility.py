@@ -47,6 +47,7 @@ def check_text(run: Run, stages: set[str]) -> None:
     corpus = _corpus(run)
     if "remix" in stages:
         _check_external(run, sampled_domains(corpus))
+        _check_anchor(run, corpus)
         target_samples(corpus, run.parameters.influence, context=run.parameters.train.context)
     elif "compare" in stages:
         _check_arms(run, corpus)
@@ -101,11 +102,17 @@ def _check_strategy(run: Run, corpus: TokenShards, budget: TokenBudget) -> None:
     parameters = run.parameters
     strategy, own = parameters.tikmix.strategy, parameters.baselines
     if strategy not in BASELINES:
+        _check_anchor(run, corpus)
         target_samples(corpus, parameters.influence, context=parameters.train.context)
     elif strategy == "ngram":
         check_order(own.ngram, corpus.vocabulary_size)
     elif strategy == "unimax":
         unimax(budget.supplies(), tokens=budget.chunk_tokens, parameters=own.unimax)
+
+
+def _check_anchor(run: Run, corpus: TokenShards) -> None:
+    if run.parameters.optimize.anchor == "ngram":
+        check_order(run.parameters.baselines.ngram, corpus.vocabulary_size)
 
 
 def _chunks_of_loop(run: Run, first: int, *, follow_first: bool = False) -> Chunks:

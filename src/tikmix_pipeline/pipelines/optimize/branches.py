@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import View
-from tikmix_pipeline.parameters.decision import AveragingParameters, DirectParameters, ResponseBranchParameters
-from tikmix_pipeline.pipelines.optimize.nodes import tables_by_kind
-from tikmix_pipeline.pipelines.views import MixtureBranchesView, losses_of_branches
+from tikmix_pipeline.parameters.decision import (
+    IN_NATS,
+    AveragingParameters,
+    DirectParameters,
+    ResponseBranchParameters,
+)
+from tikmix_pipeline.pipelines.optimize.nodes import without_anchor
+from tikmix_pipeline.pipelines.views import MixtureBranchesView, losses_of_branches, tables_by_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,16 +40,18 @@ class ResponseView(MixtureBranchesView):
 
 
 def choose_branches(
-    view: BranchesView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame
+    view: BranchesView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame | DecisionRecord
 ) -> pd.DataFrame:
     """Choose what branches are trained under: the reference, what would be decided without them, and more around."""
     from tikmix_pipeline.mixture.direct import decide_direct
     from tikmix_pipeline.mixture.response_branches import branch_mixtures
     from tikmix_pipeline.mixture.sweep.responses import run_table
 
-    in_share = {name: one for name, one in view.optimize.guardrails.items() if one is None or one.unit == "share"}
-    optimize = view.optimize.model_copy(update={"guardrails": in_share})  # nobody knows of nats yet
-    decision = decide_direct(budget, prior, optimize, view.tikmix, *tables_by_kind(measured))
+    guardrails = view.optimize.guardrails.items()
+    told = {name: one for name, one in guardrails if one is None or one.unit not in IN_NATS}  # nobody knows of nats yet
+    optimize = view.optimize.model_copy(update={"guardrails": told})
+    tables, ngram = without_anchor(measured)
+    decision = decide_direct(budget, prior, optimize, view.tikmix, *tables_by_kind(tables), ngram=ngram)
     bounds = budget.step_bounds(view.optimize)
     mixtures = branch_mixtures(decision.reference_K, decision.weights_K, bounds, count=view.count, seed=view.seed)
     return run_table({name: weights_K.tolist() for name, weights_K in mixtures.items()}, budget.domains)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from tikmix_pipeline.mixture.decision import summary_lines
+from tikmix_pipeline.mixture.decision import Decision, summary_lines
 from tikmix_pipeline.mixture.direct import decide_direct
 from tikmix_pipeline.mixture.recording import baseline_record
 from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
@@ -24,9 +24,9 @@ from tikmix_pipeline.parameters.decision import (
     DirectParameters,
     StrategyParameters,
 )
-from tikmix_pipeline.parameters.measurement import ScoringParameters
+from tikmix_pipeline.parameters.measurement import ScoringParameters, TaskLoss
 from tikmix_pipeline.parameters.training import ContextParameters, EngineParameters, ModelParameters, StepParameters
-from tikmix_pipeline.pipelines.views import branch_key
+from tikmix_pipeline.pipelines.views import branch_key, tables_by_kind
 from tikmix_pipeline.store.code import code_of
 
 if TYPE_CHECKING:
@@ -56,13 +56,27 @@ class RuleView(View):
     tokens_to_come: int | None
 
 
-class NgramView(View):
-    """What a decision by n-gram models depends on."""
+class BranchedView(DirectView):
+    """What TiKMiX-D depends on besides influence and branches.
+
+    What a task's loss covers counts only where a guardrail asks for bits per byte.
+    """
+
+    task_loss: TaskLoss | None
+
+
+class NgramModelView(View):
+    """What the likeliest mixture of n-gram models depends on."""
 
     train: ContextParameters
-    optimize: BoundsParameters
     influence: ScoringParameters
     ngram: NgramParameters
+
+
+class NgramView(NgramModelView):
+    """What a decision by n-gram models depends on."""
+
+    optimize: BoundsParameters
 
 
 class DoremiView(View):
@@ -87,33 +101,67 @@ class RegmixView(View):
     engine: EngineParameters = unrecorded()
 
 
-def tables_by_kind(measured: Sequence[pd.DataFrame]) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
-    """Return the tables of influence on tasks, and those of products between domains."""
-    products = [table for table in measured if "text" in table]
-    return [table for table in measured if "text" not in table], products
+def decide(
+    view: DirectView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame | DecisionRecord
+) -> DecisionRecord:
+    """Decide the mixture of the next round on the influence of the rounds so far, and their products of domains.
 
-
-def decide(view: DirectView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame) -> DecisionRecord:
-    """Decide the mixture of the next round on the influence of the rounds so far, and their products of domains."""
-    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *tables_by_kind(measured))
-    _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
-    return decision.to_record(view.name, budget.round + 1)
+    The mixture of n-gram models is among what was measured where `optimize.anchor` asks for it.
+    """
+    tables, ngram = without_anchor(measured)
+    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *tables_by_kind(tables), ngram=ngram)
+    return _told(decision, view.name, budget.round + 1)
 
 
 def decide_on_branches(
-    view: DirectView,
+    view: BranchedView,
     budget: TokenBudget,
     prior: MixtureRecord,
     ratios: pd.DataFrame,
     losses: pd.DataFrame,
     measurement: Measurement,
-    *measured: pd.DataFrame,
+    corpus: TokenShards,
+    *measured: pd.DataFrame | DecisionRecord,
 ) -> DecisionRecord:
     """Decide the mixture of the next round with what branches say of the response."""
-    branches = BranchLosses(ratios, losses, {**measurement.task_loss, **measurement.domain_loss})
-    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *tables_by_kind(measured), branches=branches)
-    _LOG.info("TiKMiX-D for round %d\n%s", budget.round + 1, "\n".join(summary_lines(decision)))
-    return decision.to_record(view.name, budget.round + 1)
+    at_checkpoint = {**measurement.task_loss, **measurement.domain_loss}
+    sizes = {} if view.task_loss is None else _bytes_per_token(corpus, measurement.task_loss, view.task_loss)
+    branches = BranchLosses(ratios, losses, at_checkpoint, sizes)
+    tables, ngram = without_anchor(measured)
+    found = tables_by_kind(tables)
+    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram)
+    return _told(decision, view.name, budget.round + 1)
+
+
+def without_anchor(
+    measured: Sequence[pd.DataFrame | DecisionRecord],
+) -> tuple[list[pd.DataFrame], Mapping[str, float] | None]:
+    """Return the tables that were measured, and the mixture of n-gram models if it is among them."""
+    records = [one for one in measured if isinstance(one, DecisionRecord)]
+    tables = [one for one in measured if not isinstance(one, DecisionRecord)]
+    return tables, records[0].weights if records else None
+
+
+def _bytes_per_token(corpus: TokenShards, tasks: Iterable[str], task_loss: TaskLoss) -> dict[str, float]:
+    """Return the UTF-8 bytes per loss-carrying token of each domain's text and of each task that was measured."""
+    from tikmix_pipeline.corpus.tasks import TaskItems
+
+    items = TaskItems.open(corpus.tasks_file)
+    of_tasks = {task: items.bytes_per_token(task, "query", task_loss) for task in tasks if task in items.tasks}
+    return of_tasks | {domain: corpus.bytes_per_token(domain) for domain in corpus.domains}
+
+
+def _told(decision: Decision, name: str, number: int) -> DecisionRecord:
+    _LOG.info("TiKMiX-D for round %d\n%s", number, "\n".join(summary_lines(decision)))
+    return decision.to_record(name, number)
+
+
+def anchor_by_ngrams(view: NgramModelView, corpus: TokenShards) -> DecisionRecord:
+    """Find the mixture of n-gram models that makes the tasks' query halves most likely, whatever the bounds."""
+    from tikmix_pipeline.baselines.ngram import ngram
+
+    texts = _guiding_texts(corpus, view.influence, view.train.context, view.ngram.items)
+    return _record("ngram", ngram(corpus, texts, parameters=view.ngram))
 
 
 def decide_by_rule(view: RuleView, budget: TokenBudget) -> DecisionRecord:

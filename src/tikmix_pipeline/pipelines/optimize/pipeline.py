@@ -28,16 +28,33 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 def decision_of_round(run: Run, number: int) -> Pipeline:
     """Decide, at the end of round `number`, from its influence and that of the rounds before."""
-    kept = run.parameters.tikmix.strategy == "prior"
-    view = nodes.DirectView.of(run.parameters, name="prior" if kept else "direct")
-    measured = [*influences(run, number), *domain_products(run, number)]
-    inputs = [of_round(number, "token_budget"), of_round(0, "mixture"), *measured]
-    deciding = partial(cached_node, outputs=of_round(number, "decision"), name="optimize_mixture", number=number)
-    if kept or run.parameters.optimize.method == "paper" or not run.parameters.optimize.branches:
-        return Pipeline([deciding(nodes.decide, view, inputs)])
-    told = [of_round(number, name) for name in ("response_ratios", "response_losses", "measurement")]
-    on_branches = deciding(nodes.decide_on_branches, view, [*inputs[:2], *told, *measured])
-    return Pipeline([*_branches(run, number, inputs), on_branches])
+    parameters, of = run.parameters, partial(of_round, number)
+    kept = parameters.tikmix.strategy == "prior"
+    anchoring = _anchor(run, number)
+    measured = [*influences(run, number), *domain_products(run, number), *(node.outputs[0] for node in anchoring)]
+    inputs = [of("token_budget"), of_round(0, "mixture"), *measured]
+    deciding = partial(cached_node, outputs=of("decision"), name="optimize_mixture", number=number)
+    name = "prior" if kept else "direct"
+    if kept or parameters.optimize.method == "paper" or not parameters.optimize.branches:
+        view = nodes.DirectView.of(parameters, name=name)
+        return Pipeline([*anchoring, deciding(nodes.decide, view, inputs)])
+    told = [of(one) for one in ("response_ratios", "response_losses", "measurement")]
+    guardrails = parameters.optimize.guardrails.values()
+    in_bytes = any(one is not None and one.unit == "bits_per_byte" for one in guardrails)
+    branched = nodes.BranchedView.of(
+        parameters, name=name, task_loss=parameters.influence.task_loss if in_bytes else None
+    )
+    on_branches = deciding(nodes.decide_on_branches, branched, [*inputs[:2], *told, "corpus", *measured])
+    return Pipeline([*anchoring, *_branches(run, number, inputs), on_branches])
+
+
+def _anchor(run: Run, number: int) -> list[Node]:
+    """Find the mixture of n-gram models, if the entropy is to be relative to it."""
+    parameters = run.parameters
+    if parameters.optimize.anchor != "ngram":
+        return []
+    view = nodes.NgramModelView.of(parameters, ngram=_with_items(run, parameters.baselines.ngram))
+    return [cached_node(nodes.anchor_by_ngrams, view, ["corpus"], of_round(number, "anchor"), number=number)]
 
 
 def _branches(run: Run, number: int, inputs: list[str]) -> list[Node]:
