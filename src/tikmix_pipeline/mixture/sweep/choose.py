@@ -13,6 +13,7 @@ from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
 from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign
 from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name, check_mixture
 from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
+from tikmix_pipeline.mixture.sweep.guard import SearchGuard
 from tikmix_pipeline.mixture.sweep.quality import better_than_additive
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses
@@ -36,10 +37,11 @@ def search_sweep(
     sweep: SearchedParameters,
     *,
     seed: int,
+    guard: SearchGuard | None = None,
 ) -> SurrogateDecision:
     """Search a round's surrogate within the design's box; D's mixture is kept where the surrogate predicts no better.
 
-    How well it predicts is in `quality`, the table that `quality_tables` makes.
+    How well it predicts is in `quality`, the table that `quality_tables` makes; `guard` are D's guardrails.
     """
     is_better, reason = better_than_additive(quality.to_dict("records"), sweep.surrogate)
     _LOG.info("%s", reason)
@@ -54,6 +56,7 @@ def search_sweep(
         sweep=sweep,
         seed=seed,
         keep_direct=reason if sweep.require_better and not is_better else None,
+        guard=guard,
     )
 
 

@@ -76,14 +76,23 @@ def out_of_reach_notes(targets: Sequence[str], out_of_reach_T: npt.NDArray[np.bo
         )
 
 
-def search_notes(found: SearchResult, direct_objective: float | None, *, is_no_better: bool) -> Iterator[str]:
-    """Say where the search failed: to keep the Pareto constraint, to better D's mixture, or where it started from."""
+def search_notes(
+    found: SearchResult, direct_objective: float | None, *, is_no_better: bool, broken: Sequence[str] = ()
+) -> Iterator[str]:
+    """Say where the search failed: to keep the constraints, to better D's mixture, or where it started from.
+
+    `broken` are the guarded texts that the mixture found would cost more than their guardrails let it.
+    """
     if found.excess > 0:
         kept = "the one that comes nearest is taken" if direct_objective is None else "D's mixture is kept"
+        asked = "to do as well as the prior on every target"
+        cure = "set optimize.pareto to false"
+        if broken:
+            asked += f" and to keep the guardrails on {quoted(broken)}"
+            cure += " or raise their tolerance (optimize.guardrails)"
         yield (
-            "No mixture that was searched is predicted to do as well as the prior on every target, short by "
-            f"{found.excess:.2g} in normalised gain, so {kept}. Widen the sweep (sweep.low, sweep.high, "
-            "sweep.max_ratio), or set optimize.pareto to false."
+            f"No mixture that was searched is predicted {asked}, short by {found.excess:.2g} in normalised gain, so "
+            f"{kept}. Widen the sweep (sweep.low, sweep.high, sweep.max_ratio), or {cure}."
         )
     elif is_no_better and direct_objective is not None:
         yield (

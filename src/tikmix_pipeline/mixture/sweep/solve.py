@@ -1,13 +1,14 @@
 """TiKMiX-M: the mixture that a surrogate of measured responses says is best.
 
     minimise    F(w) = α·std(P̂(w)) − β·Σ_t P̂_t(w) − γ·H(w)       (`sweep.objective: sum`: −Σ_t P̂_t(w))
-    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  groups within their limits,  P̂(w) ≥ P̂(w_reference) task by task
+    subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  groups within their limits,  P̂(w) ≥ P̂(w_reference) task by task,
+                D's guardrails where it has any (`mixture.sweep.guard`)
 
 where P̂ is predicted by the surrogate, w_reference is the prior, moved inside the bounds, and the box is the one that
 the candidates were drawn from. This is D's problem with `Ŝ w` replaced; what is not convex any more is searched instead
 of solved. Where no mixture that was searched keeps the constraint, D's own does not either: then a task may do no worse
-than the lower of what is predicted for the prior and for D's. D's mixture stays if the surrogate ranks mixtures no
-better than D does, or if none is predicted to be better than D's.
+than the lower of what is predicted for the prior and for D's. D's mixture, which keeps its guardrails, stays if the
+surrogate ranks mixtures no better than D does, or if none is predicted to be better than D's.
 
 Axes: N mixtures, K domains, T targets, S starts.
 """
@@ -31,6 +32,7 @@ from tikmix_pipeline.mixture.sweep.decision import (
     out_of_reach_notes,
     search_notes,
 )
+from tikmix_pipeline.mixture.sweep.guard import SearchGuard
 from tikmix_pipeline.mixture.sweep.regression_data import AGGREGATE, RegressionData, SweepObjective
 from tikmix_pipeline.mixture.sweep.responses import Responses
 from tikmix_pipeline.mixture.sweep.search import SearchResult, search
@@ -55,6 +57,7 @@ def solve_surrogate(
     groups: Halfspaces | None = None,
     keep_direct: str | None = None,
     prior_K: FloatArray | None = None,
+    guard: SearchGuard | None = None,
 ) -> SurrogateDecision:
     """Return the best mixture that the surrogate predicts, or D's.
 
@@ -69,11 +72,12 @@ def solve_surrogate(
         keep_direct: why D's mixture is kept whatever the search finds, in a sentence; None where it need not be.
         prior_K: the prior where there is no D. Without either, gains are over the mean of the measured mixtures, and no
             Pareto constraint holds: hardly any mixture does better than that on every target.
+        guard: the guardrails that D was held by, which the searched mixture keeps too.
 
     Raises:
         ValueError: D decided on other domains, or the data has no objective.
     """
-    problem = _Problem(predict, data, _objective(data, direct), is_known=sweep.response == "influence")
+    problem = _Problem(predict, data, _objective(data, direct), is_known=sweep.response == "influence", guard=guard)
     anchors = _Anchors.of(direct, prior_K, data.measured, box, groups)
     starts_SK = data.measured.weights_NK if anchors.direct_K is None else anchors.direct_K[None]
     if beyond(anchors.reference_K, box).max() <= EDGE:  # the reference harms no target
@@ -133,6 +137,7 @@ class _Problem:
     data: RegressionData
     objective: SweepObjective
     is_known: bool
+    guard: SearchGuard | None = None
 
     def predicted(self, weights_NK: FloatArray) -> FloatArray:
         """Return the predicted responses, (N, T), or aggregates, (N, 1)."""
@@ -166,13 +171,13 @@ class _Problem:
         return self.gains_of(self.predicted(weights_NK))
 
     def evaluate(self, weights_NK: FloatArray, least_gain_T: FloatArray | None) -> tuple[FloatArray, FloatArray]:
-        """Return F of each mixture, and by how much its targets fall short of their least gains, all together."""
+        """Return F of each mixture, and by how much targets and guarded texts miss their least gains, all together."""
         gain_NT = self.gains(weights_NK)
         aggregate_N = -gain_NT[:, 0] if self.data.is_aggregate else self.objective.aggregate(gain_NT)
-        excess_N = np.zeros(len(weights_NK))
+        excess_N = np.zeros(len(weights_NK)) if self.guard is None else self.guard.shortfall(weights_NK)
         if least_gain_T is not None:
             short_NT = least_gain_T - gain_NT
-            excess_N = np.where(short_NT > _TOLERANCE, short_NT, 0).sum(axis=1)
+            excess_N = excess_N + np.where(short_NT > _TOLERANCE, short_NT, 0).sum(axis=1)
         return aggregate_N + self.objective.entropy(weights_NK), excess_N
 
     def value(self, weights_K: FloatArray) -> float:
@@ -185,8 +190,8 @@ class _Problem:
         relative = anchored_entropy(weights_K, self.objective.anchor_K)
         if self.data.is_aggregate:
             return {AGGREGATE: float(-gain_T[0]), "entropy": relative}
-        spread_1, total_1 = self.objective.terms(gain_T[None])
-        return {"std": float(spread_1[0]), "gain": float(total_1[0]), "entropy": relative}
+        even_1, total_1 = self.objective.terms(gain_T[None])
+        return {self.objective.parameters.fairness: float(even_1[0]), "gain": float(total_1[0]), "entropy": relative}
 
 
 def _objective(data: RegressionData, direct: DecisionRecord | None) -> SweepObjective:
@@ -220,7 +225,8 @@ def _notes(
     elif problem.data.is_aggregate and pareto:
         yield "optimize.pareto holds nothing back: sweep.target: aggregate predicts no target by itself."
     direct_value = None if direct_K is None else problem.value(direct_K)
-    yield from search_notes(found, direct_value, is_no_better=is_no_better)
+    broken = [] if problem.guard is None else problem.guard.broken(found.weights_K)
+    yield from search_notes(found, direct_value, is_no_better=is_no_better, broken=broken)
     predicted_prior_K = anchors.prior_K if problem.known(anchors.prior_K) is None else None
     yield from box_notes(measured.domains, box, found.weights_K, direct_K=direct_K, predicted_prior_K=predicted_prior_K)
     yield from left_out_notes(measured.targets, problem.objective.counts_T)
@@ -232,6 +238,7 @@ def _decision(
     data = problem.data
     weights_K = anchors.direct_K if is_kept and anchors.direct_K is not None else found.weights_K
     influence_TK = None if data.is_aggregate else data.influence_TK
+    guard = problem.guard
     return SurrogateDecision(
         domains=data.measured.domains,
         tasks=data.responses.targets,
@@ -247,6 +254,7 @@ def _decision(
         direct_objective=None if anchors.direct_K is None else problem.value(anchors.direct_K),
         additive_gain_T=None if influence_TK is None else influence_TK @ (weights_K - anchors.prior_K),
         kept="direct" if is_kept else "surrogate",
+        guardrail_notes=() if guard is None else guard.sentences(weights_K),
         notes=notes,
         search=found,
     )

@@ -32,7 +32,7 @@ from tikmix_pipeline.parameters.sweep import (
     TablesParameters,
 )
 from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
-from tikmix_pipeline.pipelines.views import MixtureBranchesView, gradient_key, losses_of_branches
+from tikmix_pipeline.pipelines.views import MixtureBranchesView, gradient_key, losses_of_branches, tables_by_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,9 +247,13 @@ def search_mixture(
     quality: pd.DataFrame,
     design: SweepDesign,
     direct: DecisionRecord,
-    *influences: pd.DataFrame,
+    *measured: pd.DataFrame,
 ) -> tuple[DecisionRecord, pd.DataFrame]:
-    """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better."""
+    """Search the surrogate for the mixture of the next round; D's is kept where it predicts no better.
+
+    What was measured are the influence of the rounds so far and, where D's gains are of second order, their products of
+    domains, by which D's guardrails hold here too.
+    """
     from tikmix_pipeline.mixture.sweep.choose import search_sweep
     from tikmix_pipeline.mixture.sweep.guard import search_guard
     from tikmix_pipeline.mixture.sweep.quality import explained
@@ -278,7 +282,7 @@ def search_tables(
 
 
 def _decided(found: SurrogateDecision, sweep: SurrogateParameters, number: int) -> tuple[DecisionRecord, pd.DataFrame]:
-    for note in found.notes:
+    for note in (*found.guardrail_notes, *found.notes):
         _LOG.info("%s", note)
     return found.to_record(sweep.response, number), found.trace_table()
 

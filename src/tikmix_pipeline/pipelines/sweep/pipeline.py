@@ -20,7 +20,7 @@ from tikmix_pipeline.parameters.base import NoParameters, OnDisk
 from tikmix_pipeline.parameters.decision import ObjectiveParameters
 from tikmix_pipeline.parameters.training import GrowingParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
-from tikmix_pipeline.pipelines.names import influences, measured_checkpoint, of_round
+from tikmix_pipeline.pipelines.names import domain_products, influences, measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.sweep import nodes
 from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
@@ -63,7 +63,8 @@ def sweep_of_round(run: Run, number: int) -> Pipeline:
     measured = [drawn, *_measure(run, number, ratios, metrics)]
     if parameters.sweep.choose == "measured":
         return Pipeline([*measured, node(nodes.choose_measured, NoParameters(), [ratios, metrics, decision], decided)])
-    searched = [of("surrogate"), ratios, metrics, of("sweep_quality"), of("sweep_design"), decision, *averaged]
+    told = [of("sweep_quality"), of("sweep_design"), decision]
+    searched = [of("surrogate"), ratios, metrics, *told, *averaged, *domain_products(run, number)]
     search = nodes.SearchView.of(parameters)
     return Pipeline(
         [
