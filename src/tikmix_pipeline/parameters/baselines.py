@@ -137,7 +137,7 @@ class AlignmentParameters(TargetItemsParameters):
 class DgaParameters(AlignmentParameters):
     """DGA (arXiv 2410.02498): mirror descent on the alignment of gradients, and a moving average of it."""
 
-    eta: PositiveFloat = 10.0
+    eta: PositiveFloat = 3.0
     """η, the step of the mirror descent, by the inner product of two gradients in nats per token."""
     beta: Annotated[float, Field(gt=0, le=1)] = 0.1
     """β, the share of each step's mixture in the moving average; 1 is no average."""
