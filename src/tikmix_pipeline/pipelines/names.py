@@ -61,8 +61,6 @@ def decision_costs(run: Run, rounds: int) -> list[tuple[int, str]]:
     names = ["measurement"]
     if optimize.method == "response" and optimize.branches:
         names.append("response_cost")
-    if optimize.anchor == "ngram":
-        names.append("anchor")
     if strategy == "surrogate" and parameters.sweep.response == "lookahead":
         names.append("sweep_cost")
     return [(number + 1, of_round(number, name)) for number in range(rounds) for name in names]
