@@ -42,7 +42,7 @@ def run_arms(project: Path, arms: dict[str, list[str]], seeds: int) -> None:
     """Run every arm for every seed."""
     run(project, "--pipelines", "corpus")
     jobs = [
-        ",".join([f"experiment={arm}-{seed}", f"seed={seed}", *overrides])
+        ",".join([f"experiment={arm}-{seed}", f"seed={seed}", "tikmix.verdict=false", *overrides])
         for seed in range(seeds)
         for arm, overrides in arms.items()
     ]

@@ -32,7 +32,7 @@ LIBRARIES = [
 COMPUTE = {
     "tikmix_pipeline.corpus.build": ["prepare_text", "build_tokenizer", "write_corpus"],
     "tikmix_pipeline.lm.trainer": ["_step"],
-    "tikmix_pipeline.lm.evaluation": ["evaluation_texts", "score"],
+    "tikmix_pipeline.lm.evaluation": ["evaluation_texts", "score_items"],
     "tikmix_pipeline.influence.collect": ["collect_gradients"],
     "tikmix_pipeline.influence.curvature.build": ["build_curvature"],
     "tikmix_pipeline.influence.curvature.fit": ["fit_factors"],

@@ -8,6 +8,7 @@ from tikmix_pipeline.statistics import (
     bootstrapped_spearman,
     fisher_interval,
     mean_of_defined,
+    mean_of_ratios,
     middle_interval,
     paired_difference,
     pearson,
@@ -113,3 +114,26 @@ def test_too_few_seeds_leave_figures_undefined():
     assert math.isnan(single.low)
     assert not single.distinguishable
     assert all(math.isnan(value) for one in (nothing, diverged) for value in vars(one).values())
+
+
+def test_mean_of_ratios_has_the_interval_of_a_bootstrap_within_texts():
+    rng = np.random.default_rng(0)
+    sizes = [rng.integers(5, 80, count).astype(float) for count in (300, 120)]
+    amounts = [-0.1 * size_I + rng.normal(0, 3, len(size_I)) for size_I in sizes]
+    found = mean_of_ratios(amounts, sizes)
+    assert found.value == np.mean([a.sum() / s.sum() for a, s in zip(amounts, sizes, strict=True)])
+    drawn = []
+    for _ in range(4000):
+        chosen = [rng.integers(0, len(s), len(s)) for s in sizes]
+        drawn.append(np.mean([a[c].sum() / s[c].sum() for a, s, c in zip(amounts, sizes, chosen, strict=True)]))
+    low, high = middle_interval(np.array(drawn))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_items_that_agree_leave_no_doubt_and_a_single_one_leaves_all():
+    agreeing = mean_of_ratios([np.array([1.0, 2.0, 3.0])], [np.array([2.0, 4.0, 6.0])])
+    assert (agreeing.low, agreeing.value, agreeing.high) == (0.5, 0.5, 0.5)
+    alone = mean_of_ratios([np.array([1.0]), np.array([1.0, 2.0])], [np.array([2.0]), np.array([2.0, 2.0])])
+    assert alone.value == 0.625
+    assert math.isnan(alone.low)
+    assert math.isnan(alone.high)

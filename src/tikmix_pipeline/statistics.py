@@ -10,11 +10,12 @@ constant correlates with nothing: nan. So does one with an undefined value, unle
 
 SciPy is imported inside functions, and of the package nothing but `errors` may be.
 
-Axes: K things that are correlated over, always the last; N rows, which may be several axes; B resamples, S seeds.
+Axes: K things that are correlated over, always the last; N rows, which may be several axes; B resamples, S seeds; I
+items of a text, T texts.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -197,3 +198,35 @@ def _ratio(mean: float, spread: float) -> float:
     if spread > 0:
         return mean / spread
     return 0.0 if mean == 0 else math.copysign(math.inf, mean)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure, and the ends of its 95 % interval, which are nan where too little is known."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_of_ratios(amounts: Sequence[Floats], sizes: Sequence[Floats]) -> Interval:
+    """Return the mean over texts of what their items have per unit of size, `1/T Σ_t Σ_i a_ti / Σ_i s_ti`.
+
+    The interval is over other items that each text might have had, as that of a bootstrap within texts is, but needs no
+    resamples: the variance of the ratio R_t of a text is `I/(I − 1) Σ_i (a_i − R_t s_i)² / (Σ_i s_i)²` (linearised;
+    Cochran, Sampling Techniques, 1977, chapter 6). A text of one item leaves it unknown.
+
+    Args:
+        amounts: of the items of each text (I,), as the difference of two models on the same item.
+        sizes: of the same items (I,), positive, as their bytes.
+    """
+    ratios, variances = [], []
+    for amount_I, size_I in zip(amounts, sizes, strict=True):
+        items, whole = len(amount_I), float(size_I.sum())
+        ratio = float(amount_I.sum()) / whole
+        rest = float(np.square(amount_I - ratio * size_I).sum())
+        ratios.append(ratio)
+        variances.append(items / (items - 1) * rest / whole**2 if items > 1 else math.nan)
+    mean = math.fsum(ratios) / len(ratios)
+    half_width = _NORMAL * math.sqrt(math.fsum(variances)) / len(ratios)
+    return Interval(mean, mean - half_width, mean + half_width)

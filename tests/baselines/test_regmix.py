@@ -67,6 +67,33 @@ def test_finds_a_planted_mixture(token_shards, tmp_path, planted, surrogate):
     assert len(planted) == found.details["proxies"] == 48
 
 
+@pytest.fixture
+def opposed(monkeypatch):
+    """Targets that fall each by a law of Olmix's with a domain of its own; what is best for both is known."""
+    laws = {"query/code": np.array([-2.0, 0.0, 0.0]), "query/verse": np.array([0.0, 0.0, -2.0])}
+
+    def respond(setting, branches, texts, **_):
+        mixtures = [np.array([branch.mixture[domain] for domain in BEST]) for branch in branches]
+        return [
+            BranchResult(branch, {name: TextLoss(100 * (2 + np.exp(w_K @ laws[name])), 100) for name in texts})
+            for branch, w_K in zip(branches, mixtures, strict=True)
+        ]
+
+    monkeypatch.setattr(regmix_module, "run_branches", respond)
+    return lambda w_K: sum(np.exp(w_K @ law_K) for law_K in laws.values()) / 2
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.1, 100.0])
+def test_olmix_finds_the_least_of_its_law_and_of_the_pull_towards_the_prior(token_shards, tmp_path, opposed, kl):
+    found = decide(token_shards, tmp_path, surrogate="loglinear", kl=kl, samples=20_000)
+    prior_K = np.array(list(PRIOR.values()))
+    grid = np.array([[a, b, 100 - a - b] for a in range(1, 99) for b in range(1, 100 - a)]) / 100
+    sought = [opposed(w_K) + kl * float(w_K @ np.log(w_K / prior_K)) for w_K in grid]
+    best_K = grid[int(np.argmin(sought))]
+    assert [found.weights[domain] for domain in BEST] == pytest.approx(best_K, abs=0.05)
+    assert found.details["predicted_loss"] == pytest.approx(2 + opposed(np.array([*found.weights.values()])), abs=1e-3)
+
+
 def test_neither_proxies_nor_result_leave_the_bounds(token_shards, tmp_path, planted):
     limits = OptimizeParameters.model_validate({"bounds": {"verse": {"max": 0.3}, "prose": {"min": 0.2}}})
     bounds = mixture_bounds(limits, dict.fromkeys(PRIOR, Supply(10_000)), 100)

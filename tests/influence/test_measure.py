@@ -11,6 +11,7 @@ from lm_examples import MODEL, initial_checkpoint, train_parameters
 
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.influence import rank_jobs
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
 from tikmix_pipeline.influence.measure import (
@@ -19,6 +20,7 @@ from tikmix_pipeline.influence.measure import (
     fit_factors_at,
     multiply_at,
 )
+from tikmix_pipeline.influence.measure_between import multiply_domains_at
 from tikmix_pipeline.influence.store import GradientStore
 from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.mixture.direct import implied_mixture
@@ -89,6 +91,25 @@ def test_two_ranks_grow_a_measurement_and_stop_as_one_process_does(start, token_
     fixed = {**how(ONE), "influence": INFLUENCE.model_copy(update={"tokens": 32})}
     collect_gradients_at(start, token_shards, folder, **fixed, seed=0, code="code")
     assert {path: path.stat().st_mtime_ns for path in folder.glob("task-*/*")} == files
+
+
+def test_products_come_back_from_ranks_to_the_last_bit(start, token_shards, tmp_path, monkeypatch):
+    """Here one process stands for the ranks, which leave files; what they are handed as JSON is tested above."""
+    met = {"factors": fitted(start, token_shards, ONE, tmp_path), "horizon": 1.0}
+    store = GradientStore(tmp_path / "gradients")
+    fixed = {**how(ONE), "influence": INFLUENCE.model_copy(update={"tokens": 64})}
+    collect_gradients_at(start, token_shards, store.folder, **fixed, seed=0, code="code")
+    alone = multiply_at(start, store, **how(ONE), **met)
+    between = multiply_domains_at(start, store, **how(ONE), **met)
+    monkeypatch.setattr(rank_jobs, "run_on_ranks", lambda entry, arguments, folder: entry(**arguments))
+    products_TMKL, *about = multiply_at(start, store, **how(TWO), **met)
+    assert products_TMKL.tobytes() == alone[0].tobytes()
+    assert about == list(alone[1:])
+    together = multiply_domains_at(start, store, **how(TWO), **met)
+    for name in ("linear_KLKL", "curved_KLKL"):
+        assert getattr(together, name).tobytes() == getattr(between, name).tobytes()
+    assert together.cost == between.cost
+    assert not (tmp_path / "gradients.ranks").exists()
 
 
 def test_a_mistake_of_the_users_is_told_as_by_one_process(start, token_shards, tmp_path, caplog):

@@ -1,6 +1,6 @@
+import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -226,11 +226,20 @@ def test_results_are_the_same_bits_in_processes_and_in_place(setting, texts, tmp
 
 def test_a_branch_is_scored_anew_on_the_same_options_with_another_right_one(setting, tmp_path, trained):
     (batch,) = choice_batches(choice_items(4), context=16, batch_size=100, pad_id=0)
-    other = replace(batch, gold_I=(batch.gold_I + 1) % batch.options_I)
+    other = dataclasses.replace(batch, gold_I=(batch.gold_I + 1) % batch.options_I)
     found = [run(setting, {"poll": [one]}, tmp_path, BRANCHES[:1]) for one in (batch, batch, other)]
     assert trained == ["a0", "a0"]
     assert found[0] == found[1] != found[2]
     assert found[0][0].losses["poll"].tokens == 4
+
+
+def test_losses_of_single_tokens_are_kept_where_they_are_asked_for(setting, texts, tmp_path, trained):
+    by_token = dataclasses.replace(setting, by_token=True)
+    (plain,), (each,), again = (run(one, texts, tmp_path, BRANCHES[:1]) for one in (setting, by_token, by_token))
+    assert (trained, again) == (["a0", "a0"], [each])
+    assert plain.losses == {name: dataclasses.replace(loss, by_token=[]) for name, loss in each.losses.items()}
+    losses = each.losses.values()
+    assert [sum(loss.by_token) for loss in losses] == pytest.approx([loss.nats for loss in losses])
 
 
 def test_threads_of_the_process_do_not_matter(setting, texts, tmp_path):

@@ -7,10 +7,18 @@ from choice_examples import item_losses
 from lm_examples import gpt2_model, tiny_model
 from torch import nn
 
-from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem
+from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
 from tikmix_pipeline.lm import evaluation
 from tikmix_pipeline.lm.divergence import DivergedError
-from tikmix_pipeline.lm.evaluation import ScoredText, evaluation_texts, score, text_of_heldout, text_of_items
+from tikmix_pipeline.lm.evaluation import (
+    ScoredText,
+    evaluation_texts,
+    score,
+    score_items,
+    text_losses,
+    text_of_heldout,
+    text_of_items,
+)
 
 CONTEXT = 16
 
@@ -174,6 +182,10 @@ def test_tasks_with_options_are_scored_by_their_choices_too(choice_shards):
     assert scores["recall", "task", "choice"] == pytest.approx(expected, rel=1e-5)
     bits = {key: text for key, text in texts.items() if not text.is_choice}
     assert score(model, bits, device="cpu") == {key: scores[key] for key in bits}
+    alone = score_items(model, texts, device="cpu")["recall", "task", "choice"]
+    assert alone.bytes_I is None
+    with torch.no_grad():
+        assert alone.nats_I == pytest.approx([float(loss) for loss in item_losses(model, items, CONTEXT)], rel=1e-5)
 
 
 def test_options_leave_bits_per_byte_as_they_are(token_shards, choice_shards):
@@ -183,3 +195,62 @@ def test_options_leave_bits_per_byte_as_they_are(token_shards, choice_shards):
         for shards in (token_shards, choice_shards)
     )
     assert {key: value for key, value in beside.items() if key[2] != "choice"} == without
+
+
+@pytest.mark.parametrize("batch_size", [3, 1000])
+@pytest.mark.parametrize("measure", ["answer", "text"])
+def test_items_are_scored_in_the_order_of_the_corpus_as_each_of_them_alone_would_be(
+    token_shards, monkeypatch, measure, batch_size
+):
+    """Batches hold them by length."""
+    monkeypatch.setattr(evaluation, "_BATCH_SIZE", batch_size)
+    items = TaskItems.open(token_shards.tasks_file).items("recall", "evaluation")
+    model, key = tiny_model(token_shards.vocabulary_size), ("recall", "task", measure)
+    found = score_items(model, {key: text_of_items(items, measure, context=200)}, device="cpu")[key]
+    for nats, size, item in zip(found.nats_I, found.bytes_I, items, strict=True):
+        assert nats / math.log(2) / size == pytest.approx(
+            only(model, text_of_items([item], measure, context=200)), rel=1e-5
+        )
+        assert size == pytest.approx(item.answer_bytes if measure == "answer" else item.text_bytes)
+
+
+def test_items_and_windows_add_up_to_their_text(token_shards):
+    model = tiny_model(token_shards.vocabulary_size)
+    texts = evaluation_texts(token_shards, context=CONTEXT, items=None, windows=20)
+    scores = score(model, texts, device="cpu")
+    for key, found in score_items(model, texts, device="cpu").items():
+        assert found.value == scores[key]
+        assert len(found.nats_I) == sum(len(batch) for batch in texts[key].batches)
+        assert found.nats_I.sum() / math.log(2) / found.bytes_I.sum() == pytest.approx(found.value, rel=1e-12)
+        assert found.bytes_I.sum() == pytest.approx(texts[key].text_bytes, rel=1e-12)
+
+
+def test_texts_that_are_the_same_are_scored_row_by_row_alike(token_shards):
+    """Batches of the same tokens are read once, also where a text holds one twice."""
+    model = tiny_model(token_shards.vocabulary_size)
+    text = text_of_heldout(token_shards, "code", context=CONTEXT, limit=3)
+    other = text_of_heldout(token_shards, "verse", context=CONTEXT, limit=3)
+    batches = [*text.batches, *other.batches, *text.batches]
+    rows = evaluation.row_losses(model, {"both": batches, "one": text.batches}, device="cpu")
+    np.testing.assert_array_equal(rows["both"].nats_I[:3], rows["both"].nats_I[6:])
+    np.testing.assert_array_equal(rows["both"].nats_I[:3], rows["one"].nats_I)
+
+
+def test_losses_of_single_tokens_stand_in_the_order_of_the_text_and_add_up_to_its_loss(token_shards):
+    """Also where batches that two texts share are read in another order than the text has."""
+    items = TaskItems.open(token_shards.tasks_file).items("recall", "evaluation")
+    first, second = item_batches(items, context=43, batch_size=4, loss="answer", pad_id=0)
+    texts = {"one": [first, second], "other": [second, first]}
+    model = tiny_model(token_shards.vocabulary_size)
+    found = text_losses(model, texts, device="cpu", by_token=True)
+    alone = [text_losses(model, {"it": [batch]}, device="cpu", by_token=True)["it"] for batch in (first, second)]
+    assert found["one"].by_token == [*alone[0].by_token, *alone[1].by_token]
+    assert found["other"].by_token == [*alone[1].by_token, *alone[0].by_token]
+    for loss in found.values():
+        assert len(loss.by_token) == loss.tokens
+        assert sum(loss.by_token) == pytest.approx(loss.nats, abs=1e-6 * loss.tokens)
+    ids = first.tokens_BS[0, : int(np.flatnonzero(first.loss_BS[0])[-1]) + 1].tolist()
+    start = int(np.flatnonzero(first.loss_BS[0])[0])
+    of_item = found["one"].by_token[: len(ids) - start]
+    assert sum(of_item) == pytest.approx(nats(model, ids, start), rel=1e-4)
+    assert text_losses(model, texts, device="cpu")["one"].by_token == []

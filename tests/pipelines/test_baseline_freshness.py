@@ -10,7 +10,7 @@ from tikmix_pipeline.baselines import doremi as doremi_module
 from tikmix_pipeline.baselines.baseline import Baseline
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.pipelines.cached_node import view_of
-from tikmix_pipeline.pipelines.optimize.nodes import decide_by_doremi
+from tikmix_pipeline.pipelines.optimize.baselines import decide_by_doremi
 from tikmix_pipeline.pipelines.optimize.pipeline import baseline_of_round
 from tikmix_pipeline.pipelines.validate.pipeline import validation_of_round
 from tikmix_pipeline.pipelines.views import branch_key
@@ -18,11 +18,13 @@ from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.code import code_of
 
 FILES = {"sources": [{"kind": "files", "path": "texts.jsonl"}]}
+GUIDED = ["ngram", "regmix", "mixmin", "dga", "fastmix"]
+"""Strategies that look at the targets."""
 CORPUS = {"domains": {"code": FILES}, "tasks": {"quiz": FILES}}
 
 
 def run(strategy: str, **influence: Any) -> Run:
-    own = {"ngram": {"items": 8}, "regmix": {"items": 8}}
+    own = {name: {"items": 8} for name in GUIDED}
     values = {"corpus": CORPUS, "tikmix": {"strategy": strategy}, "influence": influence, "baselines": own}
     return Run(check_parameters(values), {}, Path(), lambda *_: 0)
 
@@ -37,7 +39,7 @@ CHANGES = [{"tokens": 64}, {"items_per_task": 7}, {"micro_batches": 2}]
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("targets", ["heldout", "all"])
-@pytest.mark.parametrize("strategy", ["ngram", "regmix"])
+@pytest.mark.parametrize("strategy", GUIDED)
 def test_what_says_which_heldout_text_is_scored_makes_a_decision_stale(
     strategy: str, targets: str, change: dict[str, int]
 ) -> None:
@@ -45,7 +47,7 @@ def test_what_says_which_heldout_text_is_scored_makes_a_decision_stale(
     assert recorded(strategy, targets="tasks", **change) == recorded(strategy, targets="tasks")
 
 
-@pytest.mark.parametrize("strategy", ["ngram", "regmix"])
+@pytest.mark.parametrize("strategy", GUIDED)
 def test_baselines_decide_on_as_many_items_as_tikmix_does_in_all_rounds_that_are_trained_on_it(strategy: str) -> None:
     def items(**tikmix: Any) -> int | None:
         values = {"corpus": CORPUS, "tikmix": {"strategy": strategy, **tikmix}, "influence": {"items_per_task": 50}}
@@ -84,7 +86,7 @@ def test_trainings_of_doremi_are_told_apart_by_the_code_of_doremi(monkeypatch: p
     real = doremi_module.doremi
     monkeypatch.setattr(doremi_module, "doremi", noting)
     # reading the code of a function that stands in for another one is not what is tested
-    monkeypatch.setattr("tikmix_pipeline.pipelines.optimize.nodes.code_of", lambda _: code_of(real))
+    monkeypatch.setattr("tikmix_pipeline.pipelines.optimize.baselines.code_of", lambda _: code_of(real))
     nothing: Any = SimpleNamespace(begin=lambda: None, bounds=lambda _: None, weights={})
     decide_by_doremi(view, nothing, nothing, nothing, nothing)
     assert keys == [code_of(real).key]

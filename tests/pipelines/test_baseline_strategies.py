@@ -16,8 +16,13 @@ SMALL: dict[str, Any] = {
     "ngram": {"max_tokens": 4000, "iterations": 50},
     "doremi": {"tokens": 512},
     "regmix": {"proxies": 12, "tokens": 256, "items": 8, "workers": 1, "surrogate": "ridge", "samples": 500, "top": 8},
+    "mixmin": {"tokens": 256, "items": 8, "workers": 1},
+    "dga": {"tokens": 256, "items": 8, "every": 1, "rows": 2, "drawn_items": 4, "eta": 1000.0, "beta": 0.5},
+    "fastmix": {"tokens": 256, "items": 8, "rows": 2, "drawn_items": 4},
 }
-STRATEGIES = ["uniform", "proportional", "unimax", "ngram", "regmix", "doremi"]
+STRATEGIES = ["uniform", "proportional", "unimax", "ngram", "regmix", "doremi", "mixmin", "dga", "fastmix"]
+TRAINING = {"regmix", "doremi", "mixmin", "dga", "fastmix"}
+"""Strategies that pass text through a model."""
 
 
 def told(strategy: str) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def test_baseline_measures_no_influence(finished_project: Path, strategy: str) -
 
 def test_baseline_says_what_it_cost(finished_project: Path, strategy: str) -> None:
     cost = decided(finished_project, strategy)["cost"]
-    assert (cost["tokens"] > 0) == (cost["flops"] > 0) == (strategy in ("doremi", "regmix"))
+    assert (cost["tokens"] > 0) == (cost["flops"] > 0) == (strategy in TRAINING)
 
 
 def test_stages_by_hand_decide_and_record_the_same_bits(finished_project: Path, strategy: str) -> None:

@@ -196,10 +196,10 @@ def test_remix_of_a_run_that_its_text_does_not_reach_to_the_end_of_is_refused(fr
     message = refusal(fresh, "remix", **external(chunk_tokens=10**6, remaining_tokens=10**8, sizes=sizes))
     assert message.startswith("The rest of the run (remix.remaining_tokens): 100000000 tokens are to be read")
     assert "lower remix.remaining_tokens to 12000000, or raise optimize.max_epochs to 33.4, or" in message
-    told = external(chunk_tokens=10**6, remaining_tokens=10**7, sizes=sizes | {"code": {"tokens": 1e5}})
+    told = external(chunk_tokens=10**6, remaining_tokens=8 * 10**6, sizes=sizes | {"code": {"tokens": 1e5}})
     message = refusal(fresh, "remix", **told, optimize={"bounds": {"code": {"min": 0.2}}})
     assert "optimize.bounds.code.min = 0.2; optimize.max_epochs = 4" in message
-    assert "leaves of the next 10000000 tokens at most 0.04 to 'code'" in message
+    assert "leaves of the next 8000000 tokens at most 0.05 to 'code'" in message
     assert not (fresh / "data/02_intermediate").exists()
 
 

@@ -78,12 +78,12 @@ def told(finished_project: Path) -> dict[str, Any]:
     }
 
 
-def most_read(project: Path, experiment: str, number: int, remaining: int) -> float:
-    """Return how often the domain that comes nearest to its limit would be read, were a decided mixture kept."""
-    stock = json.loads((outputs(project, experiment) / f"round_{number}" / "stock.json").read_text())
-    weights = mixture(project, number + 1, experiment)["weights"]
+def read_beyond(project: Path, told: dict[str, Any], number: int, remaining: int) -> float:
+    """Return how many tokens of a domain would be read beyond its limit at the most, were a decided mixture kept."""
+    stock = json.loads((outputs(project, told["experiment"]) / f"round_{number}" / "stock.json").read_text())
+    weights = mixture(project, number + 1, told["experiment"])["weights"]
     return max(
-        (stock["consumed"][domain] + weights[domain] * remaining) / available
+        stock["consumed"][domain] + weights[domain] * remaining - told["optimize"]["max_epochs"] * available
         for domain, available in stock["available"].items()
     )
 
@@ -101,16 +101,16 @@ def test_rounds_that_are_added_up_to_the_plan_make_nothing_again_and_find_text_l
     decision = json.loads((outputs(finished_project, "planned") / "round_0" / "decision.json").read_text())
     assert "repetition" in {one["reason"] for one in decision["binding"]}, "what is wanted most is held back"
     for number, left in enumerate((3, 2, 1, 1)):
-        found = most_read(finished_project, "planned", number, left * CHUNK)
-        assert found <= told["optimize"]["max_epochs"] * (1 + 1e-4)
+        # a chunk has less than a row of 32 tokens more than its share
+        assert read_beyond(finished_project, told, number, left * CHUNK) < 1 + 32 * number
 
 
 def test_without_a_plan_the_first_decision_takes_what_later_rounds_would_need(
     finished_project: Path, told: dict[str, Any]
 ) -> None:
-    run_in(finished_project, **told | {"experiment": "unplanned", "tikmix": {"rounds": 2}})
-    most = told["optimize"]["max_epochs"]
-    assert most_read(finished_project, "unplanned", 0, CHUNK) <= most * (1 + 1e-4)
-    assert most_read(finished_project, "unplanned", 0, 3 * CHUNK) > 1.2 * most
+    unplanned = told | {"experiment": "unplanned", "tikmix": {"rounds": 2}}
+    run_in(finished_project, **unplanned)
+    assert read_beyond(finished_project, unplanned, 0, CHUNK) < 1
+    assert read_beyond(finished_project, unplanned, 0, 3 * CHUNK) > CHUNK / 2
     stock = json.loads((outputs(finished_project, "unplanned") / "round_0" / "stock.json").read_text())
     assert "remaining_tokens" not in stock

@@ -173,6 +173,8 @@ def test_the_paper_s_decision_may_be_anchored_to_the_mixture_of_n_gram_models(fi
     ngram, found = read(folder / "anchor.json")["weights"], read(folder / "decision.json")
     assert found["anchor"] == pytest.approx({name: 0.99 * one + 0.01 / 3 for name, one in ngram.items()})
     assert found["weights"] == pytest.approx(found["anchor"], abs=0.05)
+    for alone in read(folder.parent / "asked.json")["tasks"].values():
+        assert alone == pytest.approx(found["anchor"], abs=0.05), "a task alone is anchored, too"
     assert not (outputs(finished_project, "one", 0) / "anchor.json").exists()
 
 

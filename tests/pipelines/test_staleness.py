@@ -140,6 +140,21 @@ RUNS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
             "baselines": {"regmix": {"proxies": 12, "tokens": 256, "samples": 64, "top": 8, "items": 8, "workers": 1}},
         },
     ),
+    "mixmin": (
+        ("optimize",),
+        {"tikmix": {"strategy": "mixmin"}, "baselines": {"mixmin": {"tokens": 256, "items": 8, "workers": 1}}},
+    ),
+    "dga": (
+        ("optimize",),
+        {"tikmix": {"strategy": "dga"}, "baselines": {"dga": {"tokens": 256, "items": 8, "rows": 2, "drawn_items": 4}}},
+    ),
+    "fastmix": (
+        ("optimize",),
+        {
+            "tikmix": {"strategy": "fastmix"},
+            "baselines": {"fastmix": {"tokens": 256, "items": 8, "rows": 2, "drawn_items": 4}},
+        },
+    ),
 }
 
 

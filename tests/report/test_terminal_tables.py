@@ -12,6 +12,7 @@ from tikmix_pipeline.report.terminal_tables import (
     sweep_table,
     validation_table,
 )
+from tikmix_pipeline.report.verdict import Verdict, in_a_sentence
 
 
 def summary() -> RunSummary:
@@ -72,6 +73,29 @@ def test_what_held_out_text_pays_is_the_first_line_of_all() -> None:
     swept = sweep_table(sweep_decision(guardrail_notes=(GUARDED,)), quality("gp", 0.5), "mine")
     assert swept.strip().splitlines()[0] == GUARDED
     assert summary_table(summary(), "mine").strip().splitlines()[0].startswith("Mixture")
+
+
+def test_table_says_what_each_task_asks_for_and_what_they_get_together() -> None:
+    asked = {"piqa": {"code": 0.9, "web": 0.1}, "siqa": {"code": 0.0, "web": 1.0}}
+    lines = summary_table(summary().model_copy(update={"asked": asked}), "mine").splitlines()
+    first = lines.index("Alone, each would get next")
+    assert lines[first + 2 : first + 5] == [
+        "piqa                        code 90%, web 10%",
+        "siqa                        web 100%",
+        "all together                web 88%, code 12%",
+    ]
+
+
+def test_table_ends_with_the_verdict_if_there_is_one() -> None:
+    change = {"decided": 2.5, "kept": 2.75, "difference": -0.25, "low": -0.3, "high": -0.2}
+    content = {"tasks": {"piqa": change}, "heldout": {"code": change}, "deciding": ["piqa"], "mean_of_tasks": change}
+    verdict = Verdict.from_json(content | {"mean_of_heldout": change, "training_flops": 4.0, "method_flops": 1.0})
+    text = summary_table(summary().model_copy(update={"verdict": verdict}), "mine")
+    assert text.splitlines()[-1] == in_a_sentence(verdict)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "Bits per byte of whole items decided prior kept difference 95 % interval" in lines
+    assert "piqa 2.500 2.750 -0.250 -0.300 to -0.200" in lines
+    assert "keeping the prior" not in summary_table(summary(), "mine")
 
 
 def test_columns_stand_below_their_headings() -> None:

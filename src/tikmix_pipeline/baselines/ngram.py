@@ -10,13 +10,8 @@ shorter one through. The first tokens of a text have shorter histories. An n-gra
 sorting: of the order of a second per million tokens and domain. Only one domain's n-grams of one order are held at a
 time.
 
-With q_k(i) the probability that the model of domain k gives to token i of the tasks' text, expectation-maximisation
-climbs
-
-    L(w) = Σ_i ω_i · log Σ_k w_k q_k(i),        w_k ← Σ_i ω_i · w_k q_k(i) / Σ_j w_j q_j(i)
-
-where ω weighs tasks equally and tokens of a task equally. L is concave, so the end is the best there is: no mixture is
-likelier by more than `max_k Σ_i ω_i q_k(i) / Σ_j w_j q_j(i) − 1`, which is what iterations stop by.
+The mixture is the likeliest of these models (`likeliest_mixture`), where tasks weigh the same, and so do the tokens
+of a task.
 
 No text passes through a language model.
 
@@ -25,12 +20,12 @@ Axes: K domains, N scored tokens, S tokens of a piece or row, U distinct n-grams
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.baselines.baseline import Baseline, Detail, within_bounds
+from tikmix_pipeline.baselines.likeliest_mixture import LikeliestMixture, likeliest_mixture
 from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.choices import ChoiceBatch
 from tikmix_pipeline.corpus.shards import TokenShards
@@ -75,63 +70,22 @@ def ngram(
             probability_KN[k] = token_probabilities(pieces, scored, order=parameters.order)[carries_N]
             bar.update(1)
     fit = likeliest_mixture(probability_KN, weight_N, iterations=parameters.iterations, tolerance=parameters.tolerance)
-    weights, notes = within_bounds(bounds, dict(zip(shards.domains, fit.weights_K.tolist(), strict=True)))
-    details = {**fit.details(shards.domains), "tokens_read": read}
-    return Baseline(weights, notes=(*fit.notes(parameters), *notes), details=details)
+    weights, moved = within_bounds(bounds, dict(zip(shards.domains, fit.weights_K.tolist(), strict=True)))
+    details = {**_bits_per_token(fit, shards.domains), "tokens_read": read}
+    notes = fit.notes("baselines.ngram", iterations=parameters.iterations, tolerance=parameters.tolerance)
+    return Baseline(weights, notes=(*notes, *moved), details=details)
 
 
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """What expectation-maximisation found."""
-
-    weights_K: FloatArray
-    likelihoods: list[float]
-    """L before each iteration and after the last, in nats per token."""
-    gap: float
-    """At most so much is missing from the highest L there is."""
-    alone_K: FloatArray
-    """L of each domain alone."""
-
-    def notes(self, parameters: NgramParameters) -> tuple[str, ...]:
-        """Say so if it was stopped early."""
-        if self.gap <= parameters.tolerance:
-            return ()
-        return (
-            f"Expectation-maximisation was stopped after baselines.ngram.iterations = {parameters.iterations}, up to "
-            f"{self.gap:.1g} nats per token from the best mixture.",
-        )
-
-    def details(self, domains: Sequence[str]) -> dict[str, Detail]:
-        """Return the bits per token that the tasks' text takes."""
-        alone = dict(zip(domains, (-self.alone_K / np.log(2)).tolist(), strict=True))
-        bits = [-likelihood / float(np.log(2)) for likelihood in (self.likelihoods[0], self.likelihoods[-1])]
-        return {
-            "bits_per_token": bits[1],
-            "bits_per_token_uniform": bits[0],
-            "bits_per_token_alone": alone,
-            "iterations": len(self.likelihoods) - 1,
-        }
-
-
-def likeliest_mixture(probability_KN: FloatArray, weight_N: FloatArray, *, iterations: int, tolerance: float) -> Fit:
-    """Return the weights of K models under which tokens are most likely, from equal weights on.
-
-    All probabilities are positive, and ω sums to 1. It ends once no mixture is likelier by more than `tolerance`, in
-    nats per token.
-    """
-    weights_K = np.full(len(probability_KN), 1 / len(probability_KN))
-    mixed_N = weights_K @ probability_KN
-    likelihoods = [float(weight_N @ np.log(mixed_N))]
-    for _ in range(iterations):
-        gain_K = probability_KN @ (weight_N / mixed_N)
-        if gain_K.max() - 1 <= tolerance:
-            break
-        weights_K = weights_K * gain_K
-        weights_K /= weights_K.sum()
-        mixed_N = weights_K @ probability_KN
-        likelihoods.append(float(weight_N @ np.log(mixed_N)))
-    gap = float((probability_KN @ (weight_N / mixed_N)).max()) - 1
-    return Fit(weights_K, likelihoods, gap, np.log(probability_KN) @ weight_N)
+def _bits_per_token(fit: LikeliestMixture, domains: Sequence[str]) -> dict[str, Detail]:
+    """Return the bits per token that the tasks' text takes."""
+    alone = dict(zip(domains, (-fit.alone_K / np.log(2)).tolist(), strict=True))
+    bits = [-likelihood / float(np.log(2)) for likelihood in (fit.likelihoods[0], fit.likelihoods[-1])]
+    return {
+        "bits_per_token": bits[1],
+        "bits_per_token_uniform": bits[0],
+        "bits_per_token_alone": alone,
+        "iterations": len(fit.likelihoods) - 1,
+    }
 
 
 def check_order(parameters: NgramParameters, vocabulary_size: int) -> None:

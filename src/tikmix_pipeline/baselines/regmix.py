@@ -9,6 +9,9 @@ What differs from the paper: one regression per target instead of one of a singl
 trees are XGBoost's; the proxies' optimiser is the run's. A proxy reads far less of a small domain than the run will, so
 it knows nothing of what repeating text costs: that is what the bounds are for.
 
+Olmix (allenai/olmix) is this with the log-linear law for the regression (`surrogate: loglinear`) and a pull towards the
+prior (`kl`), which it minimises exactly and not among simulated mixtures.
+
 Axes: N proxies, M simulated mixtures, K domains, T targets.
 """
 
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import rel_entr
 
 from tikmix_pipeline.baselines.baseline import Baseline, proxy_model, proxy_schedule, save_initial, within_bounds
 from tikmix_pipeline.corpus.shards import TokenShards
@@ -40,6 +44,8 @@ _AT_ONCE = 10_000
 """Mixtures whose losses are predicted at a time."""
 _FEWEST = 8
 """Proxies that have to come through."""
+_LEAST_PRIOR = 1e-12
+"""What a divergence from the prior takes for a domain that it leaves out."""
 _DOUBTFUL = 0.5
 """A rank correlation below this on held-out proxies is told."""
 
@@ -179,6 +185,8 @@ def _decide(
     surrogate = fitted_surrogate(kind, responses, folds=parameters.folds, seed=seed)
     simulated_MK = _simulated(prior_K, bounds, parameters, seed)
     loss_M = _predicted(surrogate, simulated_MK)
+    if parameters.kl:
+        loss_M = loss_M + parameters.kl * rel_entr(simulated_MK, np.maximum(prior_K, _LEAST_PRIOR)).sum(axis=1)
     best_M = np.argsort(loss_M, kind="stable")[: parameters.top]
     weights_K: FloatArray = simulated_MK[best_M].mean(axis=0)
     at_decided, at_prior = _predicted(surrogate, np.stack([weights_K, prior_K])).tolist()

@@ -10,6 +10,7 @@ start. Nothing else is held.
 Axes: B sequences of a batch, N windows, S tokens of a sequence or window (`context + 1`).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -121,3 +122,13 @@ class TokenBatch:
 
     def __len__(self) -> int:
         return len(self.tokens_BS)
+
+
+def digest_of(batches: Sequence[TokenBatch]) -> str:
+    """Return the SHA-256 of batches: of their shapes, their tokens, which of these carry loss, and all else."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        digest.update(str(batch.tokens_BS.shape).encode())
+        for values in vars(batch).values():
+            digest.update(values.tobytes())
+    return digest.hexdigest()

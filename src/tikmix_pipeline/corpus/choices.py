@@ -64,7 +64,7 @@ def choice_batches(items: Sequence[TokenisedItem], *, context: int, batch_size: 
     Questions are cut from the left until question and option have at most `context` + 1 tokens; of an option that is
     longer than `context` by itself, the beginning is kept.
     """
-    ordered = sorted(items, key=lambda item: len(item.question_ids) + max(map(len, item.option_ids)))
+    ordered = [items[number] for number in choices_by_length(items)]
     cut = sum(len(ids) > context for item in items for ids in item.option_ids)
     if cut:
         _logger.info("%d options are cut to their first %d tokens", cut, context)
@@ -77,6 +77,15 @@ def choice_batches(items: Sequence[TokenisedItem], *, context: int, batch_size: 
         batches[-1].append(item)
         room -= len(item.option_ids)
     return [_choice_batch(batch, context, pad_id) for batch in batches]
+
+
+def choices_by_length(items: Sequence[TokenisedItem]) -> list[int]:
+    """Return the numbers of the items from the shortest to the longest: the order of those of `choice_batches`."""
+
+    def length(number: int) -> int:
+        return len(items[number].question_ids) + max(map(len, items[number].option_ids))
+
+    return sorted(range(len(items)), key=length)
 
 
 def _choice_batch(items: Sequence[TokenisedItem], context: int, pad_id: int) -> ChoiceBatch:
@@ -105,10 +114,11 @@ def pack_items(items: Sequence[ChoiceBatch], most_tokens: int) -> list[ChoiceBat
             packed[-1].append(item)
         else:
             packed.append([item])
-    return [_joined(batch) for batch in packed]
+    return [joined(batch) for batch in packed]
 
 
-def _joined(items: Sequence[ChoiceBatch]) -> ChoiceBatch:
+def joined(items: Sequence[ChoiceBatch]) -> ChoiceBatch:
+    """Return items as one batch, padded to the longest with 0."""
     width = max(item.tokens_BS.shape[1] for item in items)
     pads = [((0, 0), (0, width - item.tokens_BS.shape[1])) for item in items]
     return ChoiceBatch(

@@ -282,6 +282,14 @@ class TaskItems:
         """Return the same of those items that offer a choice, which may be none."""
         return _turned([item for item in self._half(task, half) if item.option_ids], limit, turn)
 
+    def bytes_per_token(self, task: str, half: Half, loss: Literal["answer", "text"]) -> float:
+        """Return the UTF-8 bytes per token of what is scored of a half: answers, or whole items but the first token."""
+        items = self.items(task, half)
+        if loss == "answer":
+            return sum(item.answer_bytes for item in items) / sum(len(item.answer_ids) for item in items)
+        tokens = sum(len(item.question_ids) + len(item.answer_ids) - 1 for item in items)
+        return sum(item.text_bytes for item in items) / tokens
+
     def _half(self, task: str, half: Half) -> Sequence[TokenisedItem]:
         if task not in self._items:
             raise TikmixError(f"the corpus has no task {task!r}; its tasks are {', '.join(self.tasks)}.")
@@ -294,14 +302,6 @@ def _turned(items: Sequence[TokenisedItem], limit: int | None, turn: int) -> lis
     first = turn * limit % len(items)
     return [*items[first:], *items[:first]][:limit]
 
-    def bytes_per_token(self, task: str, half: Half, loss: Literal["answer", "text"]) -> float:
-        """Return the UTF-8 bytes per token of what is scored of a half: answers, or whole items but the first token."""
-        items = self.items(task, half)
-        if loss == "answer":
-            return sum(item.answer_bytes for item in items) / sum(len(item.answer_ids) for item in items)
-        tokens = sum(len(item.question_ids) + len(item.answer_ids) - 1 for item in items)
-        return sum(item.text_bytes for item in items) / tokens
-
 
 def item_batches(
     items: Sequence[TokenisedItem], *, context: int, batch_size: int, loss: Literal["answer", "text"], pad_id: int
@@ -312,7 +312,7 @@ def item_batches(
     `context` by itself, the beginning is kept. Where `loss` is `answer` only answer tokens carry loss, where it is
     `text` all but the first token do; padding never does.
     """
-    ordered = sorted(items, key=lambda item: len(item.question_ids) + len(item.answer_ids))
+    ordered = [items[number] for number in by_length(items)]
     cut = sum(len(item.answer_ids) > context for item in items)
     if cut:
         _logger.info("%d of %d answers or texts are cut to their first %d tokens", cut, len(items), context)
@@ -320,6 +320,11 @@ def item_batches(
         item_batch(ordered[start : start + batch_size], context=context, loss=loss, pad_id=pad_id)
         for start in range(0, len(ordered), batch_size)
     ]
+
+
+def by_length(items: Sequence[TokenisedItem]) -> list[int]:
+    """Return the numbers of the items from the shortest to the longest: the order of the rows of `item_batches`."""
+    return sorted(range(len(items)), key=lambda number: len(items[number].question_ids) + len(items[number].answer_ids))
 
 
 def item_batch(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -53,5 +53,5 @@ def _multiply_domains(
     return found
 
 
-def _read(products_2KLKL: Floats, cost: dict[str, float]) -> DomainProducts:
+def _read(products_2KLKL: Floats, cost: Any) -> DomainProducts:
     return DomainProducts(products_2KLKL[0], products_2KLKL[1], Cost(**cost))

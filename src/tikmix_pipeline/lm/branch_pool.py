@@ -20,7 +20,6 @@ bits for any number of them.
 import contextlib
 import dataclasses
 import gc
-import hashlib
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,7 +30,7 @@ from typing import Any, Literal
 
 import torch
 
-from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.batches import TokenBatch, digest_of
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.distributed.launch import folder_beside
 from tikmix_pipeline.distributed.mesh import resolve_device
@@ -158,6 +157,8 @@ class BranchSetting:
     schedule: Schedule
     seed: int
     reach: Mapping[str, int] | None = None
+    by_token: bool = False
+    """Whether the loss of every token that branches are scored on is kept, too."""
 
     @property
     def on_cpu(self) -> bool:
@@ -299,7 +300,7 @@ def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[
         schedule=setting.schedule,
         seed=setting.seed,
     )
-    losses = text_losses(state.model, texts, device=setting.train.device)
+    losses = text_losses(state.model, texts, device=setting.train.device, by_token=setting.by_token)
     for name, loss in losses.items():
         if not math.isfinite(loss.nats):
             raise DivergedError(f"Training diverged in its last steps: the loss on {name} is {loss.nats}.")
@@ -321,21 +322,13 @@ def _one_thread(on_cpu: bool) -> Iterator[None]:
 
 def _keys(setting: BranchSetting, branches: Sequence[Branch], texts: Texts, code: str) -> list[str]:
     """Name every branch by all that its result depends on."""
-    common = key_of([code, setting.described(), {name: _digest_of(batches) for name, batches in texts.items()}])
+    scored = {name: digest_of(batches) for name, batches in texts.items()}
+    common = key_of([code, setting.described(), scored, setting.by_token])
     # where replicate 0 begins depends on no other branch
     return [
         key_of([common, dict(branch.mixture), branch.replicate, setting.reach if branch.replicate else None])
         for branch in branches
     ]
-
-
-def _digest_of(batches: Sequence[TokenBatch]) -> str:
-    digest = hashlib.sha256()
-    for batch in batches:
-        digest.update(str(batch.tokens_BS.shape).encode())
-        for values in vars(batch).values():
-            digest.update(values.tobytes())
-    return digest.hexdigest()
 
 
 def _kept_result(content: Mapping[str, Any] | None, branch: Branch) -> BranchResult | None:

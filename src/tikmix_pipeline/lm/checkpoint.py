@@ -24,7 +24,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
 from tikmix_pipeline.lm.model import build_model, load_model, outline_model, read_config
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
-from tikmix_pipeline.parameters.training import LoadParameters, ModelParameters
+from tikmix_pipeline.parameters.training import ConfigParameters, LoadParameters, ModelParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -47,7 +47,7 @@ class Checkpoint:
         """Return the model without its weights: names and shapes, on the `meta` device."""
         return outline_model(self.folder, parameters)
 
-    def config(self, parameters: LoadParameters) -> "PretrainedConfig":
+    def config(self, parameters: ConfigParameters) -> "PretrainedConfig":
         """Read the model's configuration."""
         return read_config(self.folder, parameters)
 

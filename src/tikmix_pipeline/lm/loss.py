@@ -51,14 +51,17 @@ def summed_loss(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, int]:
     return loss, len(targets_N)
 
 
-def summed_losses(model: nn.Module, batches: Sequence[TokenBatch]) -> list[float]:
-    """Return the summed cross-entropy of batches that have their tokens in common and differ in what carries loss."""
+def token_losses(model: nn.Module, batches: Sequence[TokenBatch]) -> list[Tensor]:
+    """Return the cross-entropy (N,) in nats of every token that carries loss, row by row, in float64.
+
+    The batches have their tokens in common and differ in what carries loss.
+    """
     device = device_of(model)
     tokens_BS = torch.from_numpy(batches[0].tokens_BS).to(device)
     carries_BP = np.logical_or.reduce([batch.loss_BS[:, 1:] for batch in batches])
     head = divisible_head(model, int(carries_BP.sum()))
     losses_N = _losses(model, head, tokens_BS, torch.from_numpy(carries_BP).to(device)).double()
-    return [losses_N[torch.from_numpy(batch.loss_BS[:, 1:][carries_BP]).to(device)].sum().item() for batch in batches]
+    return [losses_N[torch.from_numpy(batch.loss_BS[:, 1:][carries_BP]).to(device)] for batch in batches]
 
 
 def sequence_losses(model: nn.Module, batch: TokenBatch) -> Tensor:

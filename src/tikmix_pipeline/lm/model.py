@@ -16,7 +16,7 @@ from torch import nn
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.gguf import require_converted
 from tikmix_pipeline.lm.presets import find_preset
-from tikmix_pipeline.parameters.training import LoadParameters, ModelParameters, ProcessParameters
+from tikmix_pipeline.parameters.training import ConfigParameters, LoadParameters, ModelParameters, ProcessParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -106,7 +106,7 @@ def _let_padding_learn(model: "PreTrainedModel") -> None:
         embedding.padding_idx = None
 
 
-def read_config(folder: Path, parameters: LoadParameters) -> "PretrainedConfig":
+def read_config(folder: Path, parameters: ConfigParameters) -> "PretrainedConfig":
     """Read the configuration of a checkpoint folder, or raise a TikmixError."""
     require_converted(folder, "model.checkpoint")
     with _reading(folder):

@@ -13,6 +13,7 @@ Axes: T tasks, U targets, K domains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,39 @@ def decide_direct(
         TikmixError: as `solve_direct`, `solve_response` or `measured_response`, no mixture is within the bounds, or the
             rounds cannot be averaged.
     """
+    problem = problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram)
+    return problem.solve(slice(None), optimize)
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a decision rests on, and how it is made of some tasks of that."""
+
+    tasks: list[str]
+    influence_TK: FloatArray
+    """Averaged over the rounds; of gains of second order, their contrasts."""
+    solve: Callable[[slice, DirectParameters], Decision]
+    """Decides on these of the tasks, by such parameters."""
+
+
+def problem_of(
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    optimize: DirectParameters,
+    averaging: AveragingParameters,
+    influences: Sequence["pd.DataFrame"],
+    products: Sequence["pd.DataFrame"] = (),
+    branches: BranchLosses | None = None,
+    ngram: Mapping[str, float] | None = None,
+) -> Problem:
+    """Return what `decide_direct` solves."""
     if optimize.method == "paper":
         tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
-        return _decider(budget, prior.weights, optimize, tasks, ngram)(influence_TK)
+
+        def by_paper(which: slice, parameters: DirectParameters) -> Decision:
+            return _decider(budget, prior.weights, parameters, tasks[which], ngram)(influence_TK[which])
+
+        return Problem(tasks, influence_TK, by_paper)
     prior_K, current_K = _mixtures(budget, prior.weights)
     averaged, together = averaged_measurement(influences, products, budget.domains, averaging, prior_K)
     measured = None
@@ -81,19 +112,23 @@ def decide_direct(
             domains=budget.domains,
             rule=optimize.saturation,
         )
-    return solve_response(
-        averaged.contrast_TK,
-        together,
-        prior_K,
-        budget.step_bounds(optimize),
-        optimize,
-        domains=budget.domains,
-        tasks=averaged.tasks,
-        current_K=current_K,
-        measured=measured,
-        stderr_TK=averaged.stderr_TK,
-        ngram_K=_ngram(budget, ngram),
-    )
+
+    def by_response(which: slice, parameters: DirectParameters) -> Decision:
+        return solve_response(
+            averaged.contrast_TK[which],
+            together,
+            prior_K,
+            budget.step_bounds(parameters),
+            parameters,
+            domains=budget.domains,
+            tasks=averaged.tasks[which],
+            current_K=current_K,
+            measured=measured,
+            stderr_TK=averaged.stderr_TK[which],
+            ngram_K=_ngram(budget, ngram),
+        )
+
+    return Problem(averaged.tasks, averaged.contrast_TK, by_response)
 
 
 def implied_mixture(

@@ -227,6 +227,12 @@ class DecisionRecord(Record):
     """What else a baseline has to say, as plain values."""
 
 
+class AskedMixtures(Record):
+    """The mixture that each task would get if it alone decided (`asked.json`)."""
+
+    tasks: Mapping[str, ByDomain]
+
+
 class MixtureRecord(Record):
     """A mixture that a round trains under (`mixture.json`), or the current one of an external run (`in_force.json`)."""
 

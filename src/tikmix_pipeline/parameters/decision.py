@@ -18,9 +18,24 @@ from tikmix_pipeline.parameters.training import ScheduleParameters
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
-Strategy = Literal["direct", "surrogate", "prior", "uniform", "proportional", "unimax", "ngram", "doremi", "regmix"]
-BASELINES: frozenset[Strategy] = frozenset({"uniform", "proportional", "unimax", "ngram", "doremi", "regmix"})
-"""Strategies that decide once, from the corpus and proxies of their own, whatever the checkpoint."""
+Strategy = Literal[
+    "direct",
+    "surrogate",
+    "prior",
+    "uniform",
+    "proportional",
+    "unimax",
+    "ngram",
+    "doremi",
+    "regmix",
+    "mixmin",
+    "dga",
+    "fastmix",
+]
+BASELINES: frozenset[Strategy] = frozenset(
+    {"uniform", "proportional", "unimax", "ngram", "doremi", "regmix", "mixmin", "dga", "fastmix"}
+)
+"""Strategies that decide once, after the first round, and measure no influence."""
 
 
 _TASKS_OF_PAPER = 9
@@ -309,6 +324,14 @@ class TikmixParameters(StrategyParameters, TablesStrategyParameters):
     the coming chunk, and the last of `rounds` is the last."""
     decisions: PositiveInt | None = None
     """How many rounds decide; from then on the last mixture is kept. null: every round."""
+    verdict: bool = True
+    """Train the rounds after the first on the prior as well, and end by saying how much better or worse the run is.
+    That takes as long as training these rounds and the final evaluation do, and changes nothing else."""
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether there is something to compare with the prior, and it is asked for."""
+        return self.verdict and self.rounds > 1 and self.strategy != "prior"
 
     @field_validator("planned_rounds")
     @classmethod

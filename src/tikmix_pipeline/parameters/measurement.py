@@ -29,24 +29,29 @@ FITTED: tuple[Curvature, ...] = ("diagonal", "kfac", "ekfac")
 _ALL_GROUPS: tuple[Group, ...] = ("linear", "embedding", "head", "elementwise")
 
 
-class TargetParameters(ParameterGroup):
-    """What influence is measured on."""
+class TaskLossParameters(ParameterGroup):
+    """What the loss of a task is."""
 
-    tasks: Annotated[list[str], Field(min_length=1)] | None = None
-    """Tasks that decide; the others only judge. null: all."""
     task_loss: TaskLoss | dict[str, TaskLoss] = "text"
     """What a task's loss is: of question and answer together, of the gold `answer` given the question, or, for tasks
     with options, minus the log of the right `choice`'s probability among them, by bytes. Or each by task; `default` is
     that of all that are not named, and `text` without it. What a task counts is `optimize.task_weights`."""
-    targets: Literal["tasks", "heldout", "all"] = "tasks"
-    """What influence is measured on: the tasks, the held-out slice of each domain, or both. `bpb/<domain>` is scored on
-    the held-out slices, so with `heldout` or `all` it is no longer a score of unseen text."""
 
     def loss_of(self, task: str) -> TaskLoss:
         """Return what a task's loss is."""
         if isinstance(self.task_loss, str):
             return self.task_loss
         return self.task_loss.get(task, self.task_loss.get(DEFAULT, "text"))
+
+
+class TargetParameters(TaskLossParameters):
+    """What influence is measured on."""
+
+    tasks: Annotated[list[str], Field(min_length=1)] | None = None
+    """Tasks that decide; the others only judge. null: all."""
+    targets: Literal["tasks", "heldout", "all"] = "tasks"
+    """What influence is measured on: the tasks, the held-out slice of each domain, or both. `bpb/<domain>` is scored on
+    the held-out slices, so with `heldout` or `all` it is no longer a score of unseen text."""
 
     def deciding(self, tasks: Sequence[str]) -> list[str]:
         """Return those of the corpus's tasks that influence is measured on."""

@@ -8,9 +8,11 @@ from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
 from tikmix_pipeline.parameters.training import StreamParameters
 
 Response = Literal["influence", "lookahead", "table"]
-SurrogateKind = Literal["xgboost", "ridge", "gp", "linear"]
+SurrogateKind = Literal["xgboost", "ridge", "gp", "linear", "loglinear"]
 
-SURROGATE_KINDS: tuple[SurrogateKind, ...] = ("xgboost", "ridge", "gp", "linear")
+SURROGATE_KINDS: tuple[SurrogateKind, ...] = ("xgboost", "ridge", "gp", "linear", "loglinear")
+
+_COMPARED: tuple[SurrogateKind, ...] = ("xgboost", "ridge", "gp", "linear")
 
 
 class TableParameters(ParameterGroup):
@@ -87,7 +89,7 @@ class DrawnParameters(ParameterGroup):
 class JudgementParameters(FittedParameters):
     """Which regressions are judged."""
 
-    compared: Annotated[list[SurrogateKind], Field(min_length=1)] = Field(default_factory=lambda: [*SURROGATE_KINDS])
+    compared: Annotated[list[SurrogateKind], Field(min_length=1)] = Field(default_factory=lambda: [*_COMPARED])
     """Surrogates whose quality is reported; the one that is searched is always among them."""
 
     @property

@@ -17,12 +17,17 @@ from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
-class LoadParameters(ParameterGroup):
+class ConfigParameters(ParameterGroup):
+    """How a checkpoint's configuration is read."""
+
+    trust_remote_code: Annotated[bool, UNRECORDED] = False
+    """Run the Python code that comes with `checkpoint`. Leave this off unless you wrote it."""
+
+
+class LoadParameters(ConfigParameters):
     """How a checkpoint is loaded."""
 
     attention: Literal["sdpa", "eager"] = "sdpa"
-    trust_remote_code: Annotated[bool, UNRECORDED] = False
-    """Run the Python code that comes with `checkpoint`. Leave this off unless you wrote it."""
 
 
 class ModelParameters(LoadParameters):

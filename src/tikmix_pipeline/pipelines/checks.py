@@ -73,6 +73,19 @@ def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
     if parameters.optimize.method == "response":
         check_guardrails(parameters.optimize.guardrails, [*domains], [*decide, *heldout])
+        _check_units(parameters, [task for task in decide if task not in domains])
+
+
+def _check_units(parameters: RunParameters, tasks: Collection[str]) -> None:
+    """Refuse a tolerance in bits per byte of a task that is scored by the choice among its options."""
+    for name, guardrail in parameters.optimize.guardrails.items():
+        if guardrail is None or guardrail.domains or name not in tasks:
+            continue
+        if guardrail.unit == "bits_per_byte" and parameters.influence.loss_of(name) == "choice":
+            raise TikmixError(
+                f"optimize.guardrails.{name}.unit is bits_per_byte, but influence.task_loss is 'choice' for '{name}': "
+                "its loss is in nats per item, and has no bytes. Give the tolerance in nats, percent, share or stderr."
+            )
 
 
 def _check_room(parameters: RunParameters, domains: Collection[str]) -> None:
@@ -117,7 +130,8 @@ def _check_start(run: Run) -> None:
 
 
 def _check_proxies(parameters: RunParameters) -> None:
-    asked = {"doremi": parameters.baselines.doremi.preset, "regmix": parameters.baselines.regmix.preset}
+    own = parameters.baselines
+    asked = {"doremi": own.doremi.preset, "regmix": own.regmix.preset, "fastmix": own.fastmix.preset}
     for name, preset in asked.items():
         # the size of the run's own model matters to none but who takes it
         if preset is not None or parameters.tikmix.strategy == name:
@@ -226,8 +240,8 @@ def check_remix(run: Run) -> None:
     parameters = run.parameters
     if parameters.tikmix.strategy not in ("direct", "surrogate"):
         raise TikmixError(
-            f"tikmix.strategy is '{parameters.tikmix.strategy}', which looks at no checkpoint. For `remix` it is "
-            "'direct' or 'surrogate'."
+            f"tikmix.strategy is '{parameters.tikmix.strategy}', which is not for a checkpoint that was trained "
+            "elsewhere. For `remix` it is 'direct' or 'surrogate'."
         )
     _check_checkpoint(parameters, run.root)
     require_earlier_rounds(run, remix_round(run))

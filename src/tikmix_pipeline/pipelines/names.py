@@ -9,6 +9,11 @@ def of_round(number: int, name: str) -> str:
     return f"round_{number}_{name}"
 
 
+def of_kept_round(number: int, name: str) -> str:
+    """Return the dataset `name` of round `number` as it would be had the prior been kept (`tikmix.verdict`)."""
+    return of_round(number, f"kept_{name}")
+
+
 def measured_checkpoint(run: Run, number: int) -> str:
     """Return what influence is measured at: the round's checkpoint, or a copy of it in balance with the prior."""
     parameters = run.parameters
@@ -43,3 +48,19 @@ def chosen_decision(run: Run, number: int) -> str:
     if strategy in BASELINES:
         return of_round(number, "baseline")
     return of_round(number, "sweep_decision" if strategy == "surrogate" else "decision")
+
+
+def decision_costs(run: Run, rounds: int) -> list[tuple[int, str]]:
+    """Return what says the cost of the decisions of the first `rounds` rounds, each with the round that it is for."""
+    parameters = run.parameters
+    strategy, optimize = parameters.tikmix.strategy, parameters.optimize
+    if strategy == "prior":
+        return []  # what is measured under it decides nothing
+    if strategy in BASELINES:
+        return [(1, chosen_decision(run, 0))]
+    names = ["measurement"]
+    if optimize.method == "response" and optimize.branches:
+        names.append("response_cost")
+    if strategy == "surrogate" and parameters.sweep.response == "lookahead":
+        names.append("sweep_cost")
+    return [(number + 1, of_round(number, name)) for number in range(rounds) for name in names]

@@ -9,10 +9,11 @@ import numpy as np
 from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints
-from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord
+from tikmix_pipeline.mixture.records import AskedMixtures, ByDomain, DecisionRecord, MixtureRecord
 from tikmix_pipeline.record import Record
 from tikmix_pipeline.report.number_format import gain_unit
 from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
+from tikmix_pipeline.report.verdict import Verdict, in_a_sentence, verdict_rows
 from tikmix_pipeline.statistics import mean_of_defined
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ _SECOND_ORDER = (
     "the gain of the next mixture over\nthe prior to second order, as a share of the best possible: 1 is what the best "
     "mixture for that task\nalone would gain."
 )
+
+_NAMED_DOMAINS = 4
+_NAMED_SHARE = 0.02
+"""Of what a task asks for, the least that is told."""
 
 _FALL = "fall of the response,"
 _RESPONSES = {"lookahead": "fall of the response, nats per token after a branch,"}
@@ -62,6 +67,10 @@ class RunSummary(Record):
     """Whether the last decision was by second order."""
     guardrail_notes: tuple[str, ...] | None = None
     """What guarded text is expected to pay for what the tasks gain, where the last decision had guardrails."""
+    asked: Mapping[str, ByDomain] | None = None
+    """The mixture that each task would have got, had it alone decided; None where no task decides."""
+    verdict: Verdict | None = None
+    """How the run compares with keeping the prior, where that was trained too."""
 
     def task_scores(self) -> "pd.DataFrame":
         """Return `round`, `task` and `bits_per_byte` after each round."""
@@ -80,6 +89,8 @@ def run_summary(
     decision: DecisionRecord,
     mixtures: Sequence[MixtureRecord],
     evaluations: Sequence["pd.DataFrame"],
+    asked: AskedMixtures | None = None,
+    verdict: Verdict | None = None,
 ) -> RunSummary:
     """Gather what the rounds of a run have recorded.
 
@@ -87,9 +98,11 @@ def run_summary(
     rounds and the one to come.
     """
     is_used = decision.strategy != "prior"
-    guarded: dict[str, Any] = (
-        {"guardrail_notes": decision.guardrail_notes} if is_used and decision.guardrail_notes else {}
-    )
+    at_times: dict[str, Any] = {
+        "guardrail_notes": (decision.guardrail_notes or None) if is_used else None,
+        "asked": None if asked is None else asked.tasks,
+        "verdict": verdict,
+    }
     return RunSummary(
         mixtures=tuple(mixtures),
         bits_per_byte=tuple(map(_scores, evaluations)),
@@ -102,7 +115,7 @@ def run_summary(
         notes=decision.notes if is_used else (),
         held={holder(one): in_words(one) for one in told_constraints(decision.binding)} if is_used else {},
         is_second_order=decision.second_order is not None,
-        **guarded,
+        **{name: value for name, value in at_times.items() if value is not None},
     )
 
 
@@ -147,15 +160,33 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
         *(f"{name}: {how}" for name, how in summary.held.items()),
         *summary.notes,
     ]
-    return _text(
+    compared = ["Bits per byte of whole items", "decided", "prior kept", "difference", "95 % interval"]
+    table = _text(
         *_first(summary.guardrail_notes),
         _block(["Mixture", *rounds, "next"], mixture_rows),
+        *([_asked(summary)] if summary.asked else []),
         _block(["Bits per byte: tasks", *rounds, "final", "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
         *([_block(["Right choice: nats per item", *rounds, "final", ""], choice_rows)] if choice_rows else []),
         _block(["Bits per byte: held-out", *rounds, "final", ""], domain_rows),
+        *([_block(compared, verdict_rows(summary.verdict))] if summary.verdict else []),
         "\n".join(remarks),
         f"Figures and tables: data/08_reporting/{experiment}/ and data/07_model_output/{experiment}/",
     )
+    return f"{table}\n\n{in_a_sentence(summary.verdict)}" if summary.verdict else table
+
+
+def _asked(summary: RunSummary) -> str:
+    """Say which domains each task asks for, and which they get together."""
+    rows = {**(summary.asked or {}), "all together": summary.mixtures[-1].weights}
+    told = [[task, _largest_shares(weights)] for task, weights in rows.items()]
+    width = max(len(shares) for _, shares in told)
+    return _block(["Alone, each would get next", ""], [[task, shares.ljust(width)] for task, shares in told])
+
+
+def _largest_shares(weights: ByDomain) -> str:
+    """Name the domains that have most of a mixture."""
+    largest = sorted(weights.items(), key=lambda entry: -entry[1])[:_NAMED_DOMAINS]
+    return ", ".join(f"{domain} {weight:.0%}" for domain, weight in largest if weight >= _NAMED_SHARE)
 
 
 def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:

@@ -4,6 +4,7 @@
     ridge      ridge regression on [w, ln(w + ε)], standardised
     xgboost    boosted regression trees on w
     gp         a Gaussian process on powers of w (`gaussian_process`)
+    loglinear  Olmix's law, c + exp(a·w) (`log_linear`)
 
 A target has a model of its own. What a model has to choose (ε and the penalty; the depth and the number of trees; the
 length-scales) it chooses within the rows that it is fitted on: so a cross-validation around `fit` is a nested one. The
@@ -31,6 +32,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, Warp, student_t_noise
+from tikmix_pipeline.mixture.sweep.log_linear import LogLinear
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
@@ -59,6 +61,7 @@ SURROGATE_FILE = "surrogate.skops"
 TRUSTED_TYPES = (
     "sklearn.multioutput.MultiOutputRegressor",
     "tikmix_pipeline.mixture.sweep.gaussian_process.MixtureGaussianProcess",
+    "tikmix_pipeline.mixture.sweep.log_linear.LogLinear",
     "tikmix_pipeline.mixture.sweep.surrogates.BoostedTrees",
     "tikmix_pipeline.mixture.sweep.surrogates.LogRidge",
     "xgboost.core.Booster",
@@ -79,6 +82,8 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
         return MultiOutputRegressor(LogRidge())
     if kind == "gp":
         return MultiOutputRegressor(MixtureGaussianProcess())
+    if kind == "loglinear":
+        return MultiOutputRegressor(LogLinear())
     return MultiOutputRegressor(BoostedTrees(folds=folds, seed=seed))
 
 

@@ -81,9 +81,11 @@ def _arm(parameters: RunParameters, name: str, seed: int, own: Mapping[str, Any]
         "influence.tasks": deciding_tasks(parameters),
         "tikmix.decisions": max(1, rounds - 1) if isinstance(rounds, int) else None,
         "tikmix.prior": parameters.tikmix.prior,
+        "tikmix.verdict": False,  # the comparison gives its own
     }
     # a worker of the pool has no workers of its own, here or on a cluster
-    alone = {"sweep.workers": 1, "baselines.regmix.workers": 1, "engine.kind": "local"}
+    alone = {"sweep.workers": 1, "engine.kind": "local"}
+    alone |= dict.fromkeys(["baselines.regmix.workers", "baselines.mixmin.workers"], 1)
     names = [START, *compare.chosen]
     siblings = tuple(f"{parameters.experiment}.{other}.{seed}" for other in names if other != name)
     return Arm(name, seed, str(settled["experiment"]), nested({**settled, **own, **alone}), siblings)

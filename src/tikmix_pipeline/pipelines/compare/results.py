@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tikmix_pipeline.parameters.comparison import PointParameters
 from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.pipelines.compare.arms import Arm, arms_without
-from tikmix_pipeline.pipelines.names import chosen_decision, of_round
+from tikmix_pipeline.pipelines.names import decision_costs, of_round
 from tikmix_pipeline.run import Run
 
 if TYPE_CHECKING:
@@ -119,12 +119,5 @@ def _measured_rounds(run: Run) -> list[int]:
 
 def _costs(run: Run) -> Iterator[tuple[int, CostRecord | DecisionCost]]:
     """Yield what was spent to decide the mixture of each round."""
-    parameters = run.parameters
-    if parameters.tikmix.strategy in BASELINES:
-        yield 1, run.load(chosen_decision(run, 0)).cost
-    if parameters.tikmix.strategy == "prior":
-        return  # what is measured under it decides nothing
-    for number in _measured_rounds(run):
-        yield number + 1, run.load(of_round(number, "measurement")).cost
-        if parameters.tikmix.strategy == "surrogate" and parameters.sweep.response == "lookahead":
-            yield number + 1, run.load(of_round(number, "sweep_cost")).cost
+    for number, name in decision_costs(run, run.parameters.tikmix.deciding_rounds):
+        yield number, run.load(name).cost

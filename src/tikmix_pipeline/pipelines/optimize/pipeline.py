@@ -1,6 +1,6 @@
 """Wiring of the `optimize` pipeline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -8,15 +8,25 @@ from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.baselines.baseline import proxy_model
 from tikmix_pipeline.parameters.base import View
-from tikmix_pipeline.parameters.baselines import NgramParameters, RegmixParameters
+from tikmix_pipeline.parameters.baselines import (
+    DgaParameters,
+    FastmixParameters,
+    MixminParameters,
+    NgramParameters,
+    RegmixParameters,
+)
 from tikmix_pipeline.parameters.decision import BASELINES
+from tikmix_pipeline.parameters.measurement import TaskLossParameters
+from tikmix_pipeline.parameters.training import ModelParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import domain_products, influences, of_round
-from tikmix_pipeline.pipelines.optimize import branches, nodes
+from tikmix_pipeline.pipelines.optimize import baselines, branches, nodes
 from tikmix_pipeline.pipelines.views import branch_schedule, decision_items
 from tikmix_pipeline.run import Run, current_run
 
-_Reading = TypeVar("_Reading", NgramParameters, RegmixParameters)
+_Reading = TypeVar("_Reading", NgramParameters, RegmixParameters, MixminParameters, DgaParameters, FastmixParameters)
+_Decided = tuple[Callable[..., Any], View, list[str]]
+"""A node's function, its view, and its inputs after the token budget."""
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -28,24 +38,49 @@ def create_pipeline(**_: Any) -> Pipeline:
 
 def decision_of_round(run: Run, number: int) -> Pipeline:
     """Decide, at the end of round `number`, from its influence and that of the rounds before."""
-    parameters, of = run.parameters, partial(of_round, number)
-    kept = parameters.tikmix.strategy == "prior"
-    anchoring = _anchor(run, number)
-    measured = [*influences(run, number), *domain_products(run, number), *(node.outputs[0] for node in anchoring)]
-    inputs = [of("token_budget"), of_round(0, "mixture"), *measured]
-    deciding = partial(cached_node, outputs=of("decision"), name="optimize_mixture", number=number)
+    kept = run.parameters.tikmix.strategy == "prior"
     name = "prior" if kept else "direct"
-    if kept or parameters.optimize.method == "paper" or not parameters.optimize.branches:
-        view = nodes.DirectView.of(parameters, name=name)
-        return Pipeline([*anchoring, deciding(nodes.decide, view, inputs)])
-    told = [of(one) for one in ("response_ratios", "response_losses", "measurement")]
-    guardrails = parameters.optimize.guardrails.values()
-    in_bytes = any(one is not None and one.unit == "bits_per_byte" for one in guardrails)
-    branched = nodes.BranchedView.of(
-        parameters, name=name, task_loss=parameters.influence.task_loss if in_bytes else None
-    )
-    on_branches = deciding(nodes.decide_on_branches, branched, [*inputs[:2], *told, "corpus", *measured])
-    return Pipeline([*anchoring, *_branches(run, number, inputs), on_branches])
+    anchoring = _anchor(run, number)
+    inputs, measured = _inputs(run, number)
+    deciding = partial(cached_node, outputs=of_round(number, "decision"), name="optimize_mixture", number=number)
+    if kept or not _rests_on_branches(run):
+        view = nodes.DirectView.of(run.parameters, name=name)
+        return Pipeline([*anchoring, deciding(nodes.decide, view, [*inputs, *measured])])
+    branched = nodes.BranchedView.of(run.parameters, name=name, influence=_task_loss(run))
+    on_branches = deciding(nodes.decide_on_branches, branched, [*inputs, *_told_by_branches(number), *measured])
+    return Pipeline([*anchoring, *_branches(run, number, [*inputs, *measured]), on_branches])
+
+
+def asked_of_round(run: Run, number: int) -> Node:
+    """Say what each task would have got, had it alone decided at the end of round `number`, by TiKMiX-D."""
+    inputs, measured = _inputs(run, number)
+    asking = partial(cached_node, outputs="asked_mixtures", name="ask_tasks", stage="tikmix")
+    if not _rests_on_branches(run):
+        return asking(nodes.ask_tasks, nodes.MixtureView.of(run.parameters), [*inputs, *measured])
+    view = nodes.BranchedMixtureView.of(run.parameters, influence=_task_loss(run))
+    return asking(nodes.ask_tasks_on_branches, view, [*inputs, *_told_by_branches(number), *measured])
+
+
+def _inputs(run: Run, number: int) -> tuple[list[str], list[str]]:
+    """Return the token budget and the prior, and what was measured that a decision rests on."""
+    budget = [of_round(number, "token_budget"), of_round(0, "mixture")]
+    anchor = [of_round(number, "anchor")] if run.parameters.optimize.anchor == "ngram" else []
+    return budget, [*influences(run, number), *domain_products(run, number), *anchor]
+
+
+def _rests_on_branches(run: Run) -> bool:
+    return run.parameters.optimize.method == "response" and run.parameters.optimize.branches > 0
+
+
+def _told_by_branches(number: int) -> list[str]:
+    return [*(of_round(number, name) for name in ("response_ratios", "response_losses", "measurement")), "corpus"]
+
+
+def _task_loss(run: Run) -> TaskLossParameters | None:
+    """Return what a task's loss is, where a guardrail asks for bits per byte."""
+    guardrails = run.parameters.optimize.guardrails.values()
+    is_asked = any(one is not None and one.unit == "bits_per_byte" for one in guardrails)
+    return run.parameters.influence.narrowed(TaskLossParameters) if is_asked else None
 
 
 def _anchor(run: Run, number: int) -> list[Node]:
@@ -53,8 +88,8 @@ def _anchor(run: Run, number: int) -> list[Node]:
     parameters = run.parameters
     if parameters.optimize.anchor != "ngram":
         return []
-    view = nodes.NgramModelView.of(parameters, ngram=_with_items(run, parameters.baselines.ngram))
-    return [cached_node(nodes.anchor_by_ngrams, view, ["corpus"], of_round(number, "anchor"), number=number)]
+    view = baselines.NgramModelView.of(parameters, ngram=_with_items(run, parameters.baselines.ngram))
+    return [cached_node(baselines.anchor_by_ngrams, view, ["corpus"], of_round(number, "anchor"), number=number)]
 
 
 def _branches(run: Run, number: int, inputs: list[str]) -> list[Node]:
@@ -74,29 +109,77 @@ def _branches(run: Run, number: int, inputs: list[str]) -> list[Node]:
 
 def baseline_of_round(run: Run, number: int) -> Pipeline:
     """Decide by another method than TiKMiX; the mixture is for all rounds after the first."""
-    parameters, own, strategy = run.parameters, run.parameters.baselines, run.parameters.tikmix.strategy
-    budget = of_round(number, "token_budget")
-    trained = [budget, of_round(0, "mixture"), "corpus", of_round(number, "baseline_work")]
-    function: Callable[..., Any]
-    view: View
-    if strategy == "ngram":
-        function, inputs = nodes.decide_by_ngrams, [budget, "corpus"]
-        view = nodes.NgramView.of(parameters, ngram=_with_items(run, own.ngram))
-    elif strategy == "doremi":
-        function, inputs = nodes.decide_by_doremi, trained
-        proxy = proxy_model(own.doremi.preset, parameters.model, "baselines.doremi.preset")
-        view = nodes.DoremiView.of(parameters, model=proxy, doremi=own.doremi)
-    elif strategy == "regmix":
-        function, inputs = nodes.decide_by_regmix, trained
-        proxy = proxy_model(own.regmix.preset, parameters.model, "baselines.regmix.preset")
-        view = nodes.RegmixView.of(parameters, model=proxy, regmix=_with_items(run, own.regmix))
-    else:
-        function, inputs = nodes.decide_by_rule, [budget]
-        to_come = max(1, parameters.tikmix.total_rounds - 1) * parameters.train.tokens_per_chunk
-        unimax = {"unimax": own.unimax, "tokens_to_come": to_come}
-        view = nodes.RuleView.of(parameters, **(unimax if strategy == "unimax" else dict.fromkeys(unimax)))
+    function, view, inputs = _BASELINES.get(run.parameters.tikmix.strategy, _by_rule)(run, number)
+    inputs = [of_round(number, "token_budget"), *inputs]
     decided = of_round(number, "baseline")
     return Pipeline([cached_node(function, view, inputs, decided, name="decide_baseline", number=number)])
+
+
+def _by_rule(run: Run, _: int) -> _Decided:
+    parameters = run.parameters
+    to_come = max(1, parameters.tikmix.total_rounds - 1) * parameters.train.tokens_per_chunk
+    unimax = {"unimax": parameters.baselines.unimax, "tokens_to_come": to_come}
+    counting = unimax if parameters.tikmix.strategy == "unimax" else dict.fromkeys(unimax)
+    return baselines.decide_by_rule, baselines.RuleView.of(parameters, **counting), []
+
+
+def _by_ngrams(run: Run, _: int) -> _Decided:
+    view = baselines.NgramView.of(run.parameters, ngram=_with_items(run, run.parameters.baselines.ngram))
+    return baselines.decide_by_ngrams, view, ["corpus"]
+
+
+def _by_doremi(run: Run, number: int) -> _Decided:
+    own = run.parameters.baselines.doremi
+    view = baselines.DoremiView.of(run.parameters, model=_proxy(run, own.preset, "doremi"), doremi=own)
+    return baselines.decide_by_doremi, view, [of_round(0, "mixture"), *_text_and_work(number)]
+
+
+def _by_regmix(run: Run, number: int) -> _Decided:
+    own = run.parameters.baselines.regmix
+    proxy = _proxy(run, own.preset, "regmix")
+    view = baselines.RegmixView.of(run.parameters, model=proxy, regmix=_with_items(run, own))
+    return baselines.decide_by_regmix, view, [of_round(0, "mixture"), *_text_and_work(number)]
+
+
+def _by_mixmin(run: Run, number: int) -> _Decided:
+    own = run.parameters.baselines.mixmin
+    schedule = branch_schedule(run, number, steps=own.steps(run.parameters.train), anneal=True)
+    view = baselines.MixminView.of(run.parameters, mixmin=_with_items(run, own), schedule=schedule)
+    return baselines.decide_by_mixmin, view, [of_round(number, "checkpoint"), *_text_and_work(number)]
+
+
+def _by_dga(run: Run, number: int) -> _Decided:
+    own = run.parameters.baselines.dga
+    schedule = branch_schedule(run, number, steps=own.steps(run.parameters.train), anneal=False)
+    view = baselines.DgaView.of(run.parameters, dga=_with_items(run, own), schedule=schedule)
+    start = [of_round(number, "mixture"), of_round(number, "checkpoint")]
+    return baselines.decide_by_dga, view, [*start, *_text_and_work(number)]
+
+
+def _by_fastmix(run: Run, number: int) -> _Decided:
+    own = run.parameters.baselines.fastmix
+    proxy = _proxy(run, own.preset, "fastmix")
+    view = baselines.FastmixView.of(run.parameters, model=proxy, fastmix=_with_items(run, own))
+    return baselines.decide_by_fastmix, view, _text_and_work(number)
+
+
+_BASELINES: Mapping[str, Callable[[Run, int], _Decided]] = {
+    "ngram": _by_ngrams,
+    "doremi": _by_doremi,
+    "regmix": _by_regmix,
+    "mixmin": _by_mixmin,
+    "dga": _by_dga,
+    "fastmix": _by_fastmix,
+}
+"""Whoever does not decide by a rule."""
+
+
+def _text_and_work(number: int) -> list[str]:
+    return ["corpus", of_round(number, "baseline_work")]
+
+
+def _proxy(run: Run, preset: str | None, name: str) -> ModelParameters:
+    return proxy_model(preset, run.parameters.model, f"baselines.{name}.preset")
 
 
 def _with_items(run: Run, own: _Reading) -> _Reading:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import nan
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture import recording
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.parameters.base import OnDisk, View
+from tikmix_pipeline.parameters.base import OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.decision import PriorParameters, RoundingParameters
 from tikmix_pipeline.parameters.training import (
     ContextParameters,
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.datasets.paths import WorkFolder
     from tikmix_pipeline.lm.checkpoint import Checkpoint
+    from tikmix_pipeline.lm.evaluation import Key
+
+_LOG = logging.getLogger(__name__)
+_KEY = ("name", "kind", "measure")
 
 
 class InitialView(View):
@@ -55,6 +60,12 @@ class ChunkView(View):
     train: StepParameters
     schedule: Schedule
     seed: int
+
+
+class KeptChunkView(ChunkView):
+    """What a chunk depends on that is trained had the prior been kept."""
+
+    number: int = unrecorded()
 
 
 class BudgetView(View):
@@ -100,6 +111,25 @@ def train_one_chunk(
     view: ChunkView, start: Checkpoint, mixture: MixtureRecord, corpus: TokenShards, resume: WorkFolder
 ) -> tuple[pd.DataFrame, Callable[[Path], Any]]:
     """Train the chunk that follows `start` under `mixture`; go on from the resume point if there is one."""
+    return _train(view, start, mixture.weights, corpus, resume, f"Round {mixture.round}: training")
+
+
+def train_kept_chunk(
+    view: KeptChunkView, start: Checkpoint, prior: MixtureRecord, corpus: TokenShards, resume: WorkFolder
+) -> tuple[pd.DataFrame, Callable[[Path], Any]]:
+    """Train the same chunk as the run's own would be, had the prior been kept."""
+    _LOG.info("For the verdict round %d is trained on the prior as well (tikmix.verdict)", view.number)
+    return _train(view, start, prior.weights, corpus, resume, f"Round {view.number}, had the prior been kept: training")
+
+
+def _train(
+    view: ChunkView,
+    start: Checkpoint,
+    weights: Mapping[str, float],
+    corpus: TokenShards,
+    resume: WorkFolder,
+    description: str,
+) -> tuple[pd.DataFrame, Callable[[Path], Any]]:
     import pandas as pd
 
     from tikmix_pipeline.lm.checkpoint import save_checkpoint
@@ -108,13 +138,13 @@ def train_one_chunk(
     state = train_chunk(
         start,
         corpus,
-        mixture.weights,
+        weights,
         model=view.model,
         train=view.train,
         schedule=view.schedule,
         seed=view.seed,
         resume=resume,
-        description=f"Round {mixture.round}: training",
+        description=description,
     )
 
     def write(folder: Path) -> None:
@@ -138,28 +168,40 @@ def count_tokens(view: BudgetView, checkpoint: Checkpoint, mixture: MixtureRecor
 
 def evaluate(view: EvaluationView, checkpoint: Checkpoint, corpus: TokenShards) -> pd.DataFrame:
     """Score the evaluation half of every task and the held-out slice of every domain, within the round's limits."""
+    from tikmix_pipeline.lm.evaluation import evaluation_texts, score
+
     limits = {"items": view.train.evaluation_items, "windows": view.train.evaluation_windows}
-    return evaluate_fully(view, checkpoint, corpus, **limits)
+    texts = evaluation_texts(corpus, context=view.train.context, **limits)
+    return _score_table(score(checkpoint.model(view.model), texts, device=view.train.device))
 
 
 def evaluate_fully(
-    view: FullEvaluationView,
-    checkpoint: Checkpoint,
-    corpus: TokenShards,
-    *,
-    items: int | None = None,
-    windows: int | None = None,
-) -> pd.DataFrame:
-    """Score all evaluation items of a task and all held-out windows of a domain, or so many of them.
+    view: FullEvaluationView, checkpoint: Checkpoint, corpus: TokenShards
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score all evaluation items of a task and all held-out windows of a domain; say what each of them has of it.
 
     Returns:
-        Columns `name, kind, measure, bits_per_byte, nats_per_item`; the last is of the measure `choice` alone.
+        Columns `name, kind, measure, bits_per_byte, nats_per_item`, the last of the measure `choice` alone; columns
+        `name, kind, measure, item, nats, bytes` of all other measures.
     """
     import pandas as pd
 
-    from tikmix_pipeline.lm.evaluation import evaluation_texts, score
+    from tikmix_pipeline.lm.evaluation import evaluation_texts, score_items
 
-    texts = evaluation_texts(corpus, context=view.train.context, items=items, windows=windows)
-    scores = score(checkpoint.model(view.model), texts, device=view.train.device)
-    rows = [(*key, nan, value) if texts[key].is_choice else (*key, value, nan) for key, value in scores.items()]
-    return pd.DataFrame(rows, columns=["name", "kind", "measure", "bits_per_byte", "nats_per_item"])
+    texts = evaluation_texts(corpus, context=view.train.context, items=None, windows=None)
+    scores = score_items(checkpoint.model(view.model), texts, device=view.train.device)
+    rows = [
+        pd.DataFrame(dict(zip(_KEY, key, strict=True)) | {"nats": found.nats_I, "bytes": found.bytes_I})
+        for key, found in scores.items()
+        if found.bytes_I is not None
+    ]
+    items = pd.concat(rows)
+    items.insert(len(_KEY), "item", items.index)
+    return _score_table({key: found.value for key, found in scores.items()}), items
+
+
+def _score_table(scores: Mapping[Key, float]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [(*key, nan, value) if key[2] == "choice" else (*key, value, nan) for key, value in scores.items()]
+    return pd.DataFrame(rows, columns=[*_KEY, "bits_per_byte", "nats_per_item"])

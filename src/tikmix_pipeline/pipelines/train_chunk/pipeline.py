@@ -8,7 +8,7 @@ from kedro.pipeline import Node, Pipeline
 from tikmix_pipeline.files import folder_signature
 from tikmix_pipeline.parameters.base import OnDisk
 from tikmix_pipeline.pipelines.cached_node import cached_node
-from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.names import of_kept_round, of_round
 from tikmix_pipeline.pipelines.train_chunk import nodes
 from tikmix_pipeline.pipelines.views import chunk_schedule, remaining_tokens
 from tikmix_pipeline.run import Run, current_run
@@ -47,8 +47,33 @@ def budget_view(run: Run, number: int) -> nodes.BudgetView:
 
 def final_evaluation(run: Run, last: int) -> Node:
     """Score the checkpoint of the last round on everything."""
-    view, scored = nodes.FullEvaluationView.of(run.parameters), [of_round(last, "checkpoint"), "corpus"]
-    return cached_node(nodes.evaluate_fully, view, scored, "final_evaluation", name="final_evaluation", stage="tikmix")
+    scored = [of_round(last, "checkpoint"), "corpus"]
+    return _full_evaluation(run, scored, ["final_evaluation", "final_items"], "final_evaluation")
+
+
+def kept_prior(run: Run, *, after: str) -> list[Node]:
+    """Train the rounds after the first once more, on the prior, and score the last; all that after a dataset is there.
+
+    The chunks are those of the run's own rounds in all but their mixture: the same start, text, and learning rates.
+    """
+    last, prior = run.parameters.tikmix.rounds - 1, of_round(0, "mixture")
+    chunks = []
+    for number in range(1, last + 1):
+        of = partial(of_kept_round, number)
+        start = of_round(0, "checkpoint") if number == 1 else of_kept_round(number - 1, "checkpoint")
+        view = nodes.KeptChunkView.of(run.parameters, schedule=chunk_schedule(run, number), number=number)
+        trained = [of("train_log"), of("checkpoint")]
+        inputs = [start, prior, "corpus", of("resume_point")]
+        # not in the round's namespace, which Kedro wants in one piece: later rounds come before
+        node = partial(cached_node, name=f"train_kept_round_{number}", stage="tikmix", after=[after])
+        chunks.append(node(nodes.train_kept_chunk, view, inputs, trained))
+    scored = [of_kept_round(last, "checkpoint"), "corpus"]
+    return [*chunks, _full_evaluation(run, scored, ["kept_evaluation", "kept_items"], "kept_evaluation")]
+
+
+def _full_evaluation(run: Run, scored: list[str], outputs: list[str], name: str) -> Node:
+    view = nodes.FullEvaluationView.of(run.parameters)
+    return cached_node(nodes.evaluate_fully, view, scored, outputs, name=name, stage="tikmix")
 
 
 def _beginning(run: Run) -> list[Node]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import Measurement
     from tikmix_pipeline.lm.cost_records import CostRecord
     from tikmix_pipeline.mixture.records import Gains, MixtureRecord
+    from tikmix_pipeline.report.verdict import Verdict
 
 _ROUND = re.compile(r"^round_(\d+)_(\w+)$")
 TABLES = {
@@ -30,10 +31,10 @@ TABLES = {
 }
 COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
 DOCUMENTS = {
-    *("token_budget", "decision", "baseline", "measurement", "gains", "summary"),
+    *("token_budget", "decision", "baseline", "measurement", "gains", "asked_mixtures", "verdict", "summary"),
     *("sweep_cost", "sweep_decision", "sweep_design"),
 }
-DOCUMENT_NAMES = {"token_budget": "stock"}
+DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 """Documents that have another name in the store than in the catalog, as they had from the first."""
 FILES = {"report": "report", "exports": "exports"}
 """Logged as they stand on disk, by the place they get; figures go to one of their own."""
@@ -43,7 +44,8 @@ _FIGURES = {
     *("surrogate_figure", "importance_figure", "search_figure"),
 }
 _LOGGED_ONCE = {
-    *("corpus", "final_evaluation", "summary", "mixture_figure", "bits_per_byte_figure"),
+    *("corpus", "final_evaluation", "asked_mixtures", "verdict", "summary"),
+    *("mixture_figure", "bits_per_byte_figure"),
     *COMPARISONS,
     *(f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")),
 }
@@ -194,6 +196,20 @@ def _of_mixture(mixture: MixtureRecord, number: int) -> Metrics:
     return [(f"mixture/{domain}", weight, number) for domain, weight in mixture.weights.items()]
 
 
+def _of_verdict(verdict: Verdict, number: int) -> Metrics:
+    """Log what is left of keeping the prior, in bits per byte, with the interval over items."""
+    means = {"tasks": verdict.mean_of_tasks, "judges": verdict.mean_of_judges, "heldout": verdict.mean_of_heldout}
+    metrics: Metrics = [
+        (f"verdict/{name}{end}", value, number)
+        for name, mean in means.items()
+        if mean is not None
+        for end, value in (("", mean.difference), ("_low", mean.low), ("_high", mean.high))
+    ]
+    metrics += [(f"verdict/task/{task}", found.difference, number) for task, found in verdict.tasks.items()]
+    metrics.append(("verdict/extra_compute", verdict.extra_compute, number))
+    return [entry for entry in metrics if not math.isnan(entry[1])]
+
+
 METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "train_log": _of_training,
     "evaluation": _of_evaluation,
@@ -202,6 +218,7 @@ METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "measurement": _of_measurement,
     "mixture": _of_mixture,
     "gains": _of_gains,
+    "verdict": _of_verdict,
     "validation": _of_validation,
     "sweep_cost": lambda report, number: _of_cost(report.cost, "cost/sweep", number),
     "sweep_quality": _of_sweep_quality,
