@@ -261,10 +261,10 @@ def test_the_mixture_is_what_a_generic_solver_finds_by_the_formulas(guardrails):
     named = {name: {"tolerance": tolerance, "unit": unit} for name, (tolerance, unit) in guardrails.items()}
     decision = guarded({"heldout": None, **named}, response)
     moved = guarded({"heldout": None}, response).weights_K - EVEN
-    scale_T = decision.gain_scale_T
+    scale = decision.gain_scale_T.mean()
 
     def value(weights):
-        return -9 * np.mean(gains(CONFLICT, PRODUCTS, weights, EVEN) / scale_T)
+        return -9 * np.mean(gains(CONFLICT, PRODUCTS, weights, EVEN) / scale)
 
     found = minimize(
         value,

@@ -1,14 +1,15 @@
 """TiKMiX-D on gains of second order (`optimize.method=response`), with guardrails.
 
-    maximise    β Σ_u ω_u P̂_u(w) − α·std + γ·H(w)            with P̂_t = gain_t / n_t of `mixture.second_order`
+    maximise    β Σ_u ω_u P̂_u(w) − α·std + γ·H(w)            with P̂_t = gain_t / n of `mixture.second_order`
     subject to  Σ_j w_j = 1,  low ≤ w ≤ high,  groups within their limits
                 gain_t(w) ≥ 0 task by task (`optimize.pareto`), and the guardrails (`mixture.guardrails`)
 
-n_t is the most that any mixture could gain on the task t over the prior, so that P̂_t = 1 is the best possible; a
-constant added to a row of S changes neither. (A task that has next to nothing to gain is divided by a share of its
-largest influence.) α and γ are 0 unless they are set, and std is then of the linear parts of P̂, where a soft minimum
-(`mixture.fairness`) is of P̂ itself: it is the curvature that keeps the mixture from one corner, in units that were
-measured. The problem is convex, and its solution is proven as the paper's is.
+n_t is the most that any mixture could gain on the task t over the prior, so that gain_t / n_t = 1 is the best possible,
+and gains are told so; a constant added to a row of S changes neither. (A task that has next to nothing to gain is
+divided by a share of its largest influence.) n is the mean of n_t over the targets, which leaves the mean of the gains
+as it is, or n_t itself (`optimize.normaliser`). α and γ are 0 unless they are set, and std is then of the linear parts
+of P̂, where a soft minimum (`mixture.fairness`) is of P̂ itself: it is the curvature that keeps the mixture from one
+corner, in units that were measured. The problem is convex, and its solution is proven as the paper's is.
 
 Axes: T tasks, U targets, K domains, C constraints.
 """
@@ -230,9 +231,16 @@ class _Problem:
         return scale_T
 
     @cached_property
+    def _unit(self) -> FloatArray:
+        """What the gains of each task are divided by in the objective, (T,)."""
+        if self.parameters.normaliser == "best":
+            return self._scale
+        return np.full_like(self._scale, float(self._targets.task_shares() @ self._scale) or 1.0)
+
+    @cached_property
     def _objective(self) -> Objective:
-        """F over the targets, in shares of the best possible."""
-        scale_T = self._scale
+        """F over the targets, in the unit that `optimize.normaliser` says."""
+        scale_T = self._unit
         curved_TKK = self._saturation * self.products.curved_KK / scale_T[:, None, None]
         normalised_TK = self._contrast / scale_T[:, None]
         return Objective.of(normalised_TK, self._targets, self.parameters, self.anchor_K, curved_TKK, self.prior_K)

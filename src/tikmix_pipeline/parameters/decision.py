@@ -187,6 +187,10 @@ class ResponseParameters(ParameterGroup):
     saturation: Annotated[NonNegativeFloat, only_if("method", "response")] = 0.85
     """r, by how much a mixture's own step leaves less to gain (`mixture.second_order`). The default is the best of the
     default corpus with seed 0; see docs/results.md for others."""
+    normaliser: Annotated[Literal["common", "best"], only_if("method", "response")] = "common"
+    """What the tasks' gains are divided by before they are added up: `common`, one number for all, so that what counts
+    is their mean in nats; or `best`, each by the most that any mixture could gain on it, so that a task that has little
+    to gain asks for as much as one that has much, and tasks whose losses are of different kinds can be added."""
     heldout_strength: Annotated[PositiveFloat, only_if("method", "response")] = 1.75
     """φ, how many times as many nats a unit of gain is for held-out text of the domains as for the tasks
     (`mixture.guardrails`). From the default corpus with seed 0, as r is."""
