@@ -193,10 +193,8 @@ def solve_direct(
     Args:
         influence_TK: S; positive where more of domain j lowers the loss of task t.
         prior_K: the mixture that no task may do worse than.
-        bounds: over the same domains.
-        parameters: α, β, γ, the targets, and whether the Pareto constraint holds.
-        current_K: the current mixture, where `optimize.anchor` asks for it; None stands for the prior.
-        ngram_K: that of n-gram models, where `optimize.anchor` asks for it.
+        bounds, parameters: over the same domains; α, β, γ, the targets, and whether the Pareto constraint holds.
+        current_K, ngram_K: what `optimize.anchor` may ask for; without a current mixture the prior stands for it.
 
     Raises:
         TikmixError: an influence is not a finite number.
