@@ -353,10 +353,8 @@ def test_the_mixture_that_a_growing_measurement_waits_for_is_the_one_that_the_de
 
 
 def test_an_anchor_of_n_gram_models_pulls_to_their_mixture_and_is_asked_for():
-    influence, bounds = (
-        np.array([[1.0, 0.9, 0.8]]),
-        mixture_bounds(OptimizeParameters(), {name: Supply(math.inf) for name in names("d", 3)}, 1000),
-    )
+    supplies = {name: Supply(math.inf) for name in names("d", 3)}
+    influence, bounds = np.array([[1.0, 0.9, 0.8]]), mixture_bounds(OptimizeParameters(), supplies, 1000)
     ngram, prior = np.array([0.1, 0.2, 0.7]), np.full(3, 1 / 3)
 
     def decided(**given):
