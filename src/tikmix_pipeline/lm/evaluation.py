@@ -17,7 +17,7 @@ from tikmix_pipeline.corpus.choices import ChoiceBatch, choice_batches
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, item_batches
 from tikmix_pipeline.distributed.mesh import resolve_device
-from tikmix_pipeline.lm.choice import summed_choice_loss
+from tikmix_pipeline.lm.choice import choice_losses
 from tikmix_pipeline.lm.divergence import require_better_than_guessing
 from tikmix_pipeline.lm.loss import summed_losses
 from tikmix_pipeline.progress import progress_bar
@@ -160,4 +160,4 @@ def text_losses(
 def _summed(model: "PreTrainedModel", batches: Sequence[TokenBatch]) -> list[float]:
     """Return the summed loss of batches of one kind that have their tokens in common."""
     choices = [batch for batch in batches if isinstance(batch, ChoiceBatch)]
-    return [summed_choice_loss(model, batch).item() for batch in choices] or summed_losses(model, batches)
+    return [choice_losses(model, batch).sum().item() for batch in choices] or summed_losses(model, batches)
