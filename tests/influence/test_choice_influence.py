@@ -43,7 +43,7 @@ def test_mean_gradient_is_that_of_the_mean_over_items(kind, tied):
     loss = torch.stack(item_losses(model, ITEMS, CONTEXT)).mean()
     expected = torch.cat([grad.flatten() for grad in torch.autograd.grad(loss, list(model.parameters()))]).numpy()
     np.testing.assert_allclose(flatten(mean.gradient), expected, rtol=1e-7, atol=1e-9)
-    assert mean.loss == pytest.approx(float(loss), rel=1e-9)
+    assert mean.loss == pytest.approx(loss.item(), rel=1e-9)
     assert mean.loss_tokens == len(ITEMS)
 
 
@@ -102,7 +102,7 @@ def test_streaming_finds_what_kept_gradients_give_for_tasks_of_either_kind(tmp_p
     np.testing.assert_allclose(found.influence_TK, kept.influence_TK, rtol=1e-9)
     assert found.tasks == ("arc", "choice", "boolq")
     assert kept.task_tokens_TM[1].tolist() == [3, 3, 3]
-    assert kept.task_loss_T[1] == pytest.approx(float(torch.stack(item_losses(model, ITEMS, CONTEXT)).mean()), rel=1e-9)
+    assert kept.task_loss_T[1] == pytest.approx(torch.stack(item_losses(model, ITEMS, CONTEXT)).mean().item(), rel=1e-9)
 
 
 def test_a_step_on_a_domain_lowers_the_loss_of_choices_by_the_influence(tmp_path: Path):

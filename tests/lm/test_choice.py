@@ -13,7 +13,7 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.corpus.choices import ChoiceBatch, choice_batches
 from tikmix_pipeline.distributed.process_group import ProcessGroup
 from tikmix_pipeline.lm import output_head
-from tikmix_pipeline.lm.choice import summed_choice_loss, summed_terms
+from tikmix_pipeline.lm.choice import choice_losses, summed_terms
 from tikmix_pipeline.lm.evaluation import text_losses
 from tikmix_pipeline.lm.loss import rows_for, summed_loss
 
@@ -32,7 +32,7 @@ def batches_of(items=ITEMS, batch_size: int = 8) -> list[ChoiceBatch]:
 
 
 def mean_loss(model: nn.Module, batches: list[ChoiceBatch]) -> Tensor:
-    return torch.stack([summed_choice_loss(model, batch) for batch in batches]).sum() / sum(b.terms for b in batches)
+    return torch.stack([choice_losses(model, batch).sum() for batch in batches]).sum() / sum(b.terms for b in batches)
 
 
 def gradient_of(loss: Tensor, model: nn.Module) -> Tensor:
@@ -52,6 +52,8 @@ def test_loss_is_that_of_the_log_likelihoods_of_single_options(build):
     model = build().eval()
     expected = torch.stack(item_losses(model, ITEMS, CONTEXT)).mean()
     assert float(mean_loss(model, batches_of())) == pytest.approx(float(expected), rel=1e-5)
+    found = torch.cat([choice_losses(model, batch) for batch in batches_of()])
+    torch.testing.assert_close(found.sort()[0], torch.stack(item_losses(model, ITEMS, CONTEXT)).sort()[0])
 
 
 class CappedModel(nn.Module):
@@ -121,7 +123,7 @@ def test_no_logits_are_kept_between_the_passes(monkeypatch):
     model, shapes = tied_model(), []
     with torch.autograd.graph.saved_tensors_hooks(lambda kept: shapes.append(kept.shape) or kept, lambda kept: kept):
         for batch in batches_of():
-            summed_choice_loss(model, batch)
+            choice_losses(model, batch).sum()
     weight = model.get_input_embeddings().weight.numel()
     assert shapes
     assert not [shape for shape in shapes if shape and shape[-1] == 320 and shape.numel() != weight]
@@ -131,7 +133,7 @@ def test_logits_of_no_more_tokens_than_a_chunk_has_are_made_at_once(monkeypatch)
     """And of none but those of options."""
     monkeypatch.setattr(output_head, "MOST_LOGITS", 7 * 320)
     model, seen = tiny_model().eval(), []
-    summed_choice_loss(model, batches_of()[0])  # the first pass also finds out whether the head can be divided
+    choice_losses(model, batches_of()[0])  # the first pass also finds out whether the head can be divided
     linear = torch.nn.functional.linear
 
     def noting(values, weight, bias=None):
@@ -142,7 +144,7 @@ def test_logits_of_no_more_tokens_than_a_chunk_has_are_made_at_once(monkeypatch)
     monkeypatch.setattr(torch.nn.functional, "linear", noting)
     batches = batches_of()
     for batch in batches:
-        summed_choice_loss(model, batch)
+        choice_losses(model, batch).sum()
     assert max(seen) == 7
     assert sum(seen) == sum(batch.loss_tokens for batch in batches)
 
@@ -171,7 +173,7 @@ def test_ranks_that_share_a_batch_add_up_to_it_and_part_no_item():
     for world_size in (2, 3, 5):
         own = [rows_for(ProcessGroup(rank, world_size), batch) for rank in range(world_size)]
         losses = [float(summed_terms(model, one)) for one in own]
-        assert sum(losses) == pytest.approx(float(summed_choice_loss(model, batch)), rel=1e-6)
+        assert sum(losses) == pytest.approx(float(choice_losses(model, batch).sum()), rel=1e-6)
         assert sum(one.terms for one in own) == 3
 
 
@@ -179,11 +181,11 @@ def test_ranks_that_share_a_batch_add_up_to_it_and_part_no_item():
 def test_batches_of_either_kind_are_told_apart():
     model, (batch,) = tiny_model().eval(), batches_of(ITEMS[:3], batch_size=100)
     plain = TokenBatch(batch.tokens_BS, batch.loss_BS)
-    assert summed_terms(model, batch) == summed_choice_loss(model, batch)
+    assert summed_terms(model, batch) == choice_losses(model, batch).sum()
     assert summed_terms(model, plain) == summed_loss(model, plain)[0]
     losses = text_losses(model, {"choice": [batch], "options": [plain]}, device="cpu")
     assert losses["choice"].tokens == 3
-    assert losses["choice"].nats == pytest.approx(float(summed_choice_loss(model, batch)), rel=1e-6)
+    assert losses["choice"].nats == pytest.approx(float(choice_losses(model, batch).sum()), rel=1e-6)
     assert losses["options"].tokens == batch.loss_tokens
     assert losses["options"].nats == pytest.approx(float(summed_loss(model, plain)[0]), rel=1e-6)
     assert math.isfinite(losses["choice"].nats)

@@ -28,14 +28,9 @@ def choice_losses(model: nn.Module, batch: ChoiceBatch) -> Tensor:
     return torch.stack([torch.logsumexp(scores_O, dim=0) - scores_O[gold] for scores_O, gold in by_item])
 
 
-def summed_choice_loss(model: nn.Module, batch: ChoiceBatch) -> Tensor:
-    """Return the loss in nats, summed over the items of a batch."""
-    return choice_losses(model, batch).sum()
-
-
 def summed_terms(model: nn.Module, batch: TokenBatch) -> Tensor:
     """Return the loss of a batch of either kind, summed over its `terms`: items of multiple choice, else tokens."""
     if isinstance(batch, ChoiceBatch):
-        return summed_choice_loss(model, batch)
+        return choice_losses(model, batch).sum()
     loss, _ = summed_loss(model, batch)
     return loss
