@@ -80,8 +80,8 @@ def test_scores_have_a_column_of_choices_whether_or_not_a_task_offers_any(*, has
     choice = [("quiz", "task", "choice", np.nan, 0.75)] if has_options else []
     columns = ["name", "kind", "measure", "bits_per_byte", "nats_per_item"]
     final = pd.DataFrame([*rows, *choice], columns=columns)
-    tikmix = SimpleNamespace(strategy="prior", rounds=2)
-    parameters = SimpleNamespace(tikmix=tikmix, train=SimpleNamespace(tokens_per_chunk=100))
+    tikmix = SimpleNamespace(strategy="prior", rounds=2, deciding_rounds=0)
+    parameters = SimpleNamespace(tikmix=tikmix, train=SimpleNamespace(tokens_per_chunk=100), optimize=None)
     run = SimpleNamespace(load=lambda _: final, parameters=parameters)
     scores = scores_of(ARM, run, ["quiz"]).set_index("task")
     assert scores.loc["quiz", ["bpb", "bpb_answer"]].tolist() == [1.5, 2.0]

@@ -133,7 +133,8 @@ def test_guardrails_in_every_unit_are_told_by_what_was_measured(responding: Path
     assert {name: one["unit"] for name, one in found.items()} == units
     corpus = TokenShards.open(responding / "data" / "03_primary" / "tiny", verify=False)
     per_byte = sum(1 / corpus.bytes_per_token(domain) for domain in corpus.domains) / 3
-    assert found["heldout"]["slack"] * told["scale"] == pytest.approx(5.0 * math.log(2) / per_byte)
+    strength = found["heldout"]["strength"]
+    assert found["heldout"]["slack"] * strength * told["scale"] == pytest.approx(5.0 * math.log(2) / per_byte)
     products = pd.read_parquet(outputs(responding, "branched", 0) / "domain_products.parquet")
     assert 0 < found["code"]["slack"] <= 5.0 * products.loc[products["text"] == "code", "stderr"].sum()
     assert found["riddle"]["slack"] > 0
