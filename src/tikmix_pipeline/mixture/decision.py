@@ -14,14 +14,13 @@ from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.records import BindingKind, BindingRecord, DecisionRecord, SecondOrderRecord, Unconstrained
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name
 from tikmix_pipeline.mixture.solver import Solution
-from tikmix_pipeline.parameters.decision import GuardrailUnit
 
 VISIBLE = 1e-6
 """A constraint binds if it has no more room than this and loosening it would pay by more than this per unit."""
 
 _KINDS: dict[str, BindingKind] = {"lower": "group_lower", "upper": "group_upper"}
 _GROUP_KINDS = {*_KINDS.values()}
-_TOLERANCES: dict[GuardrailUnit, str] = {
+_TOLERANCES: dict[str, str] = {
     "share": "of what the tasks gain",
     "stderr": "standard errors of its gain",
     "nats": "nats per token",
@@ -188,7 +187,7 @@ def in_words(binding: BindingRecord) -> str:
     return f"{side} {binding.bound:.6g}{cause}{parameter}"
 
 
-def tolerance_in_words(tolerance: float, unit: GuardrailUnit) -> str:
+def tolerance_in_words(tolerance: float, unit: str) -> str:
     """Say how much worse guarded text may get."""
     return f"{tolerance:.6g} {_TOLERANCES[unit]}"
 

@@ -95,8 +95,8 @@ class BindingRecord(Record):
     """The parameter to change to move it; empty for the simplex."""
     bound: Number
     """The bound on the weight or the sum, the least normalised gain of the task, or a guardrail's tolerance."""
-    unit: GuardrailUnit | None = None
-    """Of a guardrail's tolerance."""
+    unit: str | None = None
+    """Of a guardrail's tolerance. Chunks are trained under records of mixtures, and depend on no list of units."""
     multiplier: Number = Field(validation_alias="price", serialization_alias="price")
     """How fast the objective would fall if the constraint were loosened. Where others hold the mixture in the same
     place, as where tasks that conflict leave no other, it falls by less, or not at all."""
