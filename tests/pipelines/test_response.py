@@ -10,6 +10,9 @@ import pytest
 
 from tests.pipelines.conftest import run_in
 from tikmix_pipeline.corpus.shards import TokenShards
+from tikmix_pipeline.corpus.tasks import TaskItems
+from tikmix_pipeline.parameters.measurement import TaskLossParameters
+from tikmix_pipeline.pipelines.optimize.nodes import bytes_by_target
 from tikmix_pipeline.session.kedro_session import UserError
 
 
@@ -138,6 +141,17 @@ def test_guardrails_in_every_unit_are_told_by_what_was_measured(responding: Path
     products = pd.read_parquet(outputs(responding, "branched", 0) / "domain_products.parquet")
     assert 0 < found["code"]["slack"] <= 5.0 * products.loc[products["text"] == "code", "stderr"].sum()
     assert found["riddle"]["slack"] > 0
+
+
+def test_bytes_of_a_target_are_those_of_what_it_reads(finished_project: Path) -> None:
+    """Guardrails in bits per byte may be on a domain, on a task, and on held-out text that is a target."""
+    corpus = TokenShards.open(finished_project / "data" / "03_primary" / "tiny", verify=False)
+    kinds = TaskLossParameters(task_loss={"riddle": "answer"})
+    sizes = bytes_by_target(corpus, ["quiz", "riddle", "heldout-code"], kinds)
+    tasks = TaskItems.open(corpus.tasks_file)
+    assert sizes["heldout-code"] == sizes["code"] == corpus.bytes_per_token("code")
+    assert sizes["quiz"] == tasks.bytes_per_token("quiz", "query", "text")
+    assert sizes["riddle"] == tasks.bytes_per_token("riddle", "query", "answer")
 
 
 def test_a_search_is_held_by_the_guardrails_of_direct(responding: Path) -> None:

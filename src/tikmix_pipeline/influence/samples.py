@@ -34,6 +34,7 @@ from tikmix_pipeline.parameters.measurement import (
     ReadingParameters,
     ScoringParameters,
     TargetParameters,
+    heldout_target,
 )
 from tikmix_pipeline.parameters.training import LoadParameters, RestoreParameters
 
@@ -263,5 +264,5 @@ def _heldout_windows(shards: TokenShards, parameters: TargetAmount, *, context: 
     for domain in shards.domains:
         windows = shards.windows(domain, context, "heldout")
         count = len(windows) if limit is None else min(limit, len(windows))
-        samples[f"heldout-{domain}"] = batches_of(windows.take(np.arange(count)), parameters.batch_size)
+        samples[heldout_target(domain)] = batches_of(windows.take(np.arange(count)), parameters.batch_size)
     return samples

@@ -29,6 +29,11 @@ FITTED: tuple[Curvature, ...] = ("diagonal", "kfac", "ekfac")
 _ALL_GROUPS: tuple[Group, ...] = ("linear", "embedding", "head", "elementwise")
 
 
+def heldout_target(domain: str) -> str:
+    """Return the name of the target that is a domain's held-out text (`influence.targets`)."""
+    return f"heldout-{domain}"
+
+
 class TaskLossParameters(ParameterGroup):
     """What the loss of a task is."""
 

@@ -19,7 +19,7 @@ from tikmix_pipeline.mixture.objective import check_tasks
 from tikmix_pipeline.mixture.simplex import check_mixture, prior_mixture
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.corpus import ShardsSource
-from tikmix_pipeline.parameters.measurement import DEFAULT
+from tikmix_pipeline.parameters.measurement import DEFAULT, heldout_target
 from tikmix_pipeline.pipelines.remix.external import (
     domains_ever,
     given_mixture,
@@ -68,7 +68,7 @@ def _check_tasks(parameters: RunParameters, domains: Collection[str]) -> None:
     require_known("influence.tasks", "task", influence.tasks or (), tasks)
     if not isinstance(influence.task_loss, str):
         require_known("influence.task_loss", "task", influence.task_loss, [*tasks, DEFAULT])
-    heldout = [f"heldout-{domain}" for domain in domains] if influence.targets != "tasks" else []
+    heldout = [heldout_target(domain) for domain in domains] if influence.targets != "tasks" else []
     decide = [] if influence.targets == "heldout" else influence.deciding([*tasks])
     check_tasks(parameters.optimize, [*tasks, *heldout], [*decide, *heldout])
     if parameters.optimize.method == "response":

@@ -12,7 +12,7 @@ from tikmix_pipeline.mixture.records import AskedMixtures, DecisionRecord, Mixtu
 from tikmix_pipeline.mixture.response_branches import BranchLosses
 from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.parameters.decision import AveragingParameters, DirectParameters
-from tikmix_pipeline.parameters.measurement import TaskLossParameters
+from tikmix_pipeline.parameters.measurement import TaskLossParameters, heldout_target
 from tikmix_pipeline.pipelines.views import tables_by_kind
 
 if TYPE_CHECKING:
@@ -128,12 +128,12 @@ def _branch_losses(
     corpus: TokenShards,
 ) -> BranchLosses:
     at_checkpoint = {**measurement.task_loss, **measurement.domain_loss}
-    sizes = {} if influence is None else _bytes_per_token(corpus, measurement.task_loss, influence)
+    sizes = {} if influence is None else bytes_by_target(corpus, measurement.task_loss, influence)
     return BranchLosses(ratios, losses, at_checkpoint, sizes)
 
 
-def _bytes_per_token(corpus: TokenShards, tasks: Iterable[str], influence: TaskLossParameters) -> dict[str, float]:
-    """Return the UTF-8 bytes per loss-carrying token of each domain's text and of each task that has such tokens."""
+def bytes_by_target(corpus: TokenShards, tasks: Iterable[str], influence: TaskLossParameters) -> dict[str, float]:
+    """Return the UTF-8 bytes per token that carries loss, of domains' text and of targets that have such tokens."""
     from tikmix_pipeline.corpus.tasks import TaskItems
 
     items, sizes = TaskItems.open(corpus.tasks_file), {}
@@ -141,7 +141,9 @@ def _bytes_per_token(corpus: TokenShards, tasks: Iterable[str], influence: TaskL
         loss = influence.loss_of(task)
         if task in items.tasks and loss != "choice":
             sizes[task] = items.bytes_per_token(task, "query", loss)
-    return sizes | {domain: corpus.bytes_per_token(domain) for domain in corpus.domains}
+    for domain in corpus.domains:
+        sizes[domain] = sizes[heldout_target(domain)] = corpus.bytes_per_token(domain)
+    return sizes
 
 
 def _told(decision: Decision, name: str, number: int) -> DecisionRecord:

@@ -13,6 +13,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sampled_signature
 from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, RunParameters
 from tikmix_pipeline.parameters.decision import ExternalParameters
+from tikmix_pipeline.parameters.measurement import heldout_target
 from tikmix_pipeline.pipelines.names import domain_products, of_round
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, read_record
@@ -180,5 +181,5 @@ def _covers(measurement: Path, parameters: RunParameters) -> bool:
     domains, influence = list(parameters.corpus.domains), parameters.influence
     targets = influence.deciding(list(parameters.corpus.tasks)) if influence.targets != "heldout" else []
     if influence.targets != "tasks":
-        targets += [f"heldout-{domain}" for domain in domains]
+        targets += [heldout_target(domain) for domain in domains]
     return set(domains) <= set(measured["domain_loss"]) and set(targets) <= set(measured["task_loss"])
