@@ -192,7 +192,9 @@ def collect_gradients(
 ) -> Callable[[Path], Any]:
     """Measure the mean gradient of every chunk of every task and domain that is not there yet."""
     from tikmix_pipeline.influence.measure import collect_gradients_at
+    from tikmix_pipeline.memory import give_back_memory
 
+    give_back_memory()  # of a fit before it: its sums are a multiple of the model
     collect_gradients_at(
         checkpoint,
         corpus,
@@ -289,7 +291,9 @@ def stream_influence(
 ) -> tuple[pd.DataFrame, pd.DataFrame, SpreadRecord, Measurement]:
     """Measure, and compute what `compute_influence` does, with no gradient of a domain on disk."""
     from tikmix_pipeline.influence.streamed import stream_influence_at
+    from tikmix_pipeline.memory import give_back_memory
 
+    give_back_memory()  # of a fit before it: its sums are a multiple of the model
     _LOG.info("Gradients are streamed: %s. Another curvature or damping measures the domains again.", view.reason)
     streamed = stream_influence_at(
         checkpoint,
