@@ -9,9 +9,9 @@ chunk, so a copy of the checkpoint is trained by DGA for as long as `tokens` say
 where its mixture ends is kept for the chunks to come; the copy is thrown away. So the arm pays for a training that
 the paper has for nothing, and its mixture does not follow the model any further.
 
-Not verified: the paper's values of η, of β and of the steps between two measurements, and its importance sampling for
-thousands of domains, which is left out. No code was published with it; the equations are those of its algorithm as
-cited.
+Not verified: the equations, which are as reviews and other implementations have them, since no code was published with
+the paper; its values of η, of β and of the steps between two measurements; and its importance sampling for thousands
+of domains, which is left out.
 
 Axes: K domains in the order of the shards.
 """
