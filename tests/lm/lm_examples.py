@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from tikmix_pipeline.corpus.shards import TokenShards
@@ -45,6 +46,22 @@ def tied_model(vocabulary_size: int = 320) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(config)
+
+
+class CappedModel(nn.Module):
+    """A model that caps its logits behind the head, as Gemma 2 does, so that its head cannot be taken by itself."""
+
+    def __init__(self, inner: PreTrainedModel) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.inner.lm_head
+
+    def forward(self, **inputs):
+        output = self.inner(**inputs)
+        output.logits = 5 * torch.tanh(output.logits / 5)
+        return output
 
 
 def gpt2_model(vocabulary_size: int = 320, *, context: int = 16, dropout: float = 0.1) -> PreTrainedModel:

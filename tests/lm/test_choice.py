@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from choice_examples import choice_items, item_losses, item_of
-from lm_examples import gpt2_model, tied_model, tiny_model
+from lm_examples import CappedModel, gpt2_model, tied_model, tiny_model
 from torch import Tensor, nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
@@ -56,24 +56,8 @@ def test_loss_is_that_of_the_log_likelihoods_of_single_options(build):
     torch.testing.assert_close(found.sort()[0], torch.stack(item_losses(model, ITEMS, CONTEXT)).sort()[0])
 
 
-class CappedModel(nn.Module):
-    """A model that caps its logits behind the head, so that its head cannot be taken by itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = gpt2_model()
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.inner.lm_head
-
-    def forward(self, **inputs):
-        output = self.inner(**inputs)
-        output.logits = 5 * torch.tanh(output.logits / 5)
-        return output
-
-
 def test_logits_that_are_changed_behind_the_head_are_changed_here_too():
-    model = CappedModel().eval().double()
+    model = CappedModel(gpt2_model()).eval().double()
     found = mean_loss(model, batches_of())
     expected = torch.stack(item_losses(model, ITEMS, CONTEXT)).mean()
     assert found.item() == pytest.approx(expected.item(), rel=1e-12)

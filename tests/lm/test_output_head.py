@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from lm_examples import gpt2_model, tied_model, tiny_model
+from lm_examples import CappedModel, gpt2_model, tied_model, tiny_model
 from torch import nn
 
 from tikmix_pipeline.corpus.batches import TokenBatch
@@ -99,24 +99,8 @@ def test_operations_are_counted_alike(few_logits, monkeypatch):
     assert operations() == whole(monkeypatch, operations)
 
 
-class CappedModel(nn.Module):
-    """A model that caps its logits behind the head, as Gemma 2 does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = tiny_model()
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.inner.lm_head
-
-    def forward(self, **inputs):
-        output = self.inner(**inputs)
-        output.logits = 5 * torch.tanh(output.logits / 5)
-        return output
-
-
 def test_model_that_changes_its_logits_behind_the_head_keeps_them_whole(few_logits, monkeypatch):
-    model, batch = CappedModel().eval(), random_batch()
+    model, batch = CappedModel(tiny_model()).eval(), random_batch()
     assert output_head.divisible_head(model, 1000) is None
     assert output_head.divisible_head(model.inner, 1000) is model.inner.lm_head
     loss, _ = loss_and_gradient(model, batch)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tikmix_pipeline.mixture.asked import asked_mixtures
-from tikmix_pipeline.mixture.direct import decide_direct
+from tikmix_pipeline.mixture.direct import decide_direct, problem_of
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters
 
@@ -47,7 +47,8 @@ def decided_by(task: str, given: dict[str, Any]) -> dict[str, float]:
 def asked_by_tasks(given: dict[str, Any]) -> dict[str, Any]:
     optimize = OptimizeParameters.model_validate(given)
     averaging = TikmixParameters(memory="mean")
-    return dict(asked_mixtures(BUDGET, START, optimize, averaging, rounds(), products(), ngram=NGRAM).tasks)
+    problem = problem_of(BUDGET, START, optimize, averaging, rounds(), products(), ngram=NGRAM)
+    return dict(asked_mixtures(problem, optimize).tasks)
 
 
 METHODS = [

@@ -28,6 +28,7 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.chunk import restore_network
 from tikmix_pipeline.lm.evaluation import batches_of
 from tikmix_pipeline.lm.model import compute_in_bfloat16
+from tikmix_pipeline.memory import give_back_memory
 from tikmix_pipeline.parameters.measurement import (
     FactorParameters,
     GradientParameters,
@@ -89,6 +90,7 @@ class MeasuredText(Generic[Reading_co]):
         lies on, and `at_once` is how many share a batch, which grows with them: by default those of a copy.
         """
         checkpoint.require_tokenizer(shards.tokenizer_digest)
+        give_back_memory()  # of text that was prepared, or of a fit, whose sums are a multiple of the model
         placed = train.model_copy(update={"device": influence.device})
         # of a checkpoint that was not trained here; whatever the mixture, a domain's next windows are the same
         mixture = dict.fromkeys(shards.domains, 1 / len(shards.domains))

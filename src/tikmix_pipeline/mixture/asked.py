@@ -5,44 +5,30 @@ domains, bounds, entropy, anchor, guardrails and branches. Where the mixtures of
 compromise between them; where they are all the same corner, so is the decided one, whatever the weights of the tasks.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tikmix_pipeline.mixture.direct import problem_of
+from tikmix_pipeline.mixture.direct import Problem
 from tikmix_pipeline.mixture.objective import Targets
-from tikmix_pipeline.mixture.records import AskedMixtures, MixtureRecord, TokenBudget
-from tikmix_pipeline.mixture.response_branches import BranchLosses
+from tikmix_pipeline.mixture.records import AskedMixtures
 from tikmix_pipeline.mixture.simplex import by_name
-from tikmix_pipeline.parameters.decision import AveragingParameters, DirectParameters
-
-if TYPE_CHECKING:
-    import pandas as pd
+from tikmix_pipeline.parameters.decision import DirectParameters
 
 
-def asked_mixtures(
-    budget: TokenBudget,
-    prior: MixtureRecord,
-    optimize: DirectParameters,
-    averaging: AveragingParameters,
-    influences: Sequence["pd.DataFrame"],
-    products: Sequence["pd.DataFrame"] = (),
-    branches: BranchLosses | None = None,
-    ngram: Mapping[str, float] | None = None,
-) -> AskedMixtures:
-    """Return what each task that counts in the decision would get alone; the arguments are those of `decide_direct`.
+def asked_mixtures(problem: Problem, optimize: DirectParameters) -> AskedMixtures:
+    """Return what each task that counts in a decision by these parameters would get alone.
 
     Raises:
-        TikmixError: as `decide_direct`.
+        TikmixError: as `solve_direct` or `solve_response`.
     """
-    problem = problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram)
     counts_T = np.ptp(problem.influence_TK, axis=1) > 0
     shares_T = Targets.of(problem.tasks, counts_T, optimize).task_shares()
     asked = {}
     for t, task in enumerate(problem.tasks):
         if shares_T[t] > 0:
-            alone = _alone(optimize, [other for other in problem.tasks if other != task], budget.domains)
+            alone = _alone(optimize, [other for other in problem.tasks if other != task], problem.domains)
             decision = problem.solve(slice(t, t + 1), alone)
             asked[task] = by_name(decision.domains, decision.weights_K)
     return AskedMixtures(tasks=asked)

@@ -65,19 +65,23 @@ def decide_direct(
         TikmixError: as `solve_direct`, `solve_response` or `measured_response`, no mixture is within the bounds, or the
             rounds cannot be averaged.
     """
-    problem = problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram)
-    return problem.solve(slice(None), optimize)
+    return problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram).decision(optimize)
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """What a decision rests on, and how it is made of some tasks of that."""
 
+    domains: Sequence[str]
     tasks: list[str]
     influence_TK: FloatArray
     """Averaged over the rounds; of gains of second order, their contrasts."""
     solve: Callable[[slice, DirectParameters], Decision]
     """Decides on these of the tasks, by such parameters."""
+
+    def decision(self, parameters: DirectParameters) -> Decision:
+        """Return what is decided on all of the tasks."""
+        return self.solve(slice(None), parameters)
 
 
 def problem_of(
@@ -90,14 +94,14 @@ def problem_of(
     branches: BranchLosses | None = None,
     ngram: Mapping[str, float] | None = None,
 ) -> Problem:
-    """Return what `decide_direct` solves."""
+    """Return what `decide_direct` solves; arguments and errors are its own."""
     if optimize.method == "paper":
         tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
 
         def by_paper(which: slice, parameters: DirectParameters) -> Decision:
             return _decider(budget, prior.weights, parameters, tasks[which], ngram)(influence_TK[which])
 
-        return Problem(tasks, influence_TK, by_paper)
+        return Problem(budget.domains, tasks, influence_TK, by_paper)
     prior_K, current_K = _mixtures(budget, prior.weights)
     averaged, together = averaged_measurement(influences, products, budget.domains, averaging, prior_K)
     measured = None
@@ -128,7 +132,7 @@ def problem_of(
             ngram_K=_ngram(budget, ngram),
         )
 
-    return Problem(averaged.tasks, averaged.contrast_TK, by_response)
+    return Problem(budget.domains, averaged.tasks, averaged.contrast_TK, by_response)
 
 
 def implied_mixture(

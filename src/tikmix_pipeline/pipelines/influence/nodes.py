@@ -165,9 +165,7 @@ def fit_factors(
     """
     from tikmix_pipeline.influence.curvature.fit_progress import FitProgress
     from tikmix_pipeline.influence.measure import DomainGradients, fit_factors_at
-    from tikmix_pipeline.memory import give_back_memory
 
-    give_back_memory()  # of the text that may have been prepared before: a fit holds more than anything else
     mixtures = [one.weights for one in beside if isinstance(one, MixtureRecord)]
     folders = [one for one in beside if not isinstance(one, MixtureRecord)]
     domains = None
@@ -192,9 +190,7 @@ def collect_gradients(
 ) -> Callable[[Path], Any]:
     """Measure the mean gradient of every chunk of every task and domain that is not there yet."""
     from tikmix_pipeline.influence.measure import collect_gradients_at
-    from tikmix_pipeline.memory import give_back_memory
 
-    give_back_memory()  # of a fit before it: its sums are a multiple of the model
     collect_gradients_at(
         checkpoint,
         corpus,
@@ -291,9 +287,7 @@ def stream_influence(
 ) -> tuple[pd.DataFrame, pd.DataFrame, SpreadRecord, Measurement]:
     """Measure, and compute what `compute_influence` does, with no gradient of a domain on disk."""
     from tikmix_pipeline.influence.streamed import stream_influence_at
-    from tikmix_pipeline.memory import give_back_memory
 
-    give_back_memory()  # of a fit before it: its sums are a multiple of the model
     _LOG.info("Gradients are streamed: %s. Another curvature or damping measures the domains again.", view.reason)
     streamed = stream_influence_at(
         checkpoint,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tikmix_pipeline.mixture.decision import Decision, summary_lines
-from tikmix_pipeline.mixture.direct import decide_direct
+from tikmix_pipeline.mixture.direct import Problem, problem_of
 from tikmix_pipeline.mixture.records import AskedMixtures, DecisionRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.response_branches import BranchLosses
 from tikmix_pipeline.parameters.base import View
@@ -59,8 +59,7 @@ def decide(
 
     The mixture of n-gram models is among what was measured where `optimize.anchor` asks for it.
     """
-    tables, ngram = without_anchor(measured)
-    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *tables_by_kind(tables), ngram=ngram)
+    decision = _problem(view, budget, prior, measured).decision(view.optimize)
     return _told(decision, view.name, budget.round + 1)
 
 
@@ -76,9 +75,7 @@ def decide_on_branches(
 ) -> DecisionRecord:
     """Decide the mixture of the next round with what branches say of the response."""
     branches = _branch_losses(view.influence, ratios, losses, measurement, corpus)
-    tables, ngram = without_anchor(measured)
-    found = tables_by_kind(tables)
-    decision = decide_direct(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram)
+    decision = _problem(view, budget, prior, measured, branches).decision(view.optimize)
     return _told(decision, view.name, budget.round + 1)
 
 
@@ -88,8 +85,7 @@ def ask_tasks(
     """Say what each task would get if it alone decided."""
     from tikmix_pipeline.mixture.asked import asked_mixtures
 
-    tables, ngram = without_anchor(measured)
-    return asked_mixtures(budget, prior, view.optimize, view.tikmix, *tables_by_kind(tables), ngram=ngram)
+    return asked_mixtures(_problem(view, budget, prior, measured), view.optimize)
 
 
 def ask_tasks_on_branches(
@@ -106,9 +102,19 @@ def ask_tasks_on_branches(
     from tikmix_pipeline.mixture.asked import asked_mixtures
 
     branches = _branch_losses(view.influence, ratios, losses, measurement, corpus)
+    return asked_mixtures(_problem(view, budget, prior, measured, branches), view.optimize)
+
+
+def _problem(
+    view: MixtureView,
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    measured: Sequence[pd.DataFrame | DecisionRecord],
+    branches: BranchLosses | None = None,
+) -> Problem:
     tables, ngram = without_anchor(measured)
     found = tables_by_kind(tables)
-    return asked_mixtures(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram)
+    return problem_of(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram)
 
 
 def without_anchor(
