@@ -65,6 +65,7 @@ def main() -> None:
             continue
         project = scratch_project(arguments.folder / f"{corpus}-{preset}-seed{seed}")
         told = {"experiment": corpus, "model.preset": preset, "seed": seed, "influence.gradients": "keep"}
+        told["optimize.method"] = "paper"  # what every surface has a branch of, and later rounds are trained under
         if not (project / f"data/07_model_output/{corpus}/round_{number}/decision.json").is_file():
             train_to(project, corpus, told, max(arguments.rounds))
         command = f"python benchmarks/surfaces.py FOLDER --corpora {corpus} --presets {preset}"

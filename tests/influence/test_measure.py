@@ -63,7 +63,7 @@ def decision(shards: TokenShards) -> "partial[Any]":
     prior = dict.fromkeys(shards.domains, 1 / len(shards.domains))
     available = {domain: shards.tokens(domain) for domain in shards.domains}
     budget = TokenBudget(round=0, available=available, consumed={}, chunk_tokens=1000, current=prior)
-    return partial(implied_mixture, budget=budget, prior=prior, optimize=OptimizeParameters())
+    return partial(implied_mixture, budget=budget, prior=prior, optimize=OptimizeParameters(method="paper"))
 
 
 def test_two_ranks_grow_a_measurement_and_stop_as_one_process_does(start, token_shards, tmp_path):

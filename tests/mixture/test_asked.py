@@ -37,7 +37,7 @@ def products() -> list[pd.DataFrame]:
 
 def decided_by(task: str, given: dict[str, Any]) -> dict[str, float]:
     """Decide where nothing was measured but one task."""
-    optimize = OptimizeParameters.model_validate(given)
+    optimize = OptimizeParameters.model_validate({"method": "paper", **given})
     alone = [table[table["task"] == task] for table in rounds()]
     averaging = TikmixParameters(memory="mean")
     decision = decide_direct(BUDGET, START, optimize, averaging, alone, products(), ngram=NGRAM)
@@ -45,7 +45,7 @@ def decided_by(task: str, given: dict[str, Any]) -> dict[str, float]:
 
 
 def asked_by_tasks(given: dict[str, Any]) -> dict[str, Any]:
-    optimize = OptimizeParameters.model_validate(given)
+    optimize = OptimizeParameters.model_validate({"method": "paper", **given})
     averaging = TikmixParameters(memory="mean")
     problem = problem_of(BUDGET, START, optimize, averaging, rounds(), products(), ngram=NGRAM)
     return dict(asked_mixtures(problem, optimize).tasks)

@@ -33,7 +33,7 @@ def solve(influence, prior=None, caps=None, chunk=1000, **parameters):
     prior = np.full(len(domains), 1 / len(domains)) if prior is None else np.asarray(prior, dtype=float)
     caps = [math.inf] * len(domains) if caps is None else caps
     supplies = {domain: Supply(cap * chunk) for domain, cap in zip(domains, caps, strict=True)}
-    checked = OptimizeParameters.model_validate({"max_epochs": 1, **parameters})
+    checked = OptimizeParameters.model_validate({"method": "paper", "max_epochs": 1, **parameters})
     bounds = mixture_bounds(checked, supplies, chunk)
     return solve_direct(influence, prior, bounds, checked, domains=domains, tasks=tasks)
 
@@ -310,7 +310,12 @@ def test_bounds_over_other_domains_are_refused():
     bounds = mixture_bounds(OptimizeParameters(), {"web": Supply(math.inf), "code": Supply(math.inf)}, 1000)
     with pytest.raises(ValueError, match="bounds are over"):
         solve_direct(
-            np.ones((1, 2)), np.full(2, 0.5), bounds, OptimizeParameters(), domains=["code", "web"], tasks=["t"]
+            np.ones((1, 2)),
+            np.full(2, 0.5),
+            bounds,
+            OptimizeParameters(method="paper"),
+            domains=["code", "web"],
+            tasks=["t"],
         )
 
 
@@ -336,7 +341,7 @@ def test_the_mixture_that_a_growing_measurement_waits_for_is_the_one_that_the_de
         round=0, available=dict.fromkeys(domains, 1e9), consumed={}, chunk_tokens=1000, current=current
     )
     prior = MixtureRecord(round=0, strategy="prior", chunk_tokens=1000, weights=weights, tokens={}, epochs={})
-    optimize = OptimizeParameters.model_validate({"anchor": anchor})
+    optimize = OptimizeParameters.model_validate({"method": "paper", "anchor": anchor})
     table = pd.DataFrame(
         [
             {"task": task, "domain": domain, "influence": influence_TK[t, k], "stderr": 0.1}
@@ -348,7 +353,7 @@ def test_the_mixture_that_a_growing_measurement_waits_for_is_the_one_that_the_de
     implied_K = implied_mixture(budget, weights, optimize, tasks)(influence_TK)
     assert implied_K == pytest.approx(decision.weights_K, abs=1e-9)
     if anchor == "current":  # which stands for the mixture of n-gram models while that is not known
-        by_ngrams = OptimizeParameters.model_validate({"anchor": "ngram"})
+        by_ngrams = OptimizeParameters.model_validate({"method": "paper", "anchor": "ngram"})
         assert implied_mixture(budget, weights, by_ngrams, tasks)(influence_TK) == pytest.approx(implied_K)
 
 
@@ -358,7 +363,7 @@ def test_an_anchor_of_n_gram_models_pulls_to_their_mixture_and_is_asked_for():
     ngram, prior = np.array([0.1, 0.2, 0.7]), np.full(3, 1 / 3)
 
     def decided(**given):
-        parameters = OptimizeParameters.model_validate({"pareto": False, **given})
+        parameters = OptimizeParameters.model_validate({"method": "paper", "pareto": False, **given})
         return solve_direct(
             influence, prior, bounds, parameters, domains=bounds.domains, tasks=["t"], current_K=prior, ngram_K=ngram
         )
@@ -369,6 +374,6 @@ def test_an_anchor_of_n_gram_models_pulls_to_their_mixture_and_is_asked_for():
     assert far.weights_K[0] > near.weights_K[0]
     assert near.anchor_K == pytest.approx(0.99 * ngram + 0.01 / 3)
     assert decided().anchor_K is None
-    parameters = OptimizeParameters(anchor="ngram")
+    parameters = OptimizeParameters(method="paper", anchor="ngram")
     with pytest.raises(ValueError, match="no mixture of n-gram models"):
         solve_direct(influence, prior, bounds, parameters, domains=bounds.domains, tasks=["t"])

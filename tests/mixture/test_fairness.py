@@ -111,7 +111,7 @@ def test_lower_bound_holds_for_any_prices_on_any_feasible_mixture(seed, curved, 
 def test_the_paper_s_decision_is_proven_and_what_a_generic_solver_finds(seed, temperature):
     rng = np.random.default_rng(seed)
     influence, prior = rng.normal(size=(3, 4)) + 0.5, rng.dirichlet(np.full(4, 3.0))
-    parameters = OptimizeParameters(fairness="softmin", temperature=temperature, pareto=False)
+    parameters = OptimizeParameters(method="paper", fairness="softmin", temperature=temperature, pareto=False)
     bounds = Bounds.simplex(names("d", 4))
     decision = solve_direct(influence, prior, bounds, parameters, domains=bounds.domains, tasks=names("t", 3))
     rows = influence / decision.normaliser_T[:, None]
@@ -173,7 +173,9 @@ def test_the_task_that_gains_least_gains_no_less_than_without_it(seed):
 def test_the_objective_of_a_search_is_that_of_direct_for_the_same_gains():
     rng = np.random.default_rng(0)
     influence, weights_NK = rng.normal(size=(3, 4)), rng.dirichlet(np.ones(4), size=10)
-    parameters = OptimizeParameters(fairness="softmin", temperature=0.3, task_weights={"t1": 2.0}, entropy=0.4)
+    parameters = OptimizeParameters(
+        method="paper", fairness="softmin", temperature=0.3, task_weights={"t1": 2.0}, entropy=0.4
+    )
     every = np.ones(3, dtype=bool)
     targets = Targets.of(names("t", 3), every, parameters)
     searched = SweepObjective("direct", parameters, every, targets)
@@ -183,8 +185,8 @@ def test_the_objective_of_a_search_is_that_of_direct_for_the_same_gains():
 
 
 def test_its_weight_is_that_of_the_mean_unless_it_is_set():
-    assert OptimizeParameters(fairness="softmin").spread_weight == 9
+    assert OptimizeParameters(method="paper", fairness="softmin").spread_weight == 9
     assert OptimizeParameters(fairness="softmin", method="response").spread_weight == 9
-    assert OptimizeParameters(fairness="softmin", uniformity=0.5).spread_weight == 0.5
+    assert OptimizeParameters(method="paper", fairness="softmin", uniformity=0.5).spread_weight == 0.5
     assert OptimizeParameters(method="response").spread_weight == 0
-    assert OptimizeParameters().spread_weight == 1
+    assert OptimizeParameters(method="paper").spread_weight == 1

@@ -30,7 +30,7 @@ def bounds_of(count, parameters, caps=None, current=None):
 
 
 def solve(influence, prior=None, caps=None, current=None, **given):
-    parameters = OptimizeParameters.model_validate({"max_epochs": 1, **given})
+    parameters = OptimizeParameters.model_validate({"method": "paper", "max_epochs": 1, **given})
     tasks, count = [f"t{t}" for t in range(len(influence))], influence.shape[1]
     prior = np.full(count, 1 / count) if prior is None else prior
     bounds = bounds_of(count, parameters, caps, current)

@@ -18,7 +18,9 @@ PRIOR = np.array([0.2, 0.4, 0.4])
 
 
 def decide(**given):
-    parameters = OptimizeParameters.model_validate({"method": "response", "heldout_strength": 1, **given})
+    parameters = OptimizeParameters.model_validate(
+        {"method": "response", "anchor": "uniform", "heldout_strength": 1, **given}
+    )
     bounds = unlimited_bounds(parameters, names("d", 3), dict(zip(names("d", 3), PRIOR.tolist(), strict=True)))
     return solve_response(INFLUENCE, PRODUCTS, PRIOR, bounds, parameters, domains=bounds.domains, tasks=names("t", 2))
 

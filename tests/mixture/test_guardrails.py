@@ -33,7 +33,13 @@ BYTES = {"d0": 4.0, "d1": 2.0, "d2": 3.0, "t0": 5.0, "t1": 4.0}
 def guarded(guardrails, response=None, pareto=False, stderr=None):
     """Decide on the three domains above, with what branches have told."""
     bounds, branches = Bounds.simplex(names("d", 3)), 0 if response is None else 6
-    given = {"method": "response", "guardrails": guardrails, "pareto": pareto, "branches": branches}
+    given = {
+        "method": "response",
+        "anchor": "uniform",
+        "guardrails": guardrails,
+        "pareto": pareto,
+        "branches": branches,
+    }
     parameters = OptimizeParameters.model_validate({**given, "heldout_strength": STRENGTH})
     return solve_response(
         CONFLICT,

@@ -28,7 +28,7 @@ def domains_of(count):
 
 def solve(influence, prior, current=None, **given):
     tasks, domains = [f"t{t}" for t in range(len(influence))], domains_of(influence.shape[1])
-    parameters = OptimizeParameters.model_validate(given)
+    parameters = OptimizeParameters.model_validate({"method": "paper", **given})
     bounds = mixture_bounds(parameters, dict.fromkeys(domains, Supply(math.inf)), 1000)
     return solve_direct(influence, prior, bounds, parameters, domains=domains, tasks=tasks, current_K=current)
 

@@ -101,7 +101,7 @@ def test_lower_bound_is_tight_at_the_closed_form_solution():
 
 
 def parameters_of(**given):
-    return OptimizeParameters.model_validate(given)
+    return OptimizeParameters.model_validate({"method": "paper", **given})
 
 
 def targets_of(counts=(True,) * 4, **given):

@@ -18,6 +18,9 @@ from tikmix_pipeline.parameters import OptimizeParameters
 
 SEEDS = st.integers(0, 2**32 - 1)
 
+ALLOWED = 1 / 1.75
+"""What held-out text may pay by default of what the tasks gain, both in the units of S."""
+
 
 @given(SEEDS, st.integers(1, 6), st.integers(2, 12), st.booleans())
 @settings(deadline=None, max_examples=60)
@@ -41,13 +44,13 @@ def test_no_mixture_of_a_fine_grid_is_better(seed, normaliser):
     task_NT = np.array([gains(influence, products, weights, prior) for weights in grid])
     text_N = np.array([gains(products.heldout_KK.mean(0), products, weights, prior) for weights in grid])
     value_N = (task_NT / unit_T).mean(axis=1)
-    is_guarded = text_N + 0.4 * task_NT.mean(axis=1) >= 0
+    is_guarded = text_N + ALLOWED * task_NT.mean(axis=1) >= 0
     best = (gains(influence, products, decision.weights_K, prior) / unit_T).mean()
     assert value_N[is_guarded].max(initial=0) <= best + 1e-6
     # and what was decided is one that is guarded
     text = gains(products.heldout_KK.mean(0), products, decision.weights_K, prior)
     of_tasks = gains(influence.mean(0), products, decision.weights_K, prior)
-    assert text + 0.4 * of_tasks >= -1e-6 * np.abs(influence).max()
+    assert text + ALLOWED * of_tasks >= -1e-6 * np.abs(influence).max()
 
 
 def test_a_task_that_has_little_to_gain_asks_for_little_unless_it_is_told_to_ask_for_a_share():
@@ -92,7 +95,7 @@ def test_there_is_no_cliff_where_a_task_s_largest_influence_is_small():
         weights.append(solve(influence, products, prior, pareto=False, **NO_GUARD).weights_K)
     for one, other in zip(weights[1:], weights, strict=False):
         assert np.abs(one - other).sum() < 0.1
-    paper = OptimizeParameters.model_validate({"pareto": False})
+    paper = OptimizeParameters.model_validate({"method": "paper", "pareto": False})
     mixtures = []
     for b in (0.0011, 0.0009):
         influence = np.array([[1.0, 0.2, 0.1, 0.3], [0.3, 1.0, 0.2, 0.1], [-1.0, -0.6, b, -0.8]])
@@ -190,7 +193,7 @@ def test_a_task_without_influence_in_one_round_leaves_the_products_as_they_are()
 
 def test_where_branches_do_not_tell_the_scale_nothing_is_said_in_nats():
     influence, products, prior = random_problem(9, 2, 4)
-    parameters = OptimizeParameters.model_validate({"method": "response"})
+    parameters = OptimizeParameters.model_validate({"method": "response", "anchor": "uniform"})
     found = solve_response(
         influence,
         products,

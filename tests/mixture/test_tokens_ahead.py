@@ -21,7 +21,7 @@ BOOKS_HELP_MOST = pd.DataFrame(
         for domain, influence in {"books": 1.0, "code": 0.2, "web": 0.1}.items()
     ]
 )
-OPTIMIZE = OptimizeParameters(entropy=0.0)
+OPTIMIZE = OptimizeParameters(method="paper", entropy=0.0)
 
 
 def budget_after(number=0, read=None, planned=None, current=PRIOR):
@@ -93,7 +93,7 @@ def test_a_mixture_within_the_bounds_can_be_kept_to_the_end(seed):
     for number in range(5):
         told = {"available": available, "consumed": read, "chunk_tokens": CHUNK, "current": kept.weights}
         budget = TokenBudget(round=number, remaining_tokens=(left - number) * CHUNK, **told)
-        after = keep_mixture(kept, budget, OptimizeParameters(max_epochs=1.5), rounding)
+        after = keep_mixture(kept, budget, OptimizeParameters(method="paper", max_epochs=1.5), rounding)
         if number:
             assert after.weights == pytest.approx(kept.weights, abs=1e-9)
         kept = after

@@ -21,17 +21,31 @@ def test_missing_groups_take_their_defaults() -> None:
     assert isinstance(parameters, RunParameters)
     optimize = parameters.optimize
     assert (optimize.uniformity, optimize.gain, optimize.entropy) == ("auto", "auto", "auto")
-    assert (optimize.spread_weight, optimize.entropy_weight) == (1.0, 1.0)
+    assert optimize.method == "response"
 
 
-def test_gains_of_second_order_have_neither_spread_nor_entropy_unless_they_are_set() -> None:
-    second = check_parameters(values(optimize={"method": "response"})).optimize
-    assert (second.spread_weight, second.entropy_weight) == (0.0, 0.0)
+def test_the_paper_s_method_has_the_paper_s_weights() -> None:
+    paper = check_parameters(values(optimize={"method": "paper"})).optimize
+    assert (paper.spread_weight, paper.entropy_weight, paper.entropy_anchor) == (1.0, 1.0, "uniform")
+
+
+def test_gains_of_second_order_have_no_spread_and_an_entropy_relative_to_n_grams_unless_they_are_set() -> None:
+    second = check_parameters(values()).optimize
+    assert (second.spread_weight, second.entropy_weight, second.entropy_anchor) == (0.0, 3.0, "ngram")
     # a surrogate that is searched has no curvature of its own
     searched = second.narrowed(SearchObjectiveParameters)
     assert (searched.spread_weight, searched.entropy_weight) == (1.0, 1.0)
-    set_ = check_parameters(values(optimize={"method": "response", "entropy": 0.1, "uniformity": 2.0})).optimize
+    set_ = check_parameters(values(optimize={"entropy": 0.1, "uniformity": 2.0})).optimize
     assert (set_.spread_weight, set_.entropy_weight) == (2.0, 0.1)
+    even = check_parameters(values(optimize={"anchor": "uniform"})).optimize
+    assert (even.entropy_weight, even.entropy_anchor) == (0.0, "uniform")
+
+
+def test_where_no_task_decides_there_is_nothing_for_n_grams_to_make_likely() -> None:
+    heldout = check_parameters(values(influence={"targets": "heldout"})).optimize
+    assert (heldout.entropy_weight, heldout.entropy_anchor) == (0.0, "uniform")
+    asked = check_parameters(values(influence={"targets": "heldout"}, optimize={"anchor": "ngram"})).optimize
+    assert asked.entropy_anchor == "ngram"
 
 
 @pytest.mark.parametrize("unit", ["nats", "percent", "bits_per_byte"])
@@ -41,7 +55,7 @@ def test_a_guardrail_in_nats_is_refused_at_once_where_no_branches_measure_them(u
     with pytest.raises(TikmixError, match=rf"guardrails\.mmlu\.unit is {unit}.*set optimize\.branches=6"):
         check_parameters(values(optimize=told))
     check_parameters(values(optimize=told | {"branches": 6}))
-    check_parameters(values(optimize={"guardrails": guardrails}))  # of no matter to the paper's method
+    check_parameters(values(optimize=told | {"method": "paper"}))  # of no matter to the paper's method
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,7 @@ PARAMETERS: dict[str, Any] = {
         "micro_batches": 4,
         "rebalance_steps": 2,
     },
+    "optimize": {"method": "paper"},  # the quicker one; the default is run by test_response.py and test_smoke.py
     "tikmix": {"rounds": 2},
     "corpus": {
         "name": "tiny",

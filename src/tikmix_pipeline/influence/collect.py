@@ -181,5 +181,5 @@ def _require_space(model: nn.Module, store: GradientStore, missing: int) -> None
         f"The gradients of {missing} chunks",
         "lower influence.micro_batches, the chunks of every task and domain (in auto mode also influence.max_tokens), "
         "keep them in half the room (influence.kept_precision=bfloat16), or keep none of the domains "
-        "(influence.gradients=stream)",
+        "(influence.gradients=stream, with optimize.method=paper)",
     )

@@ -220,9 +220,9 @@ def anchor_mixture(
     Raises:
         ValueError: the parameters ask for the mixture of n-gram models, and there is none.
     """
-    if parameters.anchor == "uniform":
+    if parameters.entropy_anchor == "uniform":
         return None
-    chosen_K = ngram_K if parameters.anchor == "ngram" else current_K
+    chosen_K = ngram_K if parameters.entropy_anchor == "ngram" else current_K
     if chosen_K is None:
         raise ValueError("optimize.anchor is ngram, and there is no mixture of n-gram models")
     # a little of every domain, so that one that was left out may come back

@@ -57,6 +57,31 @@ class RunParameters(ParameterGroup):
             )
         return self
 
+    @model_validator(mode="after")
+    def _anchor_without_tasks(self) -> "RunParameters":
+        if self.influence.targets == "heldout" and self.optimize.anchor == "auto":
+            # frozen for all but this: whatever reads the parameters is to find the one answer
+            object.__setattr__(self, "optimize", self.optimize.model_copy(update={"anchor": "uniform"}))
+        return self
+
+    @model_validator(mode="after")
+    def _settle_sweep(self) -> "RunParameters":
+        sweep, is_second = self.sweep, self.optimize.method == "response"
+        fits = sweep.response == "lookahead" and is_second and sweep.target == "each" and sweep.choose == "predicted"
+        design = sweep.design
+        if design == "auto":
+            design = "sequential" if fits else "latin_hypercube"
+        surrogate = sweep.surrogate
+        if surrogate == "auto":
+            surrogate = "response" if design == "sequential" else "xgboost"
+        if not is_second and (design == "sequential" or surrogate == "response"):
+            raise ValueError(
+                "sweep.design=sequential and sweep.surrogate=response rest on gains of second order: set "
+                "optimize.method=response"
+            )
+        object.__setattr__(self, "sweep", sweep.model_copy(update={"design": design, "surrogate": surrogate}))
+        return self
+
 
 __all__ = [
     "BaselineParameters",

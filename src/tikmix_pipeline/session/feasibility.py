@@ -119,7 +119,7 @@ def _check_strategy(run: Run, corpus: TokenShards, budget: TokenBudget) -> None:
 
 
 def _check_anchor(run: Run, corpus: TokenShards) -> None:
-    if run.parameters.optimize.anchor == "ngram":
+    if run.parameters.optimize.entropy_anchor == "ngram":
         check_order(run.parameters.baselines.ngram, corpus.vocabulary_size)
 
 

@@ -81,7 +81,7 @@ def true_objective(response_of, scale, weights_NK, objective="direct"):
 
 
 def decide(response_of=additive, *, predict=None, direct=None, box=WHOLE, responses=None, scale=None, **options):
-    parameters = options.pop("parameters", OptimizeParameters())
+    parameters = options.pop("parameters", OptimizeParameters(method="paper"))
     sweep = options.pop("sweep", SweepParameters(response="lookahead"))
     weights_NK = candidates(parameters).weights_NK
     responses = responses or measured(response_of, weights_NK)
@@ -100,7 +100,7 @@ def decide(response_of=additive, *, predict=None, direct=None, box=WHOLE, respon
 
 
 def direct_decision(parameters=None):
-    parameters = parameters or OptimizeParameters()
+    parameters = parameters or OptimizeParameters(method="paper")
     return solve_direct(INFLUENCE, PRIOR, bounds_of(parameters), parameters, domains=DOMAINS, tasks=TASKS)
 
 

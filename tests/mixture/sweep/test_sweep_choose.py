@@ -18,9 +18,20 @@ from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters, Tikm
 RESPONSES = measured(additive, candidates(OptimizeParameters()).weights_NK)
 
 
+PREDICTED = pd.DataFrame(
+    [
+        {"run": run, "surrogate": "linear", "target": target, "measured": value, "predicted": value}
+        for run, row in zip(RESPONSES.runs, RESPONSES.response_NT, strict=True)
+        for target, value in zip(TASKS, row, strict=True)
+    ]
+)
+
+
 def data_of(influence_TK=INFLUENCE, **sweep):
     sweep = SweepParameters.model_validate({"table": {"ratios": "r", "metrics": "m"}, **sweep})
-    return sweep, RegressionData.of(RESPONSES, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters())
+    return sweep, RegressionData.of(
+        RESPONSES, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters(method="paper")
+    )
 
 
 def surrogate():
@@ -29,7 +40,7 @@ def surrogate():
 
 @pytest.mark.parametrize(("require_better", "kept"), [(True, "direct"), (False, "surrogate")])
 def test_direct_is_kept_where_the_surrogate_ranks_no_better(require_better, kept):
-    parameters = OptimizeParameters(pareto=False)
+    parameters = OptimizeParameters(method="paper", pareto=False)
     sweep, data = data_of(surrogate="linear", objective="sum", require_better=require_better)
     quality = pd.DataFrame(
         [
@@ -41,14 +52,16 @@ def test_direct_is_kept_where_the_surrogate_ranks_no_better(require_better, kept
     box = BoxRecord(low=dict.fromkeys(DOMAINS, 0.0), high=dict.fromkeys(DOMAINS, 1.0))
     design = SweepDesign(box=box, acceptance=1.0, notes=())
     direct = record_of(direct_decision())
-    found = search_sweep(surrogate(), data, design, direct, quality, parameters, sweep, seed=0)
+    found = search_sweep(surrogate(), data, design, direct, (quality, PREDICTED), parameters, sweep, seed=0)
     assert found.kept == kept
     assert ("predicts no better" in " ".join(found.notes)) == require_better
 
 
 def test_over_tables_the_search_stays_within_what_the_runs_cover():
-    sweep, data = data_of(None, response="table", objective="sum")
-    found = search_tables(surrogate(), data, TikmixParameters(prior="uniform"), OptimizeParameters(), sweep, seed=0)
+    sweep, data = data_of(None, response="table", objective="sum", surrogate="linear")
+    quality = pd.DataFrame([{"surrogate": "linear", "target": target, "spearman": 1.0} for target in TASKS])
+    prior, optimize = TikmixParameters(prior="uniform"), OptimizeParameters(method="paper")
+    found = search_tables(surrogate(), data, (quality, PREDICTED), prior, optimize, sweep, seed=0)
     assert np.array_equal(found.prior_K, np.full(4, 0.25))
     assert np.all(found.weights_K <= RESPONSES.weights_NK.max(axis=0) + 1e-12)
 

@@ -74,7 +74,9 @@ def test_projection_of_many_rows_is_that_of_each():
 
 
 def test_the_decision_of_a_surrogate_is_inside_groups():
-    parameters = OptimizeParameters.model_validate({"groups": {"a": {"domains": ["books", "web"], "max": 0.35}}})
+    parameters = OptimizeParameters.model_validate(
+        {"method": "paper", "groups": {"a": {"domains": ["books", "web"], "max": 0.35}}}
+    )
     direct = direct_decision(parameters)
     groups = mixture_bounds(parameters, dict.fromkeys(direct.domains, Supply(math.inf)), 1000).halfspaces()
     found = decide(parameters=parameters, direct=direct.to_record("direct", 1), box=WHOLE, groups=groups)
@@ -96,7 +98,7 @@ def test_what_tables_cover_has_to_leave_room_in_the_groups():
 
 
 def test_tables_pin_to_the_prior_or_say_that_there_is_none():
-    responses, parameters = responses_of(CENTRE[None]), OptimizeParameters(pinned={"d1": "current"})
+    responses, parameters = responses_of(CENTRE[None]), OptimizeParameters(method="paper", pinned={"d1": "current"})
     assert table_bounds(parameters, responses, CENTRE).lower[1].weight == 0.3
     with pytest.raises(TikmixError, match="their prior is not known"):
         table_bounds(parameters, responses, None)

@@ -41,7 +41,7 @@ def search(direct, guard, predict, box=WHOLE, target="each", asked=None, **given
     runs = tuple(map(str, range(64)))
     responses = Responses(runs, tuple(domains), tuple(tasks), weights_NK, predict(weights_NK))
     sweep = SweepParameters(response="lookahead", objective="sum", target=target)
-    optimize = OptimizeParameters.model_validate({"pareto": False, **given})
+    optimize = OptimizeParameters.model_validate({"method": "paper", "pareto": False, **given})
     data = RegressionData.of(responses, influence_TK=INFLUENCE, sweep=sweep, parameters=optimize)
     return solve_surrogate(
         asked or predict,

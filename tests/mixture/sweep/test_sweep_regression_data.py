@@ -26,7 +26,7 @@ def responses_of(rows, *, noise=0.0, seed=0, names=()):
 def data_of(responses, influence_TK=INFLUENCE, known=None, **sweep):
     sweep = SweepParameters.model_validate({"table": {"ratios": "r", "metrics": "m"}, **sweep})
     return RegressionData.of(
-        responses, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters(), known=known
+        responses, influence_TK=influence_TK, sweep=sweep, parameters=OptimizeParameters(method="paper"), known=known
     )
 
 

@@ -32,7 +32,7 @@ from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
 @pytest.mark.parametrize("objective", ["direct", "sum"])
 @pytest.mark.parametrize("response_of", [additive, interacting])
 def test_search_comes_within_a_hundredth_of_the_best_of_a_fine_grid(response_of, objective):
-    parameters = OptimizeParameters(pareto=False)
+    parameters = OptimizeParameters(method="paper", pareto=False)
     scale = Scale.of_range(response_of(candidates(parameters).weights_NK))
     decision = decide(
         response_of,
@@ -49,7 +49,7 @@ def test_search_comes_within_a_hundredth_of_the_best_of_a_fine_grid(response_of,
 
 @pytest.mark.parametrize(("response_of", "noise"), [(additive, 0.05), (interacting, 0.0), (interacting, 0.05)])
 def test_a_fitted_surrogate_leads_within_a_hundredth_of_the_true_optimum(response_of, noise):
-    parameters = OptimizeParameters(pareto=False)
+    parameters = OptimizeParameters(method="paper", pareto=False)
     responses = measured(response_of, candidates(parameters).weights_NK, noise)
     surrogate = build_surrogate("gp", folds=3, seed=0).fit(responses.weights_NK, responses.response_NT)
     scale = Scale.of_range(response_of(responses.weights_NK))
@@ -72,7 +72,7 @@ def test_on_additive_responses_the_surrogate_decides_as_direct_does():
 def test_the_objective_is_that_of_direct_for_the_same_gains(gain, beta):
     rng = np.random.default_rng(0)
     weights_NK = rng.dirichlet(np.ones(4), size=10)
-    parameters = OptimizeParameters(uniformity=0.7, gain=gain, entropy=0.4)
+    parameters = OptimizeParameters(method="paper", uniformity=0.7, gain=gain, entropy=0.4)
     every_task = np.ones(3, dtype=bool)
     objective = SweepObjective("direct", parameters, every_task, Targets.of(TASKS, every_task, parameters))
     of_direct = Objective(INFLUENCE, 0.7, beta, 0.4)
@@ -84,7 +84,9 @@ def test_no_target_is_predicted_to_do_worse_than_under_the_prior():
     decision = decide(interacting, direct=record_of(direct_decision()))
     assert decision.kept == "surrogate"
     assert np.all(interacting(decision.weights_K[None]) <= interacting(PRIOR[None]) + 1e-8)
-    free = decide(interacting, direct=record_of(direct_decision()), parameters=OptimizeParameters(pareto=False))
+    free = decide(
+        interacting, direct=record_of(direct_decision()), parameters=OptimizeParameters(method="paper", pareto=False)
+    )
     assert free.objective <= decision.objective + 1e-6
     scale = Scale.of_range(interacting(candidates(OptimizeParameters()).weights_NK))
     grid = grid_of(WHOLE)
@@ -160,7 +162,7 @@ def test_of_influence_the_prior_is_known_though_no_candidate_is_near_it():
 
 def test_where_the_prior_is_out_of_reach_no_target_does_worse_than_under_direct():
     """All around D's mixture the prior's facts are out of reach."""
-    direct = direct_decision(OptimizeParameters(pareto=False))
+    direct = direct_decision(OptimizeParameters(method="paper", pareto=False))
     design = latin_hypercube(
         direct.weights_K, count=16, low=0.5, high=2.0, bounds=bounds_of(OptimizeParameters()), seed=0
     )
@@ -178,7 +180,7 @@ def test_where_the_prior_is_out_of_reach_no_target_does_worse_than_under_direct(
 
 def test_direct_is_kept_if_no_candidate_is_predicted_to_be_better():
     """D's mixture is the best of all, but the box around the prior does not reach it."""
-    parameters = OptimizeParameters(pareto=False)
+    parameters = OptimizeParameters(method="paper", pareto=False)
     direct = direct_decision(parameters)
     box = np.maximum(PRIOR - 0.05, 0), PRIOR + 0.05
     decision = decide(
@@ -203,7 +205,7 @@ def test_a_search_that_stays_with_direct_keeps_it():
         interacting,
         direct=record_of(direct),
         box=(direct.weights_K, direct.weights_K),
-        parameters=OptimizeParameters(pareto=False),
+        parameters=OptimizeParameters(method="paper", pareto=False),
     )
     assert decision.search.value == decision.direct_objective
     assert decision.kept == "direct"
@@ -259,7 +261,9 @@ def test_without_direct_a_given_prior_holds_the_search_back_and_no_prior_does_no
     assert np.array_equal(held.prior_K, PRIOR)
     assert np.all(held.expected_gain_T >= -1e-8)
     assert free.prior_K == pytest.approx(candidates(OptimizeParameters()).weights_NK.mean(axis=0))
-    assert free.objective == pytest.approx(decide(interacting, parameters=OptimizeParameters(pareto=False)).objective)
+    assert free.objective == pytest.approx(
+        decide(interacting, parameters=OptimizeParameters(method="paper", pareto=False)).objective
+    )
     assert any("There is no prior" in note for note in free.notes)
 
 
@@ -292,7 +296,7 @@ def test_the_edge_of_the_box_and_a_prior_outside_it_are_said():
 
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
 def test_one_model_of_the_objective_decides_without_the_targets(shape):
-    parameters = OptimizeParameters(pareto=False)
+    parameters = OptimizeParameters(method="paper", pareto=False)
     responses = measured(interacting, candidates(parameters).weights_NK)
     scale = Scale.of_range(responses.response_NT)
     objective = SweepObjective.of(responses, scale, SweepParameters(), parameters)
@@ -315,7 +319,7 @@ def test_a_target_that_nothing_changes_is_left_out():
     def still(weights_NK):
         return np.column_stack([interacting(weights_NK)[:, :2], np.full(len(weights_NK), 4.2)])
 
-    decision = decide(still, parameters=OptimizeParameters(pareto=False))
+    decision = decide(still, parameters=OptimizeParameters(method="paper", pareto=False))
     assert "Nothing tells the candidates apart on 'sums'" in " ".join(decision.notes)
     assert decision.normalised_gain_T[2] == 0
     gains_T = decision.normalised_gain_T[:2]
@@ -325,7 +329,9 @@ def test_a_target_that_nothing_changes_is_left_out():
 def test_a_target_without_influence_is_left_out_as_direct_does():
     influence = np.vstack([INFLUENCE[:2], np.zeros(4)])
     responses = measured(lambda weights_NK: -weights_NK @ influence.T, candidates(OptimizeParameters()).weights_NK)
-    objective = SweepObjective.of(responses, Scale.of_normaliser(np.ones(3)), SweepParameters(), OptimizeParameters())
+    objective = SweepObjective.of(
+        responses, Scale.of_normaliser(np.ones(3)), SweepParameters(), OptimizeParameters(method="paper")
+    )
     assert objective.counts_T.tolist() == [True, True, False]
 
 

@@ -64,7 +64,7 @@ def asked_of_round(run: Run, number: int) -> Node:
 def _inputs(run: Run, number: int) -> tuple[list[str], list[str]]:
     """Return the token budget and the prior, and what was measured that a decision rests on."""
     budget = [of_round(number, "token_budget"), of_round(0, "mixture")]
-    anchor = [of_round(number, "anchor")] if run.parameters.optimize.anchor == "ngram" else []
+    anchor = [of_round(number, "anchor")] if run.parameters.optimize.entropy_anchor == "ngram" else []
     return budget, [*influences(run, number), *domain_products(run, number), *anchor]
 
 
@@ -86,7 +86,7 @@ def _task_loss(run: Run) -> TaskLossParameters | None:
 def _anchor(run: Run, number: int) -> list[Node]:
     """Find the mixture of n-gram models, if the entropy is to be relative to it."""
     parameters = run.parameters
-    if parameters.optimize.anchor != "ngram":
+    if parameters.optimize.entropy_anchor != "ngram":
         return []
     view = baselines.NgramModelView.of(parameters, ngram=_with_items(run, parameters.baselines.ngram))
     return [cached_node(baselines.anchor_by_ngrams, view, ["corpus"], of_round(number, "anchor"), number=number)]
