@@ -34,7 +34,7 @@ from tikmix_pipeline.mixture.sweep.solve import solve_surrogate
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate, importance
 from tikmix_pipeline.mixture.sweep.tables import read_responses
 from tikmix_pipeline.parameters import OptimizeParameters, SweepParameters
-from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS
+from tikmix_pipeline.parameters.sweep import TABLE_SURROGATES
 from tikmix_pipeline.progress import no_progress_bars
 
 TABLES = Path(__file__).resolve().parents[2] / "shared" / "regmix"
@@ -55,7 +55,7 @@ def lightgbm() -> Any:
 
 def builders(seed: int) -> dict[str, Callable[[], Any]]:
     """All that is compared, by name."""
-    ours = {kind: lambda kind=kind: build_surrogate(kind, folds=FOLDS, seed=seed) for kind in SURROGATE_KINDS}
+    ours = {kind: lambda kind=kind: build_surrogate(kind, folds=FOLDS, seed=seed) for kind in TABLE_SURROGATES}
     return {**ours, "lightgbm": lightgbm}
 
 
@@ -127,7 +127,7 @@ def paper_size() -> dict[str, float]:
     rng = np.random.default_rng(0)
     domains = tuple(f"domain{k}" for k in range(DOMAINS))
     targets = tuple(f"target{t}" for t in range(TARGETS))
-    optimize = OptimizeParameters(pareto=False)
+    optimize = OptimizeParameters(method="paper", pareto=False)
     sweep = SweepParameters.model_validate({"response": "table", "table": {"ratios": "-", "metrics": "-"}})
     centre_K, effect_KT = rng.dirichlet(np.full(DOMAINS, 2.0)), rng.normal(size=(DOMAINS, TARGETS))
     figures: dict[str, float] = {}
@@ -138,11 +138,11 @@ def paper_size() -> dict[str, float]:
     runs = tuple(str(n) for n in range(CANDIDATES))
     responses = Responses(runs, domains, targets, design.weights_NK, response_NT)
     with no_progress_bars():
-        for kind in SURROGATE_KINDS:
+        for kind in TABLE_SURROGATES:
             with timed(figures, f"judge_{kind}_seconds"):
                 judge(responses, [kind], folds=FOLDS, seed=0, matches={})
     data = RegressionData.of(responses, influence_TK=None, sweep=sweep, parameters=optimize)
-    for kind in SURROGATE_KINDS:
+    for kind in TABLE_SURROGATES:
         with timed(figures, f"fit_and_search_{kind}_seconds"):
             surrogate = build_surrogate(kind, folds=FOLDS, seed=0).fit(responses.weights_NK, responses.response_NT)
             importance(surrogate, responses.weights_NK, responses.response_NT, seed=0)
@@ -156,8 +156,8 @@ def paper_size() -> dict[str, float]:
                 seed=0,
                 prior_K=centre_K,
             )
-    judged = sum(figures[f"judge_{kind}_seconds"] for kind in SURROGATE_KINDS)
-    slowest = max(figures[f"fit_and_search_{kind}_seconds"] for kind in SURROGATE_KINDS)
+    judged = sum(figures[f"judge_{kind}_seconds"] for kind in TABLE_SURROGATES)
+    slowest = max(figures[f"fit_and_search_{kind}_seconds"] for kind in TABLE_SURROGATES)
     figures["fit_judge_and_search_seconds"] = judged + slowest
     print(f"\n{DOMAINS} domains, {CANDIDATES} candidates, {TARGETS} targets")
     print_table(

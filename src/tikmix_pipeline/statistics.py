@@ -120,20 +120,37 @@ def bootstrapped_spearman(
     one_N: Floats, other_N: Floats, *, seed: int, resamples: int = 1000
 ) -> tuple[float, float, float]:
     """Return Spearman's correlation and its bootstrap interval; a resample keeps the ranks its rows have among all."""
+    return bootstrapped_mean_spearman(one_N[:, None], other_N[:, None], seed=seed, resamples=resamples)
+
+
+def bootstrapped_mean_spearman(
+    one_NT: Floats, other_NT: Floats, *, seed: int, resamples: int = 1000
+) -> tuple[float, float, float]:
+    """Return the mean over columns of Spearman's correlation, and its bootstrap interval over rows.
+
+    No column may be constant. Columns are resampled together: what they have in common does not average out.
+    """
+    rows = len(one_NT)
+    shares_BN = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
+    found = [_resampled_spearman(*pair, shares_BN) for pair in zip(one_NT.T, other_NT.T, strict=True)]
+    means_B = np.mean([of_resample_B for _, of_resample_B in found], axis=0)
+    low, high = middle_interval(means_B[np.isfinite(means_B)])
+    return float(np.mean([spearman for spearman, _ in found])), low, high
+
+
+def _resampled_spearman(one_N: Floats, other_N: Floats, shares_BN: Floats) -> tuple[float, Floats]:
+    """Return Spearman's correlation, and that of every resample; nan of one that holds one row only, time and again."""
     from scipy.stats import rankdata
 
     ranks_2N = np.stack([rankdata(one_N), rankdata(other_N)])
     ranks_2N -= ranks_2N.mean(axis=1, keepdims=True)
-    rows = len(one_N)
-    shares_BN = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
     means_2B = ranks_2N @ shares_BN.T
     squares_2B = np.square(ranks_2N) @ shares_BN.T - np.square(means_2B)
     products_B = shares_BN @ ranks_2N.prod(axis=0) - means_2B.prod(axis=0)
     scales_B = np.sqrt(np.maximum(squares_2B, 0).prod(axis=0))
-    # a small resample may hold one row only, time and again
-    low, high = middle_interval(products_B[scales_B > 0] / scales_B[scales_B > 0])
+    of_resample_B = np.divide(products_B, scales_B, out=np.full_like(products_B, np.nan), where=scales_B > 0)
     # to the last bit that of scipy.stats.spearmanr, which tables on disk hold
-    return float(np.corrcoef(ranks_2N)[0, 1]), low, high
+    return float(np.corrcoef(ranks_2N)[0, 1]), of_resample_B
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def tables(folder: Path, rows: int = 60) -> dict[str, str]:
     """Write a user's own tables, with names and ids as RegMix has them."""
     generator = np.random.default_rng(0)
     weights = generator.dirichlet(np.ones(4), size=rows)
-    losses = 3 - np.log(weights[:, :2] + 0.05) + 0.01 * generator.normal(size=(rows, 2))
+    losses = 3 - np.log(weights[:, :2] + 0.7 * weights[:, 1::-1] + 0.05) + 0.01 * generator.normal(size=(rows, 2))
     ratios = pd.DataFrame(weights, columns=[f"train_{name}" for name in "abcd"]).rename_axis("index")
     metrics = pd.DataFrame(losses, columns=["val_a_loss", "val_b_loss"]).rename_axis("index")
     files = {}
@@ -81,11 +81,39 @@ def test_changed_table_is_read_again(tmp_path: Path, project: Path) -> None:
     parameters = FEW | {"response": "table", "table": tables(tmp_path)}
     run_in(project, "sweep", experiment="tables", sweep=parameters)
     first = decision(project, 0, "tables")
-    metrics = pd.read_csv(parameters["table"]["metrics"])
-    metrics["val_a_loss"] *= -1
-    metrics.to_csv(parameters["table"]["metrics"], index=False)
+    for name in ("metrics", "test_metrics"):
+        metrics = pd.read_csv(parameters["table"][name])
+        metrics["val_a_loss"] *= -1
+        metrics.to_csv(parameters["table"][name], index=False)
     run_in(project, "sweep", experiment="tables", sweep=parameters)
     assert decision(project, 0, "tables")["weights"] != first["weights"]
+
+
+def test_scores_at_random_decide_nothing_and_what_was_judged_is_kept(tmp_path: Path, project: Path) -> None:
+    files = {name: file for name, file in tables(tmp_path).items() if not name.startswith("test_")}
+    metrics = pd.read_csv(files["metrics"])
+    metrics[["val_a_loss", "val_b_loss"]] = np.random.default_rng(1).normal(size=(len(metrics), 2))
+    metrics.to_csv(files["metrics"], index=False)
+    parameters = FEW | {"response": "table", "table": files}
+    said = refusal(project, "sweep", experiment="tables", sweep=parameters)
+    assert "Nothing is decided from noise" in said
+    assert "sweep.require_better=false" in said
+    assert (outputs(project, "tables") / "round_0" / "sweep" / "quality.parquet").is_file()
+    assert not (outputs(project, "tables") / "round_0" / "sweep" / "decision.json").is_file()
+    run_in(project, "sweep", experiment="tables", sweep=parameters | {"require_better": False})
+    assert decision(project, 0, "tables")["weights"]
+
+
+def test_the_order_of_rows_and_columns_and_the_seed_change_no_weight(tmp_path: Path, project: Path) -> None:
+    files = {name: file for name, file in tables(tmp_path).items() if not name.startswith("test_")}
+    parameters = FEW | {"response": "table", "table": files, "surrogate": "xgboost", "compared": ["xgboost"]}
+    run_in(project, "sweep", experiment="tables", sweep=parameters)
+    first = decision(project, 0, "tables")["weights"]
+    for name in ("ratios", "metrics"):
+        table = pd.read_csv(files[name]).sample(frac=1, random_state=3)
+        table[["index", *table.columns[:0:-1]]].to_csv(files[name], index=False)
+    run_in(project, "sweep", experiment="tables", sweep=parameters, seed=5)
+    assert decision(project, 0, "tables")["weights"] == first
 
 
 def test_loop_cannot_be_decided_by_tables(project: Path, tmp_path: Path) -> None:

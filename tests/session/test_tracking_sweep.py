@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
 from tikmix_pipeline.parameters.check import check_parameters
-from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS, SurrogateKind
+from tikmix_pipeline.parameters.sweep import TABLE_SURROGATES, SurrogateKind
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.session.tracking.tracker import Tracker
@@ -178,7 +178,7 @@ def test_logged_surrogate_predicts_as_the_fitted_one(store: Store, monkeypatch: 
     np.testing.assert_array_equal(loaded.predict(weights_NK), fitted(LinearRegression()).predict(weights_NK))
 
 
-@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+@pytest.mark.parametrize("kind", TABLE_SURROGATES)
 def test_every_kind_of_surrogate_can_be_logged_and_loaded(kind: SurrogateKind, tmp_path: Path) -> None:
     estimator = fitted(build_surrogate(kind, folds=2, seed=0))
     entry = SimpleNamespace(model_id="m-" + "0" * 32, source_run_id="0" * 32)

@@ -66,7 +66,7 @@ class Workload:
     parts: int = _INFLUENCE.micro_batches
     memory_megabytes: float = _INFLUENCE.memory_megabytes
     branches: int = _SWEEP.candidates
-    branch_tokens: int = _SWEEP.branch_tokens
+    branch_tokens: int = _SWEEP.branch_tokens or 81_920
     branch_context: int = 2048
     scored_items: int = _SWEEP.items or 400
     pass_tokens: int = 4_096

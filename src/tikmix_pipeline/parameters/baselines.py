@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup
-from tikmix_pipeline.parameters.sweep import SurrogateKind
+from tikmix_pipeline.parameters.sweep import TableSurrogate
 from tikmix_pipeline.parameters.training import StreamParameters
 
 
@@ -60,7 +60,7 @@ class RegmixParameters(ParameterGroup):
     """The largest."""
     max_ratio: Annotated[float, Field(gt=1)] = 15.0
     """No share of a proxy's mixture is more than this times the prior's."""
-    surrogate: SurrogateKind = "gp"
+    surrogate: TableSurrogate = "gp"
     """The regression, one per target."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Of the cross-validations by which it chooses its own settings, and is judged."""

@@ -1,18 +1,21 @@
 """`sweep`: TiKMiX-M, from candidate mixtures and a measured response of each to a mixture."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
-from tikmix_pipeline.parameters.training import StreamParameters
+from tikmix_pipeline.parameters.base import UNRECORDED, Names, ParameterGroup, only_if
+from tikmix_pipeline.parameters.training import ScheduleParameters
 
 Response = Literal["influence", "lookahead", "table"]
-SurrogateKind = Literal["xgboost", "ridge", "gp", "linear", "loglinear"]
+TableSurrogate = Literal["xgboost", "ridge", "gp", "linear", "loglinear"]
+"""Surrogates that learn from mixtures and responses alone."""
+SurrogateKind = TableSurrogate | Literal["response"]
 
-SURROGATE_KINDS: tuple[SurrogateKind, ...] = ("xgboost", "ridge", "gp", "linear", "loglinear")
+TABLE_SURROGATES: tuple[TableSurrogate, ...] = ("xgboost", "ridge", "gp", "linear", "loglinear")
+SURROGATE_KINDS: tuple[SurrogateKind, ...] = (*TABLE_SURROGATES, "response")
 
-_COMPARED: tuple[SurrogateKind, ...] = ("xgboost", "ridge", "gp", "linear")
+_COMPARED: tuple[TableSurrogate, ...] = ("xgboost", "ridge", "gp", "linear")
 
 
 class TableParameters(ParameterGroup):
@@ -22,7 +25,7 @@ class TableParameters(ParameterGroup):
     ratios: str | None = None
     """One row per run: its id and the share of each domain."""
     metrics: str | None = None
-    """One row per run: its id and a loss per target; lower is better."""
+    """One row per run: its id and a score per target, a loss or what `higher_is_better` names."""
     test_ratios: str | None = None
     """Runs that no surrogate is fitted on; with them, the verdict is theirs."""
     test_metrics: str | None = None
@@ -32,6 +35,16 @@ class TableParameters(ParameterGroup):
     """Cut from the names of the targets, e.g. `metric/the_pile_`."""
     metric_suffix: str = ""
     """Cut from their ends, e.g. `_val_loss`."""
+    targets: Names | None = None
+    """Columns of the metrics that are targets, as the file calls them; on the command line `mmlu_acc+arc_acc`. null:
+    all, and one that looks like no metric (`step`, `seed`) is asked about."""
+    higher_is_better: list[str] | Literal["auto"] = "auto"
+    """Targets that are the better the higher; `auto` goes by their names (`acc`, `f1`), and says which."""
+
+    @field_validator("higher_is_better", mode="before")
+    @classmethod
+    def _keep_auto(cls, value: Any) -> Any:
+        return value.split("+") if isinstance(value, str) and value != "auto" else value
 
 
 class SearchParameters(ParameterGroup):
@@ -57,18 +70,30 @@ class SearchParameters(ParameterGroup):
         return self
 
 
-class SurrogateParameters(ParameterGroup):
+class DrawnParameters(ParameterGroup):
+    """Which surrogate is searched, and drawn."""
+
+    surrogate: SurrogateKind | Literal["auto"] = "auto"
+    """`response` is a Gaussian process around what influence tells to second order; `auto` is that for a sequential
+    design, and `xgboost` else."""
+
+    @property
+    def kind(self) -> SurrogateKind:
+        """Return which surrogate that is."""
+        return "xgboost" if self.surrogate == "auto" else self.surrogate
+
+
+class SurrogateParameters(DrawnParameters):
     """Which regression is fitted, on which responses."""
 
     response: Response = "influence"
     """`influence` is the paper's: Group Influence of a sample of tokens drawn by the candidate, from parts that are
     measured already. `lookahead` trains a short branch under every candidate. `table` reads CSV files."""
-    surrogate: SurrogateKind = "xgboost"
-    """What is searched."""
     target: Literal["each", "aggregate"] = "each"
     """A model per task, or one of the objective itself."""
     objective: Literal["direct", "sum"] = "direct"
-    """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains."""
+    """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains. With
+    the surrogate `response` it is the highest mean gain in nats."""
 
 
 class FittedParameters(SurrogateParameters):
@@ -80,29 +105,24 @@ class FittedParameters(SurrogateParameters):
     objective: Annotated[Literal["direct", "sum"], only_if("target", "aggregate")] = "direct"
 
 
-class DrawnParameters(ParameterGroup):
-    """Which surrogate is drawn."""
-
-    surrogate: SurrogateKind = "xgboost"
-
-
 class JudgementParameters(FittedParameters):
     """Which regressions are judged."""
 
-    compared: Annotated[list[SurrogateKind], Field(min_length=1)] = Field(default_factory=lambda: [*_COMPARED])
+    compared: Annotated[list[TableSurrogate], Field(min_length=1)] = Field(default_factory=lambda: [*_COMPARED])
     """Surrogates whose quality is reported; the one that is searched is always among them."""
 
     @property
     def all_compared(self) -> list[SurrogateKind]:
         """Surrogates to judge, in the order of the registry."""
-        return [kind for kind in SURROGATE_KINDS if kind in {*self.compared, self.surrogate}]
+        return [kind for kind in SURROGATE_KINDS if kind in {*self.compared, self.kind}]
 
 
 class SearchedParameters(SurrogateParameters):
     """How the fitted surrogate is searched."""
 
     require_better: bool = True
-    """Keep D's mixture if the surrogate predicts no better than the additive influence `S w`."""
+    """Keep D's mixture if the surrogate predicts no better than chance, or than the additive influence `S w`; over
+    tables, refuse to decide if it predicts no better than chance, or than rules that need no run."""
     search: SearchParameters = SearchParameters()
 
 
@@ -112,8 +132,10 @@ class DesignParameters(ParameterGroup):
     response: Response = "influence"
     candidates: Annotated[int, Field(ge=12)] = 256
     """At least 8 of them have to come through."""
-    design: Literal["latin_hypercube", "dirichlet"] = "latin_hypercube"
-    """Around TiKMiX-D's mixture, or around the prior as RegMix does."""
+    design: Literal["auto", "sequential", "latin_hypercube", "dirichlet"] = "auto"
+    """`sequential` trains a few branches, each chosen for what is expected of it; `latin_hypercube` draws around
+    TiKMiX-D's mixture, and `dirichlet` around the prior as RegMix does. `auto` is `sequential` for `lookahead` where
+    D's gains are of second order, and `latin_hypercube` else."""
     low: Annotated[float, Field(gt=0, le=1), only_if("design", "latin_hypercube")] = 0.5
     """Latin hypercube: the smallest share of a domain, over its share in D's mixture."""
     high: Annotated[float, Field(ge=1), only_if("design", "latin_hypercube")] = 2.0
@@ -124,6 +146,15 @@ class DesignParameters(ParameterGroup):
     """Dirichlet: the largest."""
     max_ratio: Annotated[float, Field(gt=1), only_if("design", "dirichlet")] = 15.0
     """Dirichlet: no share is more than this times the prior's."""
+
+
+class SequentialParameters(ParameterGroup):
+    """How many branches a sequential design trains."""
+
+    branches: Annotated[int, Field(ge=8)] = 8
+    """Sequential: the most branches, those of the reference and of D's mixture among them."""
+    batch: PositiveInt = 2
+    """Sequential: branches that are chosen at a time, and may be trained side by side."""
 
 
 class SampleParameters(ParameterGroup):
@@ -143,8 +174,8 @@ class OwnTokensParameters(SampleParameters):
 class CandidateRunParameters(ParameterGroup):
     """The branch that is trained under each candidate."""
 
-    branch_tokens: PositiveInt = 81_920
-    """Response `lookahead`: training tokens of a branch, rounded up to whole steps."""
+    branch_tokens: PositiveInt | None = None
+    """Response `lookahead`: training tokens of a branch, rounded up to whole steps; null: `train.chunk_tokens`."""
     anneal: bool = True
     """Response `lookahead`: let a branch's learning rate fall to zero, as any model's would before it is judged."""
     items: PositiveInt | None = 400
@@ -152,9 +183,13 @@ class CandidateRunParameters(ParameterGroup):
     workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
     """Response `lookahead`: branches at a time, each in one thread: `auto` is one per core, and one on a GPU."""
 
-    def steps(self, train: StreamParameters) -> int:
+    def steps(self, train: ScheduleParameters) -> int:
         """Return the optimiser steps of a branch."""
-        return -(-self.branch_tokens // train.tokens_per_step)
+        return train.steps_per_chunk if self.branch_tokens is None else -(-self.branch_tokens // train.tokens_per_step)
+
+
+class SequentialRunParameters(SequentialParameters, CandidateRunParameters):
+    """The branches of a sequential design, one batch after the other."""
 
 
 class TablesParameters(ParameterGroup):
@@ -167,8 +202,8 @@ class SweepParameters(
     JudgementParameters,
     SearchedParameters,
     DesignParameters,
+    SequentialRunParameters,
     OwnTokensParameters,
-    CandidateRunParameters,
     TablesParameters,
 ):
     """TiKMiX-M: a regression surrogate of measured responses, searched for the best mixture."""
@@ -186,6 +221,12 @@ class SweepParameters(
             raise ValueError("choose=measured takes the best of mixtures that were trained on: set response=lookahead")
         if (table.test_ratios is None) != (table.test_metrics is None):
             raise ValueError("table.test_ratios and table.test_metrics go together: give both or neither")
+        if self.design == "sequential" and self.response != "lookahead":
+            raise ValueError("design=sequential chooses branches of training one by one: set response=lookahead")
+        if self.surrogate == "response" and (self.response != "lookahead" or self.target != "each"):
+            raise ValueError("surrogate=response is of branches, task by task: set response=lookahead and target=each")
+        if self.design == "sequential" and self.choose == "measured":
+            raise ValueError("design=sequential ends with the mixture that is predicted: set choose=predicted")
         if self.exact > self.candidates:
             raise ValueError(f"exact ({self.exact}) is more than candidates ({self.candidates}): lower the first")
         if self.min_strength > self.max_strength:

@@ -160,10 +160,10 @@ def test_every_fold_has_two_rows_where_there_are_enough(monkeypatch):
     fitted, inner = [], []
     fit = surrogates.fitted_surrogate
 
-    def noting(kind, rows, *, folds, seed):
+    def noting(kind, rows, *, folds, seed, mean):
         fitted.append(len(rows))
         inner.append(folds)
-        return fit(kind, rows, folds=folds, seed=seed)
+        return fit(kind, rows, folds=folds, seed=seed, mean=mean)
 
     monkeypatch.setattr(surrogates, "fitted_surrogate", noting)
     judge(table(9, seed=0), ["linear"], folds=8, seed=0, matches={})

@@ -17,7 +17,7 @@ from tikmix_pipeline.mixture.sweep.surrogates import (
     load_surrogate,
     save_surrogate,
 )
-from tikmix_pipeline.parameters.sweep import SURROGATE_KINDS
+from tikmix_pipeline.parameters.sweep import TABLE_SURROGATES
 
 
 def surface(weights_NK):
@@ -41,25 +41,25 @@ def test_each_surrogate_predicts_all_targets_of_unseen_mixtures(kind, least, row
     assert min(spearmanr(predicted_NT[:, t], surface(unseen)[:, t]).statistic for t in range(2)) > least
 
 
-@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+@pytest.mark.parametrize("kind", TABLE_SURROGATES)
 def test_one_target_gives_one_column(kind, rows, unseen):
     assert build_surrogate(kind, folds=3, seed=0).fit(rows, surface(rows)[:, :1]).predict(unseen).shape == (200, 1)
 
 
-@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+@pytest.mark.parametrize("kind", TABLE_SURROGATES)
 def test_same_rows_and_seed_give_the_same_bits(kind, rows, unseen):
     first, again = (build_surrogate(kind, folds=3, seed=7).fit(rows, surface(rows)).predict(unseen) for _ in range(2))
     assert np.array_equal(first, again)
 
 
-@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+@pytest.mark.parametrize("kind", TABLE_SURROGATES)
 def test_a_constant_target_is_predicted_as_that_constant(kind, rows, unseen):
     response_NT = np.stack([surface(rows)[:, 0], np.full(len(rows), 3.0)], axis=1)
     predicted_NT = build_surrogate(kind, folds=3, seed=0).fit(rows, response_NT).predict(unseen)
     assert predicted_NT[:, 1] == pytest.approx(np.full(len(unseen), 3.0), rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+@pytest.mark.parametrize("kind", TABLE_SURROGATES)
 def test_the_unit_of_the_response_does_not_matter(kind, rows, unseen):
     """Influence can be 1e-9 and less, which is lost in single precision beside a mean of 1."""
     usual, small = (
@@ -69,7 +69,7 @@ def test_the_unit_of_the_response_does_not_matter(kind, rows, unseen):
     assert small == pytest.approx(usual, rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+@pytest.mark.parametrize("kind", TABLE_SURROGATES)
 def test_scikit_learn_clones_and_cross_validates_it(kind, rows):
     surrogate = clone(build_surrogate(kind, folds=2, seed=0))
     assert cross_val_predict(surrogate, rows[:24], surface(rows[:24]), cv=2).shape == (24, 2)
@@ -123,7 +123,7 @@ def test_importance_is_of_the_domains_that_matter(rows):
     assert np.isnan(importance_TK[1]).all()
 
 
-@pytest.mark.parametrize("kind", SURROGATE_KINDS)
+@pytest.mark.parametrize("kind", TABLE_SURROGATES)
 def test_a_surrogate_predicts_the_same_bits_after_a_round_trip(kind, tmp_path):
     weights_NK = np.random.default_rng(0).dirichlet(np.ones(3), size=24)
     response_NT = np.stack([weights_NK[:, 0] ** 2, np.ones(24)], axis=1)

@@ -2,6 +2,7 @@ import logging
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ def refusal(read):
     return refuse
 
 
-def test_runs_are_joined_on_their_id_in_the_order_of_the_ratios(read):
+def test_runs_are_joined_on_their_id(read):
     responses = read()
     assert responses.runs == ("r1", "r2", "r3")
     assert responses.domains == ("books", "code")
@@ -61,9 +62,49 @@ def test_what_is_written_is_read_back_to_the_last_bit(tmp_path_factory, seed, ro
     for name, table in zip(("ratios", "metrics"), tables_of(written), strict=True):
         table.to_csv(folder / f"{name}.csv", index=False)
     back = read_responses(folder / "ratios.csv", folder / "metrics.csv")
-    assert (back.runs, back.domains, back.targets) == (written.runs, written.domains, written.targets)
-    assert np.array_equal(back.weights_NK, written.weights_NK)
-    assert np.array_equal(back.response_NT, written.response_NT)
+    assert (sorted(back.runs), back.domains) == (sorted(written.runs), tuple(sorted(written.domains)))
+    columns = [written.domains.index(domain) for domain in back.domains]
+    rows = [written.runs.index(run) for run in back.runs]
+    assert back.targets == written.targets
+    assert np.array_equal(back.weights_NK, written.weights_NK[rows][:, columns])
+    assert np.array_equal(back.response_NT, written.response_NT[rows])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_neither_the_order_of_rows_and_columns_nor_what_runs_are_called_changes_what_is_read(tmp_path, seed):
+    rng, generator = np.random.default_rng(seed), np.random.default_rng(9)
+    weights = generator.dirichlet(np.ones(3), size=12)
+    weights[4] = weights[7]  # a replicate
+    tables = {"ratios": weights, "metrics": generator.normal(size=(12, 2))}
+    found = []
+    for order in (np.arange(12), rng.permutation(12)):
+        names = rng.permutation(100)[:12]
+        for (name, values), columns in zip(tables.items(), (["web", "code", "books"], ["sums", "facts"]), strict=True):
+            frame = pd.DataFrame(values, columns=columns, index=pd.Index(names, name="run"))
+            frame.iloc[order][rng.permutation(columns)].to_csv(tmp_path / f"{name}.csv")
+        found.append(read_responses(tmp_path / "ratios.csv", tmp_path / "metrics.csv"))
+    one, other = found
+    assert (one.domains, one.targets) == (other.domains, other.targets)
+    assert np.array_equal(one.weights_NK, other.weights_NK)
+    assert np.array_equal(one.response_NT, other.response_NT)
+
+
+def test_what_is_better_the_higher_has_its_sign_turned_and_it_is_said(read, caplog):
+    caplog.set_level(logging.INFO)
+    metrics = METRICS.replace("facts", "mmlu_acc").replace("sums", "mmlu_bpb")
+    assert read(metrics=metrics).response_NT.tolist() == [[-1, 10], [-2, 20], [-3, 30]]
+    assert "the higher the better: 'mmlu_acc', whose sign is turned from here on; the lower: 'mmlu_bpb'" in caplog.text
+    assert "by their names (sweep.table.higher_is_better says otherwise)" in caplog.text
+    assert read(metrics=metrics, higher_is_better=["mmlu_bpb"]).response_NT.tolist() == [[1, -10], [2, -20], [3, -30]]
+
+
+def test_a_column_that_is_no_metric_is_asked_about_and_not_optimised(read, refusal):
+    metrics = "run,facts,seed,train_step,sums\nr1,1.0,7,2000,10\nr2,2.0,7,2017,20\nr3,3.0,7,2034,30\n"
+    asked = refusal(metrics=metrics)
+    assert "metrics.csv: 'seed', 'train_step' look like no metric" in asked
+    assert asked.endswith("sweep.table.targets=facts+sums")
+    assert read(metrics=metrics, targets=["sums", "facts"]).targets == ("facts", "sums")
+    assert read(metrics=metrics, targets=["seed"]).targets == ("seed",)
 
 
 def test_frames_are_joined_on_the_run_and_runs_that_failed_are_left_out(read):

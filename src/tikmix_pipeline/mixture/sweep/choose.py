@@ -4,6 +4,7 @@ Axes: K domains.
 """
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign
 from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name, check_mixture
 from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 from tikmix_pipeline.mixture.sweep.guard import SearchGuard
+from tikmix_pipeline.mixture.sweep.known import why_nothing_is_known
 from tikmix_pipeline.mixture.sweep.quality import better_than_additive
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses
@@ -26,13 +28,19 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
+_HELP = (
+    "More runs would help, runs that differ more, several of the same mixture, or scores with less noise; other "
+    "targets (sweep.table.targets) or another surrogate (sweep.surrogate) may. sweep.require_better=false searches all "
+    "the same."
+)
+
 
 def search_sweep(
     surrogate: Any,
     data: RegressionData,
     design: SweepDesign,
     direct: DecisionRecord,
-    quality: "pd.DataFrame",
+    judged: tuple["pd.DataFrame", "pd.DataFrame"],
     optimize: SearchObjectiveParameters,
     sweep: SearchedParameters,
     *,
@@ -41,12 +49,11 @@ def search_sweep(
 ) -> SurrogateDecision:
     """Search a round's surrogate within the design's box; D's mixture is kept where the surrogate predicts no better.
 
-    How well it predicts is in `quality`, the table that `quality_tables` makes; `guard` are D's guardrails.
+    How well it predicts is in `judged`, the tables that `quality_tables` makes; `guard` are D's guardrails.
     """
-    is_better, reason = better_than_additive(quality.to_dict("records"), sweep.surrogate)
-    _LOG.info("%s", reason)
+    reason = _reason_to_keep(*judged, sweep.kind, seed=seed)
     domains = data.measured.domains
-    return solve_surrogate(
+    found = solve_surrogate(
         surrogate.predict,
         data=data,
         direct=direct,
@@ -55,14 +62,54 @@ def search_sweep(
         pareto=optimize.pareto,
         sweep=sweep,
         seed=seed,
-        keep_direct=reason if sweep.require_better and not is_better else None,
+        keep_direct=reason if sweep.require_better else None,
         guard=guard,
     )
+    if sweep.kind != "response":
+        return found
+    return replace(found, notes=(_expected(surrogate, found, data), *found.notes))
+
+
+def _expected(processes: Any, found: SurrogateDecision, data: RegressionData) -> str:
+    """Say what the decided mixture is expected to gain in nats, how surely, and beside D's."""
+    if data.objective is None:
+        raise ValueError("what is searched has an objective")
+    share_T = data.objective.targets.task_shares()
+
+    def told(weights_K: FloatArray) -> str:
+        gain, deviation = processes.gain(weights_K, found.reference_K, share_T)
+        half = _wide(len(data.measured)) * deviation
+        return f"{gain:.3g} nats per token ({gain - half:.3g} to {gain + half:.3g})"
+
+    beside = "" if found.direct_K is None or found.kept == "direct" else f"; D's mixture {told(found.direct_K)}"
+    return (
+        f"Expected over the prior, mean of the targets, by {len(data.measured)} branches, with intervals for 90 %: "
+        f"{told(found.weights_K)}{beside}."
+    )
+
+
+def _wide(rows: int) -> float:
+    """Return half the width of an interval for 90 %, in standard deviations that so many rows have told."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.95, max(1, rows - 2)))
+
+
+def _reason_to_keep(quality: "pd.DataFrame", predictions: "pd.DataFrame", kind: str, *, seed: int) -> str | None:
+    """Say why D's mixture is to be kept, if the surrogate knows nothing, or nothing better than influence does."""
+    rows = quality.to_dict("records")
+    nothing = why_nothing_is_known(rows, predictions, kind, seed=seed)
+    if kind == "response" and nothing is None:  # it starts from what influence tells, to second order
+        return None
+    is_better, compared = better_than_additive(rows, kind)
+    _LOG.info("%s", compared if nothing is None else nothing)
+    return nothing or (None if is_better else compared)
 
 
 def search_tables(
     surrogate: Any,
     data: RegressionData,
+    judged: tuple["pd.DataFrame", "pd.DataFrame"],
     prior: PriorParameters,
     optimize: SearchObjectiveParameters,
     sweep: SearchedParameters,
@@ -72,8 +119,13 @@ def search_tables(
     """Search the surrogate of a user's tables for the best mixture within what they cover.
 
     Raises:
-        TikmixError: as `table_prior`, `table_bounds` and `covered_box`.
+        TikmixError: the surrogate knows nothing, by `judged` as in `search_sweep`; or as `table_prior`, `table_bounds`
+            and `covered_box`.
     """
+    quality, predictions = judged
+    nothing = why_nothing_is_known(quality.to_dict("records"), predictions, sweep.kind, seed=seed)
+    if nothing is not None and sweep.require_better:
+        raise TikmixError(f"{nothing} Nothing is decided from noise. {_HELP}")
     prior_K = table_prior(prior, data.measured)
     bounds = table_bounds(optimize, data.measured, prior_K)
     return solve_surrogate(

@@ -23,8 +23,9 @@ Axes: N rows, T targets, K domains, B resamples.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ import numpy.typing as npt
 
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
+from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, responses_of, varies
 from tikmix_pipeline.parameters.sweep import JudgementParameters, SurrogateKind
 from tikmix_pipeline.progress import progress_bar
@@ -94,10 +96,12 @@ def quality_tables(
     seed: int,
     round_number: int,
     test: tuple["pd.DataFrame", "pd.DataFrame"] | None = None,
+    mean: ResponseMean | None = None,
 ) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """Judge a sweep's surrogates beside the naive rules and, where it was measured, the additive influence.
 
-    They learn from all runs of `data`, and are judged on the mixtures and scores of `test` where there are any.
+    They learn from all runs of `data`, and are judged on the mixtures and scores of `test` where there are any. `mean`
+    is what influence tells, for the surrogate `response`.
 
     Returns:
         `Quality.rows` with their round, and the predictions behind them.
@@ -113,6 +117,7 @@ def quality_tables(
         additive_NT=data.additive(data.measured) if test is None else None,
         matches=matching_domains(responses.domains, responses.targets),
         test=None if test is None else data.aggregated(responses_of(*test)),
+        mean=mean,
     )
     rows = pd.DataFrame([{"round": round_number, **row} for row in found.rows])
     return rows, pd.DataFrame(found.prediction_rows())
@@ -127,6 +132,7 @@ def judge(
     additive_NT: FloatArray | None = None,
     matches: Mapping[str, str],
     test: Responses | None = None,
+    mean: ResponseMean | None = None,
 ) -> Quality:
     """Judge surrogates and naive rules on rows that none of them has seen.
 
@@ -137,15 +143,24 @@ def judge(
         additive_NT: what additive influence predicts of the judged rows, if it was measured.
         matches: target -> the domain of the same kind, where there is one.
         test: rows to be judged on instead; then the cross-validation only gives the intervals.
+        mean: as in `surrogates.build_surrogate`.
     """
     from sklearn.model_selection import KFold
+
+    from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
 
     splitter = KFold(fold_count(folds, len(responses)), shuffle=True, random_state=seed)
     splits: list[Fold] = [*splitter.split(responses.weights_NK)]
     judged = responses if test is None else test
     fits = len(kinds) * (len(splits) + (test is not None))
     with progress_bar("Judging surrogates", fits, "fit") as bar:
-        found: dict[str, _Predicted] = {kind: _predict(kind, responses, test, splits, seed, bar) for kind in kinds}
+
+        def fit(kind: SurrogateKind, rows: Responses) -> Any:
+            surrogate = fitted_surrogate(kind, rows, folds=len(splits), seed=seed, mean=mean)
+            bar.update()
+            return surrogate
+
+        found: dict[str, _Predicted] = {kind: _predict(partial(fit, kind), responses, test, splits) for kind in kinds}
     naive = naive_predictions(judged, matches, additive_NT)
     nothing_NT = np.full_like(judged.response_NT, np.nan)
     everything = found | {rule: _Predicted(p_NT, varies(p_NT), nothing_NT) for rule, p_NT in naive.items()}
@@ -193,15 +208,8 @@ def explained(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
 
 
 def _predict(
-    kind: SurrogateKind, responses: Responses, test: Responses | None, splits: Sequence[Fold], seed: int, bar: Any
+    fitted: Callable[[Responses], Any], responses: Responses, test: Responses | None, splits: Sequence[Fold]
 ) -> _Predicted:
-    from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
-
-    def fitted(rows: Responses) -> Any:
-        surrogate = fitted_surrogate(kind, rows, folds=len(splits), seed=seed)
-        bar.update()
-        return surrogate
-
     held_out_NT = np.empty_like(responses.response_NT)
     defined_T = np.zeros(len(responses.targets), dtype=np.bool_)
     for learn, held_out in splits:

@@ -52,7 +52,9 @@ class SweepObjective:
     ) -> "SweepObjective":
         """Return the objective over the targets whose measured responses vary."""
         counts_T = scale.counts & varies(responses.response_NT)
-        return cls(sweep.objective, parameters, counts_T, Targets.of(responses.targets, counts_T, parameters))
+        # of gains in nats the mean counts: there is no unit in which their spread or an entropy would weigh anything
+        kind = "sum" if sweep.kind == "response" else sweep.objective
+        return cls(kind, parameters, counts_T, Targets.of(responses.targets, counts_T, parameters))
 
     def aggregate(self, gains_NT: FloatArray) -> FloatArray:
         """Return F without the entropy, which needs no predicting: `α·std(P̂) − β·ΣP̂`, or `−ΣP̂`; shape (N,).
@@ -115,7 +117,8 @@ class RegressionData:
             TikmixError: too few runs came through, or a table has none of the tasks that `task_weights` or
                 `task_groups` names.
         """
-        own = [n for n, run in enumerate(measured.runs) if influence_TK is None or run != REFERENCE]
+        is_sequence, is_table = sweep.kind == "response", influence_TK is None
+        own = [n for n, run in enumerate(measured.runs) if is_table or is_sequence or run != REFERENCE]
         if len(own) < _FEWEST:
             raise TikmixError(_too_few(len(own), is_table=influence_TK is None))
         candidates = measured.take(own)
@@ -206,6 +209,8 @@ def _scale(
 ) -> Scale:
     if influence_TK is None:
         return Scale.of_range(candidates.response_NT)
+    if sweep.kind == "response":
+        return Scale(candidates.response_NT.mean(axis=0), np.ones(len(candidates.targets)))
     normaliser_T = normaliser(influence_TK)
     if sweep.response == "influence":
         return Scale.of_normaliser(normaliser_T)

@@ -77,9 +77,17 @@ def solve_surrogate(
     Raises:
         ValueError: D decided on other domains, or the data has no objective.
     """
-    problem = _Problem(predict, data, _objective(data, direct), is_known=sweep.response == "influence", guard=guard)
+    is_sequence = sweep.kind == "response"
+    problem = _Problem(
+        predict,
+        data,
+        _objective(data, direct),
+        is_known=sweep.response == "influence",
+        guard=guard,
+        is_always_predicted=is_sequence,
+    )
     anchors = _Anchors.of(direct, prior_K, data.measured, box, groups)
-    starts_SK = data.measured.weights_NK if anchors.direct_K is None else anchors.direct_K[None]
+    starts_SK = data.measured.weights_NK if is_sequence or anchors.direct_K is None else anchors.direct_K[None]
     if beyond(anchors.reference_K, box).max() <= EDGE:  # the reference harms no target
         starts_SK = np.concatenate([starts_SK, anchors.reference_K[None]])
 
@@ -131,13 +139,17 @@ class _Anchors:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """The surrogate and what is asked of it; `is_known` where a response is `−S w` but for the noise of a sample."""
+    """The surrogate and what is asked of it; `is_known` where a response is `−S w` but for the noise of a sample.
+
+    `is_always_predicted` where a branch of a mixture is no better known than the surrogate has it, which knows it.
+    """
 
     predict: Predict
     data: RegressionData
     objective: SweepObjective
     is_known: bool
     guard: SearchGuard | None = None
+    is_always_predicted: bool = False
 
     def predicted(self, weights_NK: FloatArray) -> FloatArray:
         """Return the predicted responses, (N, T), or aggregates, (N, 1)."""
@@ -148,7 +160,7 @@ class _Problem:
 
         A user's tables have no reference: of any mixture of theirs the surrogate is asked, as of all others.
         """
-        if self.data.is_aggregate or self.data.influence_TK is None:
+        if self.data.is_aggregate or self.data.influence_TK is None or self.is_always_predicted:
             return None
         if self.is_known:
             return -self.data.influence_TK @ weights_K

@@ -5,6 +5,7 @@
     xgboost    boosted regression trees on w
     gp         a Gaussian process on powers of w (`gaussian_process`)
     loglinear  Olmix's law, c + exp(a·w) (`log_linear`)
+    response   a Gaussian process around what influence tells to second order (`response_process`)
 
 A target has a model of its own. What a model has to choose (ε and the penalty; the depth and the number of trees; the
 length-scales) it chooses within the rows that it is fitted on: so a cross-validation around `fit` is a nested one. The
@@ -33,6 +34,8 @@ from tikmix_pipeline.files import replacing
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, Warp, student_t_noise
 from tikmix_pipeline.mixture.sweep.log_linear import LogLinear
+from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
+from tikmix_pipeline.mixture.sweep.response_process import ResponseProcesses
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
@@ -62,6 +65,8 @@ TRUSTED_TYPES = (
     "sklearn.multioutput.MultiOutputRegressor",
     "tikmix_pipeline.mixture.sweep.gaussian_process.MixtureGaussianProcess",
     "tikmix_pipeline.mixture.sweep.log_linear.LogLinear",
+    "tikmix_pipeline.mixture.sweep.response_process.ResponseProcess",
+    "tikmix_pipeline.mixture.sweep.response_process.ResponseProcesses",
     "tikmix_pipeline.mixture.sweep.surrogates.BoostedTrees",
     "tikmix_pipeline.mixture.sweep.surrogates.LogRidge",
     "xgboost.core.Booster",
@@ -70,12 +75,16 @@ TRUSTED_TYPES = (
 """What a file may hold besides the types that skops itself trusts."""
 
 
-def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
+def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int, mean: ResponseMean | None = None) -> Any:
     """Return a scikit-learn regressor of several targets, not yet fitted.
 
-    The folds are those of the inner cross-validation of `xgboost`; `ridge` leaves out one row at a time, `gp` goes by
-    the marginal likelihood.
+    The folds are those of the inner cross-validation of `xgboost`; `ridge` leaves out one row at a time, `gp` and
+    `response` go by the marginal likelihood. `mean` is what influence tells, for `response`.
     """
+    if kind == "response":
+        if mean is None:
+            raise ValueError("the surrogate 'response' needs what influence tells")
+        return ResponseProcesses(mean.influence_TK, mean.curved_KK, mean.reference_K, mean.saturation)
     if kind == "linear":
         return LinearRegression()
     if kind == "ridge":
@@ -87,13 +96,16 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int) -> Any:
     return MultiOutputRegressor(BoostedTrees(folds=folds, seed=seed))
 
 
-def fitted_surrogate(kind: SurrogateKind, responses: Responses, *, folds: int, seed: int) -> Any:
+def fitted_surrogate(
+    kind: SurrogateKind, responses: Responses, *, folds: int, seed: int, mean: ResponseMean | None = None
+) -> Any:
     """Return a surrogate fitted on all rows; the arguments are those of `build_surrogate`.
 
     One thread: more of the linear algebra's gain nothing at this size, and lose much beside other processes.
     """
     with threadpool_limits(1):
-        return build_surrogate(kind, folds=folds, seed=seed).fit(responses.weights_NK, responses.response_NT)
+        surrogate = build_surrogate(kind, folds=folds, seed=seed, mean=mean)
+        return surrogate.fit(responses.weights_NK, responses.response_NT)
 
 
 class LogRidge(RegressorMixin, BaseEstimator):  # type: ignore[misc]

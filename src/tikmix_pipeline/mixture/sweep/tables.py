@@ -4,6 +4,9 @@ Each file has a column of run ids, `run`, else `run_id`, else `index`; `name`, `
 all others are domains or targets. The two files are joined on the id, never on the position of a row. Every complaint
 names the file and the line or column, for such tables come from many hands.
 
+Nor does the position of a row or a column, or what a run is called, decide anything later: domains and targets come in
+the order of their names, and runs in that of their mixtures.
+
 Axes: N runs, K domains, T targets.
 """
 
@@ -11,14 +14,15 @@ import io
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.metric_columns import chosen_targets, is_higher_better
 from tikmix_pipeline.mixture.sweep.responses import Responses, tables_of
 from tikmix_pipeline.parameters.sweep import TableParameters
 
@@ -45,46 +49,73 @@ def read_sweep_tables(root: Path, table: TableParameters) -> tuple["pd.DataFrame
     Raises:
         TikmixError: as `read_responses`, or the test has other domains or targets.
     """
-    affixes = {name: getattr(table, name) for name in ("domain_prefix", "metric_prefix", "metric_suffix")}
+    told = ("domain_prefix", "metric_prefix", "metric_suffix", "targets", "higher_is_better")
+    named = {name: getattr(table, name) for name in told}
     pairs = [(table.ratios, table.metrics), (table.test_ratios, table.test_metrics)]
-    found = [
-        read_responses(root / ratios, root / metrics, **affixes) for ratios, metrics in pairs if ratios and metrics
-    ]
+    found = [read_responses(root / ratios, root / metrics, **named) for ratios, metrics in pairs if ratios and metrics]
     found[1:] = [aligned(test, found[0]) for test in found[1:]]
     return tuple(frame for one in found for frame in tables_of(one))
 
 
 def read_responses(
-    ratios: Path, metrics: Path, *, domain_prefix: str = "", metric_prefix: str = "", metric_suffix: str = ""
+    ratios: Path,
+    metrics: Path,
+    *,
+    domain_prefix: str = "",
+    metric_prefix: str = "",
+    metric_suffix: str = "",
+    targets: Sequence[str] | None = None,
+    higher_is_better: Sequence[str] | Literal["auto"] = "auto",
 ) -> Responses:
     """Read mixtures and their scores.
 
-    The files have a row per run: its id, and the share of each domain or a loss per target, lower is better. A run that
-    only one of them has, or whose scores are not all finite, is left out with a warning; the others come in the order
-    of `ratios`, and each mixture sums to 1. Prefixes and suffix are cut from the names of domains and targets.
+    The files have a row per run: its id, and the share of each domain or a score per target. What is better the higher
+    has its sign turned. A run that only one of them has, or whose scores are not all finite, is left out with a
+    warning, and each mixture sums to 1. Prefixes and suffix are cut from the names of domains and targets.
 
     Raises:
         TikmixError: a file is missing, empty, has no id column, an id twice or a cell that is no number; a weight is
-            negative, a mixture does not sum to 1 within `ROUNDING`; a prefix does not fit; or no run is in both files.
+            negative, a mixture does not sum to 1 within `ROUNDING`; a prefix does not fit; no run is in both files; or
+            as `chosen_targets` and `is_higher_better`.
     """
     ratio_cells, metric_cells = _read_cells(ratios), _read_cells(metrics)
     ratio_header, metric_header = _header(ratio_cells), _header(metric_cells)
     mixtures = _Table.of(ratios, ratio_cells, _id_column(ratios, ratio_header, metric_header), _weight)
     scores = _Table.of(metrics, metric_cells, _id_column(metrics, metric_header, ratio_header), _score)
+    scores = _lower_is_better(scores, targets, higher_is_better)
     domains = _cut_names(mixtures, "domain", prefix=("sweep.table.domain_prefix", domain_prefix))
-    targets = _cut_names(
+    names = _cut_names(
         scores,
         "target",
         prefix=("sweep.table.metric_prefix", metric_prefix),
         suffix=("sweep.table.metric_suffix", metric_suffix),
     )
     runs = _usable_runs(mixtures, scores)
+    found = Responses(tuple(runs), domains, names, _normalised(mixtures, runs), scores.values.loc[runs].to_numpy())
+    return _in_order_of_content(found)
+
+
+def _lower_is_better(
+    scores: "_Table", targets: Sequence[str] | None, higher_is_better: Sequence[str] | Literal["auto"]
+) -> "_Table":
+    """Return the columns that are targets, with the sign of those turned that are better the higher."""
+    chosen = chosen_targets(scores.path, list(scores.values.columns), targets)
+    higher, said = is_higher_better(scores.path, chosen, higher_is_better)
+    _LOG.info("%s", said)
+    return replace(scores, values=scores.values[chosen] * np.where(higher, -1.0, 1.0))
+
+
+def _in_order_of_content(found: Responses) -> Responses:
+    columns, targets = (sorted(range(len(names)), key=names.__getitem__) for names in (found.domains, found.targets))
+    weights_NK, response_NT = found.weights_NK[:, columns], found.response_NT[:, targets]
+    # runs of the same mixture in the order of their scores
+    rows = np.lexsort(np.concatenate([weights_NK, response_NT], axis=1).T[::-1])
     return Responses(
-        runs=tuple(runs),
-        domains=domains,
-        targets=targets,
-        weights_NK=_normalised(mixtures, runs),
-        response_NT=np.ascontiguousarray(scores.values.loc[runs].to_numpy()),
+        runs=tuple(found.runs[n] for n in rows),
+        domains=tuple(sorted(found.domains)),
+        targets=tuple(sorted(found.targets)),
+        weights_NK=np.ascontiguousarray(weights_NK[rows]),
+        response_NT=np.ascontiguousarray(response_NT[rows]),
     )
 
 

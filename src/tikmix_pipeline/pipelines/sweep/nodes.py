@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
-from tikmix_pipeline.mixture.sweep.regression_data import regression_data
+from tikmix_pipeline.mixture.sweep.regression_data import RegressionData, regression_data
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
+    FirstOrderParameters,
     ObjectiveParameters,
     SearchObjectiveParameters,
     StepBoundsParameters,
@@ -28,6 +29,7 @@ from tikmix_pipeline.parameters.sweep import (
     OwnTokensParameters,
     SampleParameters,
     SearchedParameters,
+    SequentialRunParameters,
     SurrogateParameters,
     TablesParameters,
 )
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.lm.cost_records import BranchCostRecord
     from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
+    from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,6 +83,14 @@ class BranchView(MixtureBranchesView):
     """What the branch of every candidate depends on."""
 
     sweep: CandidateRunParameters
+
+
+class SequenceView(MixtureBranchesView):
+    """What branches that are chosen one batch after the other depend on."""
+
+    sweep: SequentialRunParameters
+    optimize: FirstOrderParameters
+    tikmix: AveragingParameters
 
 
 class TablesView(View):
@@ -198,6 +209,34 @@ def train_candidates(
     )
 
 
+def train_in_sequence(
+    view: SequenceView,
+    direct: DecisionRecord,
+    budget: TokenBudget,
+    checkpoint: Checkpoint,
+    corpus: TokenShards,
+    work: WorkFolder,
+    *measured: pd.DataFrame,
+) -> tuple[pd.DataFrame, pd.DataFrame, SweepDesign, pd.DataFrame, BranchCostRecord]:
+    """Train branches, each chosen for what those before it and influence let expect.
+
+    Returns:
+        Mixtures, losses on the query half of every target, the bounds that mixtures are within, why each branch was
+        trained and what came of it, and what all branches took.
+    """
+    from tikmix_pipeline.mixture.sweep.sequence import run_sequence
+
+    def train(ratios: pd.DataFrame) -> tuple[pd.DataFrame, BranchCostRecord]:
+        own = view.sweep
+        return losses_of_branches(view, ratios, checkpoint, corpus, work, items=own.items, workers=own.workers)
+
+    found = run_sequence(
+        train, direct, budget, *tables_by_kind(measured), view.optimize, view.sweep, view.tikmix, seed=view.seed
+    )
+    _LOG.info("%s", found.stopped_for)
+    return found.ratios, found.losses, found.design, found.steps, found.cost
+
+
 def read_tables(view: TablesView, root: Path) -> tuple[pd.DataFrame, ...]:
     """Read a user's mixtures and scores, and those of the test if there are any."""
     from tikmix_pipeline.mixture.sweep.tables import read_sweep_tables
@@ -206,14 +245,33 @@ def read_tables(view: TablesView, root: Path) -> tuple[pd.DataFrame, ...]:
 
 
 def judge_surrogates(
-    view: JudgementView, ratios: pd.DataFrame, metrics: pd.DataFrame, *influences: pd.DataFrame
+    view: JudgementView, ratios: pd.DataFrame, metrics: pd.DataFrame, *measured: pd.DataFrame | DecisionRecord
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Cross-validate every surrogate beside the naive rules and the additive influence; two outputs are the same."""
     from tikmix_pipeline.mixture.sweep.quality import quality_tables
 
-    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
-    rows, predictions = quality_tables(data, view.sweep, seed=view.seed, round_number=len(influences) - 1)
+    data, mean, rounds = _measured_data(view, ratios, metrics, measured)
+    rows, predictions = quality_tables(data, view.sweep, seed=view.seed, round_number=rounds - 1, mean=mean)
     return rows, rows, predictions
+
+
+def _measured_data(
+    view: FitView, ratios: pd.DataFrame, metrics: pd.DataFrame, measured: Sequence[pd.DataFrame | DecisionRecord]
+) -> tuple[RegressionData, ResponseMean | None, int]:
+    """Return what surrogates are fitted on, what influence tells of it to second order, and how many rounds did.
+
+    What was measured are the influence of the rounds so far and, for the surrogate `response`, their products of domains
+    and D's decision.
+    """
+    from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
+
+    direct = [one for one in measured if isinstance(one, DecisionRecord)]
+    influences, products = tables_by_kind([one for one in measured if not isinstance(one, DecisionRecord)])
+    data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
+    if not direct:
+        return data, None, len(influences)
+    names = data.measured.domains, data.measured.targets
+    return data, ResponseMean.of(direct[0], influences, products, *names, view.tikmix), len(influences)
 
 
 def judge_tables(
@@ -229,13 +287,14 @@ def judge_tables(
 
 
 def fit_surrogate(
-    view: FitView, ratios: pd.DataFrame, metrics: pd.DataFrame, *influences: pd.DataFrame
+    view: FitView, ratios: pd.DataFrame, metrics: pd.DataFrame, *measured: pd.DataFrame | DecisionRecord
 ) -> tuple[Callable[[Path], Any], pd.DataFrame]:
     """Fit the surrogate on all runs, and ask which domains it looks at."""
     from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate, importance_table, save_surrogate
 
-    responses = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences).responses
-    surrogate = fitted_surrogate(view.sweep.surrogate, responses, folds=view.sweep.folds, seed=view.seed)
+    data, mean, _ = _measured_data(view, ratios, metrics, measured)
+    responses, folds = data.responses, view.sweep.folds
+    surrogate = fitted_surrogate(view.sweep.kind, responses, folds=folds, seed=view.seed, mean=mean)
     return partial(save_surrogate, surrogate), importance_table(surrogate, responses, seed=view.seed)
 
 
@@ -245,6 +304,7 @@ def search_mixture(
     ratios: pd.DataFrame,
     metrics: pd.DataFrame,
     quality: pd.DataFrame,
+    predictions: pd.DataFrame,
     design: SweepDesign,
     direct: DecisionRecord,
     *measured: pd.DataFrame,
@@ -261,23 +321,30 @@ def search_mixture(
     influences, products = tables_by_kind(measured)
     # of one model of the objective there is no telling what it knows of a target
     is_each = view.sweep.target == "each"
-    known = explained(quality.to_dict("records"), view.sweep.surrogate) if is_each else None
+    known = explained(quality.to_dict("records"), view.sweep.kind) if is_each else None
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences, known)
     guard = search_guard(direct, influences, products, data.measured.domains, view.tikmix)
+    judged = quality, predictions
     found = search_sweep(
-        surrogate, data, design, direct, quality, view.optimize, view.sweep, seed=view.seed, guard=guard
+        surrogate, data, design, direct, judged, view.optimize, view.sweep, seed=view.seed, guard=guard
     )
     return _decided(found, view.sweep, direct.round)
 
 
 def search_tables(
-    view: TablesSearchView, surrogate: Any, ratios: pd.DataFrame, metrics: pd.DataFrame
+    view: TablesSearchView,
+    surrogate: Any,
+    ratios: pd.DataFrame,
+    metrics: pd.DataFrame,
+    quality: pd.DataFrame,
+    predictions: pd.DataFrame,
 ) -> tuple[DecisionRecord, pd.DataFrame]:
     """Search the surrogate of a user's tables for the best mixture within what they cover."""
     from tikmix_pipeline.mixture.sweep import choose
 
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix)
-    found = choose.search_tables(surrogate, data, view.tikmix, view.optimize, view.sweep, seed=view.seed)
+    judged = quality, predictions
+    found = choose.search_tables(surrogate, data, judged, view.tikmix, view.optimize, view.sweep, seed=view.seed)
     return _decided(found, view.sweep, 1)
 
 
@@ -306,5 +373,5 @@ def draw_sweep(
     """Draw predictions over measurements, what the surrogate looks at, and how it was searched."""
     from tikmix_pipeline.report.run_figures import importance_heat_map, predicted_over_measured, search_trace
 
-    predicted = predicted_over_measured(predictions, quality, view.sweep.surrogate)
+    predicted = predicted_over_measured(predictions, quality, view.sweep.kind)
     return predicted, importance_heat_map(importance), search_trace(trace)

@@ -25,6 +25,9 @@ from tikmix_pipeline.pipelines.sweep import nodes
 from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
 
+_SEED_OF_TABLES = 0
+"""What is decided on a user's tables depends on what they hold, and on no seed of a run."""
+
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Sweep at the end of one round, or over a user's own tables."""
@@ -40,13 +43,14 @@ def sweep_of_tables(run: Run) -> Pipeline:
     ratios, metrics = of("sweep_ratios"), of("sweep_metrics")
     tests = [of("sweep_test_ratios"), of("sweep_test_metrics")] if parameters.sweep.table.test_ratios else []
     read = nodes.TablesView.of(parameters, files=OnDisk(lambda: _table_digests(run)))
-    searched, found = [of("surrogate"), ratios, metrics], [of("sweep_decision"), of("sweep_trace")]
-    search = nodes.TablesSearchView.of(parameters)
+    searched = [of("surrogate"), ratios, metrics, of("sweep_quality"), of("sweep_predictions")]
+    found = [of("sweep_decision"), of("sweep_trace")]
+    search = nodes.TablesSearchView.of(parameters, seed=_SEED_OF_TABLES)
     return Pipeline(
         [
             node(nodes.read_tables, read, "project", [ratios, metrics, *tests]),
-            _judge(run, 0, nodes.judge_tables, tests),
-            _fit(run, 0, []),
+            _judge(run, 0, nodes.judge_tables, tests, seed=_SEED_OF_TABLES),
+            _fit(run, 0, [], seed=_SEED_OF_TABLES),
             node(nodes.search_tables, search, searched, found, name="search_mixture"),
             _draw(run, 0),
         ]
@@ -58,22 +62,40 @@ def sweep_of_round(run: Run, number: int) -> Pipeline:
     parameters, of, node = run.parameters, partial(of_round, number), partial(cached_node, number=number)
     ratios, metrics, decision, decided = map(of, ("sweep_ratios", "sweep_metrics", "decision", "sweep_decision"))
     averaged = influences(run, number)
-    design = nodes.DesignView.of(parameters)
-    drawn = node(nodes.draw_candidates, design, [decision, of("token_budget")], [ratios, of("sweep_design")])
-    measured = [drawn, *_measure(run, number, ratios, metrics)]
+    if parameters.sweep.design == "sequential":
+        measured = [_train_in_sequence(run, number)]
+    else:
+        design = nodes.DesignView.of(parameters)
+        drawn = node(nodes.draw_candidates, design, [decision, of("token_budget")], [ratios, of("sweep_design")])
+        measured = [drawn, *_measure(run, number, ratios, metrics)]
     if parameters.sweep.choose == "measured":
         return Pipeline([*measured, node(nodes.choose_measured, NoParameters(), [ratios, metrics, decision], decided)])
-    told = [of("sweep_quality"), of("sweep_design"), decision]
-    searched = [of("surrogate"), ratios, metrics, *told, *averaged, *domain_products(run, number)]
+    judged = [of("sweep_quality"), of("sweep_predictions"), of("sweep_design"), decision]
+    searched = [of("surrogate"), ratios, metrics, *judged, *averaged, *domain_products(run, number)]
     search = nodes.SearchView.of(parameters)
+    told = [*domain_products(run, number), decision] if parameters.sweep.kind == "response" else []
+    learned = [*averaged, *told]
     return Pipeline(
         [
             *measured,
-            _judge(run, number, nodes.judge_surrogates, averaged),
-            _fit(run, number, averaged),
+            _judge(run, number, nodes.judge_surrogates, learned, seed=parameters.seed),
+            _fit(run, number, learned, seed=parameters.seed),
             node(nodes.search_mixture, search, searched, [decided, of("sweep_trace")]),
             _draw(run, number),
         ]
+    )
+
+
+def _train_in_sequence(run: Run, number: int) -> Node:
+    parameters, of = run.parameters, partial(of_round, number)
+    steps = parameters.sweep.steps(parameters.train)
+    schedule = branch_schedule(run, number, steps=steps, anneal=parameters.sweep.anneal)
+    view = nodes.SequenceView.of(parameters, steps=steps, schedule=schedule)
+    inputs = [of(name) for name in ("decision", "token_budget", "checkpoint")]
+    measured = [*influences(run, number), *domain_products(run, number)]
+    outputs = [of(f"sweep_{name}") for name in ("ratios", "metrics", "design", "steps", "cost")]
+    return cached_node(
+        nodes.train_in_sequence, view, [*inputs, "corpus", of("sweep_branches"), *measured], outputs, number=number
     )
 
 
@@ -114,15 +136,15 @@ def _measure(run: Run, number: int, ratios: str, metrics: str) -> list[Node]:
     return [sample, node(nodes.measure_own_tokens, own, [ratios, chunks[-1], *measured], of("sweep_exact"))]
 
 
-def _judge(run: Run, number: int, judge: Callable[..., Any], others: list[str]) -> Node:
-    view = nodes.JudgementView.of(run.parameters, optimize=_objective(run))
+def _judge(run: Run, number: int, judge: Callable[..., Any], others: list[str], *, seed: int) -> Node:
+    view = nodes.JudgementView.of(run.parameters, optimize=_objective(run), seed=seed)
     inputs = [of_round(number, "sweep_ratios"), of_round(number, "sweep_metrics"), *others]
     judged = [of_round(number, f"sweep_{name}") for name in ("quality", "quality_rows", "predictions")]
     return cached_node(judge, view, inputs, judged, name="judge_surrogates", number=number)
 
 
-def _fit(run: Run, number: int, averaged: list[str]) -> Node:
-    view = nodes.FitView.of(run.parameters, optimize=_objective(run))
+def _fit(run: Run, number: int, averaged: list[str], *, seed: int) -> Node:
+    view = nodes.FitView.of(run.parameters, optimize=_objective(run), seed=seed)
     inputs = [of_round(number, "sweep_ratios"), of_round(number, "sweep_metrics"), *averaged]
     fitted = [of_round(number, "surrogate"), of_round(number, "sweep_importance")]
     return cached_node(nodes.fit_surrogate, view, inputs, fitted, number=number)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _ROUND = re.compile(r"^round_(\d+)_(\w+)$")
 TABLES = {
     *("evaluation", "final_evaluation", "influence", "mixture_rows", "branch_losses", "predictions", "validation"),
-    *("sweep_quality", "sweep_predictions", "sweep_importance", "sweep_trace", "sweep_exact"),
+    *("sweep_quality", "sweep_predictions", "sweep_importance", "sweep_trace", "sweep_exact", "sweep_steps"),
 }
 COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
 DOCUMENTS = {
