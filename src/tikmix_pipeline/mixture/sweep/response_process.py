@@ -6,10 +6,11 @@ y is the loss of one target under a mixture, and the bracket what `mixture.secon
 s, nats per unit of S, is positive; d corrects r, about zero; f is a process over √w (Matérn 5/2) for whatever else
 there is; μ has a flat prior (Rasmussen and Williams 2006, section 2.7). In the units of s u, u being the spread that
 the mean has over the rows, the deviations of d r z, f and the noise have log-normal priors: with few rows the model is
-that of second order, with many whatever the rows say. s and the deviations are those of the highest posterior, by L-BFGS.
+that of second order, with many whatever the rows say. s and the deviations are those of the highest posterior, by
+L-BFGS.
 
-The deviation of a prediction is corrected by what the rows say when each is left out in turn: by the root mean square of
-those residuals in their own standard deviations, with as many rows of 1 beside them as `_TRUST`.
+The deviation of a prediction is corrected by what the rows say when each is left out in turn: by the root mean square
+of those residuals in their own standard deviations, with as many rows of 1 beside them as `_TRUST`.
 
 Axes: N rows, M other mixtures, T targets, K domains, H = 5 hyper-parameters, logarithms.
 """

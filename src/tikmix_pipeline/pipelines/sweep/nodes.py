@@ -260,8 +260,8 @@ def _measured_data(
 ) -> tuple[RegressionData, ResponseMean | None, int]:
     """Return what surrogates are fitted on, what influence tells of it to second order, and how many rounds did.
 
-    What was measured are the influence of the rounds so far and, for the surrogate `response`, their products of domains
-    and D's decision.
+    What was measured are the influence of the rounds so far and, for the surrogate `response`, their products of
+    domains and D's decision.
     """
     from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
 
