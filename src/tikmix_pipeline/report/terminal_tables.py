@@ -237,10 +237,16 @@ def remix_text(report: RemixReport) -> str:
     )
 
 
-def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], experiment: str) -> str:
+def sweep_table(
+    decision: DecisionRecord,
+    quality: Sequence[Mapping[str, Any]],
+    experiment: str,
+    steps: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
 
-    `quality` are the rows of `sweep/quality.parquet` for the decision's round; `experiment` names the folders.
+    `quality` are the rows of `sweep/quality.parquet` for the decision's round, and `steps` those of
+    `sweep/steps.parquet`, where its branches were chosen one by one; `experiment` names the folders.
     """
     weights = {"prior": decision.prior, "D": decision.direct_weights, "M": decision.searched_weights}
     present = {name: of for name, of in weights.items() if of is not None}
@@ -256,6 +262,7 @@ def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], 
         *_first(decision.guardrail_notes),
         _block(["Mixture", *present], mixtures),
         _block([f"Expected {expected} against the prior", ""], [*map(list, gains)]),
+        *([_sequence(steps)] if steps else []),
         _surrogates(quality),
         'Means over targets; "of the mean" is Spearman of the mean of all targets. Coverage: how often an interval\n'
         "meant for 90 % holds what was measured. Undefined: targets of which one side is constant, in no mean.",
@@ -268,6 +275,29 @@ def sweep_table(decision: DecisionRecord, quality: Sequence[Mapping[str, Any]], 
         ),
         f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: data/08_reporting/{experiment}/",
     )
+
+
+def _sequence(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out why each branch was trained, what was expected of it and what came."""
+    header = ["Branch", "chosen for", "expected gain", "measured, nats per token over the reference"]
+    rows = [
+        [
+            step["run"],
+            step["chosen_for"],
+            _with_error(step["expected_gain"], step["deviation"]),
+            _signed(step["measured_gain"]),
+        ]
+        for step in steps
+    ]
+    return _block(header, rows)
+
+
+def _with_error(gain: float, deviation: float) -> str:
+    return "" if math.isnan(gain) else f"{gain:+.4f} ± {deviation:.4f}"
+
+
+def _signed(gain: float) -> str:
+    return "failed" if math.isnan(gain) else f"{gain:+.4f}"
 
 
 def _told(gains: Mapping[str, int | float], scale: Mapping[str, int | float] | None) -> dict[str, str]:

@@ -139,5 +139,7 @@ def _final_table(outputs: Collection[str], load: Callable[[str], Any], experimen
         if kind == "sweep_decision":
             quality = f"round_{number}_sweep_quality"
             if quality in outputs:
-                return sweep_table(load(name), load(quality).to_dict("records"), experiment)
+                steps = f"round_{number}_sweep_steps"
+                told = load(steps).to_dict("records") if steps in outputs else ()
+                return sweep_table(load(name), load(quality).to_dict("records"), experiment, told)
     return None

@@ -363,6 +363,13 @@ def choose_measured(
     return best_measured(ratios, metrics, direct)
 
 
+def draw_sequence(view: NoParameters, steps: pd.DataFrame) -> Figure:
+    """Draw what was expected of each branch, and what came."""
+    from tikmix_pipeline.report.sequence_figure import sequence_figure
+
+    return sequence_figure(steps)
+
+
 def draw_sweep(
     view: FigureView,
     predictions: pd.DataFrame,

@@ -63,7 +63,8 @@ def sweep_of_round(run: Run, number: int) -> Pipeline:
     ratios, metrics, decision, decided = map(of, ("sweep_ratios", "sweep_metrics", "decision", "sweep_decision"))
     averaged = influences(run, number)
     if parameters.sweep.design == "sequential":
-        measured = [_train_in_sequence(run, number)]
+        drawn = node(nodes.draw_sequence, NoParameters(), of("sweep_steps"), of("sequence_figure"))
+        measured = [_train_in_sequence(run, number), drawn]
     else:
         design = nodes.DesignView.of(parameters)
         drawn = node(nodes.draw_candidates, design, [decision, of("token_budget")], [ratios, of("sweep_design")])

@@ -41,7 +41,7 @@ FILES = {"report": "report", "exports": "exports"}
 SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}
 _FIGURES = {
     *("influence_figure", "validation_figure", "candidates_figure"),
-    *("surrogate_figure", "importance_figure", "search_figure"),
+    *("surrogate_figure", "importance_figure", "search_figure", "sequence_figure"),
 }
 _LOGGED_ONCE = {
     *("corpus", "final_evaluation", "asked_mixtures", "verdict", "summary"),
