@@ -74,7 +74,7 @@ def product_table(products):
     )
 
 
-def decide(tables, products, **given):
+def decide(tables, products, parts=(), **given):
     count = len(products[0].curved_KK)
     domains = names("d", count)
     current = dict.fromkeys(domains, 1 / count)
@@ -83,7 +83,9 @@ def decide(tables, products, **given):
     prior = MixtureRecord(round=0, strategy="prior", chunk_tokens=1000, weights=current, tokens={}, epochs={})
     optimize = OptimizeParameters.model_validate({"method": "response", "anchor": "uniform", **given})
     averaging = TikmixParameters(memory="precision")
-    return decide_direct(budget, prior, optimize, averaging, tables, [product_table(one) for one in products])
+    return decide_direct(
+        budget, prior, optimize, averaging, tables, [product_table(one) for one in products], parts=parts
+    )
 
 
 def measured(is_told=True, **losses):

@@ -13,7 +13,7 @@ Axes: T tasks, U targets, K domains.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,11 +39,15 @@ from tikmix_pipeline.mixture.response_branches import BranchLosses, measured_res
 from tikmix_pipeline.mixture.second_order import averaged_measurement
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture
 from tikmix_pipeline.mixture.solver import minimise
+from tikmix_pipeline.mixture.told_apart import why_nothing_is_told
 from tikmix_pipeline.mixture.unconstrained import best_unconstrained, solution_notes
 from tikmix_pipeline.parameters.decision import AveragingParameters, DirectParameters, FirstOrderParameters
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_NO_CHANGE = 1e-9
+"""How far a weight may move where nothing is decided; bounds that leave the current mixture out still move it."""
 
 
 def decide_direct(
@@ -55,17 +59,20 @@ def decide_direct(
     products: Sequence["pd.DataFrame"] = (),
     branches: BranchLosses | None = None,
     ngram: Mapping[str, float] | None = None,
+    parts: Sequence["pd.DataFrame"] = (),
 ) -> Decision:
     """Return what TiKMiX-D decides on the tables of influence of the rounds so far, oldest first.
 
     `products` are those of the domains with each other, which gains of second order rest on (`optimize.method`),
-    `branches` what was trained to measure these, and `ngram` is the mixture that `optimize.anchor` may ask for.
+    `branches` what was trained to measure these, and `ngram` is the mixture that `optimize.anchor` may ask for. `parts`
+    are the influence of the rounds' gradient chunks: where they do not tell domains apart, such gains decide nothing.
 
     Raises:
         TikmixError: as `solve_direct`, `solve_response` or `measured_response`, no mixture is within the bounds, or the
             rounds cannot be averaged.
     """
-    return problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram).decision(optimize)
+    problem = problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram, parts)
+    return problem.decision(optimize)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +85,16 @@ class Problem:
     """Averaged over the rounds; of gains of second order, their contrasts."""
     solve: Callable[[slice, DirectParameters], Decision]
     """Decides on these of the tasks, by such parameters."""
+    nothing: str | None = None
+    """Why nothing is decided, in a sentence, if so."""
 
     def decision(self, parameters: DirectParameters) -> Decision:
-        """Return what is decided on all of the tasks."""
-        return self.solve(slice(None), parameters)
+        """Return what is decided on all of the tasks; the current mixture where nothing is."""
+        if self.nothing is None:
+            return self.solve(slice(None), parameters)
+        kept = {"max_change": _NO_CHANGE, "pareto": False, "guardrails": {}}
+        found = self.solve(slice(None), parameters.model_copy(update=kept))
+        return replace(found, binding=(), notes=(self.nothing, *found.notes))
 
 
 def problem_of(
@@ -93,6 +106,7 @@ def problem_of(
     products: Sequence["pd.DataFrame"] = (),
     branches: BranchLosses | None = None,
     ngram: Mapping[str, float] | None = None,
+    parts: Sequence["pd.DataFrame"] = (),
 ) -> Problem:
     """Return what `decide_direct` solves; arguments and errors are its own."""
     if optimize.method == "paper":
@@ -104,13 +118,15 @@ def problem_of(
         return Problem(budget.domains, tasks, influence_TK, by_paper)
     prior_K, current_K = _mixtures(budget, prior.weights)
     averaged, together = averaged_measurement(influences, products, budget.domains, averaging, prior_K)
+    counts_T = np.abs(averaged.contrast_TK).max(axis=1) > 0
+    share_T = Targets.of(averaged.tasks, counts_T, optimize).task_shares()
+    shares = by_name(averaged.tasks, share_T)
+    nothing = why_nothing_is_told(parts, shares) if parts else None
     measured = None
     if branches is not None:
-        counts_T = np.abs(averaged.contrast_TK).max(axis=1) > 0
-        share_T = Targets.of(averaged.tasks, counts_T, optimize).task_shares()
         measured = measured_response(
             branches,
-            shares=by_name(averaged.tasks, share_T),
+            shares=shares,
             mean_K=share_T @ averaged.contrast_TK,
             curved_KK=together.curved_KK,
             domains=budget.domains,
@@ -132,7 +148,7 @@ def problem_of(
             ngram_K=_ngram(budget, ngram),
         )
 
-    return Problem(budget.domains, averaged.tasks, averaged.contrast_TK, by_response)
+    return Problem(budget.domains, averaged.tasks, averaged.contrast_TK, by_response, nothing)
 
 
 def implied_mixture(

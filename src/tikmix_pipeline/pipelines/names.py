@@ -35,6 +35,11 @@ def domain_products(run: Run, number: int) -> list[str]:
     return [of_round(earlier, "domain_products") for earlier in rounds]
 
 
+def parts_of_influence(run: Run, number: int) -> list[str]:
+    """Return the influence by gradient chunk that tells whether the decision of round `number` is one of noise."""
+    return [table.replace("domain_products", "part_influence") for table in domain_products(run, number)]
+
+
 def deciding_rounds(run: Run) -> int:
     """Return how many rounds decide on the mixture of the next; after them it is kept."""
     # a single stage of a round beyond the loop decides as one within it would

@@ -93,7 +93,7 @@ def decision_items(run: Run) -> int | None:
 def tables_by_kind(measured: "Sequence[pd.DataFrame]") -> "tuple[list[pd.DataFrame], list[pd.DataFrame]]":
     """Return the tables of influence on tasks, and those of products between domains."""
     products = [table for table in measured if "text" in table]
-    return [table for table in measured if "text" not in table], products
+    return [table for table in measured if "text" not in table and "part" not in table], products
 
 
 def branch_key() -> str:

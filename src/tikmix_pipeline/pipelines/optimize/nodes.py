@@ -55,9 +55,10 @@ class BranchedView(BranchedMixtureView):
 def decide(
     view: DirectView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame | DecisionRecord
 ) -> DecisionRecord:
-    """Decide the mixture of the next round on the influence of the rounds so far, and their products of domains.
+    """Decide the mixture of the next round on the influence of the rounds so far.
 
-    The mixture of n-gram models is among what was measured where `optimize.anchor` asks for it.
+    Among what was measured are, for gains of second order, products of domains and the influence of their chunks, and
+    the mixture of n-gram models where `optimize.anchor` asks for it.
     """
     decision = _problem(view, budget, prior, measured).decision(view.optimize)
     return _told(decision, view.name, budget.round + 1)
@@ -113,8 +114,8 @@ def _problem(
     branches: BranchLosses | None = None,
 ) -> Problem:
     tables, ngram = without_anchor(measured)
-    found = tables_by_kind(tables)
-    return problem_of(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram)
+    found, parts = tables_by_kind(tables), [table for table in tables if "part" in table]
+    return problem_of(budget, prior, view.optimize, view.tikmix, *found, branches=branches, ngram=ngram, parts=parts)
 
 
 def without_anchor(

@@ -19,7 +19,7 @@ from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.parameters.measurement import TaskLossParameters
 from tikmix_pipeline.parameters.training import ModelParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
-from tikmix_pipeline.pipelines.names import domain_products, influences, of_round
+from tikmix_pipeline.pipelines.names import domain_products, influences, of_round, parts_of_influence
 from tikmix_pipeline.pipelines.optimize import baselines, branches, nodes
 from tikmix_pipeline.pipelines.views import branch_schedule, decision_items
 from tikmix_pipeline.run import Run, current_run
@@ -65,7 +65,8 @@ def _inputs(run: Run, number: int) -> tuple[list[str], list[str]]:
     """Return the token budget and the prior, and what was measured that a decision rests on."""
     budget = [of_round(number, "token_budget"), of_round(0, "mixture")]
     anchor = [of_round(number, "anchor")] if run.parameters.optimize.entropy_anchor == "ngram" else []
-    return budget, [*influences(run, number), *domain_products(run, number), *anchor]
+    parts = parts_of_influence(run, number)
+    return budget, [*influences(run, number), *domain_products(run, number), *parts, *anchor]
 
 
 def _rests_on_branches(run: Run) -> bool:
