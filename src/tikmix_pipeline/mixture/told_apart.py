@@ -64,6 +64,6 @@ def why_nothing_is_told(parts: "Sequence[pd.DataFrame]", shares: Mapping[str, fl
     return (
         "Domains do not differ in what they do for the tasks by more than the chunks of one domain do (F test: were "
         f"they alike, they would differ as much in {least:.0%} of measurements). So nothing is decided, and the "
-        "current mixture is kept. What would help: more text (influence.tokens), more items (influence.items_per_task), "
-        "or other tasks."
+        "current mixture is kept. What would help: more text (influence.tokens), more items "
+        "(influence.items_per_task), or other tasks."
     )

@@ -71,6 +71,12 @@ class MixtureGaussianProcess(RegressorMixin, BaseEstimator):  # type: ignore[mis
             return self
         prior = Prior.of(self.weights_)
         self.theta_ = prior.mean_H
+        return self.fit_under(prior)
+
+    def fit_under(self, prior: "Prior") -> "MixtureGaussianProcess":
+        """Fit the same rows once more under another prior, from the hyper-parameters that are there."""
+        self.noise_ = np.ones(len(self.response_))
+        self.theta_ = np.clip(self.theta_, *np.array(prior.bounds).T)
         for again, iterations in enumerate(_ITERATIONS):
             if again:
                 self.noise_ = student_t_noise(self._residuals())
@@ -145,6 +151,10 @@ class Prior:
             np.concatenate([length_K, slope_K, [0.0, np.log(1e-2), np.log(0.5), np.log(0.5), -1.0]]),
             np.concatenate([np.full(domains, 1.5), np.full(domains, 3.0), [2.0, 3.0, 1.0, 1.0, 2.0]]),
         )
+
+    def around(self, theta_TH: FloatArray, share: float) -> "Prior":
+        """Return the prior whose mean is that of some fits, with so large a share of this one's deviations."""
+        return Prior(theta_TH.mean(axis=0), share * self.deviation_H)
 
     @property
     def bounds(self) -> list[tuple[float, float]]:

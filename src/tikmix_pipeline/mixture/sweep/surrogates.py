@@ -3,7 +3,8 @@
     linear     ordinary least squares on w
     ridge      ridge regression on [w, ln(w + ε)], standardised
     xgboost    boosted regression trees on w
-    gp         a Gaussian process on powers of w (`gaussian_process`)
+    gp         a Gaussian process on powers of w (`gaussian_process`); of few rows, targets share what they can tell
+               (`pooled_process`)
     loglinear  Olmix's law, c + exp(a·w) (`log_linear`)
     response   a Gaussian process around what influence tells to second order (`response_process`)
 
@@ -32,8 +33,9 @@ from threadpoolctl import threadpool_limits
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.mixture.sweep.gaussian_process import MixtureGaussianProcess, Warp, student_t_noise
+from tikmix_pipeline.mixture.sweep.gaussian_process import Warp, student_t_noise
 from tikmix_pipeline.mixture.sweep.log_linear import LogLinear
+from tikmix_pipeline.mixture.sweep.pooled_process import PooledGaussianProcesses
 from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
 from tikmix_pipeline.mixture.sweep.response_process import ResponseProcesses
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
@@ -65,6 +67,7 @@ TRUSTED_TYPES = (
     "sklearn.multioutput.MultiOutputRegressor",
     "tikmix_pipeline.mixture.sweep.gaussian_process.MixtureGaussianProcess",
     "tikmix_pipeline.mixture.sweep.log_linear.LogLinear",
+    "tikmix_pipeline.mixture.sweep.pooled_process.PooledGaussianProcesses",
     "tikmix_pipeline.mixture.sweep.response_process.ResponseProcess",
     "tikmix_pipeline.mixture.sweep.response_process.ResponseProcesses",
     "tikmix_pipeline.mixture.sweep.surrogates.BoostedTrees",
@@ -90,7 +93,7 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int, mean: Respons
     if kind == "ridge":
         return MultiOutputRegressor(LogRidge())
     if kind == "gp":
-        return MultiOutputRegressor(MixtureGaussianProcess())
+        return PooledGaussianProcesses()
     if kind == "loglinear":
         return MultiOutputRegressor(LogLinear())
     return MultiOutputRegressor(BoostedTrees(folds=folds, seed=seed))
