@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tests.pipelines.conftest import run_in
 from tests.pipelines.test_bad_input import refusal
@@ -114,6 +115,26 @@ def test_the_order_of_rows_and_columns_and_the_seed_change_no_weight(tmp_path: P
         table[["index", *table.columns[:0:-1]]].to_csv(files[name], index=False)
     run_in(project, "sweep", experiment="tables", sweep=parameters, seed=5)
     assert decision(project, 0, "tables")["weights"] == first
+
+
+def test_a_mixture_per_phase_is_decided_where_the_tables_have_one(tmp_path: Path, project: Path) -> None:
+    """What matters early is `a`, and late `b`."""
+    generator = np.random.default_rng(0)
+    early, late = generator.dirichlet(np.ones(3), size=(2, 60))
+    losses = 3 - np.log(early[:, 0] + 0.05) - 2 * np.log(late[:, 1] + 0.05)
+    columns = [f"phase_{phase}_{name}" for phase in (0, 1) for name in "abc"]
+    ratios = pd.DataFrame(np.concatenate([early, late], axis=1), columns=columns).rename_axis("run")
+    ratios.to_csv(tmp_path / "ratios.csv")
+    pd.DataFrame({"loss": losses + 0.01 * generator.normal(size=60)}).rename_axis("run").to_csv(tmp_path / "scores.csv")
+    files = {"ratios": str(tmp_path / "ratios.csv"), "metrics": str(tmp_path / "scores.csv")}
+    parameters = FEW | {"response": "table", "table": files, "surrogate": "gp", "objective": "sum"}
+    run_in(project, "sweep", experiment="phases", sweep=parameters)
+    found = decision(project, 0, "phases")
+    for phase in (0, 1):
+        assert sum(found["weights"][f"phase_{phase}_{name}"] for name in "abc") == pytest.approx(0.5, abs=1e-5)
+    assert found["weights"]["phase_0_a"] > 0.35
+    assert found["weights"]["phase_1_b"] > 0.4
+    assert "a phase's own weights are 2 times these" in " ".join(found["notes"])
 
 
 def test_loop_cannot_be_decided_by_tables(project: Path, tmp_path: Path) -> None:

@@ -89,6 +89,17 @@ def test_neither_the_order_of_rows_and_columns_nor_what_runs_are_called_changes_
     assert np.array_equal(one.response_NT, other.response_NT)
 
 
+@pytest.mark.parametrize("name", ["phase_{}_{}", "phase{}/{}", "Stage-{}.{}"])
+def test_a_mixture_per_phase_has_its_part_of_the_run(read, refusal, name):
+    header = ",".join(["run", *(name.format(phase, domain) for phase in (0, 1) for domain in ("books", "code"))])
+    found = read(f"{header}\nr1,0.25,0.75,1,0\nr2,0.5,0.5,0.5,0.5\nr3,1,0,0,1\n")
+    assert found.weights_NK.sum(axis=1) == pytest.approx(1)
+    assert sorted(map(tuple, found.weights_NK.tolist())) == [(0.125, 0.375, 0.5, 0), (0.25,) * 4, (0.5, 0, 0, 0.5)]
+    assert "sum to 0.9" in refusal(f"{header}\nr1,0.25,0.75,1,0\nr2,0.5,0.5,0.5,0.4\n")
+    one = read(f"{header}\nr1,0.25,0.25,0.25,0.25\nr2,0.7,0.1,0.1,0.1\n")
+    assert one.weights_NK.max() == 0.7, "names alone make no phases"
+
+
 def test_what_is_better_the_higher_has_its_sign_turned_and_it_is_said(read, caplog):
     caplog.set_level(logging.INFO)
     metrics = METRICS.replace("facts", "mmlu_acc").replace("sums", "mmlu_bpb")

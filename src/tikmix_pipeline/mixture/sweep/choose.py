@@ -16,6 +16,7 @@ from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name, check_mixt
 from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 from tikmix_pipeline.mixture.sweep.guard import SearchGuard
 from tikmix_pipeline.mixture.sweep.known import why_nothing_is_known
+from tikmix_pipeline.mixture.sweep.phases import phase_groups, phase_note, phases_of
 from tikmix_pipeline.mixture.sweep.quality import better_than_additive
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.responses import Responses
@@ -128,7 +129,7 @@ def search_tables(
         raise TikmixError(f"{nothing} Nothing is decided from noise. {_HELP}")
     prior_K = table_prior(prior, data.measured)
     bounds = table_bounds(optimize, data.measured, prior_K)
-    return solve_surrogate(
+    found = solve_surrogate(
         surrogate.predict,
         data=data,
         direct=None,
@@ -139,6 +140,8 @@ def search_tables(
         sweep=sweep,
         seed=seed,
     )
+    note = phase_note(data.measured.domains) if _has_phases(data.measured) else None
+    return found if note is None else replace(found, notes=(note, *found.notes))
 
 
 def best_measured(ratios: "pd.DataFrame", metrics: "pd.DataFrame", direct: DecisionRecord) -> DecisionRecord:
@@ -176,7 +179,17 @@ def table_bounds(parameters: WeightBoundsParameters, responses: Responses, prior
             "prior is not known. Give weights, or set tikmix.prior to uniform or to weights of the tables' domains."
         )
     prior = None if prior_K is None else by_name(responses.domains, prior_K)
-    return unlimited_bounds(parameters, responses.domains, prior)
+    groups = {**parameters.groups, **(phase_groups(responses.domains) if _has_phases(responses) else {})}
+    return unlimited_bounds(parameters.model_copy(update={"groups": groups}), responses.domains, prior)
+
+
+def _has_phases(responses: Responses) -> bool:
+    """Say whether the phases that names tell of have equal parts in every run."""
+    parts = [
+        responses.weights_NK[:, [responses.domains.index(name) for name in members]].sum(axis=1)
+        for members in phases_of(responses.domains).values()
+    ]
+    return bool(parts) and all(np.allclose(part_N, 1 / len(parts), atol=1e-9) for part_N in parts)
 
 
 def covered_box(responses: Responses, bounds: Bounds) -> Box:

@@ -23,6 +23,7 @@ import numpy as np
 from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.metric_columns import chosen_targets, is_higher_better
+from tikmix_pipeline.mixture.sweep.phases import phases_of
 from tikmix_pipeline.mixture.sweep.responses import Responses, tables_of
 from tikmix_pipeline.parameters.sweep import TableParameters
 
@@ -91,7 +92,8 @@ def read_responses(
         suffix=("sweep.table.metric_suffix", metric_suffix),
     )
     runs = _usable_runs(mixtures, scores)
-    found = Responses(tuple(runs), domains, names, _normalised(mixtures, runs), scores.values.loc[runs].to_numpy())
+    weights_NK = _weights(mixtures, domains, runs)
+    found = Responses(tuple(runs), domains, names, weights_NK, scores.values.loc[runs].to_numpy())
     return _in_order_of_content(found)
 
 
@@ -303,9 +305,21 @@ def _usable_runs(mixtures: _Table, scores: _Table) -> list[str]:
     return usable
 
 
-def _normalised(mixtures: _Table, runs: list[str]) -> FloatArray:
+def _weights(mixtures: _Table, domains: Sequence[str], runs: list[str]) -> FloatArray:
+    """Return rows that sum to 1; of phases that sum to 1 each, in equal parts."""
+    values_NK: FloatArray = np.ascontiguousarray(mixtures.values.loc[runs].to_numpy())
+    phases = [[domains.index(name) for name in members] for members in phases_of(domains).values()]
+    # a table may call its domains so and have one mixture all the same
+    if not phases or abs(values_NK[0].sum() - 1) <= ROUNDING:
+        return _normalised(values_NK, mixtures, runs)
+    weights_NK = np.empty_like(values_NK)
+    for columns in phases:
+        weights_NK[:, columns] = _normalised(values_NK[:, columns], mixtures, runs) / len(phases)
+    return weights_NK
+
+
+def _normalised(weights_NK: FloatArray, mixtures: _Table, runs: list[str]) -> FloatArray:
     """Return rows that sum to 1; those that do already stay as they are, to the last bit."""
-    weights_NK: FloatArray = np.ascontiguousarray(mixtures.values.loc[runs].to_numpy())
     sum_N = weights_NK.sum(axis=1)
     wrong = np.flatnonzero(np.abs(sum_N - 1) > ROUNDING + _EXACT)
     if len(wrong):
