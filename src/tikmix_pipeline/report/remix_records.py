@@ -21,7 +21,8 @@ _MOVED = 5e-4
 _FLOPS_PER_PARAMETER_AND_TOKEN = 6
 """What training takes: two forward, four backward (Kaplan et al. 2020, section 2.1)."""
 _SOURCES = {"estimated": "estimated from a sample"}
-_STRATEGIES = {"direct": "TiKMiX-D, direct optimisation", "surrogate": "TiKMiX-M, a regression over sampled mixtures"}
+_SECOND_ORDER = "TiKMiX-D, by influence to second order"
+_STRATEGIES = {"direct": "TiKMiX-D, direct optimisation", "surrogate": "TiKMiX-M, a regression over mixtures"}
 _GUARDED = {EVERYTHING: "Held-out text of all domains together", EACH: "Held-out text of each domain"}
 _IN_BALANCE = (
     "The checkpoint was measured as it is. It is in balance with the mixture it was last trained under, so a domain "
@@ -63,6 +64,7 @@ def report_from_records(
     domains = _domain_rows(records, optimize, _held_by(binding, "lower", "upper"))
     moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
     measured = records.measurement
+    is_second_order, by_direct = records.decision.second_order is not None, records.mixture.strategy == "direct"
     caveats = [
         _about_gains(records.gains.unit, measured.calibration, records.decision),
         *([] if records.current.strategy == "prior" else [_IN_BALANCE]),
@@ -96,9 +98,10 @@ def report_from_records(
             flops=measured.cost.flops,
             chunk_flops=float(_FLOPS_PER_PARAMETER_AND_TOKEN) * parameters * budget.chunk_tokens,
         ),
-        strategy=_STRATEGIES[records.mixture.strategy],
+        strategy=_SECOND_ORDER if by_direct and is_second_order else _STRATEGIES[records.mixture.strategy],
         remaining_tokens=budget.remaining_tokens,
         gain_unit=records.gains.unit,
+        is_second_order=is_second_order,
         guardrail_notes=tuple(map(_of_current_mixture, records.decision.guardrail_notes or ())),
     )
 
@@ -226,6 +229,8 @@ def _constraints(optimize: DirectParameters, binding: Sequence[BindingRecord]) -
         yield f"'{domain}' is kept at {value} (optimize.pinned.{domain})."
     if optimize.method == "response":
         yield from _guardrails(optimize, binding)
+    if optimize.entropy_anchor == "ngram" and optimize.entropy_weight > 0:
+        yield "The mixture is drawn towards that of n-gram models of the domains (optimize.anchor, optimize.entropy)."
     bound = {one.name: in_words(one) for one in binding if one.kind in ("group_lower", "group_upper")}
     for name, group in optimize.groups.items():
         binds = f"; it binds: {bound[name]}" if name in bound else ""

@@ -183,6 +183,8 @@ class RemixReport:
     remaining_tokens: int | None = None
     """Tokens of the rest of the run, the coming chunk included; None where nobody says."""
     gain_unit: Literal["share", "nats"] = "nats"
+    is_second_order: bool = False
+    """Whether gains are of second order (`optimize.method`)."""
     """Of the tasks' gains: shares of the best possible, 1 being what a task would gain if all of the coming chunk went
     to the domain that helps it most; or nats per token, where the user gives `influence.calibration`. Reports that do
     not say it are from when all gains were told in nats."""
