@@ -17,7 +17,7 @@ from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.response import solve_response
 from tikmix_pipeline.mixture.second_order import DomainProducts
 from tikmix_pipeline.parameters import OptimizeParameters
-from tikmix_pipeline.parameters.decision import Guardrail
+from tikmix_pipeline.parameters.guardrails import Guardrail
 
 SEEDS = st.integers(0, 2**32 - 1)
 CONFLICT = np.array([[1.0, 0.0, -0.2], [0.8, 0.1, 0.0]])

@@ -20,7 +20,8 @@ import numpy as np
 from tikmix_pipeline.mixture.constraints import Constraint, Supply, constraints_of
 from tikmix_pipeline.mixture.infeasible import refuse_infeasible
 from tikmix_pipeline.mixture.simplex import ROUNDING, Box, FloatArray, Halfspaces, project_onto_box
-from tikmix_pipeline.parameters.decision import GuardrailUnit, WeightBoundsParameters
+from tikmix_pipeline.parameters.decision import WeightBoundsParameters
+from tikmix_pipeline.parameters.guardrails import GuardrailUnit
 
 Reason = Literal["simplex", "user", "repetition", "change", "prior"]
 """Where a limit comes from; `simplex`: a weight is from 0 to 1; `prior`: no task may do worse than under the prior."""

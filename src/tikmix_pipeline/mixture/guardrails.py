@@ -36,7 +36,7 @@ from tikmix_pipeline.mixture.influence_matrix import magnitude
 from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.response_fit import MeasuredResponse
 from tikmix_pipeline.mixture.simplex import FloatArray
-from tikmix_pipeline.parameters.decision import Guardrail
+from tikmix_pipeline.parameters.guardrails import Guardrail
 
 EVERYTHING = "heldout"
 """The name of the guardrail on the held-out text of all domains together."""

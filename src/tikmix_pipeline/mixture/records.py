@@ -13,7 +13,8 @@ from pydantic import Field
 from tikmix_pipeline.mixture.bounds import Bounds, Reason, mixture_bounds, within_reach
 from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.simplex import Box
-from tikmix_pipeline.parameters.decision import BoundsParameters, GuardrailUnit, StepBoundsParameters
+from tikmix_pipeline.parameters.decision import BoundsParameters, StepBoundsParameters
+from tikmix_pipeline.parameters.guardrails import GuardrailUnit
 from tikmix_pipeline.record import Record
 
 Number = int | float

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from tikmix_pipeline.parameters.base import UNRECORDED, Names, ParameterGroup, only_if
+from tikmix_pipeline.parameters.guardrails import IN_NATS, Guardrail
 from tikmix_pipeline.parameters.training import ScheduleParameters
 
 Weight = Annotated[float, Field(ge=0, le=1)]
@@ -156,26 +157,6 @@ class SearchObjectiveParameters(ObjectiveParameters, WeightBoundsParameters):
 
     pareto: bool = True
     """Require every task to gain at least as much as under the prior: `S w ≥ S w_prior`."""
-
-
-GuardrailUnit = Literal["share", "stderr", "nats", "percent", "bits_per_byte"]
-
-IN_NATS: frozenset[GuardrailUnit] = frozenset({"nats", "percent", "bits_per_byte"})
-"""Units that mean nothing until branches have told what a gain is in nats."""
-
-
-class Guardrail(ParameterGroup):
-    """By how much some text may get worse than under the prior."""
-
-    tolerance: NonNegativeFloat
-    """How much worse, in `unit`."""
-    unit: GuardrailUnit = "share"
-    """`share`: of what the tasks gain on average. `stderr`: standard errors of that text's gain, under the mixture that
-    would be decided without guardrails. `nats` per token of that text, `percent` of its loss, or `bits_per_byte`, where
-    branches say what a gain is in nats (`optimize.branches`)."""
-    domains: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Whose held-out text it is about, the mean of theirs, or for `each_domain` the text of each; null: the domain or
-    the task that it is named for, or for `heldout` and `each_domain` all domains."""
 
 
 def _default_guardrails() -> dict[str, Guardrail | None]:

@@ -77,19 +77,9 @@ def solve_surrogate(
     Raises:
         ValueError: D decided on other domains, or the data has no objective.
     """
-    is_sequence = sweep.kind == "response"
-    problem = _Problem(
-        predict,
-        data,
-        _objective(data, direct),
-        is_known=sweep.response == "influence",
-        guard=guard,
-        is_always_predicted=is_sequence,
-    )
+    problem = _Problem.of(predict, data, _objective(data, direct), sweep, guard)
     anchors = _Anchors.of(direct, prior_K, data.measured, box, groups)
-    starts_SK = data.measured.weights_NK if is_sequence or anchors.direct_K is None else anchors.direct_K[None]
-    if beyond(anchors.reference_K, box).max() <= EDGE:  # the reference harms no target
-        starts_SK = np.concatenate([starts_SK, anchors.reference_K[None]])
+    starts_SK = anchors.starts(data.measured, box, with_measured=problem.is_always_predicted)
 
     def searched(least_gain_T: FloatArray | None) -> SearchResult:
         evaluate = partial(problem.evaluate, least_gain_T=least_gain_T)
@@ -136,6 +126,12 @@ class _Anchors:
         known_K: FloatArray = responses.weights_NK.mean(axis=0) if prior_K is None else prior_K
         return cls(known_K, project(known_K[None], box, groups)[0], None, has_prior=prior_K is not None)
 
+    def starts(self, responses: Responses, box: Box, *, with_measured: bool) -> FloatArray:
+        """Return where the search begins: D's mixture or those measured, and the reference, which harms no target."""
+        starts_SK = responses.weights_NK if self.direct_K is None or with_measured else self.direct_K[None]
+        is_inside = beyond(self.reference_K, box).max() <= EDGE
+        return np.concatenate([starts_SK, self.reference_K[None]]) if is_inside else starts_SK
+
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
@@ -150,6 +146,18 @@ class _Problem:
     is_known: bool
     guard: SearchGuard | None = None
     is_always_predicted: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        predict: Predict,
+        data: RegressionData,
+        objective: SweepObjective,
+        sweep: SearchedParameters,
+        guard: SearchGuard | None,
+    ) -> "_Problem":
+        is_sequence = sweep.kind == "response"
+        return cls(predict, data, objective, sweep.response == "influence", guard, is_sequence)
 
     def predicted(self, weights_NK: FloatArray) -> FloatArray:
         """Return the predicted responses, (N, T), or aggregates, (N, 1)."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from tikmix_pipeline.mixture.records import DecisionRecord, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.parameters.decision import (
-    IN_NATS,
     AveragingParameters,
     DirectParameters,
     ResponseBranchParameters,
 )
+from tikmix_pipeline.parameters.guardrails import IN_NATS
 from tikmix_pipeline.pipelines.optimize.nodes import without_anchor
 from tikmix_pipeline.pipelines.views import MixtureBranchesView, losses_of_branches, tables_by_kind
 
