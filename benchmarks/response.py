@@ -12,8 +12,10 @@ halves; branches that a fit learns from are known by their query halves. Rows:
 - `held-out`: the rule on the mean of the domains' held-out text, and `strength`, how many times as many nats a unit of
   that is as of the tasks' (`optimize.heldout_strength`).
 
-`coverage` is how many of the branches that were not learned from are inside their 90 % interval. The last line is one
-JSON object; the surface that the rule was chosen on, the default corpus with seed 0 after round 0, is not in it.
+`coverage` is how many of the branches that were not learned from are inside their 90 % interval, and `decided` how many
+of the mixtures that are decided there (second order, guarded, the paper's) are within two standard errors. The last
+line is one JSON object; the surface that the rule was chosen on, the default corpus with seed 0 after round 0, is not
+in it.
 
 Axes: N branches, T tasks, K domains.
 """
@@ -34,7 +36,7 @@ FloatArray = npt.NDArray[np.float64]
 SURFACES = Path(__file__).resolve().parent / "surfaces"
 CURVATURE = "kfac 0.1"
 CHOSEN_ON = "default-llama-tiny-seed0-round0"
-FEW, MANY, DRAWS, LEVEL = 6, 32, 200, 0.9
+FEW, MANY, DRAWS, LEVEL, TWO_ERRORS = 6, 32, 200, 0.9, 0.9545
 PROCESS_DRAWS = 20
 """A Gaussian process takes a second to learn."""
 
@@ -72,7 +74,9 @@ def main() -> None:
                 f"heldout_strength_{corpus}": means["strength"],
             }
     if judged:
-        figures["coverage"] = float(np.mean([row["coverage"] for row in judged.values()]))
+        figures |= {
+            column: float(np.mean([row[column] for row in judged.values()])) for column in ("coverage", "decided")
+        }
     print_figures(figures)
 
 
@@ -91,7 +95,8 @@ def _told(surface: "Surface", rule: float) -> dict[str, float]:
     told_NT = second_order_gains(influence_TK, curved_KK, rule, surface.weights_NK, reference_K)
     others = np.flatnonzero(np.arange(len(gain_N)) != surface.reference)
     rng = np.random.default_rng(0)
-    six, inside, process, many = [], [], [], []
+    six, inside, process, many, decided = [], [], [], [], []
+    are_decided = [surface.branches.index(name) for name in (*DECIDED, "paper")]
     for draw in range(DRAWS):
         order = rng.permutation(others)
         few, rest = order[:FEW], order[FEW:]
@@ -100,6 +105,9 @@ def _told(surface: "Surface", rule: float) -> dict[str, float]:
         six.append(correlation(expected_N, gain_N[rest]))
         half_N = fitted.half_width(x_N[rest], z_N[rest], LEVEL)
         inside.append(np.mean(np.abs(expected_N - gain_N[rest]) <= half_N))
+        told_half_N = fitted.half_width(x_N[are_decided], z_N[are_decided], TWO_ERRORS)
+        off_N = fitted.mean_gain(x_N[are_decided], z_N[are_decided]) - gain_N[are_decided]
+        decided.append(np.mean(np.abs(off_N) <= told_half_N) if not set(few) & set(are_decided) else np.nan)
         for count, kept in ((FEW, process), (MANY, many)) if draw < PROCESS_DRAWS else ():
             predict = gaussian_process(surface.weights_NK[order[:count]], query_N[order[:count]])
             kept.append(correlation(predict(surface.weights_NK[order[count:]]), gain_N[order[count:]]))
@@ -112,6 +120,7 @@ def _told(surface: "Surface", rule: float) -> dict[str, float]:
         "rule/task": float(np.mean(per_task)),
         "six": float(np.mean(six)),
         "coverage": float(np.mean(inside)),
+        "decided": float(np.nanmean(decided)),
         "process": float(np.mean(process)),
         "process of 32": float(np.mean(many)),
         **_of_heldout(surface, curved_KK, rule, nats_per_unit(told_N, gain_N)),
