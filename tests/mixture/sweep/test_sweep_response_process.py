@@ -1,5 +1,7 @@
 """The surrogate around the response model, and the branches that are chosen by it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.stats import spearmanr, t
@@ -7,6 +9,7 @@ from scipy.stats import spearmanr, t
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.second_order import second_order_gains
+from tikmix_pipeline.mixture.sweep.branches_told import BranchesTold
 from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
 from tikmix_pipeline.mixture.sweep.response_process import ResponseProcess, ResponseProcesses
 from tikmix_pipeline.mixture.sweep.sequential import (
@@ -123,6 +126,39 @@ def test_it_is_saved_and_read_back(tmp_path):
     processes, weights_NK = fitted(mean, losses, rng, 8)
     save_surrogate(processes, tmp_path)
     assert np.array_equal(load_surrogate(tmp_path).predict(weights_NK), processes.predict(weights_NK))
+
+
+def found(weights_K, direct_K, mean, kept="surrogate"):
+    return SimpleNamespace(weights_K=weights_K, direct_K=direct_K, reference_K=mean.reference_K, kept=kept)
+
+
+def test_a_mixture_that_branches_do_not_tell_from_that_of_direct_is_not_taken():
+    mean, losses, rng = problem(0)
+    exact, weights_NK = fitted(mean, losses, rng, 8)
+    gains_N = losses(mean.reference_K[None]).mean() - losses(weights_NK).mean(axis=1)
+    best_K, worst_K = weights_NK[gains_N.argmax()], weights_NK[gains_N.argmin()]
+    sure = BranchesTold(exact, SHARES, 8)
+    assert sure.alike(found(best_K, worst_K, mean)) is None
+    nearly_K = 0.999 * best_K + 0.001 * worst_K
+    noisy, _ = fitted(
+        mean, lambda w_NK: losses(w_NK) + 0.05 * np.random.default_rng(1).normal(size=(len(w_NK), T)), rng, 8
+    )
+    unsure = BranchesTold(noisy, SHARES, 8).alike(found(best_K, nearly_K, mean))
+    assert "8 branches do not tell the mixture that was found from D's" in unsure
+    assert sure.alike(found(worst_K, best_K, mean)) is not None, "nor is one that is worse"
+    assert sure.alike(found(best_K, worst_K, mean, kept="direct")) is None
+
+
+def test_what_is_decided_is_told_in_nats_and_beside_that_of_direct():
+    mean, losses, rng = problem(0)
+    processes, weights_NK = fitted(mean, losses, rng, 8)
+    told = BranchesTold(processes, SHARES, 8)
+    gain, low, high = told.gain(weights_NK[0], mean.reference_K)
+    assert low <= gain <= high
+    assert f"{gain:.3g} nats per token ({low:.3g} to {high:.3g}); D's mixture" in told.expected(
+        found(weights_NK[0], weights_NK[1], mean)
+    )
+    assert "D's mixture" not in told.expected(found(weights_NK[0], weights_NK[0], mean, kept="direct"))
 
 
 def test_expected_improvement_is_the_mean_of_what_is_gained():

@@ -13,6 +13,7 @@ from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.bounds import Bounds, unlimited_bounds
 from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign
 from tikmix_pipeline.mixture.simplex import Box, FloatArray, by_name, check_mixture
+from tikmix_pipeline.mixture.sweep.branches_told import BranchesTold
 from tikmix_pipeline.mixture.sweep.decision import SurrogateDecision
 from tikmix_pipeline.mixture.sweep.guard import SearchGuard
 from tikmix_pipeline.mixture.sweep.known import why_nothing_is_known
@@ -54,46 +55,28 @@ def search_sweep(
     """
     reason = _reason_to_keep(*judged, sweep.kind, seed=seed)
     domains = data.measured.domains
-    found = solve_surrogate(
-        surrogate.predict,
-        data=data,
-        direct=direct,
-        box=design.arrays(domains),
-        groups=unlimited_bounds(optimize, domains).halfspaces(),
-        pareto=optimize.pareto,
-        sweep=sweep,
-        seed=seed,
-        keep_direct=reason if sweep.require_better else None,
-        guard=guard,
-    )
+
+    def searched(keep_direct: str | None) -> SurrogateDecision:
+        return solve_surrogate(
+            surrogate.predict,
+            data=data,
+            direct=direct,
+            box=design.arrays(domains),
+            groups=unlimited_bounds(optimize, domains).halfspaces(),
+            pareto=optimize.pareto,
+            sweep=sweep,
+            seed=seed,
+            keep_direct=keep_direct,
+            guard=guard,
+        )
+
+    found = searched(reason if sweep.require_better else None)
     if sweep.kind != "response":
         return found
-    return replace(found, notes=(_expected(surrogate, found, data), *found.notes))
-
-
-def _expected(processes: Any, found: SurrogateDecision, data: RegressionData) -> str:
-    """Say what the decided mixture is expected to gain in nats, how surely, and beside D's."""
-    if data.objective is None:
-        raise ValueError("what is searched has an objective")
-    share_T = data.objective.targets.task_shares()
-
-    def told(weights_K: FloatArray) -> str:
-        gain, deviation = processes.gain(weights_K, found.reference_K, share_T)
-        half = _wide(len(data.measured)) * deviation
-        return f"{gain:.3g} nats per token ({gain - half:.3g} to {gain + half:.3g})"
-
-    beside = "" if found.direct_K is None or found.kept == "direct" else f"; D's mixture {told(found.direct_K)}"
-    return (
-        f"Expected over the prior, mean of the targets, by {len(data.measured)} branches, with intervals for 90 %: "
-        f"{told(found.weights_K)}{beside}."
-    )
-
-
-def _wide(rows: int) -> float:
-    """Return half the width of an interval for 90 %, in standard deviations that so many rows have told."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.95, max(1, rows - 2)))
+    told = BranchesTold.of(surrogate, data)
+    alike = told.alike(found) if sweep.require_better else None
+    found = found if alike is None else searched(alike)
+    return replace(found, notes=(told.expected(found), *found.notes))
 
 
 def _reason_to_keep(quality: "pd.DataFrame", predictions: "pd.DataFrame", kind: str, *, seed: int) -> str | None:
