@@ -1,5 +1,6 @@
 """Fixtures that the tests of any room may use."""
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -32,6 +33,11 @@ LONG = ("test_compare.py", "test_smoke.py", "test_measure.py", "test_on_two_rank
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long: these files, then whole pipelines, then the rest."""
     items.sort(key=lambda item: (item.path.name not in LONG, "pipelines" not in item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what thousands of collected tests consist of out of every later look for cycles: a measurement has one."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

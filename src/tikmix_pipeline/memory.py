@@ -11,6 +11,11 @@ def give_back_memory() -> None:
     Text is prepared in millions of small pieces, whose pages glibc keeps for more of them. Tensors never use those.
     """
     gc.collect()
+    give_back_freed_memory()
+
+
+def give_back_freed_memory() -> None:
+    """Do the same without a look for cycles of objects that nobody holds, which takes the longer the more there are."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:

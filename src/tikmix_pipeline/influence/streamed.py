@@ -37,7 +37,7 @@ from tikmix_pipeline.lm.checkpoint import Checkpoint
 from tikmix_pipeline.lm.cost import SequenceFlops
 from tikmix_pipeline.lm.cost_records import NO_COST, Cost
 from tikmix_pipeline.lm.loss import device_of
-from tikmix_pipeline.memory import give_back_memory
+from tikmix_pipeline.memory import give_back_freed_memory
 from tikmix_pipeline.parameters.measurement import StreamedParameters
 from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
 from tikmix_pipeline.progress import progress_bar
@@ -210,7 +210,7 @@ class _Streaming:
                 mean = mean_gradient(self.model, batches, of=set_name(side, name), advance=bar.update)
                 use(ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches)), mean)
                 del mean  # or it would live on beside the next
-                give_back_memory()  # or what each leaves between the tensors adds up
+                give_back_freed_memory()  # or what each leaves between the tensors adds up
 
     @property
     def _kept(self) -> KeyedResults:
