@@ -235,7 +235,7 @@ class ResponseBranchParameters(ParameterGroup):
 
     def branch_steps(self, train: ScheduleParameters) -> int:
         """Return the optimiser steps of a branch."""
-        return train.steps_per_chunk if self.branch_tokens is None else -(-self.branch_tokens // train.tokens_per_step)
+        return train.steps_of(self.branch_tokens)
 
 
 class OptimizeParameters(DirectParameters, ResponseBranchParameters):

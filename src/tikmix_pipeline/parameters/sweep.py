@@ -185,7 +185,7 @@ class CandidateRunParameters(ParameterGroup):
 
     def steps(self, train: ScheduleParameters) -> int:
         """Return the optimiser steps of a branch."""
-        return train.steps_per_chunk if self.branch_tokens is None else -(-self.branch_tokens // train.tokens_per_step)
+        return train.steps_of(self.branch_tokens)
 
 
 class SequentialRunParameters(SequentialParameters, CandidateRunParameters):

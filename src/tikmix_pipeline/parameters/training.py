@@ -146,6 +146,10 @@ class ScheduleParameters(StreamParameters):
         """Optimiser steps of one chunk."""
         return -(-self.chunk_tokens // self.tokens_per_step)
 
+    def steps_of(self, tokens: int | None) -> int:
+        """Return the optimiser steps of so many tokens, rounded up; those of one chunk for None."""
+        return self.steps_per_chunk if tokens is None else -(-tokens // self.tokens_per_step)
+
     @property
     def tokens_per_chunk(self) -> int:
         """Training tokens of one chunk, in whole steps."""

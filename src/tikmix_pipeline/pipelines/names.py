@@ -29,15 +29,19 @@ def influences(run: Run, number: int) -> list[str]:
 
 def domain_products(run: Run, number: int) -> list[str]:
     """Return the products between domains that the decision of round `number` rests on, its own last, if any."""
-    if run.parameters.optimize.method != "response":
-        return []
-    rounds = [number] if run.parameters.tikmix.memory == "none" else run.averaged_rounds(number)
-    return [of_round(earlier, "domain_products") for earlier in rounds]
+    return _of_second_order(run, number, "domain_products")
 
 
 def parts_of_influence(run: Run, number: int) -> list[str]:
     """Return the influence by gradient chunk that tells whether the decision of round `number` is one of noise."""
-    return [table.replace("domain_products", "part_influence") for table in domain_products(run, number)]
+    return _of_second_order(run, number, "part_influence")
+
+
+def _of_second_order(run: Run, number: int, name: str) -> list[str]:
+    if run.parameters.optimize.method != "response":
+        return []
+    rounds = [number] if run.parameters.tikmix.memory == "none" else run.averaged_rounds(number)
+    return [of_round(earlier, name) for earlier in rounds]
 
 
 def deciding_rounds(run: Run) -> int:

@@ -30,9 +30,7 @@ def why_nothing_is_known(
         kind: the surrogate.
         seed: of the bootstrap.
     """
-    ranked = {
-        row["target"]: row["spearman"] for row in rows if row["surrogate"] == kind and not math.isnan(row["spearman"])
-    }
+    ranked = _ranks(rows, kind)
     if not ranked:
         return f"The surrogate '{kind}' predicts the same for all mixtures."
     own = predictions[(predictions["surrogate"] == kind) & predictions["target"].isin(ranked)]
@@ -46,12 +44,14 @@ def why_nothing_is_known(
     if not low > 0:
         return f"The surrogate '{kind}' ranks mixtures no better than chance: {found}."
     for rule in _NAIVE:
-        theirs = {
-            row["target"]: row["spearman"]
-            for row in rows
-            if row["surrogate"] == rule and row["target"] in ranked and not math.isnan(row["spearman"])
-        }
+        theirs = {target: spearman for target, spearman in _ranks(rows, rule).items() if target in ranked}
         if theirs and sum(ranked[target] for target in theirs) <= sum(theirs.values()):
             by_rule = sum(theirs.values()) / len(theirs)
             return f"The surrogate '{kind}' ranks mixtures no better than the rule '{rule}' ({by_rule:.2f}): {found}."
     return None
+
+
+def _ranks(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
+    """Return Spearman's correlation of a surrogate or a rule, by the targets where it is defined."""
+    found = {row["target"]: row["spearman"] for row in rows if row["surrogate"] == name}
+    return {target: spearman for target, spearman in found.items() if not math.isnan(spearman)}

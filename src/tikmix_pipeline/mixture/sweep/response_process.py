@@ -22,6 +22,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin
 
+from tikmix_pipeline.mixture.second_order import bend
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.gaussian_process import matern
 from tikmix_pipeline.mixture.sweep.responses import varies
@@ -195,7 +196,7 @@ class ResponseProcess(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _features(self, weights_MK: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return what the response model tells of the gain, and `r z`, in the unit of S."""
         off_MK = weights_MK - self.reference_K
-        bent_M = self.saturation * np.einsum("mk,kj,mj->m", off_MK, self.curved_KK, weights_MK + self.reference_K) / 2
+        bent_M = self.saturation * bend(weights_MK, self.reference_K, self.curved_KK)
         return off_MK @ self.row_K - bent_M, bent_M
 
     def _slope(self, told_N: FloatArray) -> float:
