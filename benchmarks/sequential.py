@@ -11,6 +11,7 @@ starts:
 - Spearman: of the posterior's mean with what was measured, over the branches that were not chosen. Choosing takes the
   best away, and leaves what is harder to tell apart: `at random` has the same after so many branches at random;
 - coverage: how many of those are inside their 90 % interval;
+- `with elsewhere`: the same rows, learned beside all branches of the other seed's surface, another model's;
 - `process`: a Gaussian process on the square roots of the weights, from 32 at random.
 
 The last line is one JSON object, of the surfaces that nothing was chosen on.
@@ -28,6 +29,7 @@ from common import print_figures, print_table
 from response import CHOSEN_ON, CURVATURE, MANY, FloatArray, Surface, correlation, gaussian_process, surfaces
 
 if TYPE_CHECKING:
+    from tikmix_pipeline.mixture.sweep.evidence import Evidence
     from tikmix_pipeline.mixture.sweep.response_process import ResponseProcesses
 
 SEEDS, COUNTS, START, LEVEL = 6, (8, 16), 4, 0.9
@@ -59,10 +61,12 @@ def _figures(surface: Surface, seed: int) -> Iterator[tuple[str, float]]:
     chosen = _start(surface, without_N, rng)
     best = gain_N[others].max()
     yield "regret, no branch", float(best - gain_N[others][without_N[others].argmax()])
+    elsewhere = _elsewhere(surface)
     for count in range(START, max(COUNTS) + 1):
         fitted = _fitted(surface, chosen)
         if count in COUNTS:
             yield from _judged(fitted, surface, chosen, f"{count}")
+            yield from _judged(_fitted(surface, chosen, elsewhere), surface, chosen, f"{count} with elsewhere")
             at_random = [surface.reference, *rng.permutation(others)[: count - 1].tolist()]
             yield from _judged(_fitted(surface, at_random), surface, at_random, f"{count} at random")
         pool = np.setdiff1d(others, chosen)
@@ -89,12 +93,27 @@ def _start(surface: Surface, without_N: FloatArray, rng: np.random.Generator) ->
     return chosen
 
 
-def _fitted(surface: Surface, rows: list[int]) -> "ResponseProcesses":
+def _elsewhere(surface: Surface) -> "Evidence | None":
+    """Return the branches of all other surfaces of this corpus and model, that of none if there is none."""
+    from tikmix_pipeline.mixture.sweep.evidence import Evidence
+    from tikmix_pipeline.mixture.sweep.responses import Responses
+
+    kind = surface.name.partition("-seed")[0]
+    others = [one for one in surfaces() if one.name != surface.name and one.name.partition("-seed")[0] == kind]
+    sources = [
+        Responses(tuple(one.branches), tuple(one.domains), tuple(one.tasks), one.weights_NK, one.query_NT)
+        for one in others
+    ]
+    return Evidence.of(sources, surface.domains, surface.tasks)
+
+
+def _fitted(surface: Surface, rows: list[int], evidence: "Evidence | None" = None) -> "ResponseProcesses":
     from tikmix_pipeline.mixture.sweep.response_process import ResponseProcesses
     from tikmix_pipeline.parameters import OptimizeParameters
 
     influence_TK, reference_K = surface.products[CURVATURE, "influence"], surface.weights_NK[surface.reference]
-    processes = ResponseProcesses(influence_TK, surface.convex(), reference_K, OptimizeParameters().saturation)
+    rule = OptimizeParameters().saturation
+    processes = ResponseProcesses(influence_TK, surface.convex(), reference_K, rule, evidence)
     return processes.fit(surface.weights_NK[rows], surface.query_NT[rows])
 
 

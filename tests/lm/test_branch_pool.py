@@ -127,6 +127,13 @@ def test_reach_is_what_the_greediest_mixture_can_read(trunk, token_shards, monke
         assert all(len(read[domain]) <= reach[domain] for domain in reach)
 
 
+def test_a_branch_of_a_share_reads_that_share_of_every_domain_and_no_more(trunk, token_shards, monkeypatch):
+    for mixture in (FIRST, SECOND):
+        read = read_by(monkeypatch, trunk, token_shards, mixture, share=0.1)
+        for domain in token_shards.domains:
+            assert len({*read[domain]}) <= max(1, round(0.1 * len(token_shards.windows(domain, TRAIN.context))))
+
+
 def test_diverging_branch_says_so(trunk, token_shards):
     wild = train_parameters(learning_rate=1e18, warmup_tokens=0)
     with pytest.raises(DivergedError, match="diverged at step"):

@@ -14,6 +14,7 @@ from tests.pipelines.test_tikmix import outputs
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.check import check_parameters
+from tikmix_pipeline.session.kedro_session import UserError
 
 SECOND = {"method": "response"}
 SEQUENCE: dict[str, Any] = {
@@ -63,6 +64,36 @@ def test_it_resumes_branch_by_branch_and_tells_why_each_was_trained(
     assert set(quality[~quality["naive"]]["surrogate"]) == {"ridge", "response"}
 
 
+def test_a_round_learns_from_the_branches_of_those_before(project: Path) -> None:
+    run_in(
+        project,
+        "tikmix",
+        tikmix={"strategy": "surrogate", "rounds": 3, "verdict": False},
+        optimize=SECOND,
+        sweep=SEQUENCE | {"branches": 8, "branch_tokens": 256},
+    )
+    rounds = [outputs(project) / f"round_{number}" / "sweep" for number in (0, 1)]
+    assert not (rounds[0] / "evidence.parquet").exists()
+    evidence, earlier = pd.read_parquet(rounds[1] / "evidence.parquet"), pd.read_csv(rounds[0] / "metrics.csv")
+    assert set(evidence["source"]) == {"round 0"}
+    assert list(evidence["run"]) == list(earlier["run"])
+    assert evidence["loss/quiz"].to_numpy() == pytest.approx(earlier["quiz"].to_numpy())
+
+
+def test_a_table_of_branches_from_elsewhere_is_learned_from_and_a_split_domain_divided(project: Path) -> None:
+    (project / "ratios.csv").write_text("run,code,text\n" + "".join(f"{n},{n / 8},{1 - n / 8}\n" for n in range(9)))
+    (project / "metrics.csv").write_text("run,quiz\n" + "".join(f"{n},{3 + n / 10}\n" for n in range(9)))
+    table = {"ratios": "ratios.csv", "metrics": "metrics.csv"}
+    with pytest.raises(UserError, match=r"domain 'text', which this run lacks.*sweep\.table\.split"):
+        sweep(project, table=table)
+    sweep(project, table=table | {"split": {"text": ["prose", "verse"]}})
+    evidence = swept(project, "evidence.parquet")
+    assert set(evidence["source"]) == {"table"}
+    parts = evidence[["weight/prose", "weight/verse"]].sum(axis=1)
+    assert parts.to_numpy() == pytest.approx(1 - evidence["weight/code"].to_numpy())
+    assert evidence["weight/prose"].iloc[0] not in (0, 1)
+
+
 def checked(**groups: Any) -> RunParameters:
     corpus = {
         "domains": {"code": {"sources": [{"kind": "standard_library"}]}},
@@ -92,6 +123,12 @@ def test_it_is_what_lookahead_does_where_decisions_are_of_second_order() -> None
             "set optimize.method=response",
         ),
         ({"sweep": {"compared": ["response"]}}, "compared"),
+        ({"sweep": {"table": {"ratios": "r.csv", "metrics": "m.csv"}}}, "sweep.surrogate=response"),
+        ({"sweep": {"table": {"ratios": "r.csv"}}}, "go together"),
+        (
+            {"sweep": {"response": "lookahead", "table": {"test_ratios": "r.csv", "test_metrics": "m.csv"}}},
+            "set response=table",
+        ),
     ],
 )
 def test_what_it_cannot_do_is_refused_at_once(given: dict[str, Any], said: str) -> None:

@@ -37,6 +37,8 @@ from tikmix_pipeline.errors import TikmixError, nearest_name
 _SUM_TOLERANCE = 1e-6
 _STEPS_PER_BLOCK = 256
 _TOKENS_PER_BLOCK = 2**20
+_SUBSAMPLED = 2**32
+"""Names the draw of a subsample beside those of the epochs, whose numbers it is above."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class MixtureStream:
 
     def epochs(self, domain: str) -> float:
         """Return how many times `domain` has been read."""
-        return self.consumed[domain] / len(self._order_of(domain).windows)
+        return self.consumed[domain] / len(self._order_of(domain))
 
     def counts(self) -> dict[str, int]:
         """Return the rows that each domain has in the next batch."""
@@ -119,6 +121,23 @@ class MixtureStream:
         if any(windows.values()):
             consumed = {name: count + windows.get(name, 0) for name, count in self.consumed.items()}
             self._go_on_from(self.step, consumed, self.weights)
+
+    def subsample(self, share: float) -> None:
+        """Read from here on of every domain a random share of its windows, each where it would have come.
+
+        What is read and what is still unread of an epoch shrink alike, so that a stretch of `share` as many batches
+        repeats text as often as the whole stretch would have, and is as fresh. The same windows are drawn for the same
+        seed and share. The weights stay, and are held to from here on anew; a share of 1 changes nothing.
+
+        Raises:
+            ValueError: the share is not above 0 and at most 1, or the stream was subsampled before.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"a share of the windows is above 0 and at most 1, not {share}")
+        if share < 1:
+            consumed = self.consumed
+            left = {order.name: order.subsample(share, consumed[order.name]) for order in self._orders}
+            self._go_on_from(self.step, left, self.weights)
 
     def next_batch(self, rank: int = 0, world_size: int = 1) -> npt.NDArray[np.int64]:
         """Return the rows of the next global batch that belong to `rank`: (batch_size / world_size, context + 1).
@@ -171,7 +190,7 @@ class MixtureStream:
 
     def _identity(self) -> dict[str, Any]:
         """Return what must be equal for a state to mean the same windows."""
-        windows = {name: len(order.windows) for name, order in zip(self._names, self._orders, strict=True)}
+        windows = {order.name: len(order) for order in self._orders}
         return {"seed": self._seed, "batch_size": self._batch_size, "context": self._context, "windows": windows}
 
     def _order_of(self, domain: str) -> "_WindowOrder":
@@ -263,16 +282,36 @@ def check_weights(weights: Mapping[str, float], domains: Collection[str]) -> Non
 
 
 class _WindowOrder:
-    """The order in which a domain's windows are read: a new permutation in every epoch."""
+    """The order in which a domain's windows, or some of them, are read: a new permutation in every epoch."""
 
     def __init__(self, name: str, windows: Windows, seed: int) -> None:
+        self.name = name
         self.windows = windows
+        self._chosen: npt.NDArray[np.bool_] | None = None
+        self._count = len(windows)
         self._entropy = [seed, crc32(name.encode())]
         self._permutations: dict[int, npt.NDArray[np.unsignedinteger]] = {}
 
+    def __len__(self) -> int:
+        """Return how many windows an epoch has."""
+        return self._count
+
+    def subsample(self, share: float, consumed: int) -> int:
+        """Read a share of the windows from now on; return how many of them are among those consumed so far."""
+        if self._chosen is not None:
+            raise ValueError(f"{self.name} was subsampled before")
+        epoch, position = divmod(consumed, len(self.windows))
+        self._count = max(1, round(share * len(self.windows)))
+        generator = np.random.default_rng([*self._entropy, _SUBSAMPLED])
+        chosen = np.zeros(len(self.windows), dtype=np.bool_)
+        chosen[generator.permutation(len(self.windows))[: self._count]] = True
+        read = int(chosen[self._permutation(epoch)[:position]].sum())
+        self._chosen, self._permutations = chosen, {}
+        return epoch * self._count + read
+
     def indices(self, start: int, count: int) -> npt.NDArray[np.unsignedinteger]:
         """Return the indices of the windows read from the `start`-th on, over as many epochs as it takes."""
-        epoch, position = divmod(start, len(self.windows))
+        epoch, position = divmod(start, len(self))
         pieces: list[npt.NDArray[np.unsignedinteger]] = []
         while count > 0 or not pieces:
             pieces.append(self._permutation(epoch)[position : position + count])
@@ -285,6 +324,7 @@ class _WindowOrder:
         if epoch not in self._permutations:
             windows = np.arange(len(self.windows), dtype=np.min_scalar_type(len(self.windows) - 1))
             np.random.default_rng([*self._entropy, epoch]).shuffle(windows)
+            windows = windows if self._chosen is None else windows[self._chosen[windows]]
             self._permutations = dict([*self._permutations.items(), (epoch, windows)][-2:])
         return self._permutations[epoch]
 

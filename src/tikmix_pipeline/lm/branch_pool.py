@@ -8,6 +8,9 @@ the comparison may read of it; from there every branch of that replicate reads a
 more or fewer of them. The noise that the text brings is so common to the branches of a replicate and independent
 between replicates, unless a domain is so short that its next epoch is reached: the same windows in another order.
 
+A branch that stands for a longer stretch of training reads only a share of every domain's windows, and so repeats text
+as often as the whole stretch would.
+
 A pool trains many, scores each on the same texts and writes it down as it ends.
 A result stands in a small file named by its key: the checkpoint, the corpus, the mixture, what is trained and how,
 the texts and the code. A branch that is there is never trained again, so a stopped pool loses what was under way, and
@@ -65,6 +68,7 @@ def train_branch(
     steps: int,
     replicate: int = 0,
     reach: Mapping[str, int] | None = None,
+    share: float = 1.0,
     model: LoadParameters,
     train: StepParameters,
     schedule: Schedule,
@@ -77,6 +81,7 @@ def train_branch(
         replicate: which text is read; 0 goes on with the very text that training would read next.
         reach: windows of each domain that any branch to be compared with may read (`windows_in_reach`); by default as
             many as the whole branch has.
+        share: of every domain's windows, read in the place of all (`MixtureStream.subsample`).
         train: what the checkpoint was trained with. `train.world_size` processes work beside the checkpoint, on
             replicate 0 alone.
         schedule: learning rates by global step.
@@ -90,7 +95,7 @@ def train_branch(
         DivergedError: as `train_steps`.
     """
     if train.world_size > 1:
-        if replicate:
+        if replicate or share < 1:
             raise ValueError("a branch of several processes goes on with the text that training would read next")
         resume = KeyedEntry(folder_beside(checkpoint.folder), "branch")
         resume.discard()
@@ -101,6 +106,7 @@ def train_branch(
         return state
     checkpoint.require_tokenizer(shards.tokenizer_digest)
     state = restore_state(checkpoint, shards, mixture, model=model, train=train, seed=seed)
+    state.stream.subsample(share)
     windows = reach if reach is not None else dict.fromkeys(shards.domains, steps * train.batch_size)
     state.stream.skip({domain: replicate * count for domain, count in windows.items()})
     state.stream.set_weights(mixture)
@@ -157,6 +163,7 @@ class BranchSetting:
     schedule: Schedule
     seed: int
     reach: Mapping[str, int] | None = None
+    share: float = 1.0
     by_token: bool = False
     """Whether the loss of every token that branches are scored on is kept, too."""
 
@@ -177,6 +184,7 @@ class BranchSetting:
             "train": self.train.narrowed(StepParameters).recorded(),
             "rates": [self.schedule.factor(step) for step in range(first, first + self.steps)],
             "seed": self.seed,
+            "share": self.share,
         }
 
 
@@ -295,6 +303,7 @@ def _losses_after(setting: BranchSetting, texts: Texts, branch: Branch) -> dict[
         steps=setting.steps,
         replicate=branch.replicate,
         reach=setting.reach,
+        share=setting.share,
         model=setting.model,
         train=setting.train.model_copy(update={"world_size": 1}),
         schedule=setting.schedule,

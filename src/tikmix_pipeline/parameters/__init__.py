@@ -79,6 +79,12 @@ class RunParameters(ParameterGroup):
                 "sweep.design=sequential and sweep.surrogate=response rest on gains of second order: set "
                 "optimize.method=response"
             )
+        if sweep.response != "table" and sweep.table.ratios and surrogate != "response":
+            raise ValueError(
+                f"sweep.table is read instead of measuring with sweep.response=table, or beside branches with "
+                f"sweep.surrogate=response, and here they are {sweep.response} and {surrogate}: set one of them, or "
+                "sweep.table.ratios=null and sweep.table.metrics=null"
+            )
         object.__setattr__(self, "sweep", sweep.model_copy(update={"design": design, "surrogate": surrogate}))
         return self
 

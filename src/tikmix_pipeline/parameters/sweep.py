@@ -41,6 +41,10 @@ class TableParameters(ParameterGroup):
     higher_is_better: list[str] | Literal["auto"] = "auto"
     """Targets that are the better the higher; `auto` goes by their names (`acc`, `f1`), and says which."""
 
+    split: dict[str, Names] = Field(default_factory=dict)
+    """Beside branches: domains of the table that this run has in parts, `{web: [news, blogs]}`; a mixture's share of
+    the first is divided among them in proportion to their tokens."""
+
     @field_validator("higher_is_better", mode="before")
     @classmethod
     def _keep_auto(cls, value: Any) -> Any:
@@ -175,7 +179,8 @@ class CandidateRunParameters(ParameterGroup):
     """The branch that is trained under each candidate."""
 
     branch_tokens: PositiveInt | None = None
-    """Response `lookahead`: training tokens of a branch, rounded up to whole steps; null: `train.chunk_tokens`."""
+    """Response `lookahead`: training tokens of a branch, rounded up to whole steps; null: `train.chunk_tokens`. A
+    shorter branch reads as small a share of every domain's text, so that it repeats as much as the chunk would."""
     anneal: bool = True
     """Response `lookahead`: let a branch's learning rate fall to zero, as any model's would before it is judged."""
     items: PositiveInt | None = 400
@@ -193,9 +198,17 @@ class SequentialRunParameters(SequentialParameters, CandidateRunParameters):
 
 
 class TablesParameters(ParameterGroup):
-    """Which tables a sweep reads instead of measuring."""
+    """Which tables a sweep reads instead of measuring, or beside it."""
 
     table: TableParameters = TableParameters()
+
+
+class EvidenceParameters(TablesParameters):
+    """Which branches from elsewhere the surrogate `response` learns from besides its own."""
+
+    earlier_rounds: bool = True
+    """Surrogate `response`: learn from the branches of the rounds before, too. Those of `table`, losses of this run's
+    tasks in nats per token, are learned from wherever they are given."""
 
 
 class SweepParameters(
@@ -204,7 +217,7 @@ class SweepParameters(
     DesignParameters,
     SequentialRunParameters,
     OwnTokensParameters,
-    TablesParameters,
+    EvidenceParameters,
 ):
     """TiKMiX-M: a regression surrogate of measured responses, searched for the best mixture."""
 
@@ -219,6 +232,10 @@ class SweepParameters(
             raise ValueError("response=table needs table.ratios and table.metrics, the paths of two CSV files")
         if self.choose == "measured" and self.response != "lookahead":
             raise ValueError("choose=measured takes the best of mixtures that were trained on: set response=lookahead")
+        if self.response != "table" and (table.test_ratios or table.test_metrics):
+            raise ValueError("table.test_ratios and table.test_metrics judge a sweep of tables: set response=table")
+        if (table.ratios is None) != (table.metrics is None):
+            raise ValueError("table.ratios and table.metrics go together: give both or neither")
         if (table.test_ratios is None) != (table.test_metrics is None):
             raise ValueError("table.test_ratios and table.test_metrics go together: give both or neither")
         if self.design == "sequential" and self.response != "lookahead":

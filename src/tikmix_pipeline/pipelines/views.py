@@ -1,7 +1,7 @@
 """What several stages derive alike: values of their views, from the parameters of a run, and keys of kept work."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from tikmix_pipeline.lm.schedule import Schedule, horizon_after
 from tikmix_pipeline.parameters.base import Facet, View, unrecorded
@@ -31,9 +31,18 @@ class MixtureBranchesView(View):
     train: StepParameters
     influence: ScoringParameters
     steps: int
+    share: float
+    """Of every domain's windows: what `steps` are of a chunk's, so that a short branch repeats as much as a chunk."""
     schedule: Schedule
     seed: int
     engine: EngineParameters = unrecorded()
+
+    @classmethod
+    def of_steps(cls, run: Run, number: int, *, steps: int, anneal: bool = True) -> Self:
+        """Return the view of branches of so many steps from the end of round `number`."""
+        share = min(1.0, steps / run.parameters.train.steps_per_chunk)
+        schedule = branch_schedule(run, number, steps=steps, anneal=anneal)
+        return cls.of(run.parameters, steps=steps, share=share, schedule=schedule)
 
 
 def measured_train(run: Run, facet: type[Facet], *, needs_optimizer: bool) -> Facet:
@@ -139,6 +148,7 @@ def losses_of_branches(
         train=view.train,
         schedule=view.schedule,
         seed=view.seed,
+        share=view.share,
     )
     texts = scored_texts(corpus, view.influence, items=items, context=view.train.context, halves=("query",))
     results = run_branches(

@@ -1,5 +1,6 @@
 """The surrogate around the response model, and the branches that are chosen by it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.second_order import second_order_gains
 from tikmix_pipeline.mixture.sweep.branches_told import BranchesTold
+from tikmix_pipeline.mixture.sweep.evidence import Evidence
 from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
 from tikmix_pipeline.mixture.sweep.response_process import ResponseProcess, ResponseProcesses
 from tikmix_pipeline.mixture.sweep.sequential import (
@@ -42,7 +44,7 @@ def problem(seed=0, scale=0.03, saturation=0.85, beyond=0.0, noise=0.0):
 
 def fitted(mean, losses, rng, rows):
     weights_NK = rng.dirichlet(np.full(K, 0.7), size=rows)
-    processes = ResponseProcesses(mean.influence_TK, mean.curved_KK, mean.reference_K, mean.saturation)
+    processes = mean.processes()
     return processes.fit(weights_NK, losses(weights_NK)), weights_NK
 
 
@@ -121,9 +123,85 @@ def test_a_target_that_never_moves_is_predicted_as_it_is():
     assert processes.gain(weights_NK[0], weights_NK[1], SHARES) == (0.0, 0.0)
 
 
-def test_it_is_saved_and_read_back(tmp_path):
+def elsewhere(losses, rng, rows, level=0.0, source=1):
+    weights_EK = rng.dirichlet(np.full(K, 0.7), size=rows)
+    return Evidence(weights_EK, losses(weights_EK) + level, np.full(rows, source))
+
+
+def with_evidence(mean, evidence, weights_NK, response_NT):
+    return replace(mean, evidence=evidence).processes().fit(weights_NK, response_NT)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_branches_from_elsewhere_tell_what_influence_and_few_own_branches_do_not(seed):
+    mean, losses, rng = problem(seed, beyond=0.05, noise=0.001)
+    weights_NK, others_MK = (rng.dirichlet(np.full(K, 0.7), size=rows) for rows in (5, 80))
+    own_NT, truth_M = losses(weights_NK), losses(others_MK).mean(axis=1)
+    both = [with_evidence(mean, some, weights_NK, own_NT) for some in (None, elsewhere(losses, rng, 40, level=0.7))]
+    alone, together = (spearmanr(one.predict(others_MK).mean(axis=1), truth_M).statistic for one in both)
+    assert together > max(0.97, alone)
+    deviations = [one.posterior(others_MK).deviation_MT.mean() for one in both]
+    assert deviations[1] < deviations[0]
+
+
+def test_branches_that_respond_in_another_way_are_not_believed():
+    mean, losses, rng = problem(4, beyond=0.02, noise=0.001)
+    weights_NK, others_MK = (rng.dirichlet(np.full(K, 0.7), size=rows) for rows in (16, 80))
+    own_NT, truth_M = losses(weights_NK), losses(others_MK).mean(axis=1)
+    noise = elsewhere(lambda weights_NK: 3 + 0.05 * rng.normal(size=(len(weights_NK), T)), rng, 40)
+    alone, misled = (
+        spearmanr(with_evidence(mean, some, weights_NK, own_NT).predict(others_MK).mean(axis=1), truth_M).statistic
+        for some in (None, noise)
+    )
+    assert misled > alone - 0.03
+
+
+def test_a_level_and_an_order_of_sources_change_nothing():
+    mean, losses, rng = problem(2, beyond=0.02)
+    weights_NK = rng.dirichlet(np.ones(K), size=6)
+    own_NT, first, second = losses(weights_NK), elsewhere(losses, rng, 9), elsewhere(losses, rng, 7, source=2)
+
+    def together(*parts):
+        return Evidence(
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in ("weights_EK", "loss_ET", "source_E"))
+        )
+
+    raised = replace(first, loss_ET=first.loss_ET + 5)
+    renamed = replace(second, source_E=second.source_E - 1), replace(raised, source_E=raised.source_E + 1)
+    found = [
+        with_evidence(mean, some, weights_NK, own_NT).posterior(weights_NK)
+        for some in (together(first, second), together(raised, second), together(*renamed))
+    ]
+    for other in found[1:]:
+        np.testing.assert_allclose(other.mean_MT, found[0].mean_MT, atol=2e-5)
+        np.testing.assert_allclose(other.deviation_MT, found[0].deviation_MT, rtol=0.05, atol=1e-6)
+
+
+def test_what_rows_and_levels_tell_is_that_of_a_joint_normal_with_wide_levels():
+    """The oracle: levels with a variance so large that they are flat, all in one dense covariance."""
+    mean, losses, rng = problem(5, beyond=0.03, noise=0.002)
+    weights_NK = rng.dirichlet(np.ones(K), size=6)
+    processes = with_evidence(mean, elsewhere(losses, rng, 8, level=2.0), weights_NK, losses(weights_NK))
+    process, others_MK = processes.processes_[0], rng.dirichlet(np.ones(K), size=5)
+    wide = 1e4
+    same_NN = process.source_[:, None] == process.source_[None]
+    covariance_NN = process._covariance(process.theta_) + wide * same_NN
+    across_MN = process._kernel(others_MK, process.weights_) + wide * (process.source_ == 0)
+    solved_NM = np.linalg.solve(covariance_NN, across_MN.T)
+    mean_M = process._mean(others_MK) + solved_NM.T @ (process.response_ - process._mean(process.weights_))
+    prior_M = process._kernel(others_MK, others_MK).diagonal() + wide
+    deviation_M = np.sqrt(prior_M - (across_MN * solved_NM.T).sum(axis=1)) * process.correction_
+    found = process.posterior(others_MK)
+    np.testing.assert_allclose(found[0], mean_M, atol=1e-5)
+    np.testing.assert_allclose(found[1], deviation_M, rtol=1e-2)
+
+
+@pytest.mark.parametrize("rows", [0, 9])
+def test_it_is_saved_and_read_back(tmp_path, rows):
     mean, losses, rng = problem(beyond=0.01)
-    processes, weights_NK = fitted(mean, losses, rng, 8)
+    weights_NK = rng.dirichlet(np.full(K, 0.7), size=8)
+    some = elsewhere(losses, rng, rows) if rows else None
+    processes = with_evidence(mean, some, weights_NK, losses(weights_NK))
     save_surrogate(processes, tmp_path)
     assert np.array_equal(load_surrogate(tmp_path).predict(weights_NK), processes.predict(weights_NK))
 

@@ -12,6 +12,8 @@ import numpy as np
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.second_order import averaged_measurement
 from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.evidence import Evidence, evidence_of
+from tikmix_pipeline.mixture.sweep.response_process import ResponseProcesses
 from tikmix_pipeline.parameters.decision import AveragingParameters
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ class ResponseMean:
     curved_KK: FloatArray
     reference_K: FloatArray
     saturation: float
+    evidence: Evidence | None = None
+    """What branches from elsewhere say."""
+
+    def processes(self) -> ResponseProcesses:
+        """Return processes around it, to be fitted."""
+        return ResponseProcesses(self.influence_TK, self.curved_KK, self.reference_K, self.saturation, self.evidence)
 
     @classmethod
     def of(
@@ -37,6 +45,7 @@ class ResponseMean:
         domains: Sequence[str],
         targets: Sequence[str],
         averaging: AveragingParameters,
+        evidence: "pd.DataFrame | None" = None,
     ) -> "ResponseMean":
         """Return what D decided by.
 
@@ -46,9 +55,10 @@ class ResponseMean:
             products: `domain_products.parquet` likewise.
             domains, targets: in the order of the axes K and T.
             averaging: on which rounds D decided.
+            evidence: branches from elsewhere (`evidence.evidence_table`).
 
         Raises:
-            TikmixError: as `averaged_measurement`.
+            TikmixError: as `averaged_measurement`, or as `Evidence.of`.
             ValueError: D's decision is not of second order.
         """
         record, prior = direct.second_order, direct.prior
@@ -57,4 +67,5 @@ class ResponseMean:
         prior_K = np.array([prior[domain] for domain in domains], dtype=np.float64)
         averaged, together = averaged_measurement(influences, products, domains, averaging, prior_K)
         rows = [list(averaged.tasks).index(target) for target in targets]
-        return cls(averaged.contrast_TK[rows], together.curved_KK, prior_K, float(record.saturation))
+        elsewhere = None if evidence is None else evidence_of(evidence, domains, targets)
+        return cls(averaged.contrast_TK[rows], together.curved_KK, prior_K, float(record.saturation), elsewhere)

@@ -51,6 +51,7 @@ def run_sequence(
     sweep: SequentialParameters,
     averaging: AveragingParameters,
     *,
+    evidence: "pd.DataFrame | None" = None,
     seed: int,
 ) -> TrainedSequence[Cost]:
     """Train branches where most is to be expected of them.
@@ -62,9 +63,10 @@ def run_sequence(
         budget: what bounds mixtures.
         influences, products: of the rounds so far, oldest first.
         optimize: bounds, and what the targets weigh.
+        evidence: branches from elsewhere (`evidence.evidence_table`).
 
     Raises:
-        TikmixError: as `design_sequentially`.
+        TikmixError: as `design_sequentially`, or as `Evidence.of`.
     """
     domains, bounds = budget.domains, budget.step_bounds(optimize)
     latest: dict[str, tuple[pd.DataFrame, Cost]] = {}
@@ -74,7 +76,7 @@ def run_sequence(
         return _by_run(latest["all"][0])
 
     tasks = list(influences[-1]["task"].unique())
-    mean = ResponseMean.of(direct, influences, products, domains, tasks, averaging)
+    mean = ResponseMean.of(direct, influences, products, domains, tasks, averaging, evidence)
     counts_T = np.abs(mean.influence_TK).max(axis=1) > 0
     share_T = Targets.of(tasks, counts_T, optimize).task_shares()
     design = design_sequentially(

@@ -176,8 +176,7 @@ def design_sequentially(
         if not left:
             return SequentialDesign(mixtures, steps, f"All {branches} branches (sweep.branches) are spent.")
         trained_NK = np.stack([mixtures[run] for run in losses])
-        processes = ResponseProcesses(mean.influence_TK, mean.curved_KK, mean.reference_K, mean.saturation)
-        processes.fit(trained_NK, np.stack([*losses.values()]))
+        processes = mean.processes().fit(trained_NK, np.stack([*losses.values()]))
         new_MK = pool_MK[_distance(pool_MK, np.stack([*mixtures.values()])) > _SAME]
         count = min(batch, left)
         picks = [*next_mixtures(processes, new_MK, trained_NK, share_T, reference_K=reference_K, count=count)]

@@ -37,7 +37,6 @@ from tikmix_pipeline.mixture.sweep.gaussian_process import Warp, student_t_noise
 from tikmix_pipeline.mixture.sweep.log_linear import LogLinear
 from tikmix_pipeline.mixture.sweep.pooled_process import PooledGaussianProcesses
 from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
-from tikmix_pipeline.mixture.sweep.response_process import ResponseProcesses
 from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
@@ -68,6 +67,7 @@ TRUSTED_TYPES = (
     "tikmix_pipeline.mixture.sweep.gaussian_process.MixtureGaussianProcess",
     "tikmix_pipeline.mixture.sweep.log_linear.LogLinear",
     "tikmix_pipeline.mixture.sweep.pooled_process.PooledGaussianProcesses",
+    "tikmix_pipeline.mixture.sweep.evidence.Evidence",
     "tikmix_pipeline.mixture.sweep.response_process.ResponseProcess",
     "tikmix_pipeline.mixture.sweep.response_process.ResponseProcesses",
     "tikmix_pipeline.mixture.sweep.surrogates.BoostedTrees",
@@ -87,7 +87,7 @@ def build_surrogate(kind: SurrogateKind, *, folds: int, seed: int, mean: Respons
     if kind == "response":
         if mean is None:
             raise ValueError("the surrogate 'response' needs what influence tells")
-        return ResponseProcesses(mean.influence_TK, mean.curved_KK, mean.reference_K, mean.saturation)
+        return mean.processes()
     if kind == "linear":
         return LinearRegression()
     if kind == "ridge":

@@ -97,9 +97,8 @@ def _branches(run: Run, number: int, inputs: list[str]) -> list[Node]:
     """Train the branches that measure how the checkpoint responds; `inputs` are those of a decision without them."""
     of, node, parameters = partial(of_round, number), partial(cached_node, number=number), run.parameters
     steps = parameters.optimize.branch_steps(parameters.train)
-    schedule = branch_schedule(run, number, steps=steps, anneal=True)
     chosen = branches.BranchesView.of(parameters, count=parameters.optimize.branches)
-    response = branches.ResponseView.of(parameters, steps=steps, schedule=schedule)
+    response = branches.ResponseView.of_steps(run, number, steps=steps)
     trained = [of("response_ratios"), of("checkpoint"), "corpus", of("response_branches")]
     outputs = [of("response_losses"), of("response_cost")]
     return [

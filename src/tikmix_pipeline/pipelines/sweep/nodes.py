@@ -13,7 +13,6 @@ from tikmix_pipeline.mixture.sweep.regression_data import RegressionData, regres
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View
 from tikmix_pipeline.parameters.decision import (
     AveragingParameters,
-    FirstOrderParameters,
     ObjectiveParameters,
     SearchObjectiveParameters,
     StepBoundsParameters,
@@ -29,11 +28,11 @@ from tikmix_pipeline.parameters.sweep import (
     OwnTokensParameters,
     SampleParameters,
     SearchedParameters,
-    SequentialRunParameters,
     SurrogateParameters,
     TablesParameters,
 )
 from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
+from tikmix_pipeline.pipelines.sweep.evidence import without_evidence
 from tikmix_pipeline.pipelines.views import MixtureBranchesView, gradient_key, losses_of_branches, tables_by_kind
 
 if TYPE_CHECKING:
@@ -83,14 +82,6 @@ class BranchView(MixtureBranchesView):
     """What the branch of every candidate depends on."""
 
     sweep: CandidateRunParameters
-
-
-class SequenceView(MixtureBranchesView):
-    """What branches that are chosen one batch after the other depend on."""
-
-    sweep: SequentialRunParameters
-    optimize: FirstOrderParameters
-    tikmix: AveragingParameters
 
 
 class TablesView(View):
@@ -209,34 +200,6 @@ def train_candidates(
     )
 
 
-def train_in_sequence(
-    view: SequenceView,
-    direct: DecisionRecord,
-    budget: TokenBudget,
-    checkpoint: Checkpoint,
-    corpus: TokenShards,
-    work: WorkFolder,
-    *measured: pd.DataFrame,
-) -> tuple[pd.DataFrame, pd.DataFrame, SweepDesign, pd.DataFrame, BranchCostRecord]:
-    """Train branches, each chosen for what those before it and influence let expect.
-
-    Returns:
-        Mixtures, losses on the query half of every target, the bounds that mixtures are within, why each branch was
-        trained and what came of it, and what all branches took.
-    """
-    from tikmix_pipeline.mixture.sweep.sequence import run_sequence
-
-    def train(ratios: pd.DataFrame) -> tuple[pd.DataFrame, BranchCostRecord]:
-        own = view.sweep
-        return losses_of_branches(view, ratios, checkpoint, corpus, work, items=own.items, workers=own.workers)
-
-    found = run_sequence(
-        train, direct, budget, *tables_by_kind(measured), view.optimize, view.sweep, view.tikmix, seed=view.seed
-    )
-    _LOG.info("%s", found.stopped_for)
-    return found.ratios, found.losses, found.design, found.steps, found.cost
-
-
 def read_tables(view: TablesView, root: Path) -> tuple[pd.DataFrame, ...]:
     """Read a user's mixtures and scores, and those of the test if there are any."""
     from tikmix_pipeline.mixture.sweep.tables import read_sweep_tables
@@ -261,17 +224,19 @@ def _measured_data(
     """Return what surrogates are fitted on, what influence tells of it to second order, and how many rounds did.
 
     What was measured are the influence of the rounds so far and, for the surrogate `response`, their products of
-    domains and D's decision.
+    domains, branches from elsewhere if there are any, and D's decision.
     """
     from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
 
     direct = [one for one in measured if isinstance(one, DecisionRecord)]
-    influences, products = tables_by_kind([one for one in measured if not isinstance(one, DecisionRecord)])
+    tables, evidence = without_evidence([one for one in measured if not isinstance(one, DecisionRecord)])
+    influences, products = tables_by_kind(tables)
     data = regression_data(ratios, metrics, view.sweep, view.optimize, view.tikmix, influences)
     if not direct:
         return data, None, len(influences)
     names = data.measured.domains, data.measured.targets
-    return data, ResponseMean.of(direct[0], influences, products, *names, view.tikmix), len(influences)
+    mean = ResponseMean.of(direct[0], influences, products, *names, view.tikmix, evidence)
+    return data, mean, len(influences)
 
 
 def judge_tables(
@@ -361,13 +326,6 @@ def choose_measured(
     from tikmix_pipeline.mixture.sweep.choose import best_measured
 
     return best_measured(ratios, metrics, direct)
-
-
-def draw_sequence(view: NoParameters, steps: pd.DataFrame) -> Figure:
-    """Draw what was expected of each branch, and what came."""
-    from tikmix_pipeline.report.sequence_figure import sequence_figure
-
-    return sequence_figure(steps)
 
 
 def draw_sweep(

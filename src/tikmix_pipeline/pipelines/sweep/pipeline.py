@@ -21,8 +21,9 @@ from tikmix_pipeline.parameters.decision import ObjectiveParameters
 from tikmix_pipeline.parameters.training import GrowingParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import domain_products, influences, measured_checkpoint, of_round
-from tikmix_pipeline.pipelines.sweep import nodes
-from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
+from tikmix_pipeline.pipelines.sweep import nodes, sequence
+from tikmix_pipeline.pipelines.sweep.evidence import EvidenceView, gather_evidence
+from tikmix_pipeline.pipelines.views import horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
 
 _SEED_OF_TABLES = 0
@@ -61,20 +62,21 @@ def sweep_of_round(run: Run, number: int) -> Pipeline:
     """Sweep at the checkpoint of round `number`, around what `optimize` has decided there."""
     parameters, of, node = run.parameters, partial(of_round, number), partial(cached_node, number=number)
     ratios, metrics, decision, decided = map(of, ("sweep_ratios", "sweep_metrics", "decision", "sweep_decision"))
-    averaged = influences(run, number)
+    averaged, elsewhere = influences(run, number), _elsewhere(run, number)
+    evidence = [of("sweep_evidence")] if elsewhere else []
     if parameters.sweep.design == "sequential":
-        drawn = node(nodes.draw_sequence, NoParameters(), of("sweep_steps"), of("sequence_figure"))
-        measured = [_train_in_sequence(run, number), drawn]
+        drawn = node(sequence.draw_sequence, NoParameters(), of("sweep_steps"), of("sequence_figure"))
+        measured = [*elsewhere, _train_in_sequence(run, number, evidence), drawn]
     else:
         design = nodes.DesignView.of(parameters)
         drawn = node(nodes.draw_candidates, design, [decision, of("token_budget")], [ratios, of("sweep_design")])
-        measured = [drawn, *_measure(run, number, ratios, metrics)]
+        measured = [*elsewhere, drawn, *_measure(run, number, ratios, metrics)]
     if parameters.sweep.choose == "measured":
         return Pipeline([*measured, node(nodes.choose_measured, NoParameters(), [ratios, metrics, decision], decided)])
     judged = [of("sweep_quality"), of("sweep_predictions"), of("sweep_design"), decision]
     searched = [of("surrogate"), ratios, metrics, *judged, *averaged, *domain_products(run, number)]
     search = nodes.SearchView.of(parameters)
-    told = [*domain_products(run, number), decision] if parameters.sweep.kind == "response" else []
+    told = [*domain_products(run, number), *evidence, decision] if parameters.sweep.kind == "response" else []
     learned = [*averaged, *told]
     return Pipeline(
         [
@@ -87,16 +89,30 @@ def sweep_of_round(run: Run, number: int) -> Pipeline:
     )
 
 
-def _train_in_sequence(run: Run, number: int) -> Node:
+def _elsewhere(run: Run, number: int) -> list[Node]:
+    """Return the node that gathers branches from elsewhere, where there are any and the surrogate learns from them."""
+    parameters = run.parameters
+    if parameters.sweep.kind != "response":
+        return []
+    # a round sweeps in a run of that strategy alone
+    has_swept = parameters.sweep.earlier_rounds and parameters.tikmix.strategy == "surrogate"
+    rounds = [of_round(n, f"sweep_{name}") for n in range(number if has_swept else 0) for name in ("ratios", "metrics")]
+    if not rounds and parameters.sweep.table.ratios is None:
+        return []
+    view = EvidenceView.of(parameters, files=OnDisk(lambda: _table_digests(run)))
+    inputs = ["project", of_round(number, "token_budget"), *rounds]
+    return [cached_node(gather_evidence, view, inputs, of_round(number, "sweep_evidence"), number=number)]
+
+
+def _train_in_sequence(run: Run, number: int, evidence: list[str]) -> Node:
     parameters, of = run.parameters, partial(of_round, number)
     steps = parameters.sweep.steps(parameters.train)
-    schedule = branch_schedule(run, number, steps=steps, anneal=parameters.sweep.anneal)
-    view = nodes.SequenceView.of(parameters, steps=steps, schedule=schedule)
+    view = sequence.SequenceView.of_steps(run, number, steps=steps, anneal=parameters.sweep.anneal)
     inputs = [of(name) for name in ("decision", "token_budget", "checkpoint")]
-    measured = [*influences(run, number), *domain_products(run, number)]
+    measured = [*influences(run, number), *domain_products(run, number), *evidence]
     outputs = [of(f"sweep_{name}") for name in ("ratios", "metrics", "design", "steps", "cost")]
     return cached_node(
-        nodes.train_in_sequence, view, [*inputs, "corpus", of("sweep_branches"), *measured], outputs, number=number
+        sequence.train_in_sequence, view, [*inputs, "corpus", of("sweep_branches"), *measured], outputs, number=number
     )
 
 
@@ -117,8 +133,7 @@ def _measure(run: Run, number: int, ratios: str, metrics: str) -> list[Node]:
     parameters, of, node = run.parameters, partial(of_round, number), partial(cached_node, number=number)
     if parameters.sweep.response == "lookahead":
         steps = parameters.sweep.steps(parameters.train)
-        schedule = branch_schedule(run, number, steps=steps, anneal=parameters.sweep.anneal)
-        view = nodes.BranchView.of(parameters, steps=steps, schedule=schedule)
+        view = nodes.BranchView.of_steps(run, number, steps=steps, anneal=parameters.sweep.anneal)
         inputs = [ratios, of("checkpoint"), "corpus", of("sweep_branches")]
         return [node(nodes.train_candidates, view, inputs, [metrics, of("sweep_cost")])]
     chunks = [of_round(earlier, "part_influence") for earlier in run.averaged_rounds(number)]

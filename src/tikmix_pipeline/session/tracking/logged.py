@@ -28,6 +28,7 @@ _ROUND = re.compile(r"^round_(\d+)_(\w+)$")
 TABLES = {
     *("evaluation", "final_evaluation", "influence", "mixture_rows", "branch_losses", "predictions", "validation"),
     *("sweep_quality", "sweep_predictions", "sweep_importance", "sweep_trace", "sweep_exact", "sweep_steps"),
+    "sweep_evidence",
 }
 COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
 DOCUMENTS = {
