@@ -87,6 +87,15 @@ def test_another_task_measures_only_that_task(tmp_path, watched):
     assert store.sets("task") == ("mmlu", *TASKS)
 
 
+def test_a_new_domain_and_the_parts_of_a_split_one_measure_only_themselves(tmp_path, watched):
+    collected(tmp_path)
+    watched.measured.clear()
+    parts = {f"code {side}": random_batches(50 + side, batches=2, sequences=3, loss="all") for side in (0, 1)}
+    store = collected(tmp_path, sets=dealt(domains={"web": DOMAINS["web"], **parts}))
+    assert watched.measured == [f"domain '{name}'" for name in parts for _ in range(3)]
+    assert store.sets("domain") == ("web", *parts)
+
+
 def test_task_that_was_left_out_for_a_while_is_not_measured_again(tmp_path, watched):
     collected(tmp_path)
     fewer = collected(tmp_path, sets=dealt(domains={"web": DOMAINS["web"]}, tasks={"arc": TASKS["arc"]}))
