@@ -6,11 +6,10 @@ rules that need no run at all. Where it does not, nothing is to be decided by it
 Axes: N judged runs, T targets.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.mixture.sweep.quality import MATCHING_DOMAIN, UNIFORM_DISTANCE
+from tikmix_pipeline.mixture.sweep.quality import MATCHING_DOMAIN, UNIFORM_DISTANCE, ranks_of
 from tikmix_pipeline.statistics import bootstrapped_mean_spearman
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def why_nothing_is_known(
         kind: the surrogate.
         seed: of the bootstrap.
     """
-    ranked = _ranks(rows, kind)
+    ranked = ranks_of(rows, kind)
     if not ranked:
         return f"The surrogate '{kind}' predicts the same for all mixtures."
     own = predictions[(predictions["surrogate"] == kind) & predictions["target"].isin(ranked)]
@@ -44,14 +43,8 @@ def why_nothing_is_known(
     if not low > 0:
         return f"The surrogate '{kind}' ranks mixtures no better than chance: {found}."
     for rule in _NAIVE:
-        theirs = {target: spearman for target, spearman in _ranks(rows, rule).items() if target in ranked}
+        theirs = {target: spearman for target, spearman in ranks_of(rows, rule).items() if target in ranked}
         if theirs and sum(ranked[target] for target in theirs) <= sum(theirs.values()):
             by_rule = sum(theirs.values()) / len(theirs)
             return f"The surrogate '{kind}' ranks mixtures no better than the rule '{rule}' ({by_rule:.2f}): {found}."
     return None
-
-
-def _ranks(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
-    """Return Spearman's correlation of a surrogate or a rule, by the targets where it is defined."""
-    found = {row["target"]: row["spearman"] for row in rows if row["surrogate"] == name}
-    return {target: spearman for target, spearman in found.items() if not math.isnan(spearman)}

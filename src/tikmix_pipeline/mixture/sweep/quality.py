@@ -179,14 +179,10 @@ def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[
     Compared are the means of Spearman over the targets where both are defined. Where influence was not measured, or
     ranks nothing, there is nothing to be better than. The rows are those of a `Quality`.
     """
-    surrogate, additive = (
-        {row["target"]: row["spearman"] for row in rows if row["surrogate"] == name}
-        for name in (kind, ADDITIVE_INFLUENCE)
-    )
-    ranked = [target for target, spearman in additive.items() if not math.isnan(spearman)]
-    if not ranked:
+    surrogate, additive = (ranks_of(rows, name) for name in (kind, ADDITIVE_INFLUENCE))
+    if not additive:
         return True, f"There is no additive influence to compare the surrogate '{kind}' with."
-    both = [target for target in ranked if not math.isnan(surrogate[target])]
+    both = [target for target in additive if target in surrogate]
     if not both:
         return False, f"The surrogate '{kind}' predicts the same for all mixtures, which additive influence does not."
     ours, theirs = (sum(figures[target] for target in both) / len(both) for figures in (surrogate, additive))
@@ -195,6 +191,15 @@ def better_than_additive(rows: Sequence[Mapping[str, Any]], kind: str) -> tuple[
         f"The surrogate '{kind}' predicts {verdict} additive influence: mean Spearman over {len(both)} "
         f"target{'s' * (len(both) > 1)} {ours:.3f} against {theirs:.3f}."
     )
+
+
+def ranks_of(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, float]:
+    """Return Spearman's correlation of a surrogate or a rule, by the targets where it is defined.
+
+    The rows are those of a `Quality`.
+    """
+    found = {row["target"]: row["spearman"] for row in rows if row["surrogate"] == name}
+    return {target: spearman for target, spearman in found.items() if not math.isnan(spearman)}
 
 
 def explained(rows: Sequence[Mapping[str, Any]], kind: str) -> dict[str, float]:
