@@ -43,7 +43,7 @@ bench: $(BENCH)/.installed $(if $(filter influence,$(NAME)),$(KRONFLUENCE)/.inst
 
 $(BENCH)/.installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/pip install --quiet --progress-bar=on --editable . --requirement benchmarks/requirements.txt
+	$(BENCH)/bin/pip install --quiet --progress-bar=on --editable ".[pipeline]" --requirement benchmarks/requirements.txt
 	touch $@
 
 $(KRONFLUENCE)/.installed: benchmarks/requirements-kronfluence.txt

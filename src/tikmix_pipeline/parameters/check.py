@@ -2,13 +2,15 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters import ParameterGroup, RunParameters
+
+Group = TypeVar("Group", bound=ParameterGroup)
 
 
 def merged_parameters(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,6 +34,15 @@ def check_parameters(values: Mapping[str, Any]) -> RunParameters:
         return RunParameters.model_validate(values)
     except ValidationError as error:
         lines = [_in_words(problem) for problem in error.errors()]
+        raise TikmixError("\n".join(["The parameters are not valid:", *(f"  - {line}" for line in lines)])) from None
+
+
+def check_group(name: str, group: type[Group], values: Mapping[str, Any]) -> Group:
+    """Turn plain values into one group of parameters, which messages call `name`; errors are as above."""
+    try:
+        return group.model_validate(values)
+    except ValidationError as error:
+        lines = [_in_words({**problem, "loc": (name, *problem["loc"])}) for problem in error.errors()]
         raise TikmixError("\n".join(["The parameters are not valid:", *(f"  - {line}" for line in lines)])) from None
 
 
