@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make run` and `make test`. Each target creates what it needs.
+# Everything a newcomer needs: `make try`, `make run` and `make test`. Each target creates what it needs.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 # without compiled files every process that a test starts would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install run test check bench ui clean
+.PHONY: install try run test check bench ui clean
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --progress-bar=on --editable ".[dev]"
 	$(BIN)/pip install --quiet --no-deps --requirement tests/requirements-oracles.txt
 	touch $@
+
+try: install
+	$(BIN)/kedro run --env smoke
 
 run: install
 	$(BIN)/kedro run
@@ -52,8 +55,7 @@ $(KRONFLUENCE)/.installed: benchmarks/requirements-kronfluence.txt
 	touch $@
 
 ui: install
-	@echo "MLflow on http://127.0.0.1:5000 - stop with Ctrl-C"
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+	$(BIN)/python -m tools.ui
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(KRONFLUENCE) build .mypy_cache .pytest_cache .ruff_cache
