@@ -17,23 +17,25 @@ or one, with tied and with separate embeddings. A few minutes on two cores; what
 import argparse
 import copy
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 import yaml
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from tikmix_pipeline.corpus.sources import read_records, read_source
 from tikmix_pipeline.corpus.tokenizer import END_OF_TEXT, train_tokenizer
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.parameters import CorpusParameters
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPRESSED, PARQUET, DATASETS = ("code", "encyclopedia", "speeches"), ("licences", "recipes"), ("quotes", "scripture")
@@ -54,11 +56,11 @@ def main() -> None:
     families = [family for family in FAMILIES if not (folder / "checkpoints" / family / LAST).exists()]
     if not families and (folder / "tasks").exists():
         return
+    write_tasks(corpus, folder / "tasks")
     texts = {name: list(_documents(corpus, name)) for name in tqdm(corpus.domains, desc="reading")}
     write_domains(texts, folder / "data")
     for family in families:
         train(family, texts, folder / "checkpoints" / family)
-    write_tasks(corpus, folder / "tasks")
 
 
 def _documents(corpus: CorpusParameters, name: str) -> Iterator[str]:
@@ -98,6 +100,11 @@ def _new(path: Path) -> Any:
 
 def train(family: str, texts: dict[str, list[str]], folder: Path) -> None:
     """Train a model of a family on all domains alike, and save it on the way."""
+    # idle OpenMP threads that spin bring a shared machine to a standstill; read when torch is first imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
     torch.manual_seed(0)
     generator = random.Random(0)  # noqa: S311
     mixed = [text[:4000] for part in texts.values() for text in generator.sample(part, min(400, len(part)))]
@@ -122,8 +129,11 @@ def train(family: str, texts: dict[str, list[str]], folder: Path) -> None:
                 tokenizer.save_pretrained(path)
 
 
-def _family(name: str) -> tuple[Any, torch.dtype, str, int]:
+def _family(name: str) -> tuple[Any, "torch.dtype", str, int]:
     """Return configuration, saved type, largest file and ids of a family."""
+    import torch
+    from transformers import GPT2Config, GPTNeoXConfig, LlamaConfig
+
     sizes = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "max_position_embeddings": 512}
     special = {"bos_token_id": 0, "eos_token_id": 0}
     match name:
