@@ -74,7 +74,7 @@ def test_words_are_forgotten_when_the_text_is_prepared(tmp_path: Path):
 
 
 def test_training_documents_with_task_items_are_removed_and_reported(tmp_path: Path):
-    parameters = corpus_in(tmp_path)
+    parameters = corpus_in(tmp_path, overlap={"max_removed": 0.6})
     question = random_text(0, 12).strip() + "? " + random_text(50, 3)
     rows = [{"text": random_text(1000 + row)} for row in range(40)]
     leaks = [{"text": f"{random_text(3000 + row, 20)} {question}"} for row in range(40)]
@@ -84,6 +84,23 @@ def test_training_documents_with_task_items_are_removed_and_reported(tmp_path: P
     (row,) = [row for row in prepared.overlap if (row.evaluation, row.domain) == ("quiz", "prose")]
     assert row.leaked == 1
     assert row.training_documents_removed > 30
+
+
+def test_items_that_are_too_short_to_be_looked_up_are_said_by_task(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    parameters = corpus_in(tmp_path)
+    rows = [{"question": f"Is it {row}?", "answer": random_text(row, 2 if row < 15 else 20)} for row in range(20)]
+    write_jsonl(tmp_path / "short.jsonl", rows)
+    tasks = parameters.model_dump()["tasks"] | {"short": {"sources": [{"kind": "files", "path": "short.jsonl"}]}}
+    with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
+        prepared = prepare_text(corpus_in(tmp_path, tasks=tasks), root=tmp_path, downloads=tmp_path)
+    assert prepared.sources.tasks["short"].unchecked_items == 15
+    assert "unchecked_items" not in prepared.sources.tasks["quiz"].model_dump()
+    (said,) = [record for record in caplog.records if "looked up" in record.getMessage()]
+    assert said.levelno == logging.WARNING
+    assert said.getMessage() == (
+        "corpus.tasks.short: 15 of 20 items have fewer than corpus.overlap.words = 8 words, and were not looked up in "
+        "the training text"
+    )
 
 
 def test_a_cap_bounds_every_domain_and_a_domain_may_have_its_own(tmp_path: Path):
@@ -192,7 +209,7 @@ def test_errors_name_the_domain_or_task(tmp_path: Path, file: str, content: str,
 
 def test_a_domain_whose_held_out_text_all_leaks_is_refused(tmp_path: Path):
     """Containment, unlike resemblance, survives near-duplicate removal."""
-    parameters = corpus_in(tmp_path, heldout_max_kilobytes=1, overlap={"words": 2, "max_share": 0.01})
+    parameters = corpus_in(tmp_path, heldout_max_kilobytes=1, overlap={"words": 2, "max_share": 0.01, "max_removed": 1})
     with pytest.raises(TikmixError, match=r"corpus.domains.prose: too small for its held-out split: after removing"):
         prepare_text(parameters, root=tmp_path, downloads=tmp_path)
 

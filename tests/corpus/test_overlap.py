@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 from corpus_examples import documents, random_text
 
-from tikmix_pipeline.corpus.documents import Document
+from tikmix_pipeline.corpus.documents import Document, words_of
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
 from tikmix_pipeline.corpus.records import OverlapRow
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import OverlapParameters
 
-PARAMETERS = OverlapParameters(words=8, max_share=0.5)
+PARAMETERS = OverlapParameters(words=8, max_share=0.5, max_removed=1)
 
 
 def row_of(overlap: Overlap, evaluation: str, domain: str) -> OverlapRow:
@@ -84,7 +85,7 @@ def test_the_report_agrees_with_counting_ngrams_one_by_one():
         return [" ".join(rng.choice(words, size=rng.integers(1, 14))) for _ in range(count)]
 
     length = 3
-    parameters = OverlapParameters(words=length, max_share=0.6)
+    parameters = OverlapParameters(words=length, max_share=0.6, max_removed=1)
     training = {name: documents(*dict.fromkeys(texts(40))) for name in ("x", "y")}
     items = texts(25)
     overlap = remove_overlap(training, {}, {"quiz": items}, parameters)
@@ -105,3 +106,73 @@ def test_the_report_agrees_with_counting_ngrams_one_by_one():
 def _share(item: str, document: Document, length: int) -> float:
     wanted = grams(item, length)
     return len(wanted & grams(document.text, length)) / len(wanted) if wanted else 0.0
+
+
+# letters of scripts that set no blanks between words; a sentence is a run of them
+HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 800)))
+SCRIPTS = {
+    "Chinese": HAN,
+    "Japanese": HAN[:300] + "".join(map(chr, [*range(0x3042, 0x3090), *range(0x30A2, 0x30F0)])),
+    "Thai": "".join(map(chr, range(0x0E01, 0x0E2F))),
+    "Khmer": "".join(map(chr, range(0x1780, 0x17B3))),
+}
+
+
+def sentences(letters: str, seed: int, count: int) -> str:
+    """Return text as such scripts have it: runs of 20 to 40 letters between full stops."""
+    rng = np.random.default_rng(seed)
+    return "".join("".join(rng.choice(list(letters), size=rng.integers(20, 40))) + "\u3002" for _ in range(count))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_items_are_found_in_text_without_blanks_between_words(script: str):
+    """20 of 30 items stand verbatim in training text, in the middle of sentences."""
+    letters = SCRIPTS[script]
+    items = [sentences(letters, row, 2) for row in range(30)]
+    clean = documents(*(sentences(letters, 1000 + row, 10) for row in range(30)))
+    leaks = documents(*(sentences(letters, 2000 + row, 4)[:-5] + items[row] + HAN[:40] for row in range(20)))
+    overlap = remove_overlap({"a": [*clean, *leaks]}, {}, {"quiz": items}, PARAMETERS)
+    assert overlap.training == {"a": clean}
+    row = row_of(overlap, "quiz", "a")
+    assert (row.texts, row.too_short, row.leaked, row.training_documents_removed) == (30, 0, 20, 20)
+
+
+def test_words_and_characters_stand_side_by_side():
+    mixed = "GPT-4\u7684\u4ef7\u683c is 20\u5143!"
+    assert words_of(mixed) == ["gpt", "4", "\u7684", "\u4ef7", "\u683c", "is", "20", "\u5143"]
+    with_blanks = ["\uc5b4\ub514", "caf\u00e9", "\u0434\u043e\u043c"]
+    assert words_of(" ".join(with_blanks)) == with_blanks
+
+
+def test_a_task_whose_boilerplate_would_remove_a_domain_stops_the_run():
+    boilerplate = "Answer the question below with one of the letters A B C or D and nothing else"
+    items = [f"{boilerplate}. Is it {word}?" for word in ("red", "blue", "green")]
+    hit = documents(*(f"{random_text(row)} {boilerplate}. {random_text(row + 100)}" for row in range(108)))
+    clean = documents(*(random_text(row + 1000) for row in range(12)))
+    parameters = OverlapParameters()
+    with pytest.raises(TikmixError) as raised:
+        remove_overlap(
+            {"other": clean, "web": [*hit, *clean]}, {}, {"exam": [random_text(5000)], "quiz": items}, parameters
+        )
+    message = str(raised.value)
+    assert message.startswith(
+        "corpus.tasks.quiz: its items would remove 108 of the 120 training documents of corpus.domains.web (all tasks "
+        "together 108), more than corpus.overlap.max_removed = 0.2 of them. 108 of these hold '"
+    )
+    example = message.split("'")[1]
+    assert example in boilerplate.lower()
+    assert len(example.split()) == parameters.words
+
+
+@pytest.mark.parametrize("hits", [20, 21])
+def test_as_much_as_the_share_may_be_removed(hits: int):
+    item = random_text(1, 20)
+    leaks = documents(*(f"{random_text(row + 10)} {item}" for row in range(hits)))
+    clean = documents(*(random_text(row + 1000) for row in range(100 - hits)))
+    try:
+        overlap = remove_overlap({"a": [*leaks, *clean]}, {}, {"quiz": [item]}, OverlapParameters())
+    except TikmixError:
+        assert hits == 21
+    else:
+        assert hits == 20
+        assert overlap.training == {"a": clean}

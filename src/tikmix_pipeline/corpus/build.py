@@ -2,9 +2,10 @@
 
 import hashlib
 import itertools
+import logging
 import math
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from tikmix_pipeline.corpus.documents import (
@@ -16,12 +17,13 @@ from tikmix_pipeline.corpus.documents import (
     split_documents,
     trim,
 )
+from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
 from tikmix_pipeline.corpus.packages import check_clients, fetch_package
 from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
-from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, matching_files, read_records
+from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, read_records
 from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
@@ -40,6 +42,8 @@ from tikmix_pipeline.progress import progress_bar
 __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "evaluation_choices", "prepare_text", "write_corpus"]
 
 Items = dict[Half, list[Item]]
+
+_logger = logging.getLogger(__name__)
 
 
 def prepare_text(parameters: TextParameters, *, root: Path, downloads: Path) -> PreparedText:
@@ -133,7 +137,7 @@ def check_parameters(parameters: TextParameters, root: Path) -> None:
                 if isinstance(source, ArchiveSource) and source.reader not in READERS:
                     raise TikmixError(f"reader: there is no {source.reader!r}.{nearest_name(source.reader, READERS)}")
                 if isinstance(source, ShardsSource):
-                    matching_files(source.path, root)
+                    Reading().matching(source.path, root)
             if parameters.read == "sample" and kinds == {False} and math.isinf(cap_bytes(domain, parameters)):
                 raise TikmixError(
                     "corpus.read is `sample`, but how much to sample is not said. Set corpus.max_megabytes or the "
@@ -187,6 +191,13 @@ def _split_and_remove_overlap(
             )
     texts = {name: [item.text for half in halves.values() for item in half] for name, halves in items.items()}
     overlap = remove_overlap(training, heldout, texts, parameters.overlap)
+    for name, unchecked in _unchecked(overlap.report, texts).items():
+        _logger.log(
+            logging.WARNING if 2 * unchecked > len(texts[name]) else logging.INFO,
+            "corpus.tasks.%s: %d of %d items have fewer than corpus.overlap.words = %d words, and were not looked up "
+            "in the training text",
+            *(name, unchecked, len(texts[name]), parameters.overlap.words),
+        )
     for name in training:
         if not overlap.training[name] or not overlap.heldout[name]:
             raise TikmixError(
@@ -196,6 +207,11 @@ def _split_and_remove_overlap(
                 "raise corpus.overlap.max_share."
             )
     return overlap
+
+
+def _unchecked(report: list[OverlapRow], tasks: Collection[str]) -> dict[str, int]:
+    """Return by task how many of its items were too short to be looked up, where there are any."""
+    return {row.evaluation: row.too_short for row in report if row.evaluation in tasks and row.too_short}
 
 
 def _report(
@@ -226,12 +242,16 @@ def _report(
             near_duplicates=len(sample.documents) - len(unique[name]),
             documents=len(kept),
             bytes=sum(document.size for document in kept),
+            unreadable_files=list(sample.unreadable) or None,
+            lost_share=sample.lost_share or None,
+            null_texts=sample.null_texts or None,
             digest=_digest(document.text for document in kept),
         )
     tasks = {
         name: TaskReport(
             sources=[source.model_dump() for source in task.sources],
             items=sum(map(len, items[name].values())),
+            unchecked_items=_unchecked(overlap.report, items).get(name),
             digest=_digest(item.text for half in items[name].values() for item in half),
         )
         for name, task in parameters.tasks.items()

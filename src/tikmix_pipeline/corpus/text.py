@@ -18,6 +18,20 @@ Record = tuple[str, Any]
 LONGEST_LINE_BYTES = 1 << 28
 """A longer line is no record, but a file of another format."""
 
+LARGEST_TEXT_BYTES = 1 << 30
+"""A larger file, or member of an archive, is no document."""
+
+_ONE_RECORD_A_LINE = " Write one record a line, or one array of records in a file that is called .json."
+
+_BOM = b"\xef\xbb\xbf"
+_BOM_AT_LINE = re.compile("^\ufeff", re.MULTILINE)
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+class UnreadableError(TikmixError):
+    """A file that cannot be read, or not to its end: what `corpus.on_unreadable` is about."""
+
+
 _SKIPPED = frozenset({"script", "style", "head", "nav", "svg", "noscript", "footer", "form", "select", "button"})
 _LISTS = frozenset({"table", "tr", "td", "th", "ul", "ol", "li", "dt", "dd"})
 _BLOCKS = _LISTS | {"p", "div", "section", "blockquote", "pre", "br", "h1", "h2", "h3", "h4", "h5", "h6"}
@@ -37,16 +51,25 @@ def naming(where: str) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise TikmixError(
-            f"{where} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}. Convert the file to UTF-8."
+            f"{where} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}."
+            f"{_of_utf_16(error.object)} Convert the file to UTF-8."
         ) from error
-    except json.JSONDecodeError as error:
-        raise TikmixError(f"{where} is not valid JSON: {error}.") from error
+
+
+def _of_utf_16(data: bytes) -> str:
+    return " It looks like UTF-16." if data.startswith(_UTF_16) else ""
 
 
 def decode(data: bytes, where: str) -> str:
     """Decode UTF-8. What is not raises a TikmixError that names `where` it came from."""
     with naming(where):
         return data.decode("utf-8")
+
+
+def decode_file(data: bytes, where: str) -> str:
+    """Do the same without the marks of byte order that files begin with, at line starts too: files may be joined."""
+    text = decode(data, where)
+    return _BOM_AT_LINE.sub("", text) if _BOM in data else text
 
 
 def decode_leniently(data: bytes) -> str:
@@ -124,9 +147,14 @@ def text_of(record: Any, field: str, where: str) -> str:
         TikmixError: there is no such field, or it does not hold text that UTF-8 can write.
     """
     if not isinstance(record, dict):
-        raise TikmixError(f"{where}: expected a JSON object with the field {field!r}, found {type(record).__name__}.")
+        hint = _ONE_RECORD_A_LINE if isinstance(record, list) else ""
+        raise TikmixError(
+            f"{where}: expected a JSON object with the field {field!r}, found {type(record).__name__}.{hint}"
+        )
     if field not in record:
         raise TikmixError(f"{where}: {missing_field(field, list(record))}")
+    if isinstance(record, _Ambiguous) and field in record.ambiguous:
+        raise TikmixError(f"{where}: it has the field {field!r} more than once, with different values. Keep one.")
     text = record[field]
     if not isinstance(text, str):
         raise TikmixError(f"{where}: the field {field!r} holds {type(text).__name__}, expected text.")
@@ -146,26 +174,72 @@ def read_json_lines(lines: Iterable[bytes], where: str) -> Iterator[Record]:
     offset = 0
     for number, line in enumerate(lines, start=1):
         place = f"{where}, line {number}"
-        if line.strip():
+        if not is_blank(line):
             yield place, parse_json_line(line, place, offset)
         offset += len(line)
 
 
+def is_blank(line: bytes) -> bool:
+    """Return whether a line is of white space alone, but for a mark of byte order."""
+    return not line.removeprefix(_BOM).strip()
+
+
 def parse_json_line(line: bytes, place: str, offset: int) -> Any:
-    """Return the record of one line, which is not of white space alone; `offset` is the byte of the text it begins at.
+    """Return the record of one line that is not blank; `offset` is the byte of the text it begins at.
+
+    A mark of byte order in front is passed over: files that were joined have it anywhere.
 
     Raises:
-        TikmixError: the line is not UTF-8, or not JSON.
+        TikmixError: the line is not UTF-8, not JSON, or nested too deep; an `UnreadableError` where it is not JSON and
+            does not end with a newline.
     """
     try:
-        return json.loads(line.decode("utf-8"))
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise TikmixError(
-            f"{place} is not UTF-8: byte {offset + error.start} of the text is 0x{line[error.start]:02x}. "
-            "Convert the file to UTF-8."
+            f"{place} is not UTF-8: byte {offset + error.start} of the text is 0x{line[error.start]:02x}."
+            f"{_of_utf_16(line)} Convert the file to UTF-8."
         ) from error
-    except ValueError as error:
-        raise TikmixError(f"{place} is not valid JSON: {error}.") from error
+    return _parsed(text, place)
+
+
+def _parsed(text: str, place: str) -> Any:
+    try:
+        return _DECODER.decode(text.removeprefix("\ufeff"))
+    except ValueError as error:  # also of integers of thousands of digits
+        is_opening = text.strip() in {"{", "["}
+        problem = f"{place} is not valid JSON: {error}.{_ONE_RECORD_A_LINE if is_opening else ''}"
+        if text.endswith("\n"):
+            raise TikmixError(problem) from error
+        raise UnreadableError(f"{problem} It may have been cut off there.") from error
+    except RecursionError as error:
+        raise TikmixError(f"{place} holds a value that is nested too deep to be read. Leave it out.") from error
+
+
+class _Ambiguous(dict[str, Any]):
+    """A JSON object that gives some names more than one value: Python would keep the last of them in silence."""
+
+    ambiguous: frozenset[str] = frozenset()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) == len(pairs):
+        return record
+    marked = _Ambiguous(record)
+    marked.ambiguous = frozenset(name for name, value in pairs if value != record[name])
+    return marked
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def too_large(name: str) -> TikmixError:
+    """Return the error for a file of more than `LARGEST_TEXT_BYTES`."""
+    return TikmixError(
+        f"{name} has more than {LARGEST_TEXT_BYTES >> 20} MiB, decompressed, which is too much to be read at once: cut "
+        "it into several files. Of a text file that is not compressed, corpus.read=sample reads parts."
+    )
 
 
 def too_long(place: str) -> TikmixError:
@@ -177,8 +251,7 @@ def too_long(place: str) -> TikmixError:
 
 def json_object(data: bytes, name: str) -> dict[str, Any]:
     """Parse a file that holds one JSON object."""
-    with naming(name):
-        value = json.loads(data.decode("utf-8"))
+    value = _parsed(decode(data, name), name)
     if not isinstance(value, dict):
         raise TikmixError(f"{name}: expected a JSON object, found {type(value).__name__}.")
     return value

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.records import SPLITS, Manifest, PreparedText, SplitShards, TasksFile
 from tikmix_pipeline.corpus.shards import (
     MANIFEST,
@@ -18,7 +19,7 @@ from tikmix_pipeline.corpus.shards import (
     chunks_of_ids,
     dtype_for,
 )
-from tikmix_pipeline.corpus.sources import cap_bytes, log_kept, matching_files
+from tikmix_pipeline.corpus.sources import cap_bytes, log_kept
 from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
@@ -123,7 +124,7 @@ class _TokenDomain:
             (path, source)
             for source in domain.sources
             if isinstance(source, ShardsSource)
-            for path in matching_files(source.path, root)
+            for path in Reading().matching(source.path, root)
         ]
         counts = np.array([path.stat().st_size // np.dtype(source.dtype).itemsize for path, source in self._files])
         sizes = counts * [source.bytes_per_token for _, source in self._files]

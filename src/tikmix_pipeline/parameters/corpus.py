@@ -27,7 +27,7 @@ class ArchiveSource(ParameterGroup):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Of the downloaded archive; any other file is refused."""
     members: str
-    """Glob over the names of the archive's files; `*` stands for any folders, too."""
+    """Glob over the names of the archive's files, or one of them; `*` stands for any folders, too."""
     exclude: tuple[str, ...] = ()
     """Globs of those to leave out."""
     reader: str = "text"
@@ -72,11 +72,11 @@ class StandardLibrarySource(ParameterGroup):
 
 
 class FilesSource(ParameterGroup):
-    """The user's own files: JSONL (plain, .gz, .zst), Parquet or text."""
+    """The user's own files: JSONL or text (plain, .gz, .zst), Parquet, or `.json` files of one array of records."""
 
     kind: Literal["files"]
     path: str
-    """A file, or a glob (`**` allowed), relative to the project's root."""
+    """A file, or a glob (`**` allowed), relative to the project's root. A path that exists is no glob."""
     format: Literal["auto", "jsonl", "parquet", "text"] = "auto"
     """`auto` goes by the file's ending."""
     field: str = "text"
@@ -110,7 +110,7 @@ class ShardsSource(ParameterGroup):
 
     kind: Literal["shards"]
     path: str
-    """A file or glob of token files, relative to the project's root."""
+    """A file or glob of token files, relative to the project's root. A path that exists is no glob."""
     dtype: Literal["uint16", "uint32"] = "uint16"
     bytes_per_token: PositiveFloat
     """Mean UTF-8 bytes of a token, for bits-per-byte and for sizes."""
@@ -164,9 +164,12 @@ class OverlapParameters(ParameterGroup):
     """Removal of training documents that hold evaluation text."""
 
     words: PositiveInt = 8
-    """Length of the word n-grams that are looked up in the training text."""
+    """Length of the word n-grams that are looked up in the training text. Where a script sets no blanks between words
+    (Chinese, Japanese, Thai, Lao, Khmer, Burmese), a character counts as a word."""
     max_share: Fraction = 0.5
     """An evaluation text counts as leaked when at least this share of its n-grams stands in one training document."""
+    max_removed: Fraction = 0.2
+    """A domain that loses more than this share of its training documents to the items of tasks is an error."""
 
 
 class CapParameters(ParameterGroup):
@@ -206,6 +209,11 @@ class TextParameters(SourcesParameters, SeededTasksParameters, HeldoutParameters
     read: Literal["auto", "all", "sample"] = "auto"
     """How a domain's own files are read: all of them, or at random places as much as its cap needs. `auto` samples what
     is many times larger than the cap, and datasets that stream from the Hub."""
+    on_unreadable: Literal["error", "skip"] = "error"
+    """What to do about a domain's files that are matched and cannot be read, or not to their end: an error names them;
+    `skip` warns of the share of the bytes that is lost. Those of tasks and of token shards are always an error."""
+    max_null_share: Fraction = 0.05
+    """Records whose text is null are left out of a domain; more than this share of those read is an error."""
     near_duplicates: NearDuplicateParameters = NearDuplicateParameters()
     overlap: OverlapParameters = OverlapParameters()
 

@@ -10,14 +10,23 @@ import pytest
 from sampling_examples import TEXTS
 
 from tikmix_pipeline.corpus.formats import parquet_records
+from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.sampling.draws import Sampled
 from tikmix_pipeline.corpus.sampling.tables import sample_parquet
 from tikmix_pipeline.errors import TikmixError
 
 
-def sample(*paths: Path, limit: float = 1e6, seed: int = 0, budget_bytes: float = 4e9) -> Sampled:
-    generator = np.random.default_rng(seed)
-    return sample_parquet(paths, "text", limit_bytes=limit, budget_bytes=budget_bytes, generator=generator)
+def sample(
+    *paths: Path, limit: float = 1e6, seed: int = 0, budget_bytes: float = 4e9, reading: Reading | None = None
+) -> Sampled:
+    return sample_parquet(
+        paths,
+        "text",
+        limit_bytes=limit,
+        budget_bytes=budget_bytes,
+        generator=np.random.default_rng(seed),
+        reading=reading or Reading(),
+    )
 
 
 TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
@@ -43,11 +52,12 @@ def test_of_row_groups_beyond_the_budget_none_is_read_but_all_are_estimated(tmp_
     assert sampled.total_bytes == pytest.approx(sum(map(len, texts)), rel=0.05)
 
 
-def test_a_row_without_text_is_told_by_its_place_in_the_file(tmp_path: Path):
+def test_rows_whose_text_is_null_are_left_out_and_counted(tmp_path: Path):
     path = tmp_path / "rows.parquet"
     pd.DataFrame({"text": ["a"] * 7 + [None] * 3}).to_parquet(path, row_group_size=5)
-    with pytest.raises(TikmixError, match=r"rows.parquet, row [789]: the field 'text' holds NoneType, expected text"):
-        sample(path)
+    reading = Reading()
+    assert sample(path, reading=reading).texts == ["a"] * 7
+    assert (reading.records, reading.nulls) == (10, 3)
 
 
 @pytest.mark.parametrize(

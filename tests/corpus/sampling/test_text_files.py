@@ -7,6 +7,7 @@ import pytest
 import zstandard
 from sampling_examples import TEXTS, files, json_lines, write_shard
 
+from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.reading import sample_sources
 from tikmix_pipeline.corpus.sampling import text_files
 from tikmix_pipeline.corpus.sampling.draws import Reservoir, size_of
@@ -70,7 +71,7 @@ def test_a_passage_that_is_not_utf8_is_told_by_file_and_byte(tmp_path: Path):
     path = tmp_path / "latin.txt"
     path.write_bytes(b"caf\xe9 au lait\n" * 30_000)
     with pytest.raises(TikmixError, match=r"latin.txt, from byte \d+ on, is not UTF-8: byte 3 is 0xe9"):
-        sample_plain_text([path], limit_bytes=1e5, generator=np.random.default_rng(0))
+        sample_plain_text([path], limit_bytes=1e5, generator=np.random.default_rng(0), reading=Reading())
 
 
 def test_of_a_stream_no_more_than_a_block_and_a_passage_is_held():
@@ -87,7 +88,7 @@ DATA = json_lines(TEXTS)
 def offered(data: bytes, block_bytes: int, limit: float, seed: int = 0) -> tuple[Reservoir, tuple[int, int]]:
     reservoir = Reservoir(limit, np.random.default_rng(seed))
     blocks = (data[start : start + block_bytes] for start in range(0, len(data), block_bytes))
-    return reservoir, offer_lines(blocks, "rows", "text", reservoir)
+    return reservoir, offer_lines(blocks, "rows", "text", reservoir, Reading())
 
 
 @pytest.mark.parametrize("limit", [5000, 1e6])
@@ -105,11 +106,11 @@ def test_the_sample_does_not_depend_on_where_blocks_end(limit: float, end: bytes
 
 def test_the_count_goes_on_from_one_file_to_the_next():
     whole = Reservoir(3000, np.random.default_rng(5))
-    offer_lines([DATA], "rows", "text", whole)
+    offer_lines([DATA], "rows", "text", whole, Reading())
     parts = Reservoir(3000, np.random.default_rng(5))
     lines = DATA.splitlines(keepends=True)
     for start in range(0, len(lines), 17):
-        assert offer_lines([b"".join(lines[start : start + 17])], "rows", "text", parts)[0] == len(
+        assert offer_lines([b"".join(lines[start : start + 17])], "rows", "text", parts, Reading())[0] == len(
             lines[start : start + 17]
         )
     assert parts.texts == whole.texts
@@ -134,7 +135,7 @@ def test_blocks_are_not_held():
             yield Block(DATA)
 
     reservoir = Reservoir(2000, np.random.default_rng(0))
-    assert offer_lines(blocks(), "rows", "text", reservoir)[0] == 50 * len(TEXTS)
+    assert offer_lines(blocks(), "rows", "text", reservoir, Reading())[0] == 50 * len(TEXTS)
     assert Block.most <= 2
     assert sum(len(text.encode()) for text in reservoir.texts) <= 2000
 
@@ -142,7 +143,9 @@ def test_blocks_are_not_held():
 def test_a_budget_leaves_shards_out_and_the_size_is_still_that_of_all(tmp_path: Path):
     paths = [write_shard(tmp_path / f"{row:02d}.jsonl.zst", TEXTS) for row in range(20)]
     budget = 5.5 * paths[0].stat().st_size
-    sampled = sample_streams(paths, "text", limit_bytes=4000, budget_bytes=budget, generator=np.random.default_rng(0))
+    sampled = sample_streams(
+        paths, "text", limit_bytes=4000, budget_bytes=budget, generator=np.random.default_rng(0), reading=Reading()
+    )
     assert sampled.documents_seen == 5 * len(TEXTS)
     assert sampled.total_bytes == pytest.approx(20 * sum(len(text.encode()) for text in TEXTS), rel=0.01)
 
@@ -177,7 +180,12 @@ def test_uneven_shards_are_sampled_by_their_size(tmp_path: Path, ending: str):
         large = []
         for seed in range(seeds):
             sampled = sample_streams(
-                paths, "text", limit_bytes=3000, budget_bytes=budget, generator=np.random.default_rng(seed)
+                paths,
+                "text",
+                limit_bytes=3000,
+                budget_bytes=budget,
+                generator=np.random.default_rng(seed),
+                reading=Reading(),
             )
             large.append(np.mean([text.startswith("large") for text in sampled.texts]))
             assert sampled.total_bytes == pytest.approx(sum(map(len, rows)), rel=0.12)
@@ -188,4 +196,4 @@ def test_a_line_that_may_stay_is_refused_where_it_is_too_long(monkeypatch: pytes
     monkeypatch.setattr(text_files, "LONGEST_LINE_BYTES", 1 << 20)
     blocks = [b'{"text": "a"}\n{"text": "', *([b"x" * 4096] * 257)]
     with pytest.raises(TikmixError, match=r"rows, line 2 has more than \d+ MiB: it is no line of JSON lines"):
-        offer_lines(blocks, "rows", "text", Reservoir(1e9, np.random.default_rng(0)))
+        offer_lines(blocks, "rows", "text", Reservoir(1e9, np.random.default_rng(0)), Reading())

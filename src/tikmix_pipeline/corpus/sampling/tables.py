@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tikmix_pipeline.corpus.formats import parquet_file
+from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.sampling.draws import ENOUGH_DRAWS, Reservoir, Sampled, draw_shards, fill, shuffled, size_of
 from tikmix_pipeline.corpus.sources import naming_dataset, open_dataset
-from tikmix_pipeline.corpus.text import missing_field, naming, text_of
+from tikmix_pipeline.corpus.text import missing_field, naming
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import HuggingFaceSource
 from tikmix_pipeline.progress import progress_bar
@@ -43,7 +44,13 @@ class _RowGroup:
 
 
 def sample_parquet(
-    files: Sequence[Path], field: str, *, limit_bytes: float, budget_bytes: float, generator: np.random.Generator
+    files: Sequence[Path],
+    field: str,
+    *,
+    limit_bytes: float,
+    budget_bytes: float,
+    generator: np.random.Generator,
+    reading: Reading,
 ) -> Sampled:
     """Sample the texts in one column of Parquet files; no other is read.
 
@@ -56,7 +63,10 @@ def sample_parquet(
     """
     file_sizes = [path.stat().st_size for path in files]
     listed = draw_shards(file_sizes, limit_bytes=limit_bytes, generator=generator, draws=_FILE_DRAWS)
-    groups = [group for draw in listed for group in _row_groups(files[draw.shard], field, draw.weight)]
+    groups: list[_RowGroup] = []
+    for draw in listed:
+        with reading.noting(files[draw.shard]):
+            groups += _row_groups(files[draw.shard], field, draw.weight)
     sizes = [group.compressed_bytes for group in groups]
     weights = [group.file_weight for group in groups]
     drawn = draw_shards(sizes, weights=weights, limit_bytes=limit_bytes, budget_bytes=budget_bytes, generator=generator)
@@ -65,9 +75,10 @@ def sample_parquet(
     with progress_bar("sample", sum(sizes[draw.shard] for draw in drawn), "B") as bar:
         for draw in drawn:
             group, reservoir.weight = groups[draw.shard], draw.weight
-            read = _offer_rows(group, field, reservoir)
-            rows += read[0]
-            text_bytes, raw_bytes = text_bytes + draw.weight * read[1], raw_bytes + draw.weight * group.raw_bytes
+            with reading.noting(group.path):
+                read = _offer_rows(group, field, reservoir, reading)
+                rows += read[0]
+                text_bytes, raw_bytes = text_bytes + draw.weight * read[1], raw_bytes + draw.weight * group.raw_bytes
             bar.update(group.compressed_bytes)
     all_raw = sum(group.file_weight * group.raw_bytes for group in groups)
     return Sampled(reservoir.texts, text_bytes * all_raw / raw_bytes if raw_bytes else 0.0, rows)
@@ -89,7 +100,7 @@ def _row_groups(path: Path, field: str, file_weight: float) -> list[_RowGroup]:
     return groups
 
 
-def _offer_rows(group: _RowGroup, field: str, reservoir: Reservoir) -> tuple[int, int]:
+def _offer_rows(group: _RowGroup, field: str, reservoir: Reservoir, reading: Reading) -> tuple[int, int]:
     """Offer the rows of one group; return how many there are, and the bytes of their texts."""
     rows = size = 0
     with parquet_file(group.path, field) as file:
@@ -100,7 +111,7 @@ def _offer_rows(group: _RowGroup, field: str, reservoir: Reservoir) -> tuple[int
                 place = f"{group.path}, row {first + row}"
                 with naming(place):
                     value = column[row].as_py()
-                text = text_of({field: value}, field, place)
+                text = reading.text_of({field: value}, field, place)
                 reservoir.add(text, size_of(text))
                 reservoir.skip += row + 1
             reservoir.skip -= len(column)
@@ -111,7 +122,7 @@ def _offer_rows(group: _RowGroup, field: str, reservoir: Reservoir) -> tuple[int
 
 
 def sample_dataset(
-    source: HuggingFaceSource, root: Path, *, limit_bytes: float, generator: np.random.Generator
+    source: HuggingFaceSource, root: Path, *, limit_bytes: float, generator: np.random.Generator, reading: Reading
 ) -> Sampled:
     """Sample a Hugging Face dataset.
 
@@ -123,15 +134,15 @@ def sample_dataset(
         TikmixError: the dataset cannot be loaded, or a row has no such field of text.
     """
     with naming_dataset(source, root):
-        dataset = open_dataset(source, root)
+        dataset = open_dataset(source, root, reading)
         if hasattr(dataset, "__len__"):
-            rows = _random_rows(dataset, source, generator)
+            rows = _random_rows(dataset, source, generator, reading)
             return fill(rows, limit_bytes=limit_bytes, raw_total=len(dataset))
-        return _sample_stream(dataset, source, limit_bytes, generator)
+        return _sample_stream(dataset, source, limit_bytes, generator, reading)
 
 
 def _random_rows(
-    dataset: Any, source: HuggingFaceSource, generator: np.random.Generator
+    dataset: Any, source: HuggingFaceSource, generator: np.random.Generator, reading: Reading
 ) -> Iterator[tuple[str, float]]:
     if source.field not in dataset.column_names:
         raise TikmixError(f"{source.path}: {missing_field(source.field, dataset.column_names)}")
@@ -139,11 +150,11 @@ def _random_rows(
     numbers = shuffled(len(dataset), generator)
     while rows := list(itertools.islice(numbers, _ROWS_AT_ONCE)):
         for row, text in zip(rows, column[rows][source.field], strict=True):
-            yield text_of({source.field: text}, source.field, f"{source.path}, row {row}"), 1
+            yield reading.text_of({source.field: text}, source.field, f"{source.path}, row {row}"), 1
 
 
 def _sample_stream(
-    dataset: Any, source: HuggingFaceSource, limit_bytes: float, generator: np.random.Generator
+    dataset: Any, source: HuggingFaceSource, limit_bytes: float, generator: np.random.Generator, reading: Reading
 ) -> Sampled:
     shards = generator.permutation(dataset.num_shards)
     budget = _STREAMED_FOLD * limit_bytes
@@ -161,7 +172,7 @@ def _sample_stream(
                 if spent >= end:
                     is_whole = False
                     break
-                text = text_of(record, source.field, f"{source.path}, shard {shard}, row {row}")
+                text = reading.text_of(record, source.field, f"{source.path}, shard {shard}, row {row}")
                 size = size_of(text)
                 if not reservoir.passes_over():
                     reservoir.add(text, size)

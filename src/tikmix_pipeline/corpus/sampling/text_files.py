@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from tikmix_pipeline.corpus.formats import complete, read_blocks
+from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.sampling.draws import Place, Reservoir, Sampled, draw_shards, fill, random_places
-from tikmix_pipeline.corpus.text import LONGEST_LINE_BYTES, decode, parse_json_line, text_of, too_long
+from tikmix_pipeline.corpus.text import LONGEST_LINE_BYTES, decode_file, is_blank, parse_json_line, too_long
 from tikmix_pipeline.progress import progress_bar
 
 PASSAGE_BYTES = 16_384
@@ -33,7 +34,9 @@ _BLOCKS = 1024
 """How many blocks the limit is to come from, where they are neither too large nor too small."""
 
 
-def sample_plain_text(files: Sequence[Path], *, limit_bytes: float, generator: np.random.Generator) -> Sampled:
+def sample_plain_text(
+    files: Sequence[Path], *, limit_bytes: float, generator: np.random.Generator, reading: Reading
+) -> Sampled:
     """Sample small text files as they are, and passages of large ones; all of them are equally likely.
 
     Raises:
@@ -43,12 +46,12 @@ def sample_plain_text(files: Sequence[Path], *, limit_bytes: float, generator: n
     whole = _largest_whole(limit_bytes)
     widths = [max(1, size) if size <= whole else PASSAGE_BYTES for size in sizes]
     places = random_places(files, widths, generator=generator)
-    units = ((_passage_at(place), place.end - place.start) for place in places)
+    units = (unit for place in places for unit in reading.up_to_damage(place.path, _passage_at(place)))
     return fill(units, limit_bytes=limit_bytes, raw_total=sum(sizes))
 
 
 def sample_plain_lines(
-    files: Sequence[Path], field: str, *, limit_bytes: float, generator: np.random.Generator
+    files: Sequence[Path], field: str, *, limit_bytes: float, generator: np.random.Generator, reading: Reading
 ) -> Sampled:
     """Sample the texts that records of JSON lines hold in a field.
 
@@ -58,12 +61,19 @@ def sample_plain_lines(
     """
     width = int(min(max(limit_bytes / _BLOCKS, _SMALLEST_BLOCK_BYTES), _LARGEST_BLOCK_BYTES))
     places = random_places(files, [width] * len(files), generator=generator)
-    units = (unit for place in places for unit in _lines_beginning_in(place, field))
+    lines = ((place, _lines_beginning_in(place, field, reading)) for place in places)
+    units = (unit for place, read in lines for unit in reading.up_to_damage(place.path, read))
     return fill(units, limit_bytes=limit_bytes, raw_total=sum(path.stat().st_size for path in files))
 
 
 def sample_streams(
-    files: Sequence[Path], field: str | None, *, limit_bytes: float, budget_bytes: float, generator: np.random.Generator
+    files: Sequence[Path],
+    field: str | None,
+    *,
+    limit_bytes: float,
+    budget_bytes: float,
+    generator: np.random.Generator,
+    reading: Reading,
 ) -> Sampled:
     """Sample compressed files, drawn in proportion to their size where there are too many to read (see `draws.py`).
 
@@ -80,11 +90,12 @@ def sample_streams(
         for draw in drawn:
             path, reservoir.weight = files[draw.shard], draw.weight
             blocks = read_blocks(path, bar)
-            if field is None:
-                read = _offer_passages(blocks, path, _largest_whole(limit_bytes), reservoir)
-            else:
-                read = offer_lines(blocks, str(path), field, reservoir)
-            documents, raw_bytes = documents + read[0], raw_bytes + draw.weight * read[1]
+            with reading.noting(path):
+                if field is None:
+                    read = _offer_passages(blocks, path, _largest_whole(limit_bytes), reservoir)
+                else:
+                    read = offer_lines(blocks, str(path), field, reservoir, reading)
+                documents, raw_bytes = documents + read[0], raw_bytes + draw.weight * read[1]
     return Sampled(reservoir.texts, raw_bytes * reservoir.text_share, documents)
 
 
@@ -93,14 +104,15 @@ def _largest_whole(limit_bytes: float) -> float:
     return max(_WHOLE_SHARE * limit_bytes, PASSAGE_BYTES)
 
 
-def _passage_at(place: Place) -> str:
+def _passage_at(place: Place) -> Iterator[tuple[str, int]]:
+    """Yield (text, bytes of the file) of one passage."""
     first = max(0, place.start - 1)
     with complete(place.path), place.path.open("rb") as stream:
         stream.seek(first)
         data = stream.read(place.end + _REACH_BYTES - first)
     start = _boundary(data, place.start - first) if place.start else 0
     end = _boundary(data, place.end - first) if place.end < place.size else len(data)
-    return decode(data[start:end], f"{place.path}, from byte {first + start} on,")
+    yield decode_file(data[start:end], f"{place.path}, from byte {first + start} on,"), place.end - place.start
 
 
 def _boundary(data: bytes | bytearray, at: int) -> int:
@@ -138,12 +150,12 @@ def _offer_passages(blocks: Iterable[bytes], path: Path, whole_bytes: float, res
     count = size = 0
     for position, passage in passages_of(blocks, whole_bytes):
         if not reservoir.passes_over():
-            reservoir.add(decode(passage, f"{path}, from byte {position} on,"), len(passage))
+            reservoir.add(decode_file(passage, f"{path}, from byte {position} on,"), len(passage))
         count, size = count + 1, size + len(passage)
     return count, size
 
 
-def _lines_beginning_in(place: Place, field: str) -> Iterator[tuple[str, int]]:
+def _lines_beginning_in(place: Place, field: str, reading: Reading) -> Iterator[tuple[str, int]]:
     """Yield (text, bytes of the line) of the records that begin in a place; the last may end behind it."""
     with complete(place.path), place.path.open("rb") as stream:
         position = place.start
@@ -158,15 +170,17 @@ def _lines_beginning_in(place: Place, field: str) -> Iterator[tuple[str, int]]:
             where = f"{place.path}, byte {position}"
             if len(line) > LONGEST_LINE_BYTES:
                 raise too_long(where)
-            yield _text_of_line(line, where, position, field), len(line)
+            yield _text_of_line(line, where, position, field, reading), len(line)
             position += len(line)
 
 
-def _text_of_line(line: bytes, where: str, position: int, field: str) -> str:
-    return text_of(parse_json_line(line, where, position), field, where) if line.strip() else ""
+def _text_of_line(line: bytes, where: str, position: int, field: str, reading: Reading) -> str:
+    return "" if is_blank(line) else reading.text_of(parse_json_line(line, where, position), field, where)
 
 
-def offer_lines(blocks: Iterable[bytes], where: str, field: str, reservoir: Reservoir) -> tuple[int, int]:
+def offer_lines(
+    blocks: Iterable[bytes], where: str, field: str, reservoir: Reservoir, reading: Reading
+) -> tuple[int, int]:
     """Offer the records of one stream of JSON lines to a reservoir; return how many lines there are, and their bytes.
 
     The blocks need not end where lines do; no more than one of them, and the beginning of a line that may stay, are
@@ -178,7 +192,7 @@ def offer_lines(blocks: Iterable[bytes], where: str, field: str, reservoir: Rese
 
     def add(line: bytes, start: int) -> int:
         """Add line number `wanted`, which begins at byte `start`; return the number of the next one that may stay."""
-        reservoir.add(_text_of_line(line, f"{where}, line {wanted + 1}", start, field), len(line))
+        reservoir.add(_text_of_line(line, f"{where}, line {wanted + 1}", start, field, reading), len(line))
         return wanted + 1 + reservoir.skip
 
     begun: list[bytes] = []  # of the line that may stay and that goes on in the next block
