@@ -70,6 +70,19 @@ def test_any_character_of_a_pattern_may_stand_in_a_name(tmp_path: Path, name: st
     assert read(files(name), tmp_path) == ["named"]
 
 
+def test_links_to_a_folder_above_are_no_end_of_folders(tmp_path: Path):
+    """With two of them, what `glob` lists doubles with every folder down, forty folders deep."""
+    write_jsonl(tmp_path / "web" / "deep" / "a.jsonl", [{"text": "a"}])
+    write_jsonl(tmp_path / "web" / ".hidden" / "b.jsonl", [{"text": "hidden"}])
+    for number in range(3):
+        (tmp_path / "web" / f"loop{number}").symlink_to(tmp_path / "web")
+    for pattern in ("**/*.jsonl", "web/**/*.jsonl", "**", "**/deep/*", str(tmp_path / "**" / "a.jsonl"), "**/**/a.*"):
+        assert read(files(pattern), tmp_path) == ["a"]
+    (tmp_path / "web" / "other").symlink_to(tmp_path / "elsewhere")
+    write_jsonl(tmp_path / "elsewhere" / "c.jsonl", [{"text": "c"}])
+    assert sorted(read(files("web/**/*.jsonl"), tmp_path)) == ["a", "c"]
+
+
 def test_a_folder_in_the_path_may_be_called_like_a_pattern(tmp_path: Path):
     write_jsonl(tmp_path / "run[1]" / "a.jsonl", [{"text": "named"}])
     write_jsonl(tmp_path / "run1" / "a.jsonl", [{"text": "other"}])
@@ -195,6 +208,21 @@ def test_a_pointer_of_git_lfs_is_not_taken_for_the_file(tmp_path: Path, name: st
         read(files(name), tmp_path)
     with pytest.raises(TikmixError, match="a pointer of Git LFS"):
         list(read_records([files(name)], root=tmp_path, downloads=tmp_path))
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_jsonl(tmp_path / "web" / "a" / "a.jsonl", [{"text": "a"}])
+    write_jsonl(tmp_path / "web" / "b" / "b.jsonl", [{"text": "b"}])
+    scandir = os.scandir
+
+    def forbidden(path: Any) -> Any:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    with pytest.raises(TikmixError, match=r"the folder .*/b cannot be listed \(Permission denied\)"):
+        read(files("web/**/*.jsonl"), tmp_path)
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path):

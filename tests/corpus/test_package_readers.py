@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import struct
@@ -97,6 +98,21 @@ def test_a_recipe_that_is_no_object_is_refused_by_its_key(entry):
 def test_title_and_extract_are_joined_and_stubs_dropped():
     entries = {"a": {"title": "A", "extract": "x" * 101}, "b": {"title": "B", "extract": "too short"}}
     assert read_bytes("extracts", json.dumps(entries).encode()) == ["A\n\n" + "x" * 101 + "\n"]
+
+
+def test_facts_nested_as_deep_as_json_can_be_read_are_told():
+    for depth in range(700, 1000, 3):
+        with contextlib.suppress(TikmixError):
+            read_bytes("factbook", b'{"a":' * depth + b'"b"' + b"}" * depth)
+
+
+@pytest.mark.parametrize("reader", ["extracts", "recipes", "factbook"])
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(reader: str):
+    whole = {"a": {"title": "\\ud83d\\ude00", "extract": "x" * 101}}
+    data = json.dumps(whole).replace("\\\\", "\\")
+    assert read_bytes(reader, data.encode())
+    with pytest.raises(TikmixError, match="file0 holds half a surrogate pair, which UTF-8 cannot write"):
+        read_bytes(reader, data.replace("\\ude00", "").encode())
 
 
 def test_an_entry_without_extract_is_refused_by_its_key():

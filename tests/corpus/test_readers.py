@@ -56,6 +56,11 @@ def test_blanks_between_inline_tags_are_kept_once():
     assert text_of_html("<p>a <i>b</i> c<br> d</p>") == "a b c\nd\n"
 
 
+@pytest.mark.parametrize("section", ["<![x[y]]>", "<![if IE]>", "<![>", "<![CDATA[y]]>", "<!x>", "<?x>"])
+def test_a_declaration_that_html_does_not_know_hides_nothing(section: str):
+    assert text_of_html(f"<p>one</p>{section}<p>two</p>").split() == ["one", "two"]
+
+
 def test_an_unmatched_end_tag_hides_nothing():
     assert text_of_html("</nav><p>text</p></pre>  more") == "text\n\nmore\n"
 

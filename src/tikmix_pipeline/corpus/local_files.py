@@ -7,6 +7,7 @@ where the corpus says so, is skipped and counted. So are records whose text is n
 
 import contextlib
 import glob
+import itertools
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from tikmix_pipeline.corpus.text import UnreadableError, text_of
@@ -56,7 +57,40 @@ def _matches(pattern: str, root: Path) -> list[Path]:
     literal = root / pattern
     if os.path.lexists(literal):
         return [literal]
-    return sorted(map(Path, glob.glob(os.path.join(glob.escape(str(root)), pattern), recursive=True)))
+    start = Path(literal.anchor) if Path(pattern).is_absolute() else root
+    return sorted(set(_expanded(start, PurePath(pattern).parts[Path(pattern).is_absolute() :])))
+
+
+def _expanded(start: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """Yield what a pattern stands for, some of it more than once."""
+    before = list(itertools.takewhile(lambda part: part != "**", parts))
+    found = map(Path, glob.glob(os.path.join(glob.escape(str(start)), *before)))
+    if len(before) == len(parts):
+        yield from found
+        return
+    for folder in found:
+        for below in _folders(folder):
+            yield from _expanded(below, parts[len(before) + 1 :] or "*")
+
+
+def _folders(top: Path) -> Iterator[Path]:
+    """Yield a folder and all below it but hidden ones, each once: for `glob`, two links to a parent have no end.
+
+    Raises:
+        TikmixError: one cannot be listed.
+    """
+    seen: set[tuple[int, int]] = set()
+    for name, folders, _ in os.walk(top, onerror=_raise_unlisted, followlinks=True) if top.is_dir() else ():
+        status = os.stat(name)
+        identity = status.st_dev, status.st_ino
+        folders[:] = [] if identity in seen else sorted(folder for folder in folders if not folder.startswith("."))
+        if identity not in seen:
+            seen.add(identity)
+            yield Path(name)
+
+
+def _raise_unlisted(error: OSError) -> None:
+    raise TikmixError(f"the folder {error.filename} cannot be listed ({error.strerror}). Give permission, or move it.")
 
 
 def chosen_names(names: Iterable[str], pattern: str, exclude: Sequence[str] = ()) -> set[str]:

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tikmix_pipeline.corpus.text import (
+    LARGEST_TEXT_BYTES,
     Files,
     decode,
     decode_leniently,
@@ -82,7 +83,11 @@ def read_factbook(name: str, data: bytes) -> Iterator[str]:
 
     A section holds named facts, each `{"text": ...}` with more of them below.
     """
-    yield tidy("\n".join(_facts(json_object(data, name))))
+    facts = json_object(data, name)
+    try:
+        yield tidy("\n".join(_facts(facts)))
+    except RecursionError as error:
+        raise TikmixError(f"{name} holds facts that are nested too deep to be read. {_REMEDY}") from error
 
 
 def _facts(facts: dict[str, Any]) -> Iterator[str]:
@@ -210,10 +215,12 @@ def _r_objects(data: bytes) -> Iterator[bytes]:
         start = position + 4
         length = int.from_bytes(data[position:start], "big")
         position += 1
-        if data[start : start + 2] in {b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"}:  # heads of zlib streams
+        is_head = data[start : start + 2] in {b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"}  # of a zlib stream
+        if is_head and length <= LARGEST_TEXT_BYTES:
             stream = zlib.decompressobj()
             try:
-                serialised = stream.decompress(data[start:])
+                # one byte more than there should be, and none of what a bomb holds besides
+                serialised = stream.decompress(memoryview(data)[start:], length + 1)
             except zlib.error:
                 continue
             if stream.eof and len(serialised) == length:

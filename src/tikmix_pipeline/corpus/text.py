@@ -111,6 +111,13 @@ class _TextExtractor(HTMLParser):
         self._skipped = 0
         self._preformatted = 0
 
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Pass over a marked section that HTML does not know up to its `>`, as browsers do."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i)
+
     def handle_starttag(self, tag: str, attrs: object) -> None:
         del attrs
         self._enter(tag, 1)
@@ -251,7 +258,13 @@ def too_long(place: str) -> TikmixError:
 
 def json_object(data: bytes, name: str) -> dict[str, Any]:
     """Parse a file that holds one JSON object."""
-    value = _parsed(decode(data, name), name)
+    text = decode(data, name)
+    value = _parsed(text, name)
+    if "\\ud" in text.lower():  # the escapes of surrogates, of which a half by itself is no text
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TikmixError(f"{name} holds half a surrogate pair, which UTF-8 cannot write. Mend it.") from error
     if not isinstance(value, dict):
         raise TikmixError(f"{name}: expected a JSON object, found {type(value).__name__}.")
     return value
