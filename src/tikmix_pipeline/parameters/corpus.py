@@ -212,7 +212,7 @@ class TextParameters(SourcesParameters, SeededTasksParameters, HeldoutParameters
     on_unreadable: Literal["error", "skip"] = "error"
     """What to do about a domain's files that are matched and cannot be read, or not to their end: an error names them;
     `skip` warns of the share of the bytes that is lost. Those of tasks and of token shards are always an error."""
-    max_null_share: Fraction = 0.05
+    max_null_share: Fraction = 0.2
     """Records whose text is null are left out of a domain; more than this share of those read is an error."""
     near_duplicates: NearDuplicateParameters = NearDuplicateParameters()
     overlap: OverlapParameters = OverlapParameters()
