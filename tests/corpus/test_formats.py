@@ -19,7 +19,7 @@ from tikmix_pipeline.corpus.packages import read_members
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.sources import read_records, read_source
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.parameters.corpus import FilesSource
+from tikmix_pipeline.parameters.corpus import FilesSource, HuggingFaceSource
 
 BOM = b"\xef\xbb\xbf"
 TEXTS = [random_text(5000 + row) for row in range(40)]
@@ -126,6 +126,16 @@ def test_two_columns_of_one_name_are_told(tmp_path: Path):
     for reads in (read, sampled, records):
         with pytest.raises(TikmixError, match=r"a.parquet: more than one column is called 'text'"):
             reads(path)
+
+
+def test_two_columns_of_one_name_in_a_csv_file_are_told(tmp_path: Path):
+    """The library reads it as if the second had another name."""
+    source = HuggingFaceSource(kind="huggingface", path="csv", data_files="a*.csv")
+    (tmp_path / "a.csv").write_text('text,id,id\n"one, two",1,2\n')
+    assert list(read_source(source, root=tmp_path, downloads=tmp_path)) == ["one, two"]
+    (tmp_path / "a.csv").write_text('"text", text,id\none,two,3\n')
+    with pytest.raises(TikmixError, match=r"a.csv: more than one column is called 'text'"):
+        list(read_source(source, root=tmp_path, downloads=tmp_path))
 
 
 def test_other_columns_may_share_a_name_where_only_the_text_is_read(tmp_path: Path):

@@ -70,6 +70,11 @@ def test_any_character_of_a_pattern_may_stand_in_a_name(tmp_path: Path, name: st
     assert read(files(name), tmp_path) == ["named"]
 
 
+def test_data_files_are_those_below_the_root_wherever_a_run_is_started(brackets: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(brackets / "web")
+    assert sorted(read(dataset(data_files="web/*.jsonl"), brackets)) == ["named", "other"]
+
+
 def test_links_to_a_folder_above_are_no_end_of_folders(tmp_path: Path):
     """With two of them, what `glob` lists doubles with every folder down, forty folders deep."""
     write_jsonl(tmp_path / "web" / "deep" / "a.jsonl", [{"text": "a"}])

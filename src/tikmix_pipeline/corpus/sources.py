@@ -35,6 +35,7 @@ from tikmix_pipeline.parameters.corpus import (
 
 _logger = logging.getLogger(__name__)
 
+_LONGEST_HEADER = 1 << 20
 _STANDARD_LIBRARY_SKIPPED = {"site-packages", "test", "tests", "idle_test", "pydoc_data", "encodings"}
 
 
@@ -150,7 +151,7 @@ def open_dataset(source: HuggingFaceSource, root: Path, reading: Reading) -> Any
         return saved[source.split]
     # what does not exist under `root` is for the Hub, or for `datasets`, to know
     path = str(root / source.path) if (root / source.path).exists() else source.path
-    data = [file for name in data_files(source) for file in _local_or_remote(name, root, reading)]
+    data = [file for name in data_files(source) for file in _local_or_remote(name, source, root, reading)]
     if local := files_below(source.path, root):
         reading.readable(local, describe(source))
     return datasets.load_dataset(
@@ -163,11 +164,23 @@ def open_dataset(source: HuggingFaceSource, root: Path, reading: Reading) -> Any
     )
 
 
-def _local_or_remote(name: str, root: Path, reading: Reading) -> list[str]:
+def _local_or_remote(name: str, source: HuggingFaceSource, root: Path, reading: Reading) -> list[str]:
     """Return the local files that a name of data files stands for, as patterns of themselves; else the name."""
     if (root / name).is_dir() or not (local := files_below(name, root)):
         return [str(root / name) if (root / name).is_dir() else name]
-    return [glob.escape(str(path)) for path in reading.readable(local, repr(name))]
+    local = reading.readable(local, repr(name))
+    for path in local:
+        _check_header(path, source.field)
+    return [glob.escape(str(path)) for path in local]
+
+
+def _check_header(path: Path, field: str) -> None:
+    """Refuse a CSV file with two columns of the text's name: pandas takes the first and calls the other by a number."""
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8-sig", errors="replace") as stream:
+            header = [name.strip(' "\n') for name in stream.readline(_LONGEST_HEADER).split(",")]
+        if header.count(field) > 1:
+            raise TikmixError(f"{path}: more than one column is called {field!r}. Write it with one of each name.")
 
 
 @contextlib.contextmanager
