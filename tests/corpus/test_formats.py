@@ -247,7 +247,7 @@ def test_a_zstd_window_of_128_mib_is_read_and_a_larger_one_is_told(tmp_path: Pat
 
 def test_a_text_that_a_page_holds_once_takes_no_memory_for_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Few rows are made into texts at a time."""
-    rows = formats._BATCH_ROWS * 20
+    rows = formats.BATCH_ROWS * 20
     pq.write_table(pa.table({"text": pa.array(["x" * 1000] * rows).dictionary_encode()}), tmp_path / "a.parquet")
     most = 0
     original = pa.RecordBatch.to_pylist
@@ -269,7 +269,7 @@ def test_a_text_that_a_page_holds_once_takes_no_memory_for_every_row(tmp_path: P
         pq.ParquetFile, "iter_batches", lambda *given, **named: map(Counted, iter_batches(*given, **named))
     )
     assert len(read(tmp_path / "a.parquet")) == rows
-    assert most == formats._BATCH_ROWS
+    assert most == formats.BATCH_ROWS
 
 
 def test_records_stay_what_they_are_whatever_the_row_groups(tmp_path: Path):

@@ -28,7 +28,7 @@ from tikmix_pipeline.parameters.corpus import FilesSource
 
 _STREAM_BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
-_BATCH_ROWS = 64
+BATCH_ROWS = 64
 """Few: a value that a page holds once may stand in every row, and each of them becomes a text."""
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
@@ -193,7 +193,7 @@ def parquet_records(path: Path, field: str | None) -> Iterator[Record]:
     """
     row = 0
     with parquet_file(path, field) as file:
-        for batch in file.iter_batches(_BATCH_ROWS, columns=None if field is None else [field]):
+        for batch in file.iter_batches(BATCH_ROWS, columns=None if field is None else [field]):
             with naming(f"{path}, in one of the rows {row} to {row + len(batch) - 1},"):
                 records = batch.to_pylist()
             for record in records:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tikmix_pipeline.corpus.formats import parquet_file
+from tikmix_pipeline.corpus.formats import BATCH_ROWS, parquet_file
 from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.sampling.draws import ENOUGH_DRAWS, Reservoir, Sampled, draw_shards, fill, shuffled, size_of
 from tikmix_pipeline.corpus.sources import naming_dataset, open_dataset
@@ -25,7 +25,6 @@ from tikmix_pipeline.progress import progress_bar
 
 _FILE_DRAWS = 256
 """Draws of files whose row groups are looked up: no more files than that, unless they are tiny."""
-_BATCH_ROWS = 1024
 _STREAMED_FOLD = 8
 """A stream is read to this multiple of the limit, spread over its shards, and sampled."""
 _LEAST_ROW_BYTES = 16
@@ -104,7 +103,7 @@ def _offer_rows(group: _RowGroup, field: str, reservoir: Reservoir, reading: Rea
     """Offer the rows of one group; return how many there are, and the bytes of their texts."""
     rows = size = 0
     with parquet_file(group.path, field) as file:
-        for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group.number], columns=[field], use_threads=False):
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group.number], columns=[field], use_threads=False):
             column, first = batch.column(0), group.first_row + rows
             while reservoir.skip < len(column):
                 row = reservoir.skip
