@@ -245,7 +245,7 @@ def too_large(name: str) -> TikmixError:
     """Return the error for a file of more than `LARGEST_TEXT_BYTES`."""
     return TikmixError(
         f"{name} has more than {LARGEST_TEXT_BYTES >> 20} MiB, decompressed, which is too much to be read at once: cut "
-        "it into several files. Of a text file that is not compressed, corpus.read=sample reads parts."
+        "it into several files. Of a text file, corpus.read=sample reads parts."
     )
 
 
