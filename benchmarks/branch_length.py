@@ -4,9 +4,10 @@
 
 trains round 0 of a run in FOLDER, and from its checkpoint branches under `MIXTURES` mixtures of RegMix's design: as
 long as a chunk, and at each of `SHARES` of that, once from the same share of every domain's text
-(`sweep.branch_tokens`) and once from all of it. A row says how the short branches' gains over the prior, in nats per token on the mean of the
-tasks, stand to those of the whole ones: Spearman, the slope through 0, and the root mean square of what the slope
-leaves. It goes on where it was stopped, while FOLDER is there. The last line is one JSON object, means of all runs.
+(`sweep.branch_tokens`) and once from all of it. A row says how the short branches' gains over the prior, in nats per
+token on the mean of the tasks, stand to those of the whole ones: Spearman, the slope through 0, and the root mean
+square of what the slope leaves. It goes on where it was stopped, while FOLDER is there. The last line is one JSON
+object, means of all runs.
 
 Axes: N mixtures.
 """
