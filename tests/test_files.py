@@ -4,15 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import (
     read_json,
     replacing,
     require_space,
-    safetensors_shapes,
     sha256_of_file,
     write_json,
 )
@@ -90,10 +87,3 @@ def test_too_little_space_is_refused_before_anything_is_written(tmp_path: Path) 
     with pytest.raises(TikmixError, match=r"Token shards need 1000000000000000 MB .* Free some space"):
         require_space(tmp_path / "not" / "there", 10**21, "Token shards")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_shapes_of_a_safetensors_file_come_from_its_header(tmp_path: Path) -> None:
-    save_file({"a": torch.zeros(3, 4), "b": torch.zeros(5)}, tmp_path / "some.safetensors", {"note": "x"})
-    assert sorted(safetensors_shapes(tmp_path / "some.safetensors")) == [[3, 4], [5]]
-    (tmp_path / "other.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0 not a header at all")
-    assert safetensors_shapes(tmp_path / "other.safetensors") == []

@@ -164,14 +164,3 @@ def require_space(
 def existing_parent(path: Path) -> Path:
     """Return the path, or the nearest of its parents that exists."""
     return next(parent for parent in [path, *path.parents] if parent.exists())
-
-
-def safetensors_shapes(path: Path) -> list[list[int]]:
-    """Return the shapes of a safetensors file's tensors from its header; none of a file that is no such file."""
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            header = json.loads(stream.read(min(length, path.stat().st_size)))
-            return [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return []

@@ -1,9 +1,11 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from lm_examples import MODEL, gpt2_model, tied_model, tiny_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, BloomConfig, Gemma2Config, MambaConfig
 
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
@@ -168,3 +170,26 @@ def test_an_outline_has_the_names_and_shapes_of_the_model_and_no_weights(tmp_pat
 def test_an_outline_of_nothing_is_refused(tmp_path: Path):
     with pytest.raises(TikmixError, match=r"cannot be read"):
         outline_model(tmp_path, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("config", "options"), [(Gemma2Config, {"head_dim": 16}), (MambaConfig, {}), (BloomConfig, {})]
+)
+def test_an_architecture_without_the_fused_attention_says_what_to_set_and_is_read_then(tmp_path: Path, config, options):
+    small = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "n_layer": 1}
+    AutoModelForCausalLM.from_config(config(**small, n_head=2, **options)).save_pretrained(tmp_path)
+    for read in (load_model, outline_model):
+        with pytest.raises(TikmixError, match=rf"{tmp_path} cannot be read .*Set model\.attention=eager"):
+            read(tmp_path, MODEL)
+        assert read(tmp_path, ModelParameters(attention="eager")).num_parameters() > 0
+
+
+def test_code_that_comes_with_a_checkpoint_is_not_run_unasked(tmp_path: Path):
+    tiny_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    code = {"model_type": "zebra9", "auto_map": {"AutoConfig": "zebra.Config", "AutoModelForCausalLM": "zebra.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config | code))
+    (tmp_path / "zebra.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    with pytest.raises(TikmixError, match=r"set model\.trust_remote_code=true"):
+        load_model(tmp_path, MODEL)
+    assert not (tmp_path / "executed").exists()

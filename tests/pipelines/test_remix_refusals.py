@@ -84,7 +84,7 @@ def test_a_checkpoint_that_does_not_fit_its_tokenizer_is_refused_before_text_is_
     else:
         for file in second.glob("*.safetensors"):
             file.rename(second / "pytorch_model.bin")
-        message = r"holds no \*.safetensors"
+        message = r"holds no model\.safetensors and no .*, but pytorch_model\.bin.*save_pretrained"
     with pytest.raises(UserError, match=message):
         remix(elsewhere, model={"checkpoint": "checkpoints/second"}, corpus=corpus)
     assert not (elsewhere / "data/03_primary/new").exists()

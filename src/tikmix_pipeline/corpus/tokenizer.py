@@ -156,12 +156,12 @@ def _digest(tokenizer: dict[str, Any]) -> str:
 
 
 def vocabulary_size_of(folder: Path) -> int | None:
-    """Return one more than the largest id of the tokenizer in a folder, or None where it holds no tokenizer.json."""
+    """Return one more than the largest id of what a folder's tokenizer was trained on; None without tokenizer.json.
+
+    Tokens that were added to it are left out: text need not make any of them.
+    """
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    content = read_json(path)
-    vocabulary = content["model"]["vocab"]  # of a unigram model a list of pieces, else ids by token
-    known = vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))
-    added = [token["id"] for token in content.get("added_tokens", [])]
-    return 1 + max(map(int, [*known, *added]))
+    vocabulary = read_json(path)["model"]["vocab"]  # of a unigram model a list of pieces, else ids by token
+    return 1 + max(map(int, vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))))

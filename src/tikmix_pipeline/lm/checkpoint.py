@@ -7,13 +7,12 @@ No file is a pickle. A checkpoint without the training state (a user's own) star
 """
 
 import dataclasses
-import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,8 +21,10 @@ from tikmix_pipeline.corpus.tokenizer import tokenizer_digest
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json
-from tikmix_pipeline.lm.model import build_model, load_model, outline_model, read_config
+from tikmix_pipeline.lm.known_ids import require_known_ids
+from tikmix_pipeline.lm.model import build_model, load_model, outline_model, parameter_count, read_config
 from tikmix_pipeline.lm.trainer import StepRecord, TrainingState
+from tikmix_pipeline.lm.weights import checkpoint_config
 from tikmix_pipeline.parameters.training import ConfigParameters, LoadParameters, ModelParameters
 
 if TYPE_CHECKING:
@@ -87,21 +88,18 @@ class Checkpoint:
     @property
     def architecture(self) -> str:
         """The class that `config.json` names."""
-        return str((read_json(self.folder / "config.json").get("architectures") or ["unknown"])[0])
+        return str((checkpoint_config(self.folder).get("architectures") or ["unknown"])[0])
 
-    def parameter_count(self) -> int:
-        """Count the saved scalars from the files' headers alone; tied parameters are saved once."""
-        count = 0
-        for path in sorted(self.folder.glob("*.safetensors")):
-            if path.name != _STATE_TENSORS:
-                with safe_open(path, framework="pt") as file:
-                    count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-        return count
+    def parameter_count(self, parameters: LoadParameters) -> int:
+        """Count the scalars of the model as it is loaded, tied ones once, without loading it."""
+        return parameter_count(self.outline(parameters))
 
     def require_known_ids(self, vocabulary_size: int) -> None:
-        """Raise a TikmixError if the checkpoint's configuration has fewer token ids than a tokenizer."""
-        config = read_json(self.folder / "config.json")
-        known = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+        """Raise a TikmixError if the checkpoint's configuration has fewer token ids than a tokenizer can make.
+
+        Which of them the text of a corpus makes, `known_ids.require_known_ids` looks up.
+        """
+        known = self.known_ids()
         if known is not None and known < vocabulary_size:
             raise TikmixError(
                 f"The tokenizer has {vocabulary_size} token ids, but the model in {self.folder} knows {known}: they do "
@@ -109,11 +107,18 @@ class Checkpoint:
                 "its embeddings (resize_token_embeddings)."
             )
 
+    def known_ids(self) -> int | None:
+        """Return how many token ids the checkpoint's configuration has, if it tells."""
+        config = checkpoint_config(self.folder)
+        text = config.get("text_config")
+        known = config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, Mapping) else None)
+        return known if isinstance(known, int) else None
+
     def require_context(self, context: int) -> None:
         """Raise a TikmixError if the checkpoint's configuration allows fewer tokens than `train.context`."""
-        config = read_json(self.folder / "config.json")
+        config = checkpoint_config(self.folder)
         longest = config.get("max_position_embeddings") or config.get("n_positions")
-        if longest is not None and longest < context:
+        if isinstance(longest, int) and longest < context:
             raise TikmixError(
                 f"train.context is {context}, but the model in {self.folder} takes at most {longest} tokens. Lower it."
             )
@@ -159,15 +164,17 @@ def initial_model(
     """Build the model that a run begins with, or load the user's, whose path is relative to `root`.
 
     Raises:
-        TikmixError: a domain is shorter than the context, there is no such size, or the checkpoint cannot be read or
-            has another tokenizer than the corpus.
+        TikmixError: a domain is shorter than the context, there is no such size, or the checkpoint cannot be read, has
+            another tokenizer than the corpus or fewer ids than its text uses.
     """
     shards.require_windows(context)
     if parameters.checkpoint is None:
         return build_model(parameters, vocabulary_size=shards.vocabulary_size, context=context, seed=seed)
     start = Checkpoint(root / parameters.checkpoint)
     start.require_tokenizer(shards.tokenizer_digest)
-    return start.model(parameters)
+    model = start.model(parameters)
+    require_known_ids(shards, len(model.get_input_embeddings().weight), start.folder)
+    return model
 
 
 def save_model(model: "PreTrainedModel", folder: Path, tokenizer: Path) -> Checkpoint:

@@ -12,6 +12,7 @@ from tikmix_pipeline.distributed.launch import require_done, run_ranks
 from tikmix_pipeline.distributed.mesh import SINGLE_MESH, Mesh
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.checkpoint import Checkpoint, save_checkpoint
+from tikmix_pipeline.lm.known_ids import require_known_ids
 from tikmix_pipeline.lm.model import blocks_of, prepare_blocks
 from tikmix_pipeline.lm.optimizer import NamedOptimizer
 from tikmix_pipeline.lm.resume import (
@@ -212,8 +213,8 @@ def restore_network(
 
     Raises:
         TikmixError: the device is not there, the mixture is not one of the shards' domains, a domain is shorter than
-            `train.context`, the model takes fewer tokens or ids than it would be given, or the checkpoint was trained
-            with another seed, batch size, context or corpus.
+            `train.context`, the model takes fewer tokens or knows fewer ids than it would be given, or the checkpoint
+            was trained with another seed, batch size, context or corpus.
     """
     domains = {domain: shards.windows(domain, train.context) for domain in shards.domains}
     stream = MixtureStream(domains, mixture, batch_size=train.batch_size, seed=seed)
@@ -224,13 +225,7 @@ def restore_network(
             f"train.context is {train.context}, but the model in {checkpoint.folder} takes at most {longest} tokens. "
             "Lower it."
         )
-    known_ids = network.get_input_embeddings().weight.shape[0]
-    if known_ids < shards.vocabulary_size:
-        raise TikmixError(
-            f"The corpus has {shards.vocabulary_size} token ids, but the model in {checkpoint.folder} knows "
-            f"{known_ids}. Resize its embeddings (resize_token_embeddings), or tokenise the corpus with the tokenizer "
-            "it was trained on."
-        )
+    require_known_ids(shards, len(network.get_input_embeddings().weight), checkpoint.folder)
     if mesh.world.world_size == 1 or training_in:
         prepare_blocks(network, train)
     blocks = blocks_of(network)

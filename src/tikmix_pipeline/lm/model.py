@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import safe_open
 from torch import nn
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.gguf import require_converted
 from tikmix_pipeline.lm.presets import find_preset
+from tikmix_pipeline.lm.weights import checkpoint_config, require_loadable, saved_shapes, weight_files
 from tikmix_pipeline.parameters.training import ConfigParameters, LoadParameters, ModelParameters, ProcessParameters
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+_LONGEST_REASON = 300  # characters; transformers lists all that it knows
 
 
 def _import_transformers() -> Any:
@@ -63,10 +66,10 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
     A folder without a readable checkpoint that has all of the model's weights raises a TikmixError.
     """
     require_converted(folder, "model.checkpoint")
-    if not (folder / "config.json").is_file():
-        raise TikmixError(f"{folder} holds no checkpoint: config.json is missing. Check the path (model.checkpoint).")
+    require_loadable(folder)
+    _require_known_type(folder)
     model: PreTrainedModel
-    with _reading(folder):
+    with _reading(folder, parameters):
         model, loading = _import_transformers().AutoModelForCausalLM.from_pretrained(
             folder,
             attn_implementation=parameters.attention,
@@ -80,8 +83,8 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
     missing = sorted(loading["missing_keys"])
     if missing:
         raise TikmixError(
-            f"The checkpoint in {folder} lacks {len(missing)} of the model's weights, {missing[0]} among them. Save it "
-            "again as the architecture that its config.json names."
+            f"The checkpoint in {_given(folder)} lacks {len(missing)} of the model's weights, {missing[0]} among them. "
+            "Save it again as the architecture that its config.json names."
         )
     model.config.use_cache = False
     _let_padding_learn(model)
@@ -89,14 +92,40 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
 
 
 def outline_model(folder: Path, parameters: LoadParameters) -> "PreTrainedModel":
-    """Return the model of a checkpoint folder without its weights: names and shapes, on the `meta` device."""
+    """Return the model of a checkpoint folder without its weights: names and shapes, on the `meta` device.
+
+    What `load_model` shares between layers is shared here too. Errors are those of `load_model`, as far as they show.
+    """
     config, attention, trust = read_config(folder, parameters), parameters.attention, parameters.trust_remote_code
-    with _reading(folder), torch.device("meta"):
+    with _reading(folder, parameters), torch.device("meta"):
         model: PreTrainedModel = _import_transformers().AutoModelForCausalLM.from_config(
             config, attn_implementation=attention, dtype=torch.float32, trust_remote_code=trust
         )
+    _part_saved_apart(model, folder)
     _let_padding_learn(model)
     return model
+
+
+def _part_saved_apart(model: "PreTrainedModel", folder: Path) -> None:
+    """Undo the ties of a configuration between weights that are saved twice and differ, as loading them does.
+
+    Of what is saved under other names than the model's own, nothing is known.
+    """
+    saved = saved_shapes(folder)
+    for target, source in model.get_expanded_tied_weights_keys(all_submodels=True).items():
+        if target in saved and source in saved and not _equal_tensors(folder, target, source):
+            module, _, name = target.rpartition(".")
+            parameter = nn.Parameter(torch.empty_like(model.get_parameter(target)))
+            setattr(model.get_submodule(module), name, parameter)
+
+
+def _equal_tensors(folder: Path, *names: str) -> bool:
+    found: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            found |= {name: file.get_tensor(name) for name in names if name in file.keys()}  # noqa: SIM118
+    first, second = found.values()
+    return first.shape == second.shape and torch.equal(first, second)
 
 
 def _let_padding_learn(model: "PreTrainedModel") -> None:
@@ -109,21 +138,49 @@ def _let_padding_learn(model: "PreTrainedModel") -> None:
 def read_config(folder: Path, parameters: ConfigParameters) -> "PretrainedConfig":
     """Read the configuration of a checkpoint folder, or raise a TikmixError."""
     require_converted(folder, "model.checkpoint")
-    with _reading(folder):
+    require_loadable(folder)
+    _require_known_type(folder)
+    with _reading(folder, parameters):
         config: PretrainedConfig = _import_transformers().AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=parameters.trust_remote_code
         )
     return config
 
 
+def _require_known_type(folder: Path) -> None:
+    transformers, config = _import_transformers(), checkpoint_config(folder)
+    kind = config.get("model_type")
+    is_known = kind is None or (isinstance(kind, str) and kind in transformers.CONFIG_MAPPING)
+    if not is_known and "auto_map" not in config:
+        raise TikmixError(
+            f"model.checkpoint: the model in {_given(folder)} is of the type {kind!r} (config.json), which "
+            f"transformers {transformers.__version__} does not know. Install one that does (pip install --upgrade "
+            "transformers)."
+        )
+
+
+def _given(folder: Path) -> Path:
+    """Return the folder that a user gave: behind an adopted checkpoint, whose files are links, the one they lead to."""
+    config = folder / "config.json"
+    return config.resolve().parent if config.is_symlink() else folder
+
+
 @contextlib.contextmanager
-def _reading(folder: Path) -> Iterator[None]:
+def _reading(folder: Path, parameters: ConfigParameters) -> Iterator[None]:
+    """Turn what transformers raises in the body, which is whatever the files make it raise, into a TikmixError."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TikmixError(
-            f"The checkpoint in {folder} cannot be read ({error}). Copy or save it again, or check model.checkpoint."
-        ) from error
+    except (TikmixError, MemoryError):
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0][:_LONGEST_REASON]
+        remedy = "Copy or save it again, or check model.checkpoint."
+        if 'attn_implementation="eager"' in str(error):
+            said = f"model.attention={getattr(parameters, 'attention', 'sdpa')} is not for this architecture"
+            remedy = "Set model.attention=eager."
+        elif "trust_remote_code" in str(error):
+            remedy = "If you trust the code that comes with it, set model.trust_remote_code=true."
+        raise TikmixError(f"The checkpoint in {_given(folder)} cannot be read ({said}). {remedy}") from error
 
 
 def compute_in_bfloat16(model: nn.Module) -> None:

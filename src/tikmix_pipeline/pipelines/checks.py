@@ -12,6 +12,7 @@ from tikmix_pipeline.export.schedule import Schedule as ExportSchedule
 from tikmix_pipeline.lm.gguf import require_converted
 from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.schedule import Schedule
+from tikmix_pipeline.lm.weights import require_loadable
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
 from tikmix_pipeline.mixture.external_run import check_external_run
 from tikmix_pipeline.mixture.guardrails import check_guardrails
@@ -121,12 +122,12 @@ def _check_start(run: Run) -> None:
         find_preset(run.parameters.model.preset)
     else:
         require_converted(run.root / checkpoint, "model.checkpoint")
-        for file in ("config.json", "tokenizer.json"):
-            if not (run.root / checkpoint / file).is_file():
-                raise TikmixError(
-                    f"model.checkpoint: {run.root / checkpoint} holds no {file}. Give a folder that save_pretrained "
-                    "wrote both the model and its tokenizer to."
-                )
+        require_loadable(run.root / checkpoint)
+        if not (run.root / checkpoint / "tokenizer.json").is_file():
+            raise TikmixError(
+                f"model.checkpoint: {run.root / checkpoint} holds no tokenizer.json. Give a folder that "
+                "save_pretrained wrote both the model and its tokenizer to."
+            )
 
 
 def _check_proxies(parameters: RunParameters) -> None:
@@ -265,13 +266,7 @@ def _check_checkpoint(parameters: RunParameters, root: Path) -> None:
 
     folder = root / parameters.model.checkpoint
     require_converted(folder, "model.checkpoint")
-    if not (folder / "config.json").is_file():
-        raise TikmixError(f"model.checkpoint: {folder} holds no config.json. Give a folder that save_pretrained wrote.")
-    if not any(folder.glob("*.safetensors")):
-        raise TikmixError(
-            f"model.checkpoint: {folder} holds no *.safetensors. Other files of weights may run code and are not "
-            "read: load the model once and save it by save_pretrained."
-        )
+    require_loadable(folder)
     if parameters.corpus.tokenizer.path is None and not tokenizer_files(folder):
         raise TikmixError(
             f"model.checkpoint: {folder} holds no tokenizer. Save the model's own there "
@@ -293,6 +288,6 @@ def _check_fit(parameters: RunParameters, root: Path, checkpoint: Path) -> None:
             f"corpus.tokenizer.path: the tokenizer in {tokenizer} is another than the one in {checkpoint}. Leave the "
             "parameter out: the checkpoint's own is taken."
         )
-    known = vocabulary_size_of(tokenizer)
-    if known is not None:
-        Checkpoint(checkpoint).require_known_ids(known)
+    made = vocabulary_size_of(tokenizer)
+    if made is not None:
+        Checkpoint(checkpoint).require_known_ids(made)

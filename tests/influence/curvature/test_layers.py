@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from curvature_fits import GROUPS, fit_curvature
@@ -116,6 +118,24 @@ def test_an_embedding_that_computes_something_else_is_an_embedding_but_has_no_bl
     with pytest.raises(TikmixError, match=r"does not know the kind of layer of embedding\.weight"):
         fit_curvature(model, random_batches(1))
     assert fit_curvature(model, random_batches(1), groups=("linear", "head"))
+
+
+def test_a_refusal_names_groups_that_can_be_covered_and_how_much_they_leave_out():
+    model = ToyLM(nn.Linear(4, 4))
+    model.embedding = ScaledEmbedding(11, 4)
+    with pytest.raises(TikmixError) as error:
+        fit_curvature(model, random_batches(1))
+    told = re.search(
+        r"Set influence\.groups=\[(.*)\], which leaves out (\d+)% .* influence\.curvature=identity", str(error.value)
+    )
+    assert told
+    curvature = fit_curvature(model, random_batches(1), groups=told[1].split(","))
+    assert 100 * curvature.report.left_out == pytest.approx(int(told[2]), abs=0.5)
+
+
+def test_where_every_chosen_group_holds_something_unknown_the_identity_is_named():
+    with pytest.raises(TikmixError, match=r"table\. Set influence\.curvature=identity, which takes all parameters"):
+        find_layers(Scale(), ["linear"])
 
 
 def test_a_head_is_not_taken_for_all_of_a_weight_that_it_shares_with_something_unknown():

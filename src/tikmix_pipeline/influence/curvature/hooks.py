@@ -22,6 +22,11 @@ from tikmix_pipeline.corpus.batches import TokenBatch
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.curvature.layers import list_names
 
+_REMEDY = (
+    "Set influence.curvature=identity, which takes all parameters (adam does too, for a checkpoint trained here), or "
+    "leave the layer's group (linear, embedding, head or elementwise) out of influence.groups."
+)
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -54,8 +59,7 @@ class Positions:
         if values_BPi.ndim != 3 or values_BPi.shape[:2] != self.carries_BP.shape:
             raise TikmixError(
                 f"The Fisher cannot tell the positions in layer {layer}, which works on {tuple(values_BPi.shape)} for "
-                f"{tuple(self.carries_BP.shape)} sequences and positions. Use influence.curvature=adam or identity, or "
-                "leave its kind out of influence.groups."
+                f"{tuple(self.carries_BP.shape)} sequences and positions. {_REMEDY}"
             )
         return values_BPi.flatten(0, 1) if self.everywhere else values_BPi[self.carries_BP]
 
@@ -64,8 +68,7 @@ class Positions:
         if values.ndim < 3 or len(values) != len(self.counts_B):
             raise TikmixError(
                 f"The Fisher cannot tell the sequences in layer {layer}, which works on {tuple(values.shape)} for "
-                f"{len(self.counts_B)} sequences. Use influence.curvature=adam or identity, or leave its kind out of "
-                "influence.groups."
+                f"{len(self.counts_B)} sequences. {_REMEDY}"
             )
         return values
 
@@ -129,9 +132,7 @@ class ModuleHooks:
     def head_call(self) -> tuple[Tensor, Tensor]:
         """Return the head's input, detached, and its output in this batch; raise a TikmixError if it did not run."""
         if self._head_call is None:
-            raise TikmixError(
-                "The Fisher: the model's output head did not run. Use influence.curvature=adam or identity."
-            )
+            raise TikmixError(f"The Fisher: the model's output head did not run. {_REMEDY}")
         return self._head_call
 
     def backward(self, outputs_No: Tensor, gradient_No: Tensor, *, again: bool = False) -> None:
@@ -153,17 +154,12 @@ class ModuleHooks:
             self._hand_over(name)
         if self._without_gradient:
             raise TikmixError(
-                f"The Fisher: no gradient reaches layer {list_names(sorted(self._without_gradient))}. Freeze its "
-                "parameters (requires_grad=False), leave its kind out of influence.groups, or use "
-                "influence.curvature=adam or identity."
+                f"The Fisher: no gradient reaches layer {list_names(sorted(self._without_gradient))}. {_REMEDY}"
             )
 
     def _keep_call(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if len(args) != 1:
-            raise TikmixError(
-                f"The Fisher: layer {name} takes {len(args)} positional inputs instead of one. Use "
-                "influence.curvature=adam or identity, or leave its kind out of influence.groups."
-            )
+            raise TikmixError(f"The Fisher: layer {name} takes {len(args)} positional inputs instead of one. {_REMEDY}")
         if self._at is None:  # a pass of somebody else
             return
         call = Call(args[0].detach())

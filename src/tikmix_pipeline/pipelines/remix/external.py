@@ -4,6 +4,7 @@ A team brings one checkpoint after the other under one experiment name. Each is 
 old round again. With them come samples of its domains, a tokenizer, and the current mixture as a file.
 """
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from math import ceil
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sampled_signature
+from tikmix_pipeline.lm.weights import weight_files
 from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, RunParameters
 from tikmix_pipeline.parameters.decision import ExternalParameters
 from tikmix_pipeline.parameters.measurement import heldout_target
@@ -87,8 +89,9 @@ def checkpoint_files(run: Run) -> list[list[str | int]]:
     if checkpoint is None:
         return []
     folder = run.root / checkpoint
-    weights = sorted(folder.glob("*.safetensors"))
-    return sampled_signature([*folder.glob("config.json"), *weights] if weights else [])
+    with contextlib.suppress(TikmixError):  # what is wrong with it, the checks of a run tell
+        return sampled_signature([*folder.glob("config.json"), *weight_files(folder)])
+    return []
 
 
 def remix_round(run: Run) -> int:

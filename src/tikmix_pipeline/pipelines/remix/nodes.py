@@ -14,7 +14,7 @@ from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.corpus import ShardParameters
 from tikmix_pipeline.parameters.decision import DirectParameters, ExternalParameters, PriorParameters
-from tikmix_pipeline.parameters.training import ContextParameters, ModelParameters
+from tikmix_pipeline.parameters.training import ContextParameters, LoadParameters, ModelParameters
 from tikmix_pipeline.pipelines.remix.external import given_mixture
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class ReportView(View):
     optimize: DirectParameters
     seed: int
     page: OnDisk
+    model: LoadParameters = unrecorded()
 
 
 def tokenize_sample(view: SampleTokensView, text: PreparedText, project: Path) -> Callable[[Path], Any]:
@@ -74,12 +75,14 @@ def tokenize_sample(view: SampleTokensView, text: PreparedText, project: Path) -
 
 
 def adopt_checkpoint(view: AdoptedView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
-    """Take the user's checkpoint as this round's; refuse text too short to be measured at it."""
+    """Take the user's checkpoint as this round's; refuse an unknown architecture, and text that does not fit it."""
     from tikmix_pipeline.lm.checkpoint import Checkpoint, adopt
+    from tikmix_pipeline.lm.known_ids import require_known_ids
 
     corpus.require_windows(view.train.context)
     checkpoint = Checkpoint(project / str(view.model.checkpoint))
-    checkpoint.require_known_ids(corpus.vocabulary_size)
+    outline = checkpoint.outline(view.model)
+    require_known_ids(corpus, len(outline.get_input_embeddings().weight), checkpoint.folder)
     return partial(adopt, checkpoint, tokenizer=corpus.tokenizer_folder)
 
 
@@ -168,7 +171,7 @@ def write_report(
         view.optimize,
         checkpoint=view.checkpoint,
         model=checkpoint.architecture,
-        parameters=checkpoint.parameter_count(),
+        parameters=checkpoint.parameter_count(view.model),
         experiment=view.experiment,
         seed=view.seed,
         version=version("tikmix-pipeline"),
