@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_examples import corpus_in, random_text, write_jsonl
 
-from tikmix_pipeline.corpus.build import evaluation_choices
+from tikmix_pipeline.corpus.build import evaluation_choices, prepare_text
 from tikmix_pipeline.corpus.tasks import (
     HALVES,
     Item,
@@ -348,3 +348,20 @@ def test_a_task_at_fault_is_named(tmp_path: Path):
     (tmp_path / "choice.jsonl").unlink()
     with pytest.raises(TikmixError, match=r"corpus\.tasks\.choice: no file matches"):
         evaluation_choices(parameters, root=tmp_path, downloads=tmp_path)
+
+
+def test_how_a_task_was_understood_is_logged_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    parameters, rows = options_corpus(tmp_path)
+    with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
+        prepared = prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+    reports = prepared.sources.tasks
+    first = prepared.items["choice"]["query"][0]
+    asked = next(row for row in rows if row["question"] == first.question)
+    assert "ABC".index(asked["answer"][0]) == first.gold
+    assert f"'{first.answer}', option {first.gold + 1} of 3: '{first.options[0]}' | " in reports["choice"].example
+    assert (reports["choice"].items, reports["choice"].choices, reports["quiz"].choices) == (20, 20, 0)
+    told = [message for message in caplog.messages if message.startswith("corpus.tasks.")]
+    assert told == [
+        f"corpus.tasks.choice: 20 items, 20 of them with options; {reports['choice'].example}",
+        f"corpus.tasks.quiz: {reports['quiz'].items} items, 0 of them with options; {reports['quiz'].example}",
+    ]

@@ -24,7 +24,7 @@ from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
 from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, read_records
-from tikmix_pipeline.corpus.tasks import Half, Item, read_items, split_items
+from tikmix_pipeline.corpus.tasks import Half, Item, describe_item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError, nearest_name
@@ -72,6 +72,7 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
         with about(f"corpus.tasks.{name}"):
             of_task = read_items(read_records(task.sources, root=root, downloads=downloads))
             items[name] = split_items(of_task, max_items=task.max_items, seed=parameters.seed)
+        _logger.info("corpus.tasks.%s: %s", name, _understanding(items[name]))
     samples = {
         name: read_domain(name, domain, parameters, root=root, downloads=downloads)
         for name, domain in parameters.domains.items()
@@ -252,11 +253,20 @@ def _report(
             sources=[source.model_dump() for source in task.sources],
             items=sum(map(len, items[name].values())),
             unchecked_items=_unchecked(overlap.report, items).get(name),
+            choices=sum(item.gold is not None for half in items[name].values() for item in half),
+            example=describe_item(items[name]["query"][0]),
             digest=_digest(item.text for half in items[name].values() for item in half),
         )
         for name, task in parameters.tasks.items()
     }
     return SourcesReport(domains=domains, tasks=tasks)
+
+
+def _understanding(items: Items) -> str:
+    """Say how many items a task has, how many offer options, and how the first was understood, to be checked."""
+    every = [item for half in items.values() for item in half]
+    choices = sum(item.gold is not None for item in every)
+    return f"{len(every)} items, {choices} of them with options; {describe_item(every[0])}"
 
 
 def _digest(texts: Iterable[str]) -> str:

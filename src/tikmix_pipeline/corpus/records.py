@@ -94,6 +94,10 @@ class TaskReport(_Sparse):
 
     sources: list[dict[str, Any]]
     items: int
+    choices: int = 0
+    """Items that offer options."""
+    example: str = ""
+    """How the first item was understood."""
     digest: str
     unchecked_items: int | None = None
     """Those with fewer words than an n-gram, which were not looked up in training text, if any."""

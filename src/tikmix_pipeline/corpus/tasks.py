@@ -8,7 +8,6 @@ answered is kept beside the gold answer where an item offers a choice (`corpus.c
 
 import hashlib
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.options import Options, gold_options, options_of, require_no_bare_letters
 from tikmix_pipeline.corpus.text import Record, text_of
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
@@ -31,11 +31,8 @@ _Item = TypeVar("_Item")
 
 _logger = logging.getLogger(__name__)
 
-# an option begins where a line starts with its letter: options may themselves hold newlines
-_OPTION_START = re.compile(r"^(?=[A-Z]\. )", re.MULTILINE)
-_OPTION = re.compile(r"([A-Z])\. (.*)", re.DOTALL)
 _MOST_FIXED_ANSWERS = 5
-_GOLD_LETTER = re.compile(r"([A-Z])(?:\.(?:\s.*)?)?\Z", re.DOTALL)
+_LONGEST_SHOWN = 160
 
 
 @dataclass(frozen=True)
@@ -77,32 +74,47 @@ class Item:
         return self.passage or self.question or self.answer
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """An item before its answer is understood."""
+
+    item: Item
+    """Without options, the answer as it stands."""
+    options: Options | None
+
+
 def parse_item(record: Any, where: str) -> Item:
-    """Read an item from a record with `question`, `answer` and, where there are any, `options` and `passage`.
+    """Read an item from one record alone; for the rest see `read_items`."""
+    return _understood([_draft(record, where)])[0]
 
-    With `options` ("A. ...", one after the other in a text), the answer names one by its letter. Without, the answer
-    is a text. A record that has neither question nor answer is a plain text, in `text`. A choice has at least two
-    options, none of them empty: no model can be asked to continue with nothing.
 
-    Raises:
-        TikmixError: a field is missing, or the answer's letter is none of the options'.
-    """
+def _draft(record: Any, where: str) -> _Draft:
     if isinstance(record, dict) and not {"question", "answer"} & set(record):
-        return _plain_text(record, where)
+        return _Draft(_plain_text(record, where), None)
     question = text_of(record, "question", where).strip()
-    answer = text_of(record, "answer", where).strip()
-    offered: tuple[str, ...] = ()
-    gold: int | None = None
-    if record.get("options"):
-        options = options_by_letter(text_of(record, "options", where))
-        letter = gold_letter(options, answer, where)
-        answer = options[letter]
-        if len(options) > 1 and all(options.values()):
-            offered, gold = tuple(options.values()), list(options).index(letter)
+    options = options_of(record, where)
+    answer = options.answer if options else text_of(record, "answer", where).strip()
     passage = text_of(record, "passage", where).strip() if record.get("passage") else ""
     if not question or not answer:
         raise TikmixError(f"{where}: an item needs a question and an answer that are not empty.")
-    return Item(question, answer, passage, offered, gold)
+    return _Draft(Item(question, answer, passage), options)
+
+
+def _understood(drafts: Sequence[_Draft]) -> list[Item]:
+    """Return the items, with an option's text in the place of the answer that names it."""
+    golds = iter(gold_options([draft.options for draft in drafts if draft.options]))
+    items: list[Item] = []
+    for draft in drafts:
+        item = draft.item
+        if draft.options:
+            gold, texts = next(golds), draft.options.texts
+            if not texts[gold]:
+                raise TikmixError(f"{draft.options.where}: the option that is the answer is empty.")
+            item = replace(item, answer=texts[gold])
+            if len(texts) > 1 and all(texts):
+                item = replace(item, options=texts, gold=gold)
+        items.append(item)
+    return items
 
 
 def _plain_text(record: dict[str, Any], where: str) -> Item:
@@ -117,40 +129,29 @@ def _plain_text(record: dict[str, Any], where: str) -> Item:
     return Item("", text)
 
 
-def options_by_letter(options: str) -> dict[str, str]:
-    """Return the options of a text of "A. ..." lines by their letters."""
-    matches = map(_OPTION.match, _OPTION_START.split(options))
-    return {match[1]: _without_stray_quote(match[2].strip()) for match in matches if match}
-
-
-def _without_stray_quote(text: str) -> str:
-    return text[:-1].rstrip() if text.endswith('"') and text.count('"') == 1 else text
-
-
-def gold_letter(options: Mapping[str, str], answer: str, where: str) -> str:
-    """Return the letter of the option that an answer names. One that names none raises TikmixError."""
-    gold = _GOLD_LETTER.match(answer)
-    if gold is None or gold[1] not in options:
-        raise TikmixError(
-            f"{where}: the answer {answer!r} names none of the options {', '.join(options) or '(none found)'}. Write "
-            "options as lines 'A. ...' and the answer as 'A. ...', or leave `options` out and give the answer as text."
-        )
-    return gold[1]
-
-
 def read_items(records: Iterable[Record]) -> list[Item]:
     """Read the distinct items of a task in their order; of those that differ in their options alone, the first.
 
-    Where no record has options and all share a few answers, such as yes and no, these are the options of each.
+    A record has a `question`, an `answer` and, where there are any, options, in one of the shapes that `corpus.options`
+    reads, and a `passage`. Without options, the answer is a text. A record that has neither question nor answer is a
+    plain text, in `text`. A choice has at least two options, none of them empty: no model can be asked to continue with
+    nothing. Where no record has options and all share a few answers, such as yes and no, these are the options of each.
 
     Raises:
-        TikmixError: a record is no item.
+        TikmixError: a record is no item, the answers do not name options, in one way for all, or they are letters of
+            options that are not there.
     """
-    by_text: dict[tuple[str, str, str], Item] = {}
-    names_options = False
+    drafts: list[_Draft] = []
+    fields: list[str] = []
     for where, record in records:
-        item = parse_item(record, where)
-        names_options = names_options or bool(isinstance(record, dict) and record.get("options"))
+        drafts.append(_draft(record, where))
+        fields = fields or list(record)
+    names_options = any(draft.options for draft in drafts)
+    if not names_options:
+        asked = [f"{draft.item.passage}\n{draft.item.question}" for draft in drafts]
+        require_no_bare_letters([draft.item.answer for draft in drafts], asked, fields)
+    by_text: dict[tuple[str, str, str], Item] = {}
+    for item in _understood(drafts):
         by_text.setdefault((item.question, item.answer, item.passage), item)
     items = list(by_text.values())
     counts = Counter(item.answer for item in items)
@@ -159,6 +160,22 @@ def read_items(records: Iterable[Record]) -> list[Item]:
         answers = tuple(sorted(counts))
         return [replace(item, options=answers, gold=answers.index(item.answer)) for item in items]
     return items
+
+
+def describe_item(item: Item) -> str:
+    """Say in one line how an item was understood: what is asked, what is answered, and out of what."""
+    if not item.question:
+        return f"plain text {_short(item.answer)}"
+    about = f"about the passage {_short(item.passage)}, " if item.passage else ""
+    asked = f"{about}{_short(item.question)} is answered by {_short(item.answer)}"
+    if item.gold is None:
+        return f"{asked}, without other options"
+    return f"{asked}, option {item.gold + 1} of {len(item.options)}: {' | '.join(map(_short, item.options))}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return f"'{line if len(line) <= _LONGEST_SHOWN else f'{line[:_LONGEST_SHOWN]}...'}'"
 
 
 def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
