@@ -48,13 +48,17 @@ def test_a_head_saved_apart_from_the_embedding_that_it_is_tied_to_is_measured_as
     assert reported_parameters(elsewhere, "apart") == before
 
 
-def test_a_token_beyond_the_embedding_is_no_harm_until_a_text_makes_it(elsewhere: Path) -> None:
+def test_a_token_beyond_the_embedding_is_no_harm_until_a_text_makes_it(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     second = elsewhere / "checkpoints" / "second"
     content = read(second / "tokenizer.json")
     added = {**content["added_tokens"][0], "id": 300, "content": "[PAD]"}
     write_json(second / "tokenizer.json", {**content, "added_tokens": [*content["added_tokens"], added]})
     corpus: dict[str, Any] = {"name": "padded"}
-    remix(elsewhere, experiment="padded", model={"checkpoint": "checkpoints/second"}, corpus=corpus)
+    groups = {"groups": ["linear", "embedding", "head"]}
+    remix(elsewhere, experiment="padded", model={"checkpoint": "checkpoints/second"}, corpus=corpus, influence=groups)
+    assert "influence.groups leaves out 0 % of the model's parameters" in "".join(capsys.readouterr())
     write_json(
         second / "tokenizer.json", {**content, "added_tokens": [*content["added_tokens"], {**added, "special": False}]}
     )

@@ -28,6 +28,7 @@ class LoadParameters(ConfigParameters):
     """How a checkpoint is loaded."""
 
     attention: Literal["sdpa", "eager"] = "sdpa"
+    """`eager` is for architectures without PyTorch's fused attention, such as Gemma 2, Mamba and BLOOM."""
 
 
 class ModelParameters(LoadParameters):

@@ -334,6 +334,8 @@ def _tables(
     from tikmix_pipeline.influence.group import influence_of
     from tikmix_pipeline.influence.report import chunk_rows, influence_rows, measurement, spread_record
 
+    if curvature.left_out:
+        _LOG.info("influence.groups leaves out %.0f %% of the model's parameters", 100 * curvature.left_out)
     calibration = view.influence.calibration
     scale = 1.0 if calibration is None else calibration
     found = influence_of(measured, products_TMKL, curvature, reference=mixture.weights, calibration=scale)
