@@ -192,3 +192,14 @@ def test_what_is_wrong_with_an_adopted_checkpoint_is_told_of_the_folder_that_was
         (adopted / file.name).symlink_to(file)
     with pytest.raises(TikmixError, match=f"The checkpoint in {given} lacks 1 of the model's weights"):
         load_model(adopted, MODEL)
+
+
+def test_a_folder_of_links_as_hub_caches_have_them_is_named_itself(tmp_path: Path):
+    (tmp_path / "snapshot").mkdir()
+    tiny_model().save_pretrained(tmp_path / "blobs")
+    for file in (tmp_path / "blobs").iterdir():
+        (tmp_path / "snapshot" / file.name).symlink_to(Path("..", "blobs", file.name))
+    assert load_model(tmp_path / "snapshot", MODEL).num_parameters() == tiny_model().num_parameters()
+    edit(tmp_path / "blobs" / "config.json", model_type="zebra9")
+    with pytest.raises(TikmixError, match=f"the model in {tmp_path / 'snapshot'} is of the type 'zebra9'"):
+        load_model(tmp_path / "snapshot", MODEL)

@@ -160,9 +160,10 @@ def _require_known_type(folder: Path) -> None:
 
 
 def _given(folder: Path) -> Path:
-    """Return the folder that a user gave: behind an adopted checkpoint, whose files are links, the one they lead to."""
+    """Return the folder that a user gave: of an adopted checkpoint, whose links are absolute, the one they lead to."""
     config = folder / "config.json"
-    return config.resolve().parent if config.is_symlink() else folder
+    target = config.readlink() if config.is_symlink() else config
+    return target.parent if target.is_absolute() else folder
 
 
 @contextlib.contextmanager

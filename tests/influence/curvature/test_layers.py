@@ -131,6 +131,8 @@ def test_a_refusal_names_groups_that_can_be_covered_and_how_much_they_leave_out(
     assert told
     curvature = fit_curvature(model, random_batches(1), groups=told[1].split(","))
     assert 100 * curvature.report.left_out == pytest.approx(int(told[2]), abs=0.5)
+    with pytest.raises(TikmixError, match=r"Set influence\.groups=\[head\], which leaves out"):
+        find_layers(model, ["embedding", "head"])
 
 
 def test_where_every_chosen_group_holds_something_unknown_the_identity_is_named():

@@ -157,7 +157,7 @@ def find_layers(model: nn.Module, groups: Sequence[Group]) -> list[Layer]:
         elif own:
             tied = kind in ("embedding", "head") and id(module.weight) == tied_weight
             layers.append(Layer(name, module, kind, {"weight": own["weight"]} if tied else own, tied))
-    _require_coverage(model, list(chosen), layers, unknown)
+    _require_coverage(model, groups, list(chosen), layers, unknown)
     return layers
 
 
@@ -181,7 +181,9 @@ def _kind(module: nn.Module, head: nn.Module | None) -> Group | None:
     return "elementwise" if own and is_leaf and all(p.ndim <= 1 for p in own) else None
 
 
-def _require_coverage(model: nn.Module, names: list[str], layers: list[Layer], unknown: list[str]) -> None:
+def _require_coverage(
+    model: nn.Module, groups: Sequence[Group], names: list[str], layers: list[Layer], unknown: list[str]
+) -> None:
     owners = {name: [layer for layer in layers if name in layer.parameters.values()] for name in names}
     uncovered = [name for name, of in owners.items() if not of or name in unknown]
     shared = [
@@ -190,19 +192,19 @@ def _require_coverage(model: nn.Module, names: list[str], layers: list[Layer], u
     if uncovered or shared:
         reason = "does not know the kind of layer of" if uncovered else "cannot handle layers that share"
         raise TikmixError(
-            f"The Fisher {reason} {list_names(uncovered or shared)}. {_remedy(model, uncovered or shared)}"
+            f"The Fisher {reason} {list_names(uncovered or shared)}. {_remedy(model, groups, uncovered or shared)}"
         )
 
 
-def _remedy(model: nn.Module, names: Sequence[str]) -> str:
-    """Say what to set where some parameters can have no block: the groups that hold none of them, or no Fisher."""
+def _remedy(model: nn.Module, groups: Sequence[Group], names: Sequence[str]) -> str:
+    """Say what to set where some parameters can have no block: those groups that hold none of them, or no Fisher."""
     owned, sizes = parameter_groups(model), {name: p.numel() for name, p in trainable_parameters(model).items()}
     lost = {owned[name] for name in names}
-    kept = [group for group in _ORDER if group in owned.values() and group not in lost]
+    kept = [group for group in _ORDER if group in groups and group in owned.values() and group not in lost]
     whole = "influence.curvature=identity, which takes all parameters (adam does too, for a checkpoint trained here)"
     if not kept:
         return f"Set {whole}."
-    share = sum(size for name, size in sizes.items() if owned[name] in lost) / sum(sizes.values())
+    share = sum(size for name, size in sizes.items() if owned[name] not in kept) / sum(sizes.values())
     return f"Set influence.groups=[{','.join(kept)}], which leaves out {share:.0%} of the parameters, or {whole}."
 
 
