@@ -12,6 +12,7 @@ from tikmix_pipeline.corpus.tokenizer import (
     load_tokenizer,
     tokenizer_digest,
     train_tokenizer,
+    vocabulary_size_of,
 )
 from tikmix_pipeline.errors import TikmixError
 
@@ -102,3 +103,28 @@ def test_a_tokenizer_without_an_end_of_text_token_is_refused(tmp_path: Path):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     with pytest.raises(TikmixError, match="has no end-of-text token"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\x00", "[" * 10**5])
+def test_a_damaged_tokenizer_is_refused_with_its_file(tmp_path: Path, content: str):
+    (tmp_path / "tokenizer.json").write_text(content)
+    for read in (tokenizer_digest, vocabulary_size_of):
+        with pytest.raises(TikmixError, match=rf"{tmp_path / 'tokenizer.json'} .* Save the tokenizer again"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("model", [None, [], {}, {"vocab": 3}, {"vocab": {}}, {"vocab": {"a": "x"}}])
+def test_a_tokenizer_without_a_vocabulary_is_refused_with_its_file(tmp_path: Path, model: object):
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    with pytest.raises(TikmixError, match=r"tokenizer\.json holds no vocabulary .* Save the tokenizer again"):
+        vocabulary_size_of(tmp_path)
+
+
+def test_tokens_that_were_added_to_a_tokenizer_are_none_that_text_must_make(tmp_path: Path):
+    assert vocabulary_size_of(tmp_path) is None
+    TOKENIZER.save(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["added_tokens"].append({**content["added_tokens"][0], "id": 5000, "content": "[PAD]"})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert vocabulary_size_of(tmp_path) == TOKENIZER.vocabulary_size
+    assert load_tokenizer(tmp_path).vocabulary_size > TOKENIZER.vocabulary_size

@@ -127,25 +127,10 @@ def test_a_half_precision_checkpoint_is_trained_in_float32(tmp_path: Path):
 
 
 def test_a_folder_without_checkpoint_is_refused(tmp_path: Path):
-    with pytest.raises(TikmixError, match=r"config\.json is missing. Check the path \(model\.checkpoint\)"):
+    with pytest.raises(
+        TikmixError, match=r"model\.checkpoint: .*nowhere holds no config\.json.* save_pretrained wrote"
+    ):
         load_model(tmp_path / "nowhere", MODEL)
-
-
-def test_pickled_weights_are_not_read(tmp_path: Path):
-    model = tiny_model()
-    model.save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(TikmixError, match="cannot be read"):
-        load_model(tmp_path, MODEL)
-
-
-def test_truncated_weights_are_refused(tmp_path: Path):
-    tiny_model().save_pretrained(tmp_path)
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(TikmixError, match=r"cannot be read \(.*model\.checkpoint"):
-        load_model(tmp_path, MODEL)
 
 
 def test_missing_weights_are_not_made_up(tmp_path: Path):
@@ -168,7 +153,7 @@ def test_an_outline_has_the_names_and_shapes_of_the_model_and_no_weights(tmp_pat
 
 
 def test_an_outline_of_nothing_is_refused(tmp_path: Path):
-    with pytest.raises(TikmixError, match=r"cannot be read"):
+    with pytest.raises(TikmixError, match=r"holds no config\.json, and so no checkpoint"):
         outline_model(tmp_path, MODEL)
 
 

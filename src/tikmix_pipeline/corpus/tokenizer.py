@@ -15,9 +15,11 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, replacing
+from tikmix_pipeline.files import replacing
 
 END_OF_TEXT = "<|endoftext|>"
+
+_SAVE_AGAIN = "Save the tokenizer again (AutoTokenizer.save_pretrained)."
 
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
@@ -142,10 +144,20 @@ def tokenizer_files(folder: Path) -> list[Path]:
 def tokenizer_digest(folder: Path) -> str | None:
     """Return the digest of the tokenizer in a folder, or None where the folder holds no tokenizer.json.
 
-    A model checkpoint and a corpus go together when these are equal.
+    A model checkpoint and a corpus go together when these are equal. A damaged file raises TikmixError.
     """
     path = folder / "tokenizer.json"
-    return _digest(read_json(path)) if path.is_file() else None
+    return _digest(_read_tokenizer(path)) if path.is_file() else None
+
+
+def _read_tokenizer(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TikmixError(f"{path} cannot be read as JSON ({error}). {_SAVE_AGAIN}") from error
+    if not isinstance(content, dict):
+        raise TikmixError(f"{path} holds {type(content).__name__}, expected an object. {_SAVE_AGAIN}")
+    return content
 
 
 def _digest(tokenizer: dict[str, Any]) -> str:
@@ -158,10 +170,14 @@ def _digest(tokenizer: dict[str, Any]) -> str:
 def vocabulary_size_of(folder: Path) -> int | None:
     """Return one more than the largest id of what a folder's tokenizer was trained on; None without tokenizer.json.
 
-    Tokens that were added to it are left out: text need not make any of them.
+    Tokens that were added to it are left out: text need not make any of them. A damaged file raises TikmixError.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    vocabulary = read_json(path)["model"]["vocab"]  # of a unigram model a list of pieces, else ids by token
-    return 1 + max(map(int, vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))))
+    content = _read_tokenizer(path)
+    try:
+        vocabulary = content["model"]["vocab"]  # of a unigram model a list of pieces, else ids by token
+        return 1 + max(map(int, vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))))
+    except (KeyError, TypeError, ValueError) as error:
+        raise TikmixError(f"{path} holds no vocabulary ({type(error).__name__}: {error}). {_SAVE_AGAIN}") from error
