@@ -6,6 +6,7 @@ from typing import Annotated
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters, ValidateParameters
 from tikmix_pipeline.parameters.base import UNRECORDED, OnDisk, ParameterGroup, View, only_if, plain, unrecorded
@@ -80,6 +81,14 @@ def test_amount_of_measured_text_counts_for_scores_only_where_it_is_shared_with_
 def test_most_tokens_are_those_that_are_asked_for_or_those_that_growing_may_reach() -> None:
     assert InfluenceParameters(tokens=64).narrowed(GradientParameters).most_tokens == 64
     assert InfluenceParameters(tokens="auto", max_tokens=512).narrowed(GradientParameters).most_tokens == 512
+
+
+def test_groups_of_parameters_are_named_on_the_command_line_with_a_plus() -> None:
+    listed = InfluenceParameters.model_validate({"groups": ["linear", "elementwise"]})
+    assert InfluenceParameters.model_validate({"groups": "linear+elementwise"}) == listed
+    for wrong in ("", "linear+", "linear,head", []):
+        with pytest.raises(ValidationError, match="groups"):
+            InfluenceParameters.model_validate({"groups": wrong})
 
 
 def test_view_records_its_facets_derived_values_and_files_and_nothing_else() -> None:

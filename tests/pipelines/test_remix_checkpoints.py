@@ -57,7 +57,7 @@ def test_a_token_beyond_the_embedding_is_no_harm_until_a_text_makes_it(
     added = {**content["added_tokens"][0], "id": 300, "content": "[PAD]"}
     write_json(second / "tokenizer.json", {**content, "added_tokens": [*content["added_tokens"], added]})
     corpus: dict[str, Any] = {"name": "padded"}
-    groups = {"groups": ["linear", "elementwise"]}
+    groups = {"groups": "linear+elementwise"}
     remix(elsewhere, experiment="padded", model={"checkpoint": "checkpoints/second"}, corpus=corpus, influence=groups)
     assert re.search(r"influence\.groups leaves out \d\d % of the model's parameters", caplog.text)
     write_json(

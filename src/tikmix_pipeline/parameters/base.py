@@ -11,11 +11,12 @@ from pydantic.fields import FieldInfo
 Facet = TypeVar("Facet", bound="ParameterGroup")
 
 
-def _split(value: Any) -> Any:
+def split_names(value: Any) -> Any:
+    """Return the names of a text that joins them by `+`, and any other value as it is."""
     return value.split("+") if isinstance(value, str) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_split)]
+Names = Annotated[list[str], BeforeValidator(split_names)]
 """A list of names; on the command line, where a comma ends a parameter, `one+other`."""
 
 

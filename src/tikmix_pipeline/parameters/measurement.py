@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if
+from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup, only_if, split_names
 from tikmix_pipeline.parameters.training import StreamParameters
 
 _LOG = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ Fisher = Annotated[Literal["true", "empirical"], BeforeValidator(lambda value: "
 """The command line makes a truth value of `influence.fisher=true`."""
 TaskLoss = Literal["text", "answer", "choice"]
 Group = Literal["linear", "embedding", "head", "elementwise"]
+Groups = Annotated[list[Group], Field(min_length=1), BeforeValidator(split_names)]
 
 DEFAULT = "default"
 """In `influence.task_loss`, all tasks that are not named."""
@@ -134,8 +135,9 @@ class CoverageParameters(ParameterGroup):
     with the factors' eigenvalues corrected."""
     fisher: Annotated[Fisher, only_if("curvature", *FITTED)] = "empirical"
     """Labels that the Fisher is fitted with: those of the text, or sampled from the model (`true`)."""
-    groups: Annotated[list[Group], Field(min_length=1)] = Field(default_factory=lambda: list(_ALL_GROUPS))
-    """Kinds of parameters that take part. A head tied to the embedding belongs to `embedding`."""
+    groups: Groups = Field(default_factory=lambda: list(_ALL_GROUPS))
+    """Kinds of parameters that take part, in a list or joined by `+`. A head tied to the embedding belongs to
+    `embedding`."""
 
     @property
     def needs_factors(self) -> bool:
@@ -177,7 +179,7 @@ class OpenParameters(ParameterGroup):
     """What the candidates of a validation leave open."""
 
     fisher: Fisher = "empirical"
-    groups: Annotated[list[Group], Field(min_length=1)] = Field(default_factory=lambda: list(_ALL_GROUPS))
+    groups: Groups = Field(default_factory=lambda: list(_ALL_GROUPS))
     memory_megabytes: Annotated[PositiveFloat, UNRECORDED] = 1_000.0
     device: Annotated[str, UNRECORDED] = "auto"
 

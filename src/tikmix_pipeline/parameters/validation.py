@@ -13,6 +13,7 @@ from tikmix_pipeline.parameters.measurement import (
     CurvatureParameters,
     DampingUnit,
     Group,
+    Groups,
     Inverse,
     OpenParameters,
 )
@@ -26,7 +27,7 @@ class Candidate(ParameterGroup):
     inverse: Inverse = "damped"
     damping: PositiveFloat = 0.1
     damping_unit: DampingUnit = "relative"
-    groups: Annotated[list[Group], Field(min_length=1)] | None = None
+    groups: Groups | None = None
     """`null` takes those of `influence.groups`."""
 
     @property

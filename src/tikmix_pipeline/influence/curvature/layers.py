@@ -205,7 +205,7 @@ def _remedy(model: nn.Module, groups: Sequence[Group], names: Sequence[str]) -> 
     if not kept:
         return f"Set {whole}."
     share = sum(size for name, size in sizes.items() if owned[name] not in kept) / sum(sizes.values())
-    return f"Set influence.groups=[{','.join(kept)}], which leaves out {share:.0%} of the parameters, or {whole}."
+    return f"Set influence.groups={'+'.join(kept)}, which leaves out {share:.0%} of the parameters, or {whole}."
 
 
 def list_names(names: Sequence[str], shown: int = 5) -> str:
