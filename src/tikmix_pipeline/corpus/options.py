@@ -206,5 +206,6 @@ def require_no_bare_letters(answers: Sequence[str], questions: Sequence[str], fi
         raise TikmixError(
             f"all {len(answers)} answers are letters, such as {answers[0]!r}, and no options are found in the fields "
             f"{', '.join(map(repr, fields))}. Options are expected in `options` or `choices` (a list, or lines "
-            "'A. ...'), or in columns 'A', 'B', ...; where the letter itself is to be measured, in the question, as 'A. ...'."
+            "'A. ...'), or in columns 'A', 'B', ...; where the letter itself is to be measured, in the question, as "
+            "'A. ...'."
         )
