@@ -15,8 +15,10 @@ class TikmixError(Exception):
 def causes_of(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, then what it was raised from or while handling, and so on to the first."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()  # one that was raised from itself would be the first without end
+    while cause is not None and id(cause) not in seen:
         yield cause
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
 
 

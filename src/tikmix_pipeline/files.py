@@ -5,6 +5,7 @@ old artifact or the new one.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,14 @@ from tikmix_pipeline.errors import TikmixError
 
 _CHUNK_BYTES = 1 << 20
 _SAMPLED_BLOCKS = 4
+_TROUBLES = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the quota on this disk is used up: free some space",
+    errno.EROFS: "the disk can only be read: put it on one that can be written to",
+    errno.EACCES: "permission denied: see who may read and write there",
+    errno.EIO: "the disk reports an error (EIO): see whether it is whole and still there",
+}
+_RUST_ERROR = re.compile(r"(?:os error|Os \{ code:) (\d+)")
 
 
 @contextlib.contextmanager
@@ -27,19 +36,44 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Nothing is left behind when the body raises, and what a killed process left behind is cleared by the next one. An
     existing folder is moved aside before the new one takes its place.
+
+    Raises:
+        TikmixError: the disk is full, fails, or may not be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(path)
         yield temporary
         if path.is_dir():
             os.replace(path, old)
         os.replace(temporary, path)
+    except Exception as error:
+        trouble = disk_trouble(error, path)
+        if trouble is None:
+            raise
+        raise TikmixError(trouble) from error
     finally:
-        remove(temporary)
-        remove(old)
+        with contextlib.suppress(OSError):  # the next one clears what a failing disk keeps
+            remove(temporary)
+            remove(old)
+
+
+def disk_trouble(error: BaseException, path: Path | None = None) -> str | None:
+    """Return what is the matter with the disk and what to do, where an error is about that; `path` is being written."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := _RUST_ERROR.search(str(error))):
+        number = int(found[1])
+    if number is None and isinstance(error, OSError) and "requested and" in str(error):  # NumPy, of what was cut short
+        number = errno.ENOSPC
+    if number not in _TROUBLES:
+        return None
+    named = getattr(error, "filename", None)
+    is_temporary = path is not None and f".{path.name}.{os.getpid()}.tmp" in str(named)
+    place = path if named is None or is_temporary else named
+    start = f"{place}: " if place is not None else "While files were written: "
+    return f"{start}{_TROUBLES[number]}, and run the same command again. What is finished is kept."
 
 
 def _clear_leftovers(path: Path) -> None:

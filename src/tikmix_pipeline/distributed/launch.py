@@ -20,6 +20,8 @@ from tikmix_pipeline.distributed.job import FAILURE, Job, work
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.training import ProcessParameters
 
+_GRACE_SECONDS = 20  # of the thirty that Slurm and Kubernetes leave to a job
+
 
 def run_ranks(job: Job, folder: Path) -> None:
     """Have several processes do a job in a folder, made if need be, that every machine must see.
@@ -153,9 +155,26 @@ def _run(command: str, folder: Path) -> None:
     """Run the user's command, which starts the ranks on whatever machines."""
     words = [word.replace("{folder}", str(folder)) for word in shlex.split(command)]
     try:
-        subprocess.run(words, check=True)  # noqa: S603 - it is the user's own
+        with subprocess.Popen(words) as process, _ended_with(process):  # noqa: S603 - it is the user's own
+            code = process.wait()
+        if code:
+            raise subprocess.CalledProcessError(code, words)
     except (OSError, subprocess.CalledProcessError) as error:
         raise TikmixError(
             f"The command of train.launch failed ({error}); its own messages are above. It must start "
             "train.world_size ranks of tikmix_pipeline.distributed, and wait for them."
         ) from error
+
+
+@contextlib.contextmanager
+def _ended_with(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Let what ends this process end the command too, in order: killed at once, it would leave its ranks."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise

@@ -1,7 +1,7 @@
 """Plain values become typed parameters, and what is wrong with them is told in the user's terms, all at once."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,9 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import ParameterGroup, RunParameters
 
 Group = TypeVar("Group", bound=ParameterGroup)
+
+_MOST_LINES = 20
+_QUOTES = "; YAML takes no, yes, true, null and numbers for what they mean: put a name into quotes"
 
 
 def merged_parameters(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,8 +26,10 @@ def merged_parameters(values: Mapping[str, Any], overrides: Mapping[str, Any]) -
     return merged
 
 
-def check_parameters(values: Mapping[str, Any]) -> RunParameters:
-    """Turn plain values into typed parameters.
+def check_parameters(
+    values: Mapping[str, Any], source_of: Callable[[Sequence[str]], str] = lambda _: ""
+) -> RunParameters:
+    """Turn plain values into typed parameters; `source_of` names what set the one at a path, a file for instance.
 
     Raises:
         TikmixError: an unknown key (the nearest valid name is offered), a missing one, or a value out of range; all of
@@ -33,8 +38,7 @@ def check_parameters(values: Mapping[str, Any]) -> RunParameters:
     try:
         return RunParameters.model_validate(values)
     except ValidationError as error:
-        lines = [_in_words(problem) for problem in error.errors()]
-        raise TikmixError("\n".join(["The parameters are not valid:", *(f"  - {line}" for line in lines)])) from None
+        raise _refused(error.errors(), source_of) from None
 
 
 def check_group(name: str, group: type[Group], values: Mapping[str, Any]) -> Group:
@@ -42,18 +46,28 @@ def check_group(name: str, group: type[Group], values: Mapping[str, Any]) -> Gro
     try:
         return group.model_validate(values)
     except ValidationError as error:
-        lines = [_in_words({**problem, "loc": (name, *problem["loc"])}) for problem in error.errors()]
-        raise TikmixError("\n".join(["The parameters are not valid:", *(f"  - {line}" for line in lines)])) from None
+        problems = [{**problem, "loc": (name, *problem["loc"])} for problem in error.errors()]
+        raise _refused(problems, lambda _: "") from None
 
 
-def _in_words(problem: Mapping[str, Any]) -> str:
-    location = _without_tags(problem["loc"])
-    path = ".".join(location)
-    if problem["type"] != "extra_forbidden":
-        return f"{path}: {problem['msg'].lower()}, got {problem['input']!r}"
+def _refused(problems: Sequence[Mapping[str, Any]], source_of: Callable[[Sequence[str]], str]) -> TikmixError:
+    lines = [_in_words(problem, source_of) for problem in problems[:_MOST_LINES]]
+    rest = [f"{len(problems) - _MOST_LINES} more"] if len(problems) > _MOST_LINES else []
+    return TikmixError("\n".join(["The parameters are not valid:", *(f"  - {line}" for line in [*lines, *rest])]))
+
+
+def _in_words(problem: Mapping[str, Any], source_of: Callable[[Sequence[str]], str]) -> str:
+    unknown, parts = problem["type"] == "extra_forbidden", problem["loc"]
+    location = [*_without_tags(parts[:-1]), str(parts[-1])] if unknown else _without_tags(parts)
+    path, source = ".".join(location), source_of(location)
+    where = f" ({source})" if source else ""
+    if not unknown:
+        message, value = str(problem["msg"]), problem["input"]
+        quotes = _QUOTES if problem["type"] == "string_type" and isinstance(value, bool | int | float | None) else ""
+        return f"{path}: {message[0].lower()}{message[1:]}, got {repr(value)[:300]}{quotes}{where}"
     close = difflib.get_close_matches(location[-1], _names_beside(location), n=1)
     hint = f"Did you mean '{'.'.join([*location[:-1], close[0]])}'?" if close else "See conf/base/parameters*.yml."
-    return f"{path} is not a parameter. {hint}"
+    return f"{path} is not a parameter{where}. {hint}"
 
 
 def _without_tags(location: tuple[str | int, ...]) -> list[str]:

@@ -1,9 +1,15 @@
-"""How a run behaves on the command line: it makes what is missing, and tells a user's mistake in one message."""
+"""How a run behaves on the command line: it makes what is missing, and tells a user's mistake in one message.
 
-import errno
+Ctrl-C and the signals that end jobs (SIGTERM of Slurm and Kubernetes, SIGHUP of a closed terminal) close the run as
+killed; the exit code is that of shells, 128 and the signal.
+"""
+
+import contextlib
 import functools
 import signal
-from typing import Any
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import click
 import yaml
@@ -11,8 +17,12 @@ from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
+from kedro.runner import SequentialRunner
 
 from tikmix_pipeline.errors import TikmixError, causes_of
+from tikmix_pipeline.files import disk_trouble
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class UserError(click.ClickException):
@@ -20,15 +30,15 @@ class UserError(click.ClickException):
 
 
 class RunInterruptedError(UserError):
-    """Ctrl-C, with the exit code that shells give it."""
+    """A run that Ctrl-C or a signal has ended."""
 
-    exit_code = 128 + signal.SIGINT
-
-    def __init__(self) -> None:
+    def __init__(self, exit_code: int) -> None:
+        by = "" if exit_code == 128 + signal.SIGINT else f" by {signal.Signals(exit_code - 128).name}"
         super().__init__(
-            "Interrupted. What is finished is kept, and of a chunk or a measurement under way what was last saved: the "
-            "same command goes on from there."
+            f"Interrupted{by}. What is finished is kept, and of a chunk or a measurement under way what was last "
+            "saved: the same command goes on from there."
         )
+        self.exit_code = exit_code  # type: ignore[misc]  # of the class, for click
 
 
 class TikmixSession(KedroSession):
@@ -42,7 +52,7 @@ class TikmixSession(KedroSession):
         try:
             return super().load_context()
         except Exception as error:
-            raise _told(error) from error
+            _raise_told(error)
 
     def load_context(self) -> KedroContext:
         """Load the context, once for those who ask before the run; a mistake in the parameters ends here."""
@@ -53,36 +63,78 @@ class TikmixSession(KedroSession):
         selected = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
         if not any(kwargs.get(name) for name in selected):
             kwargs["only_missing_outputs"] = True
-        try:
-            return super().run(*args, **kwargs)
-        except KeyboardInterrupt:
-            _end_hooks("KILLED")
-            raise RunInterruptedError from None
-        except Exception as error:
-            # Kedro tells its hooks of an error in a node, not of one before the first
-            _end_hooks("FAILED")
-            raise _told(error) from error
+        _require_sequential(kwargs.get("runner"))
+        with _signals_as_exits():
+            try:
+                return super().run(*args, **kwargs)
+            except (KeyboardInterrupt, SystemExit) as error:
+                code = error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT
+                if code not in {128 + number for number in (signal.SIGINT, *_ENDING)}:
+                    raise
+                _end_hooks("KILLED")
+                raise RunInterruptedError(code) from None
+            except Exception as error:
+                # Kedro tells its hooks of an error in a node, not of one before the first
+                _end_hooks("FAILED")
+                _raise_told(error)
+
+
+def _require_sequential(runner: Any) -> None:
+    """Refuse runners that start nodes beside each other: hooks would be called in several processes at once."""
+    if runner is not None and not isinstance(runner, SequentialRunner):
+        raise UserError(
+            f"--runner={type(runner).__name__}: nodes run one after the other here, and use the machine's cores and "
+            "devices themselves. Leave --runner out; how many jobs a node has at a time is sweep.workers, "
+            "validate.workers, compare.workers and train.world_size."
+        )
+
+
+@contextlib.contextmanager
+def _signals_as_exits() -> Iterator[None]:
+    """Let the signals that end jobs unwind this process as `sys.exit` does, unless a handler is there already."""
+    is_main = threading.current_thread() is threading.main_thread()  # no other may set any
+    taken = [number for number in _ENDING if is_main and signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _end_hooks(status: str) -> None:
+    """Close what hooks hold; a signal that is sent again meanwhile, as Slurm does, is not to stop that."""
+    before = {}
+    if status == "KILLED" and threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
     for hook in settings.HOOKS:
         hook.close_as(status)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def _told(error: Exception) -> Exception:
-    """Return a user's mistake as an error that is shown without a traceback, any other error as it is."""
+def _raise_told(error: Exception) -> NoReturn:
+    """Raise a user's mistake as an error that is shown without a traceback, any other error as it is."""
     for cause in causes_of(error):
         if isinstance(cause, UserError):
-            return cause
-        if isinstance(cause, TikmixError):
-            return UserError(str(cause))
-        if isinstance(cause, MissingConfigException | yaml.YAMLError):
-            return UserError(f"The configuration cannot be read: {cause}")
-        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
-            return UserError(
-                f"The disk is full ({cause.filename or 'while writing'}). What is finished is kept: free some space "
-                "and run the same command again."
-            )
-        if isinstance(cause, ValueError) and str(cause).startswith("Failed to find the pipeline"):
-            return UserError(str(cause))
-    return error
+            raise cause from (None if cause is error else error)
+        message = _told(cause)
+        if message is not None:
+            raise UserError(message) from error
+    raise error
+
+
+def _told(cause: BaseException) -> str | None:
+    """Return what a user is told of an error, if it is for him to mend."""
+    if isinstance(cause, TikmixError):
+        return str(cause)
+    if isinstance(cause, MissingConfigException | yaml.YAMLError):
+        return f"The configuration cannot be read: {cause}"
+    if isinstance(cause, ValueError) and str(cause).startswith("Failed to find the pipeline"):
+        return str(cause)
+    return disk_trouble(cause)

@@ -37,7 +37,7 @@ def start_run(loader: Any, root: Path) -> Run:
     Raises:
         TikmixError: its parameters are not valid.
     """
-    parameters = check_parameters(loader["parameters"])
+    parameters = check_parameters(loader["parameters"], loader.source_of)
     overrides = loader.runtime_params or {}
     run = Run(parameters, loader.catalog, root, plan.next_round, loader.env, overrides)
     set_current_run(run)

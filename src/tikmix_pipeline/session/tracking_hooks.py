@@ -104,7 +104,7 @@ class TrackingHooks:
         try:
             yield
         except BaseException as error:
-            self.close_as("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            self.close_as("FAILED" if isinstance(error, Exception) else "KILLED")
             raise
 
     def _log(self, name: str) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -65,11 +64,13 @@ def run_arm(setting: ArmSetting, arm: Arm) -> ArmFailure | None:
 
     if project.PACKAGE_NAME is None:  # a process runs one arm after the other
         bootstrap_project(setting.root)
-    with _ended_in_order(), _output_to(setting.logs / f"{arm.experiment}.log"):
+    with _output_to(setting.logs / f"{arm.experiment}.log"):
         try:
             _run(setting, arm)
         except ClickException as error:  # what a session makes of a `TikmixError`
             error.show()
+            if error.exit_code > 128:  # a signal: whoever sent it waits for this process
+                sys.exit(error.exit_code)
             return ArmFailure(str(error), lasting=_has_diverged(error))
         except Exception as error:
             traceback.print_exc()
@@ -127,24 +128,6 @@ def _link(theirs: Path, own: Path, record: ProvenanceRecord) -> None:
     if artifact_status(theirs, record)[0] == "fresh":
         with replacing(record_path(own)) as temporary:
             shutil.copy2(record_path(theirs), temporary)
-
-
-@contextlib.contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM end this process as Ctrl-C would, so that the run is closed in the store."""
-    told = []
-
-    def interrupt(number: int, _frame: Any) -> None:
-        told.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if told:
-            sys.exit(128 + signal.SIGTERM)  # whoever sent it waits for this process
 
 
 @contextlib.contextmanager
