@@ -21,7 +21,8 @@ from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.run_hooks import RunHooks
-from tikmix_pipeline.session.tracking.tracker import StoreClient, StoreError, Tracker
+from tikmix_pipeline.session.tracking.store import StoreClient, StoreError
+from tikmix_pipeline.session.tracking.tracker import Tracker
 from tikmix_pipeline.session.tracking_hooks import TrackingHooks
 
 BUCKET = "mlflow-artifacts"

@@ -8,6 +8,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 from sklearn.linear_model import LinearRegression
 
 from tikmix_pipeline.mixture.records import DecisionRecord
@@ -15,6 +16,7 @@ from tikmix_pipeline.mixture.sweep.surrogates import build_surrogate
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.parameters.sweep import TABLE_SURROGATES, SurrogateKind
 from tikmix_pipeline.run import Run
+from tikmix_pipeline.session.tracking.logged import METRICS, keys_of
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.session.tracking.tracker import Tracker
 
@@ -44,6 +46,29 @@ def quality() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["surrogate", "target", "spearman", "r2", "aggregate_spearman"]).assign(
         round=1, naive=False
     )
+
+
+def test_names_that_differ_have_metrics_of_their_own_and_valid_ones_stay() -> None:
+    names = ["acc@1", "acc1", "acc#1", "f1 (5-shot)", "bits/byte", "bits-byte", "@@@", "..", "ä_b.c-d", "x" * 300]
+    keys = keys_of(names)
+    assert len(set(keys.values())) == len(names)
+    assert [keys[name] for name in ("acc1", "f1 (5-shot)", "bits-byte", "ä_b.c-d")] == [
+        *("acc1", "f1-5-shot", "bits-byte", "ä_b.c-d")
+    ]
+    for key in keys.values():
+        _validate_metric_name(f"sweep/gp/{key}/spearman")
+    assert keys == keys_of(reversed(names)), "whatever their order"
+
+
+def test_metrics_of_a_table_and_of_its_candidates_do_not_fall_together() -> None:
+    table = quality().replace({"quiz": "acc@1", "heldout/code": "acc1"}).assign(spearman=[0.25, 0.5, 0.75])
+    found = {key: value for key, value, _ in METRICS["sweep_quality"](table, 1)}
+    (other,) = (key for key in found if key.startswith("sweep/xgboost/acc1-") and key.endswith("/spearman"))
+    assert (found["sweep/xgboost/acc1/spearman"], found[other]) == (0.5, 0.25)
+    shares, responses = {"mixture/a b": 0.25, "mixture/a-b": 0.75}, {"response/acc@1": 1.0, "response/acc1": 2.0}
+    row = {"run": "a", "mean_rank": 1.0, **shares, **responses}
+    of_candidate = {key: value for key, value, _ in best_candidates(pd.DataFrame([row]))["a"]}
+    assert (of_candidate["mixture/a-b"], of_candidate["response/acc1"], len(of_candidate)) == (0.75, 2.0, 5)
 
 
 def fitted(estimator: Any) -> Any:

@@ -3,11 +3,11 @@
 Here belong the groups, the facets that they are made of, and views; of the package only `errors` may be imported.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt, model_validator
 
-from tikmix_pipeline.parameters.base import ParameterGroup
+from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup
 from tikmix_pipeline.parameters.baselines import BaselineParameters
 from tikmix_pipeline.parameters.comparison import CompareParameters
 from tikmix_pipeline.parameters.corpus import CorpusParameters
@@ -34,6 +34,8 @@ class RunParameters(ParameterGroup):
     """Decides initial weights, data order and sampled labels."""
     round: NonNegativeInt | None = None
     """The round a single stage acts on; default: the first in which the stage is still to be done."""
+    tracking: Annotated[Literal["required", "optional"], UNRECORDED] = "required"
+    """Whether a run may begin where its MLflow store cannot be used; `optional` goes on without, and says so."""
     corpus: CorpusParameters
     model: ModelParameters = ModelParameters()
     train: TrainParameters = TrainParameters()

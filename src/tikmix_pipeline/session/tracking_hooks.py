@@ -3,7 +3,8 @@
 One MLflow run per `kedro run`, a child run per round. Metrics are logged when the node that makes them ends, with
 step = round (`loss/train`: the optimiser step); what an earlier run made and this one reuses is logged at the start, so
 that every run can be compared whole. The store is `mlflow.db` at the project's root unless MLFLOW_TRACKING_URI is set.
-A store that cannot be opened ends the run before it starts; one that fails later leaves the run untracked.
+A store that cannot be opened ends the run before it starts, unless `tracking` is optional; one that fails later leaves
+the run untracked.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.report.terminal_tables import (
     comparison_text,
     remix_text,
@@ -26,7 +28,8 @@ from tikmix_pipeline.report.terminal_tables import (
 )
 from tikmix_pipeline.session.run_hooks import RunHooks
 from tikmix_pipeline.session.tracking.logged import Metrics, is_logged, split_name
-from tikmix_pipeline.session.tracking.tracker import StoreError, Tracker
+from tikmix_pipeline.session.tracking.store import StoreError
+from tikmix_pipeline.session.tracking.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,14 +48,24 @@ class TrackingHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Open the run; log the parameters and whatever is reused."""
         with self._closed_on_error():
-            self._tracker = Tracker(self._run_hooks.run, run_params)
-            self._catalog = catalog
+            self._tracker, self._catalog = self._opened(run_params), catalog
             self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run))
             if "comparison_scores" in pipeline.all_outputs():
                 self._track(lambda tracker: tracker.adopt())
             for name in sorted(pipeline.all_outputs()):
                 if is_logged(name) and catalog.exists(name):
                     self._log(name)
+
+    def _opened(self, run_params: Mapping[str, Any]) -> Tracker | None:
+        run = self._run_hooks.run
+        try:
+            return Tracker(run, run_params)
+        except TikmixError as error:
+            if run.parameters.tracking == "required":
+                raise
+            problem = str(error).removesuffix(" tracking=optional goes on without.")
+            _LOG.warning("%s The run goes on untracked (tracking=optional).", problem)
+        return None
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import math
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -52,6 +54,7 @@ _LOGGED_ONCE = {
 }
 _LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
 
+_LONGEST_NAME = 80  # of the 250 characters that a key may have
 _NOT_IN_A_METRIC = re.compile(r"[^\w. -]")
 
 Metrics = list[tuple[str, float, int]]
@@ -111,6 +114,24 @@ def _git(root: Path, *arguments: str) -> str:
 def in_a_metric(name: str) -> str:
     """Return a name as a part of a metric's key, without what MLflow refuses there."""
     return _NOT_IN_A_METRIC.sub("", name.replace("/", "-")).replace(" ", "-")
+
+
+def keys_of(names: Iterable[str]) -> dict[str, str]:
+    """Return names of any kind as parts of metrics' keys, no two of them alike.
+
+    A name that is valid as it is stays; one that would be spelled like another, or that MLflow would refuse, has a
+    digest of itself at its end.
+    """
+    spelled = {name: in_a_metric(name) for name in names}
+    times = Counter(spelled.values())
+
+    def is_its_own(name: str, key: str) -> bool:
+        return (times[key] == 1 or key == name) and bool(key.strip(".")) and len(key) <= _LONGEST_NAME
+
+    return {
+        name: key if is_its_own(name, key) else f"{key[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        for name, key in spelled.items()
+    }
 
 
 def _of_training(table: Any, number: int) -> Metrics:
@@ -183,10 +204,11 @@ def _of_validation(table: Any, number: int) -> Metrics:
 def _of_sweep_quality(table: Any, number: int) -> Metrics:
     """Log what is defined; the mean over the targets beside how many of them are not in it."""
     metrics: Metrics = []
+    keys = keys_of(table["target"].unique())
     for surrogate, rows in table.groupby("surrogate", sort=False):
         name = f"sweep/{in_a_metric(surrogate)}"
         for row in rows.to_dict("records"):
-            metrics += [(f"{name}/{in_a_metric(row['target'])}/{of}", row[of], number) for of in ("spearman", "r2")]
+            metrics += [(f"{name}/{keys[row['target']]}/{of}", row[of], number) for of in ("spearman", "r2")]
         metrics.append((f"{name}/mean_spearman", float(rows["spearman"].mean()), number))
         metrics.append((f"{name}/aggregate_spearman", float(rows["aggregate_spearman"].iloc[0]), number))
         metrics.append((f"{name}/undefined", int(rows["spearman"].isna().sum()), number))

@@ -5,7 +5,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tikmix_pipeline.session.tracking.logged import Metrics, in_a_metric
+from tikmix_pipeline.session.tracking.logged import Metrics, keys_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,8 @@ def _metrics_of(row: dict[str, Any]) -> Metrics:
     metrics: Metrics = [("mean_rank", row["mean_rank"], 0)]
     for prefix in (_MIXTURE, _RESPONSE):
         named = {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
-        metrics += [(prefix + in_a_metric(name), value, 0) for name, value in named.items()]
+        keys = keys_of(named)
+        metrics += [(prefix + keys[name], value, 0) for name, value in named.items()]
     return metrics
 
 

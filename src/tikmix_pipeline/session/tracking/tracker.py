@@ -9,7 +9,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,41 +27,16 @@ from tikmix_pipeline.session.tracking.logged import (
     run_tags,
     split_name,
 )
+from tikmix_pipeline.session.tracking.store import PARENT_RUN, StoreError, open_store
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.store.provenance import flatten
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-PARENT_RUN = "TIKMIX_PARENT_RUN"
-"""The variable of the environment that tells an arm of a comparison whose child its run is."""
-
-_EXPERIMENT = "tikmix"
 _PARAMETER_LENGTH = 6000
 _TAG_LENGTH = 500  # what the strictest stores take
 _DESCRIPTION_LENGTH = 5000
 _METRICS_PER_BATCH = 1000
-
-
-class StoreError(Exception):
-    """The store did not do what it was asked; the message is that of the first error."""
-
-
-class StoreClient:
-    """An `MlflowClient` that raises nothing but `StoreError`."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._client, name)
-
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            try:
-                return method(*args, **kwargs)
-            except Exception as error:
-                raise StoreError(getattr(error, "message", None) or str(error) or type(error).__name__) from error
-
-        return guarded
 
 
 class Tracker:
@@ -73,24 +48,13 @@ class Tracker:
         self._rounds: dict[int, str] = {}
         self._decided: dict[int, Metrics] = {}
         self._sweeps: dict[int, dict[str, Any]] = {}
-        self._open(run.root)
-
-    def _open(self, root: Path) -> None:
-        import mlflow
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        elsewhere = os.environ.get("MLFLOW_TRACKING_URI")
+        store = open_store(run.root)
+        self._client, self._experiment_id = store.client, store.experiment_id
+        tags = {"mlflow.parentRunId": store.parent_id} if store.parent_id else {}
         try:
-            self._client = StoreClient(mlflow.MlflowClient(elsewhere or f"sqlite:///{root.as_posix()}/mlflow.db"))
-            self._experiment_id = self._find_experiment(None if elsewhere else (root / "mlartifacts").as_uri())
-            parent = os.environ.get(PARENT_RUN)
-            self._run_id = self._create_run(self._name, {"mlflow.parentRunId": parent} if parent else {})
-        except (StoreError, MlflowException, SQLAlchemyError, OSError) as error:
-            raise TikmixError(
-                f"The MLflow store cannot be used ({getattr(error, 'message', error)}). Move mlflow.db away if it is "
-                "damaged, or set MLFLOW_TRACKING_URI to a store that works."
-            ) from error
+            self._run_id = self._create_run(self._name, tags)
+        except StoreError as error:
+            raise TikmixError(f"The MLflow store takes no run ({error}). tracking=optional goes on without.") from error
         self._require_artifacts()
 
     def _require_artifacts(self) -> None:
@@ -104,21 +68,8 @@ class Tracker:
                 f"The MLflow store keeps its artifacts where they cannot be reached ({error}). See that bucket, "
                 "credentials (AWS_ACCESS_KEY_ID, ...) and endpoint (MLFLOW_S3_ENDPOINT_URL) are right and the client "
                 "is installed (boto3 for s3://), or start the server with --artifacts-destination, so that it passes "
-                "artifacts on itself."
+                "artifacts on itself. tracking=optional goes on without."
             ) from error
-
-    def _find_experiment(self, location: str | None) -> str:
-        found = self._client.get_experiment_by_name(_EXPERIMENT)
-        if found is None:
-            # opens MLflow's pages in the view for training runs
-            tags = {"mlflow.experimentKind": "custom_model_development"}
-            try:
-                return str(self._client.create_experiment(_EXPERIMENT, artifact_location=location, tags=tags))
-            except StoreError:
-                found = self._client.get_experiment_by_name(_EXPERIMENT)  # another run made it in between
-                if found is None:
-                    raise
-        return str(found.experiment_id)
 
     def _create_run(self, name: str, tags: Mapping[str, str]) -> str:
         cut = {key: value[:_TAG_LENGTH] for key, value in {**self._tags, **tags}.items()}
