@@ -1,9 +1,16 @@
+import contextlib
+import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from safetensors import SafetensorError
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import (
@@ -87,3 +94,51 @@ def test_too_little_space_is_refused_before_anything_is_written(tmp_path: Path) 
     with pytest.raises(TikmixError, match=r"Token shards need 1000000000000000 MB .* Free some space"):
         require_space(tmp_path / "not" / "there", 10**21, "Token shards")
     assert list(tmp_path.iterdir()) == []
+
+
+@contextlib.contextmanager
+def on_a_full_disk(path: Path) -> Iterator[Path]:
+    with replacing(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        yield temporary
+
+
+def save_tensors(path: Path) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_text("half"),
+        lambda path: np.zeros(100_000).tofile(path),
+        lambda path: pd.DataFrame({"a": range(1000)}).to_parquet(path),
+        lambda path: pd.DataFrame({"a": range(1000)}).to_csv(path),
+        save_tensors,
+    ],
+    ids=["text", "NumPy", "Parquet", "CSV", "safetensors"],
+)
+def test_a_full_disk_is_told_with_what_was_to_be_written_and_nothing_of_it_stays(
+    tmp_path: Path, write: Callable[[Path], Any]
+) -> None:
+    """Of the device whose every write says that it is full."""
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(TikmixError) as error, on_a_full_disk(path) as temporary:
+        write(temporary)
+    assert str(error.value).startswith(f"{path}: the disk is full: free some space, and run the same command again")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
+def test_other_trouble_with_the_disk_names_the_file_that_has_it(tmp_path: Path, number: int) -> None:
+    with pytest.raises(TikmixError, match=rf"^{tmp_path}/x: "), replacing(tmp_path / "x") as temporary:
+        raise OSError(number, os.strerror(number), str(temporary))
+    with pytest.raises(TikmixError, match=r"^texts/a\.jsonl: "), replacing(tmp_path / "x"):
+        raise OSError(number, os.strerror(number), "texts/a.jsonl")
+
+
+def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "x"):
+        raise FileNotFoundError(errno.ENOENT, "none", "texts/a.jsonl")

@@ -231,9 +231,12 @@ def test_a_saved_hugging_face_dataset_is_read(dataset_folder: Path, streaming: b
         read(huggingface(path="one"), dataset_folder)
 
 
-@pytest.mark.parametrize("data_files", ["rows.jsonl", ["rows.jsonl"]])
-def test_a_hugging_face_builder_reads_files_under_the_root(dataset_folder: Path, data_files: Any):
+@pytest.mark.parametrize("data_files", ["rows.jsonl", ["rows.jsonl"], "*.jsonl", "./ro*.jsonl"])
+def test_a_hugging_face_builder_reads_files_under_the_root_wherever_it_is_called(
+    dataset_folder: Path, data_files: Any, monkeypatch: pytest.MonkeyPatch
+):
     write_jsonl(dataset_folder / "rows.jsonl", ROWS)
+    monkeypatch.chdir(dataset_folder / "rows")
     assert read(huggingface(path="json", data_files=data_files), dataset_folder) == TEXTS
 
 

@@ -17,7 +17,6 @@ from kedro.config import MissingConfigException
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 from kedro.framework.session import KedroSession
-from kedro.runner import SequentialRunner
 
 from tikmix_pipeline.errors import TikmixError, causes_of
 from tikmix_pipeline.files import disk_trouble
@@ -63,7 +62,6 @@ class TikmixSession(KedroSession):
         selected = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
         if not any(kwargs.get(name) for name in selected):
             kwargs["only_missing_outputs"] = True
-        _require_sequential(kwargs.get("runner"))
         with _signals_as_exits():
             try:
                 return super().run(*args, **kwargs)
@@ -77,16 +75,6 @@ class TikmixSession(KedroSession):
                 # Kedro tells its hooks of an error in a node, not of one before the first
                 _end_hooks("FAILED")
                 _raise_told(error)
-
-
-def _require_sequential(runner: Any) -> None:
-    """Refuse runners that start nodes beside each other: hooks would be called in several processes at once."""
-    if runner is not None and not isinstance(runner, SequentialRunner):
-        raise UserError(
-            f"--runner={type(runner).__name__}: nodes run one after the other here, and use the machine's cores and "
-            "devices themselves. Leave --runner out; how many jobs a node has at a time is sweep.workers, "
-            "validate.workers, compare.workers and train.world_size."
-        )
 
 
 @contextlib.contextmanager

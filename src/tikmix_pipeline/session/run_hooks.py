@@ -74,6 +74,8 @@ class RunHooks:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Lock the experiment, hand out records and refuse stale or missing inputs."""
+        _require_sequential(str(run_params.get("runner")))
+        self._locks.close()  # of a run that a session of Kedro's own has left open
         self._made.clear()
         run, stages = self.run, {stage_of(node) for node in pipeline.nodes}
         self._stages = stages
@@ -150,6 +152,17 @@ class RunHooks:
         lock.write(str(os.getpid()))
         lock.flush()
         self._locks.enter_context(lock)
+
+
+def _require_sequential(runner: str) -> None:
+    """Refuse runners that start nodes beside each other: hooks would be called in several processes or threads."""
+    for name in ("ParallelRunner", "ThreadRunner"):
+        if name in runner:
+            raise TikmixError(
+                f"--runner={name}: nodes run one after the other here, and use cores and devices themselves. Leave "
+                "--runner out; how many jobs a node has at a time is sweep.workers, validate.workers, compare.workers "
+                "and train.world_size."
+            )
 
 
 def _check(run: Run, stages: set[str]) -> None:

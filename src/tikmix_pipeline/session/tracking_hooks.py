@@ -7,6 +7,7 @@ A store that cannot be opened ends the run before it starts, unless `tracking` i
 the run untracked.
 """
 
+import atexit
 import contextlib
 import logging
 import time
@@ -47,6 +48,9 @@ class TrackingHooks:
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Open the run; log the parameters and whatever is reused."""
+        self.close_as("KILLED")  # a run that a session of Kedro's own has left open, as in a notebook after Ctrl-C
+        atexit.unregister(self.close_as)
+        atexit.register(self.close_as, "KILLED")
         with self._closed_on_error():
             self._tracker, self._catalog = self._opened(run_params), catalog
             self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run))
