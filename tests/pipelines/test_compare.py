@@ -271,7 +271,8 @@ def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, t
     two: dict[str, Any] = {"arms": ["proportional", "direct"], "seeds": 1}
     before = made_when(project / "data")
     direct = results(project, "direct")
-    assert terminated_at(project, direct / "round_0" / "gradients") == -signal.SIGTERM
+    assert terminated_at(project, direct / "round_0" / "gradients") == 128 + signal.SIGTERM
+    assert {run.info.status for run in runs_of(project, "cmp")} == {"FINISHED", "KILLED"}
     with as_soon_as(direct / "round_0" / "influence.parquet", kill_worker):
         message = refusal(project, "compare", experiment="cmp", tikmix=LONG, compare=COMPARE | two)
     assert "broke off: cmp.direct.0" in message
