@@ -86,7 +86,7 @@ def test_folder_is_written_by_the_function_it_is_given(tmp_path: Path) -> None:
     assert dataset.exists()
 
 
-def test_folder_of_large_files_is_held_to_their_sizes(tmp_path: Path) -> None:
+def test_folder_of_large_files_is_held_to_their_sizes_until_it_is_used(tmp_path: Path) -> None:
     dataset = FolderDataset(filepath=str(tmp_path / "gradients"), reader="pathlib:Path", digested=False)
     dataset.expected = RECORD
 
@@ -96,6 +96,12 @@ def test_folder_of_large_files_is_held_to_their_sizes(tmp_path: Path) -> None:
 
     dataset.save(write)
     (dataset.path / "part").write_text("GRADIENT")
+    assert dataset.exists()
+    with pytest.raises(DatasetError, match=r"gradients was altered after it was written: part\."):
+        dataset.load()
+    assert not dataset.exists()
+    dataset.path.joinpath("part").write_text("gradient")
+    dataset.save(lambda _: None)
     assert dataset.exists()
     (dataset.path / "part").unlink()
     assert not dataset.exists()

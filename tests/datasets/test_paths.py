@@ -80,3 +80,12 @@ def test_artifact_that_is_worked_on_again_is_unfinished_until_the_end(tmp_path: 
     work_dataset(folder, other).load().begin()
     assert artifact_status(folder, RECORD)[0] == "stale"
     assert (folder / "state").read_text() == "half"
+
+
+def test_file_of_an_artifact_that_was_altered_is_not_taken_over_by_the_next_work_on_it(tmp_path: Path) -> None:
+    folder = tmp_path / "gradients"
+    write(folder)
+    write_record(folder, RECORD, digested_bytes=-1)
+    (folder / "state").write_text("HALF")
+    work_dataset(folder, RECORD).load().begin()
+    assert not (folder / "state").exists()

@@ -141,13 +141,18 @@ def test_damaged_part_is_measured_again_alone(project: Path, damage: str) -> Non
     assert (round_folder(project) / "influence.parquet").read_bytes() == influence
 
 
-def test_part_of_another_round_is_refused(project: Path) -> None:
-    """Of the same size, so that only what it says of itself gives it away."""
+@pytest.mark.parametrize("damage", ["another round's", "one bit"])
+def test_altered_part_of_the_same_size_is_refused_and_then_measured_again(project: Path, damage: str) -> None:
+    """A look at sizes does not see it; whoever uses it reads it whole, and the next run does not take it over."""
     folder = round_folder(project) / "gradients"
-    other = folder.parents[1] / "round_1" / "gradients" / "task-quiz" / "0000.safetensors"
-    (folder / "task-quiz" / "0000.safetensors").write_bytes(other.read_bytes())
-    with pytest.raises(UserError, match="is not the gradient that was collected"):
+    part = folder / "task-quiz" / "0000.safetensors"
+    content = part.read_bytes()
+    of_other = folder.parents[1] / "round_1" / "gradients" / "task-quiz" / part.name
+    part.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage == "one bit" else of_other.read_bytes())
+    with pytest.raises(UserError, match=r"was altered after it was written: task-quiz/0000\.safetensors"):
         run_in(project, "influence", round=0, influence={"damping": 1.0})
+    run_in(project, "influence", round=0, influence={"damping": 1.0})
+    assert part.read_bytes() == content
 
 
 def test_another_checkpoint_leaves_nothing_of_the_old_one(project: Path) -> None:

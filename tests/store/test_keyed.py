@@ -78,3 +78,40 @@ def test_result_of_another_key_with_the_same_file_name_is_not_taken(tmp_path: Pa
     store = KeyedResults(tmp_path)
     store.write("a" * 64, {"loss": 1.0})
     assert store.read("a" * 24 + "b" * 40) is None
+
+
+@pytest.mark.parametrize("name", ["state/file", "state.key.json"])
+def test_entry_with_any_byte_flipped_is_not_found(tmp_path: Path, name: str) -> None:
+    entry = KeyedEntry(tmp_path / "state", "a")
+    write(entry)
+    whole = (tmp_path / name).read_bytes()
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1
+        (tmp_path / name).write_bytes(content)
+        found = entry.find()
+        # white space may be another character of its kind; what the entry says is the same then
+        assert found is None or (name == "state.key.json" and whole[place : place + 1].isspace())
+    (tmp_path / name).write_bytes(whole)
+    assert entry.find() == tmp_path / "state"
+
+
+def test_entry_of_which_a_file_is_lost_is_not_found_and_one_that_was_added_to_is(tmp_path: Path) -> None:
+    entry = KeyedEntry(tmp_path / "state", "a")
+    write(entry)
+    (tmp_path / "state" / "later").write_text("by ranks")
+    assert entry.find() == tmp_path / "state"
+    (tmp_path / "state" / "file").unlink()
+    assert entry.find() is None
+
+
+def test_small_result_with_any_byte_flipped_counts_as_none(tmp_path: Path) -> None:
+    store, key = KeyedResults(tmp_path), key_of("x")
+    store.write(key, {"loss": 1.25, "losses": {"1": 0.5}})
+    (file,) = tmp_path.iterdir()
+    whole, said = file.read_bytes(), store.read(key)
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1
+        file.write_bytes(content)
+        assert store.read(key) in (None, said)

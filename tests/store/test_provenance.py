@@ -1,7 +1,20 @@
+import json
 import shutil
 from pathlib import Path
 
-from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, forget_record, record_path, write_record
+import pytest
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.store.provenance import (
+    ProvenanceRecord,
+    artifact_status,
+    forget_record,
+    read_record,
+    record_path,
+    remove_altered,
+    require_unaltered,
+    write_record,
+)
 
 
 def record(node: str = "train", code: str = "abc", rate: float = 0.1, start: str = "f0") -> ProvenanceRecord:
@@ -91,3 +104,81 @@ def test_copied_folder_is_still_fresh(tmp_path: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(path, target) if path.is_dir() else shutil.copyfile(path, target)
     assert artifact_status(tmp_path / "copy" / "round_0", record())[0] == "fresh"
+
+
+def flipped(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("digested_bytes", [-1, 1000])
+def test_byte_that_a_look_does_not_see_is_seen_before_use_and_at_every_look_from_then_on(
+    tmp_path: Path, digested_bytes: int
+) -> None:
+    folder = tmp_path / "gradients"
+    folder.mkdir()
+    (folder / "part").write_bytes(bytes(6 << 20))  # of which a look reads four blocks of a MiB
+    (folder / "other").write_bytes(b"other")
+    write_record(folder, record(), digested_bytes=digested_bytes)
+    require_unaltered(folder)
+    flipped(folder / "part", (1 << 20) + 5)
+    assert artifact_status(folder, record())[0] == "fresh"
+    with pytest.raises(TikmixError, match=r"gradients was altered after it was written: part\."):
+        require_unaltered(folder)
+    assert artifact_status(folder, record()) == ("altered", "changed after it was written: part")
+
+
+def test_large_file_that_another_of_its_size_was_put_in_place_of_is_found_out_at_a_look(tmp_path: Path) -> None:
+    artifact = tmp_path / "weights"
+    artifact.write_bytes(bytes(6 << 20))
+    write_record(artifact, record(), digested_bytes=1000)
+    artifact.write_bytes(bytes([1]) * (6 << 20))
+    assert artifact_status(artifact, record())[0] == "altered"
+
+
+def test_what_is_worked_on_again_loses_its_altered_files_and_keeps_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "gradients"
+    folder.mkdir()
+    for name in ("whole", "flipped"):
+        (folder / name).write_bytes(b"gradient")
+    write_record(folder, record(), digested_bytes=-1)
+    flipped(folder / "flipped", 3)
+    (folder / "added").write_bytes(b"later")
+    remove_altered(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["added", "whole"]
+
+
+def test_record_with_any_byte_flipped_vouches_for_nothing_false(tmp_path: Path) -> None:
+    """Either it is told to be damaged, or it says what it said (a digest under another name is that of no one)."""
+    artifact = made(tmp_path, record())
+    path = record_path(artifact)
+    whole = path.read_bytes()
+    said = read_record(artifact)
+    assert said is not None
+    for place in range(len(whole)):
+        flipped(path, place)
+        found = read_record(artifact)
+        assert found in (None, said)
+        assert artifact_status(artifact, record())[0] == ("stale" if found is None else "fresh")
+        path.write_bytes(whole)
+
+
+def test_record_cut_at_any_byte_is_no_record(tmp_path: Path) -> None:
+    artifact = made(tmp_path, record())
+    whole = record_path(artifact).read_bytes()
+    for length in range(len(whole) - 2):
+        record_path(artifact).write_bytes(whole[:length])
+        assert artifact_status(artifact, record())[0] == "stale"
+
+
+def test_record_of_an_earlier_version_still_counts(tmp_path: Path) -> None:
+    """It has no digest of its own, and nothing but the size of a large file."""
+    artifact = made(tmp_path, record())
+    content = json.loads(record_path(artifact).read_text())
+    del content["digest"]
+    content["content"]["table.json"] = content["content"]["table.json"][:1]
+    content["digested_bytes"] = 1
+    record_path(artifact).write_text(json.dumps(content))
+    assert artifact_status(artifact, record())[0] == "fresh"
+    require_unaltered(artifact)

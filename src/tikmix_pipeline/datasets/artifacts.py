@@ -21,6 +21,7 @@ from tikmix_pipeline.store.provenance import (
     artifact_status,
     forget_record,
     read_record,
+    require_unaltered,
     write_record,
 )
 
@@ -67,11 +68,13 @@ class Artifact(AbstractDataset[Any, Any]):
         """Load the artifact.
 
         Raises:
-            TikmixError: it is missing, or was made from something else.
+            TikmixError: it is missing, was made from something else, or is not what was written, to the last byte.
         """
         status, reason = self.status()
         if status != "fresh":
             raise TikmixError(f"{self._filepath} is {status}: {reason}. Run the stage that makes it first.")
+        if self.expected is not None:
+            require_unaltered(self._filepath)
         return self._read()
 
     def save(self, data: Any) -> None:
@@ -199,8 +202,8 @@ class FigureDataset(Artifact):
 class FolderDataset(Artifact):
     """A folder written, whole or not at all, by the function that a node returns, and opened by the one named `reader`.
 
-    With `digested: false` a change of its files is told by their sizes alone, so that many large ones need not be read
-    at every start.
+    With `digested: false` a look tells a change of its files by their sizes alone, so that many large ones need not be
+    read at every start; before it is opened they are.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset
 
 from tikmix_pipeline.store.keyed import KeyedEntry
-from tikmix_pipeline.store.provenance import ProvenanceRecord, forget_record
+from tikmix_pipeline.store.provenance import ProvenanceRecord, forget_record, remove_altered
 
 
 class _GivenPath(AbstractDataset[NoReturn, Any]):
@@ -45,7 +45,11 @@ class WorkFolder(KeyedEntry):
     """
 
     def begin(self) -> Path:
-        """Return the folder; where it is the artifact itself, that counts as unfinished from here on."""
+        """Return the folder; where it is the artifact itself, that counts as unfinished from here on.
+
+        What of a finished artifact was altered since is removed, so that it is made again and not taken over.
+        """
+        remove_altered(self.folder)
         forget_record(self.folder)
         return self.folder
 

@@ -1,16 +1,18 @@
 """One keyed store for work under way or to be used again: what is kept counts only under the key it was kept under.
 
     <name>             a file or a folder
-    <name>.key.json    its key, written last: without it the entry is unfinished
-    <key>.json         a small result, which holds its own key
+    <name>.key.json    its key, and what its files hold, written last: without it the entry is unfinished
+    <key>.json         a small result, which holds its own key and digest
 
 Resume points, the progress of a fit, the results of lookahead runs and DoReMi's models are kept this way. A kill at any
-moment leaves an old entry, a new one or none, and never one that is taken for something else.
+moment leaves an old entry, a new one or none, and never one that is taken for something else. An entry that was altered
+after it was written counts as none, and a warning says so.
 """
 
 import contextlib
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,9 @@ from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.store.content import altered, describe
 
+_LOG = logging.getLogger(__name__)
 _NAME_LENGTH = 24
 
 
@@ -33,10 +37,19 @@ class KeyedEntry:
     key: str
 
     def find(self) -> Path | None:
-        """Return where the entry stands, if it is complete and was written under this key."""
+        """Return where the entry stands, if it is complete, unaltered and was written under this key.
+
+        Files that were added to a folder since do not count.
+        """
         if not (self.key and self.folder.exists() and self._written.is_file()):
             return None
-        return self.folder if _content(self._written).get("key") == self.key else None
+        said = _content(self._written)
+        if said.get("key") != self.key or not isinstance(said.get("content"), dict):
+            return None
+        if changed := altered(self.folder, said["content"]):
+            _LOG.warning("%s was altered after it was written (%s): it is not used", self.folder, ", ".join(changed))
+            return None
+        return self.folder
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[Path]:
@@ -48,7 +61,7 @@ class KeyedEntry:
             self._written.unlink(missing_ok=True)
         with replacing(self.folder) as temporary:
             yield temporary
-        write_json(self._written, {"key": self.key})
+        write_json(self._written, {"key": self.key, "content": describe(self.folder)})
 
     def save(self, write: Callable[[Path], Any]) -> None:
         """Let a function write the entry."""
@@ -75,13 +88,14 @@ class KeyedResults:
     folder: Path
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """Return the result that was written under this key, None where there is none that can be read."""
+        """Return the result that was written under this key, None where there is none, or none that is whole."""
         content = _content(self._path(key))
-        return content if content.get("key") == key else None
+        digest = content.pop("digest", None)
+        return content if content.get("key") == key and digest == key_of(content) else None
 
     def write(self, key: str, result: Mapping[str, Any]) -> None:
         """Keep a JSON-able result under a key."""
-        write_json(self._path(key), {**result, "key": key})
+        write_json(self._path(key), with_digest({**result, "key": key}))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key[:_NAME_LENGTH]}.json"
@@ -90,6 +104,12 @@ class KeyedResults:
 def key_of(content: Any) -> str:
     """Return the SHA-256 of JSON-able content, as a key."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON-able content, as it will be read, with its digest beside it."""
+    read: dict[str, Any] = json.loads(json.dumps(content))
+    return {**read, "digest": key_of(read)}
 
 
 def _content(path: Path) -> dict[str, Any]:

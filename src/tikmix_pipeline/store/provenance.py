@@ -7,15 +7,13 @@ record of `name` stands in `name.recipe.json`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from tikmix_pipeline.files import read_json, sha256_of_file, write_json
-from tikmix_pipeline.store.keyed import key_of
-
-_DIGESTED_BYTES = 64_000_000
-"""Larger files (weights of large models) are held to their size: reading them at every start would take minutes."""
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json, remove, write_json
+from tikmix_pipeline.store.content import DIGESTED_BYTES, Content, altered, altered_at_a_look, describe
+from tikmix_pipeline.store.keyed import key_of, with_digest
 
 _SHOWN = 60
 """Characters of a value that a message shows."""
@@ -58,15 +56,15 @@ class WrittenRecord:
         record: what made the artifact.
         fingerprint: of the record, as it was computed then.
         version: of the record type that the artifact holds.
-        content: size and digest of every file of the artifact; None where its content is not watched.
-        digested_bytes: files that are larger were held to their size alone.
+        content: what every file of the artifact held; None where its content is not watched.
+        digested_bytes: files that are larger are not read whole at a look (`store.content`).
     """
 
     record: ProvenanceRecord
     fingerprint: str
     version: int = 1
-    content: Mapping[str, list[int | str]] | None = None
-    digested_bytes: int = _DIGESTED_BYTES
+    content: Content | None = None
+    digested_bytes: int = DIGESTED_BYTES
 
 
 def record_path(artifact: Path) -> Path:
@@ -75,30 +73,50 @@ def record_path(artifact: Path) -> Path:
 
 
 def read_record(artifact: Path) -> WrittenRecord | None:
-    """Read the record of what made an artifact, if both are there."""
-    path = record_path(artifact)
-    if not (artifact.exists() and path.is_file()):
+    """Read the record of what made an artifact, if both are there and the record is whole."""
+    if not artifact.exists():
         return None
-    content: dict[str, Any] = read_json(path)
-    # records of version 0.1 call a node a step
-    node = content.get("node") or content.get("step", "")
-    made_from = content["code"], content["parameters"], content["inputs"]
-    record = ProvenanceRecord(node, *made_from, content.get("libraries", {}), content.get("stage", ""))
-    digested_bytes = content.get("digested_bytes", _DIGESTED_BYTES)
-    return WrittenRecord(
-        record, content["fingerprint"], content.get("version", 1), content.get("content"), digested_bytes
-    )
+    content = _read(record_path(artifact))
+    try:
+        # records of version 0.1 call a node a step
+        node = content.get("node") or content.get("step", "")
+        made_from = content["code"], content["parameters"], content["inputs"]
+        record = ProvenanceRecord(node, *made_from, content.get("libraries", {}), content.get("stage", ""))
+        digested_bytes = content.get("digested_bytes", DIGESTED_BYTES)
+        return WrittenRecord(
+            record, content["fingerprint"], content.get("version", 1), content.get("content"), digested_bytes
+        )
+    except KeyError:
+        return None
 
 
 def write_record(
-    artifact: Path, record: ProvenanceRecord, *, digested_bytes: int = _DIGESTED_BYTES, version: int = 1
+    artifact: Path, record: ProvenanceRecord, *, digested_bytes: int = DIGESTED_BYTES, version: int = 1
 ) -> None:
     """Write `record` beside a finished artifact, with what the artifact's files hold, so that a change is noticed.
 
-    Files of more than `digested_bytes` are held to their size alone; `version` is of the record type that it holds.
+    Files of more than `digested_bytes` are not read whole before they are used; `version` is of the record type that
+    the artifact holds.
     """
-    held = {"version": version, "content": _content(artifact, digested_bytes), "digested_bytes": digested_bytes}
-    write_json(record_path(artifact), {"fingerprint": record.fingerprint, **vars(record), **held})
+    held = {"version": version, "content": describe(artifact, digested_bytes), "digested_bytes": digested_bytes}
+    _write(record_path(artifact), {"fingerprint": record.fingerprint, **vars(record), **held})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what a record says with its own digest, since a damaged record would vouch for anything."""
+    write_json(path, with_digest(content))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read what a record says; nothing where it is missing or damaged. Earlier versions wrote no digest."""
+    try:
+        content = read_json(path)
+    except (OSError, TikmixError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    digest = content.pop("digest", None)
+    return content if digest in (None, key_of(content)) else {}
 
 
 def forget_record(artifact: Path) -> None:
@@ -107,42 +125,47 @@ def forget_record(artifact: Path) -> None:
 
 
 def artifact_status(artifact: Path, expected: ProvenanceRecord) -> tuple[Status, str]:
-    """Compare an artifact with the record it should have; the second value says why it is not fresh."""
+    """Compare an artifact with the record it should have; the second value says why it is not fresh.
+
+    Content is compared as far as a look tells (`store.content`).
+    """
     if not artifact.exists():
         return "missing", "it is not there"
     written = read_record(artifact)
     if written is None:
-        return "stale", "nothing says what made it (its writing was interrupted)"
+        return "stale", "nothing says what made it (its writing was interrupted, or its record is damaged)"
     if written.fingerprint != expected.fingerprint:
         return "stale", "; ".join(differences(written.record, expected))
     if written.content is not None:
-        before, now = written.content, _content(artifact, written.digested_bytes)
-        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        changed = altered_at_a_look(artifact, written.content, written.digested_bytes)
         if changed:
             return "altered", f"changed after it was written: {', '.join(changed[:3])}"
     return "fresh", ""
 
 
-def _content(artifact: Path, digested_bytes: int) -> dict[str, list[int | str]]:
-    """Return size and digest of every file of an artifact; of a large file the size alone."""
-    files = sorted(artifact.rglob("*")) if artifact.is_dir() else [artifact]
-    return {
-        file.relative_to(artifact).as_posix() if file != artifact else file.name: _described(file, digested_bytes)
-        for file in files
-        if file.is_file()
-    }
+def require_unaltered(artifact: Path) -> None:
+    """Refuse an artifact that is not, to the last byte, what was written, and have it count as altered from then on.
+
+    Raises:
+        TikmixError: saying which files have changed.
+    """
+    written = read_record(artifact)
+    changed = altered(artifact, written.content) if written is not None and written.content is not None else []
+    if not changed:
+        return
+    content = _read(record_path(artifact))
+    _write(record_path(artifact), {**content, "content": content["content"] | {name: [] for name in changed}})
+    raise TikmixError(
+        f"{artifact} was altered after it was written: {', '.join(changed[:3])}. It is not used. Run the stage again "
+        "that makes it, or the whole pipeline: it is made anew."
+    )
 
 
-def _described(file: Path, digested_bytes: int) -> list[int | str]:
-    size = file.stat().st_size
-    return [size, _digest(file, size, file.stat().st_mtime_ns)] if size <= digested_bytes else [size]
-
-
-@lru_cache(maxsize=4096)
-def _digest(file: Path, size: int, modified: int) -> str:
-    """Read a file once for each state it is in, which `size` and `modified` tell apart."""
-    del size, modified
-    return sha256_of_file(file)
+def remove_altered(artifact: Path) -> None:
+    """Remove the files of an artifact that are not what was written, before what is left of it is used again."""
+    written = read_record(artifact)
+    for name in altered(artifact, written.content) if written is not None and written.content is not None else []:
+        remove(artifact / name)
 
 
 def differences(written: ProvenanceRecord, expected: ProvenanceRecord) -> list[str]:
