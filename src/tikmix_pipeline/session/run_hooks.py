@@ -1,9 +1,7 @@
 """The hook that lets a run begin: checks it, locks its experiment, and says what each artifact should be made from."""
 
 import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from tikmix_pipeline.pipelines.compare.arms import check_arms
 from tikmix_pipeline.pipelines.remix.external import require_no_remix, require_undecided
 from tikmix_pipeline.run import Run, set_current_run
 from tikmix_pipeline.session.feasibility import check_round, check_sizes, check_text
+from tikmix_pipeline.session.locks import locked
 from tikmix_pipeline.session.tracking.logged import split_name
 from tikmix_pipeline.store.provenance import ProvenanceRecord, own_changes, read_record
 
@@ -137,21 +136,7 @@ class RunHooks:
 
     def _lock(self, path: Path, what: str, way_out: str) -> None:
         """Hold a lock until the run ends or its process dies."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read()
-            lock.close()
-            raise TikmixError(
-                f"Another run (process {holder}) is at work on {what}. {way_out} (--params), or wait for it to end."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._locks.enter_context(lock)
+        self._locks.enter_context(locked(path, what, way_out))
 
 
 def _require_sequential(runner: str) -> None:

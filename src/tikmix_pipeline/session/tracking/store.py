@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.session.tracking.local_store import make_local_store
 
 PARENT_RUN = "TIKMIX_PARENT_RUN"
 """The variable of the environment that tells an arm of a comparison whose child its run is."""
@@ -72,6 +73,8 @@ def open_store(root: Path) -> Store:
     uri = elsewhere or f"sqlite:///{root.as_posix()}/mlflow.db"
     try:
         with _impatient():
+            if not elsewhere:
+                make_local_store(root / "mlflow.db")
             _require_database(uri)
             client = StoreClient(mlflow.MlflowClient(uri))
             client.search_experiments(max_results=1)
