@@ -1,0 +1,110 @@
+"""Runs ended at random times by SIGKILL, SIGTERM and SIGINT, and started again until they are through.
+
+    make bench NAME=reliability/kills
+    python benchmarks/reliability/kills.py --kills 15 --pipelines tikmix sweep --folder FOLDER
+
+A chain is one experiment: it is started, ended after a random time, uniform up to that of the undisturbed run, started
+again, and so on until a start gets to the end before its time. What it leaves is compared file by file with what the
+undisturbed run left. A kill has held if it left no process behind, was told without a traceback, had the exit code of
+its signal and, for SIGTERM and SIGINT, left no run in MLflow as RUNNING (SIGKILL can't be answered), and if its chain
+ended in the same bits. Figures: `tried`, `held`, `failed`; a script that is stopped goes on with the next chain.
+"""
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from campaign import (
+    PIPELINES,
+    Ended,
+    Pipeline,
+    Trials,
+    copy_of,
+    differing,
+    digests,
+    new_project,
+    options,
+    reference,
+    run,
+    running_in_mlflow,
+)
+
+CODES = {"SIGKILL": {-signal.SIGKILL}, "SIGTERM": {128 + signal.SIGTERM}, "SIGINT": {128 + signal.SIGINT}}
+
+
+def killed(project: Path, pipeline: Pipeline, name: str, after: float) -> Ended | None:
+    """Run, send a signal `after` so many seconds, and return how it ended; None if it was through before."""
+    was_sent = []
+
+    def disturb(running: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + after
+        while time.monotonic() < deadline:
+            if running.poll() is not None:
+                return
+            time.sleep(0.005)
+        running.send_signal(signal.Signals[name])
+        was_sent.append(name)
+
+    ended = run(project, pipeline, disturb)
+    if not was_sent or ended.code == 0:
+        return None if ended.code == 0 else ended
+    return ended
+
+
+def problems(ended: Ended, project: Path, name: str) -> list[str]:
+    """Say what a kill has not kept."""
+    found = []
+    if ended.code not in CODES[name]:
+        found.append(f"exit code {ended.code}")
+    if ended.left:
+        found.append(f"{len(ended.left)} processes left")
+    if not ended.is_told:
+        found.append("traceback")
+    if name != "SIGKILL" and running_in_mlflow(project):
+        found.append("a run is RUNNING in MLflow")
+    return found
+
+
+def chain(folder: Path, pipeline: Pipeline, name: str, first: int, count: int) -> list[dict[str, Any]]:
+    """Kill one experiment until it is through or `count` kills are done; return what came of each kill."""
+    finished, seconds = reference(folder, pipeline)
+    before = new_project(folder / "new") if not pipeline.on_loop else reference(folder, PIPELINES["tikmix"])[0]
+    project = copy_of(before, folder / f"killed-{pipeline.name}-{name}")
+    kills: list[dict[str, Any]] = []
+    while len(kills) < count:
+        after = random.Random(f"{pipeline.name} {name} {first + len(kills)}").uniform(0.2, seconds)  # noqa: S311
+        ended = killed(project, pipeline, name, after)
+        if ended is None:
+            break
+        kills.append({"after": round(after, 2), "problems": problems(ended, project, name)})
+    last = run(project, pipeline)
+    unequal = differing(digests(finished), digests(project))
+    if last.code:
+        unequal = [f"the next start ended with {last.code}: {last.output[-300:]}"]
+    for kill in kills:
+        kill["problems"] += [f"other bits: {', '.join(unequal[:4])}"] if unequal else []
+    return kills
+
+
+def main() -> None:
+    """Kill, compare and count."""
+    told = options(__doc__, kills=100)
+    folder = told.folder.resolve() / "kills"
+    trials = Trials(folder / "kills.jsonl")
+    for name in told.pipelines:
+        for of_signal in CODES:
+            made = sum(1 for one in trials.results.values() if one["trial"][:2] == [name, of_signal])
+            while made < told.kills:
+                kills = chain(folder, PIPELINES[name], of_signal, made, told.kills - made)
+                for number, kill in enumerate(kills, start=made):
+                    why = "; ".join(kill["problems"])
+                    trials.add([name, of_signal, number], held=not why, why=why, after=kill["after"])
+                made += len(kills)
+    trials.report(lambda trial: f"{trial[0]} {trial[1]}")
+
+
+if __name__ == "__main__":
+    main()
