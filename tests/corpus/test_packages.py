@@ -1,8 +1,11 @@
 import gzip
 import os
 import shutil
+import stat
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -341,3 +344,26 @@ def test_members_that_point_elsewhere_are_passed_over(
     write(tmp_path / "archive" / name, {**hostile, "tiny/a.txt": b"1"}, links)
     assert list(read_members(tmp_path / "archive" / name, "*")) == [(f"{name}!tiny/a.txt", b"1")]
     assert [path.name for path in tmp_path.rglob("*")] == ["archive", name]
+
+
+def test_members_of_a_wheel_that_point_elsewhere_are_passed_over(tmp_path: Path):
+    wheel = tmp_path / "tiny.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("../out.txt", "tiny/../../out.txt", "/etc/out.txt", "tiny/a.txt"):
+            archive.writestr(name, name)
+        archive.writestr("tiny/folder/", "")
+        for name, kind in (("link.txt", stat.S_IFLNK), ("device.txt", stat.S_IFBLK), ("pipe.txt", stat.S_IFIFO)):
+            member = zipfile.ZipInfo(f"tiny/{name}")
+            member.external_attr = (kind | 0o644) << 16
+            archive.writestr(member, "/etc/hostname")
+    assert list(read_members(wheel, "*")) == [("tiny.whl!tiny/a.txt", b"tiny/a.txt")]
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+def test_members_of_a_tarball_that_are_no_files_are_passed_over(tmp_path: Path, kind: bytes):
+    with tarfile.open(tmp_path / "tiny.tgz", "w:gz") as archive:
+        for name, of_kind in (("tiny/a.txt", tarfile.REGTYPE), ("tiny/odd.txt", kind)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = of_kind, "/etc/hostname"
+            archive.addfile(member)
+    assert list(read_members(tmp_path / "tiny.tgz", "*")) == [("tiny.tgz!tiny/a.txt", b"")]

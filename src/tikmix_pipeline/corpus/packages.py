@@ -13,6 +13,7 @@ import io
 import lzma
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -221,10 +222,22 @@ def _content(stream: Any, place: str) -> bytes:
 
 def _members_of_zip(path: Path, wanted: _Wanted) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
-        wanted.existing.update(archive.namelist())
+        names = (member.filename for member in archive.infolist() if _is_file(member))
+        wanted.existing.update(filter(_is_within, names))
         for name in wanted.chosen():
             with archive.open(name) as stream:
                 yield name, _content(stream, f"{path.name}!{name}")
+
+
+def _is_file(member: zipfile.ZipInfo) -> bool:
+    """Tell whether a member is neither a folder nor a link; many programs note no kind."""
+    return not member.is_dir() and stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
+
+
+def _is_within(name: str) -> bool:
+    """Tell whether a name stays within the archive's own folder."""
+    place = PurePosixPath(name)
+    return not place.is_absolute() and ".." not in place.parts
 
 
 def _members_of_debian_package(path: Path, wanted: _Wanted) -> Iterator[tuple[str, bytes]]:
@@ -242,8 +255,7 @@ def _members_of_tar(path: Path, wanted: _Wanted, file: IO[bytes] | None = None) 
     with tarfile.open(None if file else path, "r:*", file) as archive:
         for member in archive:
             name = member.name.removeprefix("./")
-            place = PurePosixPath(name)
-            if member.isreg() and not place.is_absolute() and ".." not in place.parts and wanted.may_be(name):
+            if member.isreg() and _is_within(name) and wanted.may_be(name):
                 content = archive.extractfile(member)
                 members[name] = _content(content, f"{path.name}!{name}") if content else b""
     yield from ((name, members[name]) for name in wanted.chosen())

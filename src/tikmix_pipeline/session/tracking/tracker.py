@@ -195,10 +195,9 @@ class Tracker:
         self._client.log_dict(self._run_id, corpus.overlap_report(), "corpus/overlap.json")
 
     def describe(self, text: str) -> None:
-        """Show `text` as it is on the run's page."""
-        self._client.set_tag(
-            self._run_id, "mlflow.note.content", f"```\n{text.strip()[: _DESCRIPTION_LENGTH - 8]}\n```"
-        )
+        """Show `text` as it is on the run's page: names of a user's table could end the fence that it stands in."""
+        shown = text.strip().replace("```", "\u02cb\u02cb\u02cb")[: _DESCRIPTION_LENGTH - 8]
+        self._client.set_tag(self._run_id, "mlflow.note.content", f"```\n{shown}\n```")
 
     def adopt(self) -> None:
         """Make the runs of processes that are started from here on children of this one."""

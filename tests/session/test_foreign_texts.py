@@ -1,0 +1,52 @@
+"""What a run is told, and what it shows in MLflow, is text: nothing of it is executed or taken for markup."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from kedro.config import MissingConfigException
+
+from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.session.config import TikmixConfigLoader
+from tikmix_pipeline.session.tracking.tracker import StoreClient, Tracker
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "text", ["experiment: !!python/object/apply:os.mkdir [{}]", "experiment: !!python/name:os.mkdir", "a: !other x"]
+)
+def test_tag_in_a_parameter_file_makes_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "parameters.yml").write_text(text.format(tmp_path / "made"))
+    loader = TikmixConfigLoader(str(tmp_path), base_env="base", default_run_env="base")
+    with pytest.raises((TikmixError, yaml.YAMLError, MissingConfigException)):
+        loader["parameters"]
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("text", ["```\n![x](http://x/y.png)\n```", "````", "a ``` b", "plain", "`" * 6000])
+def test_description_of_a_run_stays_within_its_fence(text: str) -> None:
+    tags: dict[str, str] = {}
+
+    def set_tag(_run: str, name: str, value: str) -> None:
+        tags[name] = value
+
+    tracker: Any = Tracker.__new__(Tracker)
+    tracker._client, tracker._run_id = StoreClient(SimpleNamespace(set_tag=set_tag)), "run"
+    tracker.describe(text)
+    shown = tags["mlflow.note.content"]
+    fence, *lines, end = shown.split("\n")
+    assert fence == end == "```"
+    assert not any(re.match(r"\s*(```|~~~)", line) for line in lines)
+    assert len(shown) <= 5000
+
+
+def test_servers_that_the_project_starts_listen_on_this_machine_alone() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    served = [line for line in makefile.splitlines() if re.search(r"mlflow (ui|server)|kedro viz", line)]
+    assert served
+    assert all("--host 127.0.0.1" in line for line in served)
