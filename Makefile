@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
-BENCHMARKS := response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained
+BENCHMARKS := response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained reliability/kills reliability/disks reliability/bytes reliability/long reliability/two_at_once
 export MLFLOW_DISABLE_TELEMETRY := true
 # without compiled files every process that a test starts would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
