@@ -6,6 +6,7 @@ process of the real command line.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -244,7 +245,7 @@ def running_in_mlflow(project: Path) -> int:
     store = project / "mlflow.db"
     if not store.exists():
         return 0
-    with sqlite3.connect(store) as connection:
+    with contextlib.closing(sqlite3.connect(store)) as connection:
         (count,) = connection.execute("select count(*) from runs where status = 'RUNNING'").fetchone()
     return int(count)
 

@@ -33,7 +33,8 @@ class Control:
     """What the library is told, in memory that all processes share."""
 
     def __init__(self, path: Path) -> None:
-        path.write_bytes(bytes(6 * 8))
+        if not path.exists():  # what other processes map must not be cut
+            path.write_bytes(bytes(6 * 8))
         with path.open("r+b") as stream:
             self._words = (ctypes.c_int64 * 6).from_buffer(mmap.mmap(stream.fileno(), 6 * 8))
 

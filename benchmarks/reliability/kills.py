@@ -32,7 +32,8 @@ from campaign import (
     running_in_mlflow,
 )
 
-CODES = {"SIGKILL": {-signal.SIGKILL}, "SIGTERM": {128 + signal.SIGTERM}, "SIGINT": {128 + signal.SIGINT}}
+CODES = {name: {-signal.Signals[name], 128 + signal.Signals[name]} for name in ("SIGKILL", "SIGTERM", "SIGINT")}
+"""A process that a signal has ended has for a shell the code that one has which ends itself: 128 and the signal."""
 
 
 def killed(project: Path, pipeline: Pipeline, name: str, after: float) -> Ended | None:
@@ -68,14 +69,14 @@ def problems(ended: Ended, project: Path, name: str) -> list[str]:
     return found
 
 
-def chain(folder: Path, pipeline: Pipeline, name: str, first: int, count: int) -> list[dict[str, Any]]:
+def chain(folder: Path, pipeline: Pipeline, name: str, count: int, times: random.Random) -> list[dict[str, Any]]:
     """Kill one experiment until it is through or `count` kills are done; return what came of each kill."""
     finished, seconds = reference(folder, pipeline)
     before = new_project(folder / "new") if not pipeline.on_loop else reference(folder, PIPELINES["tikmix"])[0]
     project = copy_of(before, folder / f"killed-{pipeline.name}-{name}")
     kills: list[dict[str, Any]] = []
     while len(kills) < count:
-        after = random.Random(f"{pipeline.name} {name} {first + len(kills)}").uniform(0.2, seconds)  # noqa: S311
+        after = times.uniform(0.2, seconds)
         ended = killed(project, pipeline, name, after)
         if ended is None:
             break
@@ -97,8 +98,9 @@ def main() -> None:
     for name in told.pipelines:
         for of_signal in CODES:
             made = sum(1 for one in trials.results.values() if one["trial"][:2] == [name, of_signal])
+            times = random.Random(f"{name} {of_signal} {made}")  # noqa: S311
             while made < told.kills:
-                kills = chain(folder, PIPELINES[name], of_signal, made, told.kills - made)
+                kills = chain(folder, PIPELINES[name], of_signal, told.kills - made, times)
                 for number, kill in enumerate(kills, start=made):
                     why = "; ".join(kill["problems"])
                     trials.add([name, of_signal, number], held=not why, why=why, after=kill["after"])

@@ -12,6 +12,7 @@ after whoever was refused has been started again, the loop has the bits of an un
 RUNNING. Figures: `tried`, `held`, `failed`.
 """
 
+import contextlib
 import dataclasses
 import random
 import shutil
@@ -74,7 +75,7 @@ def read_store(project: Path) -> Ended:
     store = project / "mlflow.db"
     while time.monotonic() < deadline:
         if store.exists():
-            with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+            with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
                 tables = [name for (name,) in connection.execute("select name from sqlite_master where type='table'")]
                 if "metrics" in tables:
                     connection.execute("select count(*), max(value) from metrics").fetchall()

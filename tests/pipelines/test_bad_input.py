@@ -144,6 +144,26 @@ def test_damaged_shard_is_refused_by_a_stage_and_made_again_by_the_whole_run(
     assert shard.read_bytes() == content
 
 
+def test_cut_shard_of_a_finished_run_is_made_again_by_the_same_command(project: Path) -> None:
+    shard = next((project / "data" / "03_primary" / "tiny" / "prose").glob("heldout*.bin"))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-2])
+    run_in(project)
+    assert shard.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["measurement.json", "stock.json", "mixture.json", "decision.json"])
+def test_record_of_a_finished_run_with_a_bit_flipped_is_made_again_by_the_same_command(
+    project: Path, name: str
+) -> None:
+    """No byte of it is UTF-8 any more where the bit is the highest: whoever looks at it early must not end the run."""
+    path = project / "data" / "07_model_output" / "one" / "round_0" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:9] + bytes([content[9] ^ 128]) + content[10:])
+    run_in(project)
+    assert path.read_bytes() == content
+
+
 def test_diverging_training_is_refused_and_earlier_rounds_are_kept(project: Path) -> None:
     message = refusal(project, train={"learning_rate": 1e20, "warmup_tokens": 0}, experiment="wild")
     assert "Training diverged" in message

@@ -11,7 +11,8 @@ from kedro.config import MissingConfigException
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.session.config import TikmixConfigLoader
-from tikmix_pipeline.session.tracking.tracker import StoreClient, Tracker
+from tikmix_pipeline.session.tracking.store import StoreClient
+from tikmix_pipeline.session.tracking.tracker import Tracker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

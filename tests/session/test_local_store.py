@@ -12,9 +12,7 @@ import mlflow
 from tikmix_pipeline.session.tracking.local_store import make_local_store
 
 MODULE = "tikmix_pipeline.session.tracking.local_store"
-MAKE = (
-    f"import sys; from pathlib import Path; from {MODULE} import make_local_store; make_local_store(Path(sys.argv[1]))"
-)
+MAKE = f"import sys; from pathlib import Path; from {MODULE} import make_local_store as make; make(Path(sys.argv[1]))"
 
 
 def client_of(path: Path) -> mlflow.MlflowClient:

@@ -20,6 +20,7 @@ from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.pipelines.cached_node import stage_of
 from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, check_remix, check_run, check_tables
 from tikmix_pipeline.pipelines.compare.arms import check_arms
+from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.remix.external import require_no_remix, require_undecided
 from tikmix_pipeline.run import Run, set_current_run
 from tikmix_pipeline.session.feasibility import check_round, check_sizes, check_text
@@ -92,7 +93,9 @@ class RunHooks:
         if "remix" in stages:
             require_undecided(run, records)
         check_sizes(run, stages)
-        self._check_feasible(_there_already(pipeline, catalog))
+        there = _there_already(pipeline, catalog)
+        if "corpus" in there or "corpus" not in pipeline.datasets():
+            self._check_feasible(there)  # else as soon as the corpus is made again
         _explain_rebuild([catalog.get(name) for name in sorted(pipeline.all_outputs())])
         if any(name in pipeline.all_outputs() and not catalog.exists(name) for name in ("text", "corpus")):
             corpus = run.parameters.corpus.name
@@ -127,7 +130,7 @@ class RunHooks:
         self._locks.close()
 
     def _check_feasible(self, there: Iterable[str]) -> None:
-        """Refuse what the corpus shows to be infeasible, or else the checkpoint of the latest round."""
+        """Refuse what the corpus shows to be infeasible, and the checkpoint of the latest round."""
         if "corpus" in there:
             check_text(self.run, self._stages)
         numbers = [number for number, kind in map(split_name, there) if kind == "checkpoint" and number is not None]
@@ -167,9 +170,16 @@ def _check(run: Run, stages: set[str]) -> None:
 
 
 def _there_already(pipeline: Pipeline, catalog: Any) -> list[str]:
-    """Return what of a run's text and checkpoints is there before it begins, and made from the same things."""
-    watched = [name for name in pipeline.datasets() if name == "corpus" or split_name(name)[1] == "checkpoint"]
-    return [name for name in watched if catalog.exists(name)]
+    """Return what of a run's text and checkpoints is there before it begins, and made from the same things.
+
+    A checkpoint counts with the mixture that it was trained under.
+    """
+    found = ["corpus"] if "corpus" in pipeline.datasets() and catalog.exists("corpus") else []
+    for name in pipeline.datasets():
+        number, kind = split_name(name)
+        if kind == "checkpoint" and number is not None and catalog.exists(name):
+            found += [name] * catalog.exists(of_round(number, "mixture"))
+    return found
 
 
 def _shown(run: Run, path: Path) -> Path:

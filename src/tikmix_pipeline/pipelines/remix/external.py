@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sampled_signature
@@ -163,7 +164,7 @@ def require_undecided(run: Run, records: Mapping[str, ProvenanceRecord]) -> None
 def domains_ever(run: Run) -> list[str]:
     """Return the domains of this run and of the rounds before, whose paths trainers' files of all stages need."""
     before = run.path(of_round(remix_round(run) - 1, "token_budget"))
-    earlier = read_json(before)["consumed"] if before.is_file() else {}
+    earlier = _content(before).get("consumed", {}) if before.is_file() else {}
     return list(dict.fromkeys([*run.parameters.corpus.domains, *earlier]))
 
 
@@ -180,9 +181,20 @@ def earlier_rounds(run: Run, number: int) -> tuple[int, ...]:
 def _covers(measurement: Path, parameters: RunParameters) -> bool:
     if not measurement.is_file():
         return False
-    measured = read_json(measurement)
+    measured = _content(measurement)
+    if not measured:
+        return True
     domains, influence = list(parameters.corpus.domains), parameters.influence
     targets = influence.deciding(list(parameters.corpus.tasks)) if influence.targets != "heldout" else []
     if influence.targets != "tasks":
         targets += [heldout_target(domain) for domain in domains]
-    return set(domains) <= set(measured["domain_loss"]) and set(targets) <= set(measured["task_loss"])
+    return set(domains) <= set(measured.get("domain_loss", {})) and set(targets) <= set(measured.get("task_loss", {}))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Read an artifact while pipelines are built; nothing of a damaged one, which is refused, or made again, later."""
+    try:
+        content = read_json(path)
+    except TikmixError:
+        return {}
+    return content if isinstance(content, dict) else {}
