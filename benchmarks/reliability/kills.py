@@ -5,9 +5,12 @@
 
 A chain is one experiment: it is started, ended after a random time, uniform up to that of the undisturbed run, started
 again, and so on until a start gets to the end before its time. What it leaves is compared file by file with what the
-undisturbed run left. A kill has held if it left no process behind, was told without a traceback, had the exit code of
-its signal and, for SIGTERM and SIGINT, left no run in MLflow as RUNNING (SIGKILL can't be answered), and if its chain
-ended in the same bits. Figures: `tried`, `held`, `failed`; a script that is stopped goes on with the next chain.
+undisturbed run left.
+
+A kill has held if it left no process behind, was told without a traceback, had the exit code of its signal and, for
+SIGTERM and SIGINT, left no run in MLflow as RUNNING (SIGKILL can't be answered: the next start closes that run), and if
+its chain ended in the same bits with no run as RUNNING. Figures: `tried`, `held`, `failed`; a script that is stopped
+goes on with the next chain.
 """
 
 import random
@@ -85,8 +88,10 @@ def chain(folder: Path, pipeline: Pipeline, name: str, count: int, times: random
     unequal = differing(digests(finished), digests(project))
     if last.code:
         unequal = [f"the next start ended with {last.code}: {last.output[-300:]}"]
+    if running_in_mlflow(project):
+        unequal.append("a run is RUNNING in MLflow")
     for kill in kills:
-        kill["problems"] += [f"other bits: {', '.join(unequal[:4])}"] if unequal else []
+        kill["problems"] += [f"at the end: {', '.join(unequal[:4])}"] if unequal else []
     return kills
 
 

@@ -137,7 +137,7 @@ def main() -> None:
             first, second = pair
             ended = both(project, first, read_store if second is None else in_log_of_its_own(second), after)
             wrong = problems(project, [first] if second is None else [first, second], ended, expected)
-            fate = "refused" if ended[1].code else "both through"
+            fate = "one refused" if any(one.code for one in ended) else "both through"
             trials.add([name, number], held=not wrong, why="; ".join(wrong) or fate, after=round(after, 1))
     trials.report(lambda trial: trial[0])
 

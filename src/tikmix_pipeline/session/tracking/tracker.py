@@ -15,6 +15,7 @@ from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run import Run
+from tikmix_pipeline.session.tracking.left_runs import PLACE, close_left_runs, place_of
 from tikmix_pipeline.session.tracking.logged import (
     COMPARISONS,
     DOCUMENT_NAMES,
@@ -44,12 +45,13 @@ class Tracker:
 
     def __init__(self, run: Run, run_params: Mapping[str, Any]) -> None:
         self._name = run.parameters.experiment
-        self._tags = run_tags(run, run_params)
+        self._tags = {**run_tags(run, run_params), PLACE: place_of(run.root)}
         self._rounds: dict[int, str] = {}
         self._decided: dict[int, Metrics] = {}
         self._sweeps: dict[int, dict[str, Any]] = {}
         store = open_store(run.root)
         self._client, self._experiment_id = store.client, store.experiment_id
+        close_left_runs(self._client, self._experiment_id, self._name, self._tags[PLACE])
         tags = {"mlflow.parentRunId": store.parent_id} if store.parent_id else {}
         try:
             self._run_id = self._create_run(self._name, tags)
