@@ -102,8 +102,9 @@ PIPELINES = {
     )
 }
 
-DIFFERS = (".recipe.json", ".key.json", ".lock", ".log")
-"""Endings of what may differ between two runs of equal bits: records name when and where, logs what was resumed."""
+DIFFERS = (".recipe.json", ".key.json", ".lock", ".log", "surrogate.skops")
+"""Endings of what may differ between two runs of equal bits: records name when and where, logs what was resumed, and a
+scikit-learn estimator in skops' format holds times and places in memory."""
 
 
 def options(description: str, **numbers: int) -> argparse.Namespace:
