@@ -7,9 +7,9 @@ Pairs: the loop and the same loop; two experiments that share a corpus which is 
 exports (`reweight`) of a finished experiment; the loop and `reweight` of the same experiment; the loop and readers of
 the MLflow store, as the MLflow UI reads it. The second starts a random time after the first, or with it.
 
-A trial has held if each command goes through or ends with "Another run ... is at work", one at least goes through, and,
-after whoever was refused has been started again, the loop has the bits of an undisturbed run and no run is left
-RUNNING. Figures: `tried`, `held`, `failed`.
+A trial has held if each command goes through, or ends with "Another run ... is at work" or by naming what it needs,
+they are not both refused for each other, and, after whoever was refused has been started again, the loop has the bits
+of an undisturbed run and no run is left RUNNING. Figures: `tried`, `held`, `failed`.
 """
 
 import contextlib
@@ -101,8 +101,8 @@ def problems(
             found.append("it went on untracked")
         if one.code and (again := run(project, command)).code:
             found.append(f"the next start ended with {again.code}: {again.output[-300:]}")
-    if all(one.code for one in ended):
-        found.append("both were refused")
+    if all("is at work on" in one.output for one in ended):
+        found.append("each was refused for the other")
     unequal = differing(expected, digests(project, LOOP.experiment))
     found += [f"other bits: {', '.join(unequal[:4])}"] if unequal else []
     found += ["a run is RUNNING in MLflow"] if running_in_mlflow(project) else []

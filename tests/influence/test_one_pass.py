@@ -157,6 +157,22 @@ def test_killed_pass_goes_on_to_the_same_bits_and_cost(fisher, after, every, tmp
     assert all(torch.equal(found[name], values) for name, values in expected.items())
 
 
+@pytest.mark.parametrize("fisher", ["true", "empirical"])
+def test_fit_that_is_lost_after_its_end_is_made_again_to_the_same_bits_and_cost(fisher, tmp_path):
+    """As where the disk is full when its record is written: the gradients are there already."""
+    progress = FitProgress(tmp_path / "fit", "a")
+    fits, gradients = [], []
+    for _ in range(2):
+        model = tiny_model("llama")
+        collection = collection_in(tmp_path / "k", model)
+        fits.append(fit(model, SOME_TOKENS, fisher=fisher, progress=progress, collection=collection))
+        gradients.append(kept(tmp_path / "k", model))
+    first, again = fits
+    assert all(torch.equal(again.tensors[name], values) for name, values in first.tensors.items())
+    assert again.cost == first.cost
+    assert all(torch.equal(gradients[1][name], values) for name, values in gradients[0].items())
+
+
 def test_a_chunk_that_is_lost_behind_a_killed_pass_is_not_written_from_the_rest_of_its_text(tmp_path):
     model = tiny_model("llama")
     expected = kept(tmp_path / "w", model)

@@ -22,10 +22,10 @@ _BEGAN_WITH = "began_with.json"
 
 @dataclasses.dataclass
 class FitProgress:
-    """The folder of one fit, created when needed, and emptied when the fit is done.
+    """The folder of one fit, created when needed; its sums go when the fit is done.
 
     state/       sums and the batches done, replaced as a whole; kept under the fit's key and its pass
-    began_with.json  the gradient chunks that were missing when the fit began
+    began_with.json  the gradient chunks that were missing when the fit began; stays, for a fit that is lost afterwards
     bases/       of EK-FAC: what its first pass found, as `Factors` without eigenvalues
 
     The key names checkpoint, text and settings; progress under another key is ignored and overwritten. Saves are at
@@ -77,8 +77,11 @@ class FitProgress:
         return found
 
     def remove(self) -> None:
-        """Delete it all; what others keep in the folder stays."""
-        remove(self.folder / _BEGAN_WITH)
+        """Delete what was summed; what others keep in the folder stays.
+
+        What the fit began with stays too. Where its result is lost before it is recorded, or damaged later, the next
+        fit measures the same chunks on its way: alone it would sum in another order, and differ by rounding.
+        """
         remove(self.bases)
         self._state("").discard()
 
