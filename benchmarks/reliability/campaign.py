@@ -7,6 +7,7 @@ process of the real command line.
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -257,6 +258,11 @@ class Trials:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = path.with_suffix(".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"This script is at work in {path.parent} already.") from None
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.results = {json.dumps(one["trial"]): one for one in map(json.loads, lines)}
 

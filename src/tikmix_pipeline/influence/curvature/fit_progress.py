@@ -79,9 +79,11 @@ class FitProgress:
     def remove(self) -> None:
         """Delete what was summed; what others keep in the folder stays.
 
-        What the fit began with stays too. Where its result is lost before it is recorded, or damaged later, the next
-        fit measures the same chunks on its way: alone it would sum in another order, and differ by rounding.
+        What the fit measured on its way is remembered. Where its result is lost before it is recorded, or damaged
+        later, the next fit measures the same chunks: alone it would sum in another order, and differ by rounding.
         """
+        if not self.remembered(()):
+            remove(self.folder / _BEGAN_WITH)
         remove(self.bases)
         self._state("").discard()
 
