@@ -142,3 +142,15 @@ def test_other_trouble_with_the_disk_names_the_file_that_has_it(tmp_path: Path, 
 def test_an_error_that_is_not_of_the_disk_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "x"):
         raise FileNotFoundError(errno.ENOENT, "none", "texts/a.jsonl")
+
+
+def test_what_a_dead_process_left_in_the_place_of_its_temporary_folder_is_cleared_too(tmp_path: Path) -> None:
+    """As where a checkpoint is written into the temporary folder of a resume point on a disk that fails for good."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f"..resume.{ended.pid}.tmp.{ended.pid}.tmp"
+    left.mkdir()
+    (left / "config.json").write_text("{}")
+    with replacing(tmp_path / "resume") as temporary:
+        temporary.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["resume"]

@@ -77,13 +77,17 @@ def disk_trouble(error: BaseException, path: Path | None = None) -> str | None:
 
 
 def _clear_leftovers(path: Path) -> None:
-    """Remove what dead processes, or this one, left beside `path`; a folder that was moved aside is put back."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)")
+    """Remove what dead processes, or this one, left beside `path`; a folder that was moved aside is put back.
+
+    What stood in for a temporary sibling itself (a checkpoint that is written into one) goes too.
+    """
+    own = rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)"
+    pattern, within = re.compile(own), re.compile(rf"\.{own}\.\d+\.(tmp|old)")
     for sibling in path.parent.iterdir():
-        found = pattern.fullmatch(sibling.name)
+        found = pattern.fullmatch(sibling.name) or within.fullmatch(sibling.name)
         if found is None or _is_other_process(int(found[1])):
             continue
-        if found[2] == "old" and not path.exists():
+        if found.re is pattern and found[2] == "old" and not path.exists():
             os.replace(sibling, path)
         else:
             remove(sibling)
