@@ -14,8 +14,6 @@ from tikmix_pipeline.session.config import TikmixConfigLoader
 from tikmix_pipeline.session.tracking.store import StoreClient
 from tikmix_pipeline.session.tracking.tracker import Tracker
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
 
 @pytest.mark.parametrize(
     "text", ["experiment: !!python/object/apply:os.mkdir [{}]", "experiment: !!python/name:os.mkdir", "a: !other x"]
@@ -46,8 +44,7 @@ def test_description_of_a_run_stays_within_its_fence(text: str) -> None:
     assert len(shown) <= 5000
 
 
-def test_servers_that_the_project_starts_listen_on_this_machine_alone() -> None:
-    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    served = [line for line in makefile.splitlines() if re.search(r"mlflow (ui|server)|kedro viz", line)]
-    assert served
-    assert all("--host 127.0.0.1" in line for line in served)
+def test_page_of_mlflow_is_served_to_this_machine_alone() -> None:
+    from tools.ui import HOST
+
+    assert HOST == "127.0.0.1"
