@@ -41,8 +41,15 @@ def main() -> None:
     columns = list(next(iter(found.values())))
     print_table(["surface", *columns], [[name, *(f"{row[c]:.3f}" for c in columns)] for name, row in found.items()])
     judged = [row for name, row in found.items() if name != CHOSEN_ON]
-    figures = {column.replace(" ", "_"): float(np.mean([row[column] for row in judged])) for column in columns}
+    figures = {_key(column): float(np.mean([row[column] for row in judged])) for column in columns}
+    figures["coverage"] = figures["coverage_after_8"]
     print_figures({"surfaces": float(len(judged)), **figures})
+
+
+def _key(column: str) -> str:
+    """Return the name of a column's figure."""
+    named = column.replace(f"process of {MANY}", f"gp after {MANY}").replace(",", "").replace(" ", "_")
+    return named.lower()
 
 
 def _told(surface: Surface) -> dict[str, float]:
