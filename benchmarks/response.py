@@ -74,9 +74,13 @@ def main() -> None:
                 f"heldout_strength_{corpus}": means["strength"],
             }
     if judged:
-        figures |= {
-            column: float(np.mean([row[column] for row in judged.values()])) for column in ("coverage", "decided")
+        named = {
+            "pearson_without_branches": "rule",
+            "pearson_with_six": "six",
+            "coverage": "coverage",
+            "decided": "decided",
         }
+        figures |= {name: float(np.mean([row[column] for row in judged.values()])) for name, column in named.items()}
     print_figures(figures)
 
 
