@@ -200,7 +200,7 @@ def test_every_parameter_is_changed_by_the_test_above() -> None:
 
 
 SOURCE = {"sources": [{"kind": "standard_library"}]}
-TABLES = {f"sweep.table.{name}" for name in ("ratios", "metrics", "test_ratios", "test_metrics")} | {
+TABLES = {f"sweep.table.{name}" for name in ("ratios", "metrics", "test_ratios", "test_metrics", "split")} | {
     "compare.arms",
     "compare.reference",
 }

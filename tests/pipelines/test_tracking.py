@@ -70,11 +70,27 @@ def test_metrics_have_one_value_per_round(finished_project: Path) -> None:
     for key, steps in {
         "bpb/quiz": [0, 1],
         "bpb/code": [0, 1],
-        "mixture/verse": [0, 1, 2],
+        "mixture/verse": [0, 1],
+        "next_mixture/verse": [2],
+        "score/mean_of_tasks": [0, 1],
         "influence/riddle/prose": [0, 1],
         "loss/train": list(range(1, 13)),
     }.items():
         assert [metric.step for metric in client.get_metric_history(run_id, key)] == steps, key
+
+
+def test_a_comparison_opens_on_the_headline_and_the_run_says_what_it_is(finished_project: Path) -> None:
+    run = parent_of(finished_project, "one")
+    assert next(iter(run.data.metrics)) == "score/mean_of_tasks"
+    assert run.data.metrics["score/mean_of_tasks"] == run.data.metrics["bpb/mean_of_tasks"]
+    assert run.info.run_name == "tikmix · direct · one"
+    assert run.data.tags["strategy"] == "direct"
+    assert {"corpus", "model", "version"} <= run.data.tags.keys()
+    client = mlflow.MlflowClient(f"sqlite:///{finished_project}/mlflow.db")
+    at_root = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"mixture.png", "summary.txt"} <= at_root
+    tables = {file.path for file in client.list_artifacts(run.info.run_id, "tables/round_0")}
+    assert {"tables/round_0/influence.csv", "tables/round_0/influence.parquet"} <= tables
 
 
 def test_overrides_version_and_corpus_are_recorded(finished_project: Path) -> None:

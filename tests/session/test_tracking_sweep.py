@@ -96,7 +96,7 @@ class Store:
         self.runs = list(self.client.search_runs([found.experiment_id], f"tags.experiment = '{experiment}'"))
 
     def named(self, name: str) -> Any:
-        (run,) = [run for run in self.runs if run.info.run_name == name]
+        (run,) = [run for run in self.runs if run.info.run_name.rpartition(" · ")[2] == name]
         return run
 
     def model_of(self, name: str) -> str:

@@ -54,6 +54,8 @@ class TrackingHooks:
         with self._closed_on_error():
             self._tracker, self._catalog = self._opened(run_params), catalog
             self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run))
+            if any(split_name(name)[1] == "evaluation" for name in pipeline.all_outputs()):
+                self._track(lambda tracker: tracker.hold_for_headline())
             if "comparison_scores" in pipeline.all_outputs():
                 self._track(lambda tracker: tracker.adopt())
             for name in sorted(pipeline.all_outputs()):
@@ -109,7 +111,7 @@ class TrackingHooks:
         """
         # last, because MLflow's comparison opens with the metric that was logged first
         tracker = self._tracker
-        self._track(lambda tracker: tracker.log_metrics(self._seconds))
+        self._track(lambda tracker: tracker.log_last(self._seconds))
         self._tracker = tracker  # whatever became of its last metrics, the run is closed
         self._track(lambda tracker: tracker.close(status))
         self._tracker = None

@@ -39,6 +39,8 @@ DOCUMENTS = {
 }
 DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 """Documents that have another name in the store than in the catalog, as they had from the first."""
+AT_ROOT = {"mixture_figure", "bits_per_byte_figure", "comparison_differences_figure", "comparison_mixtures_figure"}
+"""Figures that stand at the root of the artifacts too, where the page that compares runs shows those of two at once."""
 FILES = {"report": "report", "exports": "exports"}
 """Logged as they stand on disk, by the place they get; figures go to one of their own."""
 SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}
@@ -54,11 +56,16 @@ _LOGGED_ONCE = {
 }
 _LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
 
+_LONGEST_RUN_NAME = 120
 _LONGEST_NAME = 80  # of the 250 characters that a key may have
 _NOT_IN_A_METRIC = re.compile(r"[^\w. -]")
 
 Metrics = list[tuple[str, float, int]]
 """Key, value and step."""
+
+HEADLINE, GAIN = "score/mean_of_tasks", "score/gain_over_prior"
+"""Bits per byte of the gold answers, mean of the tasks, lower is better; and by how many bits per byte whole items are
+better than on the prior, as the verdict has it."""
 
 
 def is_logged(name: str) -> bool:
@@ -83,10 +90,30 @@ def run_tags(run: Run, run_params: Mapping[str, Any]) -> dict[str, str]:
         "experiment": run.parameters.experiment,
         "pipelines": ",".join(names).replace("__default__", "tikmix"),
         "environment": run_params.get("env") or "local",
+        "strategy": run.parameters.tikmix.strategy,
+        "corpus": run.parameters.corpus.name,
+        "model": run.parameters.model.checkpoint or run.parameters.model.preset,
         "overrides": ", ".join(f"{key}={value}" for key, value in overrides.items()) or "none",
         **{f"override.{key}": str(value) for key, value in overrides.items()},
         **code_version(run.root),
     }
+
+
+def run_name(run: Run, run_params: Mapping[str, Any]) -> str:
+    """Return what a run is: its pipelines, its strategy, and what was overridden, `tikmix · direct · entropy=0.3`."""
+    overrides = flatten(run_params.get("runtime_params") or {})
+    short = Counter(key.rpartition(".")[2] for key in overrides)
+    told = [
+        f"{last if short[last := key.rpartition('.')[2]] == 1 else key}={value}"
+        for key, value in overrides.items()
+        if key not in ("experiment", "tikmix.strategy")
+    ]
+    names = run_params.get("pipeline_names") or ["__default__"]
+    pipelines = "+".join(names).replace("__default__", "tikmix")
+    # what is asked for comes first: names are cut where tables are narrow
+    own = [] if run.parameters.experiment == "tikmix" else [run.parameters.experiment]
+    name = " · ".join([pipelines, run.parameters.tikmix.strategy, *told, *own])
+    return name if len(name) <= _LONGEST_RUN_NAME else f"{name[: _LONGEST_RUN_NAME - 1]}…"
 
 
 def _user() -> str:
@@ -155,8 +182,16 @@ def _of_bits_per_byte(table: Any, number: int, prefix: str) -> Metrics:
         (f"{prefix}/{name}" if measure == main[kind] else f"{prefix}_{measure}/{name}", value, number)
         for name, kind, measure, value in rows
     ]
-    tasks = table[(table["kind"] == "task") & (table["measure"] == "answer")]["bits_per_byte"]
-    return [*metrics, (f"{prefix}/mean_of_tasks", float(tasks.mean()), number)]
+    return [*metrics, (f"{prefix}/mean_of_tasks", _mean_of_tasks(table), number)]
+
+
+def _mean_of_tasks(table: Any) -> float:
+    return float(table[(table["kind"] == "task") & (table["measure"] == "answer")]["bits_per_byte"].mean())
+
+
+def _of_round(table: Any, number: int) -> Metrics:
+    """Log the headline of a round first, since comparisons open with the metric that was logged first."""
+    return [(HEADLINE, _mean_of_tasks(table), number), *_of_evaluation(table, number)]
 
 
 def _of_influence(table: Any, number: int) -> Metrics:
@@ -230,12 +265,29 @@ def _of_verdict(verdict: Verdict, number: int) -> Metrics:
     ]
     metrics += [(f"verdict/task/{task}", found.difference, number) for task, found in verdict.tasks.items()]
     metrics.append(("verdict/extra_compute", verdict.extra_compute, number))
+    if verdict.mean_of_tasks is not None:
+        metrics.append((GAIN, -verdict.mean_of_tasks.difference, number))
     return [entry for entry in metrics if not math.isnan(entry[1])]
+
+
+def _of_comparison(table: Any, number: int) -> Metrics:
+    """Log what each arm differs by from the reference, on means of tasks and of held-out text, with the interval."""
+    from tikmix_pipeline.report.comparison_scores import MEAN_OF_SPLIT, MEAN_OF_TASKS
+
+    splits = {name: split for split, name in MEAN_OF_SPLIT.items()} | {MEAN_OF_TASKS: "all_tasks"}
+    rows = table[table["task"].isin(splits) & table["difference"].notna()]
+    keys = keys_of(rows["arm"].unique())
+    return [
+        (f"arm/{keys[row['arm']]}/{row['measure']}_{splits[row['task']]}{end}", float(row[of]), number)
+        for row in rows.to_dict("records")
+        for of, end in (("difference", ""), ("low", "_low"), ("high", "_high"))
+        if not math.isnan(row[of])
+    ]
 
 
 METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "train_log": _of_training,
-    "evaluation": _of_evaluation,
+    "evaluation": _of_round,
     "final_evaluation": partial(_of_evaluation, prefix="final_"),
     "influence": _of_influence,
     "measurement": _of_measurement,
@@ -245,5 +297,6 @@ METRICS: Mapping[str, Callable[[Any, int], Metrics]] = {
     "validation": _of_validation,
     "sweep_cost": lambda report, number: _of_cost(report.cost, "cost/sweep", number),
     "sweep_quality": _of_sweep_quality,
+    "comparison_summary": _of_comparison,
 }
 """How a dataset of that kind, of a given round, becomes metrics."""

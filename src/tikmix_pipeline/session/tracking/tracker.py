@@ -17,14 +17,17 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.left_runs import PLACE, close_left_runs, place_of
 from tikmix_pipeline.session.tracking.logged import (
+    AT_ROOT,
     COMPARISONS,
     DOCUMENT_NAMES,
     DOCUMENTS,
     FILES,
+    HEADLINE,
     METRICS,
     SWEEP_PARTS,
     TABLES,
     Metrics,
+    run_name,
     run_tags,
     split_name,
 )
@@ -38,6 +41,7 @@ _PARAMETER_LENGTH = 6000
 _TAG_LENGTH = 500  # what the strictest stores take
 _DESCRIPTION_LENGTH = 5000
 _METRICS_PER_BATCH = 1000
+_SHOWN_ROWS = 2000
 
 
 class Tracker:
@@ -45,6 +49,7 @@ class Tracker:
 
     def __init__(self, run: Run, run_params: Mapping[str, Any]) -> None:
         self._name = run.parameters.experiment
+        self._held: Metrics | None = None
         self._tags = {**run_tags(run, run_params), PLACE: place_of(run.root)}
         self._rounds: dict[int, str] = {}
         self._decided: dict[int, Metrics] = {}
@@ -54,7 +59,8 @@ class Tracker:
         close_left_runs(self._client, self._experiment_id, self._name, self._tags[PLACE])
         tags = {"mlflow.parentRunId": store.parent_id} if store.parent_id else {}
         try:
-            self._run_id = self._create_run(self._name, tags)
+            is_arm = PARENT_RUN in os.environ
+            self._run_id = self._create_run(self._name if is_arm else run_name(run, run_params), tags)
         except StoreError as error:
             raise TikmixError(f"The MLflow store takes no run ({error}). tracking=optional goes on without.") from error
         self._require_artifacts()
@@ -87,8 +93,20 @@ class Tracker:
         for start in range(0, len(entries), 100):
             self._client.log_batch(self._run_id, params=entries[start : start + 100])
 
+    def hold_for_headline(self) -> None:
+        """Log no metric of the run before its headline, since comparisons open with the one that was logged first."""
+        self._held = []
+
     def log_metrics(self, metrics: Metrics, run_id: str | None = None) -> None:
         """Log many metrics in few transactions."""
+        if run_id is None and self._held is not None:
+            if not metrics or metrics[0][0] != HEADLINE:
+                self._held += metrics
+                return
+            metrics, self._held = [*metrics, *self._held], None
+        self._log_now(metrics, run_id)
+
+    def _log_now(self, metrics: Metrics, run_id: str | None) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -104,6 +122,8 @@ class Tracker:
         if isinstance(value, Path):
             log = self._client.log_artifacts if value.is_dir() else self._client.log_artifact
             log(self._run_id, str(value), FILES.get(kind, "figures"))
+            if kind in AT_ROOT:
+                self._client.log_artifact(self._run_id, str(value))
         elif kind == "corpus":
             self._log_corpus(value)
         elif kind in DOCUMENTS:
@@ -114,23 +134,21 @@ class Tracker:
             self._log_table(kind, value, f"tables{place}")
         if kind in METRICS:
             metrics = METRICS[kind](value, number)
+            if kind == "mixture" and number not in self._rounds:
+                self._decided[number] = metrics  # until its round is trained, which that of the last one never is
+                return
             self.log_metrics(metrics)
             if of_round is not None:
-                self._log_to_round(kind, metrics, number)
-
-    def _log_to_round(self, kind: str, metrics: Metrics, number: int) -> None:
-        """Log to the child run of a round; a mixture waits for the round to run, which the last one never does."""
-        if kind == "mixture" and number not in self._rounds:
-            self._decided[number] = metrics
-        else:
-            self.log_metrics(metrics, self._run_of_round(number))
+                self.log_metrics(metrics, self._run_of_round(number))
 
     def _run_of_round(self, number: int) -> str:
         """Return the child run of a round; the first who asks makes it."""
         if number not in self._rounds:
             tags = {"mlflow.parentRunId": self._run_id, "round": str(number)}
             self._rounds[number] = self._create_run(f"{self._name} round {number}", tags)
-            self.log_metrics(self._decided.pop(number, []), self._rounds[number])
+            trained = self._decided.pop(number, [])
+            for run_id in (self._rounds[number], None):
+                self.log_metrics(trained, run_id)
         return self._rounds[number]
 
     def _log_sweep(self, kind: str, value: Any, number: int) -> None:
@@ -175,6 +193,9 @@ class Tracker:
             file = Path(temporary) / f"{kind}.parquet"
             table.to_parquet(file, index=False)
             self._client.log_artifact(self._run_id, str(file), folder)
+            if len(table) <= _SHOWN_ROWS:  # MLflow's pages show CSV, and no Parquet
+                table.to_csv(file.with_suffix(".csv"), index=False)
+                self._client.log_artifact(self._run_id, str(file.with_suffix(".csv")), folder)
 
     def _log_corpus(self, corpus: Any) -> None:
         import json
@@ -200,10 +221,17 @@ class Tracker:
         """Show `text` as it is on the run's page: names of a user's table could end the fence that it stands in."""
         shown = text.strip().replace("```", "\u02cb\u02cb\u02cb")[: _DESCRIPTION_LENGTH - 8]
         self._client.set_tag(self._run_id, "mlflow.note.content", f"```\n{shown}\n```")
+        self._client.log_text(self._run_id, text.strip() + "\n", "summary.txt")
 
     def adopt(self) -> None:
         """Make the runs of processes that are started from here on children of this one."""
         os.environ[PARENT_RUN] = self._run_id
+
+    def log_last(self, metrics: Metrics) -> None:
+        """Log what was held back, the mixture that is decided and not yet trained on, and what is to come last."""
+        held, self._held = self._held or [], None
+        coming = self._decided.get(max(self._decided, default=-1), [])
+        self.log_metrics([*held, *((f"next_{key}", value, step) for key, value, step in coming), *metrics])
 
     def close(self, status: str) -> None:
         """End the run and its rounds."""
