@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
+DOCS := .venv-docs
 BENCHMARKS := response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained reliability/kills reliability/disks reliability/bytes reliability/long reliability/two_at_once
 export MLFLOW_DISABLE_TELEMETRY := true
 # without compiled files every process that a test starts would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install try run test check bench ui clean
+.PHONY: install try run test check bench ui docs clean
 
 install: $(VENV)/.installed
 
@@ -57,5 +58,15 @@ $(KRONFLUENCE)/.installed: benchmarks/requirements-kronfluence.txt
 ui: install
 	$(BIN)/python -m tools.ui
 
+# the site, into site/; a link or an anchor that leads nowhere ends the build
+docs: $(DOCS)/.installed
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(DOCS)/bin/python -m mkdocs build
+	@echo "Read it: python3 -m http.server --bind 127.0.0.1 --directory site 8000"
+
+$(DOCS)/.installed: docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --progress-bar=on --requirement docs/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(BENCH) $(KRONFLUENCE) build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(KRONFLUENCE) $(DOCS) site build .mypy_cache .pytest_cache .ruff_cache

@@ -23,7 +23,9 @@ class ArchiveSource(ParameterGroup):
 
     kind: str
     package: str
+    """Its name in the registry."""
     version: str
+    """Exactly one."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Of the downloaded archive; any other file is refused."""
     members: str
@@ -41,7 +43,9 @@ class PackageSource(ArchiveSource):
 
     kind: Literal["package"]
     package: PackageName
+    """Its name on PyPI."""
     version: PackageVersion
+    """Exactly one: no wildcard and no range."""
 
 
 class NpmSource(ArchiveSource):
@@ -49,6 +53,7 @@ class NpmSource(ArchiveSource):
 
     kind: Literal["npm"]
     package: Annotated[str, Field(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*$")]
+    """Its name on npm, with its scope where it has one."""
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
     """Exact: neither a tag nor a range."""
 
@@ -62,7 +67,9 @@ class DebianSource(ArchiveSource):
 
     kind: Literal["debian"]
     package: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+    """Its name in the release."""
     version: Annotated[str, Field(pattern=r"^(\d+:)?\d[A-Za-z0-9.+~-]*$")]
+    """As `apt-cache policy` writes it."""
 
 
 class StandardLibrarySource(ParameterGroup):
@@ -92,13 +99,19 @@ class HuggingFaceSource(ParameterGroup):
 
     kind: Literal["huggingface"]
     path: str
+    """The dataset's name on the Hub, a builder such as `json`, or a folder of `save_to_disk`."""
     name: str | None = None
+    """The dataset's configuration."""
     split: str = "train"
+    """Which of its splits is read."""
     data_files: str | list[str] | None = None
+    """Files of its own, or globs of them."""
     revision: str | None = None
     """Commit, tag or branch on the Hub; only a commit (40 hexadecimal digits) never changes."""
     streaming: bool = True
+    """Read the dataset as it comes instead of downloading it first."""
     field: str = "text"
+    """The column that holds the text."""
 
 
 class ShardsSource(ParameterGroup):
@@ -112,6 +125,7 @@ class ShardsSource(ParameterGroup):
     path: str
     """A file or glob of token files, relative to the project's root. A path that exists is no glob."""
     dtype: Literal["uint16", "uint32"] = "uint16"
+    """Of a token id."""
     bytes_per_token: PositiveFloat
     """Mean UTF-8 bytes of a token, for bits-per-byte and for sizes."""
 
@@ -126,6 +140,7 @@ class DomainParameters(ParameterGroup):
     """One domain of training text."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
+    """Where its text comes from; several are read one after the other."""
     contiguous_split: bool = False
     """Hold out one contiguous block of documents: for documents that are slices of one text."""
     max_megabytes: PositiveFloat | None = None
@@ -136,7 +151,9 @@ class TaskParameters(ParameterGroup):
     """One target task: questions with a gold answer, or plain texts."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
+    """Where its items come from."""
     max_items: PositiveInt | None = None
+    """Keep at most this many items; null: all."""
 
 
 class TokenizerParameters(ParameterGroup):
@@ -145,6 +162,7 @@ class TokenizerParameters(ParameterGroup):
     path: str | None = None
     """A folder with a Hugging Face tokenizer; `null` trains a byte-level BPE on the corpus."""
     vocabulary_size: Annotated[int, Field(ge=257)] = 2048
+    """Ids of the BPE that is trained."""
     training_megabytes: PositiveFloat = 8.0
     """Text the BPE is trained on, shared equally between domains."""
 
@@ -153,11 +171,13 @@ class NearDuplicateParameters(ParameterGroup):
     """MinHash removal of near-duplicate documents, within and across domains."""
 
     enabled: bool = True
+    """Look for near-duplicates at all."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Jaccard similarity of word n-gram sets at which two documents count as the same."""
     words: PositiveInt = 5
     """Length of the word n-grams."""
     permutations: PositiveInt = 128
+    """Hash functions of a document's signature: more estimate the similarity better and take longer."""
 
 
 class OverlapParameters(ParameterGroup):
@@ -183,13 +203,16 @@ class SourcesParameters(CapParameters):
     """What there is to read."""
 
     domains: Annotated[dict[Name, DomainParameters], Field(min_length=1)]
+    """The domains of training text by name, whose mixture is decided."""
     tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
+    """The target tasks by name."""
 
 
 class SeededTasksParameters(ParameterGroup):
     """The tasks, and what deals their items to the two halves."""
 
     tasks: Annotated[dict[Name, TaskParameters], Field(min_length=1)]
+    """The target tasks by name."""
     seed: NonNegativeInt = 0
     """Decides splits and samples; apart from the run's seed, so that seeds share one corpus."""
 

@@ -49,13 +49,16 @@ class DomainBounds(ParameterGroup):
     """Bounds on one domain's weight."""
 
     min: Weight = 0.0
+    """Smallest weight."""
     max: Weight = 1.0
+    """Largest weight."""
 
 
 class DomainGroup(DomainBounds):
     """Bounds on the sum of the weights of several domains; groups may overlap."""
 
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Those whose weights are added up."""
 
 
 class RepetitionParameters(ParameterGroup):
@@ -70,7 +73,9 @@ class WeightBoundsParameters(ParameterGroup):
     """Bounds on the weights, however much text there is."""
 
     min_weight: Weight = 0.0
+    """Smallest weight of any domain."""
     max_weight: Weight = 1.0
+    """Largest weight of any domain."""
     bounds: dict[str, DomainBounds] = Field(default_factory=dict)
     """Per domain, tighter than `min_weight` and `max_weight`."""
     groups: dict[str, DomainGroup] = Field(default_factory=dict)
@@ -318,6 +323,7 @@ class TikmixParameters(StrategyParameters, TablesStrategyParameters):
     """The loop of rounds."""
 
     rounds: PositiveInt = 3
+    """Chunks to train, with a measurement and a decision after each."""
     planned_rounds: PositiveInt | None = None
     """Rounds that the run will have in the end, `rounds` or more. Every decision then keeps text for all of them: under
     its mixture no domain would be read beyond `optimize.max_epochs` by the end of the last. The learning rate decays in

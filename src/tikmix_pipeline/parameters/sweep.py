@@ -29,6 +29,7 @@ class TableParameters(ParameterGroup):
     test_ratios: str | None = None
     """Runs that no surrogate is fitted on; with them, the verdict is theirs."""
     test_metrics: str | None = None
+    """Their scores."""
     domain_prefix: str = ""
     """Cut from the names of the domains, e.g. `train_the_pile_`."""
     metric_prefix: str = ""
@@ -55,6 +56,7 @@ class SearchParameters(ParameterGroup):
     """Algorithm 1 of the paper: Dirichlet draws around the best mixture, from wide to narrow."""
 
     rounds: PositiveInt = 20
+    """Draws around the best mixture so far."""
     samples: PositiveInt = 4_096
     """Draws per round."""
     top: PositiveInt = 32
@@ -107,6 +109,8 @@ class FittedParameters(SurrogateParameters):
     """Of the cross-validations, the outer one for quality and the inner one for hyper-parameters; fewer where there are
     not two rows for each."""
     objective: Annotated[Literal["direct", "sum"], only_if("target", "aggregate")] = "direct"
+    """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains. With
+    the surrogate `response` it is the highest mean gain in nats."""
 
 
 class JudgementParameters(FittedParameters):

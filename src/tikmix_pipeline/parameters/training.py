@@ -88,7 +88,9 @@ class SecondMomentParameters(ParameterGroup):
     """What AdamW divides its steps by."""
 
     beta2: Momentum = 0.95
+    """Decay of AdamW's mean of squared gradients."""
     epsilon: PositiveFloat = 1e-8
+    """Added to the root of that mean."""
 
 
 class RestoreParameters(StreamParameters, ProcessParameters):
@@ -119,10 +121,13 @@ class StepParameters(GrowingParameters, MeasuredParameters):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """`muon` moves the matrices of the blocks by Muon and the rest by AdamW."""
     learning_rate: PositiveFloat = 3e-3
+    """The highest, between warm-up and decay."""
     muon_learning_rate: Annotated[PositiveFloat, only_if("optimizer", "muon")] = 2e-2
+    """The highest of Muon's steps."""
     weight_decay: NonNegativeFloat = 0.1
     """On matrices and embeddings, not on norms and biases."""
     beta1: Momentum = 0.9
+    """Decay of AdamW's mean of gradients."""
     gradient_clip: PositiveFloat = 1.0
     """Largest global gradient norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -137,10 +142,13 @@ class ScheduleParameters(StreamParameters):
     chunk_tokens: PositiveInt = 500_000
     """Training tokens per round, rounded up to whole steps."""
     learning_rate: PositiveFloat = 3e-3
+    """The highest, between warm-up and decay."""
     warmup_tokens: NonNegativeInt = 50_000
+    """Length of the linear rise of the learning rate at the start of the run."""
     decay_tokens: NonNegativeInt = 250_000
     """Length of the linear decay to `final_learning_rate_fraction` at the very end of the last round."""
     final_learning_rate_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the learning rate that is left at the end of the decay."""
 
     @property
     def steps_per_chunk(self) -> int:

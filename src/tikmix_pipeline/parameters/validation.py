@@ -24,9 +24,13 @@ class Candidate(ParameterGroup):
     """One way to predict; what the parameters mean is said at `influence`, whose own values are not taken over."""
 
     curvature: Curvature = "kfac"
+    """As `influence.curvature`."""
     inverse: Inverse = "damped"
+    """As `influence.inverse`."""
     damping: PositiveFloat = 0.1
+    """As `influence.damping`."""
     damping_unit: DampingUnit = "relative"
+    """As `influence.damping_unit`."""
     groups: Groups | None = None
     """`null` takes those of `influence.groups`."""
 
