@@ -38,9 +38,7 @@ BASELINES: frozenset[Strategy] = frozenset(
 )
 """Strategies that decide once, after the first round, and measure no influence."""
 
-
 _TASKS_OF_PAPER = 9
-
 _PULL_OF_NGRAMS = 3.0
 """Of 0, 1 and 3 the best on the surfaces of docs/results.md."""
 
