@@ -14,6 +14,8 @@ ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 MLFLOW_DISABLE_TELEMETRY=true
 # git refuses to name the commit of a folder that belongs to another user
 RUN git config --system --add safe.directory /project
 WORKDIR /project
-COPY . .
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
 RUN pip install --editable ".[viz]"
+COPY . .
 CMD ["kedro", "run"]
