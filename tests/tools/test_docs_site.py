@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from tikmix_pipeline.parameters import RunParameters
 from tools.docs_site.hooks import made_pages
+from tools.docs_site.list_markup import lists_for_python_markdown
 from tools.docs_site.parameter_reference import sections
 from tools.docs_site.type_words import in_yaml, type_words
 
@@ -100,6 +101,22 @@ def test_a_type_without_words_is_refused() -> None:
 
 def test_values_are_told_as_yaml() -> None:
     assert in_yaml({"a": [True, None, ""], "b": 0.5}) == '{a: [true, null, ""], b: 0.5}'
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Says:\n- one\n- two\n\nEnd", "Says:\n\n- one\n- two\n\nEnd"),
+        ("- one\n  - two\n    three\n\n  | a |\n- four", "- one\n    - two\n        three\n\n    | a |\n- four"),
+        ("Steps\n1. one\n   two", "Steps\n\n1. one\n   two"),
+        ("```\nx:\n- y\n  z\n```", "```\nx:\n- y\n  z\n```"),
+        ("- a\n  ```\n  b\n    c\n  ```", "- a\n    ```\n    b\n      c\n    ```"),
+        ("- a\n\nb\n  c", "- a\n\nb\n  c"),
+    ],
+    ids=["after a paragraph", "nested", "numbered", "code", "code in a list", "after a list"],
+)
+def test_lists_are_read_as_they_are_written(written: str, read: str) -> None:
+    assert lists_for_python_markdown(written) == read
 
 
 def test_the_python_pages_describe_what_they_promise() -> None:

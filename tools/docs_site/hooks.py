@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tools.docs_site.list_markup import lists_for_python_markdown
 from tools.docs_site.parameter_reference import reference_pages
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     for path, text in made_pages(ROOT).items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return a page's lists as Python-Markdown reads them."""
+    return lists_for_python_markdown(markdown)
 
 
 def made_pages(root: Path) -> dict[str, str]:
