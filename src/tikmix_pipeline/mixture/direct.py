@@ -34,7 +34,7 @@ from tikmix_pipeline.mixture.influence_matrix import (
 from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.objective import Objective, Targets
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response import ResponseProblem, response_problem
 from tikmix_pipeline.mixture.response_branches import BranchLosses, measured_response
 from tikmix_pipeline.mixture.second_order import averaged_measurement
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name, check_mixture
@@ -68,7 +68,7 @@ def decide_direct(
     are the influence of the rounds' gradient chunks: where they do not tell domains apart, such gains decide nothing.
 
     Raises:
-        TikmixError: as `solve_direct`, `solve_response` or `measured_response`, no mixture is within the bounds, or the
+        TikmixError: as `solve_direct`, `response_problem` or `measured_response`, no mixture is within the bounds, or the
             rounds cannot be averaged.
     """
     problem = problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram, parts)
@@ -87,6 +87,8 @@ class Problem:
     """Decides on these of the tasks, by such parameters."""
     nothing: str | None = None
     """Why nothing is decided, in a sentence, if so."""
+    response: Callable[[slice, DirectParameters], ResponseProblem] | None = None
+    """What is solved, where gains are of second order."""
 
     def decision(self, parameters: DirectParameters) -> Decision:
         """Return what is decided on all of the tasks; the current mixture where nothing is."""
@@ -133,8 +135,8 @@ def problem_of(
             rule=optimize.saturation,
         )
 
-    def by_response(which: slice, parameters: DirectParameters) -> Decision:
-        return solve_response(
+    def by_response(which: slice, parameters: DirectParameters) -> ResponseProblem:
+        return response_problem(
             averaged.contrast_TK[which],
             together,
             prior_K,
@@ -148,7 +150,10 @@ def problem_of(
             ngram_K=_ngram(budget, ngram),
         )
 
-    return Problem(budget.domains, averaged.tasks, averaged.contrast_TK, by_response, nothing)
+    def solved(which: slice, parameters: DirectParameters) -> Decision:
+        return by_response(which, parameters).decision()
+
+    return Problem(budget.domains, averaged.tasks, averaged.contrast_TK, solved, nothing, by_response)
 
 
 def implied_mixture(

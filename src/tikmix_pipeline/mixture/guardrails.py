@@ -61,6 +61,8 @@ class GuardedText:
     """How much slack one unit of tolerance is; none where that is a share."""
     loss: float | None = None
     """Of its text at the checkpoint, in nats per token, where that is known."""
+    stderr_K: FloatArray | None = None
+    """The standard errors of the row, where the unit is `stderr`."""
 
     @property
     def slack(self) -> float:
@@ -110,7 +112,8 @@ def guarded_texts(guardrails: Mapping[str, Guardrail | None], told: Told) -> Ite
         strength = told.heldout_strength if members else 1.0
         per_unit = 0.0 if guardrail.unit == "share" else _per_unit(name, key, guardrail, members, strength, told)
         loss = _loss(told.measured, members or (name,))
-        yield GuardedText(name, f"optimize.guardrails.{key}", guardrail, row_K, strength, per_unit, loss)
+        stderr_K = _errors(name, guardrail, members, told) if guardrail.unit == "stderr" else None
+        yield GuardedText(name, f"optimize.guardrails.{key}", guardrail, row_K, strength, per_unit, loss, stderr_K)
 
 
 def check_guardrails(guardrails: Mapping[str, Guardrail | None], domains: Sequence[str], tasks: Sequence[str]) -> None:
@@ -229,12 +232,19 @@ def _per_unit(name: str, key: str, guardrail: Guardrail, members: Sequence[str],
     return nats / (strength * measured.fitted.scale)
 
 
+def _errors(name: str, guardrail: Guardrail, members: Sequence[str], told: Told) -> FloatArray | None:
+    """Return the standard errors of what domains do for a text, where they are known."""
+    errors = told.heldout_stderr_KK if members else told.influence_stderr_TK
+    if errors is None:
+        return None
+    return _mean(errors, members, told, guardrail) if members else errors[_task(told, name)]
+
+
 def _error(name: str, key: str, guardrail: Guardrail, members: Sequence[str], told: Told) -> float:
     """Return the standard error of the text's gain under the mixture that would be decided without guardrails."""
-    errors = told.heldout_stderr_KK if members else told.influence_stderr_TK
+    of_text_K = _errors(name, guardrail, members, told)
     error = float("nan")
-    if errors is not None and told.moved_K is not None:
-        of_text_K = _mean(errors, members, told, guardrail) if members else errors[_task(told, name)]
+    if of_text_K is not None and told.moved_K is not None:
         error = float(np.linalg.norm(np.where(told.moved_K == 0, 0.0, of_text_K * told.moved_K)))
     if not np.isfinite(error):
         raise TikmixError(

@@ -55,7 +55,7 @@ _GAINS = 1e-3
 """A best gain below this share is none."""
 
 
-def solve_response(
+def response_problem(
     influence_TK: FloatArray,
     products: DomainProducts,
     prior_K: FloatArray,
@@ -68,8 +68,8 @@ def solve_response(
     measured: MeasuredResponse | None = None,
     stderr_TK: FloatArray | None = None,
     ngram_K: FloatArray | None = None,
-) -> Decision:
-    """Return the best mixture to second order, and why it is the best.
+) -> "ResponseProblem":
+    """Return the problem of second order that a decision solves.
 
     Where the prior is outside the bounds, Pareto constraint and guardrails hold against the nearest mixture inside.
 
@@ -103,7 +103,19 @@ def solve_response(
         heldout_stderr_KK=products.heldout_stderr_KK,
     )
     anchor_K = anchor_mixture(now_K, parameters, ngram_K)
-    return _Problem(influence_TK, products, prior_K, now_K, anchor_K, bounds, parameters, told).decision()
+    return ResponseProblem(influence_TK, products, prior_K, now_K, anchor_K, bounds, parameters, told)
+
+
+def solve_response(
+    influence_TK: FloatArray,
+    products: DomainProducts,
+    prior_K: FloatArray,
+    bounds: Bounds,
+    parameters: DirectParameters,
+    **told: Any,
+) -> Decision:
+    """Return the best mixture to second order, and why it is the best; arguments and errors of `response_problem`."""
+    return response_problem(influence_TK, products, prior_K, bounds, parameters, **told).decision()
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +132,7 @@ class _Solved:
 
 
 @dataclass(frozen=True, eq=False)
-class _Problem:
+class ResponseProblem:
     """What is given, and the parts of the decision."""
 
     influence_TK: FloatArray
@@ -136,7 +148,7 @@ class _Problem:
         """Solve the problem and say what came of it."""
         solved = self._solve()
         weights_K, free_K = solved.best.weights_K, solved.unconstrained.weights_K
-        gain_T, best_T = self._gains(self.influence_TK, weights_K), self._scale
+        gain_T, best_T = self._gains(self.influence_TK, weights_K), self.scale_T
         second_order = self._record(solved)
         notes = solution_notes(solved.best, self.bounds, self.prior_K, self._reference)
         return Decision(
@@ -163,29 +175,27 @@ class _Problem:
         )
 
     def _solve(self) -> _Solved:
-        held_T = self._counts & self.parameters.pareto
-        pareto = self._pareto(held_T)
-        unguarded = self._unguarded(pareto) if self._asks_for_errors else None
-        texts = self._texts(unguarded)
-        gains = pareto.joined(self._guards(texts))
+        held = [self.told.tasks[t] for t in np.flatnonzero(self._held).tolist()]
+        gains = self._pareto.joined(self._guards(self.texts))
         best = minimise(self._objective, self.bounds, self._reference, gains=gains)
-        held = [self.told.tasks[t] for t in np.flatnonzero(held_T).tolist()]
-        limits = [*pareto_limits(held, pareto), *_guardrail_limits(texts)]
+        limits = [*pareto_limits(held, self._pareto), *_guardrail_limits(self.texts)]
         binding = binding_constraints(best, self.bounds, gains, limits)
         is_guarded = any(constraint.kind == "guardrail" for constraint in binding)
         free = best_unconstrained(self._objective, best, self.bounds, binding, is_held=bool(len(gains)))
-        without = (unguarded or self._unguarded(pareto)) if is_guarded else best
-        return _Solved(best, texts, best.gain_multipliers_T[len(held) :], without, free, binding)
+        without = self._unguarded if is_guarded else best
+        return _Solved(best, self.texts, best.gain_multipliers_T[len(held) :], without, free, binding)
 
-    def _unguarded(self, pareto: LeastGains) -> Solution:
-        return minimise(self._objective, self.bounds, self._reference, gains=pareto)
+    @cached_property
+    def _unguarded(self) -> Solution:
+        return minimise(self._objective, self.bounds, self._reference, gains=self._pareto)
 
     @property
     def _asks_for_errors(self) -> bool:
         return any(one is not None and one.unit == "stderr" for one in self.parameters.guardrails.values())
 
     @cached_property
-    def _saturation(self) -> float:
+    def saturation(self) -> float:
+        """Return r."""
         measured = self.told.measured
         return self.parameters.saturation if measured is None else measured.fitted.saturation
 
@@ -194,76 +204,85 @@ class _Problem:
         return self.bounds.project(self.prior_K)
 
     @cached_property
-    def _contrast(self) -> FloatArray:
+    def contrast_TK(self) -> FloatArray:
+        """Return the influence beyond what the prior does, (T, K), in the units of S."""
         return contrast(self.influence_TK, self.prior_K)
 
     @cached_property
-    def _counts(self) -> npt.NDArray[np.bool_]:
-        counts_T: npt.NDArray[np.bool_] = np.abs(self._contrast).max(axis=1) > 0
+    def counts_T(self) -> npt.NDArray[np.bool_]:
+        """Return whether a task tells mixtures apart, (T,)."""
+        counts_T: npt.NDArray[np.bool_] = np.abs(self.contrast_TK).max(axis=1) > 0
         return counts_T
 
     @cached_property
     def _targets(self) -> Targets:
-        return Targets.of(self.told.tasks, self._counts, self.parameters)
+        return Targets.of(self.told.tasks, self.counts_T, self.parameters)
 
     @cached_property
     def _mean(self) -> FloatArray:
         """The influence on the mean of the targets, in the units of S."""
-        mean_K: FloatArray = self._targets.task_shares() @ self._contrast
+        mean_K: FloatArray = self._targets.task_shares() @ self.contrast_TK
         return mean_K
 
     @cached_property
     def _best_gains(self) -> FloatArray:
         """The most that any mixture could gain on each task over the prior, (T,)."""
-        largest_T = magnitude(self._contrast)
+        largest_T = magnitude(self.contrast_TK)
         free, best_T = Bounds.simplex(self.bounds.domains), largest_T.copy()
-        bent_KK = self._saturation * self.products.curved_KK
-        for t, (row_K, largest) in enumerate(zip(self._contrast, largest_T, strict=True)):
+        bent_KK = self.saturation * self.products.curved_KK
+        for t, (row_K, largest) in enumerate(zip(self.contrast_TK, largest_T, strict=True)):
             objective = Objective(row_K[None] / largest, 0.0, 1.0, 0.0, curved_KK=bent_KK / largest)
             best = minimise(objective, free, self.prior_K).weights_K
             best_T[t] = float(self._gains(row_K[None], best)[0])
         return best_T
 
     @cached_property
-    def _scale(self) -> FloatArray:
+    def scale_T(self) -> FloatArray:
         """n, what gains are shares of, (T,)."""
-        scale_T: FloatArray = np.maximum(self._best_gains, _LEAST * magnitude(self._contrast))
+        scale_T: FloatArray = np.maximum(self._best_gains, _LEAST * magnitude(self.contrast_TK))
         return scale_T
 
     @cached_property
     def _unit(self) -> FloatArray:
         """What the gains of each task are divided by in the objective, (T,)."""
         if self.parameters.normaliser == "best":
-            return self._scale
-        return np.full_like(self._scale, float(self._targets.task_shares() @ self._scale) or 1.0)
+            return self.scale_T
+        return np.full_like(self.scale_T, float(self._targets.task_shares() @ self.scale_T) or 1.0)
 
     @cached_property
     def _objective(self) -> Objective:
         """F over the targets, in the unit that `optimize.normaliser` says."""
         scale_T = self._unit
-        curved_TKK = self._saturation * self.products.curved_KK / scale_T[:, None, None]
-        normalised_TK = self._contrast / scale_T[:, None]
+        curved_TKK = self.saturation * self.products.curved_KK / scale_T[:, None, None]
+        normalised_TK = self.contrast_TK / scale_T[:, None]
         return Objective.of(normalised_TK, self._targets, self.parameters, self.anchor_K, curved_TKK, self.prior_K)
 
-    def _texts(self, unguarded: Solution | None) -> list[GuardedText]:
+    @cached_property
+    def texts(self) -> list[GuardedText]:
         """Return what the guardrails ask; standard errors are those of the mixture that is the best without them."""
-        moved_K = None if unguarded is None else unguarded.weights_K - self._reference
+        moved_K = self._unguarded.weights_K - self._reference if self._asks_for_errors else None
         return list(guarded_texts(self.parameters.guardrails, replace(self.told, moved_K=moved_K)))
 
     def _gains(self, rows_TK: FloatArray, weights_K: FloatArray) -> FloatArray:
         """Return the gain of each row over the prior, (T,)."""
         weights_1K, curved_KK = weights_K[None], self.products.curved_KK
-        gain_T: FloatArray = second_order_gains(rows_TK, curved_KK, self._saturation, weights_1K, self.prior_K)[0]
+        gain_T: FloatArray = second_order_gains(rows_TK, curved_KK, self.saturation, weights_1K, self.prior_K)[0]
         return gain_T
 
-    def _pareto(self, held_T: npt.NDArray[np.bool_]) -> LeastGains:
+    @cached_property
+    def _held(self) -> npt.NDArray[np.bool_]:
+        held_T: npt.NDArray[np.bool_] = self.counts_T & self.parameters.pareto
+        return held_T
+
+    @cached_property
+    def _pareto(self) -> LeastGains:
         """Return that no task which is held may gain less than under the reference."""
-        scale_T = self._scale[held_T]
+        scale_T = self.scale_T[self._held]
         return LeastGains(
-            self._contrast[held_T] / scale_T[:, None],
+            self.contrast_TK[self._held] / scale_T[:, None],
             self._reference,
             np.zeros(len(scale_T)),
-            self._saturation / scale_T,
+            self.saturation / scale_T,
             self.products.curved_KK,
         )
 
@@ -274,7 +293,7 @@ class _Problem:
             np.array([text.slack for text in texts]),
             mean_K=self._mean,
             reference_K=self._reference,
-            saturation=self._saturation,
+            saturation=self.saturation,
             curved_KK=self.products.curved_KK,
         )
 
@@ -290,7 +309,7 @@ class _Problem:
         )
         tasks, domains = self.told.tasks, self.bounds.domains
         return SecondOrderRecord(
-            saturation=self._saturation,
+            saturation=self.saturation,
             heldout_gain=by_name(domains, self._gains(self.products.heldout_KK, best_K)),
             gain_over_current=by_name(tasks, best_T - now_T),
             unconstrained_gain_over_current=by_name(tasks, free_T - now_T),
@@ -343,10 +362,10 @@ class _Problem:
         if measured is not None and not measured.fitted.is_told:
             yield (
                 f"The {measured.branches} branches differ by no more than their noise, so they do not tell what a "
-                f"gain is in nats: optimize.saturation stands, {self._saturation:g}. More or longer branches would."
+                f"gain is in nats: optimize.saturation stands, {self.saturation:g}. More or longer branches would."
             )
-        largest_T = magnitude(self._contrast)
-        rows = zip(self.told.tasks, self._contrast, self._best_gains, largest_T, strict=True)
+        largest_T = magnitude(self.contrast_TK)
+        rows = zip(self.told.tasks, self.contrast_TK, self._best_gains, largest_T, strict=True)
         for task, row_K, best, largest in rows:
             if not row_K.any():
                 yield f"No domain influences the task '{task}': it is left out of the decision."
@@ -357,7 +376,7 @@ class _Problem:
         """Say which guardrails the bounds leave no mixture for against the prior, if that is outside them."""
         if np.abs(self._reference - self.prior_K).max() <= VISIBLE:
             return
-        room = Room(self.bounds, self.prior_K, self._mean, self._saturation, self.products.curved_KK)
+        room = Room(self.bounds, self.prior_K, self._mean, self.saturation, self.products.curved_KK)
         yield from room.notes(texts)
 
 
