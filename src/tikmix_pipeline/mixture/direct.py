@@ -68,8 +68,8 @@ def decide_direct(
     are the influence of the rounds' gradient chunks: where they do not tell domains apart, such gains decide nothing.
 
     Raises:
-        TikmixError: as `solve_direct`, `response_problem` or `measured_response`, no mixture is within the bounds, or the
-            rounds cannot be averaged.
+        TikmixError: as `solve_direct`, `response_problem` or `measured_response`, no mixture is within the bounds, or
+            the rounds cannot be averaged.
     """
     problem = problem_of(budget, prior, optimize, averaging, influences, products, branches, ngram, parts)
     return problem.decision(optimize)

@@ -173,14 +173,10 @@ def second_order_gains_record(
     Raises:
         ValueError: the decision is not of second order.
     """
-    second_order, scale_of = decision.second_order, decision.gain_scale
-    if second_order is None or scale_of is None:
+    unit_of, unit = gain_units(decision, calibration)
+    second_order = decision.second_order
+    if second_order is None:
         raise ValueError("the decision is not of second order")
-    nats = second_order.scale if second_order.scale is not None else calibration
-    # the best over the current mixture, which has some of the best over the prior already
-    already = {task: decision.expected_gain[task] - gain for task, gain in second_order.gain_over_current.items()}
-    best_of = {task: max(best - already[task], _LEAST * best) for task, best in scale_of.items()}
-    unit_of = {task: best_of[task] if nats is None else 1 / nats for task in scale_of}
 
     def told(gains: Mapping[str, float]) -> dict[str, tuple[float, float]]:
         return {task: (gain / unit_of[task], errors[task] / unit_of[task]) for task, gain in gains.items()}
@@ -188,5 +184,22 @@ def second_order_gains_record(
     return gains_record(
         told(second_order.gain_over_current),
         told(second_order.unconstrained_gain_over_current),
-        unit="share" if nats is None else "nats",
+        unit=unit,
     )
+
+
+def gain_units(decision: DecisionRecord, calibration: float | None) -> tuple[dict[str, float], GainUnit]:
+    """Return what gains over the current mixture are divided by, task by task, and the unit that they are in then.
+
+    Raises:
+        ValueError: the decision is not of second order.
+    """
+    second_order, scale_of = decision.second_order, decision.gain_scale
+    if second_order is None or scale_of is None:
+        raise ValueError("the decision is not of second order")
+    nats = second_order.scale if second_order.scale is not None else calibration
+    if nats is not None:
+        return dict.fromkeys(scale_of, 1 / nats), "nats"
+    # the best over the current mixture, which has some of the best over the prior already
+    already = {task: decision.expected_gain[task] - gain for task, gain in second_order.gain_over_current.items()}
+    return {task: max(best - already[task], _LEAST * best) for task, best in scale_of.items()}, "share"

@@ -148,7 +148,7 @@ class ResponseProblem:
         """Solve the problem and say what came of it."""
         solved = self._solve()
         weights_K, free_K = solved.best.weights_K, solved.unconstrained.weights_K
-        gain_T, best_T = self._gains(self.influence_TK, weights_K), self.scale_T
+        gain_T, best_T = self._gains(self.influence_TK, weights_K), self.scale
         second_order = self._record(solved)
         notes = solution_notes(solved.best, self.bounds, self.prior_K, self._reference)
         return Decision(
@@ -204,57 +204,57 @@ class ResponseProblem:
         return self.bounds.project(self.prior_K)
 
     @cached_property
-    def contrast_TK(self) -> FloatArray:
+    def contrasts(self) -> FloatArray:
         """Return the influence beyond what the prior does, (T, K), in the units of S."""
         return contrast(self.influence_TK, self.prior_K)
 
     @cached_property
-    def counts_T(self) -> npt.NDArray[np.bool_]:
+    def counts(self) -> npt.NDArray[np.bool_]:
         """Return whether a task tells mixtures apart, (T,)."""
-        counts_T: npt.NDArray[np.bool_] = np.abs(self.contrast_TK).max(axis=1) > 0
+        counts_T: npt.NDArray[np.bool_] = np.abs(self.contrasts).max(axis=1) > 0
         return counts_T
 
     @cached_property
     def _targets(self) -> Targets:
-        return Targets.of(self.told.tasks, self.counts_T, self.parameters)
+        return Targets.of(self.told.tasks, self.counts, self.parameters)
 
     @cached_property
     def _mean(self) -> FloatArray:
         """The influence on the mean of the targets, in the units of S."""
-        mean_K: FloatArray = self._targets.task_shares() @ self.contrast_TK
+        mean_K: FloatArray = self._targets.task_shares() @ self.contrasts
         return mean_K
 
     @cached_property
     def _best_gains(self) -> FloatArray:
         """The most that any mixture could gain on each task over the prior, (T,)."""
-        largest_T = magnitude(self.contrast_TK)
+        largest_T = magnitude(self.contrasts)
         free, best_T = Bounds.simplex(self.bounds.domains), largest_T.copy()
         bent_KK = self.saturation * self.products.curved_KK
-        for t, (row_K, largest) in enumerate(zip(self.contrast_TK, largest_T, strict=True)):
+        for t, (row_K, largest) in enumerate(zip(self.contrasts, largest_T, strict=True)):
             objective = Objective(row_K[None] / largest, 0.0, 1.0, 0.0, curved_KK=bent_KK / largest)
             best = minimise(objective, free, self.prior_K).weights_K
             best_T[t] = float(self._gains(row_K[None], best)[0])
         return best_T
 
     @cached_property
-    def scale_T(self) -> FloatArray:
+    def scale(self) -> FloatArray:
         """n, what gains are shares of, (T,)."""
-        scale_T: FloatArray = np.maximum(self._best_gains, _LEAST * magnitude(self.contrast_TK))
+        scale_T: FloatArray = np.maximum(self._best_gains, _LEAST * magnitude(self.contrasts))
         return scale_T
 
     @cached_property
     def _unit(self) -> FloatArray:
         """What the gains of each task are divided by in the objective, (T,)."""
         if self.parameters.normaliser == "best":
-            return self.scale_T
-        return np.full_like(self.scale_T, float(self._targets.task_shares() @ self.scale_T) or 1.0)
+            return self.scale
+        return np.full_like(self.scale, float(self._targets.task_shares() @ self.scale) or 1.0)
 
     @cached_property
     def _objective(self) -> Objective:
         """F over the targets, in the unit that `optimize.normaliser` says."""
         scale_T = self._unit
         curved_TKK = self.saturation * self.products.curved_KK / scale_T[:, None, None]
-        normalised_TK = self.contrast_TK / scale_T[:, None]
+        normalised_TK = self.contrasts / scale_T[:, None]
         return Objective.of(normalised_TK, self._targets, self.parameters, self.anchor_K, curved_TKK, self.prior_K)
 
     @cached_property
@@ -271,15 +271,15 @@ class ResponseProblem:
 
     @cached_property
     def _held(self) -> npt.NDArray[np.bool_]:
-        held_T: npt.NDArray[np.bool_] = self.counts_T & self.parameters.pareto
+        held_T: npt.NDArray[np.bool_] = self.counts & self.parameters.pareto
         return held_T
 
     @cached_property
     def _pareto(self) -> LeastGains:
         """Return that no task which is held may gain less than under the reference."""
-        scale_T = self.scale_T[self._held]
+        scale_T = self.scale[self._held]
         return LeastGains(
-            self.contrast_TK[self._held] / scale_T[:, None],
+            self.contrasts[self._held] / scale_T[:, None],
             self._reference,
             np.zeros(len(scale_T)),
             self.saturation / scale_T,
@@ -364,8 +364,8 @@ class ResponseProblem:
                 f"The {measured.branches} branches differ by no more than their noise, so they do not tell what a "
                 f"gain is in nats: optimize.saturation stands, {self.saturation:g}. More or longer branches would."
             )
-        largest_T = magnitude(self.contrast_TK)
-        rows = zip(self.told.tasks, self.contrast_TK, self._best_gains, largest_T, strict=True)
+        largest_T = magnitude(self.contrasts)
+        rows = zip(self.told.tasks, self.contrasts, self._best_gains, largest_T, strict=True)
         for task, row_K, best, largest in rows:
             if not row_K.any():
                 yield f"No domain influences the task '{task}': it is left out of the decision."

@@ -49,7 +49,7 @@ _EDGE = 6
 
 def render_report(report: RemixReport) -> str:
     """Return the page; the same report gives the same text."""
-    return _environment().get_template("report.html").render(_shown(report))
+    return environment().get_template("report.html").render(_shown(report))
 
 
 def page_digest() -> str:
@@ -97,7 +97,8 @@ def _used_supply(row: DomainRow) -> float:
 
 
 @cache
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """Return what renders the templates of this room: every name escaped, and none that is missing passed over."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.influence.report import Measurement
+    from tikmix_pipeline.report.whatif_records import WhatIfProblem
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,6 +105,36 @@ def ask_tasks_on_branches(
 
     branches = _branch_losses(view.influence, ratios, losses, measurement, corpus)
     return asked_mixtures(_problem(view, budget, prior, measured, branches), view.optimize)
+
+
+def state_problem(
+    view: MixtureView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame | DecisionRecord
+) -> WhatIfProblem:
+    """State what a decision of second order was made of."""
+    return _stated(_problem(view, budget, prior, measured), view.optimize)
+
+
+def state_problem_on_branches(
+    view: BranchedMixtureView,
+    budget: TokenBudget,
+    prior: MixtureRecord,
+    ratios: pd.DataFrame,
+    losses: pd.DataFrame,
+    measurement: Measurement,
+    corpus: TokenShards,
+    *measured: pd.DataFrame | DecisionRecord,
+) -> WhatIfProblem:
+    """State what a decision of second order was made of, with what branches say of the response."""
+    branches = _branch_losses(view.influence, ratios, losses, measurement, corpus)
+    return _stated(_problem(view, budget, prior, measured, branches), view.optimize)
+
+
+def _stated(problem: Problem, optimize: DirectParameters) -> WhatIfProblem:
+    from tikmix_pipeline.report.whatif_problem import whatif_problem
+
+    if problem.response is None:
+        raise ValueError("optimize.method is paper, which has no problem of second order")
+    return whatif_problem(problem.response(slice(None), optimize), problem.nothing)
 
 
 def _problem(

@@ -61,6 +61,19 @@ def asked_of_round(run: Run, number: int) -> Node:
     return asking(nodes.ask_tasks_on_branches, view, [*inputs, *_told_by_branches(number), *measured])
 
 
+def problem_of_round(run: Run, number: int) -> Pipeline:
+    """State what the decision of round `number` was made of, if gains are of second order."""
+    if run.parameters.optimize.method != "response":
+        return Pipeline([])
+    inputs, measured = _inputs(run, number)
+    stating = partial(cached_node, outputs=of_round(number, "problem"), name="state_problem", number=number)
+    if not _rests_on_branches(run):
+        return Pipeline([stating(nodes.state_problem, nodes.MixtureView.of(run.parameters), [*inputs, *measured])])
+    view = nodes.BranchedMixtureView.of(run.parameters, influence=_task_loss(run))
+    told = [*inputs, *_told_by_branches(number), *measured]
+    return Pipeline([stating(nodes.state_problem_on_branches, view, told)])
+
+
 def _inputs(run: Run, number: int) -> tuple[list[str], list[str]]:
     """Return the token budget and the prior, and what was measured that a decision rests on."""
     budget = [of_round(number, "token_budget"), of_round(0, "mixture")]

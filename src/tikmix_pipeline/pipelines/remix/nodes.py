@@ -13,7 +13,13 @@ from tikmix_pipeline.mixture.recording import mixture_table
 from tikmix_pipeline.mixture.records import DecisionRecord, Gains, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecorded
 from tikmix_pipeline.parameters.corpus import ShardParameters
-from tikmix_pipeline.parameters.decision import DirectParameters, ExternalParameters, PriorParameters
+from tikmix_pipeline.parameters.decision import (
+    DirectParameters,
+    ExternalParameters,
+    PriorParameters,
+    StrategyParameters,
+)
+from tikmix_pipeline.parameters.measurement import CalibratedParameters
 from tikmix_pipeline.parameters.training import ContextParameters, LoadParameters, ModelParameters
 from tikmix_pipeline.pipelines.remix.external import given_mixture
 
@@ -22,9 +28,10 @@ if TYPE_CHECKING:
 
     from tikmix_pipeline.corpus.records import PreparedText
     from tikmix_pipeline.corpus.shards import TokenShards
-    from tikmix_pipeline.influence.report import Measurement
+    from tikmix_pipeline.influence.report import Measurement, SpreadRecord
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.report.remix_report import RemixReport
+    from tikmix_pipeline.report.whatif_records import WhatIfProblem
 
 
 class SampleTokensView(View):
@@ -63,6 +70,16 @@ class ReportView(View):
     seed: int
     page: OnDisk
     model: LoadParameters = unrecorded()
+
+
+class WhatIfView(View):
+    """What the what-if page says besides what was measured and decided."""
+
+    experiment: str
+    checkpoint: str
+    tikmix: StrategyParameters
+    influence: CalibratedParameters
+    page: OnDisk
 
 
 def tokenize_sample(view: SampleTokensView, text: PreparedText, project: Path) -> Callable[[Path], Any]:
@@ -177,3 +194,27 @@ def write_report(
         version=version("tikmix-pipeline"),
     )
     return report, render_report(report)
+
+
+def write_whatif(
+    view: WhatIfView,
+    budget: TokenBudget,
+    decision: DecisionRecord,
+    spread: SpreadRecord,
+    problem: WhatIfProblem | None = None,
+) -> str:
+    """Lay out the page that decides anew wherever its reader moves weights, tolerances and bounds."""
+    from tikmix_pipeline.report.whatif_page import WhatIf, render_whatif
+
+    by_direct = view.tikmix.strategy == "direct"
+    return render_whatif(
+        WhatIf(
+            experiment=view.experiment,
+            checkpoint=view.checkpoint,
+            budget=budget,
+            decision=decision,
+            spread=spread,
+            calibration=view.influence.calibration,
+            problem=problem if by_direct else None,
+        )
+    )

@@ -22,7 +22,7 @@ from tikmix_pipeline.pipelines.corpus.nodes import TextView, prepare
 from tikmix_pipeline.pipelines.corpus.pipeline import source_files
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
 from tikmix_pipeline.pipelines.names import chosen_decision, of_round
-from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round
+from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round, problem_of_round
 from tikmix_pipeline.pipelines.remix import nodes
 from tikmix_pipeline.pipelines.remix.external import (
     checkpoint_files,
@@ -120,7 +120,9 @@ def _deciding(run: Run, number: int) -> list[Pipeline | Node]:
     now = current[of_round(number, "mixture")]
     compared = {of_round(0, "mixture"): now, of_round(number, "mixture"): now}
     report = _report(run, number, chosen_decision(as_loop, number), has_exports=bool(exports.nodes))
-    return [_renamed(Pipeline(deciding), compared), _renamed(handing_over, current), report]
+    problem = _renamed(problem_of_round(as_loop, number), compared)
+    page = _whatif(run, number, has_problem=bool(problem.nodes))
+    return [_renamed(Pipeline(deciding), compared), _renamed(handing_over, current), report, problem, page]
 
 
 def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
@@ -133,6 +135,14 @@ def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
     checkpoint, page = str(run.parameters.model.checkpoint), OnDisk(_page_digest)
     view = nodes.ReportView.of(run.parameters, checkpoint=checkpoint, page=page)
     return cached_node(nodes.write_report, view, inputs, [of("report_content"), of("report")], number=number)
+
+
+def _whatif(run: Run, number: int, *, has_problem: bool) -> Node:
+    of = partial(of_round, number)
+    inputs = [*map(of, ("token_budget", "decision", "spread")), *([of("problem")] if has_problem else [])]
+    checkpoint, page = str(run.parameters.model.checkpoint), OnDisk(_page_digest)
+    view = nodes.WhatIfView.of(run.parameters, checkpoint=checkpoint, page=page)
+    return cached_node(nodes.write_whatif, view, inputs, of("whatif"), number=number)
 
 
 def _page_digest() -> str:

@@ -41,7 +41,7 @@ DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 """Documents that have another name in the store than in the catalog, as they had from the first."""
 AT_ROOT = {"mixture_figure", "bits_per_byte_figure", "comparison_differences_figure", "comparison_mixtures_figure"}
 """Figures that stand at the root of the artifacts too, where the page that compares runs shows those of two at once."""
-FILES = {"report": "report", "exports": "exports"}
+FILES = {"report": "report", "whatif": "report", "exports": "exports"}
 """Logged as they stand on disk, by the place they get; figures go to one of their own."""
 SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}
 _FIGURES = {
