@@ -1,6 +1,7 @@
 """`remix`: a checkpoint that was trained elsewhere in, the next mixture and its trainers' files out."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.pipelines.conftest import make_project, run_in
 from tikmix_pipeline.files import write_json
+from tikmix_pipeline.report.whatif_records import WhatIfProblem
 from tikmix_pipeline.session.kedro_session import UserError
 
 PATHS = {"code": "data/code", "prose": "data/prose", "verse": "data/verse"}
@@ -93,6 +95,22 @@ def test_a_sharded_checkpoint_in_half_precision_ends_in_a_mixture_a_report_and_e
     assert all(name in page for name in ("code", "prose", "verse", "quiz", "riddle", "exports/megatron.txt"))
     rows = read(reporting / "report.json")["domains"]
     assert {row["name"]: row["recommended"] for row in rows} == mixture["weights"]
+
+
+def test_the_page_to_try_things_out_lies_beside_the_report_and_is_made_of_what_was_decided_on(elsewhere: Path) -> None:
+    page = elsewhere / "data/08_reporting/elsewhere/whatif.html"
+    assert "decisions of second order" in page.read_text(encoding="utf-8")
+    assert not (outputs(elsewhere) / "round_0/problem.json").exists()
+    remix(elsewhere, optimize={"method": "response", "task_weights": {"quiz": 2.0}})
+    problem = WhatIfProblem.from_json(read(outputs(elsewhere) / "round_0/problem.json"))
+    assert (problem.domains, problem.tasks) == (["code", "prose", "verse"], ["quiz", "riddle"])
+    assert problem.objective.task_weights == {"quiz": 2.0}
+    data = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    assert data is not None
+    content = json.loads(data[1])
+    assert content["problem"] == problem.to_json()
+    decided = read(outputs(elsewhere) / "round_0/decision.json")["weights"]
+    assert content["decided_K"] == [decided[domain] for domain in problem.domains]
 
 
 def shown(project: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:

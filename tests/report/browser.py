@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,11 @@ def opened(page, folder):
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    options = ["--virtual-time-budget=10000", "--dump-dom", file.as_uri()]
-    return subprocess.run([*command, *options], capture_output=True, text=True, check=True, timeout=120).stdout
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
+    # it may still write to its profile when it has ended
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        options = [f"--user-data-dir={profile}", file.as_uri()]
+        return subprocess.run([*command, *options], capture_output=True, text=True, check=True, timeout=120).stdout
 
 
 def told(document):

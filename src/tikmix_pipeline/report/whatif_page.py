@@ -18,8 +18,8 @@ import numpy as np
 from tikmix_pipeline.influence.report import SpreadRecord
 from tikmix_pipeline.mixture.recording import gain_units
 from tikmix_pipeline.mixture.records import DecisionRecord, TokenBudget
-from tikmix_pipeline.report.page import environment
-from tikmix_pipeline.report.whatif_records import WhatIfContent, WhatIfProblem, WhatIfSpread
+from tikmix_pipeline.report.page import environment, name_width
+from tikmix_pipeline.report.whatif_records import WhatIfContent, WhatIfProblem
 
 _OF_SECOND_ORDER = (
     "This page is for decisions of second order by TiKMiX-D (optimize.method=response with tikmix.strategy=direct), "
@@ -59,6 +59,7 @@ def render_whatif(whatif: WhatIf) -> str:
             checkpoint=whatif.checkpoint,
             chunk_tokens=whatif.budget.chunk_tokens,
             reason=reason,
+            name_width=1 if problem is None else name_width([*problem.domains, *problem.tasks]),
             branches=None if problem is None or problem.branches is None else problem.branches.count,
             data=None if content is None else embedded(content.to_json()),
         )
@@ -99,13 +100,14 @@ def _content(whatif: WhatIf, problem: WhatIfProblem) -> WhatIfContent:
     )
 
 
-def _spread(spread: SpreadRecord, problem: WhatIfProblem) -> WhatIfSpread:
+def _spread(spread: SpreadRecord, problem: WhatIfProblem) -> SpreadRecord:
     """Return the spread in the order of the problem's tasks and domains."""
     tasks = [spread.tasks.index(task) for task in problem.tasks]
     domains = [spread.domains.index(domain) for domain in problem.domains]
-    parts = spread.components()
-    of_both = np.ix_(tasks, domains)
-    return WhatIfSpread(
+    parts, of_both = spread.components(), np.ix_(tasks, domains)
+    return SpreadRecord(
+        tasks=problem.tasks,
+        domains=problem.domains,
         row_TMK=parts.row_TMK[tasks][..., domains].tolist(),
         weight_TM=parts.weight_TM[tasks].tolist(),
         domain_TK=parts.domain_TK[of_both].tolist(),

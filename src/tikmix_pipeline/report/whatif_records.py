@@ -6,7 +6,8 @@ Axes: T tasks, K domains, M gradient chunks of a task.
 from collections.abc import Mapping
 from typing import Literal
 
-from tikmix_pipeline.mixture.records import GainUnit
+from tikmix_pipeline.influence.report import SpreadRecord
+from tikmix_pipeline.mixture.records import ExpectedGain, GainUnit
 from tikmix_pipeline.parameters.guardrails import GuardrailUnit
 from tikmix_pipeline.record import Record
 
@@ -115,15 +116,6 @@ class WhatIfProblem(Record):
     """Why nothing was decided, in a sentence, if so."""
 
 
-class WhatIfSpread(Record):
-    """What the standard error of a gain follows from (`influence.standard_error.Spread`), in the page's order."""
-
-    row_TMK: list[Table]
-    weight_TM: Table
-    domain_TK: Table
-    interaction_TK: Table
-
-
 class WhatIfContent(Record):
     """All that the page holds as data."""
 
@@ -132,7 +124,8 @@ class WhatIfContent(Record):
     checkpoint: str
     chunk_tokens: int
     problem: WhatIfProblem
-    spread: WhatIfSpread
+    spread: SpreadRecord
+    """In the problem's order."""
     decided_K: Row
     unit: GainUnit
     """Of gains over the current mixture."""
@@ -172,14 +165,6 @@ class PredictedGain(Record):
     """The same in nats per token of the task; None where nothing says what a gain is in nats."""
 
 
-class PredictedMean(Record):
-    """What the mean of the tasks is predicted to gain over the current mixture, in nats, by branches."""
-
-    nats: float
-    half_width: float
-    level: float
-
-
 class Prediction(Record):
     """A prediction that a reader of the what-if page recorded: `prediction-<experiment>-round-<r>.json`.
 
@@ -204,6 +189,7 @@ class Prediction(Record):
     unit: GainUnit
     """Of the gains and their errors."""
     gains: dict[str, PredictedGain]
-    mean: PredictedMean | None
+    mean: ExpectedGain | None
+    """What the mean of the tasks is predicted to gain over the current mixture, by branches."""
     objective: float
     """Lower is better; that of the decision at the page's own starting position."""

@@ -12,7 +12,13 @@ function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-const percent = (share, digits = 1) => `${minus((share * 100).toFixed(digits))}\u00a0%`;
+function percent(share, digits = 1) {
+  const least = 10 ** -digits;
+  if (share > 0 && share * 100 < least / 2) return `<\u00a0${least.toFixed(digits)}\u00a0%`;
+  return `${minus((share * 100).toFixed(digits))}\u00a0%`;
+}
+
+/** A true minus sign, and none for nothing. */
 const minus = (text) => (Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−"));
 
 let lastId = 0;

@@ -259,11 +259,11 @@ function gainOver(problem, row, w, from) {
   return dot(row, move) - (problem.saturation / 2) * dot(move, times(problem.curved_KK, plus(w, from)));
 }
 
-/** What a guarded text pays, in the unit of its tolerance; null where the tasks gain nothing that it could be a share of. */
-function paid(problem, guard, w, reference) {
-  const lost = -gainOver(problem, guard.row_K, w, reference);
+/** What a guarded text pays over the prior, in the unit of its tolerance; null where the tasks gain nothing that it could be a share of. */
+function paid(problem, guard, w, prior) {
+  const lost = -gainOver(problem, guard.row_K, w, prior);
   if (guard.unit !== "share") return guard.perUnit > 0 ? lost / guard.perUnit : null;
-  const gained = gainOver(problem, guard.mean, w, reference);
+  const gained = gainOver(problem, guard.mean, w, prior);
   return gained > 1e-9 * (largest(guard.mean) || 1) ? (lost * guard.strength) / gained : null;
 }
 

@@ -22,7 +22,7 @@ function outcome(content, solution) {
     nats: meanInNats(problem, solution.targets, w, problem.current_K),
     guards: solution.guards.map((guard) => ({
       guard,
-      paid: paid(problem, guard, w, solution.reference),
+      paid: paid(problem, guard, w, problem.prior_K),
       isBinding: guard.constraint.room(w) < 1e-5,
     })),
     epochs: w.map((weight, k) => (content.consumed_K[k] + weight * content.chunk_tokens) / content.available_K[k]),
@@ -42,7 +42,11 @@ function decimalsOf(figures) {
   return Math.min(8, Math.max(1, 2 - Math.floor(Math.log10(most))));
 }
 
-const signed = (value, digits) => minus(`${value > 0 ? "+" : ""}${value.toFixed(digits)}`);
+/** With its sign; what rounds to nothing has none. */
+function signed(value, digits) {
+  const text = minus(value.toFixed(digits));
+  return Number(text) > 0 ? `+${text}` : text;
+}
 
 function withError(value, error, digits) {
   return Number.isFinite(error) ? `${signed(value, digits)} ± ${error.toFixed(digits)}` : signed(value, digits);
