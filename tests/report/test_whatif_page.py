@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import pytest
 from browser import needs_chromium, opened, told
-from whatif_examples import case, told_by_branches, whatif_of
+from whatif_examples import case, page_of, told_by_branches
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.report.whatif_page import render_whatif
 from tikmix_pipeline.report.whatif_records import Prediction
 
 HOSTILE = "<b>&\"'{{ 7 * 7 }}</script><!--"
@@ -43,7 +42,7 @@ def renamed(found, **names):
 
 
 def test_it_asks_for_nothing_from_anywhere():
-    page = render_whatif(whatif_of(case("any", 3)))
+    page = page_of(case("any", 3))
     assert re.findall(r"https?://[^\"'\s<]+", page) == ["http://www.w3.org/2000/svg"]
     assert "default-src 'none'" in page
     assert not re.search(r"<(link|img|iframe|object|embed)\b|\bsrc=|@import|url\(", page)
@@ -51,7 +50,7 @@ def test_it_asks_for_nothing_from_anywhere():
 
 def test_a_name_of_a_user_is_text_wherever_it_stands():
     found, decision = renamed(case("any", 3), d1=HOSTILE, t2=HOSTILE)
-    page = render_whatif(whatif_of(found, decision=decision, experiment=HOSTILE, checkpoint=HOSTILE))
+    page = page_of(found, decision=decision, experiment=HOSTILE, checkpoint=HOSTILE)
     assert HOSTILE not in page
     assert "<b>" not in page
     assert "49" not in re.sub(r"<script.*", "", page, flags=re.DOTALL).replace("149", "")
@@ -67,7 +66,7 @@ def test_a_round_that_second_order_did_not_decide_gets_a_page_that_says_so(missi
         given = {"decision": found.decision.to_record("direct", 3).model_copy(update={"second_order": None})}
     else:
         given = {"problem": found.problem.model_copy(update={"nothing": "Domains do not differ."})}
-    page = render_whatif(whatif_of(found, **given))
+    page = page_of(found, **given)
     assert ("Domains do not differ." if missing == "nothing" else "decisions of second order") in page
     assert "<script" not in page
 
@@ -84,7 +83,7 @@ def test_it_opens_at_the_decision_and_shows_every_name_as_it_is(tmp_path):
         spoken: [...document.querySelectorAll("input[type=range]")].every((one) => one.getAttribute("aria-valuetext")),
       };
     """
-    page = render_whatif(whatif_of(found, decision=decision))
+    page = page_of(found, decision=decision)
     seen = told(opened(with_script(page, script), tmp_path))
     assert seen["apart"] < 1e-3
     assert seen["alert"] == [""]
@@ -116,7 +115,7 @@ def test_a_moved_slider_moves_the_mixture_a_recorded_prediction_says_which_and_b
       press("back"); press("record");
       return { records, stuck };
     """
-    seen = told(opened(with_script(render_whatif(whatif_of(found)), script), tmp_path))
+    seen = told(opened(with_script(page_of(found), script), tmp_path))
     (name, first), (_, moved), (_, again) = [(name, Prediction.from_json(one)) for name, one in seen["records"]]
     assert name == "prediction-team-round-2.json"
     assert seen["stuck"] == ["The domains may have at most 70.0\u00a0% together: let some of them have more.", True]

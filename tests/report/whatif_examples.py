@@ -15,7 +15,7 @@ from tikmix_pipeline.mixture.response import response_problem
 from tikmix_pipeline.mixture.response_fit import FittedResponse, MeasuredResponse
 from tikmix_pipeline.mixture.second_order import DomainProducts
 from tikmix_pipeline.parameters import OptimizeParameters
-from tikmix_pipeline.report.whatif_page import WhatIf
+from tikmix_pipeline.report.whatif_page import render_whatif
 from tikmix_pipeline.report.whatif_problem import whatif_problem
 from tikmix_pipeline.report.whatif_records import WhatIfProblem
 
@@ -89,20 +89,13 @@ def spread_of(found, seed=0):
     return SpreadRecord(tasks=found.problem.tasks, domains=found.problem.domains, **parts)
 
 
-def whatif_of(found, **changes):
-    """What the page of a case is made of."""
-    return WhatIf(
-        **{
-            "experiment": "team",
-            "checkpoint": "checkpoints/step-200",
-            "budget": budget_of(found),
-            "decision": found.decision.to_record("direct", 3),
-            "spread": spread_of(found),
-            "calibration": None,
-            "problem": found.problem,
-            **changes,
-        }
-    )
+def page_of(found, *, problem=..., decision=None, experiment="team", checkpoint="checkpoints/step-200"):
+    """The page of a case, or of the same one but for what is given."""
+    problem = found.problem if problem is ... else problem
+    decision = decision or found.decision.to_record("direct", 3)
+    spread, budget = spread_of(found), budget_of(found)
+    names = {"experiment": experiment, "checkpoint": checkpoint}
+    return render_whatif(problem, decision, spread, budget, calibration=None, **names)
 
 
 def told_by_branches():

@@ -71,7 +71,7 @@ def _shown(report: RemixReport) -> dict[str, Any]:
     power = shared_power([*(row.gain for row in tasks), *free_gains])
     return {
         "report": report,
-        "name_width": name_width((*task_names, *domain_names)),
+        "name_width": min(max(map(len, (*task_names, *domain_names)), default=1) + 2, _WIDEST_NAME),
         "recommendation": sentences.recommendation(report),
         "moved": sentences.moved_share(report.domains),
         "clear_gains": sum(row.error_known and row.reading is Reading.GAINS for row in tasks),
@@ -89,11 +89,6 @@ def _shown(report: RemixReport) -> dict[str, Any]:
         "least_stable": sentences.least_stable(tasks),
         "influence": influence_table(report.cells, task_names, domain_names),
     }
-
-
-def name_width(names: Sequence[str]) -> int:
-    """Return how many characters a table makes room for in its column of names."""
-    return min(max(map(len, names), default=1) + 2, _WIDEST_NAME)
 
 
 def _used_supply(row: DomainRow) -> float:

@@ -10,7 +10,6 @@ Axes: T tasks, K domains.
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ import numpy as np
 from tikmix_pipeline.influence.report import SpreadRecord
 from tikmix_pipeline.mixture.recording import gain_units
 from tikmix_pipeline.mixture.records import DecisionRecord, TokenBudget
-from tikmix_pipeline.report.page import environment, name_width
-from tikmix_pipeline.report.whatif_records import WhatIfContent, WhatIfProblem
+from tikmix_pipeline.report.page import environment
+from tikmix_pipeline.report.whatif_records import WhatIfProblem
 
 _OF_SECOND_ORDER = (
     "This page is for decisions of second order by TiKMiX-D (optimize.method=response with tikmix.strategy=direct), "
@@ -27,41 +26,36 @@ _OF_SECOND_ORDER = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class WhatIf:
-    """What a round has recorded that the page rests on."""
+def render_whatif(
+    problem: WhatIfProblem | None,
+    decision: DecisionRecord,
+    spread: SpreadRecord,
+    budget: TokenBudget,
+    *,
+    experiment: str,
+    checkpoint: str,
+    calibration: float | None,
+) -> str:
+    """Return the page; where there is nothing to decide anew it says why.
 
-    experiment: str
-    checkpoint: str
-    """As the user named it."""
-    budget: TokenBudget
-    decision: DecisionRecord
-    spread: SpreadRecord
-    calibration: float | None
-    problem: WhatIfProblem | None
-    """None where TiKMiX-D of second order did not decide."""
-
-
-def render_whatif(whatif: WhatIf) -> str:
-    """Return the page; where there is nothing to decide anew it says why."""
-    problem, reason = whatif.problem, None
-    if problem is None or whatif.decision.second_order is None:
-        reason = _OF_SECOND_ORDER
-    elif problem.nothing is not None:
-        reason = problem.nothing
-    content = None if problem is None or reason is not None else _content(whatif, problem)
+    The problem is None where TiKMiX-D of second order did not decide, and the checkpoint is as the user named it.
+    """
+    reason, data = _OF_SECOND_ORDER, None
+    if problem is not None and decision.second_order is not None:
+        reason = problem.nothing or ""
+        content = _content(problem, decision, spread, budget, calibration)
+        data = None if reason else embedded({**content, "experiment": experiment, "checkpoint": checkpoint})
     return (
         environment()
         .get_template("whatif.html")
         .render(
-            experiment=whatif.experiment,
-            round=whatif.budget.round,
-            checkpoint=whatif.checkpoint,
-            chunk_tokens=whatif.budget.chunk_tokens,
+            experiment=experiment,
+            checkpoint=checkpoint,
+            round=budget.round,
+            chunk_tokens=budget.chunk_tokens,
             reason=reason,
-            name_width=1 if problem is None else name_width([*problem.domains, *problem.tasks]),
-            branches=None if problem is None or problem.branches is None else problem.branches.count,
-            data=None if content is None else embedded(content.to_json()),
+            branches=problem.branches.count if problem is not None and problem.branches is not None else None,
+            data=data,
         )
     )
 
@@ -80,24 +74,27 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _content(whatif: WhatIf, problem: WhatIfProblem) -> WhatIfContent:
-    units, unit = gain_units(whatif.decision, whatif.calibration)
-    second_order, budget = whatif.decision.second_order, whatif.budget
-    scale = whatif.calibration if second_order is None or second_order.scale is None else float(second_order.scale)
-    return WhatIfContent(
-        experiment=whatif.experiment,
-        round=budget.round,
-        checkpoint=whatif.checkpoint,
-        chunk_tokens=budget.chunk_tokens,
-        problem=problem,
-        spread=_spread(whatif.spread, problem),
-        decided_K=[float(whatif.decision.weights[domain]) for domain in problem.domains],
-        unit=unit,
-        unit_T=[units[task] for task in problem.tasks],
-        nats_per_unit=scale,
-        available_K=[float(budget.available[domain]) for domain in problem.domains],
-        consumed_K=[float(budget.consumed.get(domain, 0)) for domain in problem.domains],
-    )
+def _content(
+    problem: WhatIfProblem,
+    decision: DecisionRecord,
+    spread: SpreadRecord,
+    budget: TokenBudget,
+    calibration: float | None,
+) -> dict[str, Any]:
+    """Return what the script reads: gains are divided by `unit_T` to be in `unit`."""
+    units, unit = gain_units(decision, calibration)
+    return {
+        "round": budget.round,
+        "chunk_tokens": budget.chunk_tokens,
+        "problem": problem.to_json(),
+        "spread": _spread(spread, problem).to_json(),
+        "decided_K": [decision.weights[domain] for domain in problem.domains],
+        "unit": unit,
+        "unit_T": [units[task] for task in problem.tasks],
+        "nats_per_unit": calibration if problem.branches is None else problem.branches.scale,
+        "available_K": [budget.available[domain] for domain in problem.domains],
+        "consumed_K": [budget.consumed.get(domain, 0) for domain in problem.domains],
+    }
 
 
 def _spread(spread: SpreadRecord, problem: WhatIfProblem) -> SpreadRecord:

@@ -6,7 +6,6 @@ Axes: T tasks, K domains, M gradient chunks of a task.
 from collections.abc import Mapping
 from typing import Literal
 
-from tikmix_pipeline.influence.report import SpreadRecord
 from tikmix_pipeline.mixture.records import ExpectedGain, GainUnit
 from tikmix_pipeline.parameters.guardrails import GuardrailUnit
 from tikmix_pipeline.record import Record
@@ -114,28 +113,6 @@ class WhatIfProblem(Record):
     branches: WhatIfBranches | None = None
     nothing: str | None = None
     """Why nothing was decided, in a sentence, if so."""
-
-
-class WhatIfContent(Record):
-    """All that the page holds as data."""
-
-    experiment: str
-    round: int
-    checkpoint: str
-    chunk_tokens: int
-    problem: WhatIfProblem
-    spread: SpreadRecord
-    """In the problem's order."""
-    decided_K: Row
-    unit: GainUnit
-    """Of gains over the current mixture."""
-    unit_T: Row
-    """What they are divided by to be in that unit, from the units of S."""
-    nats_per_unit: float | None
-    """Nats per unit of S, where that is known."""
-    available_K: Row
-    consumed_K: Row
-    """Tokens of each domain, in all and read so far."""
 
 
 class WhatIfSettings(Record):

@@ -204,17 +204,14 @@ def write_whatif(
     problem: WhatIfProblem | None = None,
 ) -> str:
     """Lay out the page that decides anew wherever its reader moves weights, tolerances and bounds."""
-    from tikmix_pipeline.report.whatif_page import WhatIf, render_whatif
+    from tikmix_pipeline.report.whatif_page import render_whatif
 
-    by_direct = view.tikmix.strategy == "direct"
     return render_whatif(
-        WhatIf(
-            experiment=view.experiment,
-            checkpoint=view.checkpoint,
-            budget=budget,
-            decision=decision,
-            spread=spread,
-            calibration=view.influence.calibration,
-            problem=problem if by_direct else None,
-        )
+        problem if view.tikmix.strategy == "direct" else None,
+        decision,
+        spread,
+        budget,
+        experiment=view.experiment,
+        checkpoint=view.checkpoint,
+        calibration=view.influence.calibration,
     )

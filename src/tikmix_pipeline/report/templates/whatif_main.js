@@ -1,5 +1,7 @@
 // The page itself: settings in, solution out, and the file that records a prediction.
 
+const WIDEST_NAME = 22; // characters that a table makes room for on one line, as in the report
+
 /** Why no mixture is within the settings, in a sentence. */
 function whyNone(problem, settings) {
   const [low, high] = boxOf(problem, settings);
@@ -48,6 +50,8 @@ function main() {
   const content = JSON.parse(document.getElementById("data").textContent);
   const { problem } = content;
   const at = (id) => document.getElementById(id);
+  const longest = Math.max(...[...problem.domains, ...problem.tasks].map((name) => name.length));
+  document.body.style.setProperty("--name", `${Math.min(longest + 2, WIDEST_NAME)}ch`);
   let settings = settingsOf(problem);
   let now = null;
   const first = decide(problem, settings);
