@@ -55,6 +55,7 @@ BY_HAND: dict[str, Any] = {
     "remix.consumed": 1000.0,
     "remix.sizes": {"code": {"tokens": 1e9}},
     "remix.chunk_tokens": 1000,
+    "remix.prediction": "prediction.json",
     "engine.address": "auto",
     "compare.harness.tasks": ["tikmix"],
     "compare.harness.include_path": "texts",

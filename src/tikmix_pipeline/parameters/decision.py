@@ -394,6 +394,8 @@ class RemixParameters(ExternalParameters):
 
     chunk_tokens: PositiveInt | None = None
     """Training tokens of the coming chunk; null: `train.chunk_tokens`."""
+    prediction: str | None = None
+    """A file that the what-if page of the round before recorded, to be held against what came; null: none."""
 
     def coming_chunk(self, train: ScheduleParameters) -> int:
         """Return the training tokens of the coming chunk."""

@@ -26,6 +26,7 @@ from tikmix_pipeline.pipelines.remix.external import (
     given_mixture,
     remix_round,
     require_earlier_rounds,
+    require_prediction,
     tokenizer_folder,
 )
 from tikmix_pipeline.run import Run
@@ -246,6 +247,8 @@ def check_remix(run: Run) -> None:
         )
     _check_checkpoint(parameters, run.root)
     require_earlier_rounds(run, remix_round(run))
+    if parameters.remix.prediction is not None:
+        require_prediction(run, remix_round(run))
     given = given_mixture(parameters.remix, run.root, parameters.experiment)
     if given is not None:
         check_mixture(given, list(parameters.corpus.domains), "remix.current")

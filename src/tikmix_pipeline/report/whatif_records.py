@@ -6,6 +6,7 @@ Axes: T tasks, K domains, M gradient chunks of a task.
 from collections.abc import Mapping
 from typing import Literal
 
+from tikmix_pipeline.influence.prediction_score import PredictedGain
 from tikmix_pipeline.mixture.records import ExpectedGain, GainUnit
 from tikmix_pipeline.parameters.guardrails import GuardrailUnit
 from tikmix_pipeline.record import Record
@@ -130,16 +131,6 @@ class WhatIfSettings(Record):
     bounds: dict[str, WeightBounds]
     groups: dict[str, float]
     """By `<group>.min` or `<group>.max`."""
-
-
-class PredictedGain(Record):
-    """What a task is predicted to gain over the current mixture, with the standard error of the sampled sequences."""
-
-    gain: float
-    stderr: float | None
-    """None where it is not known."""
-    nats: float | None
-    """The same in nats per token of the task; None where nothing says what a gain is in nats."""
 
 
 class Prediction(Record):

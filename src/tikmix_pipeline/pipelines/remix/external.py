@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sampled_signature
@@ -20,6 +20,9 @@ from tikmix_pipeline.parameters.measurement import heldout_target
 from tikmix_pipeline.pipelines.names import domain_products, of_round
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, read_record
+
+if TYPE_CHECKING:
+    from tikmix_pipeline.report.whatif_records import Prediction
 
 _ADOPTED = "adopt_checkpoint"
 _BYTES_PER_TOKEN = 8
@@ -82,6 +85,42 @@ def given_mixture(remix: ExternalParameters, root: Path, experiment: str) -> Map
             "run was trained under it all the same, give its weights themselves; otherwise set experiment."
         )
     return weights
+
+
+def given_prediction(path: Path) -> "Prediction":
+    """Return the prediction that a file holds.
+
+    Raises:
+        TikmixError: the file is missing, or is none that the what-if page recorded.
+    """
+    from tikmix_pipeline.report.whatif_records import Prediction
+
+    if not path.is_file():
+        raise TikmixError(
+            f"remix.prediction: there is no file {path}. Give one that whatif.html has recorded, or null."
+        )
+    try:
+        return Prediction.from_json(read_json(path))
+    except TikmixError as error:
+        raise TikmixError(
+            f"remix.prediction: {path} is no prediction that whatif.html has recorded: {error}"
+        ) from error
+
+
+def require_prediction(run: Run, number: int) -> None:
+    """Refuse a prediction that is not for the chunk before round `number` of this experiment.
+
+    Raises:
+        TikmixError: as `given_prediction`, or saying which round it is for.
+    """
+    path = run.root / str(run.parameters.remix.prediction)
+    predicted, experiment = given_prediction(path), run.parameters.experiment
+    if (predicted.experiment, predicted.round) != (experiment, number - 1):
+        raise TikmixError(
+            f"remix.prediction: {path} was recorded after round {predicted.round} of '{predicted.experiment}', and "
+            f"this checkpoint is that of round {number} of '{experiment}'. A prediction is scored at the next "
+            "checkpoint: give that, or leave remix.prediction out."
+        )
 
 
 def checkpoint_files(run: Run) -> list[list[str | int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,21 +18,25 @@ from tikmix_pipeline.parameters.decision import (
     DirectParameters,
     ExternalParameters,
     PriorParameters,
+    RemixParameters,
     StrategyParameters,
 )
 from tikmix_pipeline.parameters.measurement import CalibratedParameters
 from tikmix_pipeline.parameters.training import ContextParameters, LoadParameters, ModelParameters
-from tikmix_pipeline.pipelines.remix.external import given_mixture
+from tikmix_pipeline.pipelines.remix.external import given_mixture, given_prediction
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from tikmix_pipeline.corpus.records import PreparedText
     from tikmix_pipeline.corpus.shards import TokenShards
+    from tikmix_pipeline.influence.prediction_score import PredictionScore
     from tikmix_pipeline.influence.report import Measurement, SpreadRecord
     from tikmix_pipeline.lm.checkpoint import Checkpoint
     from tikmix_pipeline.report.remix_report import RemixReport
     from tikmix_pipeline.report.whatif_records import WhatIfProblem
+
+_LOG = logging.getLogger(__name__)
 
 
 class SampleTokensView(View):
@@ -80,6 +85,14 @@ class WhatIfView(View):
     tikmix: StrategyParameters
     influence: CalibratedParameters
     page: OnDisk
+
+
+class PredictionView(View):
+    """Which prediction is scored, and at which round."""
+
+    remix: RemixParameters = unrecorded()
+    file: OnDisk
+    number: int
 
 
 def tokenize_sample(view: SampleTokensView, text: PreparedText, project: Path) -> Callable[[Path], Any]:
@@ -215,3 +228,17 @@ def write_whatif(
         checkpoint=view.checkpoint,
         calibration=view.influence.calibration,
     )
+
+
+def score_prediction(
+    view: PredictionView, before: Measurement, after: Measurement, current: MixtureRecord, project: Path
+) -> PredictionScore:
+    """Hold the prediction of the round before against the losses at its checkpoint and at this one."""
+    from tikmix_pipeline.influence.prediction_score import score_lines, score_prediction
+
+    predicted = given_prediction(project / str(view.remix.prediction))
+    score = score_prediction(
+        view.number - 1, predicted.gains, predicted.mixture, current.weights, before=before, after=after
+    )
+    _LOG.info("%s", "\n".join(score_lines(score)))
+    return score

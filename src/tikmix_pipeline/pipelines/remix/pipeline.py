@@ -49,7 +49,7 @@ def remix_of(run: Run) -> Pipeline:
 
 def made_earlier(pipeline: Pipeline) -> list[str]:
     """Return the inputs that earlier rounds have made; the others are parameters, and places to work in."""
-    kinds = {"mixture", "token_budget", "current_mixture", "influence", "part_influence"}
+    kinds = {"mixture", "token_budget", "current_mixture", "influence", "part_influence", "measurement"}
     return [name for name in sorted(pipeline.inputs()) if name.startswith("round_") and name.split("_", 2)[2] in kinds]
 
 
@@ -122,7 +122,8 @@ def _deciding(run: Run, number: int) -> list[Pipeline | Node]:
     report = _report(run, number, chosen_decision(as_loop, number), has_exports=bool(exports.nodes))
     problem = _renamed(problem_of_round(as_loop, number), compared)
     page = _whatif(run, number, has_problem=bool(problem.nodes))
-    return [_renamed(Pipeline(deciding), compared), _renamed(handing_over, current), report, problem, page]
+    told: list[Pipeline | Node] = [report, problem, page, *_score(run, number)]
+    return [_renamed(Pipeline(deciding), compared), _renamed(handing_over, current), *told]
 
 
 def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
@@ -143,6 +144,18 @@ def _whatif(run: Run, number: int, *, has_problem: bool) -> Node:
     checkpoint, page = str(run.parameters.model.checkpoint), OnDisk(_page_digest)
     view = nodes.WhatIfView.of(run.parameters, checkpoint=checkpoint, page=page)
     return cached_node(nodes.write_whatif, view, inputs, of("whatif"), number=number)
+
+
+def _score(run: Run, number: int) -> list[Node]:
+    """Hold the prediction of the round before against what came, if there is one."""
+    prediction = run.parameters.remix.prediction
+    if prediction is None or number == 0:
+        return []
+    file = OnDisk(lambda: sha256_of_file(run.root / prediction))
+    view = nodes.PredictionView.of(run.parameters, number=number, file=file)
+    measured = [of_round(number - 1, "measurement"), of_round(number, "measurement")]
+    inputs = [*measured, of_round(number, "current_mixture"), "project"]
+    return [cached_node(nodes.score_prediction, view, inputs, of_round(number, "prediction_score"), number=number)]
 
 
 def _page_digest() -> str:

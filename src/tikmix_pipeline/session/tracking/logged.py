@@ -35,7 +35,7 @@ TABLES = {
 COMPARISONS = {f"comparison_{name}" for name in ("scores", "summary", "stability", "against", "accuracy")}
 DOCUMENTS = {
     *("token_budget", "decision", "baseline", "measurement", "gains", "asked_mixtures", "verdict", "summary"),
-    *("sweep_cost", "sweep_decision", "sweep_design"),
+    *("sweep_cost", "sweep_decision", "sweep_design", "prediction_score"),
 }
 DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 """Documents that have another name in the store than in the catalog, as they had from the first."""
