@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from tests.pipelines.conftest import make_project, run_in
+from tests.pipelines.test_tracking import parent_of
 from tikmix_pipeline.files import write_json
 from tikmix_pipeline.influence.prediction_score import PredictionScore
 from tikmix_pipeline.report.whatif_records import WhatIfProblem
@@ -206,6 +208,12 @@ def test_with_the_user_s_calibration_gains_are_told_in_nats_with_the_same_decisi
     for task, gain in after.items():
         assert gain["unit"] == "nats"
         assert gain["gain"] / gain["stderr"] == pytest.approx(before[task]["gain"] / before[task]["stderr"])
+
+
+def test_mlflow_has_the_page_to_try_things_out_beside_the_report(remixed: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{remixed}/mlflow.db")
+    run_id = parent_of(remixed, "elsewhere").info.run_id
+    assert {one.path for one in client.list_artifacts(run_id, "report")} == {"report/report.html", "report/whatif.html"}
 
 
 def test_nothing_is_trained_and_the_checkpoint_is_linked_not_copied(remixed: Path) -> None:

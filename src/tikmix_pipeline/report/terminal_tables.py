@@ -233,6 +233,7 @@ def remix_text(report: RemixReport) -> str:
         _block([f"Expected gain, {gain_unit(report.gain_unit)}", "next", *weights[2:], "error"], tasks),
         "\n".join([*held, *report.notes]),
         f"Report: data/08_reporting/{experiment}/report.html"
+        f"\nWhat if (other weights, bounds): data/08_reporting/{experiment}/whatif.html"
         + (f"\nFiles for {exports}: data/08_reporting/{experiment}/exports/" if exports else ""),
     )
 

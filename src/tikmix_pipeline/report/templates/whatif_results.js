@@ -26,6 +26,7 @@ function outcome(content, solution) {
       isBinding: guard.constraint.room(w) < 1e-5,
     })),
     epochs: w.map((weight, k) => (content.consumed_K[k] + weight * content.chunk_tokens) / content.available_K[k]),
+    isOutside: largest(plus(solution.reference, problem.prior_K, -1)) > 5e-4,
     low: solution.low, high: solution.high, objective: solution.objective,
   };
 }
@@ -205,9 +206,11 @@ function guardrailTable(now) {
       cell("State", one.isBinding ? "at its limit" : "has room", `words ${one.isBinding ? "loses" : "quiet"}`),
     ];
   });
+  const from = "The current mixture is outside the bounds, so limits hold from the nearest mixture inside them, and figures are over the current one.";
   return [
     el("h2", {}, "What guarded text pays"),
     el("p", { class: "how" }, "A guardrail at its limit holds the mixture: allowing more would let the tasks gain more."),
+    now.isOutside ? el("p", {}, from) : "",
     table([["Text", ""], ["Expected", ""], ["May lose", ""], ["State", ""]], rows),
   ];
 }
