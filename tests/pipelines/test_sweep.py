@@ -208,7 +208,7 @@ def test_sweep_before_its_decision_names_the_command(project: Path) -> None:
 def test_sweep_is_tracked_with_its_best_candidates_and_its_model(swept_project: Path) -> None:
     client = mlflow.MlflowClient(f"sqlite:///{swept_project}/mlflow.db")
     runs = [run for run in runs_of(swept_project, "one") if run.data.tags["pipelines"] == "sweep"]
-    candidates = [run for run in runs if "candidate" in run.info.run_name]
+    candidates = [run for run in runs if "candidate" in run.data.tags]
     assert len(candidates) == 10
     assert {f"mixture/{name}" for name in DOMAINS} | {f"response/{name}" for name in TASKS} <= set(
         candidates[0].data.metrics
