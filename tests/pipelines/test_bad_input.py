@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.pipelines.conftest import run_in
-from tikmix_pipeline.session.kedro_session import UserError
+from tikmix_pipeline.session.kedro_session import TikmixSession, UserError
 
 SHARDS = {"sources": [{"kind": "shards", "path": "*.bin", "bytes_per_token": 4}]}
 
@@ -242,3 +242,16 @@ def test_killed_run_goes_on_inside_its_chunk_to_the_same_bits(project: Path) -> 
     run_in(project, experiment="whole", train=train)
     for name in ("round_0/model.safetensors", "round_1/model.safetensors", "round_1/training_state.json"):
         assert (models / name).read_bytes() == (models.with_name("whole") / name).read_bytes(), name
+
+
+def test_a_round_is_refused_for_what_goes_through_all_of_them(project: Path) -> None:
+    with pytest.raises(UserError, match="round=1 says on which round a single stage acts, and 'tikmix' goes through"):
+        run_in(project, round=1)
+
+
+def test_an_environment_that_is_not_there_is_told_with_those_that_are(project: Path) -> None:
+    with (
+        pytest.raises(UserError, match=r"--env tyni: there is no folder .*The names are 'local', 'tiny'"),
+        TikmixSession.create(project_path=project, env="tyni") as session,
+    ):
+        session.run()

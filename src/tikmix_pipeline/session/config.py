@@ -14,7 +14,7 @@ from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.check import merged_parameters
 from tikmix_pipeline.run import with_folders
 from tikmix_pipeline.session.config_file import read_config
@@ -35,6 +35,7 @@ class TikmixConfigLoader(OmegaConfigLoader):
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Load one kind of configuration."""
+        self._require_environment()
         if key == "parameters":
             return copy.deepcopy(self._parameters)
         if key == "catalog":
@@ -43,6 +44,14 @@ class TikmixConfigLoader(OmegaConfigLoader):
             return with_folders(self.catalog, str(self._parameters.get("experiment")), str(name))
         found: dict[str, Any] = super().__getitem__(key)
         return found
+
+    def _require_environment(self) -> None:
+        """Refuse an environment that has no folder; which there are is not known of an archive."""
+        folder, name = Path(str(self.conf_source)), self.env
+        if name is None or not folder.is_dir() or (folder / name).is_dir():
+            return
+        known = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name != self.base_env)
+        raise TikmixError(f"--env {name}: there is no folder {folder / name}.{nearest_name(name, known)}")
 
     def source_of(self, path: Sequence[str]) -> str:
         """Name what set a parameter, or the nearest group around it: a file of the configuration, or `--params`."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class RunHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Lock the experiment, hand out records and refuse stale or missing inputs."""
         _require_sequential(str(run_params.get("runner")))
+        _require_single_stage(self.run, run_params.get("pipeline_names") or ["__default__"])
         self._locks.close()  # of a run that a session of Kedro's own has left open
         self._made.clear()
         run, stages = self.run, {stage_of(node) for node in pipeline.nodes}
@@ -151,6 +152,16 @@ def _require_sequential(runner: str) -> None:
                 "--runner out; how many jobs a node has at a time is sweep.workers, validate.workers, compare.workers "
                 "and train.world_size."
             )
+
+
+def _require_single_stage(run: Run, names: Sequence[str]) -> None:
+    """Refuse a round for what goes through all of them."""
+    whole = sorted({"tikmix" if name == "__default__" else name for name in names} & {"tikmix", "compare"})
+    if whole and run.parameters.round is not None:
+        raise TikmixError(
+            f"round={run.parameters.round} says on which round a single stage acts, and '{whole[0]}' goes through all "
+            "of them. Leave it out, or name the stage (--pipelines influence); tikmix.rounds is how many there are."
+        )
 
 
 def _check(run: Run, stages: set[str]) -> None:
