@@ -107,6 +107,13 @@ def test_a_difference_within_its_interval_is_level_whatever_its_sign() -> None:
         assert " lower to 0." in told
 
 
+def test_a_difference_that_is_shown_as_nothing_is_level_however_sure() -> None:
+    found = verdict(-0.0003, spread=1e-6)
+    assert found.mean_of_tasks is not None
+    assert found.mean_of_tasks.sign == -1
+    assert in_a_sentence(found).startswith("Level with keeping the prior: 0.000")
+
+
 def test_tasks_that_only_judge_have_a_clause_of_their_own() -> None:
     told = in_a_sentence(verdict(-0.3, deciding=("siqa",)))
     assert "bits per byte lower on the task (95 % interval" in told

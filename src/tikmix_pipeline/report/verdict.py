@@ -152,6 +152,9 @@ def in_a_sentence(verdict: Verdict) -> str:
     return f"{', '.join(told)}, for {compute} compute."
 
 
+_SHOWN = 0.0005
+"""Bits per byte that are more than 0.000 where three digits are shown."""
+
 _Clause = tuple[ScoreDifference, str, str]
 """A mean, what it is of, and what its interval is over."""
 
@@ -176,7 +179,9 @@ def _of_tasks(count: int, one: str = "", many: str = "") -> str:
 def _word(found: ScoreDifference) -> str:
     if not found.is_known:
         return "Undecided against"
-    return {-1: "Better than", 0: "Level with", 1: "Worse than"}[found.sign]
+    # what is shown as 0.000 is no difference to act on, however surely it is one
+    sign = found.sign if abs(found.difference) >= _SHOWN else 0
+    return {-1: "Better than", 0: "Level with", 1: "Worse than"}[sign]
 
 
 def _amount(found: ScoreDifference, unit: str = "") -> str:
