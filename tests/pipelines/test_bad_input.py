@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.pipelines.conftest import run_in
-from tikmix_pipeline.session.kedro_session import TikmixSession, UserError
+from tikmix_pipeline.session.kedro_session import UserError
 
 SHARDS = {"sources": [{"kind": "shards", "path": "*.bin", "bytes_per_token": 4}]}
 
@@ -201,7 +201,7 @@ def test_second_run_of_the_same_experiment_is_refused_while_the_first_runs(proje
     ("arguments", "message"),
     [
         (["--env", "tiny", "--pipelines", "influnce"], "influence"),
-        (["--env", "nowhere"], "The configuration cannot be read"),
+        (["--env", "nowhere"], "--env nowhere: there is no folder"),
     ],
 )
 def test_unknown_name_on_the_command_line_is_told_without_a_traceback(
@@ -247,11 +247,3 @@ def test_killed_run_goes_on_inside_its_chunk_to_the_same_bits(project: Path) -> 
 def test_a_round_is_refused_for_what_goes_through_all_of_them(project: Path) -> None:
     with pytest.raises(UserError, match="round=1 says on which round a single stage acts, and 'tikmix' goes through"):
         run_in(project, round=1)
-
-
-def test_an_environment_that_is_not_there_is_told_with_those_that_are(project: Path) -> None:
-    with (
-        pytest.raises(UserError, match=r"--env tyni: there is no folder .*The names are 'local', 'tiny'"),
-        TikmixSession.create(project_path=project, env="tyni") as session,
-    ):
-        session.run()
