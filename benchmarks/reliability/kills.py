@@ -66,7 +66,7 @@ def problems(ended: Ended, project: Path, name: str) -> list[str]:
     if ended.left:
         found.append(f"{len(ended.left)} processes left")
     if not ended.is_told:
-        found.append("traceback")
+        found.append(f"traceback: {ended.output.strip().splitlines()[-1][-200:]}")
     if name != "SIGKILL" and running_in_mlflow(project):
         found.append("a run is RUNNING in MLflow")
     return found

@@ -87,6 +87,23 @@ def test_a_signal_closes_the_run_as_killed_and_is_the_exit_code(
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_a_library_makes_an_error_of_is_a_signal_all_the_same(
+    run: Callable[..., Any], hook: Hook, number: int, code: int
+) -> None:
+    """As OmegaConf does, which a signal may find at work on the configuration."""
+
+    def swallow() -> None:
+        try:
+            send(number)()
+        except BaseException as error:
+            raise ValueError("'NoneType' object has no attribute '_invalidate_flags_cache'") from error
+
+    with pytest.raises(RunInterruptedError) as ended:
+        run(swallow)
+    assert (ended.value.exit_code, hook.statuses) == (code, ["KILLED"])
+
+
 def test_a_launcher_that_a_signal_ended_ends_the_run_alike(run: Callable[..., Any], hook: Hook) -> None:
     def launch() -> None:
         raise SystemExit(143)

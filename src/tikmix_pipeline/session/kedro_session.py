@@ -62,7 +62,7 @@ class TikmixSession(KedroSession):
         selected = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
         if not any(kwargs.get(name) for name in selected):
             kwargs["only_missing_outputs"] = True
-        with _signals_as_exits():
+        with _signals_as_exits() as received:
             try:
                 return super().run(*args, **kwargs)
             except (KeyboardInterrupt, SystemExit) as error:
@@ -72,27 +72,36 @@ class TikmixSession(KedroSession):
                 _end_hooks("KILLED")
                 raise RunInterruptedError(code) from None
             except Exception as error:
+                if received:  # a library has made an error of its own out of the exit
+                    _end_hooks("KILLED")
+                    raise RunInterruptedError(128 + received[0]) from error
                 # Kedro tells its hooks of an error in a node, not of one before the first
                 _end_hooks("FAILED")
                 _raise_told(error)
 
 
 @contextlib.contextmanager
-def _signals_as_exits() -> Iterator[None]:
-    """Let the signals that end jobs unwind this process as `sys.exit` does, unless a handler is there already."""
+def _signals_as_exits() -> Iterator[list[int]]:
+    """Let the signals that end jobs unwind this process as `sys.exit` does, unless a handler is there already.
+
+    Yields the signals that came, Ctrl-C's among them.
+    """
     is_main = threading.current_thread() is threading.main_thread()  # no other may set any
-    taken = [number for number in _ENDING if is_main and signal.getsignal(number) is signal.SIG_DFL]
+    usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(_ENDING, signal.SIG_DFL)}
+    taken = {number: handler for number, handler in usual.items() if is_main and signal.getsignal(number) is handler}
+    received: list[int] = []
 
     def end(number: int, _frame: Any) -> None:
-        raise SystemExit(128 + number)
+        received.append(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     for number in taken:
         signal.signal(number, end)
     try:
-        yield
+        yield received
     finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in taken.items():
+            signal.signal(number, handler)
 
 
 def _end_hooks(status: str) -> None:
