@@ -5,7 +5,7 @@ import pytest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.external_run import EarlierRound, SampledDomain, external_run_budget
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.parameters.decision import RemixParameters
+from tikmix_pipeline.parameters.remix import RemixParameters
 
 SAMPLES = {
     "code": SampledDomain(tokens=1_000, bytes_per_token=3.0),

@@ -145,3 +145,17 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory, untouched_project
 def project(tmp_path: Path, untouched_project: Path) -> Path:
     """A copy of the finished project, to do anything with."""
     return Path(shutil.copytree(untouched_project, tmp_path / "project"))
+
+
+@pytest.fixture(scope="module")
+def remixed(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
+    """A project with two checkpoints of a run elsewhere, of which the first was remixed; not to be changed."""
+    from tests.pipelines.remix_project import make_remixed
+
+    return make_remixed(tmp_path_factory.mktemp("remix") / "project", finished_project)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, remixed: Path) -> Path:
+    """A copy to do anything with; its checkpoint keeps its times, by which it is recognised."""
+    return Path(shutil.copytree(remixed, tmp_path / "project", symlinks=True))

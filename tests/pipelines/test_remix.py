@@ -1,7 +1,5 @@
 """`remix`: a checkpoint that was trained elsewhere in, the next mixture and its trainers' files out."""
 
-import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,78 +7,18 @@ from typing import Any
 import mlflow
 import pandas as pd
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
-from tests.pipelines.conftest import make_project, run_in
+from tests.pipelines.conftest import run_in
+from tests.pipelines.remix_project import PATHS, SIZES, outputs, read, remix
 from tests.pipelines.test_tracking import parent_of
 from tikmix_pipeline.files import write_json
-from tikmix_pipeline.influence.prediction_score import PredictionScore
-from tikmix_pipeline.report.whatif_records import WhatIfProblem
 from tikmix_pipeline.session.kedro_session import UserError
-
-PATHS = {"code": "data/code", "prose": "data/prose", "verse": "data/verse"}
-SIZES = {"code": {"tokens": 5e6}, "prose": {"bytes": 4e7}, "verse": {"tokens": 2e6}}
-TOLD: dict[str, Any] = {
-    "experiment": "elsewhere",
-    "corpus": {"name": "sampled"},
-    "model": {"checkpoint": "checkpoints/first"},
-    "remix": {
-        "chunk_tokens": 1_000_000,
-        "consumed": 4_000_000,
-        "sizes": SIZES,
-    },
-    "reweight": {"exports": ["megatron", "levanter"], "paths": PATHS, "batch_tokens": 8192, "context": 64},
-}
-
-
-def remix(project: Path, **changes: dict[str, Any]) -> None:
-    told = {group: {**TOLD[group], **changes.pop(group, {})} for group in ("corpus", "model", "remix", "reweight")}
-    run_in(project, "remix", **{"experiment": TOLD["experiment"], **told, **changes})
-
-
-def save_checkpoint(project: Path, finished: Path, name: str, source: str, **options: Any) -> None:
-    """Save a checkpoint as a team would: by save_pretrained, without a training state."""
-    folder = project / "checkpoints" / name
-    trained = finished / "data" / "06_models" / "one" / source
-    model = AutoModelForCausalLM.from_pretrained(trained, dtype=options.pop("dtype", torch.float32))
-    model.save_pretrained(folder, **options)
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy2(trained / file, folder / file)
-
-
-def make_remixed(folder: Path, finished: Path) -> Path:
-    """Make a project with two checkpoints of a run elsewhere, of which the first was remixed."""
-    project = make_project(folder)
-    save_checkpoint(project, finished, "first", "round_0", dtype=torch.bfloat16, max_shard_size="50KB")
-    save_checkpoint(project, finished, "second", "round_1")
-    remix(project)
-    return project
-
-
-@pytest.fixture(scope="module")
-def remixed(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
-    return make_remixed(tmp_path_factory.mktemp("remix") / "project", finished_project)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, remixed: Path) -> Path:
-    """A copy to do anything with; its checkpoint keeps its times, by which it is recognised."""
-    return Path(shutil.copytree(remixed, tmp_path / "project", symlinks=True))
-
-
-def outputs(project: Path) -> Path:
-    return project / "data" / "07_model_output" / "elsewhere"
 
 
 def strategies(project: Path) -> dict[int, str]:
     rows = pd.read_parquet(outputs(project) / "mixtures.parquet")
     found: dict[int, str] = rows.groupby("round")["strategy"].first().to_dict()
     return found
-
-
-def read(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_a_sharded_checkpoint_in_half_precision_ends_in_a_mixture_a_report_and_exports(remixed: Path) -> None:
@@ -98,64 +36,6 @@ def test_a_sharded_checkpoint_in_half_precision_ends_in_a_mixture_a_report_and_e
     assert all(name in page for name in ("code", "prose", "verse", "quiz", "riddle", "exports/megatron.txt"))
     rows = read(reporting / "report.json")["domains"]
     assert {row["name"]: row["recommended"] for row in rows} == mixture["weights"]
-
-
-def test_the_page_to_try_things_out_lies_beside_the_report_and_is_made_of_what_was_decided_on(elsewhere: Path) -> None:
-    page = elsewhere / "data/08_reporting/elsewhere/whatif.html"
-    assert "decisions of second order" in page.read_text(encoding="utf-8")
-    assert not (outputs(elsewhere) / "round_0/problem.json").exists()
-    remix(elsewhere, optimize={"method": "response", "task_weights": {"quiz": 2.0}})
-    problem = WhatIfProblem.from_json(read(outputs(elsewhere) / "round_0/problem.json"))
-    assert (problem.domains, problem.tasks) == (["code", "prose", "verse"], ["quiz", "riddle"])
-    assert problem.objective.task_weights == {"quiz": 2.0}
-    data = re.search(r'id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
-    assert data is not None
-    content = json.loads(data[1])
-    assert content["problem"] == problem.to_json()
-    decided = read(outputs(elsewhere) / "round_0/decision.json")["weights"]
-    assert content["decided_K"] == [decided[domain] for domain in problem.domains]
-
-
-def recorded(project: Path, **changes: Any) -> str:
-    """Write what the page of the first round would record, and return its path."""
-    mixture = read(outputs(project) / "round_1/mixture.json")["weights"]
-    bounds = {name: {"low": 0.0, "high": 1.0, "low_parameter": "", "high_parameter": ""} for name in mixture}
-    settings = {"task_weights": {}, "tolerances": {}, "entropy": 1.0, "pareto": True, "max_weight": 1.0, "groups": {}}
-    gains = {
-        "quiz": {"gain": 0.3, "stderr": 0.01, "nats": 40.0},
-        "riddle": {"gain": 0.1, "stderr": 0.01, "nats": -40.0},
-    }
-    about = {"kind": "tikmix-prediction", "version": 1, "experiment": "elsewhere", "round": 0, "checkpoint": "first"}
-    of_chunk = {"recorded": "2026-01-01T00:00:00Z", "chunk_tokens": 1_000_000, "objective": 0.0, "mean": None}
-    weights = {"current": mixture, "decided": mixture, "mixture": mixture}
-    told = {**about, **of_chunk, **weights, "settings": {**settings, "bounds": bounds}, "unit": "share", "gains": gains}
-    write_json(project / "prediction.json", {**told, **changes})
-    return "prediction.json"
-
-
-def test_a_prediction_is_held_against_what_the_next_checkpoint_shows(elsewhere: Path) -> None:
-    prediction = recorded(elsewhere)
-    remix(elsewhere, model={"checkpoint": "checkpoints/second"}, remix={"consumed": None, "prediction": prediction})
-    score = PredictionScore.from_json(read(outputs(elsewhere) / "round_1/prediction_score.json"))
-    before, after = (read(outputs(elsewhere) / f"round_{number}/measurement.json")["task_loss"] for number in (0, 1))
-    assert {task: one.fall for task, one in score.tasks.items()} == {
-        task: before[task] - after[task] for task in before
-    }
-    assert {task: one.is_against for task, one in score.tasks.items()} == {"quiz": True, "riddle": False}
-    assert (score.round, score.elsewhere) == (0, 0.0)
-
-
-def test_a_prediction_for_another_chunk_is_refused(elsewhere: Path) -> None:
-    second: dict[str, Any] = {"model": {"checkpoint": "checkpoints/second"}}
-    for changes, message in (
-        ({"round": 3}, "was recorded after round 3 of 'elsewhere'"),
-        ({"experiment": "other"}, "of 'other'"),
-        ({"kind": "something"}, "is no prediction that whatif.html has recorded"),
-    ):
-        with pytest.raises(UserError, match=message):
-            remix(elsewhere, **second, remix={"consumed": None, "prediction": recorded(elsewhere, **changes)})
-    with pytest.raises(UserError, match="there is no file"):
-        remix(elsewhere, **second, remix={"consumed": None, "prediction": "nowhere.json"})
 
 
 def shown(project: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:

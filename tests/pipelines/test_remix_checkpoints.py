@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.pipelines.test_remix import make_remixed, outputs, read, remix
+from tests.pipelines.remix_project import outputs, read, remix
 from tikmix_pipeline.files import write_json
 from tikmix_pipeline.session.kedro_session import UserError
-
-
-@pytest.fixture(scope="module")
-def remixed(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
-    return make_remixed(tmp_path_factory.mktemp("remix") / "project", finished_project)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, remixed: Path) -> Path:
-    return Path(shutil.copytree(remixed, tmp_path / "project", symlinks=True))
 
 
 def reported_parameters(project: Path, experiment: str = "elsewhere") -> int:

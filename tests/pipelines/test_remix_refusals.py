@@ -7,20 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.pipelines.test_remix import PATHS, make_remixed, outputs, read, remix
+from tests.pipelines.remix_project import PATHS, outputs, read, remix
 from tikmix_pipeline.files import write_json
 from tikmix_pipeline.session.kedro_session import UserError
-
-
-@pytest.fixture(scope="module")
-def remixed(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
-    return make_remixed(tmp_path_factory.mktemp("remix") / "project", finished_project)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, remixed: Path) -> Path:
-    return Path(shutil.copytree(remixed, tmp_path / "project", symlinks=True))
-
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"model": {"checkpoint": None}}, "remix needs model.checkpoint"),

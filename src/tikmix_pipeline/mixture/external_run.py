@@ -12,7 +12,7 @@ from typing import Literal
 from tikmix_pipeline.errors import TikmixError, quoted, require_known
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
 from tikmix_pipeline.mixture.simplex import by_name, check_mixture, prior_mixture
-from tikmix_pipeline.parameters.decision import DomainSize, ExternalParameters
+from tikmix_pipeline.parameters.remix import DomainSize, ExternalParameters
 
 _ROUNDING = 1e-6
 

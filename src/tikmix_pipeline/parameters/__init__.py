@@ -13,11 +13,11 @@ from tikmix_pipeline.parameters.comparison import CompareParameters
 from tikmix_pipeline.parameters.corpus import CorpusParameters
 from tikmix_pipeline.parameters.decision import (
     OptimizeParameters,
-    RemixParameters,
     ReweightParameters,
     TikmixParameters,
 )
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
+from tikmix_pipeline.parameters.remix import RemixParameters
 from tikmix_pipeline.parameters.sweep import SweepParameters
 from tikmix_pipeline.parameters.training import EngineParameters, ModelParameters, TrainParameters
 from tikmix_pipeline.parameters.validation import ValidateParameters

@@ -15,8 +15,8 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sampled_signature
 from tikmix_pipeline.lm.weights import weight_files
 from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, RunParameters
-from tikmix_pipeline.parameters.decision import ExternalParameters
 from tikmix_pipeline.parameters.measurement import heldout_target
+from tikmix_pipeline.parameters.remix import ExternalParameters
 from tikmix_pipeline.pipelines.names import domain_products, of_round
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, read_record

@@ -16,12 +16,11 @@ from tikmix_pipeline.parameters.base import NoParameters, OnDisk, View, unrecord
 from tikmix_pipeline.parameters.corpus import ShardParameters
 from tikmix_pipeline.parameters.decision import (
     DirectParameters,
-    ExternalParameters,
     PriorParameters,
-    RemixParameters,
     StrategyParameters,
 )
 from tikmix_pipeline.parameters.measurement import CalibratedParameters
+from tikmix_pipeline.parameters.remix import ExternalParameters, RemixParameters
 from tikmix_pipeline.parameters.training import ContextParameters, LoadParameters, ModelParameters
 from tikmix_pipeline.pipelines.remix.external import given_mixture, given_prediction
 
