@@ -136,6 +136,26 @@ def read_json(path: Path) -> Any:
         raise TikmixError(f"{path} is not valid JSON ({error}). Delete it and run its stage again.") from error
 
 
+def read_json_object(path: Path, remedy: str, *, source: str = "") -> dict[str, Any]:
+    """Read a JSON object that somebody else has written, such as a file of a checkpoint.
+
+    Args:
+        path: of the file.
+        remedy: what to do about one that cannot be read, a sentence.
+        source: what messages begin with, a parameter that names the file.
+
+    Raises:
+        TikmixError: it cannot be read, is not valid JSON or holds no object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TikmixError(f"{source}{path} cannot be read as JSON ({error}). {remedy}") from error
+    if not isinstance(content, dict):
+        raise TikmixError(f"{source}{path} holds {type(content).__name__}, expected an object. {remedy}")
+    return content
+
+
 def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     digest = hashlib.sha256()

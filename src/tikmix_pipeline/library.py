@@ -140,9 +140,10 @@ def solve_mixture(
     """
     from tikmix_pipeline.mixture.bounds import unlimited_bounds
     from tikmix_pipeline.mixture.direct import solve_direct
+    from tikmix_pipeline.mixture.influence_matrix import contrast
     from tikmix_pipeline.mixture.response import solve_response
     from tikmix_pipeline.mixture.second_order import DomainProducts
-    from tikmix_pipeline.mixture.simplex import check_mixture
+    from tikmix_pipeline.mixture.simplex import by_name, check_mixture
     from tikmix_pipeline.parameters import OptimizeParameters
     from tikmix_pipeline.parameters.check import check_group
 
@@ -158,13 +159,14 @@ def solve_mixture(
     bounds = unlimited_bounds(parameters, domains, prior)
     if isinstance(influence, Influence) and parameters.method == "response":
         products = DomainProducts(influence.heldout_KK, influence.curved_KK)
-        contrast_TK = influence_TK - (influence_TK @ prior_K)[:, None]
-        found = solve_response(contrast_TK, products, prior_K, bounds, parameters, domains=domains, tasks=tasks)
+        found = solve_response(
+            contrast(influence_TK, prior_K), products, prior_K, bounds, parameters, domains=domains, tasks=tasks
+        )
     else:
         found = solve_direct(influence_TK, prior_K, bounds, parameters, domains=domains, tasks=tasks)
     return SolvedMixture(
-        weights=dict(zip(domains, found.weights_K.tolist(), strict=True)),
-        expected_gain=dict(zip(tasks, found.expected_gain_T.tolist(), strict=True)),
+        weights=by_name(domains, found.weights_K),
+        expected_gain=by_name(tasks, found.expected_gain_T),
         notes=found.notes,
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import replacing
+from tikmix_pipeline.files import read_json_object, replacing
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -147,17 +147,7 @@ def tokenizer_digest(folder: Path) -> str | None:
     A model checkpoint and a corpus go together when these are equal. A damaged file raises TikmixError.
     """
     path = folder / "tokenizer.json"
-    return _digest(_read_tokenizer(path)) if path.is_file() else None
-
-
-def _read_tokenizer(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TikmixError(f"{path} cannot be read as JSON ({error}). {_SAVE_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise TikmixError(f"{path} holds {type(content).__name__}, expected an object. {_SAVE_AGAIN}")
-    return content
+    return _digest(read_json_object(path, _SAVE_AGAIN)) if path.is_file() else None
 
 
 def _digest(tokenizer: dict[str, Any]) -> str:
@@ -175,7 +165,7 @@ def vocabulary_size_of(folder: Path) -> int | None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    content = _read_tokenizer(path)
+    content = read_json_object(path, _SAVE_AGAIN)
     try:
         vocabulary = content["model"]["vocab"]  # of a unigram model a list of pieces, else ids by token
         return 1 + max(map(int, vocabulary.values() if isinstance(vocabulary, Mapping) else range(len(vocabulary))))

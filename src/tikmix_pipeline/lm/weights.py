@@ -5,7 +5,6 @@ They are those that transformers loads: `model.safetensors` where there is one, 
 other names, shards of an earlier save, or an optimiser's state.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.files import read_json_object
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -65,17 +65,7 @@ def _require_full_precision(folder: Path) -> None:
 
 def checkpoint_config(folder: Path) -> Mapping[str, Any]:
     """Read `config.json` as it stands. One that is missing, damaged or no JSON object raises TikmixError."""
-    return _json_object(folder / "config.json")
-
-
-def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TikmixError(f"model.checkpoint: {path} cannot be read as JSON ({error}). {_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise TikmixError(f"model.checkpoint: {path} holds {type(content).__name__}, expected an object. {_AGAIN}")
-    return content
+    return read_json_object(folder / "config.json", _AGAIN, source="model.checkpoint: ")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -98,7 +88,7 @@ def weight_files(folder: Path) -> list[Path]:
         )
     if first.suffix != ".json":
         return [first]
-    names = _json_object(first).get("weight_map")
+    names = read_json_object(first, _AGAIN, source="model.checkpoint: ").get("weight_map")
     if not isinstance(names, dict) or not names:
         raise TikmixError(f"model.checkpoint: {first} has no `weight_map` of tensors and their files. {_AGAIN}")
     files = sorted(folder / name for name in {_plain(name, first, "weight_map") for name in names.values()})

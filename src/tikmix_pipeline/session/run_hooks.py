@@ -25,7 +25,7 @@ from tikmix_pipeline.pipelines.remix.external import require_no_remix, require_u
 from tikmix_pipeline.run import Run, set_current_run
 from tikmix_pipeline.session.feasibility import check_round, check_sizes, check_text
 from tikmix_pipeline.session.locks import locked
-from tikmix_pipeline.session.tracking.logged import split_name
+from tikmix_pipeline.session.tracking.logged import pipelines_of, split_name
 from tikmix_pipeline.store.provenance import ProvenanceRecord, own_changes, read_record
 
 _LOG = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class RunHooks:
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """Lock the experiment, hand out records and refuse stale or missing inputs."""
         _require_sequential(str(run_params.get("runner")))
-        _require_single_stage(self.run, run_params.get("pipeline_names") or ["__default__"])
+        _require_single_stage(self.run, pipelines_of(run_params))
         self._locks.close()  # of a run that a session of Kedro's own has left open
         self._made.clear()
         run, stages = self.run, {stage_of(node) for node in pipeline.nodes}
@@ -156,7 +156,7 @@ def _require_sequential(runner: str) -> None:
 
 def _require_single_stage(run: Run, names: Sequence[str]) -> None:
     """Refuse a round for what goes through all of them."""
-    whole = sorted({"tikmix" if name == "__default__" else name for name in names} & {"tikmix", "compare"})
+    whole = sorted({"tikmix", "compare"}.intersection(names))
     if whole and run.parameters.round is not None:
         raise TikmixError(
             f"round={run.parameters.round} says on which round a single stage acts, and '{whole[0]}' goes through all "

@@ -43,7 +43,7 @@ class KeyedEntry:
         """
         if not (self.key and self.folder.exists() and self._written.is_file()):
             return None
-        said = _content(self._written)
+        said = read_content(self._written)
         if said.get("key") != self.key or not isinstance(said.get("content"), dict):
             return None
         if changed := altered(self.folder, said["content"]):
@@ -89,7 +89,7 @@ class KeyedResults:
 
     def read(self, key: str) -> dict[str, Any] | None:
         """Return the result that was written under this key, None where there is none, or none that is whole."""
-        content = _content(self._path(key))
+        content = read_content(self._path(key))
         digest = content.pop("digest", None)
         return content if content.get("key") == key and digest == key_of(content) else None
 
@@ -112,7 +112,7 @@ def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**read, "digest": key_of(read)}
 
 
-def _content(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
     """Read a JSON object; an empty one where there is none that can be read."""
     try:
         content = read_json(path)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, remove, write_json
+from tikmix_pipeline.files import remove, write_json
 from tikmix_pipeline.store.content import DIGESTED_BYTES, Content, altered, altered_at_a_look, describe
-from tikmix_pipeline.store.keyed import key_of, with_digest
+from tikmix_pipeline.store.keyed import key_of, read_content, with_digest
 
 _SHOWN = 60
 """Characters of a value that a message shows."""
@@ -109,12 +109,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read what a record says; nothing where it is missing or damaged. Earlier versions wrote no digest."""
-    try:
-        content = read_json(path)
-    except (OSError, TikmixError):
-        return {}
-    if not isinstance(content, dict):
-        return {}
+    content = read_content(path)
     digest = content.pop("digest", None)
     return content if digest in (None, key_of(content)) else {}
 
@@ -149,8 +144,7 @@ def require_unaltered(artifact: Path) -> None:
     Raises:
         TikmixError: saying which files have changed.
     """
-    written = read_record(artifact)
-    changed = altered(artifact, written.content) if written is not None and written.content is not None else []
+    changed = _altered(artifact)
     if not changed:
         return
     content = _read(record_path(artifact))
@@ -163,9 +157,14 @@ def require_unaltered(artifact: Path) -> None:
 
 def remove_altered(artifact: Path) -> None:
     """Remove the files of an artifact that are not what was written, before what is left of it is used again."""
-    written = read_record(artifact)
-    for name in altered(artifact, written.content) if written is not None and written.content is not None else []:
+    for name in _altered(artifact):
         remove(artifact / name)
+
+
+def _altered(artifact: Path) -> list[str]:
+    """Return which files of an artifact are not what was written, by every byte; none where that was not noted."""
+    written = read_record(artifact)
+    return [] if written is None or written.content is None else altered(artifact, written.content)
 
 
 def differences(written: ProvenanceRecord, expected: ProvenanceRecord) -> list[str]:

@@ -80,15 +80,20 @@ def split_name(name: str) -> tuple[int | None, str]:
     return (int(found[1]), found[2]) if found else (None, name)
 
 
+def pipelines_of(run_params: Mapping[str, Any]) -> list[str]:
+    """Return the names of the pipelines that Kedro runs, the default one under its own."""
+    names = run_params.get("pipeline_names") or ["__default__"]
+    return ["tikmix" if name == "__default__" else name for name in names]
+
+
 def run_tags(run: Run, run_params: Mapping[str, Any]) -> dict[str, str]:
     """Return who runs which code, and what was overridden, `run_params` being what Kedro tells its hooks of the run."""
     overrides = flatten(run_params.get("runtime_params") or {})
-    names = run_params.get("pipeline_names") or ["__default__"]
     return {
         "mlflow.source.name": "kedro run",
         "mlflow.user": _user(),
         "experiment": run.parameters.experiment,
-        "pipelines": ",".join(names).replace("__default__", "tikmix"),
+        "pipelines": ",".join(pipelines_of(run_params)),
         "environment": run_params.get("env") or "local",
         "strategy": run.parameters.tikmix.strategy,
         "corpus": run.parameters.corpus.name,
@@ -108,8 +113,7 @@ def run_name(run: Run, run_params: Mapping[str, Any]) -> str:
         for key, value in overrides.items()
         if key not in ("experiment", "tikmix.strategy")
     ]
-    names = run_params.get("pipeline_names") or ["__default__"]
-    pipelines = "+".join(names).replace("__default__", "tikmix")
+    pipelines = "+".join(pipelines_of(run_params))
     # what is asked for comes first: names are cut where tables are narrow
     own = [] if run.parameters.experiment == "tikmix" else [run.parameters.experiment]
     name = " · ".join([pipelines, run.parameters.tikmix.strategy, *told, *own])
