@@ -26,7 +26,7 @@ from tikmix_pipeline.run import Run, current_run
 
 _Reading = TypeVar("_Reading", NgramParameters, RegmixParameters, MixminParameters, DgaParameters, FastmixParameters)
 _Decided = tuple[Callable[..., Any], View, list[str]]
-"""A node's function, its view, and its inputs after the token budget."""
+"""A node's function, its view, and its inputs; of a baseline those after the token budget."""
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -53,25 +53,25 @@ def decision_of_round(run: Run, number: int) -> Pipeline:
 
 def asked_of_round(run: Run, number: int) -> Node:
     """Say what each task would have got, had it alone decided at the end of round `number`, by TiKMiX-D."""
-    inputs, measured = _inputs(run, number)
-    asking = partial(cached_node, outputs="asked_mixtures", name="ask_tasks", stage="tikmix")
-    if not _rests_on_branches(run):
-        return asking(nodes.ask_tasks, nodes.MixtureView.of(run.parameters), [*inputs, *measured])
-    view = nodes.BranchedMixtureView.of(run.parameters, influence=_task_loss(run))
-    return asking(nodes.ask_tasks_on_branches, view, [*inputs, *_told_by_branches(number), *measured])
+    asking = _on_problem(run, number, nodes.ask_tasks, nodes.ask_tasks_on_branches)
+    return cached_node(*asking, "asked_mixtures", name="ask_tasks", stage="tikmix")
 
 
 def problem_of_round(run: Run, number: int) -> Pipeline:
     """State what the decision of round `number` was made of, if gains are of second order."""
     if run.parameters.optimize.method != "response":
         return Pipeline([])
+    stating = _on_problem(run, number, nodes.state_problem, nodes.state_problem_on_branches)
+    return Pipeline([cached_node(*stating, of_round(number, "problem"), name="state_problem", number=number)])
+
+
+def _on_problem(run: Run, number: int, alone: Callable[..., Any], on_branches: Callable[..., Any]) -> _Decided:
+    """Return which of two functions fits what a decision rests on, with its view and its inputs."""
     inputs, measured = _inputs(run, number)
-    stating = partial(cached_node, outputs=of_round(number, "problem"), name="state_problem", number=number)
     if not _rests_on_branches(run):
-        return Pipeline([stating(nodes.state_problem, nodes.MixtureView.of(run.parameters), [*inputs, *measured])])
+        return alone, nodes.MixtureView.of(run.parameters), [*inputs, *measured]
     view = nodes.BranchedMixtureView.of(run.parameters, influence=_task_loss(run))
-    told = [*inputs, *_told_by_branches(number), *measured]
-    return Pipeline([stating(nodes.state_problem_on_branches, view, told)])
+    return on_branches, view, [*inputs, *_told_by_branches(number), *measured]
 
 
 def _inputs(run: Run, number: int) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, sampled_signature
@@ -19,6 +19,7 @@ from tikmix_pipeline.parameters.measurement import heldout_target
 from tikmix_pipeline.parameters.remix import ExternalParameters
 from tikmix_pipeline.pipelines.names import domain_products, of_round
 from tikmix_pipeline.run import Run
+from tikmix_pipeline.store.keyed import read_content
 from tikmix_pipeline.store.provenance import ProvenanceRecord, artifact_status, read_record
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def require_undecided(run: Run, records: Mapping[str, ProvenanceRecord]) -> None
 def domains_ever(run: Run) -> list[str]:
     """Return the domains of this run and of the rounds before, whose paths trainers' files of all stages need."""
     before = run.path(of_round(remix_round(run) - 1, "token_budget"))
-    earlier = _content(before).get("consumed", {}) if before.is_file() else {}
+    earlier = read_content(before).get("consumed", {}) if before.is_file() else {}
     return list(dict.fromkeys([*run.parameters.corpus.domains, *earlier]))
 
 
@@ -220,7 +221,7 @@ def earlier_rounds(run: Run, number: int) -> tuple[int, ...]:
 def _covers(measurement: Path, parameters: RunParameters) -> bool:
     if not measurement.is_file():
         return False
-    measured = _content(measurement)
+    measured = read_content(measurement)
     if not measured:
         return True
     domains, influence = list(parameters.corpus.domains), parameters.influence
@@ -228,12 +229,3 @@ def _covers(measurement: Path, parameters: RunParameters) -> bool:
     if influence.targets != "tasks":
         targets += [heldout_target(domain) for domain in domains]
     return set(domains) <= set(measured.get("domain_loss", {})) and set(targets) <= set(measured.get("task_loss", {}))
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """Read an artifact while pipelines are built; nothing of a damaged one, which is refused, or made again, later."""
-    try:
-        content = read_json(path)
-    except TikmixError:
-        return {}
-    return content if isinstance(content, dict) else {}
