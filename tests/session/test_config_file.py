@@ -20,6 +20,7 @@ from tikmix_pipeline.settings import CONFIG_LOADER_ARGS
 CONF = Path(__file__).resolve().parents[2] / "conf"
 FUZZED = settings(max_examples=100, deadline=timedelta(seconds=20), derandomize=True)
 """The time is that of one case; it is a thousandth of that where nothing else runs."""
+DOUBLING = "\n".join(["x0: aaaa", *(f"x{n}: ${{x{n - 1}}}${{x{n - 1}}}" for n in range(1, 40))])
 FILE = "conf/mine/parameters.yml"
 
 
@@ -71,6 +72,10 @@ def refusal(root: Path, content: str | bytes, **runtime_params: Any) -> str:
         ("experiment: ${globals:team}", "experiment: Globals key 'team' not found"),
         ("experiment: ${experiment}", "experiment: Recursive interpolation"),
         ("experiment: ${", "experiment"),
+        (
+            "x0: aaaa\n" + "\n".join(f"x{n}: ${{x{n - 1}}}${{x{n - 1}}}" for n in range(1, 40)),
+            "with its interpolations written out",
+        ),
         ("- experiment\n- one", "a list or a single value"),
         ("experiment", "a list or a single value"),
         ("corpus: 3", "corpus: input should be a valid dictionary"),

@@ -3,6 +3,7 @@
 import logging
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from kedro.pipeline import Pipeline
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.run import Run
+from tikmix_pipeline.session.tracking import store
 from tikmix_pipeline.session.tracking.store import open_store
 from tikmix_pipeline.session.tracking.tracker import Tracker
 from tikmix_pipeline.session.tracking_hooks import TrackingHooks
@@ -84,6 +86,29 @@ def test_a_store_that_does_not_answer_is_given_up_as_soon_unless_the_user_has_sa
     with pytest.raises(TikmixError, match="cannot be used"):
         open_store(tmp_path)
     assert 1 <= time.monotonic() - start < 6
+
+
+@pytest.mark.parametrize("uri", ["https://mlflow.example/", "postgresql://somebody@mlflow.example/runs"])
+def test_a_name_server_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: given_up.wait(60))
+    monkeypatch.setattr(store, "_SECONDS", 0.1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TikmixError, match="no name server tells the address of mlflow.example within"):
+        open_store(tmp_path)
+    given_up.set()
+
+
+def test_a_name_without_an_address_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
+    with pytest.raises(TikmixError, match=r"mlflow\.example:5000 \(Name or service not known\)"):
+        open_store(tmp_path)
 
 
 def test_a_damaged_store_of_this_folder_is_told_as_such(tmp_path: Path) -> None:

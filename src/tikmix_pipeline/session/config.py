@@ -18,6 +18,7 @@ from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.parameters.check import merged_parameters
 from tikmix_pipeline.run import with_folders
 from tikmix_pipeline.session.config_file import read_config
+from tikmix_pipeline.session.interpolations import UnboundedError, require_bounded
 
 _TAKEN_WHOLE = ("domains", "tasks")
 _INTERPOLATIONS = (
@@ -131,8 +132,9 @@ class TikmixConfigLoader(OmegaConfigLoader):
     def _merge_and_resolve(self, key: str, config_per_file: dict[Path, Any]) -> dict[str, Any]:
         """Resolve interpolations as Kedro does."""
         try:
+            require_bounded(self._written(key, config_per_file))
             resolved: dict[str, Any] = super()._merge_and_resolve(key, config_per_file)
-        except (OmegaConfBaseException, RecursionError) as error:
+        except (OmegaConfBaseException, RecursionError, UnboundedError) as error:
             name = str(getattr(error, "full_key", None) or "")
             given = key == "parameters" and _holds(self.runtime_params, name.split("."))
             files = [self._shown(file) for file in config_per_file]
@@ -141,6 +143,11 @@ class TikmixConfigLoader(OmegaConfigLoader):
             message = f"{name}: {problem}. {_INTERPOLATIONS}" if name else f"{problem}."
             raise TikmixError(f"{' or '.join(places)}: {message}") from None
         return resolved
+
+    def _written(self, key: str, config_per_file: dict[Path, Any]) -> dict[str, Any]:
+        """Merge what files and the command line say, interpolations as they are written."""
+        said = [OmegaConf.to_container(config) for config in config_per_file.values()]
+        return functools.reduce(merged_parameters, [*said, self.runtime_params] if key == "parameters" else said, {})
 
     @staticmethod
     def _soft_merge(config: dict[str, Any], env_config: dict[str, Any], env_path: str | None = None) -> dict[str, Any]:

@@ -6,13 +6,16 @@ MLFLOW_RUN_ID names becomes the parent of this one, since two runs cannot log ot
 
 import contextlib
 import os
+import queue
 import re
 import socket
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.session.tracking.local_store import make_local_store
@@ -75,7 +78,7 @@ def open_store(root: Path) -> Store:
         with _impatient():
             if not elsewhere:
                 make_local_store(root / "mlflow.db")
-            _require_database(uri)
+            _require_within_reach(uri)
             client = StoreClient(mlflow.MlflowClient(uri))
             client.search_experiments(max_results=1)
             parent_id, of_parent = _parent(client)
@@ -113,11 +116,16 @@ def _impatient() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _require_database(uri: str) -> None:
-    """Raise the error of a database that cannot be opened, which MLflow would try again for an hour."""
+def _require_within_reach(uri: str) -> None:
+    """Raise the error of a server without an address or of a database that cannot be opened.
+
+    MLflow would try the database again for an hour, and a name server may take minutes to say that it knows none.
+    """
     from sqlalchemy.engine import make_url
 
     kind = uri.partition(":")[0].partition("+")[0]
+    if kind in {"http", "https"} and (host := urlsplit(uri).hostname):
+        _require_address(host)
     if kind not in {"sqlite", *_PORTS}:
         return
     url = make_url(uri)
@@ -129,7 +137,28 @@ def _require_database(uri: str) -> None:
         if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
             raise PermissionError("the file or its folder cannot be written to")
     elif kind != "sqlite" and url.host:
+        _require_address(url.host)
         socket.create_connection((url.host, url.port or _PORTS[kind]), timeout=_SECONDS).close()
+
+
+def _require_address(host: str) -> None:
+    """Raise the error of a name that has no address, or none within seconds: the system's own limit cannot be set."""
+    answers: queue.Queue[OSError | None] = queue.Queue()
+
+    def look_up() -> None:
+        try:
+            socket.getaddrinfo(host, None)
+            answers.put(None)
+        except OSError as error:
+            answers.put(error)
+
+    threading.Thread(target=look_up, name="look up the MLflow server", daemon=True).start()
+    try:
+        error = answers.get(timeout=_SECONDS)
+    except queue.Empty:
+        error = TimeoutError(f"no name server tells the address of {host} within {_SECONDS} s")
+    if error is not None:
+        raise error
 
 
 def _parent(client: StoreClient) -> tuple[str | None, str | None]:
