@@ -18,7 +18,7 @@ DOUBLED = {"a0": "x" * 10} | {f"a{link}": f"${{a{link - 1}}}${{a{link - 1}}}" fo
         dict(reversed(DOUBLED.items())),
         {"group": {"a0": "text", **{f"a{link}": f"${{.a{link - 1}}}-${{.a{link - 1}}}" for link in range(1, 40)}}},
         {"a0": [1, 2]} | {f"a{link}": [f"${{a{link - 1}}}", f"${{a{link - 1}}}"] for link in range(1, 40)},
-        {"a0": {"b": 1}} | {f"a{link}": {k: f"${{a{link - 1}}}" for k in "bcd"} for link in range(1, 40)},
+        {"a0": {"b": 1}} | {f"a{link}": dict.fromkeys("bcd", f"${{a{link - 1}}}") for link in range(1, 40)},
         {"list": ["text", *(f"${{list[{link}]}}${{list[{link}]}}" for link in range(40))]},
         {"text": "x" * 1_000_000, "many": ["${text}"] * 50},
     ],

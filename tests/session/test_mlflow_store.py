@@ -96,7 +96,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: given_up.wait(60))
     monkeypatch.setattr(store, "_SECONDS", 0.1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(TikmixError, match="no name server tells the address of mlflow.example within"):
+    with pytest.raises(TikmixError, match=r"no name server tells the address of mlflow\.example within"):
         open_store(tmp_path)
     given_up.set()
 
