@@ -86,6 +86,25 @@ def test_training_documents_with_task_items_are_removed_and_reported(tmp_path: P
     assert row.training_documents_removed > 30
 
 
+def test_a_domain_that_another_one_holds_is_refused_and_one_that_it_holds_much_of_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    parameters = corpus_in(tmp_path)
+    prose = [{"text": random_text(1000 + row)} for row in range(40)]
+    write_jsonl(tmp_path / "prose.jsonl", prose)
+    write_jsonl(tmp_path / "verse.jsonl", [*prose, *({"text": random_text(5000 + row)} for row in range(20))])
+    prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said.startswith(
+        "corpus.domains.verse: 40 of 60 documents, 67 % of its text, stand twice in it or in a domain"
+    )
+    write_jsonl(tmp_path / "verse.jsonl", prose[:20])
+    with pytest.raises(
+        TikmixError, match=r"corpus\.domains\.verse: all of its 20 documents stand in a domain before it"
+    ):
+        prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+
+
 def test_items_that_are_too_short_to_be_looked_up_are_said_by_task(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     parameters = corpus_in(tmp_path)
     rows = [{"question": f"Is it {row}?", "answer": random_text(row, 2 if row < 15 else 20)} for row in range(20)]

@@ -79,6 +79,14 @@ def test_utf_16_is_told(tmp_path: Path, mark: bytes):
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_packed_text_under_a_name_of_plain_text_is_told(tmp_path: Path, ending: str):
+    packed = compressed(tmp_path / f"a.jsonl{ending}", b"".join(lines()))
+    packed.rename(tmp_path / "a.jsonl")
+    with pytest.raises(TikmixError, match=rf"a\.jsonl.* is not UTF-8.* It looks like \{ending}, and is unpacked where"):
+        read(tmp_path / "a.jsonl")
+
+
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz", "A.JSON.ZST"])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_json_file_may_hold_one_array_of_records(tmp_path: Path, name: str, indent: int | None):

@@ -318,3 +318,12 @@ def test_of_a_sample_the_share_of_nulls_may_be_larger_by_chance():
                 reading.finish(max_null_share=0.05, is_sample=True)
         else:
             reading.finish(max_null_share=0.05, is_sample=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [("~/text/*.jsonl", "`~` stands for no folder here"), ("https://host.example/a.jsonl", "copy it here")],
+)
+def test_a_path_that_no_file_can_have_is_told_why(tmp_path: Path, path: str, hint: str) -> None:
+    with pytest.raises(TikmixError, match=f"no file matches .*{hint}"):
+        matching_files(path, tmp_path)

