@@ -2,7 +2,7 @@
 
 While real runs go on, every parameter that a node looks up is noted. Then each parameter is changed in turn, and of
 every node it is asked whether its record has changed: it must have where the node reads the parameter, and must not
-have where it does not.
+have where it does not. And whatever makes a node of a run stale is among the parameters that the run is logged with.
 """
 
 import itertools
@@ -21,10 +21,11 @@ from tikmix_pipeline.lm.presets import PRESETS
 from tikmix_pipeline.parameters import RunParameters
 from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup
 from tikmix_pipeline.parameters.check import check_parameters, merged_parameters
-from tikmix_pipeline.pipelines.cached_node import view_of
+from tikmix_pipeline.pipelines.cached_node import stage_of, view_of
 from tikmix_pipeline.pipelines.compare.arms import nested
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_tables
 from tikmix_pipeline.run import Run, current_run
+from tikmix_pipeline.session.tracking.used_parameters import used_parameters
 from tikmix_pipeline.store.provenance import flatten
 
 NAMES_FOLDERS = {"experiment", "round", "corpus.name"}
@@ -211,6 +212,8 @@ TABLES = {f"sweep.table.{name}" for name in ("ratios", "metrics", "test_ratios",
 def mistakes(run: Run, reading: Reading) -> Iterator[str]:
     """Yield what of the nodes that ran is in their records and was not read, or the other way round."""
     before = {name: flatten(view.recorded()) for name, view in reading.views.items()}
+    stages = {stage_of(node) for node in nodes_of(run).nodes if node.name in before}
+    logged = used_parameters(run, stages)
     for path, value in leaves(run.parameters):
         changed = next(others(run.parameters, path, value), None)
         if changed is None:
@@ -227,6 +230,8 @@ def mistakes(run: Run, reading: Reading) -> Iterator[str]:
                 yield f"{name} is stale by {path}, on which no result should depend"
             elif not stale and path in read and not is_unrecorded(path) and not records(before[name], path):
                 yield f"{name} reads {path}, which is in no record of it"
+            elif stale and not records(logged, path):
+                yield f"{name} is stale by {path}, with which the run is not logged"
             elif stale and not any(reads(read, key) for key in stale):
                 yield f"{name} is stale by {path} ({', '.join(sorted(stale))}), which it does not read"
 

@@ -5,6 +5,7 @@ import pytest
 from report_examples import mixture, task, team_report
 
 from tikmix_pipeline.mixture.records import DecisionRecord
+from tikmix_pipeline.report.laid_out import plain
 from tikmix_pipeline.report.terminal_tables import (
     RunSummary,
     remix_text,
@@ -30,7 +31,7 @@ def summary() -> RunSummary:
 
 
 def test_table_shows_mixtures_scores_gains_and_what_holds_the_decision_back() -> None:
-    lines = [" ".join(line.split()) for line in summary_table(summary(), "mine").splitlines()]
+    lines = [" ".join(line.split()) for line in summary_table(summary(), "mine").text.splitlines()]
     assert "code 50.0% 12.5%" in lines
     assert "piqa 2.500 2.500 +0.25" in lines
     assert "siqa 3.500 3.500 -0.5" in lines
@@ -41,22 +42,24 @@ def test_table_shows_mixtures_scores_gains_and_what_holds_the_decision_back() ->
 
 
 def test_the_loss_of_choices_is_shown_where_there_are_any() -> None:
-    assert "Right choice" not in summary_table(summary(), "mine")
+    assert "Right choice" not in summary_table(summary(), "mine").text
     scored = summary().model_copy(update={"choice": ({"siqa": 1.25},), "final_choice": {"siqa": 1.0}})
-    lines = [" ".join(line.split()) for line in summary_table(scored, "mine").splitlines()]
+    lines = [" ".join(line.split()) for line in summary_table(scored, "mine").text.splitlines()]
     assert lines[lines.index("Right choice: nats per item round 0 final") + 2] == "siqa 1.250 1.000"
 
 
 def test_expected_gains_are_shares_unless_branches_of_the_checkpoint_were_measured() -> None:
-    told = summary_table(summary(), "mine")
+    told = summary_table(summary(), "mine").text
     assert "share of the best possible" in told
     assert "nats" not in told
     measured = summary().model_copy(update={"response": "lookahead", "gain_scale": None})
-    assert "nats per token after a short branch of training\nfrom this checkpoint" in summary_table(measured, "mine")
+    assert (
+        "nats per token after a short branch of training\nfrom this checkpoint" in summary_table(measured, "mine").text
+    )
 
 
 def test_table_says_where_the_figures_are_and_how_to_open_the_page() -> None:
-    text = summary_table(summary(), "mine")
+    text = summary_table(summary(), "mine").text
     assert "data/08_reporting/mine/" in text
     assert "make ui" in text
 
@@ -67,17 +70,17 @@ GUARDED = "Held-out text is expected to lose 3.0 % (0.12 nats per token); withou
 def test_what_held_out_text_pays_is_the_first_line_of_all() -> None:
     """That is what a reader should weigh the gains against."""
     guarded = summary().model_copy(update={"guardrail_notes": (GUARDED,)})
-    assert summary_table(guarded, "mine").strip().splitlines()[0] == GUARDED
+    assert summary_table(guarded, "mine").text.strip().splitlines()[0] == GUARDED
     report = team_report(guardrail_notes=(GUARDED,), tasks=(task(),))  # the team's own has an error that is not known
-    assert remix_text(report).strip().splitlines()[0] == GUARDED
+    assert remix_text(report).text.strip().splitlines()[0] == GUARDED
     swept = sweep_table(sweep_decision(guardrail_notes=(GUARDED,)), quality("gp", 0.5), "mine")
-    assert swept.strip().splitlines()[0] == GUARDED
-    assert summary_table(summary(), "mine").strip().splitlines()[0].startswith("Mixture")
+    assert swept.text.strip().splitlines()[0] == GUARDED
+    assert summary_table(summary(), "mine").text.strip().splitlines()[0].startswith("Mixture")
 
 
 def test_table_says_what_each_task_asks_for_and_what_they_get_together() -> None:
     asked = {"piqa": {"code": 0.9, "web": 0.1}, "siqa": {"code": 0.0, "web": 1.0}}
-    lines = summary_table(summary().model_copy(update={"asked": asked}), "mine").splitlines()
+    lines = summary_table(summary().model_copy(update={"asked": asked}), "mine").text.splitlines()
     first = lines.index("Alone, each would get next")
     assert lines[first + 2 : first + 5] == [
         "piqa                        code 90%, web 10%",
@@ -90,16 +93,19 @@ def test_table_ends_with_the_verdict_if_there_is_one() -> None:
     change = {"decided": 2.5, "kept": 2.75, "difference": -0.25, "low": -0.3, "high": -0.2}
     content = {"tasks": {"piqa": change}, "heldout": {"code": change}, "deciding": ["piqa"], "mean_of_tasks": change}
     verdict = Verdict.from_json(content | {"mean_of_heldout": change, "training_flops": 4.0, "method_flops": 1.0})
-    text = summary_table(summary().model_copy(update={"verdict": verdict}), "mine")
+    ending = summary_table(summary().model_copy(update={"verdict": verdict}), "mine")
+    text = ending.text
     assert text.splitlines()[-1] == in_a_sentence(verdict)
+    assert ending.markdown.startswith(plain(in_a_sentence(verdict))), "on a page it comes first"
+    assert "make ui" not in ending.markdown
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "Bits per byte of whole items decided prior kept difference 95 % interval" in lines
     assert "piqa 2.500 2.750 -0.250 -0.300 to -0.200" in lines
-    assert "keeping the prior" not in summary_table(summary(), "mine")
+    assert "keeping the prior" not in summary_table(summary(), "mine").text
 
 
 def test_columns_stand_below_their_headings() -> None:
-    block = summary_table(summary(), "mine").strip().split("\n\n")[0].splitlines()
+    block = summary_table(summary(), "mine").text.strip().split("\n\n")[0].splitlines()
     ends = [[position for position, letter in enumerate(line) if letter == "%"] for line in block[2:]]
     assert ends[0] == ends[1]
 
@@ -120,7 +126,7 @@ def validation(**changes: Any) -> list[dict[str, Any]]:
 
 
 def lines_of(rows: list[dict[str, Any]]) -> list[str]:
-    return [" ".join(line.split()) for line in validation_table(rows, "mine").splitlines()]
+    return [" ".join(line.split()) for line in validation_table(rows, "mine").text.splitlines()]
 
 
 def test_validation_shows_every_candidate_above_what_could_be_reached() -> None:
@@ -188,7 +194,7 @@ def quality(surrogate: str, *spearman: float, naive: bool = False) -> list[dict[
 
 def sweep_lines(decision: DecisionRecord) -> list[str]:
     rows = [*quality("additive influence", 0.25, naive=True), *quality("gp", 0.75, 0.5, math.nan)]
-    return [" ".join(line.split()) for line in sweep_table(decision, rows, "mine").splitlines()]
+    return [" ".join(line.split()) for line in sweep_table(decision, rows, "mine").text.splitlines()]
 
 
 def test_sweep_shows_the_three_mixtures_and_what_is_expected() -> None:

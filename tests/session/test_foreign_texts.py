@@ -10,6 +10,7 @@ import yaml
 from kedro.config import MissingConfigException
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.report.laid_out import Table, laid_out
 from tikmix_pipeline.session.config import TikmixConfigLoader
 from tikmix_pipeline.session.tracking.store import StoreClient
 from tikmix_pipeline.session.tracking.tracker import Tracker
@@ -27,22 +28,23 @@ def test_tag_in_a_parameter_file_makes_nothing(tmp_path: Path, text: str) -> Non
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("text", ["```\n![x](http://x/y.png)\n```", "````", "a ``` b", "plain", "`" * 6000])
-def test_description_of_a_run_stays_within_its_fence(text: str) -> None:
+@pytest.mark.parametrize("name", ["a | b", "[x](http://x/y)", "![x](http://x/y.png)", "<img src=x>", "`" * 6000])
+def test_description_of_a_run_shows_a_foreign_name_as_text(name: str) -> None:
+    """What else a name could be is in tests/report/test_laid_out.py."""
     tags: dict[str, str] = {}
-
-    def set_tag(_run: str, name: str, value: str) -> None:
-        tags[name] = value
-
+    files: dict[str, str] = {}
+    client = SimpleNamespace(
+        set_tag=lambda _run, key, value: tags.update({key: value}),
+        log_text=lambda _run, text, file: files.update({file: text}),
+    )
     tracker: Any = Tracker.__new__(Tracker)
-    client = SimpleNamespace(set_tag=set_tag, log_text=lambda *_: None)
     tracker._client, tracker._run_id = StoreClient(client), "run"
-    tracker.describe(text)
-    shown = tags["mlflow.note.content"]
-    fence, *lines, end = shown.split("\n")
-    assert fence == end == "```"
-    assert not any(re.match(r"\s*(```|~~~)", line) for line in lines)
-    assert len(shown) <= 5000
+    tracker.describe(laid_out([Table(["Mixture", "next"], [[name, "50.0%"]]), f"{name}: at most 0.5"]))
+    description = tags["mlflow.note.content"]
+    assert not re.search(r"[`<\[!]|://", description)
+    assert all(line.count("|") == 3 for line in description.split("\n") if line.startswith("|"))
+    assert len(description) <= 5000
+    assert name in files["summary.txt"]
 
 
 def test_page_of_mlflow_is_served_to_this_machine_alone() -> None:

@@ -1,16 +1,17 @@
 """What runs end with: what a whole run comes to, and the tables for a terminal."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
 from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints
 from tikmix_pipeline.mixture.records import AskedMixtures, ByDomain, DecisionRecord, MixtureRecord
 from tikmix_pipeline.record import Record
+from tikmix_pipeline.report.laid_out import LaidOut, Part, Table, laid_out
 from tikmix_pipeline.report.number_format import gain_unit
 from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
 from tikmix_pipeline.report.verdict import Verdict, in_a_sentence, verdict_rows
@@ -132,7 +133,7 @@ def _choices(table: "pd.DataFrame") -> dict[str, float]:
     return dict(zip(rows["name"], rows["nats_per_item"].tolist(), strict=True))
 
 
-def summary_table(summary: RunSummary, experiment: str) -> str:
+def summary_table(summary: RunSummary, experiment: str) -> LaidOut:
     """Lay out what guarded text pays, mixtures, bits per byte and the last decision's expected gain.
 
     `experiment` names the folders.
@@ -161,26 +162,25 @@ def summary_table(summary: RunSummary, experiment: str) -> str:
         *summary.notes,
     ]
     compared = ["Bits per byte of whole items", "decided", "prior kept", "difference", "95 % interval"]
-    table = _text(
-        *_first(summary.guardrail_notes),
-        _block(["Mixture", *rounds, "next"], mixture_rows),
+    return _ended(
+        summary.guardrail_notes or (),
+        Table(["Mixture", *rounds, "next"], mixture_rows),
         *([_asked(summary)] if summary.asked else []),
-        _block(["Bits per byte: tasks", *rounds, "final", "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
-        *([_block(["Right choice: nats per item", *rounds, "final", ""], choice_rows)] if choice_rows else []),
-        _block(["Bits per byte: held-out", *rounds, "final", ""], domain_rows),
-        *([_block(compared, verdict_rows(summary.verdict))] if summary.verdict else []),
-        "\n".join(remarks),
-        f"Figures and tables: data/08_reporting/{experiment}/ and data/07_model_output/{experiment}/",
+        Table(["Bits per byte: tasks", *rounds, "final", "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
+        *([Table(["Right choice: nats per item", *rounds, "final", ""], choice_rows)] if choice_rows else []),
+        Table(["Bits per byte: held-out", *rounds, "final", ""], domain_rows),
+        *([Table(compared, verdict_rows(summary.verdict))] if summary.verdict else []),
+        remarks,
+        places=f"Figures and tables: data/08_reporting/{experiment}/ and data/07_model_output/{experiment}/",
+        headline=in_a_sentence(summary.verdict) if summary.verdict else "",
     )
-    return f"{table}\n\n{in_a_sentence(summary.verdict)}" if summary.verdict else table
 
 
-def _asked(summary: RunSummary) -> str:
+def _asked(summary: RunSummary) -> Table:
     """Say which domains each task asks for, and which they get together."""
     rows = {**(summary.asked or {}), "all together": summary.mixtures[-1].weights}
     told = [[task, _largest_shares(weights)] for task, weights in rows.items()]
-    width = max(len(shares) for _, shares in told)
-    return _block(["Alone, each would get next", ""], [[task, shares.ljust(width)] for task, shares in told])
+    return Table(["Alone, each would get next", ""], told, is_text=True)
 
 
 def _largest_shares(weights: ByDomain) -> str:
@@ -189,7 +189,7 @@ def _largest_shares(weights: ByDomain) -> str:
     return ", ".join(f"{domain} {weight:.0%}" for domain, weight in largest if weight >= _NAMED_SHARE)
 
 
-def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:
+def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> LaidOut:
     """Lay out how well each candidate predicted, how well any could have, and what to set.
 
     `rows` are those of `validate.parquet` for one round; `experiment` names the folders.
@@ -197,25 +197,25 @@ def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> str:
     first = rows[0]
     figures = ("pearson", "pearson_ceiling", "spearman", "ceiling")
     best = [[row["task"], *(_figure(row[of]) for of in figures), f"{row['slope']:.3g}"] for row in rows if row["best"]]
-    return _text(
+    return _ended(
         f"Round {first['round']}, {first['half']} half, {first['replicates']} replicates of {first['branch_tokens']:,} "
         "tokens per branch",
         _candidates(rows),
-        *([_block(["Best candidate", "Pearson", "ceiling", "Spearman", "ceiling", "slope"], best)] if best else []),
+        *([Table(["Best candidate", "Pearson", "ceiling", "Spearman", "ceiling", "slope"], best)] if best else []),
         "In brackets: middle 95 % of a bootstrap over replicates. Slope: nats per token that were measured over the\n"
         "effect that was predicted, in units of influence.",
         _advice(rows),
-        f"Table: data/08_reporting/{experiment}/validate.parquet; figures beside it",
+        places=f"Table: data/08_reporting/{experiment}/validate.parquet; figures beside it",
     )
 
 
-def comparison_text(table: str, experiment: str) -> str:
-    """Return a comparison's table with where to find the rest."""
+def comparison_text(table: str, experiment: str) -> LaidOut:
+    """Return a comparison's table, which is Markdown already, with where to find the rest."""
     places = f"Tables: data/08_reporting/{experiment}/compare*.parquet; figures and logs of the arms beside them"
-    return _text(table.strip(), places)
+    return dataclasses.replace(_ended(table.strip(), places=places), markdown=table.strip())
 
 
-def remix_text(report: RemixReport) -> str:
+def remix_text(report: RemixReport) -> LaidOut:
     """Lay out what was decided for an external run: mixtures, expected gains, and where the rest is."""
     experiment = report.experiment
     free = report.unconstrained_differs is not None
@@ -227,12 +227,12 @@ def remix_text(report: RemixReport) -> str:
     held = [f"{row.name}: {row.held_by}" for row in rows if row.held_by]
     held += [line for line in report.constraints if "it binds" in line]
     exports = ", ".join(row.trainer for row in report.exports)
-    return _text(
-        *_first(report.guardrail_notes),
-        _block([f"Mixture of the next {report.chunk_tokens:,} tokens", "now", "next", *weights[2:]], domains),
-        _block([f"Expected gain, {gain_unit(report.gain_unit)}", "next", *weights[2:], "error"], tasks),
-        "\n".join([*held, *report.notes]),
-        f"Report: data/08_reporting/{experiment}/report.html"
+    return _ended(
+        report.guardrail_notes or (),
+        Table([f"Mixture of the next {report.chunk_tokens:,} tokens", "now", "next", *weights[2:]], domains),
+        Table([f"Expected gain, {gain_unit(report.gain_unit)}", "next", *weights[2:], "error"], tasks),
+        [*held, *report.notes],
+        places=f"Report: data/08_reporting/{experiment}/report.html"
         f"\nWhat if (other weights, bounds): data/08_reporting/{experiment}/whatif.html"
         + (f"\nFiles for {exports}: data/08_reporting/{experiment}/exports/" if exports else ""),
     )
@@ -243,7 +243,7 @@ def sweep_table(
     quality: Sequence[Mapping[str, Any]],
     experiment: str,
     steps: Sequence[Mapping[str, Any]] = (),
-) -> str:
+) -> LaidOut:
     """Lay out what a sweep decided, what it expects of that, and how well each surrogate predicted.
 
     `quality` are the rows of `sweep/quality.parquet` for the decision's round, and `steps` those of
@@ -259,26 +259,25 @@ def sweep_table(
     direct, searched = decision.direct_objective, decision.searched_objective
     beside = "" if direct is None else f", {direct:.4g} of D's"
     number = decision.round - 1
-    return _text(
-        *_first(decision.guardrail_notes),
-        _block(["Mixture", *present], mixtures),
-        _block([f"Expected {expected} against the prior", ""], [*map(list, gains)]),
+    return _ended(
+        decision.guardrail_notes or (),
+        Table(["Mixture", *present], mixtures),
+        Table([f"Expected {expected} against the prior", ""], [*map(list, gains)]),
         *([_sequence(steps)] if steps else []),
         _surrogates(quality),
         'Means over targets; "of the mean" is Spearman of the mean of all targets. Coverage: how often an interval\n'
         "meant for 90 % holds what was measured. Undefined: targets of which one side is constant, in no mean.",
-        "\n".join(
-            [
-                f"Decided: {whose}.",
-                f"Predicted objective, lower is better: {searched:.4g} of M{beside}.",
-                *decision.notes,
-            ]
-        ),
-        f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: data/08_reporting/{experiment}/",
+        [
+            f"Decided: {whose}.",
+            f"Predicted objective, lower is better: {searched:.4g} of M{beside}.",
+            *decision.notes,
+        ],
+        places=f"Tables: data/07_model_output/{experiment}/round_{number}/sweep/; figures: "
+        f"data/08_reporting/{experiment}/",
     )
 
 
-def _sequence(steps: Sequence[Mapping[str, Any]]) -> str:
+def _sequence(steps: Sequence[Mapping[str, Any]]) -> Table:
     """Lay out why each branch was trained, what was expected of it and what came."""
     header = ["Branch", "chosen for", "expected gain", "measured, nats per token over the reference"]
     rows = [
@@ -290,7 +289,7 @@ def _sequence(steps: Sequence[Mapping[str, Any]]) -> str:
         ]
         for step in steps
     ]
-    return _block(header, rows)
+    return Table(header, rows)
 
 
 def _with_error(gain: float, deviation: float) -> str:
@@ -306,7 +305,7 @@ def _told(gains: Mapping[str, int | float], scale: Mapping[str, int | float] | N
     return {task: f"{gain if scale is None else gain / scale[task]:+.3g}" for task, gain in gains.items()}
 
 
-def _candidates(rows: Sequence[Mapping[str, Any]]) -> str:
+def _candidates(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Lay out the candidates, and below them what they could have reached."""
     means, gains = ([row for row in rows if row["task"] == task] for task in (MEAN_OF_TASKS, MEAN_GAIN))
     body = [
@@ -317,7 +316,7 @@ def _candidates(rows: Sequence[Mapping[str, Any]]) -> str:
     two = [_figure(mean["pearson_ceiling"]), _figure(mean["ceiling"]), _figure(gain["pearson_ceiling"])]
     perfect = [_figure(mean["reachable"]), "", _figure(gain["reachable"])]
     body += [["two replicates", *two], ["a perfect prediction", *perfect]]
-    return _block(["Mean of tasks", "Pearson", "Spearman", "Pearson of the mean gain"], body)
+    return Table(["Mean of tasks", "Pearson", "Spearman", "Pearson of the mean gain"], body)
 
 
 def _advice(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -337,7 +336,7 @@ def _advice(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"Best: {best['curvature']}. Set --params {chosen}{groups}{caution}"
 
 
-def _surrogates(quality: Sequence[Mapping[str, Any]]) -> str:
+def _surrogates(quality: Sequence[Mapping[str, Any]]) -> Table:
     """Lay out the mean quality of each surrogate, the naive rules below them."""
     body = []
     for name in dict.fromkeys(row["surrogate"] for row in sorted(quality, key=lambda row: bool(row["naive"]))):
@@ -352,7 +351,7 @@ def _surrogates(quality: Sequence[Mapping[str, Any]]) -> str:
         body.append([label, *ranked, _figure(r2, 3), _figure(coverage), str(undefined or "")])
     first = quality[0]
     title = f"Surrogate, {first['verdict']}, n = {first['n']}"
-    return _block([title, "Spearman", "of the mean", "R²", "coverage", "undefined"], body)
+    return Table([title, "Spearman", "of the mean", "R²", "coverage", "undefined"], body)
 
 
 def _with_interval(row: Mapping[str, Any], name: str) -> str:
@@ -363,17 +362,6 @@ def _figure(value: float, decimals: int = 2) -> str:
     return "-" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
-def _block(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = aligned([header, *rows])
-    rule = "-" * len(lines[0])
-    return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:]])
-
-
-def _first(notes: Sequence[str] | None) -> list[str]:
-    """Return the block of sentences that a text begins with, if there are any."""
-    return ["\n".join(notes)] if notes else []
-
-
-def _text(*blocks: str) -> str:
-    """Join blocks, of which the last says where files are."""
-    return "\n" + "\n\n".join(blocks) + "\nCompare runs in MLflow: make ui"
+def _ended(*parts: Part, places: str, headline: str = "") -> LaidOut:
+    """Lay out what a run ends with; `places` says where files are."""
+    return laid_out(parts, places=f"{places}\nCompare runs in MLflow: make ui", headline=headline)

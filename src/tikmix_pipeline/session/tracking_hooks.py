@@ -20,6 +20,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.report.laid_out import LaidOut
 from tikmix_pipeline.report.terminal_tables import (
     comparison_text,
     remix_text,
@@ -28,7 +29,7 @@ from tikmix_pipeline.report.terminal_tables import (
     validation_table,
 )
 from tikmix_pipeline.session.run_hooks import RunHooks
-from tikmix_pipeline.session.tracking.logged import Metrics, is_logged, split_name
+from tikmix_pipeline.session.tracking.logged import is_logged, split_name
 from tikmix_pipeline.session.tracking.store import StoreError
 from tikmix_pipeline.session.tracking.tracker import Tracker
 
@@ -43,7 +44,7 @@ class TrackingHooks:
         self._tracker: Tracker | None = None
         self._catalog: Any = None
         self._started: dict[str, float] = {}
-        self._seconds: Metrics = []
+        self._seconds: list[tuple[str, float]] = []
 
     @hook_impl(trylast=True)
     def before_pipeline_run(self, run_params: Mapping[str, Any], pipeline: Pipeline, catalog: Any) -> None:
@@ -53,7 +54,8 @@ class TrackingHooks:
         atexit.register(self.close_as, "KILLED")
         with self._closed_on_error():
             self._tracker, self._catalog = self._opened(run_params), catalog
-            self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run))
+            stages = {stage for node in pipeline.nodes for stage in node.tags}
+            self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run, stages))
             if any(split_name(name)[1] == "evaluation" for name in pipeline.all_outputs()):
                 self._track(lambda tracker: tracker.hold_for_headline())
             if "comparison_scores" in pipeline.all_outputs():
@@ -81,7 +83,7 @@ class TrackingHooks:
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Remember how long the node took."""
-        self._seconds.append((f"seconds/{node.name}", time.perf_counter() - self._started[node.name], 0))
+        self._seconds.append((node.name, time.perf_counter() - self._started[node.name]))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
@@ -93,10 +95,10 @@ class TrackingHooks:
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
         """Show what came out, on the terminal and as the run's description; close the run."""
         with self._closed_on_error():
-            table = _final_table(pipeline.all_outputs(), catalog.load, self._run_hooks.run.parameters.experiment)
-            if table is not None:
-                click.echo(table)
-                self._track(lambda tracker: tracker.describe(table))
+            ending = _ending(pipeline.all_outputs(), catalog.load, self._run_hooks.run.parameters.experiment)
+            if ending is not None:
+                click.echo(ending.text)
+                self._track(lambda tracker: tracker.describe(ending))
         self.close_as("FINISHED")
 
     @hook_impl
@@ -142,8 +144,8 @@ class TrackingHooks:
             _LOG.warning("MLflow could not be reached: %s; the run goes on untracked, its files are complete", error)
 
 
-def _final_table(outputs: Collection[str], load: Callable[[str], Any], experiment: str) -> str | None:
-    """Return the table that a run ends with which was to make these datasets, if it ends with one."""
+def _ending(outputs: Collection[str], load: Callable[[str], Any], experiment: str) -> LaidOut | None:
+    """Return what a run ends with which was to make these datasets, if it ends with tables."""
     if "comparison_table" in outputs:
         return comparison_text(load("comparison_table"), experiment)
     if "summary" in outputs:

@@ -39,7 +39,10 @@ DOCUMENTS = {
 }
 DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 """Documents that have another name in the store than in the catalog, as they had from the first."""
-AT_ROOT = {"mixture_figure", "bits_per_byte_figure", "comparison_differences_figure", "comparison_mixtures_figure"}
+_OF_COMPARISONS = {
+    f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")
+}
+AT_ROOT = {"mixture_figure", "bits_per_byte_figure", *_OF_COMPARISONS}
 """Figures that stand at the root of the artifacts too, where the page that compares runs shows those of two at once."""
 FILES = {"report": "report", "whatif": "report", "exports": "exports"}
 """Logged as they stand on disk, by the place they get; figures go to one of their own."""
@@ -52,7 +55,7 @@ _LOGGED_ONCE = {
     *("corpus", "final_evaluation", "asked_mixtures", "verdict", "summary"),
     *("mixture_figure", "bits_per_byte_figure"),
     *COMPARISONS,
-    *(f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")),
+    *_OF_COMPARISONS,
 }
 _LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
 

@@ -9,11 +9,12 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.report.laid_out import LaidOut, shortened
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.left_runs import PLACE, close_left_runs, place_of
 from tikmix_pipeline.session.tracking.logged import (
@@ -33,7 +34,7 @@ from tikmix_pipeline.session.tracking.logged import (
 )
 from tikmix_pipeline.session.tracking.store import PARENT_RUN, StoreError, open_store
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
-from tikmix_pipeline.store.provenance import flatten
+from tikmix_pipeline.session.tracking.used_parameters import used_parameters
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -84,11 +85,11 @@ class Tracker:
         created = self._client.create_run(self._experiment_id, run_name=name, tags=cut)
         return str(created.info.run_id)
 
-    def log_parameters(self, run: Run) -> None:
-        """Log all parameters under dotted names."""
+    def log_parameters(self, run: Run, stages: Collection[str]) -> None:
+        """Log the parameters of these stages under dotted names."""
         from mlflow.entities import Param
 
-        values = flatten(run.parameters.model_dump(mode="json"))
+        values = used_parameters(run, stages)
         entries = [Param(key, str(value)[:_PARAMETER_LENGTH]) for key, value in values.items()]
         for start in range(0, len(entries), 100):
             self._client.log_batch(self._run_id, params=entries[start : start + 100])
@@ -217,21 +218,24 @@ class Tracker:
         self._client.log_inputs(self._run_id, datasets=inputs)
         self._client.log_dict(self._run_id, corpus.overlap_report(), "corpus/overlap.json")
 
-    def describe(self, text: str) -> None:
-        """Show `text` as it is on the run's page: names of a user's table could end the fence that it stands in."""
-        shown = text.strip().replace("```", "\u02cb\u02cb\u02cb")[: _DESCRIPTION_LENGTH - 8]
-        self._client.set_tag(self._run_id, "mlflow.note.content", f"```\n{shown}\n```")
-        self._client.log_text(self._run_id, text.strip() + "\n", "summary.txt")
+    def describe(self, ending: LaidOut) -> None:
+        """Show what the run ended with on its page, and keep it as it was on the terminal."""
+        shown = shortened(ending.markdown, _DESCRIPTION_LENGTH, "The rest is in summary.txt.")
+        self._client.set_tag(self._run_id, "mlflow.note.content", shown)
+        self._client.log_text(self._run_id, ending.text.strip() + "\n", "summary.txt")
 
     def adopt(self) -> None:
         """Make the runs of processes that are started from here on children of this one."""
         os.environ[PARENT_RUN] = self._run_id
 
-    def log_last(self, metrics: Metrics) -> None:
-        """Log what was held back, the mixture that is decided and not yet trained on, and what is to come last."""
+    def log_last(self, seconds: Sequence[tuple[str, float]]) -> None:
+        """Log what was held back, the mixture that is decided and not yet trained on, and how long every node took."""
         held, self._held = self._held or [], None
         coming = self._decided.get(max(self._decided, default=-1), [])
-        self.log_metrics([*held, *((f"next_{key}", value, step) for key, value, step in coming), *metrics])
+        self.log_metrics([*held, *((f"next_{key}", value, step) for key, value, step in coming)])
+        if seconds:
+            lines = ["step,seconds", *(f"{node},{took:.3f}" for node, took in seconds)]
+            self._client.log_text(self._run_id, "\n".join(lines) + "\n", "seconds.csv")
 
     def close(self, status: str) -> None:
         """End the run and its rounds."""
