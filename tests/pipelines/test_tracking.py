@@ -104,8 +104,27 @@ def test_overrides_version_and_corpus_are_recorded(finished_project: Path) -> No
     run = parent_of(finished_project, "tagged")
     assert run.data.tags["override.optimize.entropy"] == "0.5"
     assert run.data.tags["version"]
-    assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"code", "prose", "verse"}
-    assert all(len(entry.dataset.digest) == 32 for entry in run.inputs.dataset_inputs)
+    inputs = {entry.dataset.name: entry for entry in run.inputs.dataset_inputs}
+    assert {name: entry.tags[0].value for name, entry in inputs.items()} == {
+        **dict.fromkeys(("code", "prose", "verse"), "training"),
+        **dict.fromkeys(("quiz", "riddle"), "evaluation"),
+    }
+    assert len({entry.dataset.digest for entry in inputs.values()}) == 5
+    assert all(len(entry.dataset.digest) == 32 for entry in inputs.values())
+
+
+def test_the_checkpoint_of_every_round_is_a_model_linked_to_what_it_was_scored_on(finished_project: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{finished_project}/mlflow.db")
+    run = parent_of(finished_project, "one")
+    order = [{"field_name": "metrics.score/mean_of_tasks"}]
+    models = client.search_logged_models([run.info.experiment_id], "tags.experiment = 'one'", order_by=order)
+    scores = [{metric.key: metric.value for metric in one.metrics}["score/mean_of_tasks"] for one in models]
+    assert len(scores) == 2
+    assert scores == sorted(scores)
+    digests = {entry.dataset.name: entry.dataset.digest for entry in run.inputs.dataset_inputs}
+    linked = {metric.key: metric for one in models for metric in one.metrics if metric.dataset_name}
+    assert {linked[key].dataset_digest for key in ("bpb/quiz", "final_bpb/quiz")} == {digests["quiz"]}
+    assert all((finished_project / one.tags["checkpoint"] / "model.safetensors").is_file() for one in models)
 
 
 def test_figures_are_artifacts(finished_project: Path) -> None:

@@ -19,6 +19,7 @@ from tikmix_pipeline.parameters.decision import (
 from tikmix_pipeline.parameters.measurement import InfluenceParameters
 from tikmix_pipeline.parameters.remix import RemixParameters
 from tikmix_pipeline.parameters.sweep import SweepParameters
+from tikmix_pipeline.parameters.tracking import MlflowParameters
 from tikmix_pipeline.parameters.training import EngineParameters, ModelParameters, TrainParameters
 from tikmix_pipeline.parameters.validation import ValidateParameters
 
@@ -36,6 +37,7 @@ class RunParameters(ParameterGroup):
     """The round a single stage acts on; default: the first in which the stage is still to be done."""
     tracking: Annotated[Literal["required", "optional"], UNRECORDED] = "required"
     """Whether a run may begin where its MLflow store cannot be used; `optional` goes on without, and says so."""
+    mlflow: MlflowParameters = MlflowParameters()
     corpus: CorpusParameters
     model: ModelParameters = ModelParameters()
     train: TrainParameters = TrainParameters()
@@ -97,6 +99,7 @@ __all__ = [
     "CorpusParameters",
     "EngineParameters",
     "InfluenceParameters",
+    "MlflowParameters",
     "ModelParameters",
     "OptimizeParameters",
     "ParameterGroup",

@@ -29,8 +29,9 @@ from tikmix_pipeline.report.terminal_tables import (
     validation_table,
 )
 from tikmix_pipeline.session.run_hooks import RunHooks
-from tikmix_pipeline.session.tracking.logged import is_logged, split_name
+from tikmix_pipeline.session.tracking.logged import CHECKPOINT, is_logged, split_name
 from tikmix_pipeline.session.tracking.store import StoreError
+from tikmix_pipeline.session.tracking.system_metrics import require_monitor
 from tikmix_pipeline.session.tracking.tracker import Tracker
 
 _LOG = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class TrackingHooks:
         atexit.unregister(self.close_as)
         atexit.register(self.close_as, "KILLED")
         with self._closed_on_error():
+            require_monitor(self._run_hooks.run.parameters.mlflow.system_metrics)
             self._tracker, self._catalog = self._opened(run_params), catalog
             stages = {stage for node in pipeline.nodes for stage in node.tags}
             self._track(lambda tracker: tracker.log_parameters(self._run_hooks.run, stages))
@@ -60,8 +62,8 @@ class TrackingHooks:
                 self._track(lambda tracker: tracker.hold_for_headline())
             if "comparison_scores" in pipeline.all_outputs():
                 self._track(lambda tracker: tracker.adopt())
-            for name in sorted(pipeline.all_outputs()):
-                if is_logged(name) and catalog.exists(name):
+            for name in _reused(pipeline):
+                if catalog.exists(name):
                     self._log(name)
 
     def _opened(self, run_params: Mapping[str, Any]) -> Tracker | None:
@@ -99,7 +101,19 @@ class TrackingHooks:
             if ending is not None:
                 click.echo(ending.text)
                 self._track(lambda tracker: tracker.describe(ending))
+            self._register()
         self.close_as("FINISHED")
+
+    def _register(self) -> None:
+        """Register the best round, if that is asked for."""
+        name = self._run_hooks.run.parameters.mlflow.registered_model
+
+        def register(tracker: Tracker) -> None:
+            told = tracker.register(name) if name else None
+            if told:
+                click.echo(told)
+
+        self._track(register)
 
     @hook_impl
     def on_pipeline_error(self) -> None:
@@ -130,7 +144,8 @@ class TrackingHooks:
 
     def _log(self, name: str) -> None:
         if self._tracker is not None:
-            value = self._catalog.load(name)
+            is_checkpoint = split_name(name)[1] == CHECKPOINT
+            value = self._catalog.get(name).path if is_checkpoint else self._catalog.load(name)
             self._track(lambda tracker: tracker.log(name, value))
 
     def _track(self, action: Callable[[Tracker], None]) -> None:
@@ -140,8 +155,18 @@ class TrackingHooks:
         try:
             action(self._tracker)
         except (StoreError, OSError) as error:  # a full disk stops the temporary file of an artifact
+            self._tracker.stop_watching()
             self._tracker = None
             _LOG.warning("MLflow could not be reached: %s; the run goes on untracked, its files are complete", error)
+
+
+def _reused(pipeline: Pipeline) -> list[str]:
+    """Return what is logged of what an earlier run may have made: the text first, which scores are about, rounds next.
+
+    The text counts where it is only read, too.
+    """
+    names = {name for name in pipeline.all_outputs() if is_logged(name)} | pipeline.datasets() & {"corpus"}
+    return sorted(names, key=lambda name: (name != "corpus", split_name(name)[0] is None, name))
 
 
 def _ending(outputs: Collection[str], load: Callable[[str], Any], experiment: str) -> LaidOut | None:

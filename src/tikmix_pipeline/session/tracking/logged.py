@@ -39,6 +39,8 @@ DOCUMENTS = {
 }
 DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 """Documents that have another name in the store than in the catalog, as they had from the first."""
+CHECKPOINT = "checkpoint"
+"""Logged by where it stands; its weights are not even read."""
 _OF_COMPARISONS = {
     f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")
 }
@@ -57,7 +59,7 @@ _LOGGED_ONCE = {
     *COMPARISONS,
     *_OF_COMPARISONS,
 }
-_LOGGED = {"train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
+_LOGGED = {CHECKPOINT, "train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
 
 _LONGEST_RUN_NAME = 120
 _LONGEST_NAME = 80  # of the 250 characters that a key may have
@@ -69,6 +71,12 @@ Metrics = list[tuple[str, float, int]]
 HEADLINE, GAIN = "score/mean_of_tasks", "score/gain_over_prior"
 """Bits per byte of the gold answers, mean of the tasks, lower is better; and by how many bits per byte whole items are
 better than on the prior, as the verdict has it."""
+
+
+SCORES = {f"{prefix}{name}" for name in ("bpb", "bpb_text", "choice") for prefix in ("", "final_")}
+"""What keys of metrics begin with that are about one dataset each."""
+OF_A_CHECKPOINT = {"score", "mixture", *SCORES}
+"""What keys of metrics begin with that a round's logged model has: what it scores, and what it was trained on."""
 
 
 def is_logged(name: str) -> bool:
@@ -114,7 +122,7 @@ def run_name(run: Run, run_params: Mapping[str, Any]) -> str:
     told = [
         f"{last if short[last := key.rpartition('.')[2]] == 1 else key}={value}"
         for key, value in overrides.items()
-        if key not in ("experiment", "tikmix.strategy")
+        if key not in ("experiment", "tikmix.strategy", "tracking") and not key.startswith("mlflow.")
     ]
     pipelines = "+".join(pipelines_of(run_params))
     # what is asked for comes first: names are cut where tables are narrow

@@ -57,6 +57,7 @@ class Store:
     """A store that answers, the experiment that runs go to, and the run whose child the next one is."""
 
     client: Any
+    uri: str
     experiment_id: str
     parent_id: str | None
 
@@ -83,7 +84,7 @@ def open_store(root: Path) -> Store:
             client.search_experiments(max_results=1)
             parent_id, of_parent = _parent(client)
             location = None if elsewhere else (root / "mlartifacts").as_uri()
-            return Store(client, _experiment(client, of_parent, location), parent_id)
+            return Store(client, uri, _experiment(client, of_parent, location), parent_id)
     except (StoreError, MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         advice = (
             "Move mlflow.db away if it is damaged, see that this folder can be written to, or set MLFLOW_TRACKING_URI "

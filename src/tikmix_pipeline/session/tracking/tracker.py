@@ -16,15 +16,19 @@ from typing import Any
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.report.laid_out import LaidOut, shortened
 from tikmix_pipeline.run import Run
+from tikmix_pipeline.session.tracking.inputs import dataset_inputs
 from tikmix_pipeline.session.tracking.left_runs import PLACE, close_left_runs, place_of
 from tikmix_pipeline.session.tracking.logged import (
     AT_ROOT,
+    CHECKPOINT,
     COMPARISONS,
     DOCUMENT_NAMES,
     DOCUMENTS,
     FILES,
     HEADLINE,
     METRICS,
+    OF_A_CHECKPOINT,
+    SCORES,
     SWEEP_PARTS,
     TABLES,
     Metrics,
@@ -32,8 +36,10 @@ from tikmix_pipeline.session.tracking.logged import (
     run_tags,
     split_name,
 )
+from tikmix_pipeline.session.tracking.round_models import RoundModels
 from tikmix_pipeline.session.tracking.store import PARENT_RUN, StoreError, open_store
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
+from tikmix_pipeline.session.tracking.system_metrics import MachineWatch
 from tikmix_pipeline.session.tracking.used_parameters import used_parameters
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -51,20 +57,26 @@ class Tracker:
     def __init__(self, run: Run, run_params: Mapping[str, Any]) -> None:
         self._name = run.parameters.experiment
         self._held: Metrics | None = None
+        self._inputs: list[Any] = []
         self._tags = {**run_tags(run, run_params), PLACE: place_of(run.root)}
         self._rounds: dict[int, str] = {}
         self._decided: dict[int, Metrics] = {}
         self._sweeps: dict[int, dict[str, Any]] = {}
         store = open_store(run.root)
         self._client, self._experiment_id = store.client, store.experiment_id
+        self._models = RoundModels(self._client, self._experiment_id, run, self._tags)
         close_left_runs(self._client, self._experiment_id, self._name, self._tags[PLACE])
         tags = {"mlflow.parentRunId": store.parent_id} if store.parent_id else {}
+        self._is_arm = PARENT_RUN in os.environ
         try:
-            is_arm = PARENT_RUN in os.environ
-            self._run_id = self._create_run(self._name if is_arm else run_name(run, run_params), tags)
+            self._run_id = self._create_run(self._name if self._is_arm else run_name(run, run_params), tags)
         except StoreError as error:
             raise TikmixError(f"The MLflow store takes no run ({error}). tracking=optional goes on without.") from error
+        self._watch: MachineWatch | None = None
         self._require_artifacts()
+        # arms share a machine, which the run that they are part of watches
+        wanted = False if self._is_arm else run.parameters.mlflow.system_metrics
+        self._watch = MachineWatch(self._run_id, store.uri, wanted)
 
     def _require_artifacts(self) -> None:
         """Ask the artifact store for something: where it cannot be reached, better now than after the first chunk."""
@@ -107,20 +119,36 @@ class Tracker:
             metrics, self._held = [*metrics, *self._held], None
         self._log_now(metrics, run_id)
 
-    def _log_now(self, metrics: Metrics, run_id: str | None) -> None:
+    def _log_now(self, metrics: Metrics, run_id: str | None, of_round: int | None = None) -> None:
+        """Log metrics to a run, and to the logged model of a round, each with the dataset that it is about."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        entries = [Metric(key, value, now, step) for key, value, step in metrics]
+        entries = [Metric(key, value, now, step, **self._about(key, of_round)) for key, value, step in metrics]
         for start in range(0, len(entries), _METRICS_PER_BATCH):
             self._client.log_batch(run_id or self._run_id, metrics=entries[start : start + _METRICS_PER_BATCH])
+
+    def _about(self, key: str, of_round: int | None) -> dict[str, str]:
+        """Return the logged model that a metric is of, and the dataset that was scored."""
+        kind, _, name = key.partition("/")
+        model = self._models.lacking(of_round, key) if of_round is not None and kind in OF_A_CHECKPOINT else None
+        if model is None:
+            return {}
+        digest = self._digests.get(name) if kind in SCORES else None
+        return {"model_id": model} | ({"dataset_name": name, "dataset_digest": digest} if digest else {})
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        return {one.dataset.name: one.dataset.digest for one in self._inputs}
 
     def log(self, name: str, value: Any) -> None:
         """Log a dataset's content to the run, and to the child run of its round."""
         of_round, kind = split_name(name)
         number = of_round or 0
         place = "" if of_round is None else f"/round_{number}"
-        if isinstance(value, Path):
+        if kind == CHECKPOINT:
+            self._log_checkpoint(value, number)
+        elif isinstance(value, Path):
             log = self._client.log_artifacts if value.is_dir() else self._client.log_artifact
             log(self._run_id, str(value), FILES.get(kind, "figures"))
             if kind in AT_ROOT:
@@ -139,18 +167,39 @@ class Tracker:
                 self._decided[number] = metrics  # until its round is trained, which that of the last one never is
                 return
             self.log_metrics(metrics)
+            if kind == "evaluation":
+                self._models.scores[number] = metrics[0][1]
             if of_round is not None:
-                self.log_metrics(metrics, self._run_of_round(number))
+                self._log_now(metrics, self._run_of_round(number), number)
+            elif kind == "final_evaluation" and self._rounds:  # of the last round's checkpoint
+                last = max(self._rounds)
+                self._log_now(METRICS[kind](value, last), self._rounds[last], last)
+
+    def _log_checkpoint(self, folder: Path, number: int) -> None:
+        is_first = number not in self._rounds
+        run_id = self._rounds.get(number) or self._make_round(number)
+        self._models.add(number, folder, (run_id, self._run_id))
+        if is_first:
+            self._log_trained_mixture(number)
 
     def _run_of_round(self, number: int) -> str:
         """Return the child run of a round; the first who asks makes it."""
         if number not in self._rounds:
-            tags = {"mlflow.parentRunId": self._run_id, "round": str(number)}
-            self._rounds[number] = self._create_run(f"{self._name} round {number}", tags)
-            trained = self._decided.pop(number, [])
-            for run_id in (self._rounds[number], None):
-                self.log_metrics(trained, run_id)
+            self._make_round(number)
+            self._log_trained_mixture(number)
         return self._rounds[number]
+
+    def _make_round(self, number: int) -> str:
+        tags = {"mlflow.parentRunId": self._run_id, "round": str(number)}
+        self._rounds[number] = run_id = self._create_run(f"{self._name} round {number}", tags)
+        if self._inputs:
+            self._client.log_inputs(run_id, datasets=self._inputs)
+        return run_id
+
+    def _log_trained_mixture(self, number: int) -> None:
+        trained = self._decided.pop(number, [])
+        self._log_now(trained, self._rounds[number], number)
+        self.log_metrics(trained)
 
     def _log_sweep(self, kind: str, value: Any, number: int) -> None:
         """Log the candidates once mixtures and responses are both there, the surrogate once it can be described."""
@@ -199,24 +248,18 @@ class Tracker:
                 self._client.log_artifact(self._run_id, str(file.with_suffix(".csv")), folder)
 
     def _log_corpus(self, corpus: Any) -> None:
-        import json
-
-        from mlflow.entities import Dataset, DatasetInput
-
-        inputs = [
-            DatasetInput(
-                Dataset(
-                    name=domain,
-                    digest=corpus.digest(domain)[:32],
-                    source_type="local",
-                    source=json.dumps({"uri": (corpus.folder / domain).as_posix()}),
-                    profile=json.dumps({"tokens": corpus.tokens(domain), "documents": corpus.documents(domain)}),
-                )
-            )
-            for domain in corpus.domains
-        ]
-        self._client.log_inputs(self._run_id, datasets=inputs)
+        self._inputs = dataset_inputs(corpus)
+        self._client.log_inputs(self._run_id, datasets=self._inputs)
         self._client.log_dict(self._run_id, corpus.overlap_report(), "corpus/overlap.json")
+
+    def register(self, name: str) -> str | None:
+        """Register the best round under a name; return what was done, or why it was not, in a sentence."""
+        if self._is_arm:
+            return None
+        try:
+            return self._models.register(name)
+        except StoreError as error:
+            return f"Nothing was registered as {name} (mlflow.registered_model): {error}"
 
     def describe(self, ending: LaidOut) -> None:
         """Show what the run ended with on its page, and keep it as it was on the terminal."""
@@ -237,8 +280,14 @@ class Tracker:
             lines = ["step,seconds", *(f"{node},{took:.3f}" for node, took in seconds)]
             self._client.log_text(self._run_id, "\n".join(lines) + "\n", "seconds.csv")
 
+    def stop_watching(self) -> None:
+        """Measure nothing of the machine from here on."""
+        if self._watch is not None:
+            self._watch.finish()
+
     def close(self, status: str) -> None:
         """End the run and its rounds."""
+        self.stop_watching()
         if os.environ.get(PARENT_RUN) == self._run_id:
             del os.environ[PARENT_RUN]
         for run_id in [*self._rounds.values(), self._run_id]:
