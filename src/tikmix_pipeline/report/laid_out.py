@@ -15,12 +15,16 @@ _PLAIN = set(" .,;%()/'\"?-+=:")
 """Punctuation that means nothing in the middle of a line, but for what `_ACTIVE` finds."""
 _ACTIVE = re.compile(r":(?=\S)|(?<=www)\.|^[-+=:]|^\d+[.)]", re.IGNORECASE)
 """The beginning of an address, of an emoji's name, of a list or a rule."""
+_GAP = "&emsp;"  # MLflow's pages set the columns of a table side by side without any
 _SHOWDOWNS_OWN = "\u00a8"  # by which it marks what it has replaced
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by row; the first column is text, the others are figures unless `is_text`."""
+    """Cells by row; the first column is text, the others are figures unless `is_text`.
+
+    The first cell of the header says what the table is of: on a page it is a heading.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -101,6 +105,9 @@ def _padded(table: Table) -> Sequence[Sequence[str]]:
 def _as_markdown(part: Part) -> str:
     if isinstance(part, Table):
         sides = [":---", *([":---"] if part.is_text else ["---:"]) * (len(part.header) - 1)]
-        cells = [[plain(cell) for cell in row] for row in [part.header, *part.rows]]
-        return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], sides, *cells[1:]])
+        title, *names = map(plain, part.header)
+        rows = [["", *names], *([plain(cell) for cell in row] for row in part.rows)]
+        spaced = [[row[0], *(f"{_GAP}{cell}" if cell else "" for cell in row[1:])] for row in rows]
+        lines = [f"| {' | '.join(row)} |" for row in [spaced[0], sides, *spaced[1:]]]
+        return "\n".join([f"#### {title}", "", *lines])
     return "\n\n".join(map(plain, [part] if isinstance(part, str) else part))
