@@ -1,4 +1,4 @@
-"""Runs that are not started by `kedro run`: an installed package, and a session of Kedro's own in a script."""
+"""Runs that are not started by `kedro run`: a session of Kedro's own in a script."""
 
 import subprocess
 import sys
@@ -13,15 +13,6 @@ from kedro.pipeline import Pipeline
 from tests.session.test_mlflow_store import run_in
 from tikmix_pipeline.session.run_hooks import RunHooks
 from tikmix_pipeline.session.tracking.store import open_store
-
-
-def test_the_installed_package_says_which_configuration_it_misses(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tikmix_pipeline"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert f"There is no configuration at {tmp_path}/conf." in ended.stderr
-    assert "dist/conf-tikmix_pipeline.tar.gz" in ended.stderr
-    assert "Traceback" not in ended.stderr + ended.stdout
 
 
 def test_a_run_that_nobody_closed_is_closed_as_killed_by_the_next_or_at_the_end(tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ _SECOND_ORDER = (
     "mixture for that task\nalone would gain."
 )
 
+_COMPARE = (
+    "Compare runs in MLflow: make ui\n(without a checkout: mlflow ui --backend-store-uri sqlite:///mlflow.db)"
+)
 _NAMED_DOMAINS = 4
 _NAMED_SHARE = 0.02
 """Of what a task asks for, the least that is told."""
@@ -364,4 +367,4 @@ def _figure(value: float, decimals: int = 2) -> str:
 
 def _ended(*parts: Part, places: str, headline: str = "") -> LaidOut:
     """Lay out what a run ends with; `places` says where files are."""
-    return laid_out(parts, places=f"{places}\nCompare runs in MLflow: make ui", headline=headline)
+    return laid_out(parts, places=f"{places}\n{_COMPARE}", headline=headline)
