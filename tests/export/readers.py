@@ -159,6 +159,47 @@ def read_litgpt(files: Files, schedule: Schedule) -> Weights:
     return _named(dict(zip(values["FOLDERS"], values["WEIGHTS"], strict=True)), schedule)
 
 
+def read_llama_factory(files: Files, schedule: Schedule) -> Weights:
+    config = yaml.safe_load(files["llama_factory.yaml"])
+    entries = json.loads(files["llama_factory.dataset_info.json"])
+    names = [name.strip() for name in config["dataset"].split(",")]
+    assert list(entries) == names
+    assert {name: entries[name]["file_name"] for name in names} == _paths(dict.fromkeys(names, ""), schedule)
+    assert config["mix_strategy"].startswith("interleave")
+    assert config["streaming"]
+    assert config["dataloader_num_workers"] > 0
+    assert "packing" not in config  # it would take a token off cutoff_len
+    assert config["cutoff_len"] == schedule.context
+    assert "${" not in files["llama_factory.yaml"]
+    probabilities = [float(text) for text in config["interleave_probs"].split(",")]
+    _check_steps(config, schedule)
+    return dict(zip(names, probabilities, strict=True))
+
+
+def read_ms_swift(files: Files, schedule: Schedule) -> Weights:
+    config = yaml.safe_load(files["ms_swift.yaml"])
+    words = [str(word) for word in config["dataset"]]
+    assert not any(word.startswith("-") for word in words)
+    assert config["stopping_strategy"] in ("first_exhausted", "all_exhausted")
+    assert config["truncation_strategy"] == "split"
+    _check_steps(config, schedule)
+    return _named(dict(zip(words, map(float, map(str, config["interleave_prob"])), strict=True)), schedule)
+
+
+def _check_steps(config: Mapping[str, Any], schedule: Schedule) -> None:
+    """A stream needs a number of steps, and the Trainer of transformers skips batches unless it is told not to."""
+    assert config["max_steps"] * schedule.batch_tokens >= schedule.end_tokens
+    assert config.get("ignore_data_skip", False) == (schedule.last.start_step > 0)
+
+
+def read_nemo_automodel(files: Files, schedule: Schedule) -> Weights:
+    dataset = yaml.safe_load(files["nemo_automodel.yaml"])["dataset"]
+    by_split = json.loads(files[dataset["paths"]])
+    assert set(by_split) == {dataset["splits_to_build"]} == {"train"}
+    assert dataset["seq_length"] == schedule.context
+    return _named(_blend(by_split["train"]), schedule)
+
+
 READERS: dict[str, Callable[[Files, Schedule], Weights]] = {
     "megatron": read_megatron,
     "olmo_core": read_olmo_core,
@@ -173,6 +214,9 @@ READERS: dict[str, Callable[[Files, Schedule], Weights]] = {
     "torchtitan": read_torchtitan,
     "torchtitan_documents": read_torchtitan,
     "litgpt": read_litgpt,
+    "llama_factory": read_llama_factory,
+    "ms_swift": read_ms_swift,
+    "nemo_automodel": read_nemo_automodel,
 }
 
 

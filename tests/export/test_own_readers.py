@@ -138,6 +138,27 @@ def test_olmo_core_fills_a_chunk_at_the_limit_of_its_epochs(export, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("missing", "batches"), [(0, 10), (100, 9)])
+def test_olmo_core_is_short_of_a_batch_where_a_note_says_so(export, tmp_path, missing, batches):
+    source_mixture = reader("olmo_core.data.source_mixture")
+    sizes = {"books": 2 * BATCH + missing, "web": 8 * BATCH - missing}
+    for name, size in sizes.items():
+        np.zeros(size, np.uint16).tofile(tmp_path / f"{name}.npy")
+    domains = [Domain(name, str(tmp_path / f"{name}.npy"), size, None) for name, size in sizes.items()]
+    weights = {name: size / (10 * BATCH) for name, size in sizes.items()}
+    made = export("olmo_core", one_phase(weights, domains, chunk_tokens=10 * BATCH))
+    config = source_mixture.SourceMixtureDatasetConfig(
+        source_list=source_mixture.SourceMixtureList.from_yaml(str(made.folder / "olmo_core.yaml")),
+        requested_tokens=10 * BATCH,
+        global_batch_size=BATCH,
+        render_tables=False,
+        quiet=True,
+    )
+    mixture = config.build(npdtype=np.uint16, sequence_length=CONTEXT)
+    assert sum(path.tokens for source in mixture.sources for path in source.path_tokens) // BATCH == batches
+    assert ("second epoch" in " ".join(made.result.notes)) == (batches < 10)
+
+
 def test_energon_parses_the_metadataset(export):
     dataset_config = reader("megatron.energon.dataset_config")
     metadataset = reader("megatron.energon.metadataset.metadataset_v2")

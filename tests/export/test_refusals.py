@@ -28,7 +28,7 @@ def test_a_path_with_a_blank_is_kept_where_it_is_quoted(trainer):
     assert any('"my data/web"' in text for text in write(trainer, _with_path("my data/web")).files.values())
 
 
-@pytest.mark.parametrize("trainer", ["megatron", "nemo", "gpt_neox"])
+@pytest.mark.parametrize("trainer", ["megatron", "nemo", "nemo_automodel", "gpt_neox"])
 @pytest.mark.parametrize(
     ("path", "message"), [("data/web.bin", r"prefix of a domain's \.bin"), ("1e3", r"for a weight")]
 )
@@ -37,7 +37,7 @@ def test_a_path_that_is_no_prefix_is_refused(trainer, path, message):
         write(trainer, _with_path(path))
 
 
-@pytest.mark.parametrize("trainer", ["hf_datasets", "torchtitan_documents"])
+@pytest.mark.parametrize("trainer", ["hf_datasets", "torchtitan_documents", "llama_factory", "ms_swift"])
 def test_documents_of_unknown_length_are_refused_where_documents_are_drawn(trainer):
     first, *rest = example_domains()
     schedule = example_schedule(domains=[replace(first, mean_tokens_per_document=None), *rest])
@@ -51,6 +51,18 @@ def test_a_domain_without_weight_may_be_of_unknown_length():
         domains=[replace(first, mean_tokens_per_document=None), *rest], phases=[Phase(0, 0, {"code": 1.0})]
     )
     assert write("hf_datasets", schedule).realised.per_token == {"code": 1.0}
+
+
+@pytest.mark.parametrize("name", ["web,code", "${web}"])
+def test_llama_factory_refuses_a_name_that_it_would_split_or_fill_in(name):
+    domains = [Domain(name, "data/a", None, 100.0), Domain("mail", "data/b", None, 100.0)]
+    with pytest.raises(TikmixError, match=r"LLaMA-Factory splits .* a domain is named"):
+        write("llama_factory", one_phase({name: 0.5, "mail": 0.5}, domains))
+
+
+def test_ms_swift_refuses_a_path_that_would_pass_for_an_option():
+    with pytest.raises(TikmixError, match=r"'--model', for an option. Write it as './--model'"):
+        write("ms_swift", _with_path("--model"))
 
 
 def test_gpt_neox_counts_to_254():

@@ -67,12 +67,14 @@ def test_numbers_have_no_exponents(trainer):
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_names_and_paths_of_any_printable_kind_come_back(trainer):
     names = ['say "hi"', "a: b", "# no comment", "yes", "1.5", "back\\slash", "öl, 油", "{x}", "it's", "- dash"]
+    if trainer == "llama_factory":  # whose names are split at commas: test_refusals.py
+        names.remove("öl, 油")
     domains = [Domain(name, f"data/{k}'\"#:,\\{{ü", None, 100.0) for k, name in enumerate(names)]
-    schedule = one_phase(dict.fromkeys(names, 0.1), domains)
+    schedule = one_phase(dict.fromkeys(names, 1 / len(names)), domains)
     exported = write(trainer, schedule)
     read = READERS[trainer](exported.files, schedule)
     assert set(read) == set(names)
-    assert all(abs(weight - 0.1) < 1e-3 for weight in read.values())
+    assert all(abs(weight - 1 / len(names)) < 1e-3 for weight in read.values())
 
 
 EXPONENT_DOMAINS = [domain for domain in example_schedule().domains if domain.name in ("web", "code")]

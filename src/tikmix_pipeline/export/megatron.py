@@ -1,14 +1,19 @@
-"""Megatron-LM and its family: NeMo, GPT-NeoX and Energon.
+"""Megatron-LM and its family: NeMo, NeMo Automodel, GPT-NeoX and Energon.
 
 `megatron`  the list of `--data-args-path`, the JSON of `--per-split-data-args-path`, and one list per phase
 `nemo`      the list `paths` of NeMo 2, the same by split as JSON, and `data_prefix` of NeMo 1
+`nemo_automodel`  the split `train` of a blend as JSON, and the keys of `dataset` that name it
 `gpt_neox`  lists of paths and weights
 `energon`   a `MetadatasetV2` with a blend; paths are relative to it
 
 Lists of the first two are read by splitting at white space, so they have no comments. Weights are above 0 and count
 samples of a fixed length.
+NeMo Automodel fills in environment variables in its YAML ($NAME), and takes what looks like a number or a truth value
+there for one; in the JSON it does neither, so paths stand there.
 Sources: megatron/core/datasets/utils.py (`get_blend_from_list`), training/utils/common_utils.py, PR #2938 (phases);
-GPT-NeoX's configs/neox_arguments.md, megatron/data/data_utils.py; megatron/energon/metadataset/metadataset_v2.py.
+GPT-NeoX's configs/neox_arguments.md, megatron/data/data_utils.py; megatron/energon/metadataset/metadataset_v2.py;
+nemo-automodel 0.7.0: components/datasets/llm/megatron_dataset.py (`try_load_blend_from_json`),
+components/config/loader.py, components/training/domain_mixture.py, examples/llm_pretrain/megatron_pretrain_gpt2.yaml.
 """
 
 from collections.abc import Iterable
@@ -72,6 +77,40 @@ def write_nemo(schedule: Schedule) -> Written:
             "nemo.json states the same blend for train, validation and test, so it validates on training text: replace "
             "the last two by prefixes that were held out. A validation set that is read whole takes prefixes without "
             "weights.",
+        ),
+    )
+
+
+def write_nemo_automodel(schedule: Schedule) -> Written:
+    """Return the last phase as `nemo_automodel.json` and `nemo_automodel.yaml`, which names it.
+
+    Raises:
+        TikmixError: what `write_megatron` refuses but blanks, which stand for themselves in JSON.
+    """
+    shares = shares_of(schedule.last.weights)
+    _check_prefixes(schedule, shares, "NeMo Automodel", split_at_blanks=False)
+    _check_count(len(shares), MOST_DATASETS, "NeMo Automodel")
+    blend = [(share, schedule.domain(name).path) for name, share in shares.items()]
+    dataset = {
+        "_target_": "nemo_automodel.components.datasets.llm.megatron_dataset.MegatronPretraining",
+        "paths": "nemo_automodel.json",
+        "seq_length": schedule.context,
+        "splits_to_build": "train",
+    }
+    return Written(
+        {
+            "nemo_automodel.json": json_text({"train": _tokens(blend)}),
+            "nemo_automodel.yaml": yaml_text({"dataset": dataset}),
+        },
+        unit=PACKED,
+        switch="save, and launch again from the checkpoint's weights and optimiser with this blend.",
+        notes=(
+            "paths is seen from the folder of the launch. The tokenizer, index_mapping_dir and a validation_dataset of "
+            "held-out prefixes are yours to add.",
+            "A restored data loader would go on in the new blend at the sample where the old one ended, and lose or "
+            "repeat text.",
+            "domain_mixture (sampling_weight as here, objective_weight the same) logs each domain's tokens at every "
+            "step; it needs the list of the JSON as paths.",
         ),
     )
 

@@ -12,7 +12,13 @@ Both cut a data set of its own for each phase, so a domain has to have the text 
 
 T is the phase's tokens and R all that are known to come, so that a phase leaves to later ones what they would take
 under the same mixture. Without a limit on a domain's epochs, the ratio is what the phase needs.
-Sources: olmo_core/data/source_mixture.py, src/scripts/train/OLMo3; olmix/fit/loaders.py.
+
+OLMo-core rounds what is requested up to whole batches, and deals what that adds to all files alike, whatever their
+share: a domain of 1 in 10,000 may get a third of a batch. So whole batches are requested. A file gives whole sequences
+in each pass, and its rest to none; where all text together makes fewer sequences than are requested, the last batches
+are of a second epoch of everything.
+Sources: olmo_core/data/source_mixture.py (`SourceMixtureDatasetConfig.build`), data/data_loader.py (`total_size`),
+src/scripts/train/OLMo3; olmix/fit/loaders.py.
 """
 
 import csv
@@ -54,9 +60,10 @@ def write_olmo_core(schedule: Schedule) -> Written:
         ),
         notes=(
             "Build it with SourceMixtureDatasetConfig(source_list=SourceMixtureList.from_yaml(...), requested_tokens="
-            f"{schedule.chunk_tokens}, global_batch_size={schedule.batch_tokens}) and sequence_length="
+            f"{requested_tokens(schedule)}, global_batch_size={schedule.batch_tokens}) and sequence_length="
             f"{schedule.context}.",
             *_capacity_notes(schedule, ratios),
+            *_rounding_notes(schedule, shares),
         ),
     )
 
@@ -128,6 +135,51 @@ def _capacity_notes(schedule: Schedule, ratios: dict[str, Decimal | None]) -> tu
     if repeated:
         notes.append(f"Repeated within the chunk, as no limit on epochs is set: {', '.join(repeated)} times.")
     return tuple(notes)
+
+
+def requested_tokens(schedule: Schedule) -> int:
+    """Return the chunk's tokens as whole batches, at least one."""
+    return max(1, schedule.chunk_tokens // schedule.batch_tokens) * schedule.batch_tokens
+
+
+def _rounding_notes(schedule: Schedule, shares: Shares) -> tuple[str, ...]:
+    """Return notes on text that rounding has OLMo-core read once more: of a domain at its limit, or all of it."""
+    requested, context = requested_tokens(schedule), schedule.context
+    notes = []
+    if requested != schedule.chunk_tokens:
+        notes.append(
+            f"Of the chunk's {schedule.chunk_tokens} tokens {requested} are whole batches. A request that is not one "
+            "of whole batches is rounded up, and what that adds goes to all files alike, whatever their share."
+        )
+    beyond = {name: _tokens_beyond(schedule, schedule.domain(name), float(share)) for name, share in shares.items()}
+    if any(beyond.values()):
+        parts = ", ".join(f"{name} {tokens}" for name, tokens in beyond.items() if tokens)
+        notes.append(f"Rounding takes domains at their max_epochs into one epoch more, by so many tokens: {parts}.")
+    sequences = [_sequences(schedule, schedule.domain(name), float(share)) for name, share in shares.items()]
+    have = sum(number for number in sequences if number is not None)
+    if None not in sequences and have * context < requested:
+        notes.append(
+            f"All text makes {have} whole sequences, and {requested // context} are requested: the last steps would be "
+            "of a second epoch of every domain. Give requested_tokens="
+            f"{have // schedule.batch_sequences * schedule.batch_tokens}, and train for as many."
+        )
+    return tuple(notes)
+
+
+def _tokens_beyond(schedule: Schedule, domain: Domain, share: float) -> int:
+    """Return how many tokens are asked of a domain that its limit does not leave; a few, by rounding."""
+    if domain.available_tokens is None or domain.max_epochs is None:
+        return 0
+    left = max(0.0, domain.max_epochs * domain.available_tokens - domain.consumed_tokens) * schedule.chunk_share
+    return max(0, int(share * requested_tokens(schedule)) - math.ceil(left))
+
+
+def _sequences(schedule: Schedule, domain: Domain, share: float) -> int | None:
+    """Return how many sequences OLMo-core can cut of a domain in one file, in as many passes as it makes."""
+    if domain.available_tokens is None:
+        return None
+    passes = max(1, math.ceil(int(share * requested_tokens(schedule)) / domain.available_tokens))
+    return passes * int(domain.available_tokens // schedule.context)
 
 
 def _ratio(schedule: Schedule, domain: Domain, share: float, trainer: str) -> Decimal | None:

@@ -7,7 +7,14 @@ from typing import Any
 
 from tikmix_pipeline.errors import TikmixError, nearest_name
 from tikmix_pipeline.export.exported import Written, headed
-from tikmix_pipeline.export.megatron import write_energon, write_gpt_neox, write_megatron, write_nemo
+from tikmix_pipeline.export.interleaved import write_llama_factory, write_ms_swift
+from tikmix_pipeline.export.megatron import (
+    write_energon,
+    write_gpt_neox,
+    write_megatron,
+    write_nemo,
+    write_nemo_automodel,
+)
 from tikmix_pipeline.export.olmo import write_olmix, write_olmo_core
 from tikmix_pipeline.export.phased import write_levanter, write_llm_foundry, write_nanotron
 from tikmix_pipeline.export.python_code import (
@@ -38,6 +45,9 @@ TRAINERS: Mapping[str, Writer] = {
     "torchtitan": write_torchtitan,
     "torchtitan_documents": write_torchtitan_documents,
     "litgpt": write_litgpt,
+    "llama_factory": write_llama_factory,
+    "ms_swift": write_ms_swift,
+    "nemo_automodel": write_nemo_automodel,
 }
 
 
