@@ -1,8 +1,9 @@
 """The command of the installed package: `tikmix`, or `python -m tikmix_pipeline`, in the folder of a `conf`.
 
-It is `kedro run` with that folder as the project. Help and `init` need the library's packages alone.
+It is `kedro run` with that folder as the project. Help, `init` and `consumed` need the library's packages alone.
 """
 
+import argparse
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ HELP = """\
 Usage: tikmix [OPTIONS]       run pipelines in this folder, by its conf/
        tikmix init [FOLDER]   write the configuration that a run needs
        tikmix run --help      every option, those of `kedro run`
+       tikmix consumed --help what a trainer's state says each domain got
        tikmix --version
 
 Measures which data mixture a language model should train on next.
@@ -66,6 +68,8 @@ def _main(words: Sequence[str]) -> None:
             if len(rest) > 1 or any(word.startswith("-") for word in rest):
                 raise TikmixError(f"tikmix init takes one folder, or none for this one, and was given {rest}.")
             write_configuration(Path(*rest))
+        case ["consumed", *rest]:
+            _tell_consumed(rest)
         case ["run", *rest]:
             _run(rest)
         case rest:
@@ -91,6 +95,36 @@ def write_configuration(folder: Path) -> None:
         shutil.copytree(PACKAGED, temporary, ignore=lambda at, _: ["local"] if Path(at) == PACKAGED else [])
         (temporary / "local").mkdir()
     sys.stdout.write(f"Wrote {target}. Next, in {folder.resolve()}: tikmix --env smoke\n")
+
+
+def _tell_consumed(words: Sequence[str]) -> None:
+    from tikmix_pipeline.export.consumed import READERS, read_consumed
+    from tikmix_pipeline.export.syntax import Quoted, yaml_text
+
+    parser = argparse.ArgumentParser(
+        prog="tikmix consumed",
+        description="Print remix.consumed, the tokens that each domain got, as a trainer's own state has them.",
+    )
+    parser.add_argument("trainer", choices=READERS)
+    parser.add_argument("state", type=Path, help="the checkpoint, or for Megatron-LM and NeMo the cache of the index")
+    parser.add_argument("--samples", type=int, help="for these: sequences trained on, steps times the global batch")
+    parser.add_argument("--paths", type=Path, help="a file of parameters whose reweight.paths name the domains")
+    told = parser.parse_args(words)
+    consumed = read_consumed(told.trainer, told.state, told.samples).named(_paths(told.paths))
+    by_domain = {Quoted(name): tokens for name, tokens in consumed.items()} if isinstance(consumed, dict) else consumed
+    sys.stdout.write(yaml_text({"remix": {"consumed": by_domain}}))
+
+
+def _paths(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    import yaml
+
+    try:
+        parameters = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return {str(name): str(path) for name, path in parameters["reweight"]["paths"].items()}
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise TikmixError(f"--paths: {file} gives no reweight.paths ({error!r}).") from error
 
 
 def _run(words: Sequence[str]) -> None:
