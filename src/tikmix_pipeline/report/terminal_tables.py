@@ -35,9 +35,7 @@ _SECOND_ORDER = (
     "mixture for that task\nalone would gain."
 )
 
-_COMPARE = (
-    "Compare runs in MLflow: make ui\n(without a checkout: mlflow ui --backend-store-uri sqlite:///mlflow.db)"
-)
+_COMPARE = "Compare runs in MLflow: make ui\n(without a checkout: mlflow ui --backend-store-uri sqlite:///mlflow.db)"
 _NAMED_DOMAINS = 4
 _NAMED_SHARE = 0.02
 """Of what a task asks for, the least that is told."""
