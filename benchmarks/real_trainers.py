@@ -19,6 +19,7 @@ LLaMA-Factory, which draws documents at random, in standard errors too; `epochs_
 
 import json
 import math
+import os
 import random
 import shutil
 import subprocess
@@ -39,6 +40,7 @@ from tikmix_pipeline.export.schedule import Domain, Phase, Schedule
 
 WORK = REPOSITORY / "data" / "real_trainers"
 RUNS = Path(__file__).parent / "real_trainers"
+CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 FIRST_IDS = {"books": 2, "code": 10, "mail": 18, "web": 24}
 """Token 1 ends a document; a domain has the tokens up to the next one's first."""
 LAST_ID = 28
@@ -116,9 +118,10 @@ def environment(name: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         pip = [folder / "bin" / "python", "-m", "pip"]
-        subprocess.run([*pip, "install", "--quiet", "--requirement", RUNS / f"requirements-{name}.txt"], check=True)
+        required = RUNS / f"requirements-{name}.txt"
+        subprocess.run([*pip, "install", "--quiet", "--requirement", required], check=True, env=CLEAN)
         # their wheels want a GPU's libraries, and transformers takes a torchvision that is there for one that works
-        subprocess.run([*pip, "uninstall", "--quiet", "--yes", "torchvision", "torchaudio"], check=True)
+        subprocess.run([*pip, "uninstall", "--quiet", "--yes", "torchvision", "torchaudio"], check=True, env=CLEAN)
         (folder / "installed").touch()
     return folder / "bin" / "python"
 
@@ -136,7 +139,7 @@ def result(python: Path, script: str, folder: Path, *files: str, **settings: Any
         (folder / "settings.json").write_text(json.dumps(told), encoding="utf-8")
         with (folder / "log").open("wb") as log:
             command = [python, RUNS / script, *files, folder / "settings.json"]
-            if subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False).returncode:
+            if subprocess.run(command, cwd=folder, stdout=log, stderr=log, env=CLEAN, check=False).returncode:
                 raise SystemExit(f"{script} failed: {folder / 'log'}")
     found: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return found

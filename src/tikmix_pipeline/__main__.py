@@ -7,9 +7,9 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
+from tikmix_pipeline import __version__
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 
@@ -63,7 +63,7 @@ def _main(words: Sequence[str]) -> None:
         case ["--help" | "-h" | "help"]:
             sys.stdout.write(HELP)
         case ["--version"]:
-            sys.stdout.write(f"tikmix-pipeline {version('tikmix-pipeline')}\n")
+            sys.stdout.write(f"tikmix-pipeline {__version__}\n")
         case ["init", *rest]:
             if len(rest) > 1 or any(word.startswith("-") for word in rest):
                 raise TikmixError(f"tikmix init takes one folder, or none for this one, and was given {rest}.")
