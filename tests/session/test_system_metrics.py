@@ -1,6 +1,7 @@
 """The machine is watched where a run is long enough, and where it can be."""
 
 import importlib.util
+import logging
 from typing import Any
 
 import pytest
@@ -49,6 +50,7 @@ def test_what_is_asked_for_is_watched_at_once_until_the_run_ends(monitors: list[
     watch = watched(True)
     (monitor,) = monitors
     assert (monitor.told, monitor.state) == (("run", "sqlite:///there"), "started")
+    assert not logging.getLogger("mlflow.system_metrics.system_metrics_monitor").isEnabledFor(logging.INFO)
     watch.finish()
     watch.finish()
     assert monitor.state == "finished"

@@ -1,6 +1,7 @@
 """Load of the machine as metrics of a run, by MLflow's own monitor, where a run is long enough for it to matter."""
 
 import importlib.util
+import logging
 import threading
 from typing import Any, Literal
 
@@ -51,6 +52,7 @@ class MachineWatch:
     def _begin(self) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # it tells of its beginning and its end
         with self._lock:
             if not self._is_over:
                 self._monitor = SystemMetricsMonitor(self._run_id, _SAMPLED_EVERY, tracking_uri=self._uri)
