@@ -13,6 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from kedro.io import AbstractDataset
 
+from tikmix_pipeline.datasets.previews import (
+    NOTHING,
+    SHOWN_ROWS,
+    ImagePreview,
+    JSONPreview,
+    TablePreview,
+    image_preview,
+    json_preview,
+    table_preview,
+)
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, write_json, write_text
 from tikmix_pipeline.store.provenance import (
@@ -91,7 +101,13 @@ class Artifact(AbstractDataset[Any, Any]):
         return {"filepath": str(self._filepath)}
 
 
-class JsonDataset(Artifact):
+class _JsonArtifact(Artifact):
+    def preview(self) -> JSONPreview:
+        """Return what Kedro-Viz shows: the document, if it is there."""
+        return json_preview(self._filepath) if self._filepath.exists() else NOTHING
+
+
+class JsonDataset(_JsonArtifact):
     """A JSON document."""
 
     def _read(self) -> Any:
@@ -114,7 +130,7 @@ class JsonRecord(Protocol):
         """Read what `to_json` gave."""
 
 
-class RecordDataset(Artifact):
+class RecordDataset(_JsonArtifact):
     """A record of this project's own as a JSON document, read and written by its class.
 
     The version of the class stands in the provenance record, so that a document of another version is refused
@@ -162,7 +178,13 @@ class PageDataset(TextDataset):
         return self._filepath
 
 
-class TableDataset(Artifact):
+class _TableArtifact(Artifact):
+    def preview(self, nrows: int = SHOWN_ROWS) -> TablePreview:
+        """Return what Kedro-Viz shows: the first rows, if the table is there."""
+        return table_preview(self._read(), nrows) if self._filepath.exists() else NOTHING
+
+
+class TableDataset(_TableArtifact):
     """A pandas table as Parquet."""
 
     def _read(self) -> "pd.DataFrame":
@@ -175,7 +197,7 @@ class TableDataset(Artifact):
             data.to_parquet(temporary, index=False)
 
 
-class CsvDataset(Artifact):
+class CsvDataset(_TableArtifact):
     """A pandas table as CSV, for other tools to read; its first column stays text, its numbers keep their last bit."""
 
     def _read(self) -> "pd.DataFrame":
@@ -197,6 +219,10 @@ class FigureDataset(Artifact):
     def _write(self, data: "Figure") -> None:
         with replacing(self._filepath) as temporary:
             data.savefig(temporary, format="png", dpi=120)
+
+    def preview(self) -> ImagePreview:
+        """Return what Kedro-Viz shows: the figure, if it is there."""
+        return image_preview(self._filepath) if self._filepath.exists() else NOTHING
 
 
 class FolderDataset(Artifact):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.io import AbstractDataset
 
+from tikmix_pipeline.datasets.previews import NOTHING, SHOWN_ROWS, TablePreview, table_preview
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.store.provenance import ProvenanceRecord
@@ -67,6 +68,10 @@ class RoundRowsDataset(AbstractDataset[Any, Any]):
         merged = pd.concat([kept, data]).sort_values([*self._ORDER], kind="stable") if len(kept) else data
         fingerprints |= {self._round: fingerprint}
         self._write(merged, fingerprints)
+
+    def preview(self, nrows: int = SHOWN_ROWS) -> TablePreview:
+        """Return what Kedro-Viz shows: the first rows of the round, if there are any."""
+        return table_preview(self.load(), nrows) if self._exists() else NOTHING
 
     def _read(self) -> tuple["pd.DataFrame", dict[int, str]]:
         """Return the rows of all rounds, and the fingerprints of those whose rows are what was written."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +214,8 @@ def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> Laid
 def comparison_text(table: str, experiment: str) -> LaidOut:
     """Return a comparison's table, which is Markdown already, with where to find the rest."""
     places = f"Tables: data/08_reporting/{experiment}/compare*.parquet; figures and logs of the arms beside them"
-    return dataclasses.replace(_ended(table.strip(), places=places), markdown=table.strip())
+    narrow = re.sub(r" {2,}", " ", re.sub(r"-{4,}", "---", table.strip()))  # a page aligns columns by itself
+    return dataclasses.replace(_ended(table.strip(), places=places), markdown=narrow)
 
 
 def remix_text(report: RemixReport) -> LaidOut:

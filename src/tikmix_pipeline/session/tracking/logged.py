@@ -116,7 +116,10 @@ def run_tags(run: Run, run_params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run_name(run: Run, run_params: Mapping[str, Any]) -> str:
-    """Return what a run is: its pipelines, its strategy, and what was overridden, `tikmix · direct · entropy=0.3`."""
+    """Return what a run is: its pipelines, its strategy, and what was overridden, `tikmix · direct · entropy=0.3`.
+
+    A comparison has strategies of its own.
+    """
     overrides = flatten(run_params.get("runtime_params") or {})
     short = Counter(key.rpartition(".")[2] for key in overrides)
     told = [
@@ -124,10 +127,11 @@ def run_name(run: Run, run_params: Mapping[str, Any]) -> str:
         for key, value in overrides.items()
         if key not in ("experiment", "tikmix.strategy", "tracking") and not key.startswith("mlflow.")
     ]
-    pipelines = "+".join(pipelines_of(run_params))
+    pipelines = pipelines_of(run_params)
+    strategy = [] if pipelines == ["compare"] else [run.parameters.tikmix.strategy]
     # what is asked for comes first: names are cut where tables are narrow
     own = [] if run.parameters.experiment == "tikmix" else [run.parameters.experiment]
-    name = " · ".join([pipelines, run.parameters.tikmix.strategy, *told, *own])
+    name = " · ".join(["+".join(pipelines), *strategy, *told, *own])
     return name if len(name) <= _LONGEST_RUN_NAME else f"{name[: _LONGEST_RUN_NAME - 1]}…"
 
 
