@@ -72,6 +72,7 @@ def tracked(root: Path, scores: list[float], code: str = "as it is", register: s
     tracker.log("corpus", SimpleNamespace(overlap_report=list))
     for number, score in enumerate(scores):
         tracker.log(f"round_{number}_mixture", mixture(number))
+        tracker.log(f"round_{number}_train_log", pd.DataFrame({"step": [1], "loss": [5.0], "learning_rate": [0.1]}))
         tracker.log(f"round_{number}_checkpoint", checkpoint(root, number, code))
         tracker.log(f"round_{number}_evaluation", evaluation(score))
     told = tracker.register(register) if register else None

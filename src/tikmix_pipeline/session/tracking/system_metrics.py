@@ -10,7 +10,8 @@ from tikmix_pipeline.errors import TikmixError
 LONG_ENOUGH = 120.0
 """Seconds after which `auto` has a run watched."""
 
-_SAMPLED_EVERY = 30.0  # seconds; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise
+_SAMPLED_EVERY = 30.0  # seconds, since `auto` watches long runs; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise
+_SAMPLED_AT_ONCE = 10.0  # MLflow's own
 
 
 def require_monitor(wanted: Literal["auto"] | bool) -> None:
@@ -44,7 +45,8 @@ class MachineWatch:
         self._monitor: Any = None
         self._run_id, self._uri = run_id, uri
         self._lock, self._is_over = threading.Lock(), False
-        self._timer = threading.Timer(0.0 if wanted is True else LONG_ENOUGH, self._begin)
+        after, self._interval = (0.0, _SAMPLED_AT_ONCE) if wanted is True else (LONG_ENOUGH, _SAMPLED_EVERY)
+        self._timer = threading.Timer(after, self._begin)
         self._timer.daemon = True
         if wanted and _can_watch():
             self._timer.start()
@@ -55,7 +57,7 @@ class MachineWatch:
         logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # it tells of its beginning and its end
         with self._lock:
             if not self._is_over:
-                self._monitor = SystemMetricsMonitor(self._run_id, _SAMPLED_EVERY, tracking_uri=self._uri)
+                self._monitor = SystemMetricsMonitor(self._run_id, self._interval, tracking_uri=self._uri)
                 self._monitor.start()
 
     def finish(self) -> None:

@@ -61,6 +61,7 @@ class Tracker:
         self._tags = {**run_tags(run, run_params), PLACE: place_of(run.root)}
         self._rounds: dict[int, str] = {}
         self._decided: dict[int, Metrics] = {}
+        self._trained: dict[int, Metrics] = {}
         self._sweeps: dict[int, dict[str, Any]] = {}
         store = open_store(run.root)
         self._client, self._experiment_id = store.client, store.experiment_id
@@ -176,30 +177,23 @@ class Tracker:
                 self._log_now(METRICS[kind](value, last), self._rounds[last], last)
 
     def _log_checkpoint(self, folder: Path, number: int) -> None:
-        is_first = number not in self._rounds
-        run_id = self._rounds.get(number) or self._make_round(number)
-        self._models.add(number, folder, (run_id, self._run_id))
-        if is_first:
-            self._log_trained_mixture(number)
+        self._models.add(number, folder, (self._run_of_round(number), self._run_id))
+        self._log_mixture_of_round(number)
 
     def _run_of_round(self, number: int) -> str:
         """Return the child run of a round; the first who asks makes it."""
         if number not in self._rounds:
-            self._make_round(number)
-            self._log_trained_mixture(number)
+            tags = {"mlflow.parentRunId": self._run_id, "round": str(number)}
+            self._rounds[number] = self._create_run(f"{self._name} round {number}", tags)
+            if self._inputs:
+                self._client.log_inputs(self._rounds[number], datasets=self._inputs)
+            self._trained[number] = self._decided.pop(number, [])
+            self.log_metrics(self._trained[number])
         return self._rounds[number]
 
-    def _make_round(self, number: int) -> str:
-        tags = {"mlflow.parentRunId": self._run_id, "round": str(number)}
-        self._rounds[number] = run_id = self._create_run(f"{self._name} round {number}", tags)
-        if self._inputs:
-            self._client.log_inputs(run_id, datasets=self._inputs)
-        return run_id
-
-    def _log_trained_mixture(self, number: int) -> None:
-        trained = self._decided.pop(number, [])
-        self._log_now(trained, self._rounds[number], number)
-        self.log_metrics(trained)
+    def _log_mixture_of_round(self, number: int) -> None:
+        """Log to a round's own run what it was trained on: once its checkpoint is known, whose metric that is too."""
+        self._log_now(self._trained.pop(number, []), self._rounds[number], number)
 
     def _log_sweep(self, kind: str, value: Any, number: int) -> None:
         """Log the candidates once mixtures and responses are both there, the surrogate once it can be described."""
@@ -273,6 +267,8 @@ class Tracker:
 
     def log_last(self, seconds: Sequence[tuple[str, float]]) -> None:
         """Log what was held back, the mixture that is decided and not yet trained on, and how long every node took."""
+        for number in [*self._trained]:
+            self._log_mixture_of_round(number)
         held, self._held = self._held or [], None
         coming = self._decided.get(max(self._decided, default=-1), [])
         self.log_metrics([*held, *((f"next_{key}", value, step) for key, value, step in coming)])
