@@ -6,14 +6,15 @@ Four domains of made-up text, whose tokens tell them apart. Exports are written 
 written, read by the trainers themselves, and the tokens of every batch are counted by domain before it is trained on:
 
     llama_factory   `llamafactory-cli train`'s own function, two stages: the second resumes with the second file
+    ms_swift        `swift pt`'s own function; without packing, which asks for a GPU
     olmo_core       its Trainer; and once over all the text there is, where a note says that a second epoch begins
     megatron        Megatron-core's data sets, in the order of training; no model, since its trainer asks for a GPU
 
-What `tikmix consumed` reads from the states that they leave is held to what was counted. Environments (4 GB), text and
+What `tikmix consumed` reads from the states that they leave is held to what was counted. Environments (6 GB), text and
 results are kept in data/real_trainers and used again: remove a `result.json` to have its run made again. Some minutes.
 
 Figures: by how much the realised share of a domain differs at most from the one asked for (`worst_<trainer>`), for
-LLaMA-Factory, which draws documents at random, in standard errors too; `epochs_of_all_text`, 2 where the note is right;
+those that draw documents at random in standard errors too; `epochs_of_all_text`, 2 where the note is right;
 `tokens_misread`, of what was read from states, has to be 0.
 """
 
@@ -59,7 +60,7 @@ def main() -> None:
     print(machine("numpy", "tikmix-pipeline"))
     write_text()
     rows: list[list[str]] = []
-    figures = {**llama_factory(rows), **olmo_core(rows), **megatron(rows)}
+    figures = {**llama_factory(rows), **ms_swift(rows), **olmo_core(rows), **megatron(rows)}
     figures["tokens_misread"] = sum(figures.pop(name) for name in list(figures) if name.startswith("misread"))
     print_table(["run", *FIRST_IDS], rows)
     print_figures(figures)
@@ -172,7 +173,7 @@ def llama_factory(rows: list[list[str]]) -> dict[str, float]:
             "logging_steps": 20,
             "per_device_train_batch_size": BATCH // CONTEXT,
             "save_steps": STEPS,
-            "include_num_input_tokens_seen": "all",
+            "include_num_input_tokens_seen": "non_padding",
         }
         if number:
             own["resume_from_checkpoint"] = str(folder / "checkpoints" / f"checkpoint-{number * STEPS}")
@@ -186,6 +187,28 @@ def llama_factory(rows: list[list[str]]) -> dict[str, float]:
         before += sum(found["counted"])
         misread += abs(read_consumed("llama_factory", state).total - before)
     return {"worst_llama_factory": worst, "standard_errors_llama_factory": errors, "misread_llama_factory": misread}
+
+
+def ms_swift(rows: list[list[str]]) -> dict[str, float]:
+    """Train a stage."""
+    python, folder = environment("ms-swift"), WORK / "ms_swift"
+    made = export(folder, "ms_swift", schedule({name: str(WORK / "text" / name / "lines") for name in FIRST_IDS}))
+    exported = yaml.safe_load((folder / "ms_swift.yaml").read_text(encoding="utf-8"))
+    del exported["packing"]
+    own = {
+        "model": str(folder / "model"),
+        "model_type": "llama",
+        "template": "dummy",
+        "tuner_type": "full",
+        "torch_dtype": "float32",
+        "output_dir": str(folder / "checkpoints"),
+        "report_to": "none",
+        "per_device_train_batch_size": BATCH // CONTEXT,
+    }
+    (folder / "training.yaml").write_text(yaml.safe_dump(own | exported), encoding="utf-8")
+    counted = result(python, "ms_swift_run.py", folder, str(folder / "training.yaml"))["counted"]
+    worst = compared("ms_swift", STAGES[0], counted, rows)
+    return {"worst_ms_swift": worst, "standard_errors_ms_swift": in_standard_errors(STAGES[0], made, counted)}
 
 
 def in_standard_errors(asked: Mapping[str, float], made: Written, counted: list[int]) -> float:

@@ -182,6 +182,7 @@ def read_ms_swift(files: Files, schedule: Schedule) -> Weights:
     assert not any(word.startswith("-") for word in words)
     assert config["stopping_strategy"] in ("first_exhausted", "all_exhausted")
     assert config["truncation_strategy"] == "split"
+    assert config["packing"]
     _check_steps(config, schedule)
     return _named(dict(zip(words, map(float, map(str, config["interleave_prob"])), strict=True)), schedule)
 

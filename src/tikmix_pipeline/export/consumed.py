@@ -4,7 +4,7 @@
     megatron, nemo, nemo_automodel   the cache of the blend's index: of every sample, in the order of training, the
                                      data set that it is from. The first `samples` are counted, each a sequence
     llama_factory, ms_swift          `trainer_state.json` of Transformers' Trainer: tokens in all, which `remix` deals
-                                     by the mixture in force
+                                     by the mixture in force. Of ms-swift without packing the padding is among them
 
 Of other trainers nothing is kept that tells; their shares are those of their files. Reads JSON and NumPy's arrays
 without pickles, and needs none of the trainers.
@@ -114,7 +114,7 @@ def _transformers(state: Path, samples: int | None) -> Consumed:
     file = _file(state, "trainer_state.json")
     total = read_json_object(file, _REMEDY).get("num_input_tokens_seen")
     if not isinstance(total, int) or total < 1:
-        raise TikmixError(f"{file} counts no tokens. Train with include_num_input_tokens_seen: all.")
+        raise TikmixError(f"{file} counts no tokens. Train with include_num_input_tokens_seen (true or non_padding).")
     return Consumed(total)
 
 

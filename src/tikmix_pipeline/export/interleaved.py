@@ -81,6 +81,7 @@ def write_ms_swift(schedule: Schedule) -> Written:
         "stopping_strategy": "all_exhausted",
         "streaming": True,
         "max_length": schedule.context,
+        "packing": True,
         "truncation_strategy": "split",
         **_steps(schedule),
     }
@@ -93,6 +94,8 @@ def write_ms_swift(schedule: Schedule) -> Written:
             "be looked up as the name of a data set, and what follows # or : in it read as a sample size or a subset.",
             "truncation_strategy stays `split`: the default drops documents longer than max_length, which changes the "
             "shares.",
+            "packing asks for a flash attention (attn_impl). Without it shares are the same, but rows are padded, so "
+            "that a step has fewer tokens, and max_steps makes a shorter chunk.",
             _LASTS,
         ),
         realised=realised,
