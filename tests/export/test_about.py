@@ -53,8 +53,8 @@ def test_a_weight_too_small_to_be_written_is_told():
 @pytest.mark.parametrize("trainer", sorted(set(TRAINERS) - {"levanter", "nanotron"}))
 def test_text_that_is_read_again_is_counted(trainer):
     notes = " ".join(write(trainer, example_schedule()).notes)
-    assert "of the chunk's 8192000 tokens up to 7372800 are read again" in notes
-    assert "books 819200" in notes
+    assert "of the chunk's 8,192,000 tokens up to 7,372,800 are read again" in notes
+    assert "books 819,200" in notes
 
 
 def test_datasets_says_the_same_of_its_switch_and_of_what_is_read_again():
@@ -104,7 +104,7 @@ def test_levanter_tells_when_its_blocks_change():
 
 def test_a_start_that_is_not_its_step_times_the_batch_is_told():
     schedule = example_schedule(phases=[Phase(0, 0, {"web": 1.0}), Phase(10, 1000, {"web": 1.0})])
-    assert any("stage 1 (from step 10) starts at token 1000" in note for note in write("megatron", schedule).notes)
+    assert any("stage 1 (from step 10) starts at token 1,000" in note for note in write("megatron", schedule).notes)
 
 
 def test_the_last_stage_needs_no_phases_when_it_is_the_first():

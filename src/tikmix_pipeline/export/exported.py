@@ -85,10 +85,10 @@ def _restart_notes(schedule: Schedule, realised: Realised, unless: str) -> tuple
     }
     if not any(again.values()):
         return ()
-    parts = ", ".join(f"{name} {tokens}" for name, tokens in again.items() if tokens)
+    parts = "; ".join(f"{name} {tokens:,}" for name, tokens in again.items() if tokens)
     return (
-        f"Every domain starts over at this change{condition}: of the chunk's {schedule.chunk_tokens} tokens up to "
-        f"{sum(again.values())} are read again ({parts}), even where a domain has text left that was not read. Give "
+        f"Every domain starts over at this change{condition}: of the chunk's {schedule.chunk_tokens:,} tokens up to "
+        f"{sum(again.values()):,} are read again ({parts}), even where a domain has text left that was not read. Give "
         "this stage files of its own where that matters.",
     )
 
@@ -101,8 +101,9 @@ def _notes_on(schedule: Schedule, realised: Realised) -> tuple[str, ...]:
     for number, phase in enumerate(schedule.phases):
         if phase.start_tokens != phase.start_step * schedule.batch_tokens:
             notes.append(
-                f"{phase_name(number, phase)} starts at token {phase.start_tokens}, which is not its step times the "
-                f"{schedule.batch_tokens} tokens of a batch: check the start if the trainer's batch is of another size."
+                f"{phase_name(number, phase)} starts at token {phase.start_tokens:,}, which is not its step times the "
+                f"{schedule.batch_tokens:,} tokens of a batch: check the start if the trainer's batch is of another "
+                "size."
             )
     return tuple(notes)
 
@@ -122,8 +123,8 @@ def _about(schedule: Schedule, made: Written, realised: Realised) -> list[str]:
     return [
         f"Mixture for {made.trainer}, decided by TiKMiX Pipeline.",
         *_wrapped(f"Experiment {schedule.experiment}, round {schedule.round}."),
-        f"In force from step {realised.start_step} (token {realised.start_tokens}) for "
-        f"{schedule.chunk_tokens} tokens: {schedule.chunk_steps} steps of {schedule.batch_tokens}.",
+        f"In force from step {realised.start_step} (token {realised.start_tokens:,}) for "
+        f"{schedule.chunk_tokens:,} tokens: {schedule.chunk_steps:,} steps of {schedule.batch_tokens:,}.",
         f"Unit of the weights: {made.unit}.",
         "",
         *aligned(domains),

@@ -90,7 +90,7 @@ def write_llm_foundry(schedule: Schedule) -> Written:
         config["callbacks"] = {"curriculum_learning": {"duration": durations[0], "schedule": entries}}
         switch = (
             "resume with this file: max_duration grows with each stage and finished stages have to be as they were; "
-            f"the callback changes over by itself at token {schedule.last.start_tokens}."
+            f"the callback changes over by itself at token {schedule.last.start_tokens:,}."
         )
     reason = "    shuffle: true  # without it streams come one after the other\n"
     text = yaml_text(config, indent_lists=False).replace("    shuffle: true\n", reason, 1)

@@ -83,4 +83,4 @@ class Stopping:
             "cap": f"influence.max_tokens is reached; the mixtures of two halves still differ by "
             f"{last.total_variation:.1%} of the tokens (influence.stable_within is {stable_within:.1%})",
         }
-        return f"Measured {last.tokens} tokens of each domain: {reasons[self.reason]}."
+        return f"Measured {last.tokens:,} tokens of each domain: {reasons[self.reason]}."
