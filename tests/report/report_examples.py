@@ -107,6 +107,9 @@ def team_report(**changes):
         domains=domains,
         tasks=tasks,
         cells=cells(tasks, domains),
+        effects=cells(tasks, domains),
+        deciding=cells(tasks, domains, seed=1),
+        decided_on="Decided on the mean of the last 4 rounds.",
         rank_stability=0.85,
         notes=("No domain helps hellaswag: its gain counts by the smallest harm.",),
         constraints=(
@@ -147,4 +150,5 @@ def large_report(domain_count=50, task_count=20):
         task(f"benchmark-{t:02d}", float(generator.normal(0.004, 0.005)), 0.003, rank_stability=0.6 + 0.02 * t)
         for t in range(task_count)
     )
-    return team_report(domains=domains, tasks=tasks, cells=cells(tasks, domains))
+    effects = cells(tasks, domains)
+    return team_report(domains=domains, tasks=tasks, cells=effects, effects=effects, deciding=effects)

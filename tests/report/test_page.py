@@ -64,7 +64,8 @@ def edge_cases():
         "bare": team_report(
             domains=two,
             tasks=(task("t", 0.0, None, best_domains=(), worst_domains=(), rank_stability=None),),
-            cells=(),
+            effects=(),
+            deciding=(),
             rank_stability=None,
             cost=Cost(0, 0, 1.0),
             **nothing,
@@ -75,7 +76,8 @@ def edge_cases():
                 replace(two[1], available_tokens=math.inf, epochs=0.0, unconstrained=None),
             ),
             tasks=unknown,
-            cells=(Cell("t", "a", math.nan, math.nan), Cell("t", "b", 1.0, math.nan)),
+            effects=(Cell("t", "a", math.nan, math.nan), Cell("t", "b", 1.0, math.nan)),
+            deciding=(),
             rank_stability=math.nan,
             cost=Cost(math.nan, math.nan, math.nan),
         ),
@@ -134,7 +136,8 @@ def test_names_are_text_and_never_markup():
     report = team_report(
         domains=domains,
         tasks=tasks,
-        cells=cells(tasks, domains),
+        effects=cells(tasks, domains),
+        deciding=(),
         experiment=HOSTILE,
         notes=(HOSTILE,),
         constraints=(HOSTILE,),
@@ -178,7 +181,7 @@ def test_the_heaviest_domain_and_the_domain_nearest_to_its_limit_come_first():
         domain("near", 0.1, 0.5, epochs=3.9),
         domain("roomy", 0.4, 0.3, epochs=4.0, max_epochs=40.0),
     )
-    page = Page(render_report(team_report(domains=domains, cells=())))
+    page = Page(render_report(team_report(domains=domains, effects=(), deciding=())))
     labels = [chart["aria-label"].partition(":")[0] for chart in page.charts if "aria-label" in chart]
     assert labels[:3] == ["near", "roomy", "far"]
     assert labels[-3:] == ["near", "far", "roomy"]
@@ -186,7 +189,7 @@ def test_the_heaviest_domain_and_the_domain_nearest_to_its_limit_come_first():
 
 def test_where_the_end_of_the_run_is_known_what_would_be_read_by_then_is_told_and_counts():
     domains = (domain("now", epochs=2.0, final_epochs=2.5), domain("later", epochs=1.0, final_epochs=3.99))
-    plain = team_report(domains=domains, cells=())
+    plain = team_report(domains=domains, effects=(), deciding=())
     text = Page(render_report(replace(plain, remaining_tokens=50_000_000_000))).text
     assert "were the recommended mixture kept for the 50 B tokens that remain" in text
     assert "By the run's end" in text
@@ -227,20 +230,21 @@ def test_the_same_report_gives_the_same_page_whatever_was_rendered_before():
 def test_fifty_domains_and_twenty_tasks_are_all_there():
     text = render_report(large_report())
     assert all(f"domain-{k:02d}" in text for k in range(50))
-    assert text.count(" on benchmark-") == 50 * 20
+    assert text.count(" on benchmark-") == 2 * 50 * 20, "what decided, and what was measured"
 
 
 def test_influence_is_scaled_by_task_and_marked_where_unclear():
     cells = [
         Cell("t", "a", 4e-9, 1e-9),
-        Cell("t", "b", -2e-9, 1.5e-9),
+        Cell("t", "b", -2e-9, 1.48e-9),
         Cell("u", "a", -5.0, None),
         Cell("u", "b", math.nan, None),
     ]
     chart = influence_table(cells, ["t", "u"], ["a", "b"])
     (_, (first, second)), (_, (third, fourth)) = chart.rows
-    assert [square.text for square in (first, second, third, fourth)] == ["100", "−100", "−50?", "·"]
+    assert [square.text for square in (first, second, third, fourth)] == ["+100", "−100", "−50\u00a0?", "·"]
     assert [square.shade for square in (first, second, third, fourth)] == [1, -1, 0, 0]
+    assert [square.error for square in (first, second, third, fourth)] == ["± 25", "", "± 37", ""]
     assert chart.without_error == 1
     assert "4.0 ± 1.0 × 10^-9" in first.described.replace("\u00a0", " ")
     assert fourth.described == "b on u: not measured"
@@ -341,3 +345,48 @@ def test_what_held_out_text_pays_stands_below_the_recommendation() -> None:
     text = Page(render_report(team_report(guardrail_notes=(note,)))).text
     assert text.index(note) < text.index("Tokens that move to other domains")
     assert note not in Page(render_report(team_report())).text
+
+
+def test_the_decision_goes_before_its_reasons_and_these_before_the_handing_over() -> None:
+    text = render_report(team_report())
+    heads = re.findall(r"<h2>(.*?)</h2>", text)
+    assert heads[:2] == ["The recommended mixture", "What each task is expected to gain"]
+    assert heads.index("Why: what more of each domain does for each task") < heads.index("What was measured")
+    assert heads[-2:] == ["What to hand to the trainer", "Notes"]
+
+
+def test_what_decided_stands_before_what_the_round_measured_and_each_is_named() -> None:
+    text = render_report(team_report())
+    decided, measured = (
+        text.index('aria-label="Effects that decided"'),
+        text.index("What this round measured by itself"),
+    )
+    assert text.index("Decided on the mean of the last 4 rounds.") < decided < measured
+    alone = render_report(team_report(deciding=()))
+    assert "Effects that decided" not in alone
+    assert "was decided on more than that: direct optimisation of influence" in alone
+
+
+def test_what_several_trainers_say_alike_is_said_once_with_their_names() -> None:
+    exports = (
+        ExportRow("megatron", ("m.txt",), "Relaunch.", ("Starts over.", "Weights of tokens.")),
+        ExportRow("olmo_core", ("o.yaml",), "New run.", ("Starts over.",)),
+        ExportRow("levanter", ("l.yaml",), "Resume.", ()),
+    )
+    text = Page(render_report(team_report(exports=exports))).text
+    assert text.count("Starts over.") == 1
+    assert "megatron and olmo_core: Starts over." in text
+    assert text.count("Weights of tokens.") == 1
+
+
+def test_domains_that_trainers_call_by_their_names_are_named() -> None:
+    text = Page(render_report(team_report(without_path=("web", "code")))).text
+    assert "called by their names in these files: web and code." in text
+    assert "reweight.paths" not in render_report(team_report())
+
+
+def test_a_domain_that_nearly_vanishes_is_told_below_the_mixture() -> None:
+    sentence = "books falls from 10 % to 0.2 %: its own held-out text is expected to lose 0.4 nats per token."
+    text = Page(render_report(team_report(falling=(sentence,)))).text
+    assert text.index("The recommended mixture") < text.index(sentence) < text.index("expected to gain Right of")
+    assert "fall below a tenth" not in Page(render_report(team_report())).text

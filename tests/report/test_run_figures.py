@@ -11,31 +11,11 @@ from tikmix_pipeline.report.run_figures import (
     bits_per_byte_over_rounds,
     candidates_side_by_side,
     importance_heat_map,
-    influence_heat_map,
     measured_over_predicted,
     mixture_over_rounds,
     predicted_over_measured,
     search_trace,
 )
-
-
-def influence_table() -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "task": ["piqa", "piqa", "siqa", "siqa"],
-            "domain": ["code", "web", "code", "web"],
-            "share": [1.0, -0.5, 0.1, 1.0],
-            "share_stderr": [0.1, 0.1, 0.2, 0.1],
-        }
-    )
-
-
-def test_heat_map_tells_shares_of_the_best_possible_and_marks_what_may_be_zero() -> None:
-    axes = influence_heat_map(influence_table()).axes[0]
-    assert "share of the best possible" in axes.get_title()
-    assert "nats" not in axes.get_title()
-    assert [text.get_text() for text in axes.texts] == ["1.00", "-0.50", "0.10?", "1.00"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["piqa", "siqa"]
 
 
 @pytest.mark.parametrize("count", [3, 12, 20])
@@ -113,7 +93,7 @@ def predictions(targets: int) -> pd.DataFrame:
         (surrogate, f"t{target}", float(n), n + shift)
         for surrogate, shift in (("gp", 0.5), ("linear", 5.0))
         for target in range(targets)
-        for n in range(4)
+        for n in range(5)
     ]
     return pd.DataFrame(rows, columns=["surrogate", "target", "measured", "predicted"])
 
@@ -146,7 +126,7 @@ def test_every_target_has_a_panel_with_its_correlation(targets: int) -> None:
 
 def test_points_are_those_of_one_surrogate() -> None:
     (points,) = predicted_over_measured(predictions(1), quality(1), "gp").axes[0].collections
-    assert points.get_offsets().tolist() == [[0, 0.5], [1, 1.5], [2, 2.5], [3, 3.5]]
+    assert points.get_offsets().tolist() == [[n, n + 0.5] for n in range(5)]
 
 
 def test_constant_target_is_called_undefined() -> None:
@@ -154,6 +134,14 @@ def test_constant_target_is_called_undefined() -> None:
     figure = predicted_over_measured(points, quality(1).assign(spearman=math.nan), "gp")
     assert figure.axes[0].get_title() == "t0\nSpearman undefined"
     assert drawn(figure)
+
+
+def test_no_correlation_is_told_of_four_points() -> None:
+    points = predictions(1)
+    few = predicted_over_measured(points[points["measured"] < 4], quality(1), "gp")
+    assert few.axes[0].get_title() == "t0\nSpearman not told (4 points)"
+    domains = measured_over_predicted(replicates(), candidates()[lambda rows: rows["curvature"] == "kfac"])
+    assert domains.axes[0].get_title() == "piqa: Pearson not told (2 points)"
 
 
 def test_importance_keeps_the_order_of_targets_and_domains() -> None:

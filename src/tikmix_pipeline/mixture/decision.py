@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tikmix_pipeline.mixture.bounds import Bounds, Limit
+from tikmix_pipeline.mixture.deciding_effects import DecidingEffects
 from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.records import BindingKind, BindingRecord, DecisionRecord, SecondOrderRecord, Unconstrained
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name
@@ -97,14 +98,20 @@ class Decision(DecidedMixture):
     """The mixture that the entropy is relative to; None for the uniform one."""
     second_order: SecondOrderRecord | None = None
     """What is known besides where gains are of second order."""
+    effects: DecidingEffects | None = None
+    """What moving tokens to each domain does by what was decided on."""
 
     def to_record(self, strategy: str, round_number: int) -> DecisionRecord:
         """Return what is recorded of it, as the decision of `strategy` on the mixture of a round."""
-        of_second_order = {} if self.second_order is None else {"second_order": self.second_order}
+        known: dict[str, Any] = {} if self.second_order is None else {"second_order": self.second_order}
+        if self.effects is not None:
+            known["effect"] = self._by_task(self.effects.effect_TK)
+            if self.effects.stderr_TK is not None:
+                known["effect_stderr"] = self._by_task(self.effects.stderr_TK)
         return self.record_of(
             strategy,
             round_number,
-            **of_second_order,
+            **known,
             normaliser=by_name(self.tasks, self.normaliser_T),
             optimality_gap=self.optimality_gap,
             binding=self.binding,
@@ -115,6 +122,9 @@ class Decision(DecidedMixture):
             ),
             anchor=None if self.anchor_K is None else by_name(self.domains, self.anchor_K),
         )
+
+    def _by_task(self, values_TK: FloatArray) -> dict[str, dict[str, float]]:
+        return {task: by_name(self.domains, row_K) for task, row_K in zip(self.tasks, values_TK, strict=True)}
 
 
 def binding_constraints(

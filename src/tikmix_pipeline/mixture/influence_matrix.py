@@ -74,6 +74,20 @@ def influence_rows(table: "pd.DataFrame", tasks: Sequence[str], domains: Sequenc
     return values_TK
 
 
+def averaged_errors(
+    tables: Sequence["pd.DataFrame"], domains: Sequence[str], averaging: AveragingParameters
+) -> FloatArray:
+    """Return the standard errors (T, K) of what `averaged_influence` returns, the rounds' taken to be independent."""
+    tasks = list(dict.fromkeys(tables[-1]["task"]))
+    counted = tables[-1:] if averaging.memory == "none" else tables
+    influences, errors = (
+        [influence_rows(table, tasks, domains, name) for table in counted] for name in ("influence", "stderr")
+    )
+    factor_RT = unit_factors(influences)
+    share_RT = _shares(factor_RT, errors if averaging.memory == "precision" else None)
+    return _error_of_mean(share_RT * factor_RT, errors)
+
+
 @dataclass(frozen=True, eq=False)
 class AveragedContrasts:
     """What a decision by second order rests on."""
@@ -104,9 +118,9 @@ def average_contrasts(
     errors = [influence_rows(table, tasks, domains, "stderr") for table in counted]
     stderrs = errors if averaging.memory == "precision" else None
     factor_RT = unit_factors(contrasts)
-    share_RT = np.full(factor_RT.shape, 1 / len(contrasts)) if stderrs is None else round_shares(factor_RT, stderrs)
+    share_RT = _shares(factor_RT, stderrs)
     share_R = share_RT.mean(axis=1)
-    stderr_TK = np.sqrt((np.square(share_RT * factor_RT)[:, :, None] * np.square(errors)).sum(axis=0))
+    stderr_TK = _error_of_mean(share_RT * factor_RT, errors)
     return AveragedContrasts(tasks, average_influence(contrasts, stderrs), share_R, stderr_TK)
 
 
@@ -135,6 +149,15 @@ def average_influence(influences: Sequence[FloatArray], stderrs: Sequence[FloatA
         return mean_TK
     weighted_TK: FloatArray = np.einsum("rt,rtk->tk", round_shares(factor_RT, stderrs), row_RTK)
     return weighted_TK
+
+
+def _shares(factor_RT: FloatArray, stderrs: Sequence[FloatArray] | None) -> FloatArray:
+    return np.full(factor_RT.shape, 1 / len(factor_RT)) if stderrs is None else round_shares(factor_RT, stderrs)
+
+
+def _error_of_mean(weight_RT: FloatArray, errors: Sequence[FloatArray]) -> FloatArray:
+    stderr_TK: FloatArray = np.sqrt((np.square(weight_RT)[:, :, None] * np.square(errors)).sum(axis=0))
+    return stderr_TK
 
 
 def round_shares(factor_RT: FloatArray, stderrs: Sequence[FloatArray]) -> FloatArray:

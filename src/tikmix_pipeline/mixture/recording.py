@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tikmix_pipeline.mixture.influence_matrix import gain_scale
 from tikmix_pipeline.mixture.records import (
     DecisionCost,
     DecisionRecord,
@@ -186,6 +187,42 @@ def second_order_gains_record(
         told(second_order.unconstrained_gain_over_current),
         unit=unit,
     )
+
+
+def first_order_gains_record(
+    decision: DecisionRecord,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    errors: Mapping[str, float],
+    *,
+    calibration: float | None,
+) -> Gains:
+    """Return what each task is expected to gain over the current mixture `before`, by the effects that decided.
+
+    In nats by the calibration; without one, as shares of the best possible. The errors are in the units of S.
+
+    Raises:
+        ValueError: the decision does not say its effects.
+    """
+    effects, free = decision.effect, decision.unconstrained
+    if effects is None:
+        raise ValueError("the decision does not say what it rests on")
+    scale_T = gain_scale(np.array([list(row.values()) for row in effects.values()]))
+    units = dict(
+        zip(effects, scale_T.tolist() if calibration is None else [1 / calibration] * len(effects), strict=True)
+    )
+
+    def told(weights: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+        return {
+            task: (
+                sum(row[domain] * (weights[domain] - before[domain]) for domain in row) / units[task],
+                errors[task] / units[task],
+            )
+            for task, row in effects.items()
+        }
+
+    unit: GainUnit = "share" if calibration is None else "nats"
+    return gains_record(told(after), None if free is None else told(free.weights), unit=unit)
 
 
 def gain_units(decision: DecisionRecord, calibration: float | None) -> tuple[dict[str, float], GainUnit]:

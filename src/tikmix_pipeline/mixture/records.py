@@ -213,6 +213,12 @@ class DecisionRecord(Record):
     """What guarded text is expected to pay for what the tasks gain, in sentences: the first thing to say of a decision
     that has guardrails."""
 
+    effect: Mapping[str, ByDomain] | None = None
+    """By task: what moving tokens to each domain does, over the current mixture, by all that TiKMiX-D decided on: the
+    mean over rounds, and to second order where gains are. In the units of S; positive where more of it helps."""
+    effect_stderr: Mapping[str, ByDomain] | None = None
+    """Their standard errors, from those of S."""
+
     response: str | None = None
     """`sweep.response`, of TiKMiX-M alone."""
     direct_weights: ByDomain | None = None

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.bounds import Bounds, Limit
+from tikmix_pipeline.mixture.deciding_effects import deciding_effects
 from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints, pareto_limits
 from tikmix_pipeline.mixture.guardrail_room import Room
 from tikmix_pipeline.mixture.guardrail_words import guardrail_sentences
@@ -170,6 +171,13 @@ class ResponseProblem:
             unconstrained_objective=solved.unconstrained.value,
             anchor_K=self.anchor_K,
             second_order=second_order,
+            effects=deciding_effects(
+                self.influence_TK,
+                self.now_K,
+                curved_KK=self.products.curved_KK,
+                saturation=self.saturation,
+                stderr_TK=self.told.influence_stderr_TK,
+            ),
             guardrail_notes=tuple(guardrail_sentences(second_order, solved.best.value)),
             notes=(*self._notes(), *notes, *self._room_notes(solved.texts)),
         )

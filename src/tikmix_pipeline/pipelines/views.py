@@ -24,6 +24,20 @@ if TYPE_CHECKING:
     from tikmix_pipeline.lm.cost_records import BranchCostRecord
 
 
+class TitledView(View):
+    """What a figure says of its origin."""
+
+    experiment: str = unrecorded()
+    """As the folder is called that the figure stands in."""
+    number: int | None
+    """Of the round; None for a figure of all of them."""
+
+    @property
+    def origin(self) -> str:
+        """Experiment and round, for a title."""
+        return self.experiment if self.number is None else f"{self.experiment} · round {self.number}"
+
+
 class MixtureBranchesView(View):
     """What a branch under each of several mixtures depends on."""
 

@@ -13,12 +13,17 @@ import numpy as np
 from tikmix_pipeline.report.comparison_influence import ALL_ARMS, averaged_points
 from tikmix_pipeline.report.comparison_scores import IN_DOMAIN, MEAN_OF_SPLIT, MEAN_OF_TASKS, OUT_OF_DOMAIN
 from tikmix_pipeline.report.figure_style import (
+    FEWEST_PAIRS,
+    GREY,
     arm_styles,
+    cut_interval,
     explanation,
+    headline,
     legend_beside,
     new_figure,
     panel_grid,
     stacked_bars,
+    told_correlation,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +41,7 @@ _SAME_TOTAL = 1.03
 """Totals that differ by less than this factor would be drawn over each other."""
 
 
-def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
+def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = None, origin: str = "") -> "Figure":
     """Draw bits per byte over all tokens that an arm has read, those spent on deciding included.
 
     On the left the whole run, a line per arm and a band from the lowest seed to the highest; deciding costs tokens and
@@ -64,6 +69,7 @@ def loss_over_total_tokens(curves: "DataFrame", *, arms: Sequence[str] | None = 
     whole.set_ylabel("bits per byte, mean of tasks")
     whole.set_title("The whole run (band: lowest to highest seed)", fontsize=10)
     ends.set_title("After the last round (bar: lowest to highest seed)", fontsize=10)
+    headline(figure, "Scores over tokens, those of deciding included", origin)
     legend_beside(figure, whole)
     return figure
 
@@ -118,7 +124,7 @@ def _ends(axes: "Axes", last: Mapping[str, Any], styles: Mapping[str, dict[str, 
             axes.errorbar([end["total"]], [end["bpb"]], yerr=bar, ms=6, lw=1.2, **look)
 
 
-def mixtures_by_arm(mixtures: "DataFrame") -> "Figure":
+def mixtures_by_arm(mixtures: "DataFrame", *, origin: str = "") -> "Figure":
     """Draw each arm's mixture by round as stacked bars, a panel per arm, on average over its seeds.
 
     The columns are `arm`, `seed`, `round`, `domain` and `weight`.
@@ -138,7 +144,7 @@ def mixtures_by_arm(mixtures: "DataFrame") -> "Figure":
     panels[0].locator_params(axis="x", integer=True)
     figure.supxlabel("round", fontsize=10)
     figure.supylabel("share of training tokens", fontsize=10)
-    figure.suptitle("Mixture by round, mean over seeds", fontsize=11)
+    headline(figure, "Mixture by round, mean over seeds", origin)
     legend_beside(figure, panels[0], upwards=True)
     return figure
 
@@ -152,7 +158,9 @@ def _named(means: "DataFrame") -> list[str]:
     return [*(domain for domain in domains if domain in named), f"{len(domains) - _NAMED_DOMAINS} others"]
 
 
-def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
+def rank_stability_over_rounds(
+    stability: "DataFrame", *, arms: Sequence[str] | None = None, origin: str = ""
+) -> "Figure":
     """Draw how ranks of domains agree with the first measurement and the one before, as `rank_stability` found."""
     if not len(stability):
         return explanation("No arm measured influence in two rounds.")
@@ -174,8 +182,8 @@ def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | 
         everything = rows[rows["arm"] == ALL_ARMS].sort_values("other_round")
         number = everything["other_round"]
         # a band of one round has no width
-        axes.vlines(number, everything["low"], everything["high"], color="grey", alpha=0.3, lw=6, zorder=0)
-        axes.plot(number, everything["reachable"], color="grey", ls=":", marker="_", ms=14, label="if nothing changed")
+        axes.vlines(number, everything["low"], everything["high"], color=GREY, alpha=0.3, lw=6, zorder=0)
+        axes.plot(number, everything["reachable"], color=GREY, ls=":", marker="_", ms=14, label="if nothing changed")
         axes.axhline(0, color="lightgrey", lw=0.6, zorder=0)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("measured after round")
@@ -183,12 +191,14 @@ def rank_stability_over_rounds(stability: "DataFrame", *, arms: Sequence[str] | 
         axes.margins(x=0.3)
     panels[0].set_ylabel("Spearman over domains, mean of tasks")
     panels[0].set_ylim(top=1.03)
-    figure.suptitle("Do the ranks of domains stay? (bar: middle 95 % over seeds and tasks, all arms)", fontsize=11)
+    headline(figure, "Do the ranks of domains stay? (bar: middle 95 % over seeds and tasks, all arms)", origin)
     legend_beside(figure, panels[0])
     return figure
 
 
-def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
+def differences_to_reference(
+    differences: "DataFrame", *, arms: Sequence[str] | None = None, origin: str = ""
+) -> "Figure":
     """Draw each arm's paired difference to the reference with its interval, a panel per mean of tasks.
 
     A point is filled if its interval excludes 0. `differences` is what `paired_differences` returned.
@@ -202,10 +212,11 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
     figure = new_figure(3.3 * len(drawn) + 1.4, 1.7 + 0.3 * len(compared))
     panels = figure.subplots(1, len(drawn), sharey=True, sharex=True, squeeze=False).flatten()
     shown = differences[differences["task"].isin(drawn)]
+    limits = _limits(shown)
     for axes, name in zip(panels, drawn, strict=True):
         for row in shown[shown["task"] == name].to_dict("records"):
             place, colour = len(compared) - 1 - compared.index(row["arm"]), styles[row["arm"]]["color"]
-            axes.plot([row["low"], row["high"]], [place, place], color=colour, lw=2, solid_capstyle="butt")
+            cut_interval(axes, row["low"], row["high"], place, limits, color=colour)
             face = colour if row["distinguishable"] else "white"
             axes.plot([row["difference"]], [place], "o", color=colour, mfc=face, ms=6)
         axes.axvline(0, color="black", lw=0.8, zorder=0)
@@ -213,13 +224,13 @@ def differences_to_reference(differences: "DataFrame", *, arms: Sequence[str] | 
         axes.set_title(name, fontsize=10)
         axes.tick_params(axis="x", labelsize=8)
         axes.locator_params(axis="x", nbins=5)
-    panels[0].set_xlim(_limits(shown))
+    panels[0].set_xlim(limits)
     panels[0].set_yticks(range(len(compared)), compared[::-1])
     panels[0].set_ylim(-0.6, len(compared) - 0.4)
     reference = differences["reference"].iloc[0]
     figure.supxlabel(f"bits per byte, arm minus {reference}: left of 0 the arm is better", fontsize=10)
     intervals = "95 % t-interval; filled: it excludes 0" if shown["low"].notna().any() else "one seed: no interval"
-    figure.suptitle(f"Against {reference}, seed by seed ({intervals})", fontsize=11)
+    headline(figure, f"Against {reference}, seed by seed ({intervals})", origin)
     return figure
 
 
@@ -234,7 +245,9 @@ def _limits(rows: "DataFrame") -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def score_over_influence(points: "DataFrame", rows: "DataFrame", *, arms: Sequence[str] | None = None) -> "Figure":
+def score_over_influence(
+    points: "DataFrame", rows: "DataFrame", *, arms: Sequence[str] | None = None, origin: str = ""
+) -> "Figure":
     """Draw the final score of each arm over the total influence of its mixture, raw and scaled by task.
 
     `points` is what `influence_against_score` was given, and `rows` what it returned.
@@ -255,12 +268,12 @@ def score_over_influence(points: "DataFrame", rows: "DataFrame", *, arms: Sequen
         axes.set_xlabel("total Group Influence of the mixture")
     panels[0].set_ylabel("bits per byte, mean of tasks")
     panels[0].invert_yaxis()
-    figure.suptitle("Is the mixture that influence praises the better one? (better is up)", fontsize=11)
+    headline(figure, "Is the mixture that influence praises the better one? (better is up)", origin)
     legend_beside(figure, panels[0])
     return figure
 
 
 def _correlation(row: dict[str, Any], kind: str) -> str:
-    low, high = row[f"{kind}_low"], row[f"{kind}_high"]
-    interval = "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"
-    return f"{kind.capitalize()} {row[kind]:.2f}{interval}"
+    low, high, pairs = row[f"{kind}_low"], row[f"{kind}_high"], row["mixtures"]
+    interval = "" if math.isnan(low) or pairs < FEWEST_PAIRS else f" ({low:.2f} to {high:.2f})"
+    return f"{kind.capitalize()} {told_correlation(row[kind], pairs)}{interval}"

@@ -1,43 +1,91 @@
 """How every figure looks: colours, layout, legends, heat maps, and SVG for pages. Drawn without a display."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from pandas import DataFrame
 
+BLUE, VERMILLION, ORANGE, GREEN = "#0072b2", "#d55e00", "#e69f00", "#009e73"
+SKY, PURPLE, YELLOW, GREY = "#56b4e9", "#cc79a7", "#f0e442", "#9aa4ae"
+"""Okabe and Ito's colours, told apart by colour-blind readers, and a grey. In figures and pages alike blue is what was
+decided, what helps and what was measured, vermillion what harms, grey what is current or no choice of ours."""
+QUIET, LIGHT, PAPER = "#57606a", "#e4e8ec", "#fffffe"
+"""Of text beside the matter, of what fills, and of the ground."""
+
+_HUES = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, YELLOW, GREY)
+_LIGHTER, _DARKER = 0.55, -0.45
+_STRONGEST = 0.8
+"""How much of its hue the strongest effect has: its text is still to be read."""
 _MARKERS = "osD^vP"
+_LUMINANCE = (0.299, 0.587, 0.114)
+FEWEST_PAIRS = 5
+"""Points that a correlation needs to be told."""
 
 Place = Literal["outside right center", "outside right lower"]
 
 
 def colours(count: int) -> Sequence[Any]:
-    """Return `count` colours that differ, up to 20."""
-    from matplotlib import colormaps
+    """Return `count` colours that differ, up to 24: the palette, then lighter, then darker."""
+    from matplotlib.colors import to_rgb
 
-    palette = colormaps["tab10" if count <= 10 else "tab20"]
-    return [palette(index % palette.N) for index in range(count)]
+    shaded = [_shaded(to_rgb(hue), by) for by in (0.0, _LIGHTER, _DARKER) for hue in _HUES]
+    return [shaded[index % len(shaded)] for index in range(count)]
+
+
+def _shaded(colour: tuple[float, float, float], by: float) -> tuple[float, float, float]:
+    """Mix with white by a positive share, with black by a negative one."""
+    red, green, blue = (part + by * (1 - part) if by > 0 else part * (1 + by) for part in colour)
+    return red, green, blue
+
+
+def ink_on(colour: Any) -> str:
+    """Return the colour of text that is to be read on another."""
+    from matplotlib.colors import to_rgb
+
+    light = sum(weight * part for weight, part in zip(_LUMINANCE, to_rgb(colour), strict=True))
+    return "white" if light < 0.4 else "black"
+
+
+def told_correlation(value: float, pairs: int, decimals: int = 2) -> str:
+    """Write a correlation, unless it is of too few points to say anything."""
+    if pairs < FEWEST_PAIRS:
+        return f"not told ({pairs} points)"
+    return "undefined" if math.isnan(value) else f"{value:.{decimals}f}"
 
 
 def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return colour, line and marker of each arm, by its place; up to 15 have a colour of their own."""
-    from matplotlib import colormaps
-
-    palette = [*map(colormaps["tab10"], range(10)), *map(colormaps["tab20b"], range(0, 20, 4))]
+    """Return colour, line and marker of each arm, by its place; up to 24 have a colour of their own."""
     return {
         arm: {
-            "color": palette[place % len(palette)],
-            "linestyle": "-" if place < 10 else "--",
+            "color": colour,
+            "linestyle": "-" if place < len(_HUES) else "--",
             "marker": _MARKERS[place % len(_MARKERS)],
         }
-        for place, arm in enumerate(arms)
+        for place, (arm, colour) in enumerate(zip(arms, colours(len(arms)), strict=True))
     }
+
+
+def headline(figure: "Figure", title: str, origin: str = "") -> None:
+    """Say above all panels what a figure shows, and below that of which experiment and round."""
+    figure.suptitle(f"{title}\n{origin}" if origin else title, fontsize=11)
+
+
+def cut_interval(axes: "Axes", low: float, high: float, at: float, limits: tuple[float, float], **look: Any) -> None:
+    """Draw an interval along x at a height, with an arrow where it goes on beyond the axis."""
+    first, last = limits
+    axes.plot([max(low, first), min(high, last)], [at, at], lw=2, solid_capstyle="butt", **look)
+    for end, is_cut, marker in ((first, low < first, "<"), (last, high > last, ">")):
+        if is_cut:
+            axes.plot([end], [at], marker=marker, ms=7, clip_on=False, **look)
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -102,16 +150,34 @@ def heat_map(
 ) -> None:
     """Draw a table of figures, of named rows and columns, as coloured squares, each with its text.
 
-    `label` names the scale of the colours, which are `cmap`, `vmin` and `vmax` as Matplotlib's `imshow` takes them.
+    `label` names the scale of the colours, which are `cmap`, `vmin` and `vmax` as Matplotlib's `imshow` takes them;
+    without one no scale is drawn.
     """
     image = axes.imshow(values, aspect="auto", **colouring)
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor", fontsize=9)
     axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    shades: Any = image.to_rgba(values)
     for row, line in enumerate(texts):
         for column, text in enumerate(line):
-            dark = abs(values[row, column]) > 0.65 * colouring["vmax"]
-            axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black", fontsize=8)
-    axes.figure.colorbar(image, ax=axes, label=label)
+            ink = ink_on(shades[row, column])
+            axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8, linespacing=1.05)
+    if label:
+        axes.figure.colorbar(image, ax=axes, label=label)
+
+
+def harm_and_help() -> "Colormap":
+    """Return the colours of effects from -1 to 1: vermillion harms, blue helps, as on the pages."""
+    from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+
+    harm, help_ = (to_hex(_shaded(to_rgb(colour), 1 - _STRONGEST)) for colour in (VERMILLION, BLUE))
+    return LinearSegmentedColormap.from_list("harm and help", [harm, "white", help_], N=257)
+
+
+def amounts() -> "Colormap":
+    """Return the colours of what has no sign, from nothing to much."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("amounts", ["white", BLUE])
 
 
 def svg_group(figure: "Figure", name: str, page_colours: Mapping[str, str]) -> str:

@@ -109,6 +109,12 @@ def correlation(value: float | None) -> str:
     return "not measured" if value is None or not math.isfinite(value) else true_minus(f"{value:.2f}")
 
 
+def effect(percent: float, *, unsure: bool) -> str:
+    """Write an effect in per cent of the strongest with its sign, and a question mark where it may be nothing."""
+    text = true_minus(f"{percent:.0f}")
+    return f"{'+' if percent >= 0.5 else ''}{text}{f'{_SPACE}?' if unsure else ''}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Join names as a sentence does: a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

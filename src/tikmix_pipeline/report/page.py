@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline.report import number_format, sentences
-from tikmix_pipeline.report.figure_style import svg_group
-from tikmix_pipeline.report.number_format import gain_unit, shared_power, true_minus, with_error
-from tikmix_pipeline.report.remix_report import ERRORS, Cell, DomainRow, Reading, RemixReport, TaskRow
+from tikmix_pipeline.report.figure_style import BLUE, FEWEST_PAIRS, GREY, LIGHT, PAPER, QUIET, VERMILLION, svg_group
+from tikmix_pipeline.report.number_format import gain_unit, shared_power, with_error
+from tikmix_pipeline.report.remix_report import ERRORS, Cell, DomainRow, ExportRow, Reading, RemixReport, TaskRow
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,17 +30,16 @@ _LEVEL_HEADS = 5
 _LEVEL_LETTERS = 60
 _DARKEST = 0.62
 """Opacity of the strongest influence: its text is still to be read."""
-# Okabe and Ito's colours: told apart by colour-blind readers, and by lightness in grey print
-_CURRENT, _RECOMMENDED, _FREE = "#9aa4ae", "#0072b2", "#d55e00"
-_ROOM, _QUIET, _PAPER = "#e4e8ec", "#57606a", "#fffffe"
-_IN_PAGE = {
+_CURRENT, _RECOMMENDED, _FREE, _ROOM = GREY, BLUE, VERMILLION, LIGHT
+IN_PAGE = {
     _CURRENT: "--current",
     _RECOMMENDED: "--recommended",
     _FREE: "--free",
     _ROOM: "--room",
-    _QUIET: "--quiet",
-    _PAPER: "--paper",
+    QUIET: "--quiet",
+    PAPER: "--paper",
 }
+"""The palette by the names that it has in `style.css`, which gives dark screens others."""
 _WIDTH = 320
 """Points, which are about pixels on a wide screen."""
 _EDGE = 6
@@ -85,15 +84,27 @@ def _shown(report: RemixReport) -> dict[str, Any]:
         "cost_of_constraints": sentences.cost_of_constraints(tasks, report.gain_unit),
         "domains_by_supply": by_supply,
         "supply_drawing": supply_drawing(by_supply),
-        "rank_agreement": sentences.rank_agreement(report.rank_stability),
+        "is_ranked": len(report.domains) >= FEWEST_PAIRS,
+        "rank_agreement": sentences.rank_agreement(report.rank_stability, len(report.domains)),
         "least_stable": sentences.least_stable(tasks),
-        "influence": influence_table(report.cells, task_names, domain_names),
+        "deciding": influence_table(report.deciding, task_names, domain_names),
+        "measured": influence_table(report.effects, task_names, domain_names),
+        "shared_notes": shared_notes(report.exports),
     }
 
 
 def _used_supply(row: DomainRow) -> float:
     used = row.epochs_ahead / row.max_epochs if row.max_epochs else math.inf
     return used if math.isfinite(used) else 0.0
+
+
+def shared_notes(exports: Sequence[ExportRow]) -> dict[str, list[str]]:
+    """Return what more than one trainer's card would say, and whose cards these are."""
+    said: dict[str, list[str]] = {}
+    for export in exports:
+        for note in export.notes:
+            said.setdefault(note, []).append(export.trainer)
+    return {note: trainers for note, trainers in said.items() if len(trainers) > 1}
 
 
 @cache
@@ -122,6 +133,8 @@ class Square:
     text: str
     shade: float
     described: str
+    error: str = ""
+    """As the text, in per cent of the strongest; empty where it is not known."""
 
     @property
     def opacity(self) -> float:
@@ -131,10 +144,10 @@ class Square:
 
 @dataclass(frozen=True)
 class InfluenceTable:
-    """The influence of every domain on every task, each task scaled by its strongest domain.
+    """The effect of every domain on every task, each task scaled by its strongest domain.
 
-    Influence has a unit of its own for each task, so only shares of the task's strongest are comparable from one column
-    to the next.
+    Effects have a unit of their own for each task, so only shares of the task's strongest are comparable from one
+    column to the next.
     """
 
     tasks: tuple[str, ...]
@@ -173,14 +186,16 @@ def _square(cell: Cell | None, strongest: Mapping[str, float], task: str, domain
     if cell is None:
         return Square("·", 0.0, f"{domain} on {task}: not measured")
     scaled = cell.influence / strongest[task] if strongest[task] else 0.0
-    text = true_minus(f"{scaled * 100:.0f}")
+    text = number_format.effect(100 * scaled, unsure=cell.within_error)
+    is_known = cell.stderr is not None and math.isfinite(cell.stderr) and strongest[task]
+    error = f"± {100 * cell.stderr / strongest[task]:.0f}" if is_known and cell.stderr is not None else ""
     # in its own unit, which may be of any size
     power = 0 if cell.influence == 0 else 3 * math.floor(math.log10(abs(cell.influence)) / 3)
     figure = with_error(cell.influence, cell.stderr, power) + (f" × 10^{power}" if power else "")
     described = f"{domain} on {task}: {figure}"
     if cell.within_error:
-        return Square(f"{text}?", 0.0, f"{described}, not distinguishable from zero")
-    return Square(text, scaled, described)
+        return Square(text, 0.0, f"{described}, not distinguishable from zero", error)
+    return Square(text, scaled, described, error)
 
 
 @dataclass(frozen=True)
@@ -226,13 +241,13 @@ def gain_drawing(tasks: Sequence[TaskRow], *, unconstrained: bool) -> BandedDraw
     low, high = axes.get_xlim()
     for at, text, side in ((0.0, "0", "center"), (high, "gain →", "right"), (low, "← loss", "left")):
         if not at or abs(at) > 0.25 * (high - low):
-            axes.text(at, 0.1, text, ha=side, va="center", color=_QUIET, fontsize=10)
+            axes.text(at, 0.1, text, ha=side, va="center", color=QUIET, fontsize=10)
     for row, task in enumerate(tasks, start=1):
         if not math.isfinite(task.gain):
             continue
         if task.error_known:
             axes.plot(_ends(task), [row - 0.1] * 2, color=_RECOMMENDED, lw=2, solid_capstyle="butt")
-        face = _RECOMMENDED if task.reading in {Reading.GAINS, Reading.LOSES} else _PAPER
+        face = _RECOMMENDED if task.reading in {Reading.GAINS, Reading.LOSES} else PAPER
         axes.plot([task.gain], [row - 0.1], "o", ms=8, mfc=face, mec=_RECOMMENDED, mew=2)
     if unconstrained:
         _diamonds(axes, free, [row + 0.26 for row in range(1, len(tasks) + 1)])
@@ -289,10 +304,10 @@ def _ends(task: TaskRow) -> tuple[float, float]:
 def _diamonds(axes: "Axes", values: Sequence[float], rows: Iterable[float]) -> None:
     for value, row in zip(values, rows, strict=True):
         if math.isfinite(value):
-            axes.plot([value], [row], "D", ms=6, mfc=_FREE, mec=_PAPER, mew=0.8)
+            axes.plot([value], [row], "D", ms=6, mfc=_FREE, mec=PAPER, mew=0.8)
 
 
 def _svg(figure: "Figure", name: str) -> str:
     for artist in figure.axes[0].get_children():
         artist.set_clip_on(False)
-    return svg_group(figure, name, _IN_PAGE)
+    return svg_group(figure, name, IN_PAGE)

@@ -8,10 +8,12 @@ from typing import Any
 from tikmix_pipeline.errors import quoted
 from tikmix_pipeline.influence.records import CurvatureReport
 from tikmix_pipeline.influence.report import Measurement
+from tikmix_pipeline.mixture.deciding_effects import effect_rows
 from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints, tolerance_in_words
 from tikmix_pipeline.mixture.guardrails import EACH, EVERYTHING
 from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.decision import DirectParameters
+from tikmix_pipeline.report.reasons import decided_on, falling
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
 
 _NAMED = 3
@@ -46,6 +48,8 @@ class RoundRecords:
     """Rows of `influence.parquet`."""
     exports: Sequence[Mapping[str, Any]]
     """`exports.json`."""
+    rounds: int = 1
+    """How many measurements the decision is the mean of."""
 
 
 def report_from_records(
@@ -58,13 +62,18 @@ def report_from_records(
     experiment: str,
     seed: int,
     version: str,
+    without_path: tuple[str, ...] = (),
 ) -> RemixReport:
-    """Return the report of a round that was decided under the constraints of `optimize`."""
+    """Return the report of a round that was decided under the constraints of `optimize`.
+
+    `without_path` are the domains that `reweight.paths` does not have.
+    """
     budget, binding = records.budget, records.decision.binding
     domains = _domain_rows(records, optimize, _held_by(binding, "lower", "upper"))
     moved = [abs(row.unconstrained - row.recommended) for row in domains if row.unconstrained is not None]
     measured = records.measurement
     is_second_order, by_direct = records.decision.second_order is not None, records.mixture.strategy == "direct"
+    cells = _cells(records)
     caveats = [
         _about_gains(records.gains.unit, measured.calibration, records.decision),
         *([] if records.current.strategy == "prior" else [_IN_BALANCE]),
@@ -81,8 +90,10 @@ def report_from_records(
         seed=seed,
         version=version,
         domains=domains,
-        tasks=_task_rows(records, _held_by(binding, "pareto")),
-        cells=tuple(Cell(r["task"], r["domain"], r["influence"], r["stderr"]) for r in records.influence),
+        tasks=_task_rows(records, _held_by(binding, "pareto"), cells["deciding"] or cells["effects"]),
+        **cells,
+        **_reasons(records, optimize),
+        without_path=without_path if records.exports else (),
         rank_stability=measured.rank_stability.mean,
         notes=tuple(map(_of_current_mixture, (*records.decision.notes, *budget.notes, *caveats))),
         constraints=(_repetition(optimize, budget), *_constraints(optimize, binding)),
@@ -162,11 +173,22 @@ def _final_epochs(decided: MixtureRecord, budget: TokenBudget) -> dict[str, floa
     }
 
 
-def _task_rows(records: RoundRecords, held: Mapping[str, str]) -> tuple[TaskRow, ...]:
+def _cells(records: RoundRecords) -> dict[str, Any]:
+    """Return influence as it was measured, the same as effects, and the effects that decided."""
+    return {
+        "cells": tuple(Cell(r["task"], r["domain"], r["influence"], r["stderr"]) for r in records.influence),
+        "effects": tuple(Cell(r["task"], r["domain"], r["share"], r["share_stderr"]) for r in records.influence),
+        "deciding": tuple(
+            Cell(r["task"], r["domain"], r["effect"], r["stderr"]) for r in effect_rows(records.decision)
+        ),
+    }
+
+
+def _task_rows(records: RoundRecords, held: Mapping[str, str], effects: Sequence[Cell]) -> tuple[TaskRow, ...]:
     rows = []
     for task, gain in records.gains.tasks.items():
-        by_influence = sorted((row for row in records.influence if row["task"] == task), key=lambda r: -r["influence"])
-        ranked = [row["domain"] for row in by_influence]
+        by_effect = sorted((cell for cell in effects if cell.task == task), key=lambda cell: -cell.influence)
+        ranked = [cell.domain for cell in by_effect]
         # none is named at both ends
         named = min(_NAMED, max(1, len(ranked) // 2))
         rows.append(
@@ -191,6 +213,17 @@ def _curvature(about: CurvatureReport) -> str:
     return f"{about.curvature}, {about.inverse} by {about.damping:g} ({about.damping_unit})"
 
 
+def _reasons(records: RoundRecords, optimize: DirectParameters) -> dict[str, Any]:
+    """Return what was decided on, and what becomes of domains that nearly vanish."""
+    decision, before, after = records.decision, records.current.weights, records.mixture.weights
+    is_pulled = optimize.entropy_anchor == "ngram" and optimize.entropy_weight > 0
+    strength = optimize.heldout_strength if decision.second_order is not None else 1.0
+    return {
+        "decided_on": decided_on(decision, records.rounds, anchor="n-gram models of the domains" if is_pulled else ""),
+        "falling": tuple(falling(decision, before, after, strength=strength, min_weight=optimize.min_weight)),
+    }
+
+
 def _held_by(binding: Sequence[BindingRecord], *kinds: str) -> dict[str, str]:
     """Return the constraint of such a kind that holds each domain, or each task, in words."""
     return {holder(one): _of_current_mixture(in_words(one)) for one in told_constraints(binding) if one.kind in kinds}
@@ -206,8 +239,8 @@ def _repetition(optimize: DirectParameters, budget: TokenBudget) -> str:
     if budget.remaining_tokens is None:
         return f"{most} chunk (optimize.max_epochs)."
     return (
-        f"{most} run, were the mixture kept for the {budget.remaining_tokens} tokens that remain (optimize.max_epochs, "
-        "remix.remaining_tokens)."
+        f"{most} run, were the mixture kept for the {budget.remaining_tokens:,} tokens that remain "
+        "(optimize.max_epochs, remix.remaining_tokens)."
     )
 
 

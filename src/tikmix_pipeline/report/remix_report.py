@@ -107,7 +107,7 @@ class TaskRow:
 
 @dataclass(frozen=True)
 class Cell:
-    """The influence of one domain on one task: positive where more of the domain lowers the task's loss.
+    """The influence of one domain on one task, or its effect: positive where more of it lowers the task's loss.
 
     It and its standard error, None where that was not measured, are in any unit, the same for a whole task.
     """
@@ -190,6 +190,16 @@ class RemixReport:
     not say it are from when all gains were told in nats."""
     guardrail_notes: tuple[str, ...] = ()
     """What guarded text is expected to pay for what the tasks gain, in sentences; empty without guardrails."""
+    effects: tuple[Cell, ...] = ()
+    """This round's measurement as effects over the current mixture: positive where more of the domain helps."""
+    deciding: tuple[Cell, ...] = ()
+    """The same of what was decided on; empty where that is not known, as of TiKMiX-M."""
+    decided_on: str = ""
+    """What that is, and what beside it made the mixture, in sentences."""
+    falling: tuple[str, ...] = ()
+    """Which domains fall below a tenth of their weight, and what that is expected to cost, a sentence each."""
+    without_path: tuple[str, ...] = ()
+    """Domains that trainers' files call by their names, since `reweight.paths` does not have them."""
 
     VERSION: ClassVar[int] = 1
 

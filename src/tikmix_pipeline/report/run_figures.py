@@ -1,4 +1,4 @@
-"""The figures of a run: influence, mixtures and scores by round; of a validation; and of a sweep.
+"""The figures of a run: mixtures and scores by round; of a validation; and of a sweep.
 
 They are drawn from tables alone. Axes: T tasks or targets, K domains.
 """
@@ -11,7 +11,22 @@ import numpy as np
 
 from tikmix_pipeline.influence.agreement import MEAN_OF_TASKS
 from tikmix_pipeline.mixture.records import MixtureRecord
-from tikmix_pipeline.report.figure_style import colours, heat_map, legend_beside, new_figure, panel_grid, stacked_bars
+from tikmix_pipeline.report.figure_style import (
+    BLUE,
+    FEWEST_PAIRS,
+    GREY,
+    ORANGE,
+    amounts,
+    colours,
+    headline,
+    heat_map,
+    ink_on,
+    legend_beside,
+    new_figure,
+    panel_grid,
+    stacked_bars,
+    told_correlation,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,41 +40,7 @@ _LONG_NAME = 24
 """Letters of a target's name from which on it needs a smaller type to fit over its panel."""
 
 
-def influence_heat_map(influence: "DataFrame") -> "Figure":
-    """Draw what more of each domain would do for each task, as a share of the best possible.
-
-    1 is the domain that helps the task most, beyond what the current mixture does; a harm may be larger. Each cell says
-    its share and, where that is within two standard errors of zero, a question mark. The columns of `influence` are
-    `task`, `domain`, `share` and `share_stderr`.
-    """
-    wide = influence.pivot(index="task", columns="domain", values="share")
-    share_TK = wide.to_numpy()
-    error_TK = influence.pivot(index="task", columns="domain", values="share_stderr").to_numpy()
-    unsure_TK = np.abs(share_TK) < 2 * error_TK
-    figure = new_figure(1.8 + 1.0 * wide.shape[1], 1.4 + 0.5 * wide.shape[0])
-    axes = figure.subplots()
-    heat_map(
-        axes,
-        share_TK,
-        [
-            [f"{value:.2f}{'?' if unsure else ''}" for value, unsure in zip(*row, strict=True)]
-            for row in zip(share_TK, unsure_TK, strict=True)
-        ],
-        rows=list(wide.index),
-        columns=list(wide.columns),
-        label="share of the best possible",
-        cmap="RdBu",
-        vmin=-1,
-        vmax=1,
-    )
-    axes.set_title(
-        "Group Influence: what more of a domain would do for a task,\n"
-        "share of the best possible (? = within 2 standard errors of 0)"
-    )
-    return figure
-
-
-def mixture_over_rounds(mixtures: Sequence[MixtureRecord]) -> "Figure":
+def mixture_over_rounds(mixtures: Sequence[MixtureRecord], *, origin: str = "") -> "Figure":
     """Draw the mixtures of all rounds as stacked bars; the last is the one decided for the next chunk."""
     import pandas as pd
 
@@ -68,30 +49,37 @@ def mixture_over_rounds(mixtures: Sequence[MixtureRecord]) -> "Figure":
     labels = [f"round {mixture.round}" for mixture in mixtures[:-1]] + ["next"]
     shares = pd.DataFrame([mixture.weights for mixture in mixtures], index=labels)
     for bars, weights in zip(stacked_bars(axes, shares, width=0.75), shares.to_numpy().T, strict=True):
-        axes.bar_label(bars, [f"{w:.0%}" if w >= 0.04 else "" for w in weights], label_type="center", fontsize=8)
+        told = [f"{w:.0%}" if w >= 0.04 else "" for w in weights]
+        ink = ink_on(bars.patches[0].get_facecolor())
+        axes.bar_label(bars, told, label_type="center", fontsize=8, color=ink)
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of training tokens")
-    axes.set_title("Mixture by round")
+    headline(figure, "Mixture by round", origin)
     legend_beside(figure, axes, upwards=True)
     return figure
 
 
-def bits_per_byte_over_rounds(scores: "DataFrame") -> "Figure":
-    """Draw each task's bits per byte by round; the columns are `round`, `task` and `bits_per_byte`."""
-    figure = new_figure(6.0, 4.0)
+def bits_per_byte_over_rounds(scores: "DataFrame", *, origin: str = "") -> "Figure":
+    """Draw each task's bits per byte by round, named in the order in which the lines end.
+
+    The columns are `round`, `task` and `bits_per_byte`.
+    """
+    figure = new_figure(6.4, 4.0)
     axes = figure.subplots()
-    tasks = scores.groupby("task", sort=False)
+    last = scores.groupby("task")["bits_per_byte"].last()
+    tasks = sorted(scores.groupby("task", sort=False), key=lambda one: -last[one[0]])
     for (task, rows), colour in zip(tasks, colours(len(tasks)), strict=True):
         axes.plot(rows["round"], rows["bits_per_byte"], marker="o", label=task, color=colour)
     axes.set_xticks(sorted(scores["round"].unique()))
     axes.set_xlabel("after round")
-    axes.set_ylabel("bits per byte of the gold answer")
-    axes.set_title("Tasks (evaluation half)")
+    axes.set_ylabel("bits per byte of the right answer,\nfixed part of the evaluation half")
+    axes.grid(axis="y", alpha=0.25, lw=0.5)
+    headline(figure, "Bits per byte of the tasks, lower is better", origin)
     legend_beside(figure, axes)
     return figure
 
 
-def measured_over_predicted(points: "DataFrame", rows: "DataFrame") -> "Figure":
+def measured_over_predicted(points: "DataFrame", rows: "DataFrame", *, origin: str = "") -> "Figure":
     """Draw measured gains over predicted effects, a panel per task and a point per domain.
 
     Bars span the replicates, and the line has the slope through the origin. `points` has the columns `task`, `domain`,
@@ -104,7 +92,7 @@ def measured_over_predicted(points: "DataFrame", rows: "DataFrame") -> "Figure":
         _gains(axes, points[points["task"] == task], by_task.loc[task])
     figure.supxlabel("predicted effect on the task, in units of influence")
     figure.supylabel("measured fall of its loss, nats per token")
-    figure.suptitle(f"What more of one domain did, over what was predicted: {rows['curvature'].iloc[0]}")
+    headline(figure, f"What more of one domain did, over what was predicted: {rows['curvature'].iloc[0]}", origin)
     legend_beside(figure, panels[0])
     return figure
 
@@ -124,29 +112,34 @@ def _gains(axes: "Axes", points: "DataFrame", row: Any) -> None:
     axes.axhline(0, color="lightgrey", lw=0.6, zorder=0)
     axes.axvline(0, color="lightgrey", lw=0.6, zorder=0)
     axes.ticklabel_format(scilimits=(-2, 3))
-    correlation = f"Pearson {row['pearson']:.2f}, ceiling {row['pearson_ceiling']:.2f}"
+    pairs = points["domain"].nunique()
+    correlation = f"Pearson {told_correlation(row['pearson'], pairs)}"
+    if pairs >= FEWEST_PAIRS:
+        correlation += f", ceiling {row['pearson_ceiling']:.2f}"
     axes.set_title(f"{points['task'].iloc[0]}: {correlation}", fontsize=9)
 
 
-def candidates_side_by_side(rows: "DataFrame") -> "Figure":
+def candidates_side_by_side(rows: "DataFrame", *, origin: str = "") -> "Figure":
     """Draw each candidate's mean Pearson correlation in `compared_rows`, its interval, and how high any could come."""
     means = rows[rows["task"] == MEAN_OF_TASKS].iloc[::-1]
     figure = new_figure(7.0, 1.6 + 0.38 * len(means))
     axes = figure.subplots()
     for place, row in enumerate(means.to_dict("records")):
-        colour = "tab:blue" if row["best"] else "tab:grey"
+        colour = BLUE if row["best"] else GREY
         axes.plot([row["pearson_low"], row["pearson_high"]], [place, place], color=colour, lw=2, solid_capstyle="butt")
         axes.plot([row["pearson"]], [place], "o", color=colour)
     axes.axvline(means["pearson_ceiling"].iloc[0], color="black", ls=":", label="between two replicates")
     axes.axvline(means["reachable"].iloc[0], color="black", ls="--", label="a perfect prediction")
     axes.set_yticks(range(len(means)), means["curvature"])
     axes.set_xlabel("Pearson correlation of measured and predicted, mean over tasks")
-    axes.set_title("Which curvature predicts\n(bars: middle 95 % over resampled replicates)", fontsize=10)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, frameon=False)
+    headline(figure, "Which curvature predicts (bars: middle 95 % over resampled replicates)", origin)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=8)
     return figure
 
 
-def predicted_over_measured(predictions: "DataFrame", quality: "DataFrame", surrogate: str) -> "Figure":
+def predicted_over_measured(
+    predictions: "DataFrame", quality: "DataFrame", surrogate: str, *, origin: str = ""
+) -> "Figure":
     """Draw a surrogate's predictions of rows it was not fitted on over what was measured, a panel per target.
 
     `predictions` has the columns `surrogate`, `target`, `measured` and `predicted`, a row per candidate; `quality` has
@@ -158,7 +151,7 @@ def predicted_over_measured(predictions: "DataFrame", quality: "DataFrame", surr
     figure, panels = panel_grid(len(targets), 3 if len(targets) <= 9 else 5, (2.6, 2.5), (0.6, 0.8))
     for axes, target in zip(panels, targets, strict=True):
         of_target = points[points["target"] == target]
-        axes.scatter(of_target["measured"], of_target["predicted"], s=6, alpha=0.6, linewidths=0)
+        axes.scatter(of_target["measured"], of_target["predicted"], s=6, alpha=0.6, linewidths=0, color=BLUE)
         low, high = of_target["measured"].min(), of_target["measured"].max()
         if high > low:
             axes.axline((low, low), (high, high), color="grey", lw=0.8, ls="--", zorder=0)
@@ -166,15 +159,15 @@ def predicted_over_measured(predictions: "DataFrame", quality: "DataFrame", surr
         axes.tick_params(labelsize=7)
         axes.ticklabel_format(scilimits=(-3, 4))
         spearman = rows["spearman"].get(target, math.nan)
-        figures = "undefined" if math.isnan(spearman) else f"{spearman:.3f}"
+        figures = told_correlation(spearman, len(of_target), 3)
         axes.set_title(f"{target}\nSpearman {figures}", fontsize=9 if len(target) <= _LONG_NAME else 7)
     figure.supxlabel("measured response")
     figure.supylabel("predicted")
-    figure.suptitle(f"{surrogate}: predicted over measured, {rows['verdict'].iloc[0]}")
+    headline(figure, f"{surrogate}: predicted over measured, {rows['verdict'].iloc[0]}", origin)
     return figure
 
 
-def importance_heat_map(importance: "DataFrame") -> "Figure":
+def importance_heat_map(importance: "DataFrame", *, origin: str = "") -> "Figure":
     """Draw how much a surrogate's error grows when a domain's share is shuffled, in the target's standard deviations.
 
     `importance` has the columns `target`, `domain` and `importance`, and a row of every pair.
@@ -193,15 +186,15 @@ def importance_heat_map(importance: "DataFrame") -> "Figure":
         rows=list(wide.index),
         columns=list(wide.columns),
         label="growth of the error / std of the target",
-        cmap="Blues",
+        cmap=amounts(),
         vmin=0,
         vmax=np.nanmax(values_TK, initial=1e-12),
     )
-    axes.set_title("What the surrogate looks at: permutation importance", fontsize=10)
+    headline(figure, "What the surrogate looks at: permutation importance", origin)
     return figure
 
 
-def search_trace(trace: "DataFrame") -> "Figure":
+def search_trace(trace: "DataFrame", *, origin: str = "") -> "Figure":
     """Draw how the search narrowed: the predicted objective above, the centre's mixture below.
 
     The columns are `search_round` (0 is the start, which has no concentration), `concentration`, `best`, `centre`, then
@@ -210,14 +203,14 @@ def search_trace(trace: "DataFrame") -> "Figure":
     figure = new_figure(8.4, 6.4)
     above, below = figure.subplots(2, 1, sharex=True)
     rounds = trace["search_round"]
-    above.plot(rounds, trace["best"], color="tab:blue", label="best so far")
-    above.plot(rounds, trace["centre"], color="tab:orange", label="centre")
+    above.plot(rounds, trace["best"], color=BLUE, label="best so far")
+    above.plot(rounds, trace["centre"], color=ORANGE, label="centre")
     above.set_ylabel("predicted objective\n(lower is better)")
     narrow = above.twinx()
     narrow.plot(rounds, trace["concentration"], color="grey", ls=":")
     narrow.set_yscale("log")
     narrow.set_ylabel("concentration of the draws (dotted)", color="grey")
-    above.legend(loc="upper center", frameon=False, fontsize=8, ncols=2, bbox_to_anchor=(0.5, 1.14))
+    above.legend(loc="lower left", frameon=False, fontsize=8, ncols=2, bbox_to_anchor=(0, 1.0))
     shares = _largest_shares(trace.drop(columns=["search_round", "concentration", "best", "centre"]))
     below.stackplot(rounds, shares.to_numpy().T, labels=list(shares.columns), colors=colours(shares.shape[1]))
     below.set_ylim(0, 1)
@@ -226,7 +219,7 @@ def search_trace(trace: "DataFrame") -> "Figure":
     below.set_xlabel("round of the search")
     below.set_ylabel("share of training tokens\nat the centre")
     legend_beside(figure, below, upwards=True, place="outside right lower")
-    figure.suptitle("Search on the surrogate: Dirichlet draws around the best, from wide to narrow", fontsize=11)
+    headline(figure, "Search on the surrogate: Dirichlet draws around the best, from wide to narrow", origin)
     return figure
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from tikmix_pipeline.report.figure_style import FEWEST_PAIRS
 from tikmix_pipeline.report.number_format import (
     NOT_KNOWN,
     abbreviated,
@@ -110,8 +111,10 @@ def cost_of_constraints(tasks: Sequence[TaskRow], unit: str) -> str:
     )
 
 
-def rank_agreement(rank_stability: float | None) -> str:
-    """Say how well two halves of the measured text agree, by Spearman's correlation, and what follows."""
+def rank_agreement(rank_stability: float | None, domains: int) -> str:
+    """Say how well two halves of the measured text agree on so many domains, by Spearman's correlation."""
+    if domains < FEWEST_PAIRS:
+        return f"Whether two halves of the measured text agree on the order of {domains} domains tells next to nothing."
     if rank_stability is None or not math.isfinite(rank_stability):
         return "How far two halves of the measured text agree was not measured: the order may be chance."
     words = next((words for bound, words in _AGREEMENT if rank_stability >= bound), _AGREEMENT[-1][1])

@@ -14,6 +14,7 @@ from tikmix_pipeline.parameters.training import LoadParameters
 from tikmix_pipeline.pipelines.compare.arms import arms_of, run_of
 from tikmix_pipeline.pipelines.compare.results import influence_of, mixtures_of, points_of, rounds_of, scores_of
 from tikmix_pipeline.pipelines.names import of_round
+from tikmix_pipeline.pipelines.views import TitledView
 from tikmix_pipeline.run import Run
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class TableView(View):
     compare: ReferenceParameters
 
 
-class FigureView(View):
+class FigureView(TitledView):
     """Which arms are comparable by their influence."""
 
     compare: PointParameters
@@ -129,13 +130,14 @@ def draw_comparison(
     from tikmix_pipeline.report import comparison_figures as figures
     from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
 
-    reference, arms = summary["reference"].iloc[0], list(scores["arm"].unique())
+    reference = summary["reference"].iloc[0]
+    told: dict[str, Any] = {"arms": list(scores["arm"].unique()), "origin": view.origin}
     return (
-        figures.differences_to_reference(paired_differences(scores, reference=reference), arms=arms),
-        figures.loss_over_total_tokens(loss_curves(rounds[_OF_ROUNDS], rounds[_OF_COSTS]), arms=arms),
-        figures.mixtures_by_arm(mixtures),
-        figures.rank_stability_over_rounds(stability, arms=arms),
-        figures.score_over_influence(points_of(scores, mixtures, influence, view.compare), against, arms=arms),
+        figures.differences_to_reference(paired_differences(scores, reference=reference), **told),
+        figures.loss_over_total_tokens(loss_curves(rounds[_OF_ROUNDS], rounds[_OF_COSTS]), **told),
+        figures.mixtures_by_arm(mixtures, origin=view.origin),
+        figures.rank_stability_over_rounds(stability, **told),
+        figures.score_over_influence(points_of(scores, mixtures, influence, view.compare), against, **told),
     )
 
 

@@ -34,7 +34,7 @@ def create_pipeline(**_: Any) -> Pipeline:
 def comparison_of(run: Run) -> Pipeline:
     """Corpus, all arms of all seeds, the table and its figures."""
     summary, _table, stability, against = _TABLES
-    table, figures = nodes.TableView.of(run.parameters), nodes.FigureView.of(run.parameters)
+    table, figures = nodes.TableView.of(run.parameters), nodes.FigureView.of(run.parameters, number=None)
     drawn = [summary, *_MADE, stability, against]
     return Pipeline(
         [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tikmix_pipeline.lm.schedule import Schedule
 from tikmix_pipeline.mixture.direct import implied_mixture
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.parameters.base import NoParameters, View, unrecorded
+from tikmix_pipeline.parameters.base import View, unrecorded
 from tikmix_pipeline.parameters.decision import FirstOrderParameters
 from tikmix_pipeline.parameters.measurement import (
     CurvatureParameters,
@@ -36,7 +36,7 @@ from tikmix_pipeline.parameters.training import (
     StepParameters,
     StreamedTraining,
 )
-from tikmix_pipeline.pipelines.views import gradient_key
+from tikmix_pipeline.pipelines.views import TitledView, gradient_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -344,8 +344,8 @@ def _tables(
     return pd.DataFrame(rows), pd.DataFrame(chunk_rows(found)), spread_record(found), report
 
 
-def draw_influence(view: NoParameters, influence: pd.DataFrame) -> Figure:
-    """Draw the task x domain heat map."""
-    from tikmix_pipeline.report.run_figures import influence_heat_map
+def draw_influence(view: TitledView, influence: pd.DataFrame) -> Figure:
+    """Draw what was measured as a task x domain heat map."""
+    from tikmix_pipeline.report.effect_figures import measured_effects
 
-    return influence_heat_map(influence)
+    return measured_effects(influence, origin=view.origin)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from kedro.pipeline import Node, Pipeline
 
-from tikmix_pipeline.parameters.base import NoParameters, ParameterGroup
+from tikmix_pipeline.parameters.base import ParameterGroup
 from tikmix_pipeline.parameters.measurement import GradientParameters
 from tikmix_pipeline.parameters.training import (
     GrowingParameters,
@@ -28,7 +28,7 @@ from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.influence import nodes
 from tikmix_pipeline.pipelines.influence.streaming import plan_gradients
 from tikmix_pipeline.pipelines.names import measured_checkpoint, of_round
-from tikmix_pipeline.pipelines.views import branch_schedule, horizon, measured_train
+from tikmix_pipeline.pipelines.views import TitledView, branch_schedule, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
 
 _Matrix = TypeVar("_Matrix", nodes.InfluenceView, nodes.StreamView)
@@ -47,7 +47,8 @@ def influence_of_round(run: Run, number: int) -> Pipeline:
     in_one_pass = not plan.is_streamed and _passes_once(run)
     (checkpoint, *factors), before = _measured(run, number, in_one_pass=in_one_pass)
     outputs = [of(name) for name in ("influence", "part_influence", "spread", "measurement")]
-    drawing = node(nodes.draw_influence, NoParameters(), of("influence"), of("influence_figure"))
+    titled = TitledView.of(run.parameters, number=number)
+    drawing = node(nodes.draw_influence, titled, of("influence"), of("influence_figure"))
     if plan.is_streamed:
         streaming = _matrix_view(nodes.StreamView, StreamedTraining, run, number, turn=number, reason=plan.reason)
         read = [checkpoint, of("mixture"), "corpus", of("streaming"), *factors]

@@ -13,10 +13,11 @@ from tikmix_pipeline.mixture.response_branches import BranchLosses
 from tikmix_pipeline.parameters.base import View
 from tikmix_pipeline.parameters.decision import AveragingParameters, DirectParameters
 from tikmix_pipeline.parameters.measurement import TaskLossParameters, heldout_target
-from tikmix_pipeline.pipelines.views import tables_by_kind
+from tikmix_pipeline.pipelines.views import TitledView, tables_by_kind
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from tikmix_pipeline.corpus.shards import TokenShards
     from tikmix_pipeline.influence.report import Measurement
@@ -53,6 +54,13 @@ class BranchedView(BranchedMixtureView):
     name: str
 
 
+class DecisionFigureView(TitledView):
+    """How many measurements a decision is the mean of, and the mixture that it is drawn towards, in words."""
+
+    rounds: int
+    anchor: str
+
+
 def decide(
     view: DirectView, budget: TokenBudget, prior: MixtureRecord, *measured: pd.DataFrame | DecisionRecord
 ) -> DecisionRecord:
@@ -79,6 +87,13 @@ def decide_on_branches(
     branches = _branch_losses(view.influence, ratios, losses, measurement, corpus)
     decision = _problem(view, budget, prior, measured, branches).decision(view.optimize)
     return _told(decision, view.name, budget.round + 1)
+
+
+def draw_decision(view: DecisionFigureView, decision: DecisionRecord, budget: TokenBudget) -> Figure:
+    """Draw what was decided on, and what came of it."""
+    from tikmix_pipeline.report.effect_figures import decided_effects
+
+    return decided_effects(decision, budget.current, rounds=view.rounds, origin=view.origin, anchor=view.anchor)
 
 
 def ask_tasks(

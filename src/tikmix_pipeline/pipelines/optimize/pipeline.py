@@ -45,10 +45,22 @@ def decision_of_round(run: Run, number: int) -> Pipeline:
     deciding = partial(cached_node, outputs=of_round(number, "decision"), name="optimize_mixture", number=number)
     if kept or not _rests_on_branches(run):
         view = nodes.DirectView.of(run.parameters, name=name)
-        return Pipeline([*anchoring, deciding(nodes.decide, view, [*inputs, *measured])])
+        drawing = [] if kept else [_drawing(run, number)]
+        return Pipeline([*anchoring, deciding(nodes.decide, view, [*inputs, *measured]), *drawing])
     branched = nodes.BranchedView.of(run.parameters, name=name, influence=_task_loss(run))
     on_branches = deciding(nodes.decide_on_branches, branched, [*inputs, *_told_by_branches(number), *measured])
-    return Pipeline([*anchoring, *_branches(run, number, [*inputs, *measured]), on_branches])
+    branching = _branches(run, number, [*inputs, *measured])
+    return Pipeline([*anchoring, *branching, on_branches, _drawing(run, number)])
+
+
+def _drawing(run: Run, number: int) -> Node:
+    """Draw what the decision of round `number` rested on."""
+    optimize, of = run.parameters.optimize, partial(of_round, number)
+    rounds = 1 if run.parameters.tikmix.memory == "none" else len(influences(run, number))
+    anchor = "n-gram models" if optimize.entropy_anchor == "ngram" and optimize.entropy_weight else ""
+    view = nodes.DecisionFigureView.of(run.parameters, number=number, rounds=rounds, anchor=anchor)
+    decided = [of("decision"), of("token_budget")]
+    return cached_node(nodes.draw_decision, view, decided, of("decision_figure"), number=number)
 
 
 def asked_of_round(run: Run, number: int) -> Node:

@@ -73,6 +73,10 @@ class ReportView(View):
     optimize: DirectParameters
     seed: int
     page: OnDisk
+    rounds: int
+    """How many measurements the decision is the mean of."""
+    without_path: tuple[str, ...]
+    """Domains that `reweight.paths` does not have."""
     model: LoadParameters = unrecorded()
 
 
@@ -194,6 +198,7 @@ def write_report(
         measurement=measurement,
         influence=influence.to_dict("records"),
         exports=read_summary(exports) if exports else (),
+        rounds=view.rounds,
     )
     report = report_from_records(
         records,
@@ -204,6 +209,7 @@ def write_report(
         experiment=view.experiment,
         seed=view.seed,
         version=version("tikmix-pipeline"),
+        without_path=view.without_path,
     )
     return report, render_report(report)
 

@@ -134,7 +134,15 @@ def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
         *([of("exports")] if has_exports else []),
     ]
     checkpoint, page = str(run.parameters.model.checkpoint), OnDisk(_page_digest)
-    view = nodes.ReportView.of(run.parameters, checkpoint=checkpoint, page=page)
+    parameters = run.parameters
+    unnamed = [domain for domain in parameters.corpus.domains if domain not in parameters.reweight.paths]
+    view = nodes.ReportView.of(
+        parameters,
+        checkpoint=checkpoint,
+        page=page,
+        rounds=1 if parameters.tikmix.memory == "none" else len(earlier_rounds(run, number)) + 1,
+        without_path=tuple(unnamed) if has_exports else (),
+    )
     return cached_node(nodes.write_report, view, inputs, [of("report_content"), of("report")], number=number)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tikmix_pipeline.export.registry import write_folder
 from tikmix_pipeline.export.schedule import Domain, Gain, Phase, Schedule
 from tikmix_pipeline.mixture import recording
-from tikmix_pipeline.mixture.recording import gains_record, second_order_gains_record
+from tikmix_pipeline.mixture.recording import first_order_gains_record, gains_record, second_order_gains_record
 from tikmix_pipeline.mixture.records import DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
 from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.decision import (
@@ -83,19 +83,19 @@ def state_gains(
 ) -> Gains:
     """Say what each task is expected to gain over the current mixture, and what it would without constraints.
 
-    That is known of TiKMiX-D alone.
+    Gains rest on what the decision rests on; TiKMiX-M's is of mixtures, and first-order gains are this round's then,
+    with nothing known of a mixture without constraints.
     """
     from tikmix_pipeline.influence.report import expected_gains, gain_errors
 
+    calibration = view.influence.calibration
+    errors = gain_errors(spread, before.weights, after.weights)
     if decision.second_order is not None:
-        errors = gain_errors(spread, before.weights, after.weights)
-        return second_order_gains_record(decision, errors, calibration=view.influence.calibration)
-    calibration, free = view.influence.calibration, decision.unconstrained
-    return gains_record(
-        expected_gains(spread, before.weights, after.weights, calibration=calibration),
-        None if free is None else expected_gains(spread, before.weights, free.weights, calibration=calibration),
-        unit="share" if calibration is None else "nats",
-    )
+        return second_order_gains_record(decision, errors, calibration=calibration)
+    if decision.effect is not None:
+        return first_order_gains_record(decision, before.weights, after.weights, errors, calibration=calibration)
+    gains = expected_gains(spread, before.weights, after.weights, calibration=calibration)
+    return gains_record(gains, unit="share" if calibration is None else "nats")
 
 
 def state_no_gains(view: NoParameters, decided: MixtureRecord) -> Gains:

@@ -33,7 +33,13 @@ from tikmix_pipeline.parameters.sweep import (
 )
 from tikmix_pipeline.parameters.training import GrowingParameters, LoadParameters
 from tikmix_pipeline.pipelines.sweep.evidence import without_evidence
-from tikmix_pipeline.pipelines.views import MixtureBranchesView, gradient_key, losses_of_branches, tables_by_kind
+from tikmix_pipeline.pipelines.views import (
+    MixtureBranchesView,
+    TitledView,
+    gradient_key,
+    losses_of_branches,
+    tables_by_kind,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +127,7 @@ class TablesSearchView(SearchView):
     tikmix: TablesStrategyParameters
 
 
-class FigureView(View):
+class FigureView(TitledView):
     """Whose predictions are drawn."""
 
     sweep: DrawnParameters
@@ -338,5 +344,5 @@ def draw_sweep(
     """Draw predictions over measurements, what the surrogate looks at, and how it was searched."""
     from tikmix_pipeline.report.run_figures import importance_heat_map, predicted_over_measured, search_trace
 
-    predicted = predicted_over_measured(predictions, quality, view.sweep.kind)
-    return predicted, importance_heat_map(importance), search_trace(trace)
+    predicted = predicted_over_measured(predictions, quality, view.sweep.kind, origin=view.origin)
+    return predicted, importance_heat_map(importance, origin=view.origin), search_trace(trace, origin=view.origin)

@@ -23,7 +23,7 @@ from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.names import domain_products, influences, measured_checkpoint, of_round
 from tikmix_pipeline.pipelines.sweep import nodes, sequence
 from tikmix_pipeline.pipelines.sweep.evidence import EvidenceView, gather_evidence
-from tikmix_pipeline.pipelines.views import horizon, measured_train
+from tikmix_pipeline.pipelines.views import TitledView, horizon, measured_train
 from tikmix_pipeline.run import Run, current_run
 
 _SEED_OF_TABLES = 0
@@ -65,7 +65,8 @@ def sweep_of_round(run: Run, number: int) -> Pipeline:
     averaged, elsewhere = influences(run, number), _elsewhere(run, number)
     evidence = [of("sweep_evidence")] if elsewhere else []
     if parameters.sweep.design == "sequential":
-        drawn = node(sequence.draw_sequence, NoParameters(), of("sweep_steps"), of("sequence_figure"))
+        titled = TitledView.of(run.parameters, number=number)
+        drawn = node(sequence.draw_sequence, titled, of("sweep_steps"), of("sequence_figure"))
         measured = [*elsewhere, _train_in_sequence(run, number, evidence), drawn]
     else:
         design = nodes.DesignView.of(parameters)
@@ -169,4 +170,6 @@ def _fit(run: Run, number: int, averaged: list[str], *, seed: int) -> Node:
 def _draw(run: Run, number: int) -> Node:
     inputs = [of_round(number, f"sweep_{name}") for name in ("predictions", "quality", "importance", "trace")]
     figures = [of_round(number, f"{name}_figure") for name in ("surrogate", "importance", "search")]
-    return cached_node(nodes.draw_sweep, nodes.FigureView.of(run.parameters), inputs, figures, number=number)
+    return cached_node(
+        nodes.draw_sweep, nodes.FigureView.of(run.parameters, number=number), inputs, figures, number=number
+    )

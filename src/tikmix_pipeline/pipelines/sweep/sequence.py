@@ -6,11 +6,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from tikmix_pipeline.mixture.records import DecisionRecord, SweepDesign, TokenBudget
-from tikmix_pipeline.parameters.base import NoParameters
 from tikmix_pipeline.parameters.decision import AveragingParameters, FirstOrderParameters
 from tikmix_pipeline.parameters.sweep import SequentialRunParameters
 from tikmix_pipeline.pipelines.sweep.evidence import without_evidence
-from tikmix_pipeline.pipelines.views import MixtureBranchesView, losses_of_branches, tables_by_kind
+from tikmix_pipeline.pipelines.views import MixtureBranchesView, TitledView, losses_of_branches, tables_by_kind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,8 +68,8 @@ def train_in_sequence(
     return found.ratios, found.losses, found.design, found.steps, found.cost
 
 
-def draw_sequence(view: NoParameters, steps: pd.DataFrame) -> Figure:
+def draw_sequence(view: TitledView, steps: pd.DataFrame) -> Figure:
     """Draw what was expected of each branch, and what came."""
     from tikmix_pipeline.report.sequence_figure import sequence_figure
 
-    return sequence_figure(steps)
+    return sequence_figure(steps, origin=view.origin)

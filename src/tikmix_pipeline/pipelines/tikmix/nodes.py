@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tikmix_pipeline.mixture.records import AskedMixtures, DecisionRecord, MixtureRecord
 from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.training import ConfigParameters, ContextParameters
+from tikmix_pipeline.pipelines.views import TitledView
 from tikmix_pipeline.report.terminal_tables import RunSummary, run_summary
 from tikmix_pipeline.report.verdict import Verdict, verdict_on
 
@@ -66,8 +67,9 @@ def summarise(
     return run_summary(final, decision, mixtures, evaluations, asked, verdict)
 
 
-def draw_run(view: NoParameters, summary: RunSummary) -> tuple[Figure, Figure]:
+def draw_run(view: TitledView, summary: RunSummary) -> tuple[Figure, Figure]:
     """Draw mixtures and scores over the rounds."""
     from tikmix_pipeline.report.run_figures import bits_per_byte_over_rounds, mixture_over_rounds
 
-    return mixture_over_rounds(summary.mixtures), bits_per_byte_over_rounds(summary.task_scores())
+    mixtures = mixture_over_rounds(summary.mixtures, origin=view.origin)
+    return mixtures, bits_per_byte_over_rounds(summary.task_scores(), origin=view.origin)

@@ -16,6 +16,7 @@ from tikmix_pipeline.pipelines.reweight.pipeline import exports_of_round, record
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_round
 from tikmix_pipeline.pipelines.tikmix.nodes import VerdictView, draw_run, give_verdict, summarise
 from tikmix_pipeline.pipelines.train_chunk.pipeline import final_evaluation, kept_prior, training_of_round
+from tikmix_pipeline.pipelines.views import TitledView
 from tikmix_pipeline.run import Run, current_run
 
 Stage = Callable[[Run, int], Pipeline]
@@ -69,7 +70,7 @@ def _ending(run: Run, rounds: int) -> list[Node]:
     return [
         *nodes,
         cached_node(summarise, NoParameters(), ["final_evaluation", decided, *told], "summary"),
-        cached_node(draw_run, NoParameters(), "summary", figures),
+        cached_node(draw_run, TitledView.of(run.parameters, number=None), "summary", figures),
     ]
 
 

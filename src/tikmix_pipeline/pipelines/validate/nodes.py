@@ -21,7 +21,7 @@ from tikmix_pipeline.parameters.validation import (
     HalfParameters,
     PredictionParameters,
 )
-from tikmix_pipeline.pipelines.views import branch_key
+from tikmix_pipeline.pipelines.views import TitledView, branch_key
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ class ComparisonView(View):
     seed: int
 
 
-class DrawingView(View):
+class DrawingView(TitledView):
     """Which half of the tasks is drawn."""
 
     validation: HalfParameters
@@ -156,4 +156,5 @@ def draw_validation(
     from tikmix_pipeline.report.run_figures import candidates_side_by_side, measured_over_predicted
 
     points, shown = validation_points(losses, predictions, comparison, half=view.validation.half)
-    return measured_over_predicted(points, shown), candidates_side_by_side(comparison)
+    origin = view.origin
+    return measured_over_predicted(points, shown, origin=origin), candidates_side_by_side(comparison, origin=origin)

@@ -82,7 +82,8 @@ def _comparison(run: Run, number: int, factors: list[str]) -> list[Node]:
         "branch_tokens": steps * parameters.train.tokens_per_step,
         "chunk_tokens": parameters.train.tokens_per_chunk,
     }
-    comparison, drawing = nodes.ComparisonView.of(parameters, **lengths), nodes.DrawingView.of(parameters)
+    comparison = nodes.ComparisonView.of(parameters, **lengths)
+    drawing = nodes.DrawingView.of(parameters, number=number)
     mixture, losses, predictions, compared = map(of, ("mixture", "branch_losses", "predictions", "validation"))
     trained_from = [of("checkpoint"), mixture, "corpus", of("branches")]
     measured = [measured_checkpoint(run, number), mixture, of("gradients"), *factors]

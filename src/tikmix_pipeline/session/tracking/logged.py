@@ -50,7 +50,7 @@ FILES = {"report": "report", "whatif": "report", "exports": "exports"}
 """Logged as they stand on disk, by the place they get; figures go to one of their own."""
 SWEEP_PARTS = {"sweep_ratios", "sweep_metrics", "surrogate"}
 _FIGURES = {
-    *("influence_figure", "validation_figure", "candidates_figure"),
+    *("influence_figure", "decision_figure", "validation_figure", "candidates_figure"),
     *("surrogate_figure", "importance_figure", "search_figure", "sequence_figure"),
 }
 _LOGGED_ONCE = {
