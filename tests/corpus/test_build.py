@@ -117,8 +117,7 @@ def test_items_that_are_too_short_to_be_looked_up_are_said_by_task(tmp_path: Pat
     (said,) = [record for record in caplog.records if "looked up" in record.getMessage()]
     assert said.levelno == logging.WARNING
     assert said.getMessage() == (
-        "corpus.tasks.short: 15 of 20 items have fewer than corpus.overlap.words = 8 words, and were not looked up in "
-        "the training text"
+        "corpus.overlap.words = 8: too short to be looked up in the training text are 15 of 20 items of short"
     )
 
 
@@ -130,15 +129,17 @@ def test_a_cap_bounds_every_domain_and_a_domain_may_have_its_own(tmp_path: Path)
     assert 1000 < report["verse"].bytes <= 2000
 
 
-def test_a_domain_may_lift_the_cap_and_each_one_cut_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_domain_may_lift_the_cap_and_one_table_says_what_was_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     own = corpus_in(tmp_path).model_dump()["domains"]
     own["verse"]["max_megabytes"] = 1
     with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
         report = prepare(tmp_path, domains=own, max_megabytes=0.005, heldout_fraction=0.2).sources.domains
     assert report["verse"].documents == 40
-    size = report["prose"].bytes / 1e6
-    kept = [message for message in caplog.messages if "kept" in message]
-    assert kept == [f"corpus.domains.prose: kept {size:.3g} MB (corpus.max_megabytes)"]
+    (table,) = [message for message in caplog.messages if "kept" in message]
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()[1:]}
+    assert rows["domain"] == ["of", "all", "taken", "kept", "cap"]
+    assert rows["prose"][2:] == [f"{report['prose'].bytes / 1e6:.3f}", "0.005"]
+    assert rows["verse"] == [f"{report['verse'].total_bytes / 1e6:.3f}"] * 3 + ["1.000"]
 
 
 def test_a_contiguous_domain_keeps_its_order_and_holds_out_neighbours(tmp_path: Path):

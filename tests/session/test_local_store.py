@@ -1,5 +1,6 @@
 """The store of a project is there whole or not at all."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -39,3 +40,18 @@ def test_store_that_is_there_is_left_alone(tmp_path: Path) -> None:
     made = os.stat(tmp_path / "mlflow.db").st_ino
     assert client_of(tmp_path / "mlflow.db").get_experiment_by_name("mine") is not None
     assert os.stat(tmp_path / "mlflow.db").st_ino == made
+
+
+def test_a_store_is_made_without_a_word_of_its_migrations(tmp_path: Path) -> None:
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    chatty = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
+    for logger in chatty:
+        logger.addHandler(handler)
+    try:
+        make_local_store(tmp_path / "mlflow.db")
+    finally:
+        for logger in chatty:
+            logger.removeHandler(handler)
+    assert said == []

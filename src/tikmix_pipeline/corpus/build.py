@@ -5,9 +5,10 @@ import itertools
 import logging
 import math
 import platform
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from tikmix_pipeline.columns import aligned
 from tikmix_pipeline.corpus.documents import (
     Document,
     Documents,
@@ -24,7 +25,7 @@ from tikmix_pipeline.corpus.packages import check_clients, fetch_package
 from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
-from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, log_kept, read_records
+from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, read_records
 from tikmix_pipeline.corpus.tasks import Half, Item, describe_item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
@@ -38,7 +39,7 @@ from tikmix_pipeline.parameters.corpus import (
     TextParameters,
     TokenizerParameters,
 )
-from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.progress import one_bar, progress_bar
 
 __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "evaluation_choices", "prepare_text", "write_corpus"]
 
@@ -77,11 +78,7 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
             of_task = read_items(read_records(task.sources, root=root, downloads=downloads))
             items[name] = split_items(of_task, max_items=task.max_items, seed=parameters.seed)
         _logger.info("corpus.tasks.%s: %s", name, _understanding(items[name]))
-    samples = {
-        name: read_domain(name, domain, parameters, root=root, downloads=downloads)
-        for name, domain in parameters.domains.items()
-        if not is_pretokenised(domain)
-    }
+    samples = _read_domains(parameters, root, downloads)
     exact = remove_exact_duplicates({name: sample.documents for name, sample in samples.items()})
     unique = remove_near_duplicates(exact, parameters.near_duplicates, parameters.seed)
     _tell_duplicates({name: sample.documents for name, sample in samples.items()}, unique)
@@ -99,6 +96,36 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
         overlap=[*overlap.report, *unchecked],
         sources=_report(parameters, samples, unique, overlap, items),
     )
+
+
+def _read_domains(parameters: TextParameters, root: Path, downloads: Path) -> dict[str, Sample]:
+    read = {name: domain for name, domain in parameters.domains.items() if not is_pretokenised(domain)}
+    samples = {}
+    with one_bar("read text", len(read), "domain") as bar:
+        for number, (name, domain) in enumerate(read.items(), start=1):
+            bar.begin(name, number, len(read))
+            samples[name] = read_domain(name, domain, parameters, root=root, downloads=downloads)
+            bar.update()
+    return samples
+
+
+def _log_domains(parameters: TextParameters, samples: dict[str, Sample], kept: dict[str, list[Document]]) -> None:
+    """Log in one table what there is of each domain, what was taken of that, and what was kept within its cap."""
+    rows = [["domain", "of all", "taken", "kept", "cap", ""]]
+    for name, sample in samples.items():
+        sizes = [sum(document.size for document in documents) for documents in (sample.documents, kept[name])]
+        cap = cap_bytes(parameters.domains[name], parameters)
+        about = "~" if sample.is_sampled else ""
+        limit = "" if math.isinf(cap) else _megabytes(cap)
+        how = "at random places" if sample.is_sampled else ""
+        rows.append([name, f"{about}{_megabytes(sample.total_bytes)}", *map(_megabytes, sizes), limit, how])
+    if len(rows) > 1:
+        table = "\n".join(line.rstrip() for line in aligned(rows))
+        _logger.info("corpus.domains, in MB (max_megabytes is the cap)\n%s", table)
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.3f}" if size < 1e8 else f"{size / 1e6:,.0f}"
 
 
 def evaluation_choices(parameters: SeededTasksParameters, *, root: Path, downloads: Path) -> dict[str, list[Item]]:
@@ -198,14 +225,14 @@ def _tell_duplicates(read: Documents, unique: Documents) -> None:
 def _split_and_remove_overlap(
     samples: dict[str, Sample], unique: dict[str, list[Document]], items: dict[str, Items], parameters: TextParameters
 ) -> Overlap:
-    """Trim every domain to its cap, and say so where that, or the sample before, left text out; then split it."""
+    """Trim every domain to its cap, and say so; then split it."""
+    within: dict[str, list[Document]] = {}
     training: dict[str, list[Document]] = {}
     heldout: dict[str, list[Document]] = {}
     for name, documents in unique.items():
         domain = parameters.domains[name]
         kept = trim(documents, cap_bytes(domain, parameters))
-        if samples[name].is_cut or len(kept) < len(documents):
-            log_kept(name, domain, sum(document.size for document in kept))
+        within[name] = kept
         with about(f"corpus.domains.{name}"):
             training[name], heldout[name] = split_documents(
                 kept,
@@ -213,15 +240,10 @@ def _split_and_remove_overlap(
                 max_bytes=parameters.heldout_max_kilobytes * 1e3,
                 contiguous=domain.contiguous_split,
             )
+    _log_domains(parameters, samples, within)
     texts = {name: [item.text for half in halves.values() for item in half] for name, halves in items.items()}
     overlap = remove_overlap(training, heldout, texts, parameters.overlap)
-    for name, unchecked in _unchecked(overlap.report, texts).items():
-        _logger.log(
-            logging.WARNING if 2 * unchecked > len(texts[name]) else logging.INFO,
-            "corpus.tasks.%s: %d of %d items have fewer than corpus.overlap.words = %d words, and were not looked up "
-            "in the training text",
-            *(name, unchecked, len(texts[name]), parameters.overlap.words),
-        )
+    _log_unchecked(_unchecked(overlap.report, texts), {name: len(of) for name, of in texts.items()}, parameters)
     for name in training:
         if not overlap.training[name] or not overlap.heldout[name]:
             raise TikmixError(
@@ -236,6 +258,20 @@ def _split_and_remove_overlap(
 def _unchecked(report: list[OverlapRow], tasks: Collection[str]) -> dict[str, int]:
     """Return by task how many of its items were too short to be looked up, where there are any."""
     return {row.evaluation: row.too_short for row in report if row.evaluation in tasks and row.too_short}
+
+
+def _log_unchecked(unchecked: Mapping[str, int], items: Mapping[str, int], parameters: TextParameters) -> None:
+    """Say in one sentence of how many items nothing is known, and warn of tasks where these are most."""
+    told = {name: f"{count:,} of {items[name]:,} items of {name}" for name, count in unchecked.items()}
+    most = {name for name, count in unchecked.items() if 2 * count > items[name]}
+    for level, names in ((logging.WARNING, most), (logging.INFO, told.keys() - most)):
+        if names:
+            _logger.log(
+                level,
+                "corpus.overlap.words = %d: too short to be looked up in the training text are %s",
+                parameters.overlap.words,
+                ", ".join(text for name, text in told.items() if name in names),
+            )
 
 
 def _report(

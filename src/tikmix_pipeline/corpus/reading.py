@@ -74,9 +74,6 @@ def read_domain(
         reading.finish(max_null_share=parameters.max_null_share, is_sample=sample.is_sampled)
     sample.unreadable = tuple(sorted(os.path.relpath(path, root) for path in reading.lost))
     sample.lost_share, sample.null_texts = reading.lost_share, reading.nulls
-    size = sum(document.size for document in sample.documents)
-    how = "sampled {:.3g} MB at random places of about" if sample.is_sampled else "took {:.3g} MB of all"
-    _logger.info(f"corpus.domains.%s: {how.format(size / 1e6)} %.4g MB", name, sample.total_bytes / 1e6)
     return sample
 
 

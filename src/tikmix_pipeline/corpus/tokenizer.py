@@ -6,7 +6,7 @@ a digest that depends on how it maps text to ids and on nothing else.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json_object, replacing
+from tikmix_pipeline.progress import progress_bar
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -79,9 +80,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokeniz
         vocab_size=vocabulary_size,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=True,  # drawn on a terminal alone
+        show_progress=False,
     )
-    backend.train_from_iterator(texts, trainer)
+    with progress_bar("train tokenizer", None, "document") as bar:
+        backend.train_from_iterator(_counted(texts, bar), trainer)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
@@ -93,6 +95,12 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokeniz
     }
     # the trainer gives its special tokens the first ids
     return CorpusTokenizer.of(backend, 0, files)
+
+
+def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:
+    for text in texts:
+        yield text
+        bar.update()
 
 
 def load_tokenizer(folder: Path, parameter: str = "corpus.tokenizer.path") -> CorpusTokenizer:

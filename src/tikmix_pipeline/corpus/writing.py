@@ -25,7 +25,7 @@ from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing, require_space, sha256_of_file, write_json
 from tikmix_pipeline.parameters.corpus import DomainParameters, ShardParameters, ShardsSource
-from tikmix_pipeline.progress import progress_bar
+from tikmix_pipeline.progress import one_bar, progress_bar
 
 _BATCH_BYTES = 1 << 20
 _SAMPLE_BYTES = 50_000
@@ -52,10 +52,7 @@ def write_corpus(
 
     with replacing(folder) as temporary:
         temporary.mkdir()
-        domains = {name: domain.write(temporary, dtype, limit) for name, domain in token_domains.items()}
-        for name, splits in prepared.documents.items():
-            writers = {split: ShardWriter(temporary, f"{name}/{split}", dtype, limit) for split in splits}
-            domains[name] = {split: _write_documents(splits[split], tokenizer, writers[split]) for split in splits}
+        domains = _write_domains(temporary, prepared, token_domains, tokenizer, dtype, limit)
         tokenizer.save(temporary / TOKENIZER)
         items = {
             task: {half: tokenise_items(items, tokenizer) for half, items in halves.items()}
@@ -74,6 +71,30 @@ def write_corpus(
         )
         write_json(temporary / MANIFEST, manifest.model_dump(mode="json"))  # the last file of a corpus to be written
     return TokenShards.open(folder, verify=False)
+
+
+def _write_domains(
+    folder: Path,
+    prepared: PreparedText,
+    token_domains: "Mapping[str, _TokenDomain]",
+    tokenizer: CorpusTokenizer,
+    dtype: Any,
+    limit: int,
+) -> dict[str, dict[str, SplitShards]]:
+    """Write the shards of every domain, under one bar, and return their entries in the manifest."""
+    domains = {}
+    count = len(token_domains) + len(prepared.documents)
+    with one_bar("write tokens", count, "domain") as bar:
+        for number, name in enumerate([*token_domains, *prepared.documents], start=1):
+            bar.begin(name, number, count)
+            if name in token_domains:
+                domains[name] = token_domains[name].write(folder, dtype, limit)
+            else:
+                splits = prepared.documents[name]
+                writers = {split: ShardWriter(folder, f"{name}/{split}", dtype, limit) for split in splits}
+                domains[name] = {split: _write_documents(splits[split], tokenizer, writers[split]) for split in splits}
+            bar.update()
+    return domains
 
 
 def _write_documents(texts: Sequence[str], tokenizer: CorpusTokenizer, writer: ShardWriter) -> SplitShards:

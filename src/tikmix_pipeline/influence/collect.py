@@ -155,7 +155,7 @@ def _measure(model: nn.Module, missing: Sequence[Chunk], collection: Collection)
     mesh = collection.store.mesh
     mine = missing[mesh.replicate.rank :: mesh.replicate.world_size]
     total = sum(batch.loss_tokens for chunk in mine for batch in chunk.batches)
-    with progress_bar(f"Gradients of {len(mine)} chunks", total, "tok") as bar:
+    with progress_bar("gradients", total, "tok") as bar:
         for chunk in mine:
             mean = mean_gradient(model, chunk.batches, of=chunk.of, advance=bar.update, mesh=mesh)
             collection.write(chunk, mean)

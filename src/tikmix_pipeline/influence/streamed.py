@@ -205,7 +205,7 @@ class _Streaming:
             return
         flops = self._flops()
         total = sum(batch.loss_tokens for _, batches, _ in chunks for batch in batches)
-        with progress_bar(f"Gradients of {len(chunks)} {side} chunks", total, "tok") as bar:
+        with progress_bar(f"gradients, {side} side", total, "tok") as bar:
             for name, batches, identity in chunks:
                 mean = mean_gradient(self.model, batches, of=set_name(side, name), advance=bar.update)
                 use(ChunkFigures(self.key, identity, mean.loss, mean.loss_tokens, flops.cost(batches)), mean)

@@ -217,7 +217,7 @@ def run_branches(
     results = {number: result for number, result in enumerate(found) if result is not None}
     missing = [number for number in range(len(branches)) if number not in results]
     if missing:
-        with progress_bar("Branches", len(missing), "branch") as bar:
+        with progress_bar("branches", len(missing), "branch") as bar:
             for position, result in _train(setting, texts, [branches[number] for number in missing], workers, engine):
                 number = missing[position]
                 results[number] = result

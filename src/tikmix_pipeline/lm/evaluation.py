@@ -215,7 +215,7 @@ def _losses(
     nats, terms = dict.fromkeys(texts, 0.0), dict.fromkeys(texts, 0)
     kept: dict[Name, dict[int, Floats]] = {name: {} for name in texts}
     total = sum(batch.loss_tokens for batches in texts.values() for batch in batches)
-    with torch.no_grad(), progress_bar("Evaluation", total, "tok") as bar:
+    with torch.no_grad(), progress_bar("evaluation", total, "tok") as bar:
         for sharing in readers.values():
             losses = _each_loss(model, [batch for *_, batch in sharing])
             for (name, number, batch), losses_N in zip(sharing, losses, strict=True):

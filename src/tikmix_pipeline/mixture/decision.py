@@ -208,8 +208,8 @@ def told_constraints(binding: Sequence[BindingRecord]) -> list[BindingRecord]:
 
 
 def summary_lines(decision: Decision) -> list[str]:
-    """Return the decision as lines of text: what guarded text pays, domains by falling weight, groups that bind, tasks,
-    and notes.
+    """Return the decision as lines of a table: domains by falling weight, groups that bind, tasks, and
+    what the constraints cost.
 
     Beside each domain and task stands the constraint that holds it.
     """
@@ -217,7 +217,7 @@ def summary_lines(decision: Decision) -> list[str]:
     domain_held = {b.name: in_words(b) for b in told_constraints(decision.binding) if b.kind in {"lower", "upper"}}
     task_held = {b.name: in_words(b) for b in decision.binding if b.kind == "pareto"}
     weights_K, prior_K = decision.weights_K.tolist(), decision.prior_K.tolist()
-    lines = [*decision.guardrail_notes, f"{'domain':<{width}}   prior  weight  change"]
+    lines = [f"{'domain':<{width}}   prior  weight  change"]
     for k in sorted(range(len(weights_K)), key=lambda k: -weights_K[k]):
         domain, prior, weight = decision.domains[k], prior_K[k], weights_K[k]
         held = domain_held.get(domain, "")
@@ -227,7 +227,7 @@ def summary_lines(decision: Decision) -> list[str]:
     scale_T = np.ones(len(decision.tasks)) if decision.gain_scale_T is None else decision.gain_scale_T
     for task, share in zip(decision.tasks, (decision.expected_gain_T / scale_T).tolist(), strict=True):
         lines.append(f"{task:<{width}} {share:+13.3f}  {task_held.get(task, '')}".rstrip())
-    return [*lines, cost_of_constraints(decision), *decision.notes]
+    return [*lines, cost_of_constraints(decision)]
 
 
 def cost_of_constraints(decision: Decision) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tikmix_pipeline.columns import aligned
+from tikmix_pipeline.report.terminal_text import block, wrapped
 
 _PLAIN = set(" .,;%()/'\"?-+=:")
 """Punctuation that means nothing in the middle of a line, but for what `_ACTIVE` finds."""
@@ -54,9 +54,9 @@ def laid_out(parts: Sequence[Part], *, places: str = "", headline: str = "") -> 
         headline: the sentence that counts most, which a page begins with and a terminal ends with.
     """
     told = [part for part in parts if part]
-    text = "\n" + "\n\n".join([*map(_as_text, told), *([places] if places else [])])
+    text = "\n" + "\n\n".join([*map(_as_text, told), *([wrapped(places)] if places else [])])
     return LaidOut(
-        text=f"{text}\n\n{headline}" if headline else text,
+        text=f"{text}\n\n{wrapped(headline)}" if headline else text,
         markdown="\n\n".join(map(_as_markdown, [*([headline] if headline else []), *told])),
     )
 
@@ -89,9 +89,8 @@ def _is_plain(character: str) -> bool:
 
 def _as_text(part: Part) -> str:
     if isinstance(part, Table):
-        lines = aligned([part.header, *_padded(part)])
-        return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
-    return part if isinstance(part, str) else "\n".join(part)
+        return block(part.header, _padded(part))
+    return wrapped(part if isinstance(part, str) else "\n".join(part))
 
 
 def _padded(table: Table) -> Sequence[Sequence[str]]:

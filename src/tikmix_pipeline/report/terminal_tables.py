@@ -4,36 +4,31 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
-from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints
-from tikmix_pipeline.mixture.records import AskedMixtures, ByDomain, DecisionRecord, MixtureRecord
-from tikmix_pipeline.record import Record
+from tikmix_pipeline.mixture.records import ByDomain, DecisionRecord
 from tikmix_pipeline.report.laid_out import LaidOut, Part, Table, laid_out
 from tikmix_pipeline.report.number_format import gain_unit
 from tikmix_pipeline.report.remix_report import DomainRow, RemixReport, TaskRow
-from tikmix_pipeline.report.verdict import Verdict, in_a_sentence, verdict_rows
+from tikmix_pipeline.report.run_summary import RunSummary
+from tikmix_pipeline.report.sentences import cost_of_constraints
+from tikmix_pipeline.report.terminal_text import WIDTH
+from tikmix_pipeline.report.verdict import in_a_sentence, verdict_rows
 from tikmix_pipeline.statistics import mean_of_defined
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-Scores = dict[str, dict[str, float]]
-"""Bits per byte by kind (`task`, `domain`) and name: of the answer for tasks, of the text for domains."""
-
-_SHARES = "as a share of the best possible: 1 is all of\nthe coming chunk on the domain that helps the task most."
+_SHARES = "as a share of the best possible: 1 is all of the coming chunk on the domain that helps the task most."
 _EXPECTED = {
-    "lookahead": "what the next\nmixture lowers the task's loss by against the prior, in nats per token after a short "
-    "branch of training\nfrom this checkpoint, as measured on such branches or predicted from them.",
-    "influence": f"what the surrogate predicts\nthe next mixture to gain over the prior, {_SHARES}",
+    "lookahead": "what the next mixture lowers the task's loss by against the prior, in nats per token after a short "
+    "branch of training from this checkpoint, as measured on such branches or predicted from them.",
+    "influence": f"what the surrogate predicts the next mixture to gain over the prior, {_SHARES}",
 }
-_FIRST_ORDER = f"the first-order gain of the next\nmixture over the prior, {_SHARES}"
+_FIRST_ORDER = f"the first-order gain of the next mixture over the prior, {_SHARES}"
 _SECOND_ORDER = (
-    "the gain of the next mixture over\nthe prior to second order, as a share of the best possible: 1 is what the best "
-    "mixture for that task\nalone would gain."
+    "the gain of the next mixture over the prior to second order, as a share of the best possible: 1 is what the best "
+    "mixture for that task alone would gain."
 )
 
 _COMPARE = "Compare runs in MLflow: make ui\n(without a checkout: mlflow ui --backend-store-uri sqlite:///mlflow.db)"
@@ -45,96 +40,6 @@ _FALL = "fall of the response,"
 _RESPONSES = {"lookahead": "fall of the response, nats per token after a branch,"}
 
 
-class RunSummary(Record):
-    """`summary.json`."""
-
-    mixtures: tuple[MixtureRecord, ...]
-    """Those of all rounds, and the one to come."""
-    bits_per_byte: tuple[Scores, ...]
-    """After each round, within the round's limits."""
-    final_bits_per_byte: Scores
-    """After the last round, on all evaluation data."""
-    choice: tuple[Mapping[str, float], ...] = ()
-    """The loss of the right choice in nats per item after each round, by task with options."""
-    final_choice: Mapping[str, float] = {}
-    response: str | None
-    """What the last decision's surrogate was fitted on, if there was one."""
-    expected_gain: Mapping[str, int | float]
-    """By task, as the decision has it; empty where the prior was kept."""
-    gain_scale: Mapping[str, int | float] | None = None
-    """By task, what the expected gains are shares of; None where they are in a measured unit."""
-    notes: tuple[str, ...]
-    held: dict[str, str]
-    """What holds each domain, group or task back, in words; that no weight is negative is not told."""
-    is_second_order: bool | None = None
-    """Whether the last decision was by second order."""
-    guardrail_notes: tuple[str, ...] | None = None
-    """What guarded text is expected to pay for what the tasks gain, where the last decision had guardrails."""
-    asked: Mapping[str, ByDomain] | None = None
-    """The mixture that each task would have got, had it alone decided; None where no task decides."""
-    verdict: Verdict | None = None
-    """How the run compares with keeping the prior, where that was trained too."""
-
-    def task_scores(self) -> "pd.DataFrame":
-        """Return `round`, `task` and `bits_per_byte` after each round."""
-        import pandas as pd
-
-        rows = [
-            (number, task, value)
-            for number, scores in enumerate(self.bits_per_byte)
-            for task, value in scores["task"].items()
-        ]
-        return pd.DataFrame(rows, columns=["round", "task", "bits_per_byte"])
-
-
-def run_summary(
-    final: "pd.DataFrame",
-    decision: DecisionRecord,
-    mixtures: Sequence[MixtureRecord],
-    evaluations: Sequence["pd.DataFrame"],
-    asked: AskedMixtures | None = None,
-    verdict: Verdict | None = None,
-) -> RunSummary:
-    """Gather what the rounds of a run have recorded.
-
-    `final` are the scores on all evaluation data, `decision` is the last round's, and `mixtures` are those of all
-    rounds and the one to come.
-    """
-    is_used = decision.strategy != "prior"
-    at_times: dict[str, Any] = {
-        "guardrail_notes": (decision.guardrail_notes or None) if is_used else None,
-        "asked": None if asked is None else asked.tasks,
-        "verdict": verdict,
-    }
-    return RunSummary(
-        mixtures=tuple(mixtures),
-        bits_per_byte=tuple(map(_scores, evaluations)),
-        final_bits_per_byte=_scores(final),
-        choice=tuple(map(_choices, evaluations)),
-        final_choice=_choices(final),
-        response=decision.response,
-        expected_gain=decision.expected_gain if is_used else {},
-        gain_scale=decision.gain_scale,
-        notes=decision.notes if is_used else (),
-        held={holder(one): in_words(one) for one in told_constraints(decision.binding)} if is_used else {},
-        is_second_order=decision.second_order is not None,
-        **{name: value for name, value in at_times.items() if value is not None},
-    )
-
-
-def _scores(table: "pd.DataFrame") -> Scores:
-    main = table[(table["kind"] == "domain") | (table["measure"] == "answer")]
-    return {
-        kind: dict(zip(rows["name"], rows["bits_per_byte"].tolist(), strict=True))
-        for kind, rows in main.groupby("kind", sort=False)
-    }
-
-
-def _choices(table: "pd.DataFrame") -> dict[str, float]:
-    rows = table[table["measure"] == "choice"]
-    return dict(zip(rows["name"], rows["nats_per_item"].tolist(), strict=True))
-
-
 def summary_table(summary: RunSummary, experiment: str) -> LaidOut:
     """Lay out what guarded text pays, mixtures, bits per byte and the last decision's expected gain.
 
@@ -142,24 +47,18 @@ def summary_table(summary: RunSummary, experiment: str) -> LaidOut:
     """
     mixtures, scores = summary.mixtures, summary.bits_per_byte
     rounds = [f"round {number}" for number in range(len(scores))]
-    every_score = [*scores, summary.final_bits_per_byte]
     mixture_rows = [[domain, *(f"{m.weights[domain]:.1%}" for m in mixtures)] for domain in mixtures[0].weights]
     gains = _told(summary.expected_gain, summary.gain_scale)
     task_rows = [
-        [task, *(f"{score['task'][task]:.3f}" for score in every_score), gains.get(task, "")]
-        for task in scores[0]["task"]
+        [task, *(f"{score['task'][task]:.3f}" for score in scores), gains.get(task, "")] for task in scores[0]["task"]
     ]
-    means = [f"{sum(score['task'].values()) / len(score['task']):.3f}" for score in every_score]
-    domain_rows = [
-        [domain, *(f"{score['domain'][domain]:.3f}" for score in every_score), ""] for domain in mixtures[0].weights
-    ]
-    choice_rows = [
-        [task, *(f"{score[task]:.3f}" for score in (*summary.choice, summary.final_choice)), ""]
-        for task in summary.final_choice
-    ]
+    means = [f"{sum(score['task'].values()) / len(score['task']):.3f}" for score in scores]
+    domain_rows = [[domain, *(f"{score['domain'][domain]:.3f}" for score in scores)] for domain in mixtures[0].weights]
+    choice_rows = [[task, *(f"{score[task]:.3f}" for score in summary.choice)] for task in summary.final_choice]
+    expected = _EXPECTED.get(str(summary.response), _SECOND_ORDER if summary.is_second_order else _FIRST_ORDER)
     remarks = [
-        "`final` scores all evaluation data, the rounds a fixed part of it. `expected` is "
-        + _EXPECTED.get(str(summary.response), _SECOND_ORDER if summary.is_second_order else _FIRST_ORDER),
+        "After a round a fixed part of the evaluation data is scored, at the end all of it.",
+        *([f"`expected` is {expected}"] if gains else []),
         *(f"{name}: {how}" for name, how in summary.held.items()),
         *summary.notes,
     ]
@@ -168,9 +67,10 @@ def summary_table(summary: RunSummary, experiment: str) -> LaidOut:
         summary.guardrail_notes or (),
         Table(["Mixture", *rounds, "next"], mixture_rows),
         *([_asked(summary)] if summary.asked else []),
-        Table(["Bits per byte: tasks", *rounds, "final", "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
-        *([Table(["Right choice: nats per item", *rounds, "final", ""], choice_rows)] if choice_rows else []),
-        Table(["Bits per byte: held-out", *rounds, "final", ""], domain_rows),
+        Table(["Bits per byte: tasks", *rounds, "expected"], [*task_rows, ["mean of tasks", *means, ""]]),
+        *([Table(["Right choice: nats per item", *rounds], choice_rows)] if choice_rows else []),
+        Table(["Bits per byte: held-out", *rounds], domain_rows),
+        _at_the_end(summary),
         *([Table(compared, verdict_rows(summary.verdict))] if summary.verdict else []),
         remarks,
         places=f"Figures and tables: data/08_reporting/{experiment}/ and data/07_model_output/{experiment}/",
@@ -178,17 +78,33 @@ def summary_table(summary: RunSummary, experiment: str) -> LaidOut:
     )
 
 
+def _at_the_end(summary: RunSummary) -> Table:
+    """Lay out the scores on all evaluation data, which are of other items than those of the rounds."""
+    final, choice = summary.final_bits_per_byte, summary.final_choice
+    tasks = final["task"]
+    rows = [[task, f"{bits:.3f}", f"{choice[task]:.3f}" if task in choice else ""] for task, bits in tasks.items()]
+    rows.append(["mean of tasks", f"{sum(tasks.values()) / len(tasks):.3f}", ""])
+    rows += [[domain, f"{bits:.3f}", ""] for domain, bits in final["domain"].items()]
+    heads = ["All evaluation data, at the end", "bits per byte", "right choice, nats per item"]
+    shown = 3 if choice else 2
+    return Table(heads[:shown], [row[:shown] for row in rows])
+
+
 def _asked(summary: RunSummary) -> Table:
     """Say which domains each task asks for, and which they get together."""
     rows = {**(summary.asked or {}), "all together": summary.mixtures[-1].weights}
-    told = [[task, _largest_shares(weights)] for task, weights in rows.items()]
+    room = WIDTH - 2 - max(map(len, ("Alone, each would get next", *rows)))
+    told = [[task, _largest_shares(weights, room)] for task, weights in rows.items()]
     return Table(["Alone, each would get next", ""], told, is_text=True)
 
 
-def _largest_shares(weights: ByDomain) -> str:
-    """Name the domains that have most of a mixture."""
+def _largest_shares(weights: ByDomain, room: int) -> str:
+    """Name the domains that have most of a mixture, as many as there is room for, and at least one."""
     largest = sorted(weights.items(), key=lambda entry: -entry[1])[:_NAMED_DOMAINS]
-    return ", ".join(f"{domain} {weight:.0%}" for domain, weight in largest if weight >= _NAMED_SHARE)
+    named = [f"{domain} {weight:.0%}" for domain, weight in largest if weight >= _NAMED_SHARE]
+    while len(named) > 1 and len(", ".join(named)) > room:
+        named.pop()
+    return ", ".join(named)
 
 
 def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> LaidOut:
@@ -204,7 +120,7 @@ def validation_table(rows: Sequence[Mapping[str, Any]], experiment: str) -> Laid
         "tokens per branch",
         _candidates(rows),
         *([Table(["Best candidate", "Pearson", "ceiling", "Spearman", "ceiling", "slope"], best)] if best else []),
-        "In brackets: middle 95 % of a bootstrap over replicates. Slope: nats per token that were measured over the\n"
+        "In brackets: middle 95 % of a bootstrap over replicates. Slope: nats per token that were measured over the "
         "effect that was predicted, in units of influence.",
         _advice(rows),
         places=f"Table: data/08_reporting/{experiment}/validate.parquet; figures beside it",
@@ -230,11 +146,12 @@ def remix_text(report: RemixReport) -> LaidOut:
     held = [f"{row.name}: {row.held_by}" for row in rows if row.held_by]
     held += [line for line in report.constraints if "it binds" in line]
     exports = ", ".join(row.trainer for row in report.exports)
+    cost = [cost_of_constraints(report.tasks, report.gain_unit)] if report.unconstrained_differs else []
     return _ended(
         report.guardrail_notes or (),
         Table([f"Mixture of the next {report.chunk_tokens:,} tokens", "now", "next", *weights[2:]], domains),
         Table([f"Expected gain, {gain_unit(report.gain_unit)}", "next", *weights[2:], "error"], tasks),
-        [*held, *report.notes],
+        [*held, *cost, *report.falling, *report.notes],
         places=f"Report: data/08_reporting/{experiment}/report.html"
         f"\nWhat if (other weights, bounds): data/08_reporting/{experiment}/whatif.html"
         + (f"\nFiles for {exports}: data/08_reporting/{experiment}/exports/" if exports else ""),
@@ -268,7 +185,7 @@ def sweep_table(
         Table([f"Expected {expected} against the prior", ""], [*map(list, gains)]),
         *([_sequence(steps)] if steps else []),
         _surrogates(quality),
-        'Means over targets; "of the mean" is Spearman of the mean of all targets. Coverage: how often an interval\n'
+        'Means over targets; "of the mean" is Spearman of the mean of all targets. Coverage: how often an interval '
         "meant for 90 % holds what was measured. Undefined: targets of which one side is constant, in no mean.",
         [
             f"Decided: {whose}.",

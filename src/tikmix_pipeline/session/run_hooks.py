@@ -22,6 +22,7 @@ from tikmix_pipeline.pipelines.checks import check_candidates, check_exports, ch
 from tikmix_pipeline.pipelines.compare.arms import check_arms
 from tikmix_pipeline.pipelines.names import of_round
 from tikmix_pipeline.pipelines.remix.external import require_no_remix, require_undecided
+from tikmix_pipeline.report.terminal_text import wrapped
 from tikmix_pipeline.run import Run, set_current_run
 from tikmix_pipeline.session.feasibility import check_round, check_sizes, check_text
 from tikmix_pipeline.session.locks import locked
@@ -114,11 +115,14 @@ class RunHooks:
         """Give the experiment free; after a single stage, say where its results are."""
         self._locks.close()
         if "summary" not in pipeline.all_outputs():
-            for name in sorted(pipeline.all_outputs()):
-                dataset = catalog.get(name)
+            found = {name: catalog.get(name) for name in sorted(pipeline.all_outputs())}
+            made: dict[str, list[str]] = {}
+            for name, dataset in found.items():
                 if isinstance(dataset, Artifact):
+                    path = _shown(self.run, dataset.path)
                     state = "made" if name in self._made else "up to date"
-                    click.echo(f"{state}: {_shown(self.run, dataset.path)}")
+                    made.setdefault(f"{state} in {path.parent}", []).append(path.name)
+            click.echo(wrapped("\n".join(f"{place}: {', '.join(names)}" for place, names in made.items())))
 
     @hook_impl
     def on_pipeline_error(self) -> None:

@@ -146,7 +146,7 @@ def rebalance(
         train=view.train,
         schedule=view.schedule,
         seed=view.seed,
-        description=f"Round {mixture.round}: rebalancing",
+        description="rebalancing",
     )
     return partial(save_checkpoint, state, tokenizer=corpus.tokenizer_folder)
 

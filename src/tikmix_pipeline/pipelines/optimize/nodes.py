@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tikmix_pipeline.influence.report import Measurement
     from tikmix_pipeline.report.whatif_records import WhatIfProblem
 
-_LOG = logging.getLogger(__name__)
+DECISIONS = logging.getLogger(f"{__name__}.decisions")
+"""What is said of decisions: their tables, and by the attribute `SENTENCES_OF` for which round sentences are."""
+SENTENCES_OF = "sentences_of"
 
 
 class MixtureView(View):
@@ -200,5 +202,7 @@ def bytes_by_target(corpus: TokenShards, tasks: Iterable[str], influence: TaskLo
 
 
 def _told(decision: Decision, name: str, number: int) -> DecisionRecord:
-    _LOG.info("TiKMiX-D for round %d\n%s", number, "\n".join(summary_lines(decision)))
+    DECISIONS.info("TiKMiX-D for round %d\n%s", number, "\n".join(summary_lines(decision)))
+    if sentences := [*decision.guardrail_notes, *decision.notes]:
+        DECISIONS.info("%s", "\n".join(sentences), extra={SENTENCES_OF: number})
     return decision.to_record(name, number)

@@ -8,7 +8,7 @@ from tikmix_pipeline.mixture.records import AskedMixtures, DecisionRecord, Mixtu
 from tikmix_pipeline.parameters.base import NoParameters, View
 from tikmix_pipeline.parameters.training import ConfigParameters, ContextParameters
 from tikmix_pipeline.pipelines.views import TitledView
-from tikmix_pipeline.report.terminal_tables import RunSummary, run_summary
+from tikmix_pipeline.report.run_summary import RunSummary, run_summary
 from tikmix_pipeline.report.verdict import Verdict, verdict_on
 
 if TYPE_CHECKING:

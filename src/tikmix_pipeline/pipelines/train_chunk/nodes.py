@@ -111,7 +111,7 @@ def train_one_chunk(
     view: ChunkView, start: Checkpoint, mixture: MixtureRecord, corpus: TokenShards, resume: WorkFolder
 ) -> tuple[pd.DataFrame, Callable[[Path], Any]]:
     """Train the chunk that follows `start` under `mixture`; go on from the resume point if there is one."""
-    return _train(view, start, mixture.weights, corpus, resume, f"Round {mixture.round}: training")
+    return _train(view, start, mixture.weights, corpus, resume, "training")
 
 
 def train_kept_chunk(
@@ -119,7 +119,7 @@ def train_kept_chunk(
 ) -> tuple[pd.DataFrame, Callable[[Path], Any]]:
     """Train the same chunk as the run's own would be, had the prior been kept."""
     _LOG.info("For the verdict round %d is trained on the prior as well (tikmix.verdict)", view.number)
-    return _train(view, start, prior.weights, corpus, resume, f"Round {view.number}, had the prior been kept: training")
+    return _train(view, start, prior.weights, corpus, resume, "training on the prior")
 
 
 def _train(

@@ -4,10 +4,16 @@ MLflow makes its tables one after the other, for some seconds, and takes none of
 a run that is killed in its first seconds would leave a project whose runs all end there.
 """
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from tikmix_pipeline.files import remove, replacing
 from tikmix_pipeline.session.locks import alone
+
+# MLflow gives its own logger a level when it is imported, after Kedro has read conf/logging.yml
+_CHATTY = ("mlflow.store.db.utils", "alembic")
 
 
 def make_local_store(path: Path) -> None:
@@ -36,5 +42,20 @@ def _make(path: Path) -> None:
     from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    store = SqlAlchemyStore(f"sqlite:///{path.as_posix()}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+    with without_chatter():
+        store = SqlAlchemyStore(f"sqlite:///{path.as_posix()}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
     store.engine.dispose()
+
+
+@contextlib.contextmanager
+def without_chatter() -> Iterator[None]:
+    """Have MLflow and Alembic say nothing of the tables that they make, as they do at the level INFO."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

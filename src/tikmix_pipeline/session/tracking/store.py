@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.session.tracking.local_store import make_local_store
+from tikmix_pipeline.session.tracking.local_store import make_local_store, without_chatter
 
 PARENT_RUN = "TIKMIX_PARENT_RUN"
 """The variable of the environment that tells an arm of a comparison whose child its run is."""
@@ -81,7 +81,8 @@ def open_store(root: Path) -> Store:
                 make_local_store(root / "mlflow.db")
             _require_within_reach(uri)
             client = StoreClient(mlflow.MlflowClient(uri))
-            client.search_experiments(max_results=1)
+            with without_chatter():  # an older store is brought up to date
+                client.search_experiments(max_results=1)
             parent_id, of_parent = _parent(client)
             location = None if elsewhere else (root / "mlartifacts").as_uri()
             return Store(client, uri, _experiment(client, of_parent, location), parent_id)
