@@ -175,15 +175,15 @@ def test_reading_a_parameter_behind_the_view_s_back_is_found_out(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail: here a node asks the run itself for a parameter that its view lacks."""
-    from tikmix_pipeline.report import run_figures
+    from tikmix_pipeline.report import effect_figures
 
-    draw = run_figures.influence_heat_map
+    draw = effect_figures.measured_effects
 
-    def reading_more(table: Any) -> Any:
+    def reading_more(table: Any, **told: Any) -> Any:
         assert current_run().parameters.optimize.max_epochs >= 0
-        return draw(table)
+        return draw(table, **told)
 
-    monkeypatch.setattr(run_figures, "influence_heat_map", reading_more)
+    monkeypatch.setattr(effect_figures, "measured_effects", reading_more)
     (project / "data/08_reporting/one/round_0_influence.png").unlink()
     reading = Reading()
     with noted(reading):
