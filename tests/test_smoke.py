@@ -26,7 +26,7 @@ def test_smoke_environment_runs_from_sources_to_the_table(tmp_path: Path) -> Non
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "Compare runs in MLflow: make ui" in ended.stdout
-    assert " keeping the prior: 0." in ended.stdout.strip().splitlines()[-1]
+    assert " keeping the prior: 0." in " ".join(ended.stdout.strip().split("\n\n")[-1].split())
     summary = json.loads((tmp_path / "data" / "08_reporting" / "smoke" / "summary.json").read_text())
     assert set(summary["final_bits_per_byte"]["task"]) == {"piqa", "mmlu", "siqa", "openbookqa", "commonsenseqa"}
     mixtures = pd.read_parquet(tmp_path / "data" / "07_model_output" / "smoke" / "mixtures.parquet")

@@ -48,7 +48,7 @@ def test_what_a_run_ends_with_tells_gains_as_shares_of_the_best_possible(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_in(project)
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "as a share of the best possible" in said
     assert "nats" not in said
     found = mixture(project, 2)
