@@ -53,3 +53,12 @@ def test_a_log_gets_a_few_lines_of_a_bar_however_many_steps_it_has(capsys: pytes
             part.update()
             bar.update()
     assert capsys.readouterr().err.count("read") < 10
+
+
+def test_inside_of_silence_parts_count_and_nothing_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    with no_progress_bars(), one_bar("read", 1, "domain") as bar:
+        bar.begin("code", 1, 1)
+        with progress_bar("sample", 100, "B") as part:
+            part.update(45)
+        bar.update()
+    assert capsys.readouterr().err == ""

@@ -75,7 +75,7 @@ def progress_bar(description: str, total: int | None, unit: str) -> "tqdm[Any]":
 def one_bar(description: str, total: int | None, unit: str) -> Iterator[_Bar]:
     """Draw one bar for all parts of a step, also where each of them would have one."""
     with _bar(description, total, unit, _FORMAT_OF_PARTS) as bar:
-        token = _around.set(bar)
+        token = _around.set(None if bar.disable else bar)
         try:
             yield bar
         finally:
