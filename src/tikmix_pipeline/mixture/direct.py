@@ -116,10 +116,11 @@ def problem_of(
     if optimize.method == "paper":
         tasks, influence_TK = averaged_influence(influences, budget.domains, averaging)
         stderr_TK = averaged_errors(influences, budget.domains, averaging)
+        _, now_K = _mixtures(budget, prior.weights)
 
         def by_paper(which: slice, parameters: DirectParameters) -> Decision:
-            decide = _decider(budget, prior.weights, parameters, tasks[which], ngram)
-            return decide(influence_TK[which], stderr_TK=stderr_TK[which])
+            found = _decider(budget, prior.weights, parameters, tasks[which], ngram)(influence_TK[which])
+            return replace(found, effects=deciding_effects(influence_TK[which], now_K, stderr_TK=stderr_TK[which]))
 
         return Problem(budget.domains, tasks, influence_TK, by_paper)
     prior_K, current_K = _mixtures(budget, prior.weights)
@@ -179,7 +180,7 @@ def _decider(
     optimize: FirstOrderParameters,
     tasks: Sequence[str],
     ngram: Mapping[str, float] | None,
-) -> Callable[..., Decision]:
+) -> Callable[[FloatArray], Decision]:
     """Return `solve_direct` under a run's own bounds; the arguments are those of `decide_direct`."""
     prior_K, current_K = _mixtures(budget, prior)
     return partial(
@@ -214,18 +215,16 @@ def solve_direct(
     tasks: Sequence[str],
     current_K: FloatArray | None = None,
     ngram_K: FloatArray | None = None,
-    stderr_TK: FloatArray | None = None,
 ) -> Decision:
     """Return the best mixture for an influence matrix, and why it is the best.
 
-    Where the prior is outside the bounds, the Pareto constraint holds against the nearest mixture inside.
+    Where the prior is outside the bounds, the Pareto constraint holds against the nearest mixture inside them.
 
     Args:
         influence_TK: S; positive where more of domain j lowers the loss of task t.
         prior_K: the mixture that no task may do worse than.
         bounds, parameters: over the same domains; α, β, γ, the targets, and whether the Pareto constraint holds.
         current_K, ngram_K: what `optimize.anchor` may ask for; without a current mixture the prior stands for it.
-        stderr_TK: the standard errors of S, for its effects.
 
     Raises:
         TikmixError: an influence is not a finite number.
@@ -234,10 +233,10 @@ def solve_direct(
     check_influence(influence_TK, tasks, domains)
     if tuple(domains) != bounds.domains:
         raise ValueError(f"influence is over the domains {tuple(domains)}, the bounds are over {bounds.domains}")
-    normaliser_T, now_K = normaliser(influence_TK), prior_K if current_K is None else current_K
+    normaliser_T = normaliser(influence_TK)
     counts_T: npt.NDArray[np.bool_] = np.abs(influence_TK).max(axis=1) > 0
     normalised_TK = influence_TK / normaliser_T[:, None]
-    anchor_K = anchor_mixture(now_K, parameters, ngram_K)
+    anchor_K = anchor_mixture(prior_K if current_K is None else current_K, parameters, ngram_K)
     objective = Objective.of(normalised_TK, Targets.of(tasks, counts_T, parameters), parameters, anchor_K)
     reference_K = bounds.project(prior_K)
     is_held_T = counts_T & parameters.pareto
@@ -245,7 +244,7 @@ def solve_direct(
     gains = LeastGains.linear(normalised_TK[is_held_T], reference_K)
     solution = minimise(objective, bounds, reference_K, gains=gains)
     binding = binding_constraints(solution, bounds, gains, pareto_limits(held, gains))
-    free = best_unconstrained(objective, solution, bounds, binding, is_held=bool(held))
+    unconstrained = best_unconstrained(objective, solution, bounds, binding, is_held=bool(held))
     return Decision(
         domains=tuple(domains),
         tasks=tuple(tasks),
@@ -260,10 +259,9 @@ def solve_direct(
         terms=objective.terms(solution.weights_K),
         optimality_gap=solution.gap,
         binding=binding,
-        unconstrained_K=free.weights_K,
-        unconstrained_gain_T=influence_TK @ (free.weights_K - prior_K),
-        unconstrained_objective=free.value,
+        unconstrained_K=unconstrained.weights_K,
+        unconstrained_gain_T=influence_TK @ (unconstrained.weights_K - prior_K),
+        unconstrained_objective=unconstrained.value,
         anchor_K=anchor_K,
-        effects=deciding_effects(influence_TK, now_K, stderr_TK=stderr_TK),
         notes=(*normaliser_notes(influence_TK, tasks), *solution_notes(solution, bounds, prior_K, reference_K)),
     )

@@ -74,10 +74,6 @@ def report_from_records(
     measured = records.measurement
     is_second_order, by_direct = records.decision.second_order is not None, records.mixture.strategy == "direct"
     cells = _cells(records)
-    caveats = [
-        _about_gains(records.gains.unit, measured.calibration, records.decision),
-        *([] if records.current.strategy == "prior" else [_IN_BALANCE]),
-    ]
     return RemixReport(
         experiment=experiment,
         round=budget.round,
@@ -95,7 +91,7 @@ def report_from_records(
         **_reasons(records, optimize),
         without_path=without_path if records.exports else (),
         rank_stability=measured.rank_stability.mean,
-        notes=tuple(map(_of_current_mixture, (*records.decision.notes, *budget.notes, *caveats))),
+        notes=tuple(map(_of_current_mixture, _notes(records))),
         constraints=(_repetition(optimize, budget), *_constraints(optimize, binding)),
         unconstrained_differs=any(move > _MOVED for move in moved) if moved else None,
         exports=tuple(
@@ -115,6 +111,14 @@ def report_from_records(
         is_second_order=is_second_order,
         guardrail_notes=tuple(map(_of_current_mixture, records.decision.guardrail_notes or ())),
     )
+
+
+def _notes(records: RoundRecords) -> Iterator[str]:
+    """Yield what decision, budget, gains and measurement have to say of themselves."""
+    yield from (*records.decision.notes, *records.budget.notes)
+    yield _about_gains(records.gains.unit, records.measurement.calibration, records.decision)
+    if records.current.strategy != "prior":
+        yield _IN_BALANCE
 
 
 def _about_gains(unit: GainUnit, calibration: float | None, decision: DecisionRecord) -> str:
