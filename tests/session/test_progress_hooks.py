@@ -8,7 +8,7 @@ import pytest
 from kedro.pipeline import Node, Pipeline
 
 from tikmix_pipeline.pipelines.optimize.nodes import DECISIONS, SENTENCES_OF
-from tikmix_pipeline.progress import at_step, progress_bar
+from tikmix_pipeline.progress import progress_bar
 from tikmix_pipeline.session.progress_hooks import ProgressHooks
 
 
@@ -22,13 +22,12 @@ def pipeline(last: str) -> Pipeline:
 
 
 @pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
+def hooks() -> Any:
     tikmix = SimpleNamespace(strategy="direct", deciding_rounds=3, rounds=3)
     run = SimpleNamespace(parameters=SimpleNamespace(tikmix=tikmix), rounds=3)
-    before = list(DECISIONS.filters)
-    yield ProgressHooks(SimpleNamespace(run=run))  # type: ignore[arg-type]
-    DECISIONS.filters[:] = before
-    at_step("")
+    found = ProgressHooks(SimpleNamespace(run=run))  # type: ignore[arg-type]
+    yield found
+    found.close_as("KILLED")
 
 
 def bar(capsys: pytest.CaptureFixture[str]) -> str:
@@ -65,4 +64,7 @@ def test_what_a_run_ends_with_is_not_said_before(
         DECISIONS.info("table")
         DECISIONS.info("round 2", extra={SENTENCES_OF: 2})
         DECISIONS.info("round 3", extra={SENTENCES_OF: 3})
-    assert caplog.messages == said
+        assert caplog.messages == said
+        hooks.after_pipeline_run()
+        DECISIONS.info("of another run", extra={SENTENCES_OF: 3})
+    assert caplog.messages[-1] == "of another run"

@@ -24,7 +24,6 @@ class ProgressHooks:
         self._places: Mapping[str, int] = {}
         self._told_last: int | None = None
         self._is_remix = False
-        DECISIONS.addFilter(self._is_news)
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
@@ -35,6 +34,7 @@ class ProgressHooks:
         is_direct = run.parameters.tikmix.strategy == "direct"
         self._is_remix = is_direct and "report_content" in outputs
         self._told_last = deciding_rounds(run) if is_direct and "summary" in outputs else None
+        DECISIONS.addFilter(self._is_news)
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
@@ -45,13 +45,19 @@ class ProgressHooks:
 
     @hook_impl
     def after_pipeline_run(self) -> None:
-        """Name no step any more."""
-        at_step("")
+        """Say everything again, and name no step."""
+        self.close_as("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """Do the same."""
+        self.close_as("FAILED")
 
     def close_as(self, status: str) -> None:
-        """Name no step any more."""
+        """Do the same after an end that Kedro does not tell of."""
         del status
         at_step("")
+        DECISIONS.removeFilter(self._is_news)
 
     def _is_news(self, record: logging.LogRecord) -> bool:
         """Tell whether the run does not end with what is about to be said of a decision."""
