@@ -50,7 +50,8 @@ def test_measured_effects_have_their_error_in_the_cell_and_what_may_be_nothing_h
     assert white[:3] == [1, 1, 1]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["web", "code"]
     assert "more of it helps" in scale.get_ylabel()
-    assert "smoke · round 1" in figure.get_suptitle()
+    assert figure.get_suptitle().splitlines()[-1] == "smoke · round 1"
+    assert max(map(len, figure.get_suptitle().splitlines())) <= 11 * figure.get_figwidth(), "no title is cut"
     assert "nats" not in figure.get_suptitle() + scale.get_ylabel()
 
 
@@ -58,7 +59,7 @@ def test_measured_effects_have_their_error_in_the_cell_and_what_may_be_nothing_h
 def test_what_decided_is_named_and_stands_over_the_mixtures_that_it_led_between(rounds, basis):
     figure = decided_effects(decision(), {"web": 0.5, "code": 0.5}, rounds=rounds, anchor="n-gram models")
     effects, mixtures = figure.axes[:2]
-    assert basis in figure.get_suptitle()
+    assert basis in " ".join(figure.get_suptitle().split())
     assert [text for text, _ in squares(effects)] == ["+100\n± 25", "−50 ?\n± 40"]
     assert [label.get_text() for label in mixtures.get_yticklabels()] == ["now", "n-gram models", "next"]
     assert [text for text, _ in squares(mixtures)][-2:] == ["100.0 %", "< 0.1 %"]

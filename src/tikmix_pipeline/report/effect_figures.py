@@ -33,7 +33,8 @@ def measured_effects(influence: "DataFrame", *, origin: str = "") -> "Figure":
     The columns of `influence` are `task`, `domain`, `share` and `share_stderr`.
     """
     tasks, domains = influence["task"].nunique(), influence["domain"].nunique()
-    figure = new_figure(2.4 + 0.95 * domains, 1.7 + 0.5 * tasks)
+    width, height = _size(tasks, domains)
+    figure = new_figure(width, 1.7 + height)
     rows = influence[["task", "domain"]].assign(effect=influence["share"], stderr=influence["share_stderr"])
     _effects(figure.subplots(), rows)
     headline(figure, f"Measured in this round: what more of a domain would do for a task\n({_HOW})", origin)
@@ -65,14 +66,20 @@ def decided_effects(
         mixtures[anchor] = decision.anchor
     mixtures["next"] = decision.weights
     tasks, domains = len(decision.effect), len(current)
-    figure = new_figure(2.4 + 0.95 * domains, 2.4 + 0.5 * tasks + 0.32 * len(mixtures))
-    above, below = figure.subplots(2, 1, height_ratios=(0.5 * tasks, 0.32 * len(mixtures)))
+    width, height = _size(tasks, domains)
+    figure = new_figure(width, 2.4 + height + 0.32 * len(mixtures))
+    above, below = figure.subplots(2, 1, height_ratios=(height, 0.32 * len(mixtures)))
     _effects(above, effects)
     _mixtures(below, mixtures, list(current))
     basis = "this round's measurement" if rounds == 1 else f"the mean of {rounds} rounds"
     order = ", to second order" if decision.second_order is not None else ""
     headline(figure, f"Decided on {basis}{order}: what more of a domain does for a task\n({_HOW})", origin)
     return figure
+
+
+def _size(tasks: int, domains: int) -> tuple[float, float]:
+    """Return a figure's width, and the height of its squares, in inches: few of them leave room for title and scale."""
+    return max(6.5, 2.4 + 0.95 * domains), max(2.2, 0.5 * tasks)
 
 
 def _effects(axes: "Axes", rows: "DataFrame") -> None:

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,8 @@ _STRONGEST = 0.8
 """How much of its hue the strongest effect has: its text is still to be read."""
 _MARKERS = "osD^vP"
 _LUMINANCE = (0.299, 0.587, 0.114)
+_LETTERS_PER_INCH = 11
+"""Of a headline."""
 FEWEST_PAIRS = 5
 """Points that a correlation needs to be told."""
 
@@ -75,8 +78,10 @@ def arm_styles(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def headline(figure: "Figure", title: str, origin: str = "") -> None:
-    """Say above all panels what a figure shows, and below that of which experiment and round."""
-    figure.suptitle(f"{title}\n{origin}" if origin else title, fontsize=11)
+    """Say above all panels what a figure shows, and below that of which experiment and round, in lines that fit."""
+    fits = int(figure.get_figwidth() * _LETTERS_PER_INCH)
+    lines = [wrapped for line in [*title.split("\n"), origin] for wrapped in textwrap.wrap(line, fits)]
+    figure.suptitle("\n".join(lines), fontsize=11)
 
 
 def cut_interval(axes: "Axes", low: float, high: float, at: float, limits: tuple[float, float], **look: Any) -> None:
