@@ -35,6 +35,7 @@ BY_HAND: dict[str, Any] = {
     "corpus.domains": None,  # the set of domains is that of the text, which tests/corpus is about
     "corpus.tasks": None,
     "corpus.tokenizer.path": None,
+    "mlflow.system_metrics": True,
     "model.checkpoint": None,
     "train.launch": "echo {folder}",
     "train.shard": 1,
