@@ -59,7 +59,7 @@ def test_a_name_cannot_end_the_cell_that_it_stands_in(name: str) -> None:
     cells = [html.unescape(cell).lstrip("\u2003") for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", rendered)]
     assert cells == ["", shown(name), shown(name), "50.0%", "code", shown(name)]
     heading = PAGE.render(laid_out([Table([name, "next"], [["code", "1"]])]).markdown).split("\n")[0]
-    assert html.unescape(heading) == f"<h4>{shown(name)}</h4>"
+    assert html.unescape(heading) == f"<h4><strong>{shown(name)}</strong></h4>"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +72,7 @@ def test_nothing_that_showdown_takes_for_an_address_or_for_its_own_is_left(name:
 def test_a_page_begins_with_the_headline_and_a_terminal_ends_with_it() -> None:
     ending = laid_out([["one", "two"], (), Table(["a", "b"], [["c", "1"]])], places="Files: here", headline="Better.")
     assert ending.text == "\none\ntwo\n\na  b\n----\nc  1\n\nFiles: here\n\nBetter."
-    assert ending.markdown == "Better.\n\none\n\ntwo\n\n#### a\n\n|  | &emsp;b |\n| :--- | ---: |\n| c | &emsp;1 |"
+    assert ending.markdown == "Better.\n\none\n\ntwo\n\n#### **a**\n\n|  | &emsp;b |\n| :--- | ---: |\n| c | &emsp;1 |"
 
 
 def test_a_long_page_is_cut_between_rows_and_says_where_the_rest_is() -> None:

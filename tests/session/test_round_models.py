@@ -35,16 +35,17 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder with a store; its corpus has two datasets."""
     (tmp_path / "mlflow.db").write_bytes(template.read_bytes())
-    monkeypatch.setattr(tracker_module, "dataset_inputs", lambda _: [dataset("code"), dataset("quiz")])
+    monkeypatch.setattr(tracker_module, "dataset_inputs", lambda _: [dataset("code"), dataset("quiz", "evaluation")])
     return tmp_path
 
 
-def dataset(name: str) -> Any:
-    return mlflow.entities.DatasetInput(mlflow.entities.Dataset(name, f"digest of {name}", "local", "{}"), [])
+def dataset(name: str, context: str = "training") -> Any:
+    tags = [mlflow.entities.InputTag("mlflow.data.context", context)]
+    return mlflow.entities.DatasetInput(mlflow.entities.Dataset(name, f"digest of {name}", "local", "{}"), tags)
 
 
-def checkpoint(root: Path, number: int, code: str = "as it is") -> Path:
-    folder = root / "data" / "06_models" / "far.off" / f"round_{number}"
+def checkpoint(root: Path, number: int, code: str = "as it is", experiment: str = "far.off") -> Path:
+    folder = root / "data" / "06_models" / experiment / f"round_{number}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_bytes(b"weights")
     write_record(folder, ProvenanceRecord("train", f"{code} {number}", {}, {}))
@@ -61,19 +62,25 @@ def mixture(number: int) -> MixtureRecord:
     return MixtureRecord(round=number, strategy="prior", chunk_tokens=1, weights=one, tokens={"code": 1}, epochs=one)
 
 
-def opened(root: Path) -> Tracker:
-    parameters = check_parameters({"experiment": "far.off", "corpus": CORPUS})
+def opened(root: Path, experiment: str = "far.off") -> Tracker:
+    parameters = check_parameters({"experiment": experiment, "corpus": CORPUS})
     return Tracker(Run(parameters, {}, root, lambda *_: 0), {})
 
 
-def tracked(root: Path, scores: list[float], code: str = "as it is", register: str | None = None) -> str | None:
+def tracked(
+    root: Path,
+    scores: list[float],
+    code: str = "as it is",
+    register: str | None = None,
+    experiment: str = "far.off",
+) -> str | None:
     """Track a run of so many rounds, and return what it said of the model that it registered."""
-    tracker = opened(root)
+    tracker = opened(root, experiment)
     tracker.log("corpus", SimpleNamespace(overlap_report=list))
     for number, score in enumerate(scores):
         tracker.log(f"round_{number}_mixture", mixture(number))
         tracker.log(f"round_{number}_train_log", pd.DataFrame({"step": [1], "loss": [5.0], "learning_rate": [0.1]}))
-        tracker.log(f"round_{number}_checkpoint", checkpoint(root, number, code))
+        tracker.log(f"round_{number}_checkpoint", checkpoint(root, number, code, experiment))
         tracker.log(f"round_{number}_evaluation", evaluation(score))
     told = tracker.register(register) if register else None
     tracker.close("FINISHED")
@@ -133,9 +140,8 @@ def test_a_checkpoint_that_was_trained_anew_is_another_and_the_old_one_is_marked
 
 
 def test_the_best_round_is_registered_once_under_an_alias(root: Path) -> None:
-    assert tracked(root, [3.0, 1.0], register="mine") == (
-        "Registered in MLflow: round 1, 1.0000, is mine@best (version 1)."
-    )
+    told = tracked(root, [3.0, 1.0], register="mine")
+    assert told == "Registered in MLflow: round 1, 1.0000, is version 1 of mine, mine@best."
     tracked(root, [3.0, 1.0], register="mine")
     client = client_of(root)
     (version,) = client.search_model_versions("name = 'mine'")
@@ -143,6 +149,18 @@ def test_the_best_round_is_registered_once_under_an_alias(root: Path) -> None:
     assert (version.tags["round"], version.tags["experiment"]) == ("1", "far.off")
     tracked(root, [3.0, 1.0, 0.5], register="mine")
     assert client.get_model_version_by_alias("mine", "best").tags["round"] == "2"
+
+
+def test_the_alias_stays_with_what_scores_less_on_the_same_tasks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked(root, [1.0], register="mine")
+    told = tracked(root, [2.0], register="mine", experiment="other")
+    assert told == "Registered in MLflow: round 0, 2.0000, is version 2 of mine; mine@best is version 1, 1.0000."
+    client = client_of(root)
+    assert str(client.get_model_version_by_alias("mine", "best").version) == "1"
+    told = tracked(root, [3.0], code="changed", register="mine")
+    assert "mine@best is version 2, 2.0000" in str(told), "the checkpoint of version 1 is gone"
+    monkeypatch.setattr(tracker_module, "dataset_inputs", lambda _: [dataset("code"), dataset("riddle", "evaluation")])
+    assert "version 4 of mine, mine@best" in str(tracked(root, [9.0], register="mine", experiment="third"))
 
 
 def test_nothing_is_registered_where_nothing_was_scored_and_a_refusal_is_a_sentence(

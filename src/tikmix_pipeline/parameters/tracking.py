@@ -16,5 +16,6 @@ class MlflowParameters(ParameterGroup):
     registered_model: Annotated[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None, UNRECORDED] = (
         None
     )
-    """Name of a registered model, of which the round with the lowest score becomes the version `best` when a run ends
-    well; null: nothing is registered. Arms of a comparison register nothing."""
+    """Name of a registered model, of which the round with the lowest score becomes a version when a run ends well. The
+    alias `best` is that of the lowest score on the same tasks; null: nothing is registered. Arms of a comparison
+    register nothing."""

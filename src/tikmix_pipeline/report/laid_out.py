@@ -108,5 +108,5 @@ def _as_markdown(part: Part) -> str:
         rows = [["", *names], *([plain(cell) for cell in row] for row in part.rows)]
         spaced = [[row[0], *(f"{_GAP}{cell}" if cell else "" for cell in row[1:])] for row in rows]
         lines = [f"| {' | '.join(row)} |" for row in [spaced[0], sides, *spaced[1:]]]
-        return "\n".join([f"#### {title}", "", *lines])
+        return "\n".join([f"#### **{title}**", "", *lines])
     return "\n\n".join(map(plain, [part] if isinstance(part, str) else part))

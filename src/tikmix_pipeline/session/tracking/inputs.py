@@ -5,6 +5,7 @@ A digest tells the tokens: equal digests, equal tokens in equal order.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _DIGEST_LENGTH = 32  # MLflow takes 36
 _CONTEXT = "mlflow.data.context"
+_EVALUATION = "evaluation"
 
 
 def dataset_inputs(corpus: "TokenShards") -> list[Any]:
@@ -26,6 +28,11 @@ def dataset_inputs(corpus: "TokenShards") -> list[Any]:
     ]
 
 
+def task_digests(inputs: Sequence[Any]) -> dict[str, str]:
+    """Return the digests of the tasks among the inputs, by their names."""
+    return {one.dataset.name: one.dataset.digest for one in inputs if any(tag.value == _EVALUATION for tag in one.tags)}
+
+
 def _domain(corpus: "TokenShards", name: str) -> Any:
     profile = {"tokens": corpus.tokens(name), "documents": corpus.documents(name)}
     return _input(name, corpus.digest(name), (corpus.folder / name).as_posix(), profile, "training")
@@ -35,7 +42,7 @@ def _task(corpus: "TokenShards", name: str, items: "TaskItems") -> Any:
     half = items.items(name, "evaluation")
     digest = hashlib.sha256("".join(map(_told, half)).encode()).hexdigest()
     profile = {"items": len(half), "tokens": sum(len(item.question_ids) + len(item.answer_ids) for item in half)}
-    return _input(name, digest, corpus.tasks_file.as_posix(), profile, "evaluation")
+    return _input(name, digest, corpus.tasks_file.as_posix(), profile, _EVALUATION)
 
 
 def _told(item: "TokenisedItem") -> str:

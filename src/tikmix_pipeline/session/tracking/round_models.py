@@ -86,10 +86,18 @@ class RoundModels:
         model = self.by_round.get(number)
         return None if model is None or key in model.has else model.id
 
-    def register(self, name: str) -> str | None:
-        """Register the round with the least score as a model's version `best`; return what was done, in a sentence.
+    def register(self, name: str, scored_on: str) -> str | None:
+        """Register the round with the least score as a version of a model, and call the best version `best`.
 
-        A checkpoint that is a version of it already stays that version. Without scores nothing is done.
+        The best has the least score of all that were scored on the same. A checkpoint that is a version already stays
+        that version. Without scores nothing is done.
+
+        Args:
+            name: of the registered model, which is made if need be.
+            scored_on: tells what was scored.
+
+        Returns:
+            What was done, in a sentence.
 
         Raises:
             StoreError: the store refuses.
@@ -98,10 +106,20 @@ class RoundModels:
         if not scored:
             return None
         number = min(scored, key=lambda one: (scored[one], one))
-        model, score = self.by_round[number], scored[number]
-        version = self._version(name, model, number, score)
-        self.client.set_registered_model_alias(name, BEST, version)
-        return f"Registered in MLflow: round {number}, {score:.4f}, is {name}@{BEST} (version {version})."
+        score, model = scored[number], self.by_round[number]
+        if not self.client.search_registered_models(f"name = '{name}'", max_results=1):
+            self.client.create_registered_model(name)
+        versions = list(self.client.search_model_versions(f"name = '{name}'"))
+        own = next((str(one.version) for one in versions if one.source == model.location), None)
+        own = own or self._new_version(name, number, scored_on)
+        better = [one for one in versions if self._is_better(one, score, scored_on)]
+        known = {own: score, **{str(one.version): float(one.tags["score"]) for one in better}}
+        best = min(known, key=known.__getitem__)
+        self.client.set_registered_model_alias(name, BEST, best)
+        told = f"Registered in MLflow: round {number}, {score:.4f}, is version {own} of {name}"
+        return (
+            f"{told}, {name}@{BEST}." if best == own else f"{told}; {name}@{BEST} is version {best}, {known[best]:.4f}."
+        )
 
     def _found(self, number: int, folder: Path) -> RoundModel | None:
         """Return the logged model of a checkpoint that an earlier run told of; mark those that it has overwritten."""
@@ -165,23 +183,29 @@ class RoundModels:
             else:
                 self.client.log_inputs(run_id, models=[LoggedModelInput(model.id)])
 
-    def _version(self, name: str, model: RoundModel, number: int, score: float) -> str:
-        versions = self._versions(name)
-        there = next((one.version for one in versions if one.source == model.location), None)
-        if there is not None:
-            return str(there)
-        tags = {"experiment": self.tags["experiment"], "round": number, "score": f"{score:.6f}"}
-        made = self.client.create_model_version(name, model.location, model.run_id, tags=tags, model_id=model.id)
-        self.client.set_logged_model_tags(
-            model.id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": made.version}])}
-        )
-        return str(made.version)
+    def _is_better(self, version: Any, score: float, scored_on: str) -> bool:
+        """Tell whether a version scores less on the same, and its checkpoint is still there."""
+        tags = version.tags
+        if tags.get("scored_on") != scored_on or float(tags["score"]) >= score:
+            return False
+        try:
+            return _OVERWRITTEN not in self.client.get_logged_model(tags["model_id"]).tags
+        except StoreError:  # somebody has deleted it
+            return False
 
-    def _versions(self, name: str) -> list[Any]:
-        """Return the versions of a registered model, which is made if need be."""
-        if not self.client.search_registered_models(f"name = '{name}'", max_results=1):
-            self.client.create_registered_model(name)
-        return list(self.client.search_model_versions(f"name = '{name}'"))
+    def _new_version(self, name: str, number: int, scored_on: str) -> str:
+        model = self.by_round[number]
+        tags = {
+            "experiment": self.tags["experiment"],
+            "round": number,
+            "score": f"{self.scores[number]:.6f}",
+            "scored_on": scored_on,
+            "model_id": model.id,
+        }
+        made = self.client.create_model_version(name, model.location, model.run_id, tags=tags, model_id=model.id)
+        version = {"name": name, "version": made.version}
+        self.client.set_logged_model_tags(model.id, {"mlflow.modelVersions": json.dumps([version])})
+        return str(made.version)
 
     def _place(self, folder: Path) -> str:
         """Return where a checkpoint stands, from the project's folder."""

@@ -16,7 +16,7 @@ from typing import Any
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.report.laid_out import LaidOut, shortened
 from tikmix_pipeline.run import Run
-from tikmix_pipeline.session.tracking.inputs import dataset_inputs
+from tikmix_pipeline.session.tracking.inputs import dataset_inputs, task_digests
 from tikmix_pipeline.session.tracking.left_runs import PLACE, close_left_runs, place_of
 from tikmix_pipeline.session.tracking.logged import (
     AT_ROOT,
@@ -41,6 +41,7 @@ from tikmix_pipeline.session.tracking.store import PARENT_RUN, StoreError, open_
 from tikmix_pipeline.session.tracking.sweep import best_candidates, candidates_table, write_model
 from tikmix_pipeline.session.tracking.system_metrics import MachineWatch
 from tikmix_pipeline.session.tracking.used_parameters import used_parameters
+from tikmix_pipeline.store.keyed import key_of
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -49,6 +50,7 @@ _TAG_LENGTH = 500  # what the strictest stores take
 _DESCRIPTION_LENGTH = 5000
 _METRICS_PER_BATCH = 1000
 _SHOWN_ROWS = 2000
+_SHORT_KEY = 16
 
 
 class Tracker:
@@ -58,6 +60,7 @@ class Tracker:
         self._name = run.parameters.experiment
         self._held: Metrics | None = None
         self._inputs: list[Any] = []
+        self._items = run.parameters.train.evaluation_items
         self._tags = {**run_tags(run, run_params), PLACE: place_of(run.root)}
         self._rounds: dict[int, str] = {}
         self._decided: dict[int, Metrics] = {}
@@ -137,6 +140,11 @@ class Tracker:
             return {}
         digest = self._digests.get(name) if kind in SCORES else None
         return {"model_id": model} | ({"dataset_name": name, "dataset_digest": digest} if digest else {})
+
+    @property
+    def _scored_on(self) -> str:
+        """What tells the tasks that rounds are scored on, and how many items of each."""
+        return key_of({"tasks": task_digests(self._inputs), "items": self._items})[:_SHORT_KEY]
 
     @property
     def _digests(self) -> dict[str, str]:
@@ -251,7 +259,7 @@ class Tracker:
         if self._is_arm:
             return None
         try:
-            return self._models.register(name)
+            return self._models.register(name, self._scored_on)
         except StoreError as error:
             return f"Nothing was registered as {name} (mlflow.registered_model): {error}"
 
