@@ -69,6 +69,13 @@ def test_nothing_that_showdown_takes_for_an_address_or_for_its_own_is_left(name:
     assert not re.search(r":\S", plain(name))
 
 
+def test_figures_in_a_table_stay_as_they_are() -> None:
+    """A page is cut at some thousand characters, of which every reference takes five."""
+    cells = ["14.3%", "-0.016", "-0.017 to -0.016", "+0.738", "1.34e+10"]
+    assert [plain(cell, begins_line=False) for cell in cells] == cells
+    assert plain("0.16 of what the tasks gain") == "0.16 of what the tasks gain"
+
+
 def test_a_page_begins_with_the_headline_and_a_terminal_ends_with_it() -> None:
     ending = laid_out([["one", "two"], (), Table(["a", "b"], [["c", "1"]])], places="Files: here", headline="Better.")
     assert ending.text == "\none\ntwo\n\na  b\n----\nc  1\n\nFiles: here\n\nBetter."

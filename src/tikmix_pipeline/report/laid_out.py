@@ -13,8 +13,10 @@ from tikmix_pipeline.report.terminal_text import block, wrapped
 
 _PLAIN = set(" .,;%()/'\"?-+=:")
 """Punctuation that means nothing in the middle of a line, but for what `_ACTIVE` finds."""
-_ACTIVE = re.compile(r":(?=\S)|(?<=www)\.|^[-+=:]|^\d+[.)]", re.IGNORECASE)
-"""The beginning of an address, of an emoji's name, of a list or a rule."""
+_ACTIVE = re.compile(r":(?=\S)|(?<=www)\.", re.IGNORECASE)
+"""The beginning of an address, or of an emoji's name."""
+_ACTIVE_FIRST = re.compile(r"[-+=:]|\d+[.)](?=\s|$)")
+"""The beginning of a list or a rule, where a line begins."""
 _GAP = "&emsp;"  # MLflow's pages set the columns of a table side by side without any
 _SHOWDOWNS_OWN = "\u00a8"  # by which it marks what it has replaced
 
@@ -61,10 +63,12 @@ def laid_out(parts: Sequence[Part], *, places: str = "", headline: str = "") -> 
     )
 
 
-def plain(text: str) -> str:
-    """Return text of any kind on one line of Markdown, where all of it is text."""
+def plain(text: str, *, begins_line: bool = True) -> str:
+    """Return text of any kind on one line of Markdown, where all of it is text, or within a line that has begun."""
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
     active = {found.start() for found in _ACTIVE.finditer(line)}
+    if begins_line and _ACTIVE_FIRST.match(line):
+        active.add(0)
     return "".join(
         character if position not in active and _is_plain(character) else f"&#{ord(character)};"
         for position, character in enumerate(line)
@@ -104,8 +108,8 @@ def _padded(table: Table) -> Sequence[Sequence[str]]:
 def _as_markdown(part: Part) -> str:
     if isinstance(part, Table):
         sides = [":---", *([":---"] if part.is_text else ["---:"]) * (len(part.header) - 1)]
-        title, *names = map(plain, part.header)
-        rows = [["", *names], *([plain(cell) for cell in row] for row in part.rows)]
+        title, *names = (plain(cell, begins_line=False) for cell in part.header)
+        rows = [["", *names], *([plain(cell, begins_line=False) for cell in row] for row in part.rows)]
         spaced = [[row[0], *(f"{_GAP}{cell}" if cell else "" for cell in row[1:])] for row in rows]
         lines = [f"| {' | '.join(row)} |" for row in [spaced[0], sides, *spaced[1:]]]
         return "\n".join([f"#### **{title}**", "", *lines])
