@@ -75,21 +75,23 @@ class Pipeline:
     """One of the commands that the campaign disturbs.
 
     Attributes:
-        name: of the pipeline.
+        name: of the pipeline, or of the command where a pipeline has several.
         experiment: the folder that it writes.
         parameters: what it is told on the command line besides.
         on_loop: whether the loop must have ended before.
+        pipeline: its name, where that is another one.
     """
 
     name: str
     experiment: str
     parameters: str = ""
     on_loop: bool = True
+    pipeline: str | None = None
 
     def arguments(self) -> list[str]:
         """Return what stands behind `kedro run`."""
         told = f"experiment={self.experiment}" + (f",{self.parameters}" if self.parameters else "")
-        return ["--env", ENVIRONMENT, "--pipelines", self.name, "--params", told]
+        return ["--env", ENVIRONMENT, "--pipelines", self.pipeline or self.name, "--params", told]
 
 
 PIPELINES = {
@@ -100,6 +102,7 @@ PIPELINES = {
         Pipeline("validate", "loop", "round=0"),
         Pipeline("compare", "compared"),
         Pipeline("remix", "remixed", "model.checkpoint=data/06_models/loop/round_1,corpus.name=made"),
+        Pipeline("ranks", "shared", "train.world_size=2", on_loop=False, pipeline="tikmix"),
     )
 }
 

@@ -3,6 +3,8 @@
     make bench NAME=reliability/kills
     python benchmarks/reliability/kills.py --kills 15 --pipelines tikmix sweep --folder FOLDER
 
+`ranks` is the loop with two processes that train and measure together.
+
 A chain is one experiment: it is started, ended after a random time, uniform up to that of the undisturbed run, started
 again, and so on until a start gets to the end before its time. What it leaves is compared file by file with what the
 undisturbed run left.

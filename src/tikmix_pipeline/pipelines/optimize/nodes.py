@@ -202,7 +202,12 @@ def bytes_by_target(corpus: TokenShards, tasks: Iterable[str], influence: TaskLo
 
 
 def _told(decision: Decision, name: str, number: int) -> DecisionRecord:
+    _say(decision.guardrail_notes, number)
     DECISIONS.info("TiKMiX-D for round %d\n%s", number, "\n".join(summary_lines(decision)))
-    if sentences := [*decision.guardrail_notes, *decision.notes]:
-        DECISIONS.info("%s", "\n".join(sentences), extra={SENTENCES_OF: number})
+    _say(decision.notes, number)
     return decision.to_record(name, number)
+
+
+def _say(sentences: Sequence[str], number: int) -> None:
+    if sentences:
+        DECISIONS.info("%s", "\n".join(sentences), extra={SENTENCES_OF: number})
