@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
 DOCS := .venv-docs
-BENCHMARKS := response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained installed real_trainers reliability/kills reliability/disks reliability/bytes reliability/long reliability/two_at_once
+BENCHMARKS := results response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained installed real_trainers reliability/kills reliability/disks reliability/bytes reliability/long reliability/two_at_once
 export MLFLOW_DISABLE_TELEMETRY := true
 # without compiled files every process that a test starts would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE

@@ -99,13 +99,14 @@ def test_bootstrapped_spearman_is_scipys_to_the_bit_inside_its_interval():
     assert bootstrapped_spearman(one_N, other_N, seed=0) == (correlation, low, high)
 
 
-def test_paired_difference_is_students():
+@pytest.mark.parametrize("level", [0.95, 0.975])
+def test_paired_difference_is_students(level: float):
     difference_S = np.random.default_rng(0).normal(0.3, 1.0, 6)
-    found, expected = paired_difference(difference_S), ttest_1samp(difference_S, 0)
-    interval = expected.confidence_interval(0.95)
+    found, expected = paired_difference(difference_S, level=level), ttest_1samp(difference_S, 0)
+    interval = expected.confidence_interval(level)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert found.p_value == pytest.approx(expected.pvalue)
-    assert found.distinguishable == (expected.pvalue < 0.05)
+    assert found.distinguishable == (expected.pvalue < 1 - level)
 
 
 def test_too_few_seeds_leave_figures_undefined():

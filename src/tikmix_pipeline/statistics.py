@@ -159,8 +159,8 @@ class PairedDifference:
 
     For the differences d of n seeds, with mean m and standard deviation s:
 
-        interval          m ± t(0.975; n − 1) s / √n, Student's 95 %
-        p value           of the paired t-test, two-sided: below 0.05 exactly where the interval excludes 0
+        interval          m ± t((1 + level) / 2; n − 1) s / √n, Student's, of 95 % unless another level is asked for
+        p value           of the paired t-test, two-sided: below 1 − level exactly where the interval excludes 0
         win probability   P(d < 0) on a new seed, by the predictive distribution of the same normal model:
                           F(−m / (s √(1 + 1/n)); n − 1). It takes every difference to be as likely as any other
                           beforehand: too sure of itself where most arms are nearly alike
@@ -185,8 +185,11 @@ class PairedDifference:
         return self.low > 0 or self.high < 0
 
 
-def paired_difference(difference_S: Floats) -> PairedDifference:
-    """Return what the differences of two arms, seed by seed, say; nothing where one of them is not finite."""
+def paired_difference(difference_S: Floats, *, level: float = 0.95) -> PairedDifference:
+    """Return what the differences of two arms, seed by seed, say; nothing where one of them is not finite.
+
+    Of several comparisons that answer one question, `level` is 1 − 0.05 / (their number): Bonferroni's correction.
+    """
     from scipy.stats import t
 
     seeds = len(difference_S)
@@ -198,7 +201,7 @@ def paired_difference(difference_S: Floats) -> PairedDifference:
         return PairedDifference(difference=mean, share_won=share_won)
     sd = float(difference_S.std(ddof=1))
     error = sd / math.sqrt(seeds)
-    half_width = float(t.ppf(_UPPER, seeds - 1)) * error
+    half_width = float(t.ppf((1 + level) / 2, seeds - 1)) * error
     return PairedDifference(
         difference=mean,
         sd=sd,

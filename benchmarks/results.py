@@ -1,0 +1,206 @@
+"""The tables of docs/results.md that answer docs/protocol.md, from what its runs left: nothing is trained.
+
+    make bench NAME=results
+    python benchmarks/results.py --figure docs/images/results.png
+
+reads the scores of every arm, seed and task in docs/results/tables (`compare.parquet` of each comparison, as CSV) and
+prints, as Markdown, the primary comparisons of the protocol and then, corpus by corpus, every arm against the
+reference. A test holds the page to what is printed. The last line is one JSON object.
+
+Differences are arm minus arm, seed by seed, over the seeds that both have, with Student's intervals.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common import print_figures
+from tikmix_pipeline.report.comparison_figures import differences_to_reference
+from tikmix_pipeline.report.comparison_scores import (
+    HELDOUT,
+    IN_DOMAIN,
+    MEAN_OF_SPLIT,
+    MEAN_OF_TASKS,
+    OUT_OF_DOMAIN,
+    Measure,
+    paired_differences,
+    wide_scores,
+)
+from tikmix_pipeline.statistics import PairedDifference, paired_difference
+
+TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
+CORPORA = ("default", "extended")
+REFERENCE = "proportional"
+MOST = 0.02
+"""Bits per byte that TiKMiX-D may be behind RegMix and still count as equal."""
+HELDOUT_LIMIT = 0.10
+MEASURES = ("in-domain", "out-of-domain", "gold answers", "right choice", "held-out text")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One primary comparison of the protocol; `level` is that of its interval, `limit` what its end is held to."""
+
+    claim: str
+    corpus: str
+    split: str
+    arm: str
+    other: str
+    limit: float = 0.0
+    level: float = 0.95
+    by_mean: bool = False
+    cost: float | None = None
+    """The most that the arm's tokens may be of the other's."""
+
+
+PRIMARY = (
+    Comparison("1. D beats static mixtures", "extended", OUT_OF_DOMAIN, "direct", "uniform", level=0.975),
+    Comparison("1. D beats static mixtures", "extended", OUT_OF_DOMAIN, "direct", "ngram", level=0.975),
+    Comparison(
+        "2. D reaches RegMix's quality at a fraction of its cost",
+        "default",
+        IN_DOMAIN,
+        "direct",
+        "regmix",
+        limit=MOST,
+        cost=0.1,
+    ),
+    Comparison("3. M is better than D", "default", IN_DOMAIN, "sequential", "direct"),
+    Comparison("3. M is better than D", "extended", IN_DOMAIN, "sequential", "direct"),
+    Comparison("4. Dynamic is better than static", "default", IN_DOMAIN, "direct", "direct-static"),
+    Comparison("4. Dynamic is better than static", "extended", IN_DOMAIN, "direct", "direct-static"),
+    Comparison("5. The guardrail holds", "default", HELDOUT, "direct", REFERENCE, limit=HELDOUT_LIMIT, by_mean=True),
+)
+
+
+def main() -> None:
+    """Print the tables, and draw the figure if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figure", type=Path, help="where to draw both corpora's differences to the reference")
+    options = parser.parse_args()
+    scores = {corpus: read_scores(corpus) for corpus in CORPORA}
+    print("\n".join(page_tables(scores)))
+    if options.figure:
+        draw(scores, options.figure)
+    print_figures(
+        {f"{one.corpus}_{one.split}_{one.arm}_minus_{one.other}": difference(scores, one).difference for one in PRIMARY}
+    )
+
+
+def read_scores(corpus: str) -> pd.DataFrame:
+    """Return a row per arm, seed and task of a corpus."""
+    return pd.read_csv(TABLES / f"{corpus}.csv")
+
+
+def page_tables(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Return the lines of all tables."""
+    yield from claims_table(scores)
+    for corpus, table in scores.items():
+        seeds = ", ".join(str(seed) for seed in sorted(set(table["seed"])))
+        yield from ["", f"**{corpus.capitalize()} corpus**, seeds {seeds}:", ""]
+        yield from arms_table(table)
+
+
+def claims_table(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Return the primary comparisons, each with what it found."""
+    yield from _header(["claim", "corpus, judged on", "comparison", "seeds", "difference", "holds"])
+    for one in PRIMARY:
+        found, seeds = difference(scores, one), len(_paired(scores[one.corpus], one.arm, one.other, one.split))
+        cells = [one.claim, f"{one.corpus}, {_words(one.split)}", f"`{one.arm}` minus `{one.other}`", str(seeds)]
+        yield _row([*cells, _interval(found, one.level), _verdict(found, one, scores)])
+
+
+def arms_table(table: pd.DataFrame) -> Iterator[str]:
+    """Return every arm against the reference on all measures with what deciding took, then D against the others."""
+    yield from _header([f"arm minus `{REFERENCE}`", *MEASURES, "tokens", "FLOPs"])
+    arms = [arm for arm in dict.fromkeys(table["arm"]) if arm != REFERENCE]
+    for arm in arms:
+        yield _row([f"`{arm}`", *_cells(table, arm, REFERENCE), *_cost(table, arm)])
+    yield ""
+    yield from _header(["`direct` minus", *MEASURES])
+    for other in arms:
+        if other != "direct":
+            yield _row([f"`{other}`", *_cells(table, "direct", other)])
+
+
+def _cells(table: pd.DataFrame, arm: str, other: str) -> list[str]:
+    means = [_mean_difference(table, arm, other, split) for split in (IN_DOMAIN, OUT_OF_DOMAIN)]
+    means += [_of_all_tasks(table, arm, other, measure) for measure in ("bpb_answer", "choice")]
+    return [*map(_interval, means), _interval(_mean_difference(table, arm, other, HELDOUT))]
+
+
+def difference(scores: dict[str, pd.DataFrame], one: Comparison) -> PairedDifference:
+    """Return what one primary comparison found."""
+    return paired_difference(_paired(scores[one.corpus], one.arm, one.other, one.split), level=one.level)
+
+
+def _mean_difference(table: pd.DataFrame, arm: str, other: str, split: str) -> PairedDifference:
+    return paired_difference(_paired(table, arm, other, split))
+
+
+def _of_all_tasks(table: pd.DataFrame, arm: str, other: str, measure: Measure) -> PairedDifference:
+    rows = paired_differences(table[table["arm"].isin([arm, other])], reference=other, measure=measure)
+    row = rows[rows["task"] == MEAN_OF_TASKS].iloc[0]
+    return PairedDifference(row["difference"], row["sd"], row["low"], row["high"])
+
+
+def _paired(table: pd.DataFrame, arm: str, other: str, split: str) -> np.ndarray:
+    """Return the differences of a split's mean over the seeds that both arms have: (S,)."""
+    means = wide_scores(table)[split, MEAN_OF_SPLIT[split]].unstack("arm")
+    if arm not in means or other not in means:
+        return np.empty(0)
+    return (means[arm] - means[other]).dropna().to_numpy(dtype=float)
+
+
+def _verdict(found: PairedDifference, one: Comparison, scores: dict[str, pd.DataFrame]) -> str:
+    if np.isnan(found.high):
+        return "not run"
+    if one.cost is not None:
+        tokens = scores[one.corpus].groupby("arm")["method_tokens"].mean()
+        if tokens[one.arm] > one.cost * tokens[one.other]:
+            return "no: it costs too much"
+    if one.by_mean:
+        return "yes" if found.difference <= one.limit else "no"
+    return "yes" if found.high < one.limit else "no: the other way" if found.low > one.limit else "no"
+
+
+def _cost(table: pd.DataFrame, arm: str) -> list[str]:
+    rows = table[table["arm"] == arm].drop_duplicates("seed")
+    share = float((rows["method_tokens"] / rows["train_tokens"]).mean())
+    flops = float(rows["method_flops"].mean())
+    return ["0", "0"] if not flops else [f"{share:.0%}".replace("%", " %"), f"{flops:.1e}".replace("e+", "e")]
+
+
+def _interval(found: PairedDifference, level: float = 0.95) -> str:
+    """Write a difference with its interval; the level where it is not 95 %."""
+    if np.isnan(found.difference):
+        return ""
+    of = "" if level == 0.95 else f", {level:.1%}".replace("%", " %")
+    return f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f}{of})"
+
+
+def _words(split: str) -> str:
+    return "held-out text" if split == HELDOUT else split.replace("_", "-")
+
+
+def _header(names: Sequence[str]) -> list[str]:
+    return [_row(names), _row(["---"] * len(names))]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def draw(scores: dict[str, pd.DataFrame], path: Path) -> None:
+    """Draw every arm's difference to the reference, a figure per corpus, as `path` with the corpus's name."""
+    for corpus, table in scores.items():
+        figure = differences_to_reference(paired_differences(table, reference=REFERENCE))
+        figure.savefig(path.with_stem(f"{path.stem}_{corpus}"), dpi=110)
+
+
+if __name__ == "__main__":
+    main()
