@@ -86,9 +86,8 @@ def main() -> None:
     print("\n".join(page_tables(scores)))
     if options.figure:
         draw(scores, options.figure)
-    print_figures(
-        {f"{one.corpus}_{one.split}_{one.arm}_minus_{one.other}": difference(scores, one).difference for one in PRIMARY}
-    )
+    found = {f"{one.corpus}_{one.split}_{one.arm}_minus_{one.other}": difference(scores, one) for one in PRIMARY}
+    print_figures({name: one.difference for name, one in found.items() if not np.isnan(one.difference)})
 
 
 def read_scores(corpus: str) -> pd.DataFrame:
