@@ -27,10 +27,10 @@ from tikmix_pipeline.report.comparison_scores import (
     MEAN_OF_TASKS,
     OUT_OF_DOMAIN,
     Measure,
+    arm_costs,
     paired_differences,
-    wide_scores,
 )
-from tikmix_pipeline.statistics import PairedDifference, paired_difference
+from tikmix_pipeline.statistics import PairedDifference
 
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
 CORPORA = ("default", "extended")
@@ -87,7 +87,7 @@ def main() -> None:
     if options.figure:
         draw(scores, options.figure)
     found = {f"{one.corpus}_{one.split}_{one.arm}_minus_{one.other}": difference(scores, one) for one in PRIMARY}
-    print_figures({name: one.difference for name, one in found.items() if not np.isnan(one.difference)})
+    print_figures({name: one.difference for name, (one, seeds) in found.items() if seeds})
 
 
 def read_scores(corpus: str) -> pd.DataFrame:
@@ -108,7 +108,7 @@ def claims_table(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Return the primary comparisons, each with what it found."""
     yield from _header(["claim", "corpus, judged on", "comparison", "seeds", "difference", "holds"])
     for one in PRIMARY:
-        found, seeds = difference(scores, one), len(_paired(scores[one.corpus], one.arm, one.other, one.split))
+        found, seeds = difference(scores, one)
         cells = [one.claim, f"{one.corpus}, {_words(one.split)}", f"`{one.arm}` minus `{one.other}`", str(seeds)]
         yield _row([*cells, _interval(found, one.level), _verdict(found, one, scores)])
 
@@ -127,39 +127,34 @@ def arms_table(table: pd.DataFrame) -> Iterator[str]:
 
 
 def _cells(table: pd.DataFrame, arm: str, other: str) -> list[str]:
-    means = [_mean_difference(table, arm, other, split) for split in (IN_DOMAIN, OUT_OF_DOMAIN)]
-    means += [_of_all_tasks(table, arm, other, measure) for measure in ("bpb_answer", "choice")]
-    return [*map(_interval, means), _interval(_mean_difference(table, arm, other, HELDOUT))]
+    found = _found(table, arm, other)
+    means = [found[MEAN_OF_SPLIT[split]] for split in (IN_DOMAIN, OUT_OF_DOMAIN, HELDOUT)]
+    means[2:2] = [_found(table, arm, other, measure)[MEAN_OF_TASKS] for measure in ("bpb_answer", "choice")]
+    return [_interval(difference) for difference, _ in means]
 
 
-def difference(scores: dict[str, pd.DataFrame], one: Comparison) -> PairedDifference:
-    """Return what one primary comparison found."""
-    return paired_difference(_paired(scores[one.corpus], one.arm, one.other, one.split), level=one.level)
+def difference(scores: dict[str, pd.DataFrame], one: Comparison) -> tuple[PairedDifference, int]:
+    """Return what one primary comparison found, and over how many seeds."""
+    if not {one.arm, one.other} <= set(scores[one.corpus]["arm"]):
+        return PairedDifference(), 0
+    return _found(scores[one.corpus], one.arm, one.other, level=one.level)[MEAN_OF_SPLIT[one.split]]
 
 
-def _mean_difference(table: pd.DataFrame, arm: str, other: str, split: str) -> PairedDifference:
-    return paired_difference(_paired(table, arm, other, split))
-
-
-def _of_all_tasks(table: pd.DataFrame, arm: str, other: str, measure: Measure) -> PairedDifference:
-    rows = paired_differences(table[table["arm"].isin([arm, other])], reference=other, measure=measure)
-    row = rows[rows["task"] == MEAN_OF_TASKS].iloc[0]
-    return PairedDifference(row["difference"], row["sd"], row["low"], row["high"])
-
-
-def _paired(table: pd.DataFrame, arm: str, other: str, split: str) -> np.ndarray:
-    """Return the differences of a split's mean over the seeds that both arms have: (S,)."""
-    means = wide_scores(table)[split, MEAN_OF_SPLIT[split]].unstack("arm")
-    if arm not in means or other not in means:
-        return np.empty(0)
-    return (means[arm] - means[other]).dropna().to_numpy(dtype=float)
+def _found(
+    table: pd.DataFrame, arm: str, other: str, measure: Measure = "bpb", level: float = 0.95
+) -> dict[str, tuple[PairedDifference, int]]:
+    """Return by task and mean what two arms differ by, and over how many seeds."""
+    both = table[table["arm"].isin([arm, other])]
+    rows = paired_differences(both, reference=other, measure=measure, level=level)
+    figures = zip(*(rows[name] for name in ("task", "difference", "sd", "low", "high", "seeds")), strict=True)
+    return {task: (PairedDifference(*of_task), seeds) for task, *of_task, seeds in figures}
 
 
 def _verdict(found: PairedDifference, one: Comparison, scores: dict[str, pd.DataFrame]) -> str:
     if np.isnan(found.high):
         return "not run"
     if one.cost is not None:
-        tokens = scores[one.corpus].groupby("arm")["method_tokens"].mean()
+        tokens = arm_costs(scores[one.corpus]).set_index("arm")["method_tokens"]
         if tokens[one.arm] > one.cost * tokens[one.other]:
             return "no: it costs too much"
     if one.by_mean:
@@ -168,10 +163,10 @@ def _verdict(found: PairedDifference, one: Comparison, scores: dict[str, pd.Data
 
 
 def _cost(table: pd.DataFrame, arm: str) -> list[str]:
-    rows = table[table["arm"] == arm].drop_duplicates("seed")
-    share = float((rows["method_tokens"] / rows["train_tokens"]).mean())
-    flops = float(rows["method_flops"].mean())
-    return ["0", "0"] if not flops else [f"{share:.0%}".replace("%", " %"), f"{flops:.1e}".replace("e+", "e")]
+    cost = arm_costs(table).set_index("arm").loc[arm]
+    if not cost["method_flops"]:
+        return ["0", "0"]
+    return [f"{cost['method_share']:.0%}".replace("%", " %"), f"{cost['method_flops']:.1e}".replace("e+", "e")]
 
 
 def _interval(found: PairedDifference, level: float = 0.95) -> str:

@@ -112,6 +112,17 @@ def test_olmo_core_reads_and_validates_the_sources(export):
     assert {path: source.target_ratio for source in sources.sources for path in source.paths} == made.stated
 
 
+def ten_batches(source_mixture, made):
+    """Return OLMo-core's own configuration of ten batches from the file that was written."""
+    return source_mixture.SourceMixtureDatasetConfig(
+        source_list=source_mixture.SourceMixtureList.from_yaml(str(made.folder / "olmo_core.yaml")),
+        requested_tokens=10 * BATCH,
+        global_batch_size=BATCH,
+        render_tables=False,
+        quiet=True,
+    )
+
+
 def test_olmo_core_fills_a_chunk_at_the_limit_of_its_epochs(export, tmp_path):
     source_mixture = reader("olmo_core.data.source_mixture")
     types = reader("olmo_core.data.types")
@@ -123,13 +134,7 @@ def test_olmo_core_fills_a_chunk_at_the_limit_of_its_epochs(export, tmp_path):
         for name, size in sizes.items()
     ]
     made = export("olmo_core", one_phase({"web": 0.7, "books": 0.3}, domains, chunk_tokens=10 * BATCH))
-    config = source_mixture.SourceMixtureDatasetConfig(
-        source_list=source_mixture.SourceMixtureList.from_yaml(str(made.folder / "olmo_core.yaml")),
-        requested_tokens=10 * BATCH,
-        global_batch_size=BATCH,
-        render_tables=False,
-        quiet=True,
-    )
+    config = ten_batches(source_mixture, made)
     mixture = config.build(npdtype=types.NumpyDatasetDType.uint16.as_np_dtype(), sequence_length=CONTEXT)
     tokens = {source.name: sum(path.tokens for path in source.path_tokens) for source in mixture.sources}
     assert sum(tokens.values()) == 10 * BATCH
@@ -147,13 +152,7 @@ def test_olmo_core_is_short_of_a_batch_where_a_note_says_so(export, tmp_path, mi
     domains = [Domain(name, str(tmp_path / f"{name}.npy"), size, None) for name, size in sizes.items()]
     weights = {name: size / (10 * BATCH) for name, size in sizes.items()}
     made = export("olmo_core", one_phase(weights, domains, chunk_tokens=10 * BATCH))
-    config = source_mixture.SourceMixtureDatasetConfig(
-        source_list=source_mixture.SourceMixtureList.from_yaml(str(made.folder / "olmo_core.yaml")),
-        requested_tokens=10 * BATCH,
-        global_batch_size=BATCH,
-        render_tables=False,
-        quiet=True,
-    )
+    config = ten_batches(source_mixture, made)
     mixture = config.build(npdtype=np.uint16, sequence_length=CONTEXT)
     assert sum(path.tokens for source in mixture.sources for path in source.path_tokens) // BATCH == batches
     assert ("second epoch" in " ".join(made.result.notes)) == (batches < 10)

@@ -39,14 +39,6 @@ def silent_server() -> Iterator[str]:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, which takes seconds to make."""
-    folder = tmp_path_factory.mktemp("store")
-    open_store(folder)
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def root(template: Path, tmp_path: Path) -> Path:
     (tmp_path / "mlflow.db").write_bytes(template.read_bytes())

@@ -14,21 +14,13 @@ from tikmix_pipeline.mixture.records import MixtureRecord
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking import tracker as tracker_module
-from tikmix_pipeline.session.tracking.store import StoreError, open_store
+from tikmix_pipeline.session.tracking.store import StoreError
 from tikmix_pipeline.session.tracking.tracker import Tracker
 from tikmix_pipeline.store.provenance import ProvenanceRecord, write_record
 
 SOURCES = {"sources": [{"kind": "files", "path": "none.jsonl"}]}
 CORPUS = {"name": "none", "domains": {"code": SOURCES}, "tasks": {"quiz": SOURCES}}
 BEST_FIRST = [{"field_name": "metrics.score/mean_of_tasks", "ascending": True}]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store, which takes seconds to make."""
-    folder = tmp_path_factory.mktemp("store")
-    open_store(folder)
-    return folder / "mlflow.db"
 
 
 @pytest.fixture

@@ -224,6 +224,11 @@ class DirectParameters(FirstOrderParameters, ResponseParameters):
         """Return which mixture the entropy is relative to."""
         return "ngram" if self.method == "response" and self.anchor == "auto" else super().entropy_anchor
 
+    @property
+    def is_drawn_to_ngrams(self) -> bool:
+        """Tell whether the mixture of n-gram models has a say in the decision."""
+        return self.entropy_anchor == "ngram" and self.entropy_weight > 0
+
 
 class ResponseBranchParameters(ParameterGroup):
     """How branches are trained and scored that measure a checkpoint's response."""

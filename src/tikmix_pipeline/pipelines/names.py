@@ -40,8 +40,12 @@ def parts_of_influence(run: Run, number: int) -> list[str]:
 def _of_second_order(run: Run, number: int, name: str) -> list[str]:
     if run.parameters.optimize.method != "response":
         return []
-    rounds = [number] if run.parameters.tikmix.memory == "none" else run.averaged_rounds(number)
-    return [of_round(earlier, name) for earlier in rounds]
+    return [of_round(earlier, name) for earlier in counted_rounds(run, number)]
+
+
+def counted_rounds(run: Run, number: int) -> list[int]:
+    """Return the rounds whose measurements have a say in the decision of round `number`, its own last."""
+    return [number] if run.parameters.tikmix.memory == "none" else run.averaged_rounds(number)
 
 
 def deciding_rounds(run: Run) -> int:

@@ -121,8 +121,10 @@ def arm_statistics(scores: "pd.DataFrame", *, measure: Measure = "bpb") -> "pd.D
     return pd.DataFrame(rows)
 
 
-def paired_differences(scores: "pd.DataFrame", *, reference: str, measure: Measure = "bpb") -> "pd.DataFrame":
-    """Compare every other arm with the arm `reference`, over the seeds that both have.
+def paired_differences(
+    scores: "pd.DataFrame", *, reference: str, measure: Measure = "bpb", level: float = 0.95
+) -> "pd.DataFrame":
+    """Compare every other arm with the arm `reference`, over the seeds that both have, by intervals of that level.
 
     Returns:
         Columns `arm, reference, split, task, seeds`, those of `PairedDifference` (of arm minus reference),
@@ -145,7 +147,7 @@ def paired_differences(scores: "pd.DataFrame", *, reference: str, measure: Measu
         {"arm": arm, "reference": reference, "split": split, "task": task, **figures}
         for arm in arms
         if arm != reference
-        for (split, task), figures in zip(wide.columns, _differences(wide, arm, reference), strict=True)
+        for (split, task), figures in zip(wide.columns, _differences(wide, arm, reference, level), strict=True)
     ]
     figures_of_pairs = [field.name for field in fields(PairedDifference)]
     columns = ["arm", "reference", "split", "task", "seeds", *figures_of_pairs, "distinguishable", "note"]
@@ -271,14 +273,14 @@ def _arms_of(wide: "pd.DataFrame") -> list[str]:
     return list(wide.index.unique("arm"))
 
 
-def _differences(wide: "pd.DataFrame", arm: str, reference: str) -> list[dict[str, Any]]:
+def _differences(wide: "pd.DataFrame", arm: str, reference: str, level: float) -> list[dict[str, Any]]:
     """Compare two arms in every column."""
     either = sorted({*wide.loc[arm].index, *wide.loc[reference].index})
     seeds = [seed for seed in either if seed in wide.loc[arm].index and seed in wide.loc[reference].index]
     difference_SC = wide.loc[arm].loc[seeds].to_numpy() - wide.loc[reference].loc[seeds].to_numpy()
     rows = []
     for difference_S in difference_SC.T:
-        found = paired_difference(difference_S)
+        found = paired_difference(difference_S, level=level)
         note = _note(difference_S, seeds, either)
         rows.append({"seeds": len(seeds), **asdict(found), "distinguishable": found.distinguishable, "note": note})
     return rows

@@ -220,10 +220,10 @@ def _curvature(about: CurvatureReport) -> str:
 def _reasons(records: RoundRecords, optimize: DirectParameters) -> dict[str, Any]:
     """Return what was decided on, and what becomes of domains that nearly vanish."""
     decision, before, after = records.decision, records.current.weights, records.mixture.weights
-    is_pulled = optimize.entropy_anchor == "ngram" and optimize.entropy_weight > 0
     strength = optimize.heldout_strength if decision.second_order is not None else 1.0
+    anchor = "n-gram models of the domains" if optimize.is_drawn_to_ngrams else ""
     return {
-        "decided_on": decided_on(decision, records.rounds, anchor="n-gram models of the domains" if is_pulled else ""),
+        "decided_on": decided_on(decision, records.rounds, anchor=anchor),
         "falling": tuple(falling(decision, before, after, strength=strength, min_weight=optimize.min_weight)),
     }
 
@@ -266,7 +266,7 @@ def _constraints(optimize: DirectParameters, binding: Sequence[BindingRecord]) -
         yield f"'{domain}' is kept at {value} (optimize.pinned.{domain})."
     if optimize.method == "response":
         yield from _guardrails(optimize, binding)
-    if optimize.entropy_anchor == "ngram" and optimize.entropy_weight > 0:
+    if optimize.is_drawn_to_ngrams:
         yield "The mixture is drawn towards that of n-gram models of the domains (optimize.anchor, optimize.entropy)."
     bound = {one.name: in_words(one) for one in binding if one.kind in ("group_lower", "group_upper")}
     for name, group in optimize.groups.items():

@@ -19,7 +19,7 @@ from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.parameters.measurement import TaskLossParameters
 from tikmix_pipeline.parameters.training import ModelParameters
 from tikmix_pipeline.pipelines.cached_node import cached_node
-from tikmix_pipeline.pipelines.names import domain_products, influences, of_round, parts_of_influence
+from tikmix_pipeline.pipelines.names import counted_rounds, domain_products, influences, of_round, parts_of_influence
 from tikmix_pipeline.pipelines.optimize import baselines, branches, nodes
 from tikmix_pipeline.pipelines.views import branch_schedule, decision_items
 from tikmix_pipeline.run import Run, current_run
@@ -56,8 +56,8 @@ def decision_of_round(run: Run, number: int) -> Pipeline:
 def _drawing(run: Run, number: int) -> Node:
     """Draw what the decision of round `number` rested on."""
     optimize, of = run.parameters.optimize, partial(of_round, number)
-    rounds = 1 if run.parameters.tikmix.memory == "none" else len(influences(run, number))
-    anchor = "n-gram models" if optimize.entropy_anchor == "ngram" and optimize.entropy_weight else ""
+    rounds = len(counted_rounds(run, number))
+    anchor = "n-gram models" if optimize.is_drawn_to_ngrams else ""
     view = nodes.DecisionFigureView.of(run.parameters, number=number, rounds=rounds, anchor=anchor)
     decided = [of("decision"), of("token_budget")]
     return cached_node(nodes.draw_decision, view, decided, of("decision_figure"), number=number)

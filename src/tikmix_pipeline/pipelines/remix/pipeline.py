@@ -21,7 +21,7 @@ from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.corpus.nodes import TextView, prepare
 from tikmix_pipeline.pipelines.corpus.pipeline import source_files
 from tikmix_pipeline.pipelines.influence.pipeline import influence_of_round
-from tikmix_pipeline.pipelines.names import chosen_decision, of_round
+from tikmix_pipeline.pipelines.names import chosen_decision, counted_rounds, of_round
 from tikmix_pipeline.pipelines.optimize.pipeline import decision_of_round, problem_of_round
 from tikmix_pipeline.pipelines.remix import nodes
 from tikmix_pipeline.pipelines.remix.external import (
@@ -119,14 +119,15 @@ def _deciding(run: Run, number: int) -> list[Pipeline | Node]:
     # what the loop compares with is mixture 0, and here what the run would go on with
     now = current[of_round(number, "mixture")]
     compared = {of_round(0, "mixture"): now, of_round(number, "mixture"): now}
-    report = _report(run, number, chosen_decision(as_loop, number), has_exports=bool(exports.nodes))
+    rounds, chosen = len(counted_rounds(as_loop, number)), chosen_decision(as_loop, number)
+    report = _report(run, number, chosen, rounds=rounds, has_exports=bool(exports.nodes))
     problem = _renamed(problem_of_round(as_loop, number), compared)
     page = _whatif(run, number, has_problem=bool(problem.nodes))
     told: list[Pipeline | Node] = [report, problem, page, *_score(run, number)]
     return [_renamed(Pipeline(deciding), compared), _renamed(handing_over, current), *told]
 
 
-def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
+def _report(run: Run, number: int, chosen: str, *, rounds: int, has_exports: bool) -> Node:
     of = partial(of_round, number)
     inputs = [
         *map(of, ("checkpoint", "influence", "token_budget", "current_mixture")),
@@ -140,7 +141,7 @@ def _report(run: Run, number: int, chosen: str, *, has_exports: bool) -> Node:
         parameters,
         checkpoint=checkpoint,
         page=page,
-        rounds=1 if parameters.tikmix.memory == "none" else len(earlier_rounds(run, number)) + 1,
+        rounds=rounds,
         without_path=tuple(unnamed) if has_exports else (),
     )
     return cached_node(nodes.write_report, view, inputs, [of("report_content"), of("report")], number=number)

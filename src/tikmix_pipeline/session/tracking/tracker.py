@@ -60,6 +60,7 @@ class Tracker:
         self._name = run.parameters.experiment
         self._held: Metrics | None = None
         self._inputs: list[Any] = []
+        self._digests: dict[str, str] = {}
         self._items = run.parameters.train.evaluation_items
         self._tags = {**run_tags(run, run_params), PLACE: place_of(run.root)}
         self._rounds: dict[int, str] = {}
@@ -145,10 +146,6 @@ class Tracker:
     def _scored_on(self) -> str:
         """What tells the tasks that rounds are scored on, and how many items of each."""
         return key_of({"tasks": task_digests(self._inputs), "items": self._items})[:_SHORT_KEY]
-
-    @property
-    def _digests(self) -> dict[str, str]:
-        return {one.dataset.name: one.dataset.digest for one in self._inputs}
 
     def log(self, name: str, value: Any) -> None:
         """Log a dataset's content to the run, and to the child run of its round."""
@@ -251,6 +248,7 @@ class Tracker:
 
     def _log_corpus(self, corpus: Any) -> None:
         self._inputs = dataset_inputs(corpus)
+        self._digests = {one.dataset.name: one.dataset.digest for one in self._inputs}
         self._client.log_inputs(self._run_id, datasets=self._inputs)
         self._client.log_dict(self._run_id, corpus.overlap_report(), "corpus/overlap.json")
 
