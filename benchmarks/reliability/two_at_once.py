@@ -5,11 +5,12 @@
 
 Pairs: the loop and the same loop; two experiments that share a corpus which is still to be made; the loop and the
 exports (`reweight`) of a finished experiment; the loop and `reweight` of the same experiment; the loop and readers of
-the MLflow store, as the MLflow UI reads it. The second starts a random time after the first, or with it.
+the MLflow store, as the MLflow UI reads it; the loop and the same loop on another host, on a file system that does not
+pass locks on. The second starts a random time after the first, or with it.
 
-A trial has held if each command goes through, or ends with "Another run ... is at work" or by naming what it needs,
-they are not both refused for each other, and, after whoever was refused has been started again, the loop has the bits
-of an undisturbed run and no run is left RUNNING. Figures: `tried`, `held`, `failed`.
+A trial has held if each command goes through, or ends with "is at work on" or by naming what it needs, they are not
+both refused for each other, and, after whoever was refused has been started again, the loop has the bits of an
+undisturbed run and no run is left RUNNING. Figures: `tried`, `held`, `failed`.
 """
 
 import contextlib
@@ -45,6 +46,7 @@ PAIRS: dict[str, tuple[Pipeline, Pipeline]] = {
     "two experiments": (LOOP, OTHER),
     "exports of another": (LOOP, EXPORT),
     "exports of the same": (LOOP, dataclasses.replace(EXPORT, experiment="loop")),
+    "two hosts": (dataclasses.replace(LOOP, host="node-1"), dataclasses.replace(LOOP, host="node-2")),
 }
 
 

@@ -277,12 +277,13 @@ def test_free_answers_offer_no_choice(answers: list[str]):
     assert not any(choice.options or choice.gold is not None for choice in choices)
 
 
-def test_one_option_and_an_empty_one_offer_no_choice():
+def test_one_option_an_empty_one_and_one_text_over_again_offer_no_choice():
     choices = choices_of(
         {"question": "Which?", "options": "A. only", "answer": "A"},
         {"question": "And now?", "options": "A. \nB. other", "answer": "B"},
+        {"question": "And then?", "options": "A. same\nB. same", "answer": "B"},
     )
-    assert [(choice.options, choice.gold) for choice in choices] == [((), None)] * 2
+    assert [(choice.options, choice.gold) for choice in choices] == [((), None)] * 3
 
 
 def test_of_items_that_differ_in_their_options_alone_the_first_stays():

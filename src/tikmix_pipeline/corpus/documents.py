@@ -135,8 +135,6 @@ class Sample:
     """UTF-8 bytes of all documents read; where these are a sample, an estimate of the whole domain's."""
     exact_duplicates: int = 0
     """How many of them repeated one of `documents`."""
-    is_cut: bool = False
-    """Whether the cap is known to have left documents out."""
     is_sampled: bool = False
     """Whether the domain was read at random places instead of whole."""
     unreadable: tuple[str, ...] = ()
@@ -177,7 +175,6 @@ def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sampl
             del copies[threshold]
     sample.documents = sorted((document for _, document in heap), key=lambda document: document.sample_key)
     sample.exact_duplicates = sum(copies.values())
-    sample.is_cut = threshold < math.inf
     return sample
 
 

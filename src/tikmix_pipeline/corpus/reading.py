@@ -65,7 +65,6 @@ def read_domain(
             sample = sample_by_hash(sampled.texts, limit, parameters.seed)
             sample.documents_read, sample.total_bytes = sampled.documents_seen, sampled.total_bytes
             sample.is_sampled = True
-            sample.is_cut = sampled.total_bytes > limit or not sampled.is_size_known
         else:
             texts = (read_source(source, root=root, downloads=downloads, reading=reading) for source in domain.sources)
             pick = sample_first if domain.contiguous_split else sample_by_hash

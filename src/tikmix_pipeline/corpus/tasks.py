@@ -111,7 +111,7 @@ def _understood(drafts: Sequence[_Draft]) -> list[Item]:
             if not texts[gold]:
                 raise TikmixError(f"{draft.options.where}: the option that is the answer is empty.")
             item = replace(item, answer=texts[gold])
-            if len(texts) > 1 and all(texts):
+            if len(set(texts)) > 1 and all(texts):
                 item = replace(item, options=texts, gold=gold)
         items.append(item)
     return items
@@ -134,7 +134,7 @@ def read_items(records: Iterable[Record]) -> list[Item]:
 
     A record has a `question`, an `answer` and, where there are any, options, in one of the shapes that `corpus.options`
     reads, and a `passage`. Without options, the answer is a text. A record that has neither question nor answer is a
-    plain text, in `text`. A choice has at least two options, none of them empty: no model can be asked to continue with
+    plain text, in `text`. A choice has options that differ, none of them empty: no model can be asked to continue with
     nothing. Where no record has options and all share a few answers, such as yes and no, these are the options of each.
 
     Raises:

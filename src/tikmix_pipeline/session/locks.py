@@ -1,9 +1,11 @@
 """Locks that keep two runs apart: held on a file by `flock`, free again when their process ends, however it ends.
 
 On a folder that several hosts share they are as good as the file system: NFS passes them on, Lustre does with
-`-o flock`, others hold them on one host alone or not at all. A lock's file says who holds it, and is emptied when the
-lock is given free. So whoever gets a lock that another host has not given free is told: either that run was killed, or
-this file system does not pass locks on and the run is at work there.
+`-o flock`, others hold them on one host alone or not at all. So a lock's file says who holds it, gets a new time every
+few seconds while it is held, and is emptied when the lock is given free. Whoever gets a lock that another host has not
+given free watches that time for a while: if it changes, the run is at work there, whatever the file system says of
+locks; if not, that run was killed. And a run that finds another's name in the file of its lock, since both began in the
+same moment or it was suspended for long, ends itself.
 """
 
 import contextlib
@@ -11,7 +13,10 @@ import errno
 import fcntl
 import logging
 import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -20,6 +25,11 @@ from tikmix_pipeline.errors import TikmixError
 
 _LOG = logging.getLogger(__name__)
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+BEAT = 5.0
+"""Seconds between two signs of life of who holds a lock."""
+WATCH = 20.0
+"""Seconds without a sign of life after which a run on another host counts as killed."""
 
 
 @contextlib.contextmanager
@@ -36,22 +46,25 @@ def locked(path: Path, what: str, way_out: str) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
-        if not _taken(file, what, wait=False):
+        is_locked = _taken(file, what, wait=False)
+        if is_locked is False or _is_alive(path, _holder(file), what, is_locked=is_locked is True):
             process, _, host = _holder(file).partition(" ")
             elsewhere = f" on {host}" if host and host != socket.gethostname() else ""
             raise TikmixError(
                 f"Another run (process {process}{elsewhere}) is at work on {what}. {way_out} (--params), or wait for "
                 "it to end."
             )
-        _warn_of_other_host(file, what)
+        name = f"{os.getpid()} {socket.gethostname()}"
         file.truncate(0)
-        file.write(f"{os.getpid()} {socket.gethostname()}")
+        file.write(name)
         file.flush()
         try:
-            yield
+            with _signs_of_life(path, name, what):
+                yield
         finally:
             with contextlib.suppress(OSError):  # a full disk, or a folder that is gone
-                file.truncate(0)
+                if _holder(file) == name:
+                    file.truncate(0)
 
 
 @contextlib.contextmanager
@@ -62,7 +75,8 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _taken(file: IO[str], what: str, *, wait: bool) -> bool:
+def _taken(file: IO[str], what: str, *, wait: bool) -> bool | None:
+    """Lock a file; return whether that went, None where the file system has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
@@ -75,6 +89,7 @@ def _taken(file: IO[str], what: str, *, wait: bool) -> bool:
             "work there.",
             *(what, file.name, error.strerror),
         )
+        return None
     return True
 
 
@@ -83,11 +98,51 @@ def _holder(file: IO[str]) -> str:
     return file.read().strip()
 
 
-def _warn_of_other_host(file: IO[str], what: str) -> None:
-    process, _, host = _holder(file).partition(" ")
-    if host and host != socket.gethostname():
-        _LOG.warning(
-            "Process %s on %s has not given %s free. Either it was killed, and all is well, or the file system of %s "
-            "does not pass locks on from host to host: see to it that it is not at work any more.",
-            *(process, host, what, file.name),
-        )
+def _is_alive(path: Path, holder: str, what: str, *, is_locked: bool) -> bool:
+    """Return whether a run that has not given a lock free shows a sign of life; a real lock of this host needs none."""
+    process, _, host = holder.partition(" ")
+    if not host or (is_locked and host == socket.gethostname()):
+        return False
+    _LOG.warning(
+        "Process %s on %s has not given %s free: watching for %g s whether it is alive.", process, host, what, WATCH
+    )
+    before, deadline = _time_of(path), time.monotonic() + WATCH
+    while time.monotonic() < deadline:
+        time.sleep(WATCH / 20)
+        if _time_of(path) != before:
+            return True
+    _LOG.warning(
+        "Process %s on %s shows no sign of life: it was killed, and this run goes on in its place.", process, host
+    )
+    return False
+
+
+def _time_of(path: Path) -> int:
+    """Return when a file was changed; opening it has a network file system ask its server."""
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_mtime_ns
+
+
+@contextlib.contextmanager
+def _signs_of_life(path: Path, name: str, what: str) -> Iterator[None]:
+    """Give a lock's file a new time every few seconds; end this process by SIGTERM if another has taken it."""
+    is_over = threading.Event()
+
+    def beat() -> None:
+        while not is_over.wait(BEAT):
+            with contextlib.suppress(OSError):  # a full disk, or a folder that is gone
+                now = path.read_text(encoding="utf-8").strip()
+                if now not in ("", name):
+                    process, _, host = now.partition(" ")
+                    _LOG.error("Process %s on %s is at work on %s too: this run ends.", process, host, what)
+                    os.kill(os.getpid(), signal.SIGTERM)  # to the main thread, even where it waits
+                    return
+                os.utime(path)
+
+    thread = threading.Thread(target=beat, name=f"signs of life of {path.name}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
