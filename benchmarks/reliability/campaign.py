@@ -32,8 +32,8 @@ from tikmix_pipeline.files import sha256_of_file
 
 ENVIRONMENT = "campaign"
 _MARK = "TIKMIX_CAMPAIGN"
-_LETTERS = {"code": "abcdef", "prose": "ghijkl", "verse": "mnopqr"}
-_TASKS = {"quiz": "code", "riddle": "prose"}
+LETTERS = {"code": "abcdef", "prose": "ghijkl", "verse": "mnopqr"}
+TASKS = {"quiz": "code", "riddle": "prose"}
 _TOLD: dict[str, Any] = {
     "model": {"preset": "llama-tiny"},
     "train": {
@@ -50,8 +50,8 @@ _TOLD: dict[str, Any] = {
     "tikmix": {"rounds": 2},
     "corpus": {
         "name": "made",
-        "domains": {name: {"sources": [{"kind": "files", "path": f"texts/{name}.jsonl"}]} for name in _LETTERS},
-        "tasks": {name: {"sources": [{"kind": "files", "path": f"texts/{name}.jsonl"}]} for name in _TASKS},
+        "domains": {name: {"sources": [{"kind": "files", "path": f"texts/{name}.jsonl"}]} for name in LETTERS},
+        "tasks": {name: {"sources": [{"kind": "files", "path": f"texts/{name}.jsonl"}]} for name in TASKS},
         "tokenizer": {"vocabulary_size": 300, "training_megabytes": 1.0},
         "heldout_fraction": 0.1,
         "max_megabytes": None,
@@ -137,14 +137,14 @@ def new_project(folder: Path) -> Path:
 def _make_texts(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     generator = random.Random(0)  # noqa: S311
-    words = {name: ["".join(generator.choices(part, k=5)) for _ in range(200)] for name, part in _LETTERS.items()}
+    words = {name: ["".join(generator.choices(part, k=5)) for _ in range(200)] for name, part in LETTERS.items()}
 
     def sentence(name: str, length: int) -> str:
         return " ".join(generator.choices(words[name], k=length))
 
-    for name in _LETTERS:
+    for name in LETTERS:
         _write_lines(folder / f"{name}.jsonl", [{"text": sentence(name, 120)} for _ in range(150)])
-    for task, name in _TASKS.items():
+    for task, name in TASKS.items():
         items = [{"question": sentence(name, 8), "answer": sentence(name, 3)} for _ in range(40)]
         _write_lines(folder / f"{task}.jsonl", items)
 

@@ -2,27 +2,49 @@
 
     make bench NAME=reliability/disks
     python benchmarks/reliability/disks.py --writes 40 --folder FOLDER
+    python benchmarks/reliability/disks.py --of-each-kind 1 --folder FOLDER
 
 A library put before the C library (`failing_disk.c`; needs a C compiler and Linux) counts what changes files under
 `data` in an undisturbed loop: opening to write, writing, renaming, removing, syncing, making folders, by Python, Rust
 and C++ alike. Then, for `--writes` of those calls at even distances (0: all of them), the loop is run from nothing with
-that one failing by ENOSPC, EIO, EACCES and EROFS in turn, every other time with all writes after it failing too.
+that one failing by ENOSPC, EIO, EACCES and EROFS in turn, every other time with all writes after it failing too. Most
+calls are one of a few that are made many times, so `--of-each-kind` takes so many of each kind in the place of
+`--writes`, in random order: a kind is what is done to which file, whatever its domain, task, round and process.
 
 A trial has held if the run went on, or ended by a message without a traceback, and if the next start, on a sound disk,
 ends in the bits of an undisturbed run and leaves no other file. Where the machine lets this process mount one, the loop
 then runs on a tmpfs that is too small, which is enlarged after its end. Figures: `tried`, `held`, `failed`.
 """
 
+import argparse
 import ctypes
 import errno
 import mmap
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from campaign import PIPELINES, Ended, Trials, copy_of, differing, digests, new_project, options, reference, run
+from campaign import (
+    LETTERS,
+    PIPELINES,
+    TASKS,
+    Ended,
+    Trials,
+    copy_of,
+    differing,
+    digests,
+    new_project,
+    options,
+    reference,
+    run,
+)
 from served import preload, serve
 
 ERRORS = ("ENOSPC", "EIO", "EACCES", "EROFS")
@@ -80,7 +102,53 @@ def problems(ended: Ended, project: Path, expected: dict[str, str]) -> list[str]
     return found
 
 
-def fail_writes(folder: Path, writes: int, trials: Trials) -> None:
+@dataclass(frozen=True)
+class Failure:
+    """What fails: the call number `at` of a run, from 1, by an error of `errno`, and all after it if `forever`."""
+
+    at: int
+    error: str
+    forever: bool
+
+    @property
+    def key(self) -> list[Any]:
+        """The name of its trial."""
+        return [self.error, "all from" if self.forever else "one", self.at]
+
+
+def at_even_distances(total: int, writes: int) -> list[Failure]:
+    """Return failures of so many of `total` calls, of all for 0; errors take turns."""
+    count = min(writes, total) or total
+    return [
+        Failure(1 + number * total // count, ERRORS[number % len(ERRORS)], number // len(ERRORS) % 2 == 1)
+        for number in range(count)
+    ]
+
+
+def of_each_kind(calls: Sequence[str], count: int) -> list[Failure]:
+    """Return failures of so many calls of each kind, picked and shuffled at random.
+
+    Args:
+        calls: lines of the library's log: a call's number, what it does, and the file.
+        count: how many of each kind, if there are as many.
+    """
+    kinds: dict[str, list[int]] = {}
+    for call in calls:
+        at, what = call.split(maxsplit=1)
+        kinds.setdefault(_kind(what), []).append(int(at))
+    chance = random.Random(0)  # noqa: S311
+    found = [at for of_kind in kinds.values() for at in chance.sample(of_kind, min(count, len(of_kind)))]
+    chance.shuffle(found)
+    return [Failure(at, chance.choice(ERRORS), chance.random() < 0.5) for at in found]
+
+
+def _kind(call: str) -> str:
+    """Return what a call does to which file, without what differs between domains, tasks, rounds and processes."""
+    names = "|".join([*LETTERS, *TASKS])
+    return re.sub(r"\d+", "0", re.sub(rf"\.tmp\w{{6}}\b|\b({names})\b", "NAME", call))
+
+
+def fail_writes(folder: Path, told: argparse.Namespace, trials: Trials) -> None:
     """Make writes fail, one after the other."""
     control = Control(Path(os.environ["FAIL_CONTROL"]))
     log = Path(os.environ["FAIL_LOG"])
@@ -97,21 +165,22 @@ def fail_writes(folder: Path, writes: int, trials: Trials) -> None:
     shutil.copyfile(log, folder / "all_calls.log")
     expected = digests(project)
     print(f"{total} calls change files", flush=True)
-    count = min(writes, total) or total
-    for number in range(count):
-        at = 1 + number * total // count
-        error, forever = ERRORS[number % len(ERRORS)], number // len(ERRORS) % 2 == 1
-        key = [error, "all from" if forever else "one", at]
-        if key in trials:
+    if told.of_each_kind:
+        failures = of_each_kind((folder / "all_calls.log").read_text(encoding="utf-8").splitlines(), told.of_each_kind)
+    else:
+        failures = at_even_distances(total, told.writes)
+    print(f"{len(failures)} of them are to fail", flush=True)
+    for failure in failures:
+        if failure.key in trials:
             continue
         copy_of(new, project)
         log.unlink(missing_ok=True)
-        control.arm(at, getattr(errno, error), forever=forever)
+        control.arm(failure.at, getattr(errno, failure.error), forever=failure.forever)
         ended = serve(project, LOOP)
         _, failed = control.disarm()
         what = log.read_text(encoding="utf-8").splitlines()[0] if failed else "not reached"
         wrong = problems(ended, project, expected)
-        trials.add(key, held=not wrong, why="; ".join([what.replace(str(folder), ""), *wrong]), code=ended.code)
+        trials.add(failure.key, held=not wrong, why="; ".join([what.replace(str(folder), ""), *wrong]), code=ended.code)
 
 
 def fill_disk(folder: Path, trials: Trials) -> None:
@@ -141,11 +210,11 @@ def fill_disk(folder: Path, trials: Trials) -> None:
 
 def main() -> None:
     """Fail, start again, compare and count."""
-    told = options(__doc__, writes=400)
+    told = options(__doc__, writes=400, of_each_kind=0)
     folder = told.folder.resolve() / "disks"
     with_library(folder)
     trials = Trials(folder / "disks.jsonl")
-    fail_writes(folder, told.writes, trials)
+    fail_writes(folder, told, trials)
     fill_disk(folder, trials)
     trials.report(lambda trial: f"{trial[0]}, {trial[1]}")
 
