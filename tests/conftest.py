@@ -35,8 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.name not in LONG, "pipelines" not in item.path.parts))
 
 
-def pytest_collection_finish() -> None:
-    """Leave what thousands of collected tests consist of out of every later look for cycles: a measurement has one."""
+@pytest.fixture(scope="module", autouse=True)
+def left_in_peace() -> None:
+    """Leave what tests so far have left, and what they consist of, out of later looks for cycles: each run has some."""
+    gc.collect()
     gc.freeze()
 
 
