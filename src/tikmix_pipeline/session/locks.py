@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from tikmix_pipeline.errors import TikmixError
 
@@ -46,8 +46,8 @@ def locked(path: Path, what: str, way_out: str) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
-        is_locked = _taken(file, what, wait=False)
-        if is_locked is False or _is_alive(path, _holder(file), what, is_locked=is_locked is True):
+        lock = _taken(file, what, wait=False)
+        if lock == "refused" or _is_alive(path, _holder(file), what, is_locked=lock == "held"):
             process, _, host = _holder(file).partition(" ")
             elsewhere = f" on {host}" if host and host != socket.gethostname() else ""
             raise TikmixError(
@@ -75,12 +75,12 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _taken(file: IO[str], what: str, *, wait: bool) -> bool | None:
-    """Lock a file; return whether that went, None where the file system has no locks."""
+def _taken(file: IO[str], what: str, *, wait: bool) -> Literal["held", "refused", "unsupported"]:
+    """Lock a file; return how that went."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
-        return False
+        return "refused"
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
@@ -89,8 +89,8 @@ def _taken(file: IO[str], what: str, *, wait: bool) -> bool | None:
             "work there.",
             *(what, file.name, error.strerror),
         )
-        return None
-    return True
+        return "unsupported"
+    return "held"
 
 
 def _holder(file: IO[str]) -> str:
