@@ -4,8 +4,8 @@
     python benchmarks/results.py --figure docs/images/results.png
 
 reads the scores of every arm, seed and task in docs/results/tables (`compare.parquet` of each comparison, as CSV) and
-prints, as Markdown, the primary comparisons of the protocol and then, corpus by corpus, every arm against the
-reference. A test holds the page to what is printed. The last line is one JSON object.
+prints, as Markdown, the primary comparisons of the protocol and then, run by run, every arm against the reference. A
+test holds the page to what is printed. The last line is one JSON object.
 
 Differences are arm minus arm, seed by seed, over the seeds that both have, with Student's intervals.
 """
@@ -33,7 +33,12 @@ from tikmix_pipeline.report.comparison_scores import (
 from tikmix_pipeline.statistics import PairedDifference
 
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
-CORPORA = ("default", "extended")
+RUNS = {
+    "default": "default corpus",
+    "extended": "extended corpus",
+    "six_rounds": "default corpus, six rounds",
+}
+"""Names of the stored tables, and what was run."""
 REFERENCE = "proportional"
 MOST = 0.02
 """Bits per byte that TiKMiX-D may be behind RegMix and still count as equal."""
@@ -46,7 +51,7 @@ class Comparison:
     """One primary comparison of the protocol; `level` is that of its interval, `limit` what its end is held to."""
 
     claim: str
-    corpus: str
+    run: str
     split: str
     arm: str
     other: str
@@ -57,6 +62,7 @@ class Comparison:
     """The most that the arm's tokens may be of the other's."""
 
 
+DYNAMIC = "4. Dynamic is better than static"
 PRIMARY = (
     Comparison("1. D beats static mixtures", "extended", OUT_OF_DOMAIN, "direct", "uniform", level=0.975),
     Comparison("1. D beats static mixtures", "extended", OUT_OF_DOMAIN, "direct", "ngram", level=0.975),
@@ -71,8 +77,10 @@ PRIMARY = (
     ),
     Comparison("3. M is better than D", "default", IN_DOMAIN, "sequential", "direct"),
     Comparison("3. M is better than D", "extended", IN_DOMAIN, "sequential", "direct"),
-    Comparison("4. Dynamic is better than static", "default", IN_DOMAIN, "direct", "direct-static"),
-    Comparison("4. Dynamic is better than static", "extended", IN_DOMAIN, "direct", "direct-static"),
+    Comparison(DYNAMIC, "default", IN_DOMAIN, "direct", "direct-static"),
+    Comparison(DYNAMIC, "extended", IN_DOMAIN, "direct", "direct-static"),
+    Comparison(DYNAMIC, "six_rounds", IN_DOMAIN, "direct", "direct-static", level=0.975),
+    Comparison(DYNAMIC, "six_rounds", IN_DOMAIN, "direct-none", "direct-static", level=0.975),
     Comparison("5. The guardrail holds", "default", HELDOUT, "direct", REFERENCE, limit=HELDOUT_LIMIT, by_mean=True),
 )
 
@@ -80,36 +88,36 @@ PRIMARY = (
 def main() -> None:
     """Print the tables, and draw the figure if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, help="where to draw both corpora's differences to the reference")
+    parser.add_argument("--figure", type=Path, help="where to draw each run's differences to the reference")
     options = parser.parse_args()
-    scores = {corpus: read_scores(corpus) for corpus in CORPORA}
+    scores = {run: read_scores(run) for run in RUNS}
     print("\n".join(page_tables(scores)))
     if options.figure:
         draw(scores, options.figure)
-    found = {f"{one.corpus}_{one.split}_{one.arm}_minus_{one.other}": difference(scores, one) for one in PRIMARY}
+    found = {f"{one.run}_{one.split}_{one.arm}_minus_{one.other}": difference(scores, one) for one in PRIMARY}
     print_figures({name: one.difference for name, (one, seeds) in found.items() if seeds})
 
 
-def read_scores(corpus: str) -> pd.DataFrame:
-    """Return a row per arm, seed and task of a corpus."""
-    return pd.read_csv(TABLES / f"{corpus}.csv")
+def read_scores(run: str) -> pd.DataFrame:
+    """Return a row per arm, seed and task of what was run."""
+    return pd.read_csv(TABLES / f"{run}.csv")
 
 
 def page_tables(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Return the lines of all tables."""
     yield from claims_table(scores)
-    for corpus, table in scores.items():
+    for run, table in scores.items():
         seeds = ", ".join(str(seed) for seed in sorted(set(table["seed"])))
-        yield from ["", f"**{corpus.capitalize()} corpus**, seeds {seeds}:", ""]
+        yield from ["", f"**{RUNS[run].capitalize()}**, seeds {seeds}:", ""]
         yield from arms_table(table)
 
 
 def claims_table(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Return the primary comparisons, each with what it found."""
-    yield from _header(["claim", "corpus, judged on", "comparison", "seeds", "difference", "holds"])
+    yield from _header(["claim", "run, judged on", "comparison", "seeds", "difference", "holds"])
     for one in PRIMARY:
         found, seeds = difference(scores, one)
-        cells = [one.claim, f"{one.corpus}, {_words(one.split)}", f"`{one.arm}` minus `{one.other}`", str(seeds)]
+        cells = [one.claim, f"{RUNS[one.run]}, {_words(one.split)}", f"`{one.arm}` minus `{one.other}`", str(seeds)]
         yield _row([*cells, _interval(found, one.level), _verdict(found, one, scores)])
 
 
@@ -135,9 +143,9 @@ def _cells(table: pd.DataFrame, arm: str, other: str) -> list[str]:
 
 def difference(scores: dict[str, pd.DataFrame], one: Comparison) -> tuple[PairedDifference, int]:
     """Return what one primary comparison found, and over how many seeds."""
-    if not {one.arm, one.other} <= set(scores[one.corpus]["arm"]):
+    if not {one.arm, one.other} <= set(scores[one.run]["arm"]):
         return PairedDifference(), 0
-    return _found(scores[one.corpus], one.arm, one.other, level=one.level)[MEAN_OF_SPLIT[one.split]]
+    return _found(scores[one.run], one.arm, one.other, level=one.level)[MEAN_OF_SPLIT[one.split]]
 
 
 def _found(
@@ -154,7 +162,7 @@ def _verdict(found: PairedDifference, one: Comparison, scores: dict[str, pd.Data
     if np.isnan(found.high):
         return "not run"
     if one.cost is not None:
-        tokens = arm_costs(scores[one.corpus]).set_index("arm")["method_tokens"]
+        tokens = arm_costs(scores[one.run]).set_index("arm")["method_tokens"]
         if tokens[one.arm] > one.cost * tokens[one.other]:
             return "no: it costs too much"
     if one.by_mean:
@@ -190,10 +198,10 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def draw(scores: dict[str, pd.DataFrame], path: Path) -> None:
-    """Draw every arm's difference to the reference, a figure per corpus, as `path` with the corpus's name."""
-    for corpus, table in scores.items():
+    """Draw every arm's difference to the reference, a figure per run, as `path` with the run's name."""
+    for run, table in scores.items():
         figure = differences_to_reference(paired_differences(table, reference=REFERENCE))
-        figure.savefig(path.with_stem(f"{path.stem}_{corpus}"), dpi=110)
+        figure.savefig(path.with_stem(f"{path.stem}_{run}"), dpi=110)
 
 
 if __name__ == "__main__":

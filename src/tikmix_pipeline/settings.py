@@ -2,6 +2,7 @@
 
 import os
 
+from tikmix_pipeline import interrupts  # noqa: F401 (first: what follows takes a second)
 from tikmix_pipeline.run import placeholder
 from tikmix_pipeline.session.config import TikmixConfigLoader
 from tikmix_pipeline.session.kedro_session import TikmixSession
