@@ -36,6 +36,7 @@ TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
 RUNS = {
     "default": "default corpus",
     "extended": "extended corpus",
+    "six_rounds": "default corpus, six rounds",
 }
 """Names of the stored tables, and what was run."""
 REFERENCE = "proportional"
@@ -78,6 +79,8 @@ PRIMARY = (
     Comparison("3. M is better than D", "extended", IN_DOMAIN, "sequential", "direct"),
     Comparison(DYNAMIC, "default", IN_DOMAIN, "direct", "direct-static"),
     Comparison(DYNAMIC, "extended", IN_DOMAIN, "direct", "direct-static"),
+    Comparison(DYNAMIC, "six_rounds", IN_DOMAIN, "direct", "direct-static", level=0.975),
+    Comparison(DYNAMIC, "six_rounds", IN_DOMAIN, "direct-none", "direct-static", level=0.975),
     Comparison("5. The guardrail holds", "default", HELDOUT, "direct", REFERENCE, limit=HELDOUT_LIMIT, by_mean=True),
 )
 
