@@ -86,6 +86,7 @@ PRIMARY = (
 
 PAIRS = (
     ("paper", "regmix"),
+    ("unguarded", "regmix"),
     ("regmix", "ngram"),
     ("sequential", "regmix"),
     ("sequential", "ngram"),
