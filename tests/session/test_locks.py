@@ -1,5 +1,6 @@
 """Locks keep two runs apart, and say so where they cannot be relied on."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,27 @@ with locks.locked(Path(sys.argv[1]), "the experiment 'one'", ""):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+@contextlib.contextmanager
+def run_on_another_host(path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Have a process hold a lock that takes itself for one of the host node-17, until it is told to end."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", ON_ANOTHER_HOST, str(path)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield other
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files lie on a file system that has no locks."""
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
 
 
 @pytest.fixture(autouse=True)
@@ -60,12 +83,7 @@ def test_lock_that_a_killed_run_of_another_host_has_left_is_taken_after_a_while(
 
 def test_run_of_another_host_is_seen_at_work_where_locks_are_not_passed_on(tmp_path: Path) -> None:
     path = tmp_path / ".one.lock"
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", ON_ANOTHER_HOST, str(path)], stdin=pipe, stdout=pipe, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with run_on_another_host(path) as other:
         told = rf"Another run \(process {other.pid} on node-17\) is at work on the experiment 'one'"
         with pytest.raises(TikmixError, match=told), locked(path, "the experiment 'one'", ""):
             pass
@@ -87,13 +105,8 @@ def test_lock_that_was_given_free_or_left_by_a_kill_on_this_host_is_taken_withou
     assert caplog.text == ""
 
 
-def test_file_system_without_locks_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unsupported(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", unsupported)
+@pytest.mark.usefixtures("no_locks")
+def test_file_system_without_locks_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with locked(tmp_path / ".one.lock", "the experiment 'one'", ""), alone(tmp_path / ".other.lock"):
         pass
     assert "the experiment 'one' cannot be locked" in caplog.text
@@ -102,12 +115,7 @@ def test_file_system_without_locks_is_warned_of(
 
 def test_run_whose_lock_another_host_has_taken_ends_itself(tmp_path: Path) -> None:
     path = tmp_path / ".one.lock"
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", ON_ANOTHER_HOST, str(path)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+    with run_on_another_host(path) as other:
         path.write_text("4711 node-3")
         assert other.wait(30) == 128 + signal.SIGTERM
         assert other.stderr is not None
@@ -115,11 +123,8 @@ def test_run_whose_lock_another_host_has_taken_ends_itself(tmp_path: Path) -> No
     assert path.read_text() == "4711 node-3"
 
 
+@pytest.mark.usefixtures("no_locks")
 def test_second_is_refused_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unsupported(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", unsupported)
     monkeypatch.setattr(locks, "BEAT", 0.05)
     path = tmp_path / ".one.lock"
     refused = pytest.raises(TikmixError, match="is at work on the experiment 'one'")
