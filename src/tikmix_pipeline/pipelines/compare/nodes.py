@@ -129,11 +129,13 @@ def draw_comparison(
     """Draw what the arms reached, what that took, what they read, and how stable influence was."""
     from tikmix_pipeline.report import comparison_figures as figures
     from tikmix_pipeline.report.comparison_scores import loss_curves, paired_differences
+    from tikmix_pipeline.report.trade_off_figure import trade_off
 
-    reference = summary["reference"].iloc[0]
+    differences = paired_differences(scores, reference=summary["reference"].iloc[0])
     told: dict[str, Any] = {"arms": list(scores["arm"].unique()), "origin": view.origin}
     return (
-        figures.differences_to_reference(paired_differences(scores, reference=reference), **told),
+        figures.differences_to_reference(differences, **told),
+        trade_off(differences, **told),
         figures.loss_over_total_tokens(loss_curves(rounds[_OF_ROUNDS], rounds[_OF_COSTS]), **told),
         figures.mixtures_by_arm(mixtures, origin=view.origin),
         figures.rank_stability_over_rounds(stability, **told),

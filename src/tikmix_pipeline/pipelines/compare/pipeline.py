@@ -23,7 +23,9 @@ from tikmix_pipeline.run import Run, current_run
 
 _MADE = [f"comparison_{name}" for name in ("scores", "rounds", "mixtures", "influence")]
 _TABLES = [f"comparison_{name}" for name in ("summary", "table", "stability", "against")]
-_FIGURES = [f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")]
+_FIGURES = [
+    f"comparison_{name}_figure" for name in ("differences", "trade_off", "loss", "mixtures", "stability", "influence")
+]
 
 
 def create_pipeline(**_: Any) -> Pipeline:

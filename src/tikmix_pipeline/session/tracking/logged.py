@@ -42,7 +42,7 @@ DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 CHECKPOINT = "checkpoint"
 """Logged by where it stands; its weights are not even read."""
 _OF_COMPARISONS = {
-    f"comparison_{name}_figure" for name in ("differences", "loss", "mixtures", "stability", "influence")
+    f"comparison_{name}_figure" for name in ("differences", "trade_off", "loss", "mixtures", "stability", "influence")
 }
 AT_ROOT = {"mixture_figure", "bits_per_byte_figure", *_OF_COMPARISONS}
 """Figures that stand at the root of the artifacts too, where the page that compares runs shows those of two at once."""
