@@ -259,8 +259,8 @@ class Surface:
             yield {"branch": result.branch.name} | weights | losses
 
     def _texts(self) -> dict[str, Any]:
+        from tikmix_pipeline.corpus.batches import batches_of
         from tikmix_pipeline.influence.counterfactual import scored_texts
-        from tikmix_pipeline.lm.evaluation import batches_of
 
         influence, context = self.parameters.influence, self.parameters.train.context
         texts: dict[str, Any] = {}

@@ -17,9 +17,9 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.influence.counterfactual import scored_texts
 from tikmix_pipeline.influence.gradients import deal_into_chunks, deal_sets, mean_gradient
 from tikmix_pipeline.influence.group import group_influence, influence_of
-from tikmix_pipeline.influence.samples import require_choices, target_samples
 from tikmix_pipeline.influence.store import Sets, chunk_identity
 from tikmix_pipeline.influence.streamed import stream_influence
+from tikmix_pipeline.influence.target_samples import require_choices, target_samples
 from tikmix_pipeline.parameters import InfluenceParameters
 
 CONTEXT = 15

@@ -23,7 +23,7 @@ from tikmix_pipeline.influence.curvature.eigenblock import horizon
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.curvature.fit import fit_factors
 from tikmix_pipeline.influence.gradients import mean_gradient
-from tikmix_pipeline.influence.samples import target_samples
+from tikmix_pipeline.influence.target_samples import target_samples
 from tikmix_pipeline.lm.branch_pool import Branch, BranchResult, Failure
 from tikmix_pipeline.lm.evaluation import TextLoss
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters

@@ -132,3 +132,8 @@ def digest_of(batches: Sequence[TokenBatch]) -> str:
         for values in vars(batch).values():
             digest.update(values.tobytes())
     return digest.hexdigest()
+
+
+def batches_of(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBatch]:
+    """Cut windows of plain text into batches."""
+    return [TokenBatch.of_windows(windows[start : start + batch_size]) for start in range(0, len(windows), batch_size)]

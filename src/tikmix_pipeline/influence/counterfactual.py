@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.batches import TokenBatch, batches_of
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import HALVES, Half, TaskItems
 from tikmix_pipeline.errors import TikmixError
@@ -23,10 +23,9 @@ from tikmix_pipeline.influence.agreement import BASELINE, raised
 from tikmix_pipeline.influence.curvature.build import build_curvature
 from tikmix_pipeline.influence.curvature.factors import Factors
 from tikmix_pipeline.influence.group import MOVED_SHARE, GroupInfluence, group_influence
-from tikmix_pipeline.influence.samples import target_samples, task_batches
 from tikmix_pipeline.influence.store import GradientStore
+from tikmix_pipeline.influence.target_samples import target_samples, task_batches
 from tikmix_pipeline.lm.branch_pool import BranchResult
-from tikmix_pipeline.lm.evaluation import batches_of
 from tikmix_pipeline.lm.loss import device_of
 from tikmix_pipeline.parameters.measurement import OpenParameters, ScoringParameters
 from tikmix_pipeline.parameters.training import ProductParameters

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tikmix_pipeline.corpus.batches import TokenBatch
+from tikmix_pipeline.corpus.batches import TokenBatch, batches_of
 from tikmix_pipeline.corpus.choices import ChoiceBatch, choice_batches, choices_by_length
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.corpus.tasks import TaskItems, TokenisedItem, by_length, item_batches
@@ -142,11 +142,6 @@ def text_of_heldout(shards: TokenShards, domain: str, *, context: int, limit: in
     batches = batches_of(windows.take(chosen), _BATCH_SIZE)
     text_bytes = count * context * shards.bytes_per_token(domain, "heldout")
     return ScoredText(batches, np.arange(count), text_bytes, np.full(count, 1 / count))
-
-
-def batches_of(windows: npt.NDArray[np.int64], batch_size: int) -> list[TokenBatch]:
-    """Cut windows of plain text into batches."""
-    return [TokenBatch.of_windows(windows[start : start + batch_size]) for start in range(0, len(windows), batch_size)]
 
 
 def score(model: "PreTrainedModel", texts: Mapping[Key, ScoredText], *, device: str) -> dict[Key, float]:

@@ -16,9 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
-import torch
-from safetensors import SafetensorError
-from tokenizers import pre_tokenizers
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, replacing, require_space, sha256_of_file, write_json
@@ -151,6 +148,7 @@ def _read_config(file: Path) -> "PretrainedConfig":
 
 def _outline(config: "PretrainedConfig") -> "PreTrainedModel":
     """Return the model without weights: transformers does not save the one that it read, for it counts as quantised."""
+    import torch
     import transformers
 
     with torch.device("meta"):
@@ -160,6 +158,7 @@ def _outline(config: "PretrainedConfig") -> "PreTrainedModel":
 
 def _read_tokenizer(file: Path, metadata: Mapping[str, Any]) -> Any:
     import transformers
+    from tokenizers import pre_tokenizers
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
@@ -179,6 +178,7 @@ def _read_tokenizer(file: Path, metadata: Mapping[str, Any]) -> Any:
 
 
 def _fill(model: "PreTrainedModel", file: Path, config: "PretrainedConfig") -> None:
+    import torch
     import transformers
 
     read, loading = transformers.AutoModelForCausalLM.from_pretrained(
@@ -211,6 +211,8 @@ def _reading(file: Path, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
     try:
         yield
     except (OSError, SafetensorError) as error:

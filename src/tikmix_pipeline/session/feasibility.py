@@ -11,7 +11,7 @@ from tikmix_pipeline.baselines.ngram import check_order
 from tikmix_pipeline.baselines.unimax import unimax
 from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.influence.samples import require_choices, target_samples
+from tikmix_pipeline.influence.target_samples import require_choices, target_samples
 from tikmix_pipeline.mixture.external_run import SampledDomain
 from tikmix_pipeline.mixture.feasibility import Chunks, require_feasible
 from tikmix_pipeline.mixture.records import TokenBudget

@@ -20,6 +20,7 @@ from kedro.framework.session import KedroSession
 
 from tikmix_pipeline.errors import TikmixError, causes_of
 from tikmix_pipeline.files import disk_trouble
+from tikmix_pipeline.session.start_hooks import START
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
@@ -62,7 +63,7 @@ class TikmixSession(KedroSession):
         selected = ("tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
         if not any(kwargs.get(name) for name in selected):
             kwargs["only_missing_outputs"] = True
-        with _signals_as_exits() as received:
+        with START, _signals_as_exits() as received:
             try:
                 return super().run(*args, **kwargs)
             except (KeyboardInterrupt, SystemExit) as error:
