@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
 DOCS := .venv-docs
+TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BENCHMARKS := results response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained installed real_trainers reliability/kills reliability/disks reliability/bytes reliability/long reliability/two_at_once
 export MLFLOW_DISABLE_TELEMETRY := true
 # without compiled files every process that a test starts would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install try run test check bench ui docs clean
+.PHONY: install try run test test-slow check bench ui docs clean
 
 install: $(VENV)/.installed
 
@@ -32,7 +33,11 @@ run: install
 
 # both cores work on tests, so that a test has one of them; files that take long come first (tests/conftest.py)
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(TESTS) -m "not slow"
+
+# kills, real text from end to end, and measurements by several processes
+test-slow: $(VENV)/.installed-dev
+	$(TESTS) -m slow
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.network
 def test_smoke_environment_runs_from_sources_to_the_table(tmp_path: Path) -> None:
     for name in ("pyproject.toml", ".telemetry"):

@@ -66,6 +66,7 @@ def decision(shards: TokenShards) -> "partial[Any]":
     return partial(implied_mixture, budget=budget, prior=prior, optimize=OptimizeParameters(method="paper"))
 
 
+@pytest.mark.slow
 def test_two_ranks_grow_a_measurement_and_stop_as_one_process_does(start, token_shards, tmp_path):
     """That ranks fit, collect and multiply as one process does is in `tests/pipelines/test_influence_on_ranks.py`."""
     factors = fitted(start, token_shards, ONE, tmp_path)

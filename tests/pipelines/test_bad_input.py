@@ -222,6 +222,7 @@ def test_command_line_shows_a_mistake_without_a_traceback(project: Path) -> None
     assert "Traceback" not in ended.stderr + ended.stdout
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_inside_its_chunk_to_the_same_bits(project: Path) -> None:
     """SIGKILL in the middle of round 1's chunk, then the same command again."""
     train = {"chunk_tokens": 6400, "save_every_steps": 5}

@@ -263,6 +263,7 @@ def terminated_at(project: Path, file: Path) -> int:
         return running.wait()
 
 
+@pytest.mark.slow
 def test_comparison_that_is_killed_goes_on_to_the_same_results(compared: Path, tmp_path: Path) -> None:
     """SIGTERM of all, then SIGKILL of an arm's process, then Ctrl-C, each at another place; then to the end."""
     project = Path(shutil.copytree(compared, tmp_path / "project"))

@@ -14,6 +14,7 @@ CHANGE = {"factor_tokens": 128, "factor_mixture": "current", "items_per_task": 7
 MADE = ("factors", "gradients", "influence.parquet", "measurement.json")
 
 
+@pytest.mark.slow
 def test_two_ranks_make_what_one_process_makes(project: Path, tmp_path: Path) -> None:
     folder = project / "data" / "07_model_output" / "one" / "round_0"
     run_in(project, "influence", round=0, influence=CHANGE, train={"world_size": 2})
