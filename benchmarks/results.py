@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from common import print_figures
-from tikmix_pipeline.report.comparison_figures import differences_to_reference
 from tikmix_pipeline.report.comparison_scores import (
     HELDOUT,
     IN_DOMAIN,
@@ -30,6 +29,7 @@ from tikmix_pipeline.report.comparison_scores import (
     arm_costs,
     paired_differences,
 )
+from tikmix_pipeline.report.trade_off_figure import trade_off
 from tikmix_pipeline.statistics import PairedDifference
 
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
@@ -39,7 +39,11 @@ RUNS = {
     "six_rounds": "default corpus, six rounds",
 }
 """Names of the stored tables, and what was run."""
+SWITCHED = ("default", "extended")
+"""The runs that the page begins with."""
 REFERENCE = "proportional"
+ALTERNATIVES = (REFERENCE, "uniform", "ngram", "paper", "regmix")
+"""What a team may mix by that thinks of TiKMiX-D."""
 MOST = 0.02
 """Bits per byte that TiKMiX-D may be behind RegMix and still count as equal."""
 HELDOUT_LIMIT = 0.10
@@ -98,7 +102,7 @@ PAIRS = (
 def main() -> None:
     """Print the tables, and draw the figure if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, help="where to draw each run's differences to the reference")
+    parser.add_argument("--figure", type=Path, help="where to draw what tasks gain and held-out text pays")
     options = parser.parse_args()
     scores = {run: read_scores(run) for run in RUNS}
     print("\n".join(page_tables(scores)))
@@ -115,11 +119,23 @@ def read_scores(run: str) -> pd.DataFrame:
 
 def page_tables(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Return the lines of all tables."""
+    yield from switching_table(scores)
+    yield ""
     yield from claims_table(scores)
     for run, table in scores.items():
         seeds = ", ".join(str(seed) for seed in sorted(set(table["seed"])))
         yield from ["", f"**{RUNS[run].capitalize()}**, seeds {seeds}:", ""]
         yield from arms_table(table)
+
+
+def switching_table(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Return what a team gains and pays that mixes by D in the place of something else."""
+    yield from _header(["`direct` in the place of", "corpus", "tasks that decide", "tasks never seen", "held-out text"])
+    for other in ALTERNATIVES:
+        for run in SWITCHED:
+            if other in set(scores[run]["arm"]):
+                in_domain, out_of_domain, *_, heldout = _cells(scores[run], "direct", other)
+                yield _row([f"`{other}`", RUNS[run].split()[0], in_domain, out_of_domain, heldout])
 
 
 def claims_table(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
@@ -214,9 +230,9 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def draw(scores: dict[str, pd.DataFrame], path: Path) -> None:
-    """Draw every arm's difference to the reference, a figure per run, as `path` with the run's name."""
-    for run, table in scores.items():
-        figure = differences_to_reference(paired_differences(table, reference=REFERENCE))
+    """Draw what tasks gain and held-out text pays under every arm, a figure a corpus, as `path` with its name."""
+    for run in SWITCHED:
+        figure = trade_off(paired_differences(scores[run], reference=REFERENCE), origin=RUNS[run])
         figure.savefig(path.with_stem(f"{path.stem}_{run}"), dpi=110)
 
 
