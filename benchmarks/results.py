@@ -4,8 +4,9 @@
     python benchmarks/results.py --figure docs/images/results.png
 
 reads the scores of every arm, seed and task in docs/results/tables (`compare.parquet` of each comparison, as CSV) and
-prints, as Markdown, the primary comparisons of the protocol and then, run by run, every arm against the reference. A
-test holds the page to what is printed. The last line is one JSON object.
+prints, as Markdown, what changes where TiKMiX-D mixes in the place of something else, the primary comparisons of the
+protocol, and then, run by run, every arm against the reference. A test holds the page to what is printed. The last line
+is one JSON object.
 
 Differences are arm minus arm, seed by seed, over the seeds that both have, with Student's intervals.
 """

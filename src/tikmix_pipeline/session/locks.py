@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, NamedTuple
 
 from tikmix_pipeline.errors import TikmixError
 
@@ -30,6 +30,29 @@ BEAT = 5.0
 """Seconds between two signs of life of who holds a lock."""
 WATCH = 20.0
 """Seconds without a sign of life after which a run on another host counts as killed."""
+
+
+class _Holder(NamedTuple):
+    """Who has written itself into a lock's file: `<process> <host>`; nobody, where that is empty."""
+
+    process: str
+    host: str
+
+    @classmethod
+    def this(cls) -> "_Holder":
+        return cls(str(os.getpid()), socket.gethostname())
+
+    @classmethod
+    def written(cls, text: str) -> "_Holder":
+        process, _, host = text.strip().partition(" ")
+        return cls(process, host)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        return self.host not in ("", socket.gethostname())
+
+    def __str__(self) -> str:
+        return f"{self.process} {self.host}"
 
 
 @contextlib.contextmanager
@@ -48,22 +71,22 @@ def locked(path: Path, what: str, way_out: str) -> Iterator[None]:
     with path.open("a+", encoding="utf-8") as file:
         lock = _taken(file, what, wait=False)
         if lock == "refused" or _is_alive(path, _holder(file), what, is_locked=lock == "held"):
-            process, _, host = _holder(file).partition(" ")
-            elsewhere = f" on {host}" if host and host != socket.gethostname() else ""
+            holder = _holder(file)
+            elsewhere = f" on {holder.host}" if holder.is_elsewhere else ""
             raise TikmixError(
-                f"Another run (process {process}{elsewhere}) is at work on {what}. {way_out} (--params), or wait for "
-                "it to end."
+                f"Another run (process {holder.process}{elsewhere}) is at work on {what}. {way_out} (--params), or "
+                "wait for it to end."
             )
-        name = f"{os.getpid()} {socket.gethostname()}"
+        this = _Holder.this()
         file.truncate(0)
-        file.write(name)
+        file.write(str(this))
         file.flush()
         try:
-            with _signs_of_life(path, name, what):
+            with _signs_of_life(path, this, what):
                 yield
         finally:
             with contextlib.suppress(OSError):  # a full disk, or a folder that is gone
-                if _holder(file) == name:
+                if _holder(file) == this:
                     file.truncate(0)
 
 
@@ -93,27 +116,22 @@ def _taken(file: IO[str], what: str, *, wait: bool) -> Literal["held", "refused"
     return "held"
 
 
-def _holder(file: IO[str]) -> str:
+def _holder(file: IO[str]) -> _Holder:
     file.seek(0)
-    return file.read().strip()
+    return _Holder.written(file.read())
 
 
-def _is_alive(path: Path, holder: str, what: str, *, is_locked: bool) -> bool:
+def _is_alive(path: Path, holder: _Holder, what: str, *, is_locked: bool) -> bool:
     """Return whether a run that has not given a lock free shows a sign of life; a real lock of this host needs none."""
-    process, _, host = holder.partition(" ")
-    if not host or (is_locked and host == socket.gethostname()):
+    if not holder.host or (is_locked and not holder.is_elsewhere):
         return False
-    _LOG.warning(
-        "Process %s on %s has not given %s free: watching for %g s whether it is alive.", process, host, what, WATCH
-    )
+    _LOG.warning("Process %s on %s has not given %s free: watching for %g s whether it is alive.", *holder, what, WATCH)
     before, deadline = _time_of(path), time.monotonic() + WATCH
     while time.monotonic() < deadline:
         time.sleep(WATCH / 20)
         if _time_of(path) != before:
             return True
-    _LOG.warning(
-        "Process %s on %s shows no sign of life: it was killed, and this run goes on in its place.", process, host
-    )
+    _LOG.warning("Process %s on %s shows no sign of life: it was killed, and this run goes on in its place.", *holder)
     return False
 
 
@@ -124,17 +142,16 @@ def _time_of(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _signs_of_life(path: Path, name: str, what: str) -> Iterator[None]:
+def _signs_of_life(path: Path, this: _Holder, what: str) -> Iterator[None]:
     """Give a lock's file a new time every few seconds; end this process by SIGTERM if another has taken it."""
     is_over = threading.Event()
 
     def beat() -> None:
         while not is_over.wait(BEAT):
             with contextlib.suppress(OSError):  # a full disk, or a folder that is gone
-                now = path.read_text(encoding="utf-8").strip()
-                if now not in ("", name):
-                    process, _, host = now.partition(" ")
-                    _LOG.error("Process %s on %s is at work on %s too: this run ends.", process, host, what)
+                now = _Holder.written(path.read_text(encoding="utf-8"))
+                if now.process and now != this:
+                    _LOG.error("Process %s on %s is at work on %s too: this run ends.", *now, what)
                     os.kill(os.getpid(), signal.SIGTERM)  # to the main thread, even where it waits
                     return
                 os.utime(path)
