@@ -180,3 +180,15 @@ def test_causes_of_an_error_that_was_raised_from_itself_have_an_end() -> None:
     error = TikmixError("one")
     error.__cause__ = error
     assert list(causes_of(error)) == [error]
+
+
+def test_hooks_are_closed_in_the_order_that_they_were_opened_in_reversed(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is taken first: as long as a run has others to close, nobody else may begin."""
+    closed: list[str] = []
+    hooks = [SimpleNamespace(close_as=lambda _, name=name: closed.append(name)) for name in ("lock", "tracking")]
+    monkeypatch.setattr(kedro_session, "settings", SimpleNamespace(HOOKS=hooks))
+    with pytest.raises(RunInterruptedError):
+        run(send(signal.SIGTERM))
+    assert closed == ["tracking", "lock"]

@@ -1,10 +1,17 @@
 """What a killed run left RUNNING is closed by the next one of its experiment and place, and nothing else is."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import mlflow
+import pytest
 
+from tikmix_pipeline.parameters.check import check_parameters
+from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.left_runs import PLACE, close_left_runs, place_of
+from tikmix_pipeline.session.tracking.tracker import Tracker
+
+SOURCES = {"sources": [{"kind": "files", "path": "none.jsonl"}]}
 
 
 def test_runs_of_this_experiment_and_place_alone_are_closed_as_killed(tmp_path: Path) -> None:
@@ -20,3 +27,35 @@ def test_runs_of_this_experiment_and_place_alone_are_closed_as_killed(tmp_path: 
     close_left_runs(client, experiment, "one", here)
     found = {key: client.get_run(run).info.status for key, run in runs.items()}
     assert found == {"mine": "KILLED", "other": "RUNNING", "far": "RUNNING", "done": "FINISHED"}
+
+
+def tracker_in(root: Path) -> Tracker:
+    corpus = {"name": "none", "domains": {"code": SOURCES}, "tasks": {"quiz": SOURCES}}
+    return Tracker(Run(check_parameters({"experiment": "one", "corpus": corpus}), {}, root, lambda *_: 0), {})
+
+
+def statuses(root: Path) -> list[str]:
+    client = mlflow.MlflowClient(f"sqlite:///{root}/mlflow.db")
+    return [run.info.status for run in client.search_runs([one.experiment_id for one in client.search_experiments()])]
+
+
+def end(*_: object) -> NoReturn:
+    raise SystemExit(143)
+
+
+def test_a_run_whose_creation_a_signal_interrupts_is_closed(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlflow.db").write_bytes(template.read_bytes())
+    monkeypatch.setattr(Tracker, "_require_artifacts", end)
+    with pytest.raises(SystemExit):
+        tracker_in(tmp_path)
+    assert statuses(tmp_path) == ["KILLED"]
+
+
+def test_runs_that_a_signal_has_kept_from_being_known_are_closed_with_the_rest(template: Path, tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(template.read_bytes())
+    tracker = tracker_in(tmp_path)
+    tracker._create_run("a candidate", {})  # and the signal comes
+    tracker.close("KILLED")
+    assert statuses(tmp_path) == ["KILLED", "KILLED"]

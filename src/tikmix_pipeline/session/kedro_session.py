@@ -110,7 +110,7 @@ def _end_hooks(status: str) -> None:
     before = {}
     if status == "KILLED" and threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
-    for hook in settings.HOOKS:
+    for hook in reversed(settings.HOOKS):  # the lock, which was taken first, is given free last
         hook.close_as(status)
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -1,7 +1,9 @@
-"""Runs that SIGKILL or a power cut left RUNNING in the store: closed by the next run of the same experiment.
+"""Runs that are RUNNING in the store though nothing works on them, and how they are closed.
 
-The lock of the experiment is held by then, so none of them is at work. They are told by the experiment's name and by a
-tag for the place of the project, since a store may serve many projects with experiments of one name.
+SIGKILL and power cuts leave some, which the next run of the same experiment closes; a signal may come between the
+creation of a run and its name here, so a run that is ended closes what it has left itself. The lock of the experiment
+is held then, so none of them is at work. They are told by the experiment's name and by a tag for the place of the
+project, since a store may serve many projects with experiments of one name.
 """
 
 import contextlib

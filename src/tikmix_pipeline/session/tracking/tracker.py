@@ -70,18 +70,21 @@ class Tracker:
         store = open_store(run.root)
         self._client, self._experiment_id = store.client, store.experiment_id
         self._models = RoundModels(self._client, self._experiment_id, run, self._tags)
-        close_left_runs(self._client, self._experiment_id, self._name, self._tags[PLACE])
+        self._close_left_runs()
         tags = {"mlflow.parentRunId": store.parent_id} if store.parent_id else {}
         self._is_arm = PARENT_RUN in os.environ
+        self._watch: MachineWatch | None = None
         try:
             self._run_id = self._create_run(self._name if self._is_arm else run_name(run, run_params), tags)
+            self._require_artifacts()
+            # arms share a machine, which the run that they are part of watches
+            wanted = False if self._is_arm else run.parameters.mlflow.system_metrics
+            self._watch = MachineWatch(self._run_id, store.uri, wanted)
         except StoreError as error:
             raise TikmixError(f"The MLflow store takes no run ({error}). tracking=optional goes on without.") from error
-        self._watch: MachineWatch | None = None
-        self._require_artifacts()
-        # arms share a machine, which the run that they are part of watches
-        wanted = False if self._is_arm else run.parameters.mlflow.system_metrics
-        self._watch = MachineWatch(self._run_id, store.uri, wanted)
+        except BaseException:
+            self._close_left_runs()  # a run that is there, and that nobody else knows of yet
+            raise
 
     def _require_artifacts(self) -> None:
         """Ask the artifact store for something: where it cannot be reached, better now than after the first chunk."""
@@ -294,3 +297,8 @@ class Tracker:
             del os.environ[PARENT_RUN]
         for run_id in [*self._rounds.values(), self._run_id]:
             self._client.set_terminated(run_id, status)
+        if status != "FINISHED":
+            self._close_left_runs()  # a signal may have come between the creation of a run and its name here
+
+    def _close_left_runs(self) -> None:
+        close_left_runs(self._client, self._experiment_id, self._name, self._tags[PLACE])
