@@ -6,7 +6,7 @@ BENCH := .venv-bench
 KRONFLUENCE := .venv-kronfluence
 DOCS := .venv-docs
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
-BENCHMARKS := results response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained installed real_trainers reliability/kills reliability/disks reliability/bytes reliability/long reliability/two_at_once
+BENCHMARKS := results response heldout_response sequential stream trainer influence memory overhead reproducible loop surrogates sampling remix capacity scale scale_ray real_model validate_pretrained installed real_trainers reliability/kills reliability/disks reliability/bytes reliability/long reliability/two_at_once
 export MLFLOW_DISABLE_TELEMETRY := true
 # without compiled files every process that a test starts would compile the package anew
 unexport PYTHONDONTWRITEBYTECODE

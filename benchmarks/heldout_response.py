@@ -1,0 +1,194 @@
+"""How does held-out text of a domain respond to its own share of a chunk? Surfaces of branches, and whole runs.
+
+    make bench NAME=heldout_response
+    python benchmarks/heldout_response.py --read FOLDER --runs default=evd extended=evx
+
+trains nothing. Two ways to tell what held-out text of domain k gains over the prior p under a mixture w, in the units
+of the tasks' gains, so that both should be as many nats a unit as those are (`strength` 1):
+
+- `second order`: D_k·(w - p) - r z, as guardrails have it, z = (wᵀQw - pᵀQp)/2;
+- `logarithm`: what the other domains do for it as before, and its own share by its logarithm, with no r:
+  Σ_{j≠k} D_kj (w_j - p_j) + D_kk p_k ln((w_k + ε p_k) / (p_k + ε p_k)), ε = 0.05.
+
+ε was chosen on the surface of the default corpus with seed 0, and nothing else. `at decided` is the strength at the
+mixtures that are decided there. Of whole runs (docs/results/tables/heldout_response.csv, written by `--read` from the
+data of `compare`) it is the chunk after the first decision: measured is what the arm is better by than the proportional
+arm, in nats per token; `predicted` and `measured` are what held-out text loses as a share of what the tasks gain, the
+first as the guardrail has it (φ = 1.75). The last line is one JSON object.
+
+Axes: N mixtures, K domains.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from common import print_figures, print_table
+from response import CHOSEN_ON, CURVATURE, DECIDED, Surface, correlation, nats_per_unit, surfaces
+from results import REFERENCE, RUNS, TABLES
+
+FloatArray = npt.NDArray[np.float64]
+FLOOR = 0.05
+ARMS = ("direct", "ngram", "paper")
+WAYS = ("second order", "logarithm")
+IN_USE = 1.75
+TABLE = TABLES / "heldout_response.csv"
+
+
+def main() -> None:
+    """Print what surfaces say and what whole runs do, or read whole runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--read", type=Path, help="the data folder of comparisons, to write the table from")
+    parser.add_argument("--runs", nargs="+", default=[], help="names in results.RUNS and experiments: default=evd")
+    options = parser.parse_args()
+    if options.read:
+        rows = [row for run in options.runs for row in read_run(options.read, *run.split("="))]
+        pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.6g")
+    print_figures(of_surfaces() | of_runs(pd.read_csv(TABLE)))
+
+
+def own_logarithm(linear_NK: FloatArray, own_K: FloatArray, weights_NK: FloatArray, prior_K: FloatArray) -> FloatArray:
+    """Return the gains of held-out text with each domain's own share by its logarithm, (N, K)."""
+    share_NK = prior_K * np.log((weights_NK + FLOOR * prior_K) / (prior_K + FLOOR * prior_K))
+    gain_NK: FloatArray = linear_NK + own_K * (share_NK - (weights_NK - prior_K))
+    return gain_NK
+
+
+def of_surfaces() -> dict[str, float]:
+    """Print how well both ways tell held-out text on every surface; return means over those not chosen on."""
+    rows, judged = [], []
+    for surface in surfaces():
+        found = _of_surface(surface)
+        rows += [[surface.name, way, *(f"{value:.2f}" for value in row)] for way, row in found.items()]
+        if surface.name != CHOSEN_ON:
+            judged.append(found)
+    print_table(["surface", "way", "mean of domains", "by domain", "strength", "at decided: from", "to"], rows)
+    return {
+        f"{name}_{way.replace(' ', '_')}": float(np.mean([found[way][place] for found in judged]))
+        for way in WAYS
+        for place, name in ((0, "pearson"), (2, "strength"))
+    }
+
+
+def _of_surface(surface: Surface) -> dict[str, list[float]]:
+    from tikmix_pipeline.mixture.response_fit import coordinates
+    from tikmix_pipeline.parameters import OptimizeParameters
+
+    r, at = OptimizeParameters().saturation, surface.reference
+    influence_TK, heldout_KK = surface.products[CURVATURE, "influence"], surface.products[CURVATURE, "linear"]
+    weights_NK, prior_K = surface.weights_NK, surface.weights_NK[at]
+    gain_N = (surface.evaluation_NT[at] - surface.evaluation_NT).mean(axis=1)
+    heldout_NK = surface.heldout_NK[at] - surface.heldout_NK
+    x_N, z_N = coordinates(influence_TK.mean(axis=0), surface.convex(), weights_NK, prior_K)
+    scale = nats_per_unit(x_N - r * z_N, gain_N)
+    linear_NK = (weights_NK - prior_K) @ heldout_KK.T
+    told = (linear_NK - r * z_N[:, None], own_logarithm(linear_NK, np.diag(heldout_KK), weights_NK, prior_K))
+    others = np.arange(len(gain_N)) != at
+    decided = [surface.branches.index(name) for name in (*DECIDED, "paper")]
+    found = {}
+    for way, told_NK in zip(WAYS, told, strict=True):
+        told_N, heldout_N = told_NK.mean(axis=1), heldout_NK.mean(axis=1)
+        by_domain = [correlation(told_NK[others, k], heldout_NK[others, k]) for k in range(len(prior_K))]
+        strengths = heldout_N[decided] / (scale * told_N[decided])
+        found[way] = [
+            correlation(told_N[others], heldout_N[others]),
+            float(np.mean(by_domain)),
+            nats_per_unit(told_N, heldout_N) / scale,
+            *(float(strengths.min()), float(strengths.max())),
+        ]
+    return found
+
+
+def of_runs(table: pd.DataFrame) -> dict[str, float]:
+    """Print both ways' strength after the first decision of whole runs, and what the guardrail said; return means."""
+    rows, figures = [], {}
+    for (run, arm), of_arm in table.groupby(["run", "arm"], sort=False):
+        seeds = of_arm.groupby("seed").agg(
+            tasks=("tasks_gain", "first"),
+            tasks_told=("tasks_told", "first"),
+            heldout=("heldout_gain", "mean"),
+            told=("second_order", "mean"),
+            logarithm=("logarithm", "mean"),
+        )
+        scale = seeds["tasks"] / seeds["tasks_told"]
+        told = {
+            "predicted": -IN_USE * seeds["told"] / seeds["tasks_told"],
+            "measured": -seeds["heldout"] / seeds["tasks"],
+            "second order": seeds["heldout"] / (scale * seeds["told"]),
+            "logarithm": seeds["heldout"] / (scale * seeds["logarithm"]),
+        }
+        rows.append([RUNS[str(run)], f"`{arm}`", str(len(seeds)), *map(_spread, told.values())])
+        figures |= {f"{name.replace(' ', '_')}_{run}_{arm}": float(one.median()) for name, one in told.items()}
+    print_table(["run", "arm", "seeds", *(f"{name}" for name in told)], rows)
+    return figures
+
+
+def _spread(values: "pd.Series[float]") -> str:
+    return f"{values.median():.2f} ({values.min():.2f} to {values.max():.2f})"
+
+
+def read_run(data: Path, run: str, experiment: str) -> Iterator[dict[str, Any]]:
+    """Yield a row per arm, seed and domain of a comparison's first decided chunk."""
+    from tikmix_pipeline.corpus.shards import TokenShards
+
+    results = data / "07_model_output"
+    seeds = sorted(int(path.suffix[1:]) for path in results.glob(f"{experiment}.direct.*"))
+    shards = TokenShards.open(data / "03_primary" / run)
+    for seed in seeds:
+        yield from _read_seed(results, shards, run, experiment, seed)
+
+
+def _read_seed(results: Path, shards: Any, run: str, experiment: str, seed: int) -> Iterator[dict[str, Any]]:
+    from tikmix_pipeline.corpus.tasks import TaskItems
+    from tikmix_pipeline.mixture.second_order import bend
+    from tikmix_pipeline.parameters import OptimizeParameters
+
+    measured = results / f"{experiment}.direct.{seed}" / "round_0"
+    products = pd.read_parquet(measured / "domain_products.parquet")
+    domains = list(shards.domains)
+    heldout_KK, curved_KK = (
+        products.pivot(index="text", columns="domain", values=name).loc[domains, domains].to_numpy()
+        for name in ("influence", "curved")
+    )
+    influence = pd.read_parquet(measured / "influence.parquet").pivot(
+        index="task", columns="domain", values="influence"
+    )
+    mean_K = influence[domains].to_numpy().mean(axis=0)
+    items = TaskItems.open(shards.tasks_file)
+    size = {domain: shards.bytes_per_token(domain) for domain in domains}
+    size |= {task: items.bytes_per_token(task, "evaluation", "text") for task in influence.index}
+    reference = _nats(results / f"{experiment}.{REFERENCE}.{seed}", size)
+    prior_K = _weights(results / f"{experiment}.direct.{seed}", 0, domains)
+    for arm in ARMS:
+        folder = results / f"{experiment}.{arm}.{seed}"
+        gain, weights_K = reference - _nats(folder, size), _weights(folder, 1, domains)
+        linear_K = heldout_KK @ (weights_K - prior_K)
+        bent = OptimizeParameters().saturation * float(bend(weights_K[None], prior_K, curved_KK)[0])
+        logarithm_K = own_logarithm(linear_K[None], np.diag(heldout_KK), weights_K[None], prior_K)[0]
+        of_run = {"run": run, "arm": arm, "seed": seed, "tasks_gain": gain[influence.index].mean()}
+        of_run["tasks_told"] = float(mean_K @ (weights_K - prior_K)) - bent
+        for k, domain in enumerate(domains):
+            told = {"second_order": linear_K[k] - bent, "logarithm": logarithm_K[k]}
+            yield {**of_run, "domain": domain, "weight": weights_K[k], "heldout_gain": gain[domain], **told}
+
+
+def _nats(folder: Path, size: dict[str, float]) -> "pd.Series[float]":
+    """Return the losses of whole texts after the first decided chunk, in nats per token."""
+    table = pd.read_parquet(folder / "round_1" / "evaluation.parquet")
+    bits = table[table["measure"] == "text"].set_index("name")["bits_per_byte"]
+    return pd.Series({name: bits[name] * np.log(2) * of_name for name, of_name in size.items()})
+
+
+def _weights(folder: Path, number: int, domains: list[str]) -> FloatArray:
+    table = pd.read_parquet(folder / "mixtures.parquet")
+    weights_K: FloatArray = table[table["round"] == number].set_index("domain")["weight"].loc[domains].to_numpy()
+    return weights_K
+
+
+if __name__ == "__main__":
+    main()
