@@ -196,7 +196,7 @@ def test_bits_per_byte_are_the_mean_over_domains_of_what_each_loses_in_them(seed
     nats_K = 0.1 * (np.eye(2) @ (rng.dirichlet(np.ones(2)) - 0.5))
     bits = np.mean([nats / np.log(2) / sizes[name] for name, nats in zip(("d0", "d1"), nats_K, strict=True)])
     # both sides over their tolerance: what the constraint is made of, and the mean of bits per byte
-    ratio = 0.1 * (text.row_K @ (nats_K / 0.1)) / (0.1 * text.slack)
+    ratio = 0.1 * (text.influence_K @ (nats_K / 0.1)) / (0.1 * text.slack)
     assert ratio == pytest.approx(bits / 0.05)
     (of_task,) = texts({"t0": {"tolerance": 0.05, "unit": "bits_per_byte"}}, response)
     assert of_task.slack * 0.1 == pytest.approx(0.05 * np.log(2) * sizes["t0"])
@@ -321,7 +321,7 @@ def test_each_domain_stands_for_one_guardrail_a_domain_that_has_none_of_its_own(
 def test_a_domain_may_be_called_as_the_guardrail_on_each_is():
     told = Told(["each_domain", "d"], [], np.zeros((0, 2)), np.eye(2))
     (text,) = guarded_texts({"each_domain": Guardrail(tolerance=1.0)}, told)
-    assert text.row_K.tolist() == [1.0, 0.0]
+    assert text.influence_K.tolist() == [1.0, 0.0]
 
 
 def test_names_are_refused_before_anything_is_measured():

@@ -41,6 +41,10 @@ def test_the_problems_are_held_by_every_kind_of_constraint(at_start):
 MOVED = {
     "weights of tasks": ({"task_weights": {"t0": 3.0, "t4": 0.0}}, {"task_weights": {"t0": 3.0, "t4": 0.0}}),
     "a tolerance": ({"tolerances": {"heldout": 0.05}}, {"guardrails": {"heldout": {"tolerance": 0.05}}}),
+    "a tolerance where own shares count by their logarithm": (
+        {"tolerances": {"heldout": 0.05}},
+        {"guardrails": {"heldout": {"tolerance": 0.05}}, "heldout_response": "logarithm"},
+    ),
     "the pull": ({"entropy": 0.3}, {"entropy": 0.3}),
     "a cap": ({"max_weight": 0.2}, {"max_weight": 0.2}),
     "no Pareto constraint": ({"pareto": False}, {"pareto": False}),
@@ -53,9 +57,13 @@ MOVED = {
 
 def test_after_a_control_was_moved_it_decides_what_the_pipeline_would_by_that_parameter(tmp_path):
     # a guardrail that holds, and another problem whose tasks hold it
-    starts = [case("start", 109 if name == "a tolerance" else 101) for name in MOVED]
+    seeds = [109 if name.startswith("a tolerance") else 101 for name in MOVED]
+    starts = [
+        case("start", seed, **{key: value for key, value in given.items() if key == "heldout_response"})
+        for seed, (_, given) in zip(seeds, MOVED.values(), strict=True)
+    ]
     expected = [
-        case(name, 109 if name == "a tolerance" else 101, **given).decision for name, (_, given) in MOVED.items()
+        case(name, seed, **given).decision for seed, (name, (_, given)) in zip(seeds, MOVED.items(), strict=True)
     ]
     data = [[one.problem.to_json(), move] for one, (move, _) in zip(starts, MOVED.values(), strict=True)]
     script = """

@@ -123,6 +123,7 @@ def cases():
     groups = {"even": {"domains": ["d0", "d2", "d4"], "max": 0.3}, "odd": {"domains": ["d1", "d3"], "min": 0.3}}
     uneven = {"task_weights": {"t0": 3.0, "t1": 0.0, "g": 2.0, "t2": 2.0}, "task_groups": {"g": ["t2", "t3"]}}
     in_nats = {"d6": {"tolerance": 0.005, "unit": "nats"}, "d2": {"tolerance": 0.1, "unit": "percent"}}
+    logarithm = {"heldout_response": "logarithm"}
     in_bits = {"d3": {"tolerance": 0.001, "unit": "bits_per_byte"}}
     return [
         *sizes,
@@ -141,4 +142,7 @@ def cases():
         case("standard errors", 101, 7, errors=True, guardrails={"heldout": {"tolerance": 0.3, "unit": "stderr"}}),
         case("nats and per cent", 42, 7, measured=told_by_branches(), branches=6, guardrails=in_nats),
         case("bits per byte", 101, 7, measured=told_by_branches(), branches=6, guardrails=in_bits),
+        case("own shares by their logarithm", 101, 7, guardrails={"heldout": {"tolerance": 0.3}}, **logarithm),
+        case("each by its logarithm", 30, 9, **each, **logarithm),
+        case("bits per byte by it", 101, 7, measured=told_by_branches(), branches=6, guardrails=in_bits, **logarithm),
     ]

@@ -58,12 +58,13 @@ class Room:
         """Return the mixture within the bounds that is furthest inside a guardrail."""
         guard = self._against_prior(text)
         curved_KK = guard.bend_C[0] * self.curved_KK
-        inside = Objective(guard.rows_CK, uniformity=0.0, gain=1.0, entropy=0.0, curved_KK=curved_KK)
+        of_text = {"curved_KK": curved_KK, "logarithms": guard.logarithms}
+        inside = Objective(guard.rows_CK, uniformity=0.0, gain=1.0, entropy=0.0, **of_text)
         return minimise(inside, bounds, bounds.project(self.prior_K)).weights_K
 
     def _against_prior(self, text: GuardedText) -> LeastGains:
         return guardrail_constraints(
-            text.row_K[None],
+            [text.gain],
             np.array([text.share]),
             np.array([text.slack]),
             mean_K=self.mean_K,

@@ -1,14 +1,14 @@
 """Guardrails: text that may not get worse than under the prior by more than a tolerance.
 
-A guardrail g is about the held-out text of one domain, of several, or of all, whose mean gain is `D_g·w − r/2 wᵀQw` to
-second order, or about a task. It asks
+A guardrail g is about the held-out text of one domain, of several, or of all, or about a task. It asks
 
     gain_g(w) + ρ · mean_t gain_t(w) ≥ −slack,
 
-with ρ = tolerance / φ where that is a share of what the tasks gain, and else slack, the tolerance in the units of S. φ
-says how many times as many nats a unit of its gain is as of a task's: 1 of a task, `optimize.heldout_strength` of
-held-out text. Real branches lose more of the text that they neglect than the tasks' scale says, by much the same factor
-wherever it was measured (docs/results.md); what makes it so is not known.
+with ρ = tolerance / φ where that is a share of what the tasks gain, and else slack, the tolerance in the units of S.
+What held-out text gains is told by `mixture.own_share`, in one of two ways. φ says how many times as many nats a unit
+of its gain is as of a task's: 1 of a task, `optimize.heldout_strength` of held-out text. By the logarithm it is as
+many; to second order 1.75 times as many, which holds for seven domains and is far too few for eighteen
+(docs/results.md).
 Both sides are concave, so the guarded mixtures are a convex set, and the reference, which is the prior or the nearest
 mixture inside the bounds, is one of them.
 
@@ -32,8 +32,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, nearest_name, require_known
+from tikmix_pipeline.mixture.bounds import Limit
 from tikmix_pipeline.mixture.influence_matrix import magnitude
 from tikmix_pipeline.mixture.least_gains import LeastGains
+from tikmix_pipeline.mixture.own_share import Logarithms, TextGain
+from tikmix_pipeline.mixture.records import BindingKind
 from tikmix_pipeline.mixture.response_fit import MeasuredResponse
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.guardrails import Guardrail
@@ -53,8 +56,10 @@ class GuardedText:
     """Of the guardrail, or of the domain where it is one of `each_domain`."""
     parameter: str
     guardrail: Guardrail
-    row_K: FloatArray
-    """The influence of the domains on its text."""
+    gain: TextGain
+    """What its text gains."""
+    influence_K: FloatArray
+    """Of the domains on its text."""
     strength: float = 1.0
     """φ."""
     per_unit: float = 0.0
@@ -91,6 +96,10 @@ class Told:
     """D."""
     heldout_strength: float = 1.0
     """φ of held-out text."""
+    log_KK: FloatArray | None = None
+    """What own shares count by their logarithms (`own_share.own_logarithms`); None where gains are to second order."""
+    prior_K: FloatArray | None = None
+    """What the logarithms are relative to."""
     measured: MeasuredResponse | None = None
     """What branches have told."""
     influence_stderr_TK: FloatArray | None = None
@@ -109,11 +118,31 @@ def guarded_texts(guardrails: Mapping[str, Guardrail | None], told: Told) -> Ite
     for name, key, guardrail in _each(guardrails, told.domains):
         members = _members(name, key, guardrail, told.domains, told.tasks)
         row_K = _mean(told.heldout_KK, members, told, guardrail) if members else told.influence_TK[_task(told, name)]
+        gain = TextGain.second_order(row_K)
+        if members and told.log_KK is not None and told.prior_K is not None:
+            gain = TextGain.logarithm(row_K, _mean(told.log_KK, members, told, guardrail), told.prior_K)
         strength = told.heldout_strength if members else 1.0
         per_unit = 0.0 if guardrail.unit == "share" else _per_unit(name, key, guardrail, members, strength, told)
         loss = _loss(told.measured, members or (name,))
         stderr_K = _errors(name, guardrail, members, told) if guardrail.unit == "stderr" else None
-        yield GuardedText(name, f"optimize.guardrails.{key}", guardrail, row_K, strength, per_unit, loss, stderr_K)
+        parameter = f"optimize.guardrails.{key}"
+        yield GuardedText(name, parameter, guardrail, gain, row_K, strength, per_unit, loss, stderr_K)
+
+
+def guardrail_limits(texts: Sequence[GuardedText]) -> Iterator[tuple[str, BindingKind, Limit]]:
+    """Yield what each guardrail holds a decision to."""
+    for text in texts:
+        limit = Limit(text.guardrail.tolerance, "prior", text.parameter, text.guardrail.unit)
+        yield text.name, "guardrail", limit
+
+
+def gains_of_domains(told: Told) -> Iterator[TextGain]:
+    """Yield what the held-out text of each domain gains."""
+    for k, row_K in enumerate(told.heldout_KK):
+        if told.log_KK is None or told.prior_K is None:
+            yield TextGain.second_order(row_K)
+        else:
+            yield TextGain.logarithm(row_K, told.log_KK[k], told.prior_K)
 
 
 def check_guardrails(guardrails: Mapping[str, Guardrail | None], domains: Sequence[str], tasks: Sequence[str]) -> None:
@@ -127,7 +156,7 @@ def check_guardrails(guardrails: Mapping[str, Guardrail | None], domains: Sequen
 
 
 def guardrail_constraints(
-    rows_CK: FloatArray,
+    gains: Sequence[TextGain],
     share_C: FloatArray,
     slack_C: FloatArray,
     *,
@@ -139,7 +168,7 @@ def guardrail_constraints(
     """Return guardrails as constraints, in the unit of the tasks' mean influence, so that prices do not depend on S's.
 
     Args:
-        rows_CK: the influence of the domains on each text, in the units of S.
+        gains: of each text, in the units of S.
         share_C: ρ.
         slack_C: in the units of S.
         mean_K: the influence on the mean of the tasks.
@@ -147,10 +176,14 @@ def guardrail_constraints(
         saturation: r.
         curved_KK: Q.
     """
-    summed_CK = rows_CK + np.outer(share_C, mean_K)
-    gains = LeastGains(summed_CK, reference_K, slack_C, saturation * (1 + share_C), curved_KK)
+    summed_CK = np.array([gain.row_K for gain in gains]).reshape(len(gains), len(mean_K)) + np.outer(share_C, mean_K)
+    bend_C = saturation * (np.array([gain.bends for gain in gains], dtype=np.float64) + share_C)
+    log_CK = np.array([gain.log_K for gain in gains]).reshape(len(gains), len(mean_K))
+    floor_K = np.max([gain.floor_K for gain in gains], axis=0, initial=0.0)
+    logarithms = Logarithms(log_CK, floor_K) if log_CK.any() else None
+    constraints = LeastGains(summed_CK, reference_K, slack_C, bend_C, curved_KK, logarithms)
     zeros_C = np.zeros(len(gains))
-    return gains.scaled(zeros_C, zeros_C + magnitude(mean_K[None]))
+    return constraints.scaled(zeros_C, zeros_C + magnitude(mean_K[None]))
 
 
 def _each(guardrails: Mapping[str, Guardrail | None], domains: Sequence[str]) -> Iterator[tuple[str, str, Guardrail]]:

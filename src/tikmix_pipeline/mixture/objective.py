@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from tikmix_pipeline.errors import TikmixError, nearest_name, require_known
 from tikmix_pipeline.mixture.fairness import SoftLeast
+from tikmix_pipeline.mixture.own_share import Logarithms
 from tikmix_pipeline.mixture.simplex import Box, FloatArray, Halfspaces, anchored_entropy, entropy
 from tikmix_pipeline.parameters.decision import ObjectiveParameters, TargetWeightParameters
 
@@ -162,6 +163,8 @@ class Objective:
     """A, symmetric and without negative eigenvalues; None where gains are linear."""
     least: SoftLeast | None = None
     """What is maximised in the place of a small std; None where std is what counts."""
+    logarithms: Logarithms | None = None
+    """One sum that the total gain has on top; None where it has none."""
 
     @classmethod
     def of(
@@ -202,12 +205,15 @@ class Objective:
         std = float(spread(gains_U, self._weights()))
         return {
             **({"std": std} if self.least is None else {"softmin": self.least.value(weights_K)}),
-            "gain": float(total(gains_U, self._weights())) - self._curved(weights_K),
+            "gain": float(total(gains_U, self._weights())) - self._curved(weights_K) + self._logarithm(weights_K),
             "entropy": anchored_entropy(weights_K, self.anchor_K),
         }
 
     def _curved(self, weights_K: FloatArray) -> float:
         return 0.0 if self.curved_KK is None else float(weights_K @ self.curved_KK @ weights_K) / 2
+
+    def _logarithm(self, weights_K: FloatArray) -> float:
+        return 0.0 if self.logarithms is None else float(self.logarithms.at(weights_K[None])[0, 0])
 
     def value(self, weights_K: FloatArray, kink: float = 0.0) -> float:
         """Return `F(w) = α·std(P̂) − β·ΣP̂ − γ·H(w)`, with `√(std² + kink²)` for std, or `−softmin(P̂)` in its place."""
@@ -233,6 +239,8 @@ class Objective:
         anchored_K = np.zeros_like(weights_K) if self.anchor_K is None else self.entropy * np.log(self.anchor_K)
         if self.curved_KK is not None:
             anchored_K = anchored_K - self.gain * (self.curved_KK @ weights_K)
+        if self.logarithms is not None:
+            anchored_K = anchored_K + self.gain * self.logarithms.slopes(weights_K)[0]
         gains_U = self.normalised_UK @ weights_K
         if not gains_U.size:
             return -anchored_K
@@ -246,10 +254,14 @@ class Objective:
         return slope_K - anchored_K
 
     def _above(self, weights_K: FloatArray) -> float:
-        """Return by how much the tangent of `−α·softmin` at a mixture is above the line through 0; std is that line."""
-        if self.least is None:
-            return 0.0
-        return self.uniformity * float(self.least.slope(weights_K) @ weights_K - self.least.value(weights_K))
+        """Return by how much the tangents of what is not homogeneous, as std is, are above lines through 0."""
+        above = 0.0
+        if self.least is not None:
+            above = self.uniformity * float(self.least.slope(weights_K) @ weights_K - self.least.value(weights_K))
+        if self.logarithms is not None:
+            along = float(self.logarithms.slopes(weights_K)[0] @ weights_K)
+            above += self.gain * (along - self._logarithm(weights_K))
+        return above
 
     def lower_bound(
         self,

@@ -135,6 +135,8 @@ class GuardrailRecord(Record):
     """How fast the objective would fall per unit of tolerance; 0 where the guardrail does not bind."""
     loss: Number | None = None
     """Of its text at the checkpoint, in nats per token, where branches say what gains are in nats."""
+    logarithm: ByDomain | None = None
+    """What own shares count by their logarithms (`own_share`); None where gains are to second order."""
 
 
 class ExpectedGain(Record):

@@ -22,23 +22,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tikmix_pipeline.mixture.bounds import Bounds, Limit
+from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.deciding_effects import deciding_effects
 from tikmix_pipeline.mixture.decision import VISIBLE, Decision, binding_constraints, pareto_limits
 from tikmix_pipeline.mixture.guardrail_room import Room
 from tikmix_pipeline.mixture.guardrail_words import guardrail_sentences
-from tikmix_pipeline.mixture.guardrails import GuardedText, Told, guarded_texts, guardrail_constraints
+from tikmix_pipeline.mixture.guardrails import (
+    GuardedText,
+    Told,
+    gains_of_domains,
+    guarded_texts,
+    guardrail_constraints,
+    guardrail_limits,
+)
 from tikmix_pipeline.mixture.influence_matrix import anchor_mixture, check_influence, contrast, magnitude
 from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.objective import Objective, Targets
+from tikmix_pipeline.mixture.own_share import TextGain, own_logarithms
 from tikmix_pipeline.mixture.records import (
-    BindingKind,
     BindingRecord,
-    ExpectedGain,
     GuardrailRecord,
     SecondOrderRecord,
 )
-from tikmix_pipeline.mixture.response_fit import MeasuredResponse, coordinates
+from tikmix_pipeline.mixture.response_branches import in_nats
+from tikmix_pipeline.mixture.response_fit import MeasuredResponse
 from tikmix_pipeline.mixture.second_order import DomainProducts, second_order_gains
 from tikmix_pipeline.mixture.simplex import FloatArray, by_name
 from tikmix_pipeline.mixture.solver import Solution, minimise
@@ -98,7 +105,9 @@ def response_problem(
         tasks=tasks,
         influence_TK=influence_TK,
         heldout_KK=products.heldout_KK,
-        heldout_strength=parameters.heldout_strength,
+        heldout_strength=parameters.text_strength,
+        log_KK=own_logarithms(products.heldout_KK, prior_K) if parameters.heldout_response == "logarithm" else None,
+        prior_K=prior_K,
         measured=measured,
         influence_stderr_TK=stderr_TK,
         heldout_stderr_KK=products.heldout_stderr_KK,
@@ -186,7 +195,7 @@ class ResponseProblem:
         held = [self.told.tasks[t] for t in np.flatnonzero(self._held).tolist()]
         gains = self._pareto.joined(self._guards(self.texts))
         best = minimise(self._objective, self.bounds, self._reference, gains=gains)
-        limits = [*pareto_limits(held, self._pareto), *_guardrail_limits(self.texts)]
+        limits = [*pareto_limits(held, self._pareto), *guardrail_limits(self.texts)]
         binding = binding_constraints(best, self.bounds, gains, limits)
         is_guarded = any(constraint.kind == "guardrail" for constraint in binding)
         free = best_unconstrained(self._objective, best, self.bounds, binding, is_held=bool(len(gains)))
@@ -296,7 +305,7 @@ class ResponseProblem:
 
     def _guards(self, texts: Sequence[GuardedText]) -> LeastGains:
         return guardrail_constraints(
-            np.array([text.row_K for text in texts]).reshape(len(texts), len(self.prior_K)),
+            [text.gain for text in texts],
             np.array([text.share for text in texts]),
             np.array([text.slack for text in texts]),
             mean_K=self._mean,
@@ -308,6 +317,12 @@ class ResponseProblem:
     def _gain(self, row_K: FloatArray, weights_K: FloatArray) -> float:
         return float(self._gains(row_K[None], weights_K)[0])
 
+    def _heldout_gains(self, weights_K: FloatArray) -> FloatArray:
+        return np.array([self._of_text(gain, weights_K) for gain in gains_of_domains(self.told)])
+
+    def _of_text(self, gain: TextGain, weights_K: FloatArray) -> float:
+        return gain.over(weights_K, self.prior_K, self.saturation, self.products.curved_KK)
+
     def _record(self, solved: _Solved) -> SecondOrderRecord:
         """Return what is expected of held-out text, of other mixtures, and over the current one."""
         best_K, unguarded_K = solved.best.weights_K, solved.unguarded.weights_K
@@ -318,7 +333,7 @@ class ResponseProblem:
         tasks, domains = self.told.tasks, self.bounds.domains
         return SecondOrderRecord(
             saturation=self.saturation,
-            heldout_gain=by_name(domains, self._gains(self.products.heldout_KK, best_K)),
+            heldout_gain=by_name(domains, self._heldout_gains(best_K)),
             gain_over_current=by_name(tasks, best_T - now_T),
             unconstrained_gain_over_current=by_name(tasks, free_T - now_T),
             mean_influence=by_name(domains, self._mean),
@@ -326,7 +341,7 @@ class ResponseProblem:
             unguarded_mean_gain=self._gain(self._mean, unguarded_K),
             unguarded_objective=solved.unguarded.value,
             guardrails=tuple(self._guarded(solved)),
-            **self._in_nats(best_K),
+            **in_nats(self.told.measured, self._mean, self.products.curved_KK, best_K, self.prior_K, level=LEVEL),
         )
 
     def _guarded(self, solved: _Solved) -> Iterator[GuardrailRecord]:
@@ -337,32 +352,22 @@ class ResponseProblem:
         unit = float(magnitude(self._mean[None])[0])
         for text, multiplier in zip(solved.texts, solved.price_C.tolist(), strict=True):
             per_tolerance = of_tasks / text.strength if text.guardrail.unit == "share" else text.per_unit
+            known: dict[str, Any] = {} if text.loss is None else {"loss": text.loss}
+            if text.gain.log_K.any():
+                known["logarithm"] = by_name(self.bounds.domains, text.gain.log_K)
             yield GuardrailRecord(
                 name=text.name,
                 tolerance=text.guardrail.tolerance,
                 unit=text.guardrail.unit,
-                influence=by_name(self.bounds.domains, text.row_K),
+                influence=by_name(self.bounds.domains, text.influence_K),
                 share=text.share,
                 slack=text.slack,
                 strength=text.strength,
-                gain=self._gain(text.row_K, best_K),
-                unguarded_gain=self._gain(text.row_K, unguarded_K),
+                gain=self._of_text(text.gain, best_K),
+                unguarded_gain=self._of_text(text.gain, unguarded_K),
                 price=max(0.0, multiplier * per_tolerance / unit) if text.name in binding else 0.0,
-                **({} if text.loss is None else {"loss": text.loss}),
+                **known,
             )
-
-    def _in_nats(self, weights_K: FloatArray) -> dict[str, Any]:
-        """Return what branches let say in nats, nothing without them."""
-        measured = self.told.measured
-        if measured is None:
-            return {}
-        fitted = measured.fitted
-        if not fitted.is_told:
-            return {"branches": measured.branches}
-        at = coordinates(self._mean, self.products.curved_KK, weights_K[None], self.prior_K)
-        nats, half_width = float(fitted.mean_gain(*at)[0]), float(fitted.half_width(*at, LEVEL)[0])
-        expected = ExpectedGain(nats=nats, half_width=half_width, level=LEVEL)
-        return {"scale": fitted.scale, "branches": measured.branches, "expected": expected}
 
     def _notes(self) -> Iterator[str]:
         """Say which tasks have nothing to gain, and if branches have told nothing."""
@@ -386,9 +391,3 @@ class ResponseProblem:
             return
         room = Room(self.bounds, self.prior_K, self._mean, self.saturation, self.products.curved_KK)
         yield from room.notes(texts)
-
-
-def _guardrail_limits(texts: Sequence[GuardedText]) -> Iterator[tuple[str, BindingKind, Limit]]:
-    for text in texts:
-        limit = Limit(text.guardrail.tolerance, "prior", text.parameter, text.guardrail.unit)
-        yield text.name, "guardrail", limit

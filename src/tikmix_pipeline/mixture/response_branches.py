@@ -9,12 +9,13 @@ Axes: N branches, K domains.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.records import ExpectedGain
 from tikmix_pipeline.mixture.response_fit import MeasuredResponse, coordinates, fit_response
 from tikmix_pipeline.mixture.simplex import FloatArray, round_to_simplex
 
@@ -114,3 +115,24 @@ def measured_response(
     at = coordinates(mean_K, curved_KK, mixtures.to_numpy(dtype=float), reference_K)
     fitted = fit_response(*at, gain_N, rule)
     return MeasuredResponse(fitted, len(trained), dict(branches.at_checkpoint), dict(branches.bytes_per_token))
+
+
+def in_nats(
+    measured: MeasuredResponse | None,
+    mean_K: FloatArray,
+    curved_KK: FloatArray,
+    weights_K: FloatArray,
+    prior_K: FloatArray,
+    *,
+    level: float,
+) -> dict[str, Any]:
+    """Return what branches let say of a mixture in nats, as fields of `SecondOrderRecord`; nothing without them."""
+    if measured is None:
+        return {}
+    fitted = measured.fitted
+    if not fitted.is_told:
+        return {"branches": measured.branches}
+    at = coordinates(mean_K, curved_KK, weights_K[None], prior_K)
+    nats, half_width = float(fitted.mean_gain(*at)[0]), float(fitted.half_width(*at, level)[0])
+    expected = ExpectedGain(nats=nats, half_width=half_width, level=level)
+    return {"scale": fitted.scale, "branches": measured.branches, "expected": expected}

@@ -129,7 +129,7 @@ class _Scaled:
         """Return the constraints on gains, and then those of groups."""
         rows_CK = np.vstack([gains.rows_CK, groups.rows_GK])
         varies_C = np.ptp(rows_CK, axis=1) > _FEASIBLE * magnitude(rows_CK)
-        varies_C[: len(gains)] |= gains.bend_C > 0
+        varies_C[: len(gains)] |= gains.bends
         mean_C = rows_CK[varies_C].mean(axis=1)
         centred_CK = rows_CK[varies_C] - mean_C[:, None]
         scale_C = magnitude(centred_CK)

@@ -41,6 +41,8 @@ BASELINES: frozenset[Strategy] = frozenset(
 _TASKS_OF_PAPER = 9
 _PULL_OF_NGRAMS = 3.0
 """Of 0, 1 and 3 the best on the surfaces of docs/results.md."""
+_STRENGTH_TO_SECOND_ORDER = 1.75
+"""Nats per unit of gain of held-out text over those of the tasks, to second order, with seven domains."""
 
 
 class DomainBounds(ParameterGroup):
@@ -178,14 +180,26 @@ class ResponseParameters(ParameterGroup):
     """What the tasks' gains are divided by before they are added up: `common`, one number for all, so that what counts
     is their mean in nats; or `best`, each by the most that any mixture could gain on it, so that a task that has little
     to gain asks for as much as one that has much, and tasks whose losses are of different kinds can be added."""
-    heldout_strength: Annotated[PositiveFloat, only_if("method", "response")] = 1.75
+    heldout_response: Annotated[Literal["second_order", "logarithm"], only_if("method", "response")] = "second_order"
+    """How held-out text of a domain answers to the domain's own share of a chunk (`mixture.own_share`): to second
+    order, as tasks answer to all domains, or by the logarithm of that share. By the second a guardrail is kept as
+    nearly with many domains as with few; what whole runs make of it is in docs/results.md."""
+    heldout_strength: Annotated[PositiveFloat | Literal["auto"], only_if("method", "response")] = "auto"
     """φ, how many times as many nats a unit of gain is for held-out text of the domains as for the tasks
-    (`mixture.guardrails`). From the default corpus with seed 0, as r is."""
+    (`mixture.guardrails`). `auto` is 1.75 to second order, from the default corpus with seed 0, as r is, and 1 by the
+    logarithm."""
     guardrails: Annotated[dict[str, Guardrail | None], only_if("method", "response")] = Field(
         default_factory=_default_guardrails
     )
     """By name: that of a domain, of a task, any other for a group of `domains`, `heldout` for all of them together, or
     `each_domain` for one guardrail a domain, where the domain has none of its own. One that is null is left out."""
+
+    @property
+    def text_strength(self) -> float:
+        """Return φ."""
+        if self.heldout_strength != "auto":
+            return self.heldout_strength
+        return _STRENGTH_TO_SECOND_ORDER if self.heldout_response == "second_order" else 1.0
 
 
 class FirstOrderParameters(SearchObjectiveParameters, StepBoundsParameters):

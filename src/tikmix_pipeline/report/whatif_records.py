@@ -42,7 +42,13 @@ class WhatIfGuardrail(Record):
     unit: GuardrailUnit
     tolerance: float
     row_K: Row
-    """The influence of the domains on its text, in the units of S."""
+    """What a unit of each domain's weight does for its text, in the units of S."""
+    log_K: Row
+    """What own shares count by their logarithms, of which `row_K` is free then."""
+    floor_K: Row
+    """What is added to weights before their logarithm is taken."""
+    bends: bool
+    """Whether its gain is less by `saturation / 2 · wᵀQw`."""
     strength: float
     """φ."""
     per_unit: float

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from response_examples import decide as decide_second_order
 from response_examples import gains, names, product_table, random_problem, table
 
+from tikmix_pipeline.mixture.own_share import FLOOR
 from tikmix_pipeline.mixture.records import DecisionRecord
 from tikmix_pipeline.mixture.second_order import DomainProducts
 from tikmix_pipeline.mixture.sweep.guard import search_guard
@@ -85,6 +86,25 @@ def test_the_mixture_of_direct_keeps_them_and_others_miss_them_by_the_formula(se
         ]
         expected = sum(max(0.0, -one / unit) for one in rooms)
         assert guard.shortfall(weights[None])[0] == pytest.approx(expected, abs=3e-6)
+
+
+def test_by_the_logarithm_of_own_shares_they_are_those_that_direct_was_held_by():
+    influence, products, _ = random_problem(3, 2, 4)
+    record, guard = decided(
+        influence, products, guardrails={"heldout": {"tolerance": 0.1}}, heldout_response="logarithm"
+    )
+    weights_K, prior = np.array([*record.weights.values()]), np.full(4, 0.25)
+    (asked,) = record.second_order.guardrails
+    assert asked.logarithm is not None
+    assert guard.shortfall(weights_K[None])[0] == 0
+    assert guard.sentences(weights_K)[0] == record.guardrail_notes[0]
+    own = np.maximum(np.diag(products.heldout_KK), 0)
+    for weights in np.random.default_rng(3).dirichlet(np.ones(4), size=20):
+        logarithms = 0.25 * np.log((weights + FLOOR / 4) / (0.25 + FLOOR / 4)) - (weights - prior)
+        text = ((products.heldout_KK @ (weights - prior)) + own * logarithms).mean()
+        mean = influence.mean(0) - influence.mean(0) @ prior
+        room = (text + 0.1 * gains(mean, products, weights, prior)) / np.abs(mean).max()
+        assert guard.constraints.room(weights[None])[0, 0] == pytest.approx(room, abs=3e-6)
 
 
 def test_what_the_surrogate_likes_is_searched_within_them():

@@ -15,8 +15,9 @@ import numpy as np
 from tikmix_pipeline.mixture.guardrail_words import guardrail_sentences
 from tikmix_pipeline.mixture.guardrails import guardrail_constraints
 from tikmix_pipeline.mixture.least_gains import LeastGains
-from tikmix_pipeline.mixture.records import ByDomain, DecisionRecord, SecondOrderRecord
-from tikmix_pipeline.mixture.second_order import averaged_measurement, second_order_gains
+from tikmix_pipeline.mixture.own_share import TextGain
+from tikmix_pipeline.mixture.records import ByDomain, DecisionRecord, GuardrailRecord, SecondOrderRecord
+from tikmix_pipeline.mixture.second_order import averaged_measurement
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.parameters.decision import AveragingParameters
 
@@ -34,10 +35,10 @@ class SearchGuard:
 
     record: SecondOrderRecord
     """D's, with what each guardrail asks."""
-    rows_CK: FloatArray
-    """The influence of the domains on each guarded text."""
+    gains: Sequence[TextGain]
+    """Of each guarded text."""
     mean_K: FloatArray
-    """And on the mean of the tasks."""
+    """The influence of the domains on the mean of the tasks."""
     curved_KK: FloatArray
     """Q."""
     constraints: LeastGains
@@ -62,19 +63,16 @@ class SearchGuard:
 
     def sentences(self, weights_K: FloatArray) -> tuple[str, ...]:
         """Say what guarded text is expected to pay under a mixture, beside the best of D's without guardrails."""
-        gains_C, mean_gain = self._gains(weights_K)
         guarded = tuple(
-            one.model_copy(update={"gain": gain})
-            for one, gain in zip(self.record.guardrails, gains_C.tolist(), strict=True)
+            one.model_copy(update={"gain": self._over_prior(gain, weights_K)})
+            for one, gain in zip(self.record.guardrails, self.gains, strict=True)
         )
-        told = self.record.model_copy(update={"guardrails": guarded, "mean_gain": mean_gain})
+        of_tasks = self._over_prior(TextGain.second_order(self.mean_K), weights_K)
+        told = self.record.model_copy(update={"guardrails": guarded, "mean_gain": of_tasks})
         return tuple(guardrail_sentences(told))
 
-    def _gains(self, weights_K: FloatArray) -> tuple[FloatArray, float]:
-        """Return what each text gains over the prior, and what the tasks do, in the units of S."""
-        rows_CK, r = np.vstack([self.rows_CK, self.mean_K]), float(self.record.saturation)
-        gain_C = second_order_gains(rows_CK, self.curved_KK, r, weights_K[None], self.prior_K)[0]
-        return gain_C[:-1], float(gain_C[-1])
+    def _over_prior(self, gain: TextGain, weights_K: FloatArray) -> float:
+        return gain.over(weights_K, self.prior_K, float(self.record.saturation), self.curved_KK)
 
 
 def search_guard(
@@ -102,10 +100,10 @@ def search_guard(
     prior_K, reference_K, mean_K = (
         _in_order(named, domains) for named in (direct.prior or {}, direct.reference or {}, record.mean_influence)
     )
-    rows_CK = np.stack([_in_order(guarded.influence, domains) for guarded in record.guardrails])
+    gains = [_gain_of(guarded, domains, prior_K) for guarded in record.guardrails]
     _, together = averaged_measurement(influences, products, domains, averaging, prior_K)
     constraints = guardrail_constraints(
-        rows_CK,
+        gains,
         np.array([guarded.share for guarded in record.guardrails], dtype=np.float64),
         np.array([guarded.slack for guarded in record.guardrails], dtype=np.float64),
         mean_K=mean_K,
@@ -113,7 +111,14 @@ def search_guard(
         saturation=float(record.saturation),
         curved_KK=together.curved_KK,
     )
-    return SearchGuard(record, rows_CK, mean_K, together.curved_KK, constraints, prior_K)
+    return SearchGuard(record, gains, mean_K, together.curved_KK, constraints, prior_K)
+
+
+def _gain_of(guarded: GuardrailRecord, domains: Sequence[str], prior_K: FloatArray) -> TextGain:
+    row_K = _in_order(guarded.influence, domains)
+    if guarded.logarithm is None:
+        return TextGain.second_order(row_K)
+    return TextGain.logarithm(row_K, _in_order(guarded.logarithm, domains), prior_K)
 
 
 def _in_order(named: ByDomain, domains: Sequence[str]) -> FloatArray:

@@ -1,9 +1,10 @@
 // The decision of second order: objective, constraints, gains and their errors, as src/tikmix_pipeline/mixture has them
-// (response.py, objective.py, fairness.py, guardrails.py). `problem` is a WhatIfProblem and `settings` WhatIfSettings of
-// report/whatif_records.py. Names of axes: T tasks, U targets, K domains.
+// (response.py, objective.py, fairness.py, guardrails.py, own_share.py). `problem` is a WhatIfProblem and `settings`
+// WhatIfSettings of report/whatif_records.py. Names of axes: T tasks, U targets, K domains.
 
 const KINK = 1e-5; // rounds off the standard deviation where all targets gain alike
 const GAINS_OF_PAPER = 9;
+const NO_LOGARITHMS = { log_K: [], floor_K: [] };
 
 /** The position of the controls that is the decision's own. */
 function settingsOf(problem) {
@@ -60,13 +61,23 @@ function groupConstraints(problem, settings) {
   });
 }
 
-/** a w - bend/2 w'Qw >= least */
-function constraint(row, bend, least, curved) {
+/** a w - bend/2 w'Qw + b ln(w + floor) >= least; `logarithms` are b and floor, for those that have any. */
+function constraint(row, bend, least, curved, logarithms = NO_LOGARITHMS) {
+  const { log_K: b, floor_K: floor } = logarithms;
   return {
     bend,
-    room: (w) => dot(row, w) - (bend ? (bend / 2) * dot(w, times(curved, w)) : 0) - least,
-    slope: (w) => (bend ? plus(row, times(curved, w), -bend) : row),
+    room: (w) => dot(row, w) - (bend ? (bend / 2) * dot(w, times(curved, w)) : 0) + logarithm(logarithms, w) - least,
+    slope: (w) => {
+      const linear = bend ? plus(row, times(curved, w), -bend) : row;
+      return b.length ? linear.map((slope, k) => slope + (b[k] ? b[k] / (w[k] + floor[k]) : 0)) : linear;
+    },
+    bendOfLogarithms: (w, k) => (b[k] ? b[k] / (w[k] + floor[k]) ** 2 : 0),
   };
+}
+
+/** What own shares count (mixture/own_share.py). */
+function logarithm({ log_K: b, floor_K: floor }, w) {
+  return sum(b.map((value, k) => (value ? value * Math.log(Math.max(w[k], 0) + floor[k]) : 0)));
 }
 
 /** The mixture within the bounds that is nearest to the prior. */
@@ -229,9 +240,10 @@ function paretoConstraints(problem, settings, reference) {
 }
 
 /** A gain that may be less than under the reference by no more than a slack. */
-function leastGain(row, bend, slack, reference, curved) {
-  const at = dot(row, reference) - (bend / 2) * dot(reference, times(curved, reference));
-  return constraint(row, bend, at - slack, curved);
+function leastGain(row, bend, slack, reference, curved, logarithms = NO_LOGARITHMS) {
+  const bent = (bend / 2) * dot(reference, times(curved, reference));
+  const at = dot(row, reference) - bent + logarithm(logarithms, reference);
+  return constraint(row, bend, at - slack, curved, logarithms);
 }
 
 /** The guardrails: gain + share * mean gain >= -slack over the reference, in the unit of the tasks' mean influence. */
@@ -243,9 +255,11 @@ function guardrails(problem, settings, targets, reference, movedTo) {
     const share = one.unit === "share" ? tolerance / one.strength : 0;
     const perUnit = one.unit === "stderr" ? errorOf(one.stderr_K, movedTo) : one.per_unit;
     const row = scaled(plus(one.row_K, mean, share), 1 / unit);
-    const bend = (problem.saturation * (1 + share)) / unit;
+    const bend = (problem.saturation * ((one.bends ? 1 : 0) + share)) / unit;
     const slack = (perUnit * tolerance) / unit;
-    return { ...one, tolerance, perUnit, mean, constraint: leastGain(row, bend, slack, reference, problem.curved_KK) };
+    const logarithms = { log_K: scaled(one.log_K, 1 / unit), floor_K: one.floor_K };
+    const held = leastGain(row, bend, slack, reference, problem.curved_KK, logarithms);
+    return { ...one, tolerance, perUnit, mean, constraint: held };
   });
 }
 
@@ -261,7 +275,8 @@ function gainOver(problem, row, w, from) {
 
 /** What a guarded text pays over the prior, in the unit of its tolerance; null where the tasks gain nothing that it could be a share of. */
 function paid(problem, guard, w, prior) {
-  const lost = -gainOver(problem, guard.row_K, w, prior);
+  const linear = dot(guard.row_K, plus(w, prior, -1)) + logarithm(guard, w) - logarithm(guard, prior);
+  const lost = guard.bends ? -gainOver(problem, guard.row_K, w, prior) : -linear;
   if (guard.unit !== "share") return guard.perUnit > 0 ? lost / guard.perUnit : null;
   const gained = gainOver(problem, guard.mean, w, prior);
   return gained > 1e-9 * (largest(guard.mean) || 1) ? (lost * guard.strength) / gained : null;

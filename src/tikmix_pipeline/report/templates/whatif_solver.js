@@ -5,7 +5,8 @@
 // takes microseconds, and it finds to eight digits what a projected gradient would creep up to.
 //
 // goal:        {value(w), gradient(w), hessian(w)}
-// constraints: {room(w), slope(w), bend}, concave; the Hessian of the room is -bend * curved
+// constraints: {room(w), slope(w), bend, bendOfLogarithms(w, k)}, concave; the Hessian of the room is -bend * curved, less
+//              bendOfLogarithms on the diagonal
 
 const LEAST_WIDTH = 1e-9; // a narrower range holds a weight
 const TOLERANCE = 1e-10; // of complementarity
@@ -86,7 +87,8 @@ function newton(problem, point, residual) {
     ...free.map((l, j) => {
       const box = i === j ? z[i] / s[i] + z[n + i] / s[n + i] : 0;
       const held = residual.slopes.reduce((all, a, c) => all + (z[2 * n + c] / s[2 * n + c]) * a[k] * a[l], 0);
-      return hessian[k][l] + bent * curved[k][l] + box + held;
+      const own = i === j ? constraints.reduce((all, one, c) => all + z[2 * n + c] * one.bendOfLogarithms(w, k), 0) : 0;
+      return hessian[k][l] + bent * curved[k][l] + own + box + held;
     }),
     1,
   ]);
