@@ -92,6 +92,9 @@ PRIMARY = (
 PAIRS = (
     ("paper", "regmix"),
     ("unguarded", "regmix"),
+    ("second-order", "paper"),
+    ("second-order", "unguarded"),
+    ("unpulled", "regmix"),
     ("regmix", "ngram"),
     ("sequential", "regmix"),
     ("sequential", "ngram"),
