@@ -1,5 +1,6 @@
 """Jobs in processes of their own, none of which needs torch."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.jobs import worker_pool
 from tikmix_pipeline.jobs.worker_pool import Died, each_in_a_process
 
 
@@ -82,3 +84,16 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
         if pulse.read_text() != last:
             last, since = pulse.read_text(), time.monotonic()
             assert time.monotonic() < float(last or since) + 20
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+def test_a_process_whose_starter_is_gone_says_nothing(jobs, monkeypatch):
+    """SIGKILL of a run in the middle of what a worker reports left its traceback on the terminal."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    ours, theirs = multiprocessing.Pipe()
+    for number in range(jobs):
+        ours.send(number)
+    if jobs == 0:
+        ours.close()
+    worker_pool._work(theirs, lambda _, job: ours.close() or job, None)
+    assert ours.closed

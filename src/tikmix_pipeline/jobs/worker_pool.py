@@ -151,9 +151,10 @@ def _work(connection: Connection, function: Callable[[Any, Any], Any], shared: A
     """Report, then do one job after the other until the process is ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers itself
     end_with_parent()
-    connection.send((True, None))
-    while True:
-        connection.send(answered(function, shared, connection.recv()))
+    with contextlib.suppress(EOFError, ConnectionError):  # who started it is gone, and this process ends in a moment
+        connection.send((True, None))
+        while True:
+            connection.send(answered(function, shared, connection.recv()))
 
 
 def end_with_parent() -> None:
