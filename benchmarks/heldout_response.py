@@ -1,7 +1,7 @@
 """How does held-out text of a domain respond to its own share of a chunk? Surfaces of branches, and whole runs.
 
     make bench NAME=heldout_response
-    python benchmarks/heldout_response.py --read FOLDER --runs default=evd extended=evx
+    python benchmarks/heldout_response.py --read FOLDER --corpus extended --experiment evx --arms direct ngram paper
 
 trains nothing. Two ways to tell what held-out text of domain k gains over the prior p under a mixture w, in the units
 of the tasks' gains, so that both should be as many nats a unit as those are (`strength` 1):
@@ -11,16 +11,17 @@ of the tasks' gains, so that both should be as many nats a unit as those are (`s
   Σ_{j≠k} D_kj (w_j - p_j) + D_kk p_k ln((w_k + ε p_k) / (p_k + ε p_k)), ε = 0.05.
 
 ε was chosen on the surface of the default corpus with seed 0, and nothing else. `at decided` is the strength at the
-mixtures that are decided there. Of whole runs (docs/results/tables/heldout_response.csv, written by `--read` from the
-data of `compare`) it is the chunk after the first decision: measured is what the arm is better by than the proportional
-arm, in nats per token; `predicted` and `measured` are what held-out text loses as a share of what the tasks gain, the
-first as the guardrail has it (φ = 1.75). The last line is one JSON object.
+mixtures that are decided there. Of whole runs it is the chunk after the first decision
+(docs/results/tables/heldout_response.csv, to which `--read` adds from the data of `compare`): measured is what the arm
+is better by than the proportional arm, in nats per token; `predicted` and `measured` are what held-out text loses as a
+share of what the tasks gain, the first as the guardrail of that arm has it: by the logarithm that of `logarithm`, 1.75
+times second order that of the others. The last line is one JSON object.
 
 Axes: N mixtures, K domains.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,10 @@ import pandas as pd
 
 from common import print_figures, print_table
 from response import CHOSEN_ON, CURVATURE, DECIDED, Surface, correlation, nats_per_unit, surfaces
-from results import REFERENCE, RUNS, TABLES
+from results import REFERENCE, TABLES
 
 FloatArray = npt.NDArray[np.float64]
 FLOOR = 0.05
-ARMS = ("direct", "ngram", "paper")
 WAYS = ("second order", "logarithm")
 IN_USE = 1.75
 TABLE = TABLES / "heldout_response.csv"
@@ -44,11 +44,15 @@ def main() -> None:
     """Print what surfaces say and what whole runs do, or read whole runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--read", type=Path, help="the data folder of comparisons, to write the table from")
-    parser.add_argument("--runs", nargs="+", default=[], help="names in results.RUNS and experiments: default=evd")
+    parser.add_argument("--corpus", default="default")
+    parser.add_argument("--experiment")
+    parser.add_argument("--arms", nargs="+", default=["direct", "ngram", "paper"])
     options = parser.parse_args()
     if options.read:
-        rows = [row for run in options.runs for row in read_run(options.read, *run.split("="))]
-        pd.DataFrame(rows).to_csv(TABLE, index=False, float_format="%.6g")
+        new = pd.DataFrame(read_run(options.read, options.corpus, options.experiment, options.arms))
+        old = pd.read_csv(TABLE)
+        kept = old[~(old["corpus"].eq(options.corpus) & old["seed"].isin(new["seed"]))]
+        pd.concat([kept, new]).to_csv(TABLE, index=False, float_format="%.6g")
     print_figures(of_surfaces() | of_runs(pd.read_csv(TABLE)))
 
 
@@ -107,7 +111,8 @@ def _of_surface(surface: Surface) -> dict[str, list[float]]:
 def of_runs(table: pd.DataFrame) -> dict[str, float]:
     """Print both ways' strength after the first decision of whole runs, and what the guardrail said; return means."""
     rows, figures = [], {}
-    for (run, arm), of_arm in table.groupby(["run", "arm"], sort=False):
+    first = table.groupby(["corpus", "seed"])["seed"].transform("first") // 8 * 8  # those that were planned together
+    for (corpus, begin, arm), of_arm in table.groupby(["corpus", first, "arm"], sort=False):
         seeds = of_arm.groupby("seed").agg(
             tasks=("tasks_gain", "first"),
             tasks_told=("tasks_told", "first"),
@@ -117,14 +122,16 @@ def of_runs(table: pd.DataFrame) -> dict[str, float]:
         )
         scale = seeds["tasks"] / seeds["tasks_told"]
         told = {
-            "predicted": -IN_USE * seeds["told"] / seeds["tasks_told"],
+            "predicted": -(seeds["logarithm"] if arm == "logarithm" else IN_USE * seeds["told"]) / seeds["tasks_told"],
             "measured": -seeds["heldout"] / seeds["tasks"],
             "second order": seeds["heldout"] / (scale * seeds["told"]),
             "logarithm": seeds["heldout"] / (scale * seeds["logarithm"]),
         }
-        rows.append([RUNS[str(run)], f"`{arm}`", str(len(seeds)), *map(_spread, told.values())])
-        figures |= {f"{name.replace(' ', '_')}_{run}_{arm}": float(one.median()) for name, one in told.items()}
-    print_table(["run", "arm", "seeds", *(f"{name}" for name in told)], rows)
+        planned = f"{seeds.index.min()} to {seeds.index.max()}"
+        rows.append([str(corpus), f"`{arm}`", planned, *map(_spread, told.values())])
+        of = f"{corpus}_{begin}_{arm}"
+        figures |= {f"{name.replace(' ', '_')}_{of}": float(one.median()) for name, one in told.items()}
+    print_table(["corpus", "arm", "seeds", *told], rows)
     return figures
 
 
@@ -132,18 +139,19 @@ def _spread(values: "pd.Series[float]") -> str:
     return f"{values.median():.2f} ({values.min():.2f} to {values.max():.2f})"
 
 
-def read_run(data: Path, run: str, experiment: str) -> Iterator[dict[str, Any]]:
+def read_run(data: Path, corpus: str, experiment: str, arms: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield a row per arm, seed and domain of a comparison's first decided chunk."""
     from tikmix_pipeline.corpus.shards import TokenShards
 
     results = data / "07_model_output"
     seeds = sorted(int(path.suffix[1:]) for path in results.glob(f"{experiment}.direct.*"))
-    shards = TokenShards.open(data / "03_primary" / run)
+    shards = TokenShards.open(data / "03_primary" / corpus)
     for seed in seeds:
-        yield from _read_seed(results, shards, run, experiment, seed)
+        for row in _read_seed(results, shards, experiment, seed, arms):
+            yield {"corpus": corpus, **row}
 
 
-def _read_seed(results: Path, shards: Any, run: str, experiment: str, seed: int) -> Iterator[dict[str, Any]]:
+def _read_seed(results: Path, shards: Any, experiment: str, seed: int, arms: Sequence[str]) -> Iterator[dict[str, Any]]:
     from tikmix_pipeline.corpus.tasks import TaskItems
     from tikmix_pipeline.mixture.second_order import bend
     from tikmix_pipeline.parameters import OptimizeParameters
@@ -164,13 +172,13 @@ def _read_seed(results: Path, shards: Any, run: str, experiment: str, seed: int)
     size |= {task: items.bytes_per_token(task, "evaluation", "text") for task in influence.index}
     reference = _nats(results / f"{experiment}.{REFERENCE}.{seed}", size)
     prior_K = _weights(results / f"{experiment}.direct.{seed}", 0, domains)
-    for arm in ARMS:
+    for arm in arms:
         folder = results / f"{experiment}.{arm}.{seed}"
         gain, weights_K = reference - _nats(folder, size), _weights(folder, 1, domains)
         linear_K = heldout_KK @ (weights_K - prior_K)
         bent = OptimizeParameters().saturation * float(bend(weights_K[None], prior_K, curved_KK)[0])
         logarithm_K = own_logarithm(linear_K[None], np.diag(heldout_KK), weights_K[None], prior_K)[0]
-        of_run = {"run": run, "arm": arm, "seed": seed, "tasks_gain": gain[influence.index].mean()}
+        of_run = {"arm": arm, "seed": seed, "tasks_gain": gain[influence.index].mean()}
         of_run["tasks_told"] = float(mean_K @ (weights_K - prior_K)) - bent
         for k, domain in enumerate(domains):
             told = {"second_order": linear_K[k] - bent, "logarithm": logarithm_K[k]}
