@@ -38,6 +38,8 @@ RUNS = {
     "default": "default corpus",
     "extended": "extended corpus",
     "six_rounds": "default corpus, six rounds",
+    "default_guardrail": "default corpus, guardrails of both kinds",
+    "extended_guardrail": "extended corpus, guardrails of both kinds",
 }
 """Names of the stored tables, and what was run."""
 SWITCHED = ("default", "extended")
@@ -95,6 +97,7 @@ PAIRS = (
     ("second-order", "paper"),
     ("second-order", "unguarded"),
     ("unpulled", "regmix"),
+    ("logarithm", "direct"),
     ("regmix", "ngram"),
     ("sequential", "regmix"),
     ("sequential", "ngram"),
