@@ -244,6 +244,14 @@ def test_losses_of_single_tokens_are_kept_where_they_are_asked_for(setting, text
     assert [sum(loss.by_token) for loss in losses] == pytest.approx([loss.nats for loss in losses])
 
 
+def test_losses_that_are_read_back_stand_in_the_order_of_those_of_a_new_branch(setting, texts, tmp_path, trained):
+    """A run that was killed between two branches wrote the rows of its table in another order."""
+    backwards = {name: texts[name] for name in sorted(texts, reverse=True)}
+    (new,), (kept,) = (run(setting, backwards, tmp_path, BRANCHES[:1]) for _ in range(2))
+    assert trained == ["a0"]
+    assert list(kept.losses) == list(new.losses) == list(backwards)
+
+
 def test_threads_of_the_process_do_not_matter(setting, texts, tmp_path):
     one = run(setting, texts, tmp_path / "one", BRANCHES[:1])
     torch.set_num_threads(2)

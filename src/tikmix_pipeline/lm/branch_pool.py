@@ -213,7 +213,7 @@ def run_branches(
             them have failed.
     """
     kept, keys = KeyedResults(folder), _keys(setting, branches, texts, key)
-    found = [_kept_result(kept.read(of_branch), branch) for of_branch, branch in zip(keys, branches, strict=True)]
+    found = [_kept_result(kept.read(of_one), branch, texts) for of_one, branch in zip(keys, branches, strict=True)]
     results = {number: result for number, result in enumerate(found) if result is not None}
     missing = [number for number in range(len(branches)) if number not in results]
     if missing:
@@ -238,7 +238,6 @@ def losses_by_text(results: Sequence[BranchResult], texts: Sequence[str]) -> dic
 
     Of multiple choice they are in nats per item.
     """
-    # by name: losses that were read back stand in another order than those of a new branch
     return {
         one.branch.name: [one.losses[name].nats / one.losses[name].tokens for name in texts]
         for one in results
@@ -340,14 +339,18 @@ def _keys(setting: BranchSetting, branches: Sequence[Branch], texts: Texts, code
     ]
 
 
-def _kept_result(content: Mapping[str, Any] | None, branch: Branch) -> BranchResult | None:
-    """Return the result that is kept of a branch, or None if it is still to be trained."""
+def _kept_result(content: Mapping[str, Any] | None, branch: Branch, texts: Texts) -> BranchResult | None:
+    """Return the result that is kept of a branch, its losses in the order of the texts as those of a new branch are.
+
+    None if it is still to be trained.
+    """
     if content is None:
         return None
     failure = Failure(**content["failure"]) if content["failure"] else None
     if failure is not None and failure.kind == "memory":
         return None
-    return BranchResult(branch, {name: TextLoss(**loss) for name, loss in content["losses"].items()}, failure)
+    losses = content["losses"]
+    return BranchResult(branch, {name: TextLoss(**losses[name]) for name in texts if name in losses}, failure)
 
 
 @dataclass(frozen=True)
