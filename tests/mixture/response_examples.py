@@ -37,7 +37,7 @@ def random_problem(seed, tasks, domains):
 def solve(influence, products, prior, caps=None, **given):
     tasks, domains = names("t", len(influence)), names("d", influence.shape[1])
     parameters = OptimizeParameters.model_validate(
-        {"method": "response", "anchor": "uniform", "max_epochs": 1, **given}
+        {"method": "response", "anchor": "uniform", "max_epochs": 1, "heldout_response": "second_order", **given}
     )
     caps = [math.inf] * len(domains) if caps is None else caps
     bounds = mixture_bounds(parameters, {d: Supply(cap * 1000) for d, cap in zip(domains, caps, strict=True)}, 1000)
@@ -81,7 +81,8 @@ def decide(tables, products, parts=(), **given):
     available = dict.fromkeys(domains, 1e9)
     budget = TokenBudget(round=0, available=available, consumed={}, chunk_tokens=1000, current=current)
     prior = MixtureRecord(round=0, strategy="prior", chunk_tokens=1000, weights=current, tokens={}, epochs={})
-    optimize = OptimizeParameters.model_validate({"method": "response", "anchor": "uniform", **given})
+    told = {"method": "response", "anchor": "uniform", "heldout_response": "second_order", **given}
+    optimize = OptimizeParameters.model_validate(told)
     averaging = TikmixParameters(memory="precision")
     return decide_direct(
         budget, prior, optimize, averaging, tables, [product_table(one) for one in products], parts=parts

@@ -19,7 +19,13 @@ PRIOR = np.array([0.2, 0.4, 0.4])
 
 def decide(**given):
     parameters = OptimizeParameters.model_validate(
-        {"method": "response", "anchor": "uniform", "heldout_strength": 1, **given}
+        {
+            "method": "response",
+            "anchor": "uniform",
+            "heldout_response": "second_order",
+            "heldout_strength": 1,
+            **given,
+        }
     )
     bounds = unlimited_bounds(parameters, names("d", 3), dict(zip(names("d", 3), PRIOR.tolist(), strict=True)))
     return solve_response(INFLUENCE, PRODUCTS, PRIOR, bounds, parameters, domains=bounds.domains, tasks=names("t", 2))

@@ -36,6 +36,7 @@ def guarded(guardrails, response=None, pareto=False, stderr=None):
     given = {
         "method": "response",
         "anchor": "uniform",
+        "heldout_response": "second_order",
         "guardrails": guardrails,
         "pareto": pareto,
         "branches": branches,

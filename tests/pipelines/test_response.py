@@ -24,6 +24,17 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+BRANCHED = {
+    "method": "response",
+    "branches": 4,
+    "branch_tokens": 256,
+    "branch_items": 8,
+    "workers": 1,
+    # by it no guardrail holds the mixture that branches are about, so that they are the same under another one
+    "heldout_response": "second_order",
+}
+
+
 @pytest.fixture(scope="module")
 def responding(tmp_path_factory: pytest.TempPathFactory, finished_project: Path) -> Path:
     """Two rounds that decide by second order, the second on four branches."""
@@ -32,7 +43,7 @@ def responding(tmp_path_factory: pytest.TempPathFactory, finished_project: Path)
     run_in(
         finished_project,
         experiment="branched",
-        optimize={"method": "response", "branches": 4, "branch_tokens": 256, "branch_items": 8, "workers": 1},
+        optimize=BRANCHED,
         tikmix={"rounds": 1},
         reweight=handed,
     )
@@ -82,14 +93,7 @@ def test_another_guardrail_trains_no_branch_again_and_measures_nothing(
         responding,
         "optimize",
         experiment="branched",
-        optimize={
-            "method": "response",
-            "branches": 4,
-            "branch_tokens": 256,
-            "branch_items": 8,
-            "workers": 1,
-            "guardrails": {"heldout": {"tolerance": 0.5}, "code": {"tolerance": 0.2}},
-        },
+        optimize=BRANCHED | {"guardrails": {"heldout": {"tolerance": 0.5}, "code": {"tolerance": 0.2}}},
         tikmix={"rounds": 1},
         round=0,
     )
@@ -114,14 +118,7 @@ def test_guardrails_in_every_unit_are_told_by_what_was_measured(responding: Path
         "prose": "percent",
         "riddle": "stderr",
     }
-    optimize = {
-        "method": "response",
-        "branches": 4,
-        "branch_tokens": 256,
-        "branch_items": 8,
-        "workers": 1,
-        "guardrails": {name: {"tolerance": 5.0, "unit": unit} for name, unit in units.items()},
-    }
+    optimize = BRANCHED | {"guardrails": {name: {"tolerance": 5.0, "unit": unit} for name, unit in units.items()}}
     told = read(outputs(responding, "branched", 0) / "decision.json")["second_order"]
     run = {"experiment": "branched", "optimize": optimize, "tikmix": {"rounds": 1}, "round": 0}
     if "scale" not in told:

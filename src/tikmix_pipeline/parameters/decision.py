@@ -180,14 +180,14 @@ class ResponseParameters(ParameterGroup):
     """What the tasks' gains are divided by before they are added up: `common`, one number for all, so that what counts
     is their mean in nats; or `best`, each by the most that any mixture could gain on it, so that a task that has little
     to gain asks for as much as one that has much, and tasks whose losses are of different kinds can be added."""
-    heldout_response: Annotated[Literal["second_order", "logarithm"], only_if("method", "response")] = "second_order"
-    """How held-out text of a domain answers to the domain's own share of a chunk (`mixture.own_share`): to second
-    order, as tasks answer to all domains, or by the logarithm of that share. By the second a guardrail is kept as
-    nearly with many domains as with few; what whole runs make of it is in docs/results.md."""
+    heldout_response: Annotated[Literal["second_order", "logarithm"], only_if("method", "response")] = "logarithm"
+    """How held-out text of a domain answers to the domain's own share of a chunk (`mixture.own_share`): by the
+    logarithm of that share, or to second order, as tasks answer to all domains. By the first a guardrail is kept as
+    nearly with many domains as with few (docs/results.md)."""
     heldout_strength: Annotated[PositiveFloat | Literal["auto"], only_if("method", "response")] = "auto"
     """φ, how many times as many nats a unit of gain is for held-out text of the domains as for the tasks
-    (`mixture.guardrails`). `auto` is 1.75 to second order, from the default corpus with seed 0, as r is, and 1 by the
-    logarithm."""
+    (`mixture.guardrails`). `auto` is 1 by the logarithm, and to second order 1.75, from the default corpus with seed 0,
+    as r is."""
     guardrails: Annotated[dict[str, Guardrail | None], only_if("method", "response")] = Field(
         default_factory=_default_guardrails
     )
