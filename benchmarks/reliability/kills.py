@@ -60,6 +60,12 @@ def killed(project: Path, pipeline: Pipeline, name: str, after: float) -> Ended 
     return ended
 
 
+def _error_of(output: str) -> str:
+    """Return what the first traceback ends in."""
+    lines = output.partition("Traceback (most recent call last)")[2].splitlines()[1:]
+    return next((line for line in lines if line and not line.startswith(" ")), "cut off")[:300]
+
+
 def problems(ended: Ended, project: Path, name: str) -> list[str]:
     """Say what a kill has not kept."""
     found = []
@@ -68,7 +74,7 @@ def problems(ended: Ended, project: Path, name: str) -> list[str]:
     if ended.left:
         found.append(f"{len(ended.left)} processes left")
     if not ended.is_told:
-        found.append(f"traceback: {ended.output.strip().splitlines()[-1][-200:]}")
+        found.append(f"traceback: {_error_of(ended.output)}")
     if name != "SIGKILL" and running_in_mlflow(project):
         found.append("a run is RUNNING in MLflow")
     return found
