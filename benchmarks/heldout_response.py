@@ -34,9 +34,7 @@ from response import CHOSEN_ON, CURVATURE, DECIDED, Surface, correlation, nats_p
 from results import REFERENCE, TABLES
 
 FloatArray = npt.NDArray[np.float64]
-FLOOR = 0.05
 WAYS = ("second order", "logarithm")
-IN_USE = 1.75
 TABLE = TABLES / "heldout_response.csv"
 
 
@@ -56,11 +54,21 @@ def main() -> None:
     print_figures(of_surfaces() | of_runs(pd.read_csv(TABLE)))
 
 
-def own_logarithm(linear_NK: FloatArray, own_K: FloatArray, weights_NK: FloatArray, prior_K: FloatArray) -> FloatArray:
-    """Return the gains of held-out text with each domain's own share by its logarithm, (N, K)."""
-    share_NK = prior_K * np.log((weights_NK + FLOOR * prior_K) / (prior_K + FLOOR * prior_K))
-    gain_NK: FloatArray = linear_NK + own_K * (share_NK - (weights_NK - prior_K))
-    return gain_NK
+def both_ways(
+    heldout_KK: FloatArray, curved_KK: FloatArray, weights_NK: FloatArray, prior_K: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the gains of held-out text to second order and by the logarithm of own shares, both (N, K)."""
+    from tikmix_pipeline.mixture.own_share import TextGain, own_logarithms
+    from tikmix_pipeline.parameters import OptimizeParameters
+
+    r, logarithms_KK = OptimizeParameters().saturation, own_logarithms(heldout_KK, prior_K)
+    second = [TextGain.second_order(row_K) for row_K in heldout_KK]
+    logarithm = [TextGain.logarithm(*rows, prior_K) for rows in zip(heldout_KK, logarithms_KK, strict=True)]
+    first_NK, second_NK = (
+        np.array([[gain.over(weights_K, prior_K, r, curved_KK) for gain in gains] for weights_K in weights_NK])
+        for gains in (second, logarithm)
+    )
+    return first_NK, second_NK
 
 
 def of_surfaces() -> dict[str, float]:
@@ -90,8 +98,7 @@ def _of_surface(surface: Surface) -> dict[str, list[float]]:
     heldout_NK = surface.heldout_NK[at] - surface.heldout_NK
     x_N, z_N = coordinates(influence_TK.mean(axis=0), surface.convex(), weights_NK, prior_K)
     scale = nats_per_unit(x_N - r * z_N, gain_N)
-    linear_NK = (weights_NK - prior_K) @ heldout_KK.T
-    told = (linear_NK - r * z_N[:, None], own_logarithm(linear_NK, np.diag(heldout_KK), weights_NK, prior_K))
+    told = both_ways(heldout_KK, surface.convex(), weights_NK, prior_K)
     others = np.arange(len(gain_N)) != at
     decided = [surface.branches.index(name) for name in (*DECIDED, "paper")]
     found = {}
@@ -109,7 +116,10 @@ def _of_surface(surface: Surface) -> dict[str, list[float]]:
 
 
 def of_runs(table: pd.DataFrame) -> dict[str, float]:
-    """Print both ways' strength after the first decision of whole runs, and what the guardrail said; return means."""
+    """Print both ways' strength after the first decision of whole runs, and what the guardrail said; return medians."""
+    from tikmix_pipeline.parameters import OptimizeParameters
+
+    strength = OptimizeParameters(heldout_response="second_order").text_strength
     rows, figures = [], {}
     first = table.groupby(["corpus", "seed"])["seed"].transform("first") // 8 * 8  # those that were planned together
     for (corpus, begin, arm), of_arm in table.groupby(["corpus", first, "arm"], sort=False):
@@ -122,7 +132,8 @@ def of_runs(table: pd.DataFrame) -> dict[str, float]:
         )
         scale = seeds["tasks"] / seeds["tasks_told"]
         told = {
-            "predicted": -(seeds["logarithm"] if arm == "logarithm" else IN_USE * seeds["told"]) / seeds["tasks_told"],
+            "predicted": -(seeds["logarithm"] if arm == "logarithm" else strength * seeds["told"])
+            / seeds["tasks_told"],
             "measured": -seeds["heldout"] / seeds["tasks"],
             "second order": seeds["heldout"] / (scale * seeds["told"]),
             "logarithm": seeds["heldout"] / (scale * seeds["logarithm"]),
@@ -153,16 +164,12 @@ def read_run(data: Path, corpus: str, experiment: str, arms: Sequence[str]) -> I
 
 def _read_seed(results: Path, shards: Any, experiment: str, seed: int, arms: Sequence[str]) -> Iterator[dict[str, Any]]:
     from tikmix_pipeline.corpus.tasks import TaskItems
-    from tikmix_pipeline.mixture.second_order import bend
+    from tikmix_pipeline.mixture.second_order import DomainProducts, second_order_gains
     from tikmix_pipeline.parameters import OptimizeParameters
 
     measured = results / f"{experiment}.direct.{seed}" / "round_0"
-    products = pd.read_parquet(measured / "domain_products.parquet")
     domains = list(shards.domains)
-    heldout_KK, curved_KK = (
-        products.pivot(index="text", columns="domain", values=name).loc[domains, domains].to_numpy()
-        for name in ("influence", "curved")
-    )
+    products = DomainProducts.averaged([pd.read_parquet(measured / "domain_products.parquet")], domains, np.ones(1))
     influence = pd.read_parquet(measured / "influence.parquet").pivot(
         index="task", columns="domain", values="influence"
     )
@@ -175,13 +182,13 @@ def _read_seed(results: Path, shards: Any, experiment: str, seed: int, arms: Seq
     for arm in arms:
         folder = results / f"{experiment}.{arm}.{seed}"
         gain, weights_K = reference - _nats(folder, size), _weights(folder, 1, domains)
-        linear_K = heldout_KK @ (weights_K - prior_K)
-        bent = OptimizeParameters().saturation * float(bend(weights_K[None], prior_K, curved_KK)[0])
-        logarithm_K = own_logarithm(linear_K[None], np.diag(heldout_KK), weights_K[None], prior_K)[0]
-        of_run = {"arm": arm, "seed": seed, "tasks_gain": gain[influence.index].mean()}
-        of_run["tasks_told"] = float(mean_K @ (weights_K - prior_K)) - bent
+        second_1K, logarithm_1K = both_ways(products.heldout_KK, products.curved_KK, weights_K[None], prior_K)
+        r = OptimizeParameters().saturation
+        tasks_told = second_order_gains(mean_K[None], products.curved_KK, r, weights_K[None], prior_K)[0, 0]
+        tasks = {"tasks_gain": gain[influence.index].mean(), "tasks_told": tasks_told}
+        of_run = {"arm": arm, "seed": seed, **tasks}
         for k, domain in enumerate(domains):
-            told = {"second_order": linear_K[k] - bent, "logarithm": logarithm_K[k]}
+            told = {"second_order": second_1K[0, k], "logarithm": logarithm_1K[0, k]}
             yield {**of_run, "domain": domain, "weight": weights_K[k], "heldout_gain": gain[domain], **told}
 
 

@@ -108,6 +108,12 @@ class Told:
     moved_K: FloatArray | None = None
     """`w° − w_ref`, which `stderr` asks for."""
 
+    def gain(self, row_K: FloatArray, log_K: FloatArray | None) -> TextGain:
+        """Return what a text gains: to second order, or by the logarithms of own shares where they are given."""
+        if log_K is None or self.prior_K is None:
+            return TextGain.second_order(row_K)
+        return TextGain.logarithm(row_K, log_K, self.prior_K)
+
 
 def guarded_texts(guardrails: Mapping[str, Guardrail | None], told: Told) -> Iterator[GuardedText]:
     """Yield what each guardrail that is set asks.
@@ -118,15 +124,15 @@ def guarded_texts(guardrails: Mapping[str, Guardrail | None], told: Told) -> Ite
     for name, key, guardrail in _each(guardrails, told.domains):
         members = _members(name, key, guardrail, told.domains, told.tasks)
         row_K = _mean(told.heldout_KK, members, told, guardrail) if members else told.influence_TK[_task(told, name)]
-        gain = TextGain.second_order(row_K)
-        if members and told.log_KK is not None and told.prior_K is not None:
-            gain = TextGain.logarithm(row_K, _mean(told.log_KK, members, told, guardrail), told.prior_K)
+        log_K = _mean(told.log_KK, members, told, guardrail) if members and told.log_KK is not None else None
         strength = told.heldout_strength if members else 1.0
         per_unit = 0.0 if guardrail.unit == "share" else _per_unit(name, key, guardrail, members, strength, told)
         loss = _loss(told.measured, members or (name,))
         stderr_K = _errors(name, guardrail, members, told) if guardrail.unit == "stderr" else None
         parameter = f"optimize.guardrails.{key}"
-        yield GuardedText(name, parameter, guardrail, gain, row_K, strength, per_unit, loss, stderr_K)
+        yield GuardedText(
+            name, parameter, guardrail, told.gain(row_K, log_K), row_K, strength, per_unit, loss, stderr_K
+        )
 
 
 def guardrail_limits(texts: Sequence[GuardedText]) -> Iterator[tuple[str, BindingKind, Limit]]:
@@ -139,10 +145,7 @@ def guardrail_limits(texts: Sequence[GuardedText]) -> Iterator[tuple[str, Bindin
 def gains_of_domains(told: Told) -> Iterator[TextGain]:
     """Yield what the held-out text of each domain gains."""
     for k, row_K in enumerate(told.heldout_KK):
-        if told.log_KK is None or told.prior_K is None:
-            yield TextGain.second_order(row_K)
-        else:
-            yield TextGain.logarithm(row_K, told.log_KK[k], told.prior_K)
+        yield told.gain(row_K, None if told.log_KK is None else told.log_KK[k])
 
 
 def check_guardrails(guardrails: Mapping[str, Guardrail | None], domains: Sequence[str], tasks: Sequence[str]) -> None:

@@ -1,7 +1,12 @@
-"""Names of the datasets of a round, in one place."""
+"""Names of the datasets of a round, and of what several places know of a comparison, in one place."""
 
 from tikmix_pipeline.parameters.decision import BASELINES
 from tikmix_pipeline.run import Run
+
+COMPARISON_FIGURES = [
+    f"comparison_{name}_figure" for name in ("differences", "trade_off", "loss", "mixtures", "stability", "influence")
+]
+"""In the order in which they are drawn."""
 
 
 def of_round(number: int, name: str) -> str:

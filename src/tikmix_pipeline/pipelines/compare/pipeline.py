@@ -19,13 +19,11 @@ from tikmix_pipeline.pipelines.cached_node import cached_node
 from tikmix_pipeline.pipelines.compare import nodes
 from tikmix_pipeline.pipelines.compare.arms import deciding_tasks, fingerprints
 from tikmix_pipeline.pipelines.corpus.pipeline import corpus_of
+from tikmix_pipeline.pipelines.names import COMPARISON_FIGURES
 from tikmix_pipeline.run import Run, current_run
 
 _MADE = [f"comparison_{name}" for name in ("scores", "rounds", "mixtures", "influence")]
 _TABLES = [f"comparison_{name}" for name in ("summary", "table", "stability", "against")]
-_FIGURES = [
-    f"comparison_{name}_figure" for name in ("differences", "trade_off", "loss", "mixtures", "stability", "influence")
-]
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -43,7 +41,7 @@ def comparison_of(run: Run) -> Pipeline:
             corpus_of(run),
             _arms(run),
             cached_node(nodes.tabulate_comparison, table, _MADE, _TABLES),
-            cached_node(nodes.draw_comparison, figures, drawn, _FIGURES),
+            cached_node(nodes.draw_comparison, figures, drawn, COMPARISON_FIGURES),
             *([_accuracy(run)] if run.parameters.compare.harness.enabled else []),
         ]
     )

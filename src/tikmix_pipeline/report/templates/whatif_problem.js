@@ -267,16 +267,16 @@ function errorOf(errors, move) {
   return Math.sqrt(sum(errors.map((error, k) => (move[k] === 0 ? 0 : (error * move[k]) ** 2))));
 }
 
-/** The gain of a row over a mixture, to second order, in the units of S. */
-function gainOver(problem, row, w, from) {
+/** The gain of a row over a mixture in the units of S, to second order unless another saturation says otherwise. */
+function gainOver(problem, row, w, from, saturation = problem.saturation) {
   const move = plus(w, from, -1);
-  return dot(row, move) - (problem.saturation / 2) * dot(move, times(problem.curved_KK, plus(w, from)));
+  return dot(row, move) - (saturation / 2) * dot(move, times(problem.curved_KK, plus(w, from)));
 }
 
 /** What a guarded text pays over the prior, in the unit of its tolerance; null where the tasks gain nothing that it could be a share of. */
 function paid(problem, guard, w, prior) {
-  const linear = dot(guard.row_K, plus(w, prior, -1)) + logarithm(guard, w) - logarithm(guard, prior);
-  const lost = guard.bends ? -gainOver(problem, guard.row_K, w, prior) : -linear;
+  const saturation = guard.bends ? problem.saturation : 0;
+  const lost = logarithm(guard, prior) - logarithm(guard, w) - gainOver(problem, guard.row_K, w, prior, saturation);
   if (guard.unit !== "share") return guard.perUnit > 0 ? lost / guard.perUnit : null;
   const gained = gainOver(problem, guard.mean, w, prior);
   return gained > 1e-9 * (largest(guard.mean) || 1) ? (lost * guard.strength) / gained : null;

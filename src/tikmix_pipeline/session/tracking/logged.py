@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tikmix_pipeline import __version__
 from tikmix_pipeline.influence.agreement import MEAN_GAIN, MEAN_OF_TASKS
+from tikmix_pipeline.pipelines.names import COMPARISON_FIGURES
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.store.provenance import flatten
 
@@ -41,10 +42,7 @@ DOCUMENT_NAMES = {"token_budget": "stock", "asked_mixtures": "asked"}
 """Documents that have another name in the store than in the catalog, as they had from the first."""
 CHECKPOINT = "checkpoint"
 """Logged by where it stands; its weights are not even read."""
-_OF_COMPARISONS = {
-    f"comparison_{name}_figure" for name in ("differences", "trade_off", "loss", "mixtures", "stability", "influence")
-}
-AT_ROOT = {"mixture_figure", "bits_per_byte_figure", *_OF_COMPARISONS}
+AT_ROOT = {"mixture_figure", "bits_per_byte_figure", *COMPARISON_FIGURES}
 """Figures that stand at the root of the artifacts too, where the page that compares runs shows those of two at once."""
 FILES = {"report": "report", "whatif": "report", "exports": "exports"}
 """Logged as they stand on disk, by the place they get; figures go to one of their own."""
@@ -57,7 +55,7 @@ _LOGGED_ONCE = {
     *("corpus", "final_evaluation", "asked_mixtures", "verdict", "summary"),
     *("mixture_figure", "bits_per_byte_figure"),
     *COMPARISONS,
-    *_OF_COMPARISONS,
+    *COMPARISON_FIGURES,
 }
 _LOGGED = {CHECKPOINT, "train_log", "mixture", *TABLES, *DOCUMENTS, *SWEEP_PARTS, *FILES, *_FIGURES} - _LOGGED_ONCE
 
