@@ -11,6 +11,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.pipelines.compare.arms import arms_of, check_arms, nested, run_of
 from tikmix_pipeline.run import Run, current_run
 from tikmix_pipeline.session.kedro_session import TikmixSession
+from tikmix_pipeline.store.provenance import flatten
 
 
 @pytest.fixture(scope="module")
@@ -99,10 +100,19 @@ def test_arms_differ_from_the_comparison_in_what_they_say_and_in_nothing_else(ru
         assert own.parameters.experiment == f"new.{arm.name}.{arm.seed}"
         assert own.parameters.seed == arm.seed
         groups = {group for group, value in own.parameters.model_dump().items() if value != whole[group]}
-        known = {"experiment", "seed", "influence", "tikmix", "sweep", "baselines"}
+        known = {"experiment", "seed", "influence", "tikmix", "optimize", "sweep", "baselines", "validate"}
         assert groups - known == ({"train"} if arm.name == "wild" else set())
 
 
 def test_dotted_names_become_groups_and_the_last_word_holds() -> None:
     assert nested({"a.b": 1, "a.c.d": 2, "e": {}}) == {"a": {"b": 1, "c": {"d": 2}}, "e": {}}
     assert nested({"tikmix.prior": "proportional", "tikmix.prior.code": 1.0}) == {"tikmix": {"prior": {"code": 1.0}}}
+
+
+def test_no_stage_of_an_arm_starts_workers_within_its_worker(run: Run) -> None:
+    for arm in arms_of(run.parameters):
+        told = flatten(run_of(run, arm).parameters.model_dump())
+        counts = {name: count for name, count in told.items() if name.endswith(".workers")}
+        assert counts.pop("compare.workers")
+        assert {"optimize.workers", "sweep.workers", "baselines.mixmin.workers"} <= set(counts)
+        assert set(counts.values()) == {1}

@@ -11,6 +11,7 @@ from typing import Any
 
 from tikmix_pipeline.errors import TikmixError, require_known
 from tikmix_pipeline.parameters import RunParameters
+from tikmix_pipeline.parameters.base import ParameterGroup
 from tikmix_pipeline.parameters.check import check_parameters, merged_parameters
 from tikmix_pipeline.parameters.comparison import START, PointParameters
 from tikmix_pipeline.pipelines.cached_node import expected_records
@@ -83,12 +84,21 @@ def _arm(parameters: RunParameters, name: str, seed: int, own: Mapping[str, Any]
         "tikmix.prior": parameters.tikmix.prior,
         "tikmix.verdict": False,  # the comparison gives its own
     }
-    # a worker of the pool has no workers of its own, here or on a cluster
-    alone = {"sweep.workers": 1, "engine.kind": "local"}
-    alone |= dict.fromkeys(["baselines.regmix.workers", "baselines.mixmin.workers"], 1)
+    # a worker of the pool can start none of its own, here or on a cluster
+    alone = {"engine.kind": "local"} | dict.fromkeys(_worker_counts(parameters), 1)
     names = [START, *compare.chosen]
     siblings = tuple(f"{parameters.experiment}.{other}.{seed}" for other in names if other != name)
     return Arm(name, seed, str(settled["experiment"]), nested({**settled, **own, **alone}), siblings)
+
+
+def _worker_counts(group: ParameterGroup, prefix: str = "") -> Iterator[str]:
+    """Yield the names of the parameters that say how many workers a stage of an arm may have."""
+    for name, field in type(group).model_fields.items():
+        value, told_as = getattr(group, name), f"{prefix}{field.alias or name}"
+        if name == "workers":
+            yield told_as
+        elif isinstance(value, ParameterGroup) and name not in _SHARED:
+            yield from _worker_counts(value, f"{told_as}.")
 
 
 def arms_without(compare: PointParameters, *names: str) -> list[str]:
