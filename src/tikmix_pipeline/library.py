@@ -141,7 +141,7 @@ def solve_mixture(
     from tikmix_pipeline.mixture.bounds import unlimited_bounds
     from tikmix_pipeline.mixture.direct import solve_direct
     from tikmix_pipeline.mixture.influence_matrix import contrast
-    from tikmix_pipeline.mixture.response import solve_response
+    from tikmix_pipeline.mixture.response import response_problem
     from tikmix_pipeline.mixture.second_order import DomainProducts
     from tikmix_pipeline.mixture.simplex import by_name, check_mixture
     from tikmix_pipeline.parameters import OptimizeParameters
@@ -159,9 +159,9 @@ def solve_mixture(
     bounds = unlimited_bounds(parameters, domains, prior)
     if isinstance(influence, Influence) and parameters.method == "response":
         products = DomainProducts(influence.heldout_KK, influence.curved_KK)
-        found = solve_response(
+        found = response_problem(
             contrast(influence_TK, prior_K), products, prior_K, bounds, parameters, domains=domains, tasks=tasks
-        )
+        ).decision()
     else:
         found = solve_direct(influence_TK, prior_K, bounds, parameters, domains=domains, tasks=tasks)
     return SolvedMixture(

@@ -9,7 +9,7 @@ from tikmix_pipeline.mixture.bounds import mixture_bounds
 from tikmix_pipeline.mixture.constraints import Supply
 from tikmix_pipeline.mixture.direct import decide_direct
 from tikmix_pipeline.mixture.records import MixtureRecord, TokenBudget
-from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response import response_problem
 from tikmix_pipeline.mixture.response_fit import FittedResponse, MeasuredResponse
 from tikmix_pipeline.mixture.second_order import DomainProducts
 from tikmix_pipeline.parameters import OptimizeParameters, TikmixParameters
@@ -41,7 +41,7 @@ def solve(influence, products, prior, caps=None, **given):
     )
     caps = [math.inf] * len(domains) if caps is None else caps
     bounds = mixture_bounds(parameters, {d: Supply(cap * 1000) for d, cap in zip(domains, caps, strict=True)}, 1000)
-    return solve_response(influence, products, prior, bounds, parameters, domains=domains, tasks=tasks)
+    return response_problem(influence, products, prior, bounds, parameters, domains=domains, tasks=tasks).decision()
 
 
 def gains(rows, products, weights, prior, r=0.85):

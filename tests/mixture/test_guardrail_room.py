@@ -7,7 +7,7 @@ import pytest
 from response_examples import gains, names
 
 from tikmix_pipeline.mixture.bounds import unlimited_bounds
-from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response import response_problem
 from tikmix_pipeline.mixture.second_order import DomainProducts
 from tikmix_pipeline.parameters import OptimizeParameters
 
@@ -28,7 +28,9 @@ def decide(**given):
         }
     )
     bounds = unlimited_bounds(parameters, names("d", 3), dict(zip(names("d", 3), PRIOR.tolist(), strict=True)))
-    return solve_response(INFLUENCE, PRODUCTS, PRIOR, bounds, parameters, domains=bounds.domains, tasks=names("t", 2))
+    return response_problem(
+        INFLUENCE, PRODUCTS, PRIOR, bounds, parameters, domains=bounds.domains, tasks=names("t", 2)
+    ).decision()
 
 
 def told(**given):

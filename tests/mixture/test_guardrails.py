@@ -14,7 +14,7 @@ from tikmix_pipeline.mixture.bounds import Bounds
 from tikmix_pipeline.mixture.decision import summary_lines
 from tikmix_pipeline.mixture.guardrails import Told, check_guardrails, guarded_texts
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response import response_problem
 from tikmix_pipeline.mixture.second_order import DomainProducts
 from tikmix_pipeline.parameters import OptimizeParameters
 from tikmix_pipeline.parameters.guardrails import Guardrail
@@ -42,7 +42,7 @@ def guarded(guardrails, response=None, pareto=False, stderr=None):
         "branches": branches,
     }
     parameters = OptimizeParameters.model_validate({**given, "heldout_strength": STRENGTH})
-    return solve_response(
+    return response_problem(
         CONFLICT,
         PRODUCTS,
         EVEN,
@@ -52,7 +52,7 @@ def guarded(guardrails, response=None, pareto=False, stderr=None):
         tasks=names("t", 2),
         measured=response,
         stderr_TK=stderr,
-    )
+    ).decision()
 
 
 def branched():

@@ -10,7 +10,7 @@ from tikmix_pipeline.mixture.bounds import unlimited_bounds
 from tikmix_pipeline.mixture.decision import Decision
 from tikmix_pipeline.mixture.guardrails import guardrail_constraints
 from tikmix_pipeline.mixture.own_share import FLOOR, Logarithms, TextGain, own_logarithms
-from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response import response_problem
 from tikmix_pipeline.mixture.second_order import DomainProducts
 from tikmix_pipeline.parameters import OptimizeParameters
 
@@ -39,7 +39,9 @@ def decide(**given: Any) -> Decision:
     told = {"heldout_response": "logarithm", "saturation": 0.5, "anchor": "uniform", "pareto": False, **given}
     parameters = OptimizeParameters.model_validate({"method": "response", **told})
     bounds = unlimited_bounds(parameters, NAMES, dict(zip(NAMES, PRIOR.tolist(), strict=True)))
-    return solve_response(INFLUENCE, PRODUCTS, PRIOR, bounds, parameters, domains=NAMES, tasks=("quiz", "riddle"))
+    return response_problem(
+        INFLUENCE, PRODUCTS, PRIOR, bounds, parameters, domains=NAMES, tasks=("quiz", "riddle")
+    ).decision()
 
 
 @pytest.mark.parametrize("text", [0, 1, 2])

@@ -12,7 +12,7 @@ from tikmix_pipeline.mixture.direct import solve_direct
 from tikmix_pipeline.mixture.influence_matrix import average_influence
 from tikmix_pipeline.mixture.objective import Objective
 from tikmix_pipeline.mixture.records import DecisionRecord
-from tikmix_pipeline.mixture.response import solve_response
+from tikmix_pipeline.mixture.response import response_problem
 from tikmix_pipeline.mixture.second_order import DomainProducts, second_order_gains
 from tikmix_pipeline.parameters import OptimizeParameters
 
@@ -194,7 +194,7 @@ def test_a_task_without_influence_in_one_round_leaves_the_products_as_they_are()
 def test_where_branches_do_not_tell_the_scale_nothing_is_said_in_nats():
     influence, products, prior = random_problem(9, 2, 4)
     parameters = OptimizeParameters.model_validate({"method": "response", "anchor": "uniform"})
-    found = solve_response(
+    found = response_problem(
         influence,
         products,
         prior,
@@ -203,7 +203,7 @@ def test_where_branches_do_not_tell_the_scale_nothing_is_said_in_nats():
         domains=names("d", 4),
         tasks=names("t", 2),
         measured=measured(is_told=False),
-    )
+    ).decision()
     assert found.second_order.scale is None
     assert found.second_order.branches == 6
     assert any("do not tell what a gain is in nats" in note for note in found.notes)

@@ -1,4 +1,4 @@
-"""The what-if page decides as TiKMiX-D does: its solver in a real browser against `mixture.response.solve_response`."""
+"""The what-if page decides as TiKMiX-D does: its solver in a real browser against `mixture.response`."""
 
 import numpy as np
 import pytest

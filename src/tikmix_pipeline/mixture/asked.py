@@ -21,7 +21,7 @@ def asked_mixtures(problem: Problem, optimize: DirectParameters) -> AskedMixture
     """Return what each task that counts in a decision by these parameters would get alone.
 
     Raises:
-        TikmixError: as `solve_direct` or `solve_response`.
+        TikmixError: as `solve_direct` or `response_problem`.
     """
     counts_T = np.ptp(problem.influence_TK, axis=1) > 0
     shares_T = Targets.of(problem.tasks, counts_T, optimize).task_shares()

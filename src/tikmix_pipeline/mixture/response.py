@@ -116,18 +116,6 @@ def response_problem(
     return ResponseProblem(influence_TK, products, prior_K, now_K, anchor_K, bounds, parameters, told)
 
 
-def solve_response(
-    influence_TK: FloatArray,
-    products: DomainProducts,
-    prior_K: FloatArray,
-    bounds: Bounds,
-    parameters: DirectParameters,
-    **told: Any,
-) -> Decision:
-    """Return the best mixture to second order, and why it is the best; arguments and errors of `response_problem`."""
-    return response_problem(influence_TK, products, prior_K, bounds, parameters, **told).decision()
-
-
 @dataclass(frozen=True, eq=False)
 class _Solved:
     """The best mixture, and what it is held against."""
