@@ -45,7 +45,7 @@ RUNS = {
 SWITCHED = ("default", "extended")
 """The runs that the page begins with."""
 REFERENCE = "proportional"
-ALTERNATIVES = (REFERENCE, "uniform", "ngram", "paper", "regmix")
+ALTERNATIVES = (REFERENCE, "uniform", "ngram", "paper", "regmix", "mixmin", "fastmix")
 """What a team may mix by that thinks of TiKMiX-D."""
 MOST = 0.02
 """Bits per byte that TiKMiX-D may be behind RegMix and still count as equal."""
@@ -98,6 +98,10 @@ PAIRS = (
     ("second-order", "unguarded"),
     ("unpulled", "regmix"),
     ("logarithm", "direct"),
+    ("mixmin", "regmix"),
+    ("mixmin", "second-order"),
+    ("paper", "mixmin"),
+    ("fastmix", "ngram"),
     ("regmix", "ngram"),
     ("sequential", "regmix"),
     ("sequential", "ngram"),
