@@ -102,6 +102,15 @@ def test_a_plan_of_fewer_rounds_than_the_run_has_is_refused() -> None:
         check_parameters(values(tikmix={"rounds": 3, "planned_rounds": 2}))
 
 
+def test_what_is_amiss_in_a_group_is_told_without_quoting_all_of_it() -> None:
+    wrong = {"compare": {"arms": ["x"]}, "corpus": {"tasks": {"piqa": {"max_items": 300}}}}
+    with pytest.raises(TikmixError) as error:
+        check_parameters(wrong)
+    assert "- corpus.tasks.piqa.sources: field required\n" in str(error.value)
+    assert "- compare: arms: x has no definition" in str(error.value)
+    assert "got" not in str(error.value)
+
+
 def test_negative_weight_of_the_prior_is_refused() -> None:
     with pytest.raises(TikmixError, match=r"tikmix\.prior\.code: .*greater than or equal to 0, got -1"):
         check_parameters(values(tikmix={"prior": {"code": -1}}))

@@ -62,12 +62,20 @@ def _in_words(problem: Mapping[str, Any], source_of: Callable[[Sequence[str]], s
     path, source = ".".join(location), source_of(location)
     where = f" ({source})" if source else ""
     if not unknown:
-        message, value = str(problem["msg"]), problem["input"]
-        quotes = _QUOTES if problem["type"] == "string_type" and isinstance(value, bool | int | float | None) else ""
-        return f"{path}: {message[0].lower()}{message[1:]}, got {repr(value)[:300]}{quotes}{where}"
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        return f"{path}: {message[0].lower()}{message[1:]}{_given(problem)}{where}"
     close = difflib.get_close_matches(location[-1], _names_beside(location), n=1)
     hint = f"Did you mean '{'.'.join([*location[:-1], close[0]])}'?" if close else "See conf/base/parameters*.yml."
     return f"{path} is not a parameter{where}. {hint}"
+
+
+def _given(problem: Mapping[str, Any]) -> str:
+    """Quote the value that was given, unless it is the whole group that something is missing or amiss in."""
+    value, kind = problem["input"], problem["type"]
+    if kind == "missing" or (kind == "value_error" and isinstance(value, Mapping)):
+        return ""
+    quotes = _QUOTES if kind == "string_type" and isinstance(value, bool | int | float | None) else ""
+    return f", got {repr(value)[:300]}{quotes}"
 
 
 def _without_tags(location: tuple[str | int, ...]) -> list[str]:
