@@ -162,3 +162,13 @@ def test_another_decision_leaves_the_training_on_the_prior_as_it_is(project: Pat
     run_in(project, optimize={"bounds": {"verse": {"min": 0.5}}})
     assert made_when(kept) == before
     assert verdict_of(project) != was
+
+
+def test_the_last_round_is_scored_on_no_more_items_and_windows_than_are_asked_for(judged: Path) -> None:
+    run_in(judged, experiment="judged", tikmix=THREE, train={"final_items": 5, "final_windows": 3})
+    for folder in (outputs(judged, "judged"), outputs(judged, "judged") / "kept"):
+        items = pd.read_parquet(folder / "final_items.parquet")
+        counts = items.groupby(["kind", "measure", "name"]).size()
+        assert set(counts["task"]) == {5}
+        assert set(counts["domain"]) == {3}
+    assert verdict_of(judged, "judged").mean_of_tasks is not None

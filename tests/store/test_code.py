@@ -120,7 +120,7 @@ def test_a_chunk_depends_on_how_ranks_train_and_no_stage_on_what_starts_them() -
 
 
 def test_two_nodes_of_one_file_have_code_of_their_own() -> None:
-    assert code_of(train_chunk.evaluate).digest != code_of(train_chunk.evaluate_fully).digest
+    assert code_of(train_chunk.evaluate).digest != code_of(train_chunk.evaluate_by_item).digest
 
 
 def test_libraries_that_may_change_the_bits_are_part_of_it() -> None:

@@ -173,12 +173,21 @@ class EvaluationParameters(ScoredTextParameters):
     """How much text a checkpoint is scored on after each round."""
 
     evaluation_items: PositiveInt | None = 256
-    """Items per task scored after each round; the final evaluation scores all."""
+    """Items per task scored after each round."""
     evaluation_windows: PositiveInt | None = 32
-    """Held-out windows per domain scored after each round; the final evaluation scores all."""
+    """Held-out windows per domain scored after each round."""
 
 
-class TrainParameters(StepParameters, ScheduleParameters, EvaluationParameters):
+class FinalEvaluationParameters(ScoredTextParameters):
+    """How much text the last round's checkpoint is scored on."""
+
+    final_items: PositiveInt | None = None
+    """Items per task scored after the last round; null: all of the evaluation half."""
+    final_windows: PositiveInt | None = None
+    """Held-out windows per domain scored after the last round; null: all."""
+
+
+class TrainParameters(StepParameters, ScheduleParameters, EvaluationParameters, FinalEvaluationParameters):
     """One chunk of training. Amounts are tokens over the whole run unless they say otherwise."""
 
     @model_validator(mode="after")

@@ -18,9 +18,9 @@ from tikmix_pipeline.parameters.decision import PriorParameters, RoundingParamet
 from tikmix_pipeline.parameters.training import (
     ContextParameters,
     EvaluationParameters,
+    FinalEvaluationParameters,
     LoadParameters,
     ModelParameters,
-    ScoredTextParameters,
     StepParameters,
 )
 
@@ -75,17 +75,18 @@ class BudgetView(View):
     remaining_tokens: int | None
 
 
-class FullEvaluationView(View):
-    """What scores of everything depend on."""
+class EvaluationView(View):
+    """What scores after a round depend on."""
 
     model: LoadParameters
-    train: ScoredTextParameters
-
-
-class EvaluationView(FullEvaluationView):
-    """What scores within the round's limits depend on."""
-
     train: EvaluationParameters
+
+
+class FinalEvaluationView(View):
+    """What scores after the last round depend on."""
+
+    model: LoadParameters
+    train: FinalEvaluationParameters
 
 
 def initialise_model(view: InitialView, corpus: TokenShards, project: Path) -> Callable[[Path], Any]:
@@ -175,10 +176,10 @@ def evaluate(view: EvaluationView, checkpoint: Checkpoint, corpus: TokenShards) 
     return _score_table(score(checkpoint.model(view.model), texts, device=view.train.device))
 
 
-def evaluate_fully(
-    view: FullEvaluationView, checkpoint: Checkpoint, corpus: TokenShards
+def evaluate_by_item(
+    view: FinalEvaluationView, checkpoint: Checkpoint, corpus: TokenShards
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score all evaluation items of a task and all held-out windows of a domain; say what each of them has of it.
+    """Score the last round's checkpoint, on all items and windows or within its limits; say what each has of it.
 
     Returns:
         Columns `name, kind, measure, bits_per_byte, nats_per_item`, the last of the measure `choice` alone; columns
@@ -188,7 +189,8 @@ def evaluate_fully(
 
     from tikmix_pipeline.lm.evaluation import evaluation_texts, score_items
 
-    texts = evaluation_texts(corpus, context=view.train.context, items=None, windows=None)
+    limits = {"items": view.train.final_items, "windows": view.train.final_windows}
+    texts = evaluation_texts(corpus, context=view.train.context, **limits)
     scores = score_items(checkpoint.model(view.model), texts, device=view.train.device)
     rows = [
         pd.DataFrame(dict(zip(_KEY, key, strict=True)) | {"nats": found.nats_I, "bytes": found.bytes_I})

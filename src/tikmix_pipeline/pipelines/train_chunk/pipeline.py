@@ -46,9 +46,9 @@ def budget_view(run: Run, number: int) -> nodes.BudgetView:
 
 
 def final_evaluation(run: Run, last: int) -> Node:
-    """Score the checkpoint of the last round on everything."""
+    """Score the checkpoint of the last round, item by item."""
     scored = [of_round(last, "checkpoint"), "corpus"]
-    return _full_evaluation(run, scored, ["final_evaluation", "final_items"], "final_evaluation")
+    return _evaluation_by_item(run, scored, ["final_evaluation", "final_items"], "final_evaluation")
 
 
 def kept_prior(run: Run, *, after: str) -> list[Node]:
@@ -68,12 +68,12 @@ def kept_prior(run: Run, *, after: str) -> list[Node]:
         node = partial(cached_node, name=f"train_kept_round_{number}", stage="tikmix", after=[after])
         chunks.append(node(nodes.train_kept_chunk, view, inputs, trained))
     scored = [of_kept_round(last, "checkpoint"), "corpus"]
-    return [*chunks, _full_evaluation(run, scored, ["kept_evaluation", "kept_items"], "kept_evaluation")]
+    return [*chunks, _evaluation_by_item(run, scored, ["kept_evaluation", "kept_items"], "kept_evaluation")]
 
 
-def _full_evaluation(run: Run, scored: list[str], outputs: list[str], name: str) -> Node:
-    view = nodes.FullEvaluationView.of(run.parameters)
-    return cached_node(nodes.evaluate_fully, view, scored, outputs, name=name, stage="tikmix")
+def _evaluation_by_item(run: Run, scored: list[str], outputs: list[str], name: str) -> Node:
+    view = nodes.FinalEvaluationView.of(run.parameters)
+    return cached_node(nodes.evaluate_by_item, view, scored, outputs, name=name, stage="tikmix")
 
 
 def _beginning(run: Run) -> list[Node]:
