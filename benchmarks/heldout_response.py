@@ -10,6 +10,11 @@ of the tasks' gains, so that both should be as many nats a unit as those are (`s
 - `logarithm`: what the other domains do for it as before, and its own share by its logarithm, with no r:
   Σ_{j≠k} D_kj (w_j - p_j) + D_kk p_k ln((w_k + ε p_k) / (p_k + ε p_k)), ε = 0.05.
 
+`promise` is about guardrails in nats: from the prior's branch and five others of a surface, one of which is a decided
+mixture, how many of the nats that are told at the other decided mixtures does held-out text really move? By the rule
+(φ = 1, c₁ from the same branches' tasks), and with φ as those branches measure it on held-out text
+(`mixture.heldout_branches`); medians, and from the 5th to the 95th of 100, over draws.
+
 ε was chosen on the surface of the default corpus with seed 0, and nothing else. `at decided` is the strength at the
 mixtures that are decided there. Of whole runs it is the chunk after the first decision
 (docs/results/tables/heldout_response.csv, to which `--read` adds from the data of `compare`): measured is what the arm
@@ -30,11 +35,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from common import print_figures, print_table
-from response import CHOSEN_ON, CURVATURE, DECIDED, Surface, correlation, nats_per_unit, surfaces
+from response import CHOSEN_ON, CURVATURE, DECIDED, DRAWS, Surface, correlation, nats_per_unit, surfaces
 from results import REFERENCE, TABLES
 
 FloatArray = npt.NDArray[np.float64]
 WAYS = ("second order", "logarithm")
+OTHERS = 4
+"""Branches that a guardrail in nats is told by, besides the prior's and a decided mixture's: `optimize.branches: 6`."""
 TABLE = TABLES / "heldout_response.csv"
 
 
@@ -51,7 +58,7 @@ def main() -> None:
         old = pd.read_csv(TABLE)
         kept = old[~(old["corpus"].eq(options.corpus) & old["seed"].isin(new["seed"]))]
         pd.concat([kept, new]).to_csv(TABLE, index=False, float_format="%.6g")
-    print_figures(of_surfaces() | of_runs(pd.read_csv(TABLE)))
+    print_figures(of_surfaces() | of_promises() | of_runs(pd.read_csv(TABLE)))
 
 
 def both_ways(
@@ -113,6 +120,46 @@ def _of_surface(surface: Surface) -> dict[str, list[float]]:
             *(float(strengths.min()), float(strengths.max())),
         ]
     return found
+
+
+def of_promises() -> dict[str, float]:
+    """Print how many of the promised nats held-out text moves, by the rule and as few branches measure it."""
+    rows, figures = [], {}
+    for surface in surfaces():
+        by_rule, by_branches = np.array(list(_promises(surface))).T
+        told = [np.quantile(kept, (0.5, 0.05, 0.95)) for kept in (by_rule, by_branches)]
+        rows.append([surface.name, *(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in told)])
+        figures |= {f"promise_{surface.name}": float(told[1][0]), f"promise_by_rule_{surface.name}": float(told[0][0])}
+    print_table(["surface", "promise by the rule", "promise as measured"], rows)
+    return figures
+
+
+def _promises(surface: Surface) -> Iterator[tuple[float, float]]:
+    """Yield, draw by draw of a few branches, moved nats over promised ones, by the rule and as measured."""
+    from tikmix_pipeline.mixture.heldout_branches import measured_strength
+    from tikmix_pipeline.mixture.response_fit import coordinates, fit_response
+    from tikmix_pipeline.parameters import OptimizeParameters
+
+    r, at, weights_NK = OptimizeParameters().saturation, surface.reference, surface.weights_NK
+    influence_TK, heldout_KK = surface.products[CURVATURE, "influence"], surface.products[CURVATURE, "linear"]
+    query_N = (surface.query_NT[at] - surface.query_NT).mean(axis=1)
+    heldout_N = (surface.heldout_NK[at] - surface.heldout_NK).mean(axis=1)
+    x_N, z_N = coordinates(influence_TK.mean(axis=0), surface.convex(), weights_NK, weights_NK[at])
+    told_N = both_ways(heldout_KK, surface.convex(), weights_NK, weights_NK[at])[1].mean(axis=1)
+    decided = [surface.branches.index(name) for name in DECIDED]
+    others = np.setdiff1d(np.arange(len(told_N)), [at, *decided])
+    rng = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        one = int(rng.choice(decided))
+        few = [one, *rng.choice(others, OTHERS, replace=False)]
+        fitted = fit_response(x_N[few], z_N[few], query_N[few], r)
+        if not fitted.is_told:
+            continue
+        rest = [n for n in decided if n != one]
+        promised_N = fitted.scale * told_N[rest]
+        strength = measured_strength(told_N[few], heldout_N[few], fitted.scale, rule=1.0)
+        by_rule = float(np.mean(heldout_N[rest] / promised_N))
+        yield by_rule, by_rule / strength
 
 
 def of_runs(table: pd.DataFrame) -> dict[str, float]:

@@ -76,6 +76,8 @@ def test_branches_are_kept_and_say_what_the_decision_is_expected_to_gain(respond
     assert ratios["run"].tolist() == losses["run"].tolist()
     assert ratios["run"].iloc[0] == "reference"
     assert 3 <= len(ratios) <= 4
+    assert list(losses)[1:] == ["quiz", "riddle", "heldout-code", "heldout-prose", "heldout-verse"]
+    assert losses.iloc[:, 1:].gt(0).all(axis=None)
     record = read(folder / "decision.json")["second_order"]
     assert record["branches"] == len(ratios)
     if "scale" in record:  # else four short branches told nothing, and say so
@@ -134,6 +136,7 @@ def test_guardrails_in_every_unit_are_told_by_what_was_measured(responding: Path
     corpus = TokenShards.open(responding / "data" / "03_primary" / "tiny", verify=False)
     per_byte = sum(1 / corpus.bytes_per_token(domain) for domain in corpus.domains) / 3
     strength = found["heldout"]["strength"]
+    assert strength not in (1.0, 1.75), "that which branches have measured, no rule's"
     assert found["heldout"]["slack"] * strength * told["scale"] == pytest.approx(5.0 * math.log(2) / per_byte)
     products = pd.read_parquet(outputs(responding, "branched", 0) / "domain_products.parquet")
     assert 0 < found["code"]["slack"] <= 5.0 * products.loc[products["text"] == "code", "stderr"].sum()

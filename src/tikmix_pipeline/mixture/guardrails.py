@@ -6,9 +6,9 @@ A guardrail g is about the held-out text of one domain, of several, or of all, o
 
 with ρ = tolerance / φ where that is a share of what the tasks gain, and else slack, the tolerance in the units of S.
 What held-out text gains is told by `mixture.own_share`, in one of two ways. φ says how many times as many nats a unit
-of its gain is as of a task's: 1 of a task, `optimize.heldout_strength` of held-out text. By the logarithm it is as
-many; to second order 1.75 times as many, which holds for seven domains and is far too few for eighteen
-(docs/results.md).
+of its gain is as of a task's: 1 of a task, and of held-out text what branches have measured (`heldout_branches`), or
+`optimize.heldout_strength`. Without branches it is as many by the logarithm; to second order 1.75 times as many, which
+holds for seven domains and is far too few for eighteen (docs/results.md).
 Both sides are concave, so the guarded mixtures are a convex set, and the reference, which is the prior or the nearest
 mixture inside the bounds, is one of them.
 
@@ -33,6 +33,7 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, nearest_name, require_known
 from tikmix_pipeline.mixture.bounds import Limit
+from tikmix_pipeline.mixture.heldout_branches import measured_strength
 from tikmix_pipeline.mixture.influence_matrix import magnitude
 from tikmix_pipeline.mixture.least_gains import LeastGains
 from tikmix_pipeline.mixture.own_share import Logarithms, TextGain
@@ -95,11 +96,15 @@ class Told:
     heldout_KK: FloatArray
     """D."""
     heldout_strength: float = 1.0
-    """φ of held-out text."""
+    """φ of held-out text where no branches say it."""
     log_KK: FloatArray | None = None
     """What own shares count by their logarithms (`own_share.own_logarithms`); None where gains are to second order."""
     prior_K: FloatArray | None = None
     """What the logarithms are relative to."""
+    saturation: float = 0.0
+    """r."""
+    curved_KK: FloatArray | None = None
+    """Q, which gains of second order bend by."""
     measured: MeasuredResponse | None = None
     """What branches have told."""
     influence_stderr_TK: FloatArray | None = None
@@ -125,14 +130,13 @@ def guarded_texts(guardrails: Mapping[str, Guardrail | None], told: Told) -> Ite
         members = _members(name, key, guardrail, told.domains, told.tasks)
         row_K = _mean(told.heldout_KK, members, told, guardrail) if members else told.influence_TK[_task(told, name)]
         log_K = _mean(told.log_KK, members, told, guardrail) if members and told.log_KK is not None else None
-        strength = told.heldout_strength if members else 1.0
+        gain = told.gain(row_K, log_K)
+        strength = _strength(gain, members, guardrail, told) if members else 1.0
         per_unit = 0.0 if guardrail.unit == "share" else _per_unit(name, key, guardrail, members, strength, told)
         loss = _loss(told.measured, members or (name,))
         stderr_K = _errors(name, guardrail, members, told) if guardrail.unit == "stderr" else None
         parameter = f"optimize.guardrails.{key}"
-        yield GuardedText(
-            name, parameter, guardrail, told.gain(row_K, log_K), row_K, strength, per_unit, loss, stderr_K
-        )
+        yield GuardedText(name, parameter, guardrail, gain, row_K, strength, per_unit, loss, stderr_K)
 
 
 def guardrail_limits(texts: Sequence[GuardedText]) -> Iterator[tuple[str, BindingKind, Limit]]:
@@ -237,6 +241,17 @@ def _mean(values_KK: FloatArray, members: Sequence[str], told: Told, guardrail: 
         return weighed_K
     mean_K: FloatArray = rows_MK.mean(axis=0)
     return mean_K
+
+
+def _strength(gain: TextGain, members: Sequence[str], guardrail: Guardrail, told: Told) -> float:
+    """Return φ of held-out text, as branches have measured it where they have."""
+    measured, rule = told.measured, told.heldout_strength
+    if measured is None or measured.heldout is None or not measured.fitted.is_told:
+        return rule
+    branches, curved_KK = measured.heldout, np.zeros_like(told.heldout_KK) if told.curved_KK is None else told.curved_KK
+    told_N = np.array([gain.over(w_K, branches.reference_K, told.saturation, curved_KK) for w_K in branches.weights_NK])
+    gain_N = _mean(branches.gain_KN, members, told, guardrail)
+    return measured_strength(told_N, gain_N, measured.fitted.scale, rule)
 
 
 def _tokens_per_byte(measured: MeasuredResponse, members: Sequence[str]) -> FloatArray:

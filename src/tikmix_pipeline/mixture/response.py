@@ -100,6 +100,8 @@ def response_problem(
     if tuple(domains) != bounds.domains:
         raise ValueError(f"influence is over the domains {tuple(domains)}, the bounds are over {bounds.domains}")
     now_K = prior_K if current_K is None else current_K
+    if measured is not None and parameters.heldout_strength != "auto":
+        measured = replace(measured, heldout=None)
     told = Told(
         domains=domains,
         tasks=tasks,
@@ -108,6 +110,8 @@ def response_problem(
         heldout_strength=parameters.text_strength,
         log_KK=own_logarithms(products.heldout_KK, prior_K) if parameters.heldout_response == "logarithm" else None,
         prior_K=prior_K,
+        saturation=parameters.saturation if measured is None else measured.fitted.saturation,
+        curved_KK=products.curved_KK,
         measured=measured,
         influence_stderr_TK=stderr_TK,
         heldout_stderr_KK=products.heldout_stderr_KK,
@@ -198,11 +202,10 @@ class ResponseProblem:
     def _asks_for_errors(self) -> bool:
         return any(one is not None and one.unit == "stderr" for one in self.parameters.guardrails.values())
 
-    @cached_property
+    @property
     def saturation(self) -> float:
         """Return r."""
-        measured = self.told.measured
-        return self.parameters.saturation if measured is None else measured.fitted.saturation
+        return self.told.saturation
 
     @cached_property
     def _reference(self) -> FloatArray:

@@ -15,9 +15,11 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.mixture.bounds import Bounds
+from tikmix_pipeline.mixture.heldout_branches import HeldoutOfBranches
 from tikmix_pipeline.mixture.records import ExpectedGain
 from tikmix_pipeline.mixture.response_fit import MeasuredResponse, coordinates, fit_response
 from tikmix_pipeline.mixture.simplex import FloatArray, round_to_simplex
+from tikmix_pipeline.parameters.measurement import heldout_target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +41,7 @@ class BranchLosses:
     ratios: "pd.DataFrame"
     """Their mixtures, in Olmix's columns."""
     losses: "pd.DataFrame"
-    """Of those that came through, on the tasks, likewise."""
+    """Of those that came through, on the tasks and on held-out text of the domains, likewise."""
     at_checkpoint: Mapping[str, float]
     """Losses of each domain's text and of each task before, in nats per token."""
     bytes_per_token: Mapping[str, float] = field(default_factory=dict)
@@ -111,10 +113,14 @@ def measured_response(
     mixtures = branches.ratios.set_index("run").loc[trained.index, [*domains]]
     loss_N = sum(share * trained[task].to_numpy(dtype=float) for task, share in shares.items())
     gain_N = loss_N[trained.index.get_loc(REFERENCE)] - loss_N
-    reference_K = mixtures.loc[REFERENCE].to_numpy(dtype=float)
-    at = coordinates(mean_K, curved_KK, mixtures.to_numpy(dtype=float), reference_K)
-    fitted = fit_response(*at, gain_N, rule)
-    return MeasuredResponse(fitted, len(trained), dict(branches.at_checkpoint), dict(branches.bytes_per_token))
+    weights_NK, reference_K = mixtures.to_numpy(dtype=float), mixtures.loc[REFERENCE].to_numpy(dtype=float)
+    fitted = fit_response(*coordinates(mean_K, curved_KK, weights_NK, reference_K), gain_N, rule)
+    of_text = [heldout_target(domain) for domain in domains]
+    heldout = None
+    if set(of_text) <= set(trained):
+        gain_NK = trained.loc[REFERENCE, of_text].to_numpy(dtype=float) - trained[of_text].to_numpy(dtype=float)
+        heldout = HeldoutOfBranches(weights_NK, reference_K, gain_NK.T)
+    return MeasuredResponse(fitted, len(trained), dict(branches.at_checkpoint), dict(branches.bytes_per_token), heldout)
 
 
 def in_nats(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tikmix_pipeline.mixture.heldout_branches import HeldoutOfBranches
 from tikmix_pipeline.mixture.second_order import bend
 from tikmix_pipeline.mixture.simplex import FloatArray
 
@@ -68,6 +69,8 @@ class MeasuredResponse:
     """Of each domain's text and of each task at the checkpoint, in nats per token."""
     bytes_per_token: Mapping[str, float] = field(default_factory=dict)
     """UTF-8 bytes of each text per loss-carrying token, where a guardrail asks for them."""
+    heldout: HeldoutOfBranches | None = None
+    """What they have of held-out text, where they were scored on it."""
 
 
 def coordinates(

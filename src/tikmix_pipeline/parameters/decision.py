@@ -186,8 +186,8 @@ class ResponseParameters(ParameterGroup):
     nearly with many domains as with few (docs/results.md)."""
     heldout_strength: Annotated[PositiveFloat | Literal["auto"], only_if("method", "response")] = "auto"
     """φ, how many times as many nats a unit of gain is for held-out text of the domains as for the tasks
-    (`mixture.guardrails`). `auto` is 1 by the logarithm, and to second order 1.75, from the default corpus with seed 0,
-    as r is."""
+    (`mixture.guardrails`). `auto` is what branches have measured; without them 1 by the logarithm, and to second order
+    1.75, from the default corpus with seed 0, as r is."""
     guardrails: Annotated[dict[str, Guardrail | None], only_if("method", "response")] = Field(
         default_factory=_default_guardrails
     )
@@ -196,7 +196,7 @@ class ResponseParameters(ParameterGroup):
 
     @property
     def text_strength(self) -> float:
-        """Return φ."""
+        """Return φ where branches do not tell it."""
         if self.heldout_strength != "auto":
             return self.heldout_strength
         return _STRENGTH_TO_SECOND_ORDER if self.heldout_response == "second_order" else 1.0
@@ -252,6 +252,8 @@ class ResponseBranchParameters(ParameterGroup):
     long a branch; a shorter one than a chunk reads as small a share of every domain's text, and so repeats as much."""
     branch_items: Annotated[PositiveInt | None, only_if("method", "response")] = 400
     """Query items per task that a branch is scored on; null: all."""
+    branch_windows: Annotated[PositiveInt, only_if("method", "response")] = 32
+    """Windows of every domain's held-out text that a branch is scored on, which says what that pays."""
     workers: Annotated[PositiveInt | Literal["auto"], UNRECORDED] = "auto"
     """Branches at a time, each in one thread: `auto` is one per core on a CPU, and one on a GPU."""
 

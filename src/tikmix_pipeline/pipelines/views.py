@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from tikmix_pipeline.lm.schedule import Schedule, horizon_after
 from tikmix_pipeline.parameters.base import Facet, View, unrecorded
-from tikmix_pipeline.parameters.measurement import ReadingParameters, ScoringParameters
+from tikmix_pipeline.parameters.measurement import ReadingParameters, ScoringParameters, heldout_target
 from tikmix_pipeline.parameters.training import (
     EngineParameters,
     LoadParameters,
@@ -143,15 +143,17 @@ def losses_of_branches(
     *,
     items: int | None,
     workers: int | Literal["auto"],
+    heldout_windows: int = 0,
 ) -> "tuple[pd.DataFrame, BranchCostRecord]":
     """Train a branch under every mixture that has none yet.
 
     Returns:
-        The losses on so many items of the query half of every target, and what all branches took, whenever they were
-        trained.
+        The losses on so many items of the query half of every target, and on so many windows of every domain's held-out
+        text, and what all branches took, whenever they were trained.
     """
     from tikmix_pipeline.influence.counterfactual import scored_texts
     from tikmix_pipeline.lm.branch_pool import Branch, BranchSetting, cost_of_branches, losses_by_text, run_branches
+    from tikmix_pipeline.lm.evaluation import text_of_heldout
     from tikmix_pipeline.mixture.sweep.responses import run_table
 
     setting = BranchSetting(
@@ -165,6 +167,9 @@ def losses_of_branches(
         share=view.share,
     )
     texts = scored_texts(corpus, view.influence, items=items, context=view.train.context, halves=("query",))
+    for domain in corpus.domains if heldout_windows else []:
+        heldout = text_of_heldout(corpus, domain, context=view.train.context, limit=heldout_windows)
+        texts.setdefault(f"query/{heldout_target(domain)}", heldout.batches)
     results = run_branches(
         setting,
         [Branch(str(run), weights) for run, weights in ratios.set_index("run").to_dict("index").items()],

@@ -220,7 +220,8 @@ def _curvature(about: CurvatureReport) -> str:
 def _reasons(records: RoundRecords, optimize: DirectParameters) -> dict[str, Any]:
     """Return what was decided on, and what becomes of domains that nearly vanish."""
     decision, before, after = records.decision, records.current.weights, records.mixture.weights
-    strength = optimize.text_strength if decision.second_order is not None else 1.0
+    guardrails = decision.second_order.guardrails if decision.second_order is not None else ()
+    strength = next((one.strength for one in guardrails if one.name == EVERYTHING), optimize.text_strength)
     anchor = "n-gram models of the domains" if optimize.is_drawn_to_ngrams else ""
     return {
         "decided_on": decided_on(decision, records.rounds, anchor=anchor),

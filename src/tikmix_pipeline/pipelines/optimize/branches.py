@@ -60,6 +60,15 @@ def choose_branches(
 def train_response_branches(
     view: ResponseView, ratios: pd.DataFrame, checkpoint: Checkpoint, corpus: TokenShards, work: WorkFolder
 ) -> tuple[pd.DataFrame, BranchCostRecord]:
-    """Train a branch under every mixture that has none yet; return losses on the query halves, and what they took."""
+    """Train a branch under every mixture that has none yet; return its losses, and what all of them took."""
     own = view.optimize
-    return losses_of_branches(view, ratios, checkpoint, corpus, work, items=own.branch_items, workers=own.workers)
+    return losses_of_branches(
+        view,
+        ratios,
+        checkpoint,
+        corpus,
+        work,
+        items=own.branch_items,
+        workers=own.workers,
+        heldout_windows=own.branch_windows,
+    )
