@@ -5,8 +5,8 @@
 
 reads the scores of every arm, seed and task in docs/results/tables (`compare.parquet` of each comparison, as CSV) and
 prints, as Markdown, what changes where TiKMiX-D mixes in the place of something else, the primary comparisons of the
-protocol, and then, run by run, every arm against the reference. A test holds the page to what is printed. The last line
-is one JSON object.
+protocol, a chunk of a pretrained model, and then, run by run, every arm against the reference. A test holds the page to
+what is printed. The last line is one JSON object.
 
 Differences are arm minus arm, seed by seed, over the seeds that both have, with Student's intervals.
 """
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from common import print_figures
+from pretrained_chunk import pretrained_table
 from tikmix_pipeline.report.comparison_scores import (
     HELDOUT,
     IN_DOMAIN,
@@ -133,6 +134,8 @@ def page_tables(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
     yield from switching_table(scores)
     yield ""
     yield from claims_table(scores)
+    yield ""
+    yield from pretrained_table()
     for run, table in scores.items():
         seeds = ", ".join(str(seed) for seed in sorted(set(table["seed"])))
         yield from ["", f"**{RUNS[run].capitalize()}**, seeds {seeds}:", ""]
