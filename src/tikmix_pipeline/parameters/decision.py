@@ -249,7 +249,8 @@ class ResponseBranchParameters(ParameterGroup):
 
     branch_tokens: Annotated[PositiveInt | None, only_if("method", "response")] = None
     """Training tokens of a branch, rounded up to whole steps; null: `train.chunk_tokens`. Gains in nats are those of so
-    long a branch, whose learning rate falls to zero; a shorter one than a chunk reads as small a share of every domain's text, and so repeats as much."""
+    long a branch, whose learning rate falls to zero; a shorter one than a chunk reads as small a share of every
+    domain's text, and so repeats as much."""
     branch_items: Annotated[PositiveInt | None, only_if("method", "response")] = 400
     """Query items per task that a branch is scored on; null: all."""
     branch_windows: Annotated[PositiveInt, only_if("method", "response")] = 32
