@@ -9,7 +9,12 @@ import pytest
 
 from tests.pipelines.conftest import run_in
 from tests.pipelines.test_tikmix import made_when, outputs
+from tikmix_pipeline.corpus.shards import TokenShards
 from tikmix_pipeline.lm import trainer
+from tikmix_pipeline.lm.checkpoint import Checkpoint
+from tikmix_pipeline.parameters import TrainParameters
+from tikmix_pipeline.parameters.training import FinalEvaluationParameters, LoadParameters
+from tikmix_pipeline.pipelines.train_chunk.nodes import FinalEvaluationView, evaluate_by_item
 from tikmix_pipeline.report.verdict import Verdict, in_a_sentence
 from tikmix_pipeline.session.kedro_session import UserError
 
@@ -165,10 +170,11 @@ def test_another_decision_leaves_the_training_on_the_prior_as_it_is(project: Pat
 
 
 def test_the_last_round_is_scored_on_no_more_items_and_windows_than_are_asked_for(judged: Path) -> None:
-    run_in(judged, experiment="judged", tikmix=THREE, train={"final_items": 5, "final_windows": 3})
-    for folder in (outputs(judged, "judged"), outputs(judged, "judged") / "kept"):
-        items = pd.read_parquet(folder / "final_items.parquet")
-        counts = items.groupby(["kind", "measure", "name"]).size()
-        assert set(counts["task"]) == {5}
-        assert set(counts["domain"]) == {3}
-    assert verdict_of(judged, "judged").mean_of_tasks is not None
+    train = TrainParameters(context=32, final_items=5, final_windows=3, device="cpu")
+    view = FinalEvaluationView(model=LoadParameters(), train=train.narrowed(FinalEvaluationParameters))
+    corpus = TokenShards.open(judged / "data" / "03_primary" / "tiny", verify=False)
+    scores, items = evaluate_by_item(view, Checkpoint(models(judged, "judged") / "round_2"), corpus)
+    counts = items.groupby(["kind", "measure", "name"]).size()
+    assert set(counts["task"]) == {5}
+    assert set(counts["domain"]) == {3}
+    assert scores["bits_per_byte"].notna().all()
