@@ -41,6 +41,7 @@ RUNS = {
     "six_rounds": "default corpus, six rounds",
     "default_guardrail": "default corpus, guardrails of both kinds",
     "extended_guardrail": "extended corpus, guardrails of both kinds",
+    "extended_price": "extended corpus, tighter guardrails",
 }
 """Names of the stored tables, and what was run."""
 SWITCHED = ("default", "extended")
@@ -99,6 +100,9 @@ PAIRS = (
     ("second-order", "unguarded"),
     ("unpulled", "regmix"),
     ("logarithm", "direct"),
+    ("heldout-half", "uniform"),
+    ("heldout-half", "ngram"),
+    ("heldout-half", "direct"),
     ("mixmin", "regmix"),
     ("mixmin", "second-order"),
     ("paper", "mixmin"),
