@@ -11,7 +11,15 @@ from tikmix_pipeline.influence.report import Measurement
 from tikmix_pipeline.mixture.deciding_effects import effect_rows
 from tikmix_pipeline.mixture.decision import holder, in_words, told_constraints, tolerance_in_words
 from tikmix_pipeline.mixture.guardrails import EACH, EVERYTHING
-from tikmix_pipeline.mixture.records import BindingRecord, DecisionRecord, Gains, GainUnit, MixtureRecord, TokenBudget
+from tikmix_pipeline.mixture.records import (
+    BindingRecord,
+    DecisionRecord,
+    Gains,
+    GainUnit,
+    MixtureRecord,
+    SecondOrderRecord,
+    TokenBudget,
+)
 from tikmix_pipeline.parameters.decision import DirectParameters
 from tikmix_pipeline.report.reasons import decided_on, falling
 from tikmix_pipeline.report.remix_report import Cell, Cost, DomainRow, ExportRow, RemixReport, TaskRow
@@ -220,13 +228,18 @@ def _curvature(about: CurvatureReport) -> str:
 def _reasons(records: RoundRecords, optimize: DirectParameters) -> dict[str, Any]:
     """Return what was decided on, and what becomes of domains that nearly vanish."""
     decision, before, after = records.decision, records.current.weights, records.mixture.weights
-    guardrails = decision.second_order.guardrails if decision.second_order is not None else ()
-    strength = next((one.strength for one in guardrails if one.name == EVERYTHING), optimize.text_strength)
+    strength = 1.0 if decision.second_order is None else _text_strength(decision.second_order, optimize)
     anchor = "n-gram models of the domains" if optimize.is_drawn_to_ngrams else ""
     return {
         "decided_on": decided_on(decision, records.rounds, anchor=anchor),
         "falling": tuple(falling(decision, before, after, strength=strength, min_weight=optimize.min_weight)),
     }
+
+
+def _text_strength(told: SecondOrderRecord, optimize: DirectParameters) -> float:
+    """Return φ of held-out text: as the guardrail on all of it has it, or the rule where there is none."""
+    measured = [one.strength for one in told.guardrails if one.name == EVERYTHING]
+    return float(measured[0]) if measured else optimize.text_strength
 
 
 def _held_by(binding: Sequence[BindingRecord], *kinds: str) -> dict[str, str]:
