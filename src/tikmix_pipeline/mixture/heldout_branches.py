@@ -8,7 +8,7 @@ reference's branch, y_n, is held against what is told of it (`own_share`), u_n:
 by least squares through the origin, with c₁ of the tasks (`response_fit`). It takes the place of the rule, which is the
 same for every checkpoint and every text.
 
-Axes: N branches, K domains, M domains that a text consists of.
+Axes: N branches, K domains.
 """
 
 from dataclasses import dataclass
