@@ -1,5 +1,7 @@
 """Two processes that share a model, or have a copy each, measure what one process measures."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from tikmix_pipeline.lm import output_head
 from tikmix_pipeline.lm.model import blocks_of
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 
-MODELS = [("llama", False), ("llama", True), ("gpt2", True)]
+MODELS = [("llama", False), ("gpt2", True)]
 
 
 def sets_with_choices() -> Sets:
@@ -88,6 +90,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[tuple[int, 
     return in_ranks(2, measured_in_ranks, tmp_path_factory.mktemp("two"))
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, bool], dict[str, Any]]:
+    """What one process measures of a model, measured once."""
+    return cache(lambda kind, tied: measured(kind, tied, tmp_path_factory.mktemp("alone")))
+
+
 def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard: int) -> None:
     """Every moment is kept by one rank, neither keeps most, and ranks that share a copy have half of it each."""
     for curvature, whole in alone["kept"].items():
@@ -101,26 +109,28 @@ def require_shared_out(alone: dict[str, Any], ranks: list[dict[str, Any]], shard
 @pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
 @pytest.mark.parametrize(("kind", "tied"), MODELS)
 def test_two_ranks_measure_what_one_process_measures(
-    both: dict[int, Any], tmp_path: Path, kind: str, tied: bool, shard: int
+    both: dict[int, Any], alone: Callable[[str, bool], dict[str, Any]], kind: str, tied: bool, shard: int
 ) -> None:
-    alone = measured(kind, tied, tmp_path)
+    one = alone(kind, tied)
     ranks = [found[shard, f"{kind}-{tied}"] for found in both.values()]
-    require_shared_out(alone, ranks, shard)
+    require_shared_out(one, ranks, shard)
     for together in ranks:
-        assert together["key"] == alone["key"]
-        assert together["cost"] == alone["cost"]
-        for curvature, expected in alone["matrix"].items():
+        assert together["key"] == one["key"]
+        assert together["cost"] == one["cost"]
+        for curvature, expected in one["matrix"].items():
             difference = abs(together["matrix"][curvature] - expected).max() / abs(expected).max()
             assert difference < 1e-12, curvature
-            ours, theirs = together["report"][curvature], alone["report"][curvature]
+            ours, theirs = together["report"][curvature], one["report"][curvature]
             assert {block.parameters for block in ours.blocks} == {block.parameters for block in theirs.blocks}
             assert ours.left_out == pytest.approx(theirs.left_out)
 
 
 @pytest.mark.parametrize("shard", [2, 1], ids=["one copy between them", "a copy each"])
-def test_two_ranks_take_the_head_in_chunks(both: dict[int, Any], tmp_path: Path, shard: int) -> None:
-    alone = measured("llama", True, tmp_path)
+def test_two_ranks_take_the_head_in_chunks(
+    both: dict[int, Any], alone: Callable[[str, bool], dict[str, Any]], shard: int
+) -> None:
+    """A tied one; its head is taken at once by the one process."""
     for together in (found[shard, "chunks"] for found in both.values()):
-        for curvature, expected in alone["matrix"].items():
+        for curvature, expected in alone("llama", True)["matrix"].items():
             difference = abs(together["matrix"][curvature] - expected).max() / abs(expected).max()
             assert difference < 1e-11, curvature

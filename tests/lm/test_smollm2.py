@@ -18,6 +18,7 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.lm.model import load_model, parameter_count
 from tikmix_pipeline.parameters import ModelParameters
 
+pytestmark = [pytest.mark.network, pytest.mark.slow]
 GOLDEN = Path(__file__).parents[1] / "golden" / "smollm2_logits.json"
 TEXTS = (
     "The capital of France is",
@@ -53,7 +54,6 @@ def largest_logits(folder: Path) -> dict[str, dict[str, list[float]]]:
     return rows
 
 
-@pytest.mark.network
 def test_the_converted_model_has_the_logits_of_the_golden_file(checkpoint: Path):
     """The tolerance is for processors that add in another order."""
     golden, found = json.loads(GOLDEN.read_text(encoding="utf-8")), largest_logits(checkpoint)
@@ -64,7 +64,6 @@ def test_the_converted_model_has_the_logits_of_the_golden_file(checkpoint: Path)
         assert found[text]["logits"] == pytest.approx(row["logits"], abs=1e-3)
 
 
-@pytest.mark.network
 def test_the_converted_model_knows_the_capital_of_france_and_is_of_the_size_that_its_name_says(checkpoint: Path):
     model, tokenizer = load_model(checkpoint, ModelParameters(checkpoint=str(checkpoint))), load_tokenizer(checkpoint)
     with torch.no_grad():

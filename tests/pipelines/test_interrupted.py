@@ -14,7 +14,7 @@ from tests.pipelines.conftest import run_in
 def test_sigterm_closes_the_run_and_its_rounds_as_killed_and_the_same_command_goes_on(project: Path) -> None:
     """In the middle of round 1's chunk."""
     command = [sys.executable, "-m", "kedro", "run", "--env", "tiny", "--params"]
-    told = "experiment=ended,train.chunk_tokens=6400,train.save_every_steps=5"
+    told = "experiment=ended,train.chunk_tokens=3200,train.save_every_steps=5"
     running = subprocess.Popen([*command, told], cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     models = project / "data" / "06_models" / "ended"
     resume_point = models / "round_1.resume.key.json"
@@ -35,5 +35,5 @@ def test_sigterm_closes_the_run_and_its_rounds_as_killed_and_the_same_command_go
     assert store is not None
     runs = client.search_runs([store.experiment_id], "tags.experiment = 'ended'")
     assert [run.info.status for run in runs] == ["KILLED", "KILLED"], "the run, and its first round"
-    run_in(project, experiment="ended", train={"chunk_tokens": 6400})
+    run_in(project, experiment="ended", train={"chunk_tokens": 3200})
     assert (models / "round_1" / "model.safetensors").exists()

@@ -26,6 +26,7 @@ from tikmix_pipeline.pipelines.cached_node import stage_of, view_of
 from tikmix_pipeline.pipelines.compare.arms import nested
 from tikmix_pipeline.pipelines.optimize.pipeline import baseline_of_round
 from tikmix_pipeline.pipelines.sweep.pipeline import sweep_of_tables
+from tikmix_pipeline.pipelines.tikmix.pipeline import loop_of
 from tikmix_pipeline.run import Run, current_run
 from tikmix_pipeline.session.tracking.used_parameters import used_parameters
 from tikmix_pipeline.store.provenance import flatten
@@ -260,7 +261,7 @@ def nodes_of(run: Run, pipelines: tuple[str, ...]) -> list[Node]:
     if run.parameters.sweep.response == "table":
         return sweep_of_tables(run).nodes
     if pipelines == ("tikmix",):
-        return plan.rounds_of(run).nodes
+        return loop_of(run).nodes
     if pipelines == ("optimize",) and run.parameters.tikmix.strategy in BASELINES:
         return baseline_of_round(run, 0).nodes
     return [node for stage in pipelines for node in plan.STAGES[stage](run, 0).nodes]
