@@ -39,6 +39,7 @@ RUNS = {
     "default": "default corpus",
     "extended": "extended corpus",
     "six_rounds": "default corpus, six rounds",
+    "default_larger": "default corpus, eight times the parameters",
     "default_guardrail": "default corpus, guardrails of both kinds",
     "extended_guardrail": "extended corpus, guardrails of both kinds",
     "extended_price": "extended corpus, tighter guardrails",
@@ -75,6 +76,8 @@ DYNAMIC = "4. Dynamic is better than static"
 PRIMARY = (
     Comparison("1. D beats static mixtures", "extended", OUT_OF_DOMAIN, "direct", "uniform", level=0.975),
     Comparison("1. D beats static mixtures", "extended", OUT_OF_DOMAIN, "direct", "ngram", level=0.975),
+    Comparison("1. D beats static mixtures", "default_larger", OUT_OF_DOMAIN, "direct", "uniform", level=0.975),
+    Comparison("1. D beats static mixtures", "default_larger", OUT_OF_DOMAIN, "direct", "ngram", level=0.975),
     Comparison(
         "2. D reaches RegMix's quality at a fraction of its cost",
         "default",
@@ -91,6 +94,7 @@ PRIMARY = (
     Comparison(DYNAMIC, "six_rounds", IN_DOMAIN, "direct", "direct-static", level=0.975),
     Comparison(DYNAMIC, "six_rounds", IN_DOMAIN, "direct-none", "direct-static", level=0.975),
     Comparison("5. The guardrail holds", "default", HELDOUT, "direct", REFERENCE, limit=HELDOUT_LIMIT, by_mean=True),
+    Comparison("5. The guardrail holds", "default_larger", HELDOUT, "direct", REFERENCE, limit=HELDOUT_LIMIT, by_mean=True),
 )
 
 PAIRS = (
