@@ -26,7 +26,7 @@ from tikmix_pipeline.lm import output_head
 from tikmix_pipeline.lm.model import blocks_of
 from tikmix_pipeline.parameters import InfluenceParameters, TrainParameters
 
-MODELS = [("llama", False), ("gpt2", True)]
+MODELS = [("llama", False), ("llama", True), ("gpt2", True)]
 
 
 def sets_with_choices() -> Sets:
