@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine they ran on, processes of their own, a table, and figures to parse."""
+"""What the benchmarks share: the machine they ran on, processes of their own, tables, and figures to parse."""
 
 import contextlib
 import importlib.metadata
@@ -11,6 +11,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
+"""The stored tables that docs/results.md is printed from."""
 
 
 def machine(*packages: str) -> str:
@@ -51,6 +54,16 @@ def restart_peak() -> None:
     """Let `peak_bytes` count from now on, where the system can do that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def markdown_header(names: Sequence[str]) -> list[str]:
+    """Return the first two lines of a table in Markdown."""
+    return [markdown_row(names), markdown_row(["---"] * len(names))]
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """Return a line of a table in Markdown."""
+    return f"| {' | '.join(cells)} |"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from common import TABLES, markdown_header, markdown_row
 from tikmix_pipeline.report.verdict import ScoreDifference, verdict_on
 
-TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
 ITEMS, SCORES = TABLES / "pretrained_items.csv", TABLES / "pretrained.csv"
 DECIDING = ("piqa", "mmlu", "siqa")
 PAIRS = (("direct", "proportional"), ("ngram", "proportional"), ("direct", "ngram"))
@@ -49,8 +49,7 @@ def pretrained_table() -> Iterator[str]:
     """Return the lines of the table."""
     items, scores = pd.read_csv(ITEMS), pd.read_csv(SCORES)
     columns = ["", "tasks that decide", "tasks never seen", "held-out text", "right choice", "right choice, never seen"]
-    yield f"| {' | '.join(columns)} |"
-    yield "| " + " | ".join(["---"] * len(columns)) + " |"
+    yield from markdown_header(columns)
     for arm, other in PAIRS:
         decided, kept = (items[items["arm"] == name].drop(columns="arm") for name in (arm, other))
         found = verdict_on(decided, kept, deciding=DECIDING, training_flops=1.0, method_flops=0.0)
@@ -58,7 +57,7 @@ def pretrained_table() -> Iterator[str]:
             raise ValueError("some tasks decide and some only judge")
         texts = [_told(one) for one in (found.mean_of_tasks, found.mean_of_judges, found.mean_of_heldout)]
         choices = [f"{_choice(scores, arm, seen) - _choice(scores, other, seen):+.4f}" for seen in (True, False)]
-        yield f"| {' | '.join([f'`{arm}` minus `{other}`', *texts, *choices])} |"
+        yield markdown_row([f"`{arm}` minus `{other}`", *texts, *choices])
 
 
 def _told(found: ScoreDifference) -> str:

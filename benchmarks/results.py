@@ -12,14 +12,14 @@ Differences are arm minus arm, seed by seed, over the seeds that both have, with
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from common import print_figures
+from common import TABLES, markdown_header, markdown_row, print_figures
 from pretrained_chunk import pretrained_table
 from tikmix_pipeline.report.comparison_scores import (
     HELDOUT,
@@ -34,7 +34,6 @@ from tikmix_pipeline.report.comparison_scores import (
 from tikmix_pipeline.report.trade_off_figure import trade_off
 from tikmix_pipeline.statistics import PairedDifference
 
-TABLES = Path(__file__).resolve().parents[1] / "docs" / "results" / "tables"
 RUNS = {
     "default": "default corpus",
     "extended": "extended corpus",
@@ -162,41 +161,43 @@ def page_tables(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
 
 def switching_table(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Return what a team gains and pays that mixes by D in the place of something else."""
-    yield from _header(["`direct` in the place of", "corpus", "tasks that decide", "tasks never seen", "held-out text"])
+    yield from markdown_header(
+        ["`direct` in the place of", "corpus", "tasks that decide", "tasks never seen", "held-out text"]
+    )
     for other in ALTERNATIVES:
         for run in SWITCHED:
             if other in set(scores[run]["arm"]):
                 in_domain, out_of_domain, *_, heldout = _cells(scores[run], "direct", other)
-                yield _row([f"`{other}`", RUNS[run].split()[0], in_domain, out_of_domain, heldout])
+                yield markdown_row([f"`{other}`", RUNS[run].split()[0], in_domain, out_of_domain, heldout])
 
 
 def claims_table(scores: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Return the primary comparisons, each with what it found."""
-    yield from _header(["claim", "run, judged on", "comparison", "seeds", "difference", "holds"])
+    yield from markdown_header(["claim", "run, judged on", "comparison", "seeds", "difference", "holds"])
     for one in PRIMARY:
         found, seeds = difference(scores, one)
         cells = [one.claim, f"{RUNS[one.run]}, {_words(one.split)}", f"`{one.arm}` minus `{one.other}`", str(seeds)]
-        yield _row([*cells, _interval(found, one.level), _verdict(found, one, scores)])
+        yield markdown_row([*cells, _interval(found, one.level), _verdict(found, one, scores)])
 
 
 def arms_table(table: pd.DataFrame) -> Iterator[str]:
     """Return every arm against the reference with what deciding took, then D against the others, and other pairs."""
-    yield from _header([f"arm minus `{REFERENCE}`", *MEASURES, "tokens", "FLOPs"])
+    yield from markdown_header([f"arm minus `{REFERENCE}`", *MEASURES, "tokens", "FLOPs"])
     arms = [arm for arm in dict.fromkeys(table["arm"]) if arm != REFERENCE]
     for arm in arms:
-        yield _row([f"`{arm}`", *_cells(table, arm, REFERENCE), *_cost(table, arm)])
+        yield markdown_row([f"`{arm}`", *_cells(table, arm, REFERENCE), *_cost(table, arm)])
     if "direct" in arms:
         yield ""
-        yield from _header(["`direct` minus", *MEASURES])
+        yield from markdown_header(["`direct` minus", *MEASURES])
         for other in arms:
             if other != "direct":
-                yield _row([f"`{other}`", *_cells(table, "direct", other)])
+                yield markdown_row([f"`{other}`", *_cells(table, "direct", other)])
     pairs = [pair for pair in PAIRS if set(pair) <= set(arms)]
     if pairs:
         yield ""
-        yield from _header(["other pairs", *MEASURES])
+        yield from markdown_header(["other pairs", *MEASURES])
     for arm, other in pairs:
-        yield _row([f"`{arm}` minus `{other}`", *_cells(table, arm, other)])
+        yield markdown_row([f"`{arm}` minus `{other}`", *_cells(table, arm, other)])
 
 
 def _cells(table: pd.DataFrame, arm: str, other: str) -> list[str]:
@@ -252,14 +253,6 @@ def _interval(found: PairedDifference, level: float = 0.95) -> str:
 
 def _words(split: str) -> str:
     return "held-out text" if split == HELDOUT else split.replace("_", "-")
-
-
-def _header(names: Sequence[str]) -> list[str]:
-    return [_row(names), _row(["---"] * len(names))]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def draw(scores: dict[str, pd.DataFrame], path: Path) -> None:
