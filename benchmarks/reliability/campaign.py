@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,11 +114,12 @@ DIFFERS = (".recipe.json", ".key.json", ".lock", ".log", "surrogate.skops")
 scikit-learn estimator in skops' format holds times and places in memory."""
 
 
-def options(description: str, **numbers: int) -> argparse.Namespace:
-    """Read `--folder`, `--pipelines`, and one number for each of `numbers`, whose defaults these are."""
+def options(description: str, choices: Mapping[str, Sequence[str]] | None = None, **numbers: int) -> argparse.Namespace:
+    """Read `--folder`, `--pipelines`, some of each of `choices`, by default all, and a number for each of `numbers`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "data" / "reliability")
-    parser.add_argument("--pipelines", nargs="+", choices=list(PIPELINES), default=list(PIPELINES))
+    for name, possible in {"pipelines": list(PIPELINES), **(choices or {})}.items():
+        parser.add_argument(f"--{name}", nargs="+", choices=possible, default=possible)
     for name, default in numbers.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     return parser.parse_args()

@@ -1,7 +1,7 @@
 """Runs ended at random times by SIGKILL, SIGTERM and SIGINT, and started again until they are through.
 
     make bench NAME=reliability/kills
-    python benchmarks/reliability/kills.py --kills 15 --pipelines tikmix sweep --folder FOLDER
+    python benchmarks/reliability/kills.py --kills 15 --pipelines tikmix sweep --signals SIGINT --folder FOLDER
 
 `ranks` is the loop with two processes that train and measure together.
 
@@ -105,11 +105,11 @@ def chain(folder: Path, pipeline: Pipeline, name: str, count: int, times: random
 
 def main() -> None:
     """Kill, compare and count."""
-    told = options(__doc__, kills=100)
+    told = options(__doc__, {"signals": list(CODES)}, kills=100)
     folder = told.folder.resolve() / "kills"
     trials = Trials(folder / "kills.jsonl")
     for name in told.pipelines:
-        for of_signal in CODES:
+        for of_signal in told.signals:
             made = sum(1 for one in trials.results.values() if one["trial"][:2] == [name, of_signal])
             times = random.Random(f"{name} {of_signal} {made}")  # noqa: S311
             while made < told.kills:
