@@ -322,8 +322,58 @@ def test_of_a_sample_the_share_of_nulls_may_be_larger_by_chance():
 
 @pytest.mark.parametrize(
     ("path", "hint"),
-    [("~/text/*.jsonl", "`~` stands for no folder here"), ("https://host.example/a.jsonl", "copy it here")],
+    [
+        ("~/text/*.jsonl", "`~` stands for no folder here"),
+        ("https://host.example/a.jsonl", "copy it here"),
+        ("$HOME/a.jsonl", r"as \$\{oc.env:NAME\}"),
+        ("{a,b}.jsonl", "a source of each alternative"),
+        (r"text\a.jsonl", "parted by `/`"),
+    ],
 )
 def test_a_path_that_no_file_can_have_is_told_why(tmp_path: Path, path: str, hint: str) -> None:
     with pytest.raises(TikmixError, match=f"no file matches .*{hint}"):
         matching_files(path, tmp_path)
+
+
+def test_folders_that_a_pattern_names_beside_files_are_not_passed_over(tmp_path: Path):
+    write_jsonl(tmp_path / "x" / "a.jsonl", [{"text": "one"}])
+    write_jsonl(tmp_path / "x" / "b.jsonl" / "part-0.jsonl", [{"text": "two"}])
+    with pytest.raises(TikmixError, match=r"names folders beside files.*x/b.jsonl"):
+        matching_files("x/*.jsonl", tmp_path)
+    assert read(files("x/**/*.jsonl"), tmp_path) == ["one", "two"]
+
+
+def test_a_folder_without_files_is_in_nobodys_way(tmp_path: Path):
+    write_jsonl(tmp_path / "x" / "a.jsonl", [{"text": "one"}])
+    (tmp_path / "x" / "empty").mkdir()
+    write_jsonl(tmp_path / "x" / "marked" / ".hidden", [])
+    assert read(files("x/*"), tmp_path) == ["one"]
+
+
+def test_two_stars_within_a_name_are_refused_since_they_would_be_one(tmp_path: Path):
+    write_jsonl(tmp_path / "x" / "a.jsonl", [{"text": "one"}])
+    with pytest.raises(TikmixError, match=r"'x/\*\*.jsonl': `\*\*` stands for any folders only where it is alone"):
+        matching_files("x/**.jsonl", tmp_path)
+    write_jsonl(tmp_path / "x" / "**.jsonl", [{"text": "two"}])
+    assert read(files("x/**.jsonl"), tmp_path) == ["two"]
+
+
+def test_a_name_in_another_unicode_form_is_told(tmp_path: Path):
+    write_jsonl(tmp_path / "donne\u0301es" / "a.jsonl", [{"text": "one"}])
+    with pytest.raises(TikmixError, match="another Unicode form"):
+        matching_files("donn\u00e9es/*.jsonl", tmp_path)
+
+
+def test_a_name_that_is_no_utf_8_is_shown_and_refused(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}])
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl")).write_text("{}")
+    with pytest.raises(TikmixError, match=r"caf\\xe9.jsonl \(its name is no UTF-8: rename it\)"):
+        read(files("*.jsonl"), tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_compressed_file_of_no_bytes_is_no_empty_file(tmp_path: Path, ending: str):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}])
+    (tmp_path / f"b.jsonl{ending}").touch()
+    with pytest.raises(TikmixError, match=rf"b.jsonl{ending} \(it is of no bytes"):
+        read(files("*"), tmp_path)

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -25,6 +26,13 @@ _T = TypeVar("_T")
 
 _POINTERS = {b"version https://git-lfs.github.com/spec/": "Git LFS", b"/annex/objects/": "git-annex"}
 _LARGEST_POINTER_BYTES = 1024
+_HINTS = {
+    "://": " It is an address, and only what is on this machine is read: copy it here first.",
+    "$": " Variables are not read in a path: write it whole, or as ${oc.env:NAME} in a parameter file.",
+    "{": " Braces stand for themselves: make a source of each alternative.",
+    "\\": " Folders are parted by `/`.",
+}
+_COMPRESSED = (".gz", ".zst")
 _NAMED_AT_MOST = 5
 _STANDARD_ERRORS = 3
 
@@ -32,26 +40,44 @@ _logger = logging.getLogger(__name__)
 
 
 def matching_files(pattern: str, root: Path) -> list[Path]:
-    """List what a path or glob names and is no folder, sorted; among it may be what cannot be read.
+    """List the files that a path or glob names, sorted; among them may be what cannot be read.
 
     Raises:
-        TikmixError: there is no such file.
+        TikmixError: there is no such file, or it names folders with files of their own besides.
     """
     found = _matches(pattern, root)
     paths = [path for path in found if not path.is_dir()]
     if not paths:
-        hint = _hint(pattern, found)
+        hint = _hint(pattern, found, root)
         raise TikmixError(f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.{hint}")
+    folders = [] if "**" in PurePath(pattern).parts else [path for path in found if path.is_dir() and _has_files(path)]
+    if folders:
+        raise TikmixError(
+            f"{pattern!r} names folders beside files, and what is in them would not be read: "
+            f"{', '.join(map(shown, folders[:_NAMED_AT_MOST]))}. Write `**` for any folders, as in x/**/*.jsonl, make a "
+            "source of each, or write a pattern that files alone match."
+        )
     return paths
 
 
-def _hint(pattern: str, folders: Sequence[Path]) -> str:
+def _has_files(folder: Path) -> bool:
+    return any(not path.name.startswith(".") and path.is_file() for path in folder.rglob("*"))
+
+
+def _hint(pattern: str, folders: Sequence[Path], root: Path) -> str:
     """Say why a path or glob may name no file, in a sentence behind another one."""
     if folders:
-        return f" It matches folders alone: add /* or /** for the files in {folders[0]}."
-    if "://" in pattern:
-        return " It is an address, and only what is on this machine is read: copy it here first."
-    return " `~` stands for no folder here: write the whole path." if pattern.startswith("~") else ""
+        return f" It matches folders alone: add /* or /** for the files in {shown(folders[0])}."
+    if any(_matches(unicodedata.normalize(form, pattern), root) for form in ("NFC", "NFD")):
+        return " There is one of that name in another Unicode form: copy the name from a listing of its folder."
+    if pattern.startswith("~"):
+        return " `~` stands for no folder here: write the whole path."
+    return next((hint for sign, hint in _HINTS.items() if sign in pattern), "")
+
+
+def shown(path: Path) -> str:
+    """Return a path as text, which UTF-8 can write; bytes of a name that are no UTF-8 as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def files_below(name: str, root: Path) -> list[Path]:
@@ -64,6 +90,10 @@ def _matches(pattern: str, root: Path) -> list[Path]:
     literal = root / pattern
     if os.path.lexists(literal):
         return [literal]
+    if any("**" in part and part != "**" for part in PurePath(pattern).parts):
+        raise TikmixError(
+            f"{pattern!r}: `**` stands for any folders only where it is alone between slashes, as in x/**/*.jsonl."
+        )
     start = Path(literal.anchor) if Path(pattern).is_absolute() else root
     return sorted(set(_expanded(start, PurePath(pattern).parts[Path(pattern).is_absolute() :])))
 
@@ -126,10 +156,14 @@ def size_on_disk(path: Path) -> int:
 
 def why_unreadable(path: Path) -> str | None:
     """Return what is known to be wrong with a file before it is read; small ones are looked into, for pointers."""
+    if shown(path) != str(path):
+        return "its name is no UTF-8: rename it"
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return "it is no regular file"
+        if not status.st_size and path.suffix.lower() in _COMPRESSED:
+            return "it is of no bytes, which no compressed file is: a copy or download that failed"
         if not os.access(path, os.R_OK):
             return "there is no permission to read it"
         if status.st_size > _LARGEST_POINTER_BYTES:
@@ -239,6 +273,6 @@ class Reading:
 
 
 def _named(reasons: dict[Path, str]) -> str:
-    named = [f"{path} ({reason})" for path, reason in sorted(reasons.items())]
+    named = [f"{shown(path)} ({reason})" for path, reason in sorted(reasons.items())]
     more = f" and {len(named) - _NAMED_AT_MOST} more" if len(named) > _NAMED_AT_MOST else ""
     return ", ".join(named[:_NAMED_AT_MOST]) + more
