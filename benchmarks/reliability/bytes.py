@@ -4,8 +4,9 @@
     python benchmarks/reliability/bytes.py --each 3 --folder FOLDER
 
 For every file that the loop has left, records and the corpus's included: one bit is flipped at a random place, the
-file is cut at a random length, or the same file of an experiment with another seed is put in its place. Where gradients
-were damaged, what was made from them is removed, since a finished run would not look at them. Then the loop is started
+file is cut at a random length, or the same file of an experiment with another seed is put in its place. Where gradients,
+or what a fit of the curvature began with, were damaged, what was made from them is removed, since a finished run would
+not look at them. Then the loop is started
 again, up to three times if it is refused.
 
 A trial has held if no start ended with a traceback, the last one came through, and what is on disk is what was there,
@@ -31,7 +32,7 @@ from tikmix_pipeline.files import sha256_of_file
 KINDS = ("flipped", "cut", "swapped")
 LOOP = PIPELINES["tikmix"]
 REFUSALS = 3
-ROUNDED = re.compile(r"/(factors|gradients)(/|\.recipe)")
+ROUNDED = re.compile(r"/(factors|gradients|factors\.progress)(/|\.recipe)")
 """What one pass through the text makes together, and what differs by rounding where one of both is made again."""
 MADE_FROM_GRADIENTS = (
     *("influence.parquet", "part_influence.parquet", "spread.json", "measurement.json", "domain_products.parquet"),
@@ -58,16 +59,19 @@ def damage(file: Path, kind: str, other: Path, seed: str) -> bool:
     return True
 
 
-def forget_measured(project: Path, name: str) -> None:
-    """Remove what was made from gradients, if the file of this name is one of theirs."""
-    found = re.match(r"(.*/round_\d)/gradients(/|\.recipe\.json)", name)
+def forget_made(project: Path, name: str) -> None:
+    """Remove what was made from the file of this name, if a finished run has no look at it any more."""
+    found = re.match(r"(.*/round_\d)/(gradients|factors\.progress)(/|\.recipe\.json)", name)
     for made in MADE_FROM_GRADIENTS if found else ():
         (project / "data" / found[1] / made).unlink()
+    if found and found[2] == "factors.progress":
+        shutil.rmtree(project / "data" / found[1] / "factors")
+        (project / "data" / found[1] / "factors.recipe.json").unlink()
 
 
 def trial(project: Path, finished: Path, name: str, expected: dict[str, str]) -> tuple[int, list[str]]:
     """Use a project again; return how often it was refused, and what is wrong."""
-    forget_measured(project, name)
+    forget_made(project, name)
     damaged = sha256_of_file(project / "data" / name)
     refused, ended = 0, serve(project, LOOP)
     while ended.code and ended.is_told and refused < REFUSALS:

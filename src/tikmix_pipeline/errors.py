@@ -1,7 +1,12 @@
 """The one exception for what a user can mend, what lies behind an exception, and how a message names what is known."""
 
 import difflib
+import itertools
 from collections.abc import Collection, Iterator
+
+
+_LISTED_AT_MOST = 50
+_COMPARED_AT_MOST = 10_000
 
 
 class TikmixError(Exception):
@@ -23,10 +28,12 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def nearest_name(name: str, names: Collection[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known one, and all of them."""
-    nearest = difflib.get_close_matches(name, names, n=1)
+    """Return the end of a message about an unknown name: the nearest known one, and all of them if they are not many."""
+    nearest = difflib.get_close_matches(name, itertools.islice(names, _COMPARED_AT_MOST), n=1)
     guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"{guess} The names are {quoted(names)}." if names else " There are none."
+    listed = list(itertools.islice(names, _LISTED_AT_MOST))
+    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+    return f"{guess} The names are {quoted(listed)}{more}." if names else " There are none."
 
 
 def require_known(source: str, kind: str, names: Collection[str], known: Collection[str]) -> None:

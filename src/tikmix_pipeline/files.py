@@ -77,20 +77,27 @@ def disk_trouble(error: BaseException, path: Path | None = None) -> str | None:
 
 
 def _clear_leftovers(path: Path) -> None:
-    """Remove what dead processes, or this one, left beside `path`; a folder that was moved aside is put back.
-
-    What stood in for a temporary sibling itself (a checkpoint that is written into one) goes too.
-    """
-    own = rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)"
-    pattern, within = re.compile(own), re.compile(rf"\.{own}\.\d+\.(tmp|old)")
-    for sibling in path.parent.iterdir():
-        found = pattern.fullmatch(sibling.name) or within.fullmatch(sibling.name)
-        if found is None or _is_other_process(int(found[1])):
-            continue
-        if found.re is pattern and found[2] == "old" and not path.exists():
+    """Remove what dead processes, or this one, left beside `path`; a folder that was moved aside is put back."""
+    for sibling, was_moved in _leftovers(path):
+        if was_moved and not path.exists():
             os.replace(sibling, path)
         else:
             remove(sibling)
+
+
+def _leftovers(path: Path) -> list[tuple[Path, bool]]:
+    """List what dead processes, or this one, left beside `path`, and whether it was moved aside.
+
+    What stood in for a temporary sibling itself (a checkpoint that is written into one) is among it.
+    """
+    own = rf"\.{re.escape(path.name)}\.(\d+)\.(tmp|old)"
+    pattern, within = re.compile(own), re.compile(rf"\.{own}\.\d+\.(tmp|old)")
+    found = []
+    for sibling in path.parent.iterdir() if path.parent.is_dir() else ():
+        match = pattern.fullmatch(sibling.name) or within.fullmatch(sibling.name)
+        if match is not None and not _is_other_process(int(match[1])):
+            found.append((sibling, match.re is pattern and match[2] == "old"))
+    return found
 
 
 def _is_other_process(pid: int) -> bool:
@@ -111,6 +118,13 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def discard(path: Path) -> None:
+    """Delete a file or folder that will not be written again, and what a failing disk kept beside it."""
+    remove(path)
+    for sibling, _ in _leftovers(path):
+        remove(sibling)
 
 
 def write_text(path: Path, text: str) -> None:

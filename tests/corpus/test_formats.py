@@ -285,3 +285,20 @@ def test_records_stay_what_they_are_whatever_the_row_groups(tmp_path: Path):
     for size in (1, 7, 40):
         pq.write_table(columns("text"), tmp_path / "a.parquet", row_group_size=size)
         assert read(tmp_path / "a.parquet") == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("a.csv", "`kind: huggingface` with `path: csv`"), ("a.jsonl.bz2", "Write .bz2 files anew with gzip or zstd")],
+)
+def test_a_format_that_is_not_read_is_told_with_the_way_to_it(name: str, how: str):
+    with pytest.raises(TikmixError, match=f"its ending tells no format .*{how}"):
+        formats.format_of(Path(name), files(name))
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_file_that_is_not_compressed_as_it_is_called_is_to_be_renamed(tmp_path: Path, ending: str):
+    path = tmp_path / f"a.jsonl{ending}"
+    path.write_text('{"text": "one"}\n' * 20)
+    with pytest.raises(TikmixError, match=f"does not begin as a {ending} file: .* rename it so"):
+        read(path)

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import json
 import os
@@ -160,4 +161,30 @@ def test_token_files_are_read_piece_by_piece(tmp_path: Path):
 def test_a_file_of_no_whole_number_of_ids_is_refused(tmp_path: Path, size: int):
     (tmp_path / "a.bin").write_bytes(b"x" * size)
     with pytest.raises(TikmixError, match=rf"a.bin has {size} bytes, which is no whole number of uint16 token ids"):
+        list(chunks_of_ids(tmp_path / "a.bin", "uint16"))
+
+
+@pytest.mark.parametrize(("wide", "read_as"), [("<u4", "uint16"), ("<i8", "uint16"), ("<i8", "uint32")])
+def test_ids_that_are_wider_than_told_are_not_read_as_twice_as_many(tmp_path: Path, wide: str, read_as: str):
+    ids = np.random.default_rng(0).integers(0, 150_000, 500)
+    ids.astype(wide).tofile(tmp_path / "a.bin")
+    with pytest.raises(TikmixError, match=rf"every second {read_as} id is \d or less.*Check the source's `dtype`"):
+        list(chunks_of_ids(tmp_path / "a.bin", read_as))
+    ids.astype("<u4").tofile(tmp_path / "a.bin")
+    assert np.concatenate(list(chunks_of_ids(tmp_path / "a.bin", "uint32"))).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\x93NUMPY\x01\x00" + bytes(120), "a file of numpy.save"),
+        (b"MMIDIDX\x00\x00" + bytes(31), "an index of Megatron's"),
+        (gzip.compress(bytes(900)) + b"x", "compressed"),
+        (b"PAR1" + bytes(200), "Parquet"),
+        (b"some text, no tokens\n" * 40, "text"),
+    ],
+)
+def test_other_files_are_not_taken_for_token_ids(tmp_path: Path, content: bytes, kind: str):
+    (tmp_path / "a.bin").write_bytes(content + b" " * (len(content) % 2))
+    with pytest.raises(TikmixError, match=rf"a.bin is {kind}.*, where token ids without a header are expected"):
         list(chunks_of_ids(tmp_path / "a.bin", "uint16"))

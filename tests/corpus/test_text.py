@@ -1,6 +1,7 @@
 import pytest
 
 from tikmix_pipeline.corpus.text import (
+    decode,
     decode_leniently,
     grouped,
     json_object,
@@ -65,6 +66,12 @@ def test_records_without_text_are_refused_by_place_and_field(record: object, mes
         text_of(record, "text", "somewhere")
 
 
+def test_the_fields_of_a_record_of_thousands_are_not_all_listed():
+    message = missing_field("text", [f"id{number}" for number in range(20_000)])
+    assert "'id49' and 19950 more" in message
+    assert len(message) < 1000
+
+
 def test_missing_field_of_an_empty_record_says_so():
     assert missing_field("text", []) == "there is no field 'text'. There are none."
 
@@ -76,3 +83,13 @@ def test_missing_field_of_an_empty_record_says_so():
 def test_a_file_that_is_no_json_object_is_refused(data: bytes, message: str):
     with pytest.raises(TikmixError, match=message):
         json_object(data, "file")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_not_taken_for_text_with_nuls(encoding: str):
+    text = "A line of plain text.\nAnother.\n"
+    with pytest.raises(TikmixError, match=r"a.txt looks like UTF-16: every second byte is NUL. Convert the file"):
+        decode(text.encode(encoding), "a.txt")
+    with pytest.raises(TikmixError, match="a.jsonl, line 1 looks like UTF-16"):
+        list(read_json_lines(['{"text": "one"}\n'.encode(encoding)], "a.jsonl"))
+    assert decode(text.encode() + bytes(40), "a.txt") == text + "\0" * 40

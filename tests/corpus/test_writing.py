@@ -163,8 +163,23 @@ def test_pretokenised_files_are_capped(
     parameters = parameters.model_copy(update={"max_megabytes": 0.003})
     with caplog.at_level(logging.INFO, logger="tikmix_pipeline"):
         shards = write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
-    assert caplog.messages == ["corpus.domains.tokens: kept 0.003 MB (corpus.max_megabytes)"]
+    assert caplog.messages[0] == "corpus.domains.tokens: kept 0.003 MB (corpus.max_megabytes)"
     assert all_ids(shards, "tokens", "train") + all_ids(shards, "tokens", "heldout") == token_ids(tmp_path)[:1000]
+
+
+@pytest.mark.parametrize("ends", [[], [700]])
+def test_pretokenised_text_in_which_no_document_ends_is_told(
+    tmp_path: Path,
+    token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer],
+    caplog: pytest.LogCaptureFixture,
+    ends: list[int],
+):
+    ids = np.array(token_ids(tmp_path)[:1000], dtype="<u2")
+    ids[ends] = token_corpus[2].end_of_text_id
+    ids.tofile(tmp_path / "a.bin")
+    write_corpus(*token_corpus, tmp_path, tmp_path / "corpus")
+    told = [message for message in caplog.messages if "none of its 1500 tokens is the end-of-text token 0" in message]
+    assert len(told) == (not ends)
 
 
 def test_pretokenised_ids_beyond_the_vocabulary_are_refused(

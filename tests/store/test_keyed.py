@@ -1,5 +1,6 @@
 """An entry of the keyed store counts only under the key that it was written with."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,15 @@ def test_discarded_entry_leaves_nothing_and_the_folder_goes_with_the_last(tmp_pa
     first.discard()
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["second", "second.key.json"]
     second.discard()
+    assert not (tmp_path / "work").exists()
+
+
+def test_what_a_failing_disk_kept_of_an_entry_goes_with_it(tmp_path: Path) -> None:
+    entry = KeyedEntry(tmp_path / "work" / "state", "a")
+    write(entry)
+    (tmp_path / "work" / f".state.{os.getpid()}.old").mkdir()
+    (tmp_path / "work" / f".state.key.json.{os.getpid()}.tmp").touch()
+    entry.discard()
     assert not (tmp_path / "work").exists()
 
 

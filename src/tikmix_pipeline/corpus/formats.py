@@ -13,6 +13,7 @@ from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.text import (
     LARGEST_TEXT_BYTES,
     LONGEST_LINE_BYTES,
+    PACKED,
     Record,
     UnreadableError,
     decode_file,
@@ -33,6 +34,9 @@ BATCH_ROWS = 64
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 _FORMATS |= dict.fromkeys((".txt", ".text", ".md"), "text")
+_BUILDERS = {".csv": "csv", ".tsv": "csv", ".arrow": "arrow"}
+"""What `datasets` calls the reader of a format."""
+_OTHER_COMPRESSIONS = {".bz2", ".xz", ".lz4", ".br", ".zip", ".7z", ".z"}
 
 
 def format_of(path: Path, source: FilesSource) -> str:
@@ -41,9 +45,16 @@ def format_of(path: Path, source: FilesSource) -> str:
         return source.format
     suffix = (path.with_suffix("") if compression_of(path) else path).suffix.lower()
     if suffix not in _FORMATS:
+        builder = _BUILDERS.get(suffix)
+        how = (
+            f"Of {suffix} files make a source of `kind: huggingface` with `path: {builder}` and them as `data_files`"
+            if builder
+            else f"Write {suffix} files anew with gzip or zstd"
+            if suffix in _OTHER_COMPRESSIONS
+            else "Set the source's `format`"
+        )
         raise TikmixError(
-            f"{path}: its ending tells no format (known: {', '.join(_FORMATS)}, each also with .gz or .zst). Set the "
-            "source's `format`."
+            f"{path}: its ending tells no format (known: {', '.join(_FORMATS)}, each also with .gz or .zst). {how}."
         )
     return _FORMATS[suffix]
 
@@ -150,7 +161,17 @@ def complete(path: Path) -> Iterator[None]:
         remedy = "Copy or download it again."
         if "too much memory" in str(error):
             remedy = "Its zstd window is larger than 128 MiB: `zstd -dc --long=31 OLD | zstd -o NEW` writes it anew."
+        elif not _begins_as_called(path):
+            remedy = f"It does not begin as a {path.suffix} file: if it is uncompressed, or otherwise, rename it so."
         raise UnreadableError(f"{path} cannot be read to its end ({error}). {remedy}") from error
+
+
+def _begins_as_called(path: Path) -> bool:
+    """Tell whether a file has the first bytes of the compression that its ending tells, as far as it can be looked at."""
+    beginning = PACKED.get(path.suffix.lower(), b"")
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        return stream.read(len(beginning)) == beginning
+    return True
 
 
 @contextlib.contextmanager

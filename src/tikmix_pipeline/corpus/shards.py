@@ -24,6 +24,20 @@ TOKENIZER = "tokenizer"
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 
+_OTHER_FILES = {
+    b"\x93NUMPY": "a file of numpy.save",
+    b"MMIDIDX": "an index of Megatron's",
+    b"\x1f\x8b\x08": "compressed (gzip)",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd)",
+    b"PAR1": "Parquet",
+    b"PK\x03\x04": "a zip archive",
+}
+_PLAIN_TEXT = bytes([9, 10, 13, *range(32, 127)])
+_LOOKED_AT = 4096
+_FEWEST_TO_TELL = 64
+_LARGEST_UPPER_HALF = 3
+"""Of the two halves of a wider id, the upper one is no larger in vocabularies of up to 262,144 tokens."""
+
 # path, size, modification time and SHA-256 of files whose content was found to be right by this process
 _verified: set[tuple[str, int, int, str]] = set()
 
@@ -203,7 +217,12 @@ def _check_content(path: Path, sha256: str, remedy: str) -> None:
 
 
 def chunks_of_ids(path: Path, dtype: npt.DTypeLike, chunk: int = 1 << 22) -> Iterator[Ids]:
-    """Yield the ids of a headerless token file piece by piece. One with an incomplete id raises TikmixError."""
+    """Yield the ids of a headerless token file piece by piece.
+
+    Raises:
+        TikmixError: it ends within an id, or is none of this dtype: it begins as another kind of file, is text, or has
+            next to nothing in every second id, as wider ones have.
+    """
     itemsize = np.dtype(dtype).itemsize
     size = path.stat().st_size
     if size == 0 or size % itemsize:
@@ -212,5 +231,24 @@ def chunks_of_ids(path: Path, dtype: npt.DTypeLike, chunk: int = 1 << 22) -> Ite
             "source's `dtype`; a header must be cut off, and a truncated file copied again."
         )
     ids = np.memmap(path, dtype=np.dtype(dtype).newbyteorder("<"), mode="r")
+    _require_ids(path, ids[:_LOOKED_AT])
     for start in range(0, len(ids), chunk):
         yield ids[start : start + chunk]
+
+
+def _require_ids(path: Path, ids: Ids) -> None:
+    head = ids.tobytes()
+    kind = next((kind for beginning, kind in _OTHER_FILES.items() if head.startswith(beginning)), None)
+    if kind is None and len(head) >= _FEWEST_TO_TELL and not head.translate(None, _PLAIN_TEXT):
+        kind = "text"
+    if kind is not None:
+        raise TikmixError(
+            f"{path} is {kind}, where token ids without a header are expected. Write them so "
+            "(array.astype('<u2').tofile(path)), or set the source's `kind`."
+        )
+    halves = ids[0 : len(ids) // 2 * 2].reshape(-1, 2)
+    if len(ids) >= _FEWEST_TO_TELL and halves[:, 1].max() <= _LARGEST_UPPER_HALF < halves[:, 0].max():
+        raise TikmixError(
+            f"{path}: every second {ids.dtype.name} id is {halves[:, 1].max()} or less, so that its ids seem to have "
+            f"{2 * ids.itemsize} bytes each. Check the source's `dtype`, which may be uint32; write ids of 8 bytes anew."
+        )

@@ -26,7 +26,10 @@ _ONE_RECORD_A_LINE = " Write one record a line, or one array of records in a fil
 _BOM = b"\xef\xbb\xbf"
 _BOM_AT_LINE = re.compile("^\ufeff", re.MULTILINE)
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-_PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+_HEAD_BYTES = 4096
+_FEWEST_BYTES = 16
+PACKED = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
+"""How compressed files begin, by their ending."""
 
 
 class UnreadableError(TikmixError):
@@ -61,12 +64,21 @@ def _guess(data: bytes) -> str:
     """Say what text that is no UTF-8 looks like, in a sentence behind another one."""
     if data.startswith(_UTF_16):
         return " It looks like UTF-16."
-    packed = next((name for name, start in _PACKED.items() if data.startswith(start)), None)
+    packed = next((name for name, start in PACKED.items() if data.startswith(start)), None)
     return f" It looks like {packed}, and is unpacked where its name ends so." if packed else ""
+
+
+def _require_no_utf_16(data: bytes, where: str) -> None:
+    """Refuse UTF-16 without a mark: what is ASCII in it has a NUL for every second byte, and is valid UTF-8."""
+    head = data[:_HEAD_BYTES]
+    even, odd = (part.count(0) / max(1, len(part)) for part in (head[0::2], head[1::2]))
+    if len(head) >= _FEWEST_BYTES and max(even, odd) > 0.5 and min(even, odd) < 0.1 and not head.startswith(_UTF_16):
+        raise TikmixError(f"{where} looks like UTF-16: every second byte is NUL. Convert the file to UTF-8.")
 
 
 def decode(data: bytes, where: str) -> str:
     """Decode UTF-8. What is not raises a TikmixError that names `where` it came from."""
+    _require_no_utf_16(data, where)
     with naming(where):
         return data.decode("utf-8")
 
@@ -205,6 +217,7 @@ def parse_json_line(line: bytes, place: str, offset: int) -> Any:
         TikmixError: the line is not UTF-8, not JSON, or nested too deep; an `UnreadableError` where it is not JSON and
             does not end with a newline.
     """
+    _require_no_utf_16(line, place)
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:

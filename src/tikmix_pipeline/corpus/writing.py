@@ -1,5 +1,6 @@
 """Writing a corpus: documents are encoded, and pre-tokenised files are checked and copied, into token shards."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,8 @@ from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing, require_space, sha256_of_file, write_json
 from tikmix_pipeline.parameters.corpus import DomainParameters, ShardParameters, ShardsSource
 from tikmix_pipeline.progress import one_bar, progress_bar
+
+_logger = logging.getLogger(__name__)
 
 _BATCH_BYTES = 1 << 20
 _SAMPLE_BYTES = 50_000
@@ -181,6 +184,12 @@ class _TokenDomain:
                     missing -= len(taken)
                     bar.update(len(taken))
                 shards[split] = writer.finish(documents=documents, size=round(wanted * self._bytes_per_token))
+        if not any(split.documents for split in shards.values()):
+            _logger.warning(
+                "corpus.domains.%s: none of its %d tokens is the end-of-text token %d of corpus.tokenizer.path: check "
+                "that this tokenizer made them; else its documents run into each other",
+                *(self._name, self.tokens, self._tokenizer.end_of_text_id),
+            )
         return shards
 
     def _end_of_document(self, exact: int) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, remove, replacing, write_json
+from tikmix_pipeline.files import discard, read_json, replacing, write_json
 from tikmix_pipeline.store.content import altered, describe
 
 _LOG = logging.getLogger(__name__)
@@ -70,8 +70,8 @@ class KeyedEntry:
 
     def discard(self) -> None:
         """Remove the entry, and the folder that it stood in if it was the last there."""
-        self._written.unlink(missing_ok=True)
-        remove(self.folder)
+        discard(self._written)
+        discard(self.folder)
         parent = self.folder.parent
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()

@@ -264,6 +264,16 @@ def test_damaged_progress_is_as_none(tmp_path):
     assert resumed_fit("kfac", tmp_path / "fit")[1] == 5
 
 
+@pytest.mark.parametrize("damage", [lambda text: text.replace("one", "two"), lambda text: text[:9], lambda _: ""])
+def test_what_a_fit_began_with_counts_only_as_it_was_written(tmp_path, damage):
+    progress = FitProgress(tmp_path, "a")
+    assert progress.remembered(["one"]) == ["one"]
+    assert progress.remembered([]) == ["one"]
+    path = tmp_path / "began_with.json"
+    path.write_text(damage(path.read_text()))
+    assert progress.remembered(["three"]) == ["three"]
+
+
 def test_what_others_keep_in_the_folder_stays(tmp_path):
     (tmp_path / "note").write_text("mine")
     fit(tiny_model("llama"), BATCHES, progress=FitProgress(tmp_path, "a", seconds=0))
