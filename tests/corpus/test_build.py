@@ -96,12 +96,33 @@ def test_a_domain_that_another_one_holds_is_refused_and_one_that_it_holds_much_o
     prepare_text(parameters, root=tmp_path, downloads=tmp_path)
     (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert said.startswith(
-        "corpus.domains.verse: 40 of 60 documents, 67 % of its text, stand twice in it or in a domain"
+        "corpus.domains.verse: 40 of 60 documents, 67 % of its text, stand twice in it or in 'prose' before it"
     )
     write_jsonl(tmp_path / "verse.jsonl", prose[:20])
     with pytest.raises(
-        TikmixError, match=r"corpus\.domains\.verse: all of its 20 documents stand in a domain before it"
+        TikmixError, match=r"corpus\.domains\.verse: all of its 20 documents stand in 'prose' before it"
     ):
+        prepare_text(parameters, root=tmp_path, downloads=tmp_path)
+
+
+def test_copies_of_documents_are_no_text_of_a_domain_and_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    parameters = corpus_in(tmp_path)
+    once = prepare_text(parameters, root=tmp_path, downloads=tmp_path).sources.domains["prose"]
+    (tmp_path / "prose.jsonl").write_bytes((tmp_path / "prose.jsonl").read_bytes() * 3)
+    for contiguous in (False, True):
+        caplog.clear()
+        prose = parameters.domains["prose"].model_copy(update={"contiguous_split": contiguous})
+        changed = parameters.model_copy(update={"domains": {**parameters.domains, "prose": prose}})
+        copied = prepare_text(changed, root=tmp_path, downloads=tmp_path).sources.domains["prose"]
+        assert (copied.documents_read, copied.exact_duplicates, copied.documents) == (120, 80, 40)
+        assert copied.total_bytes == once.total_bytes
+        assert "corpus.domains.prose: 80 of 120 documents, 67 % of its text, stand twice in it" in caplog.text
+
+
+def test_a_cap_that_leaves_one_document_is_named(tmp_path: Path):
+    parameters = corpus_in(tmp_path, max_megabytes=0.1)
+    write_jsonl(tmp_path / "prose.jsonl", [{"text": random_text(row, 20_000)} for row in range(4)])
+    with pytest.raises(TikmixError, match=r"1 documents of \d+ kB within its max_megabytes, none.*Raise max_megabytes"):
         prepare_text(parameters, root=tmp_path, downloads=tmp_path)
 
 

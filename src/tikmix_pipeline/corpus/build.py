@@ -29,7 +29,7 @@ from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, read_
 from tikmix_pipeline.corpus.tasks import Half, Item, describe_item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
-from tikmix_pipeline.errors import TikmixError, nearest_name
+from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
 from tikmix_pipeline.parameters.corpus import (
     ArchiveSource,
     DomainParameters,
@@ -81,7 +81,7 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
     samples = _read_domains(parameters, root, downloads)
     exact = remove_exact_duplicates({name: sample.documents for name, sample in samples.items()})
     unique = remove_near_duplicates(exact, parameters.near_duplicates, parameters.seed)
-    _tell_duplicates({name: sample.documents for name, sample in samples.items()}, unique)
+    _tell_duplicates(samples, unique)
     overlap = _split_and_remove_overlap(samples, unique, items, parameters)
     unchecked = [OverlapRow(evaluation=UNCHECKED, domain=name) for name in parameters.domains if name not in samples]
     return PreparedText(
@@ -204,22 +204,28 @@ def _fetch_packages(parameters: TextParameters, downloads: Path) -> None:
             bar.update()
 
 
-def _tell_duplicates(read: Documents, unique: Documents) -> None:
+def _tell_duplicates(samples: Mapping[str, Sample], unique: Documents) -> None:
     """Warn of domains of which duplicates are a fifth of the text or more; refuse one of which nothing else is left."""
-    for name, documents in read.items():
-        left = len(unique[name])
-        size, of_left = (sum(document.size for document in part) for part in (documents, unique[name]))
-        if documents and not left:
+    first: dict[int, str] = {}
+    for name, sample in samples.items():
+        kept = {document.sample_key for document in unique[name]}
+        lost = {document.sample_key for document in sample.documents} - kept
+        elsewhere = sorted({first[key] for key in lost & first.keys()})
+        where = f"in {quoted(elsewhere)} before it" if elsewhere else "in a domain before it"
+        if sample.documents and not kept:
             raise TikmixError(
-                f"corpus.domains.{name}: all of its {len(documents)} documents stand in a domain before it too, in the "
-                "order of their names. Leave one of the two domains out, or set its sources to other text."
+                f"corpus.domains.{name}: all of its {len(sample.documents)} documents stand {where} too, in the "
+                "order of their names. Leave one of them out, or set its sources to other text."
             )
+        size = sum(document.size for document in sample.documents) + sample.duplicate_bytes
+        of_left = sum(document.size for document in unique[name])
         if size - of_left >= _TOLD_SHARE * size > 0:
+            documents = len(sample.documents) + sample.exact_duplicates
             _logger.warning(
-                "corpus.domains.%s: %d of %d documents, %.0f %% of its text, stand twice in it or in a domain before "
-                "it, and were left out",
-                *(name, len(documents) - left, len(documents), 100 * (1 - of_left / size)),
+                "corpus.domains.%s: %d of %d documents, %.0f %% of its text, stand twice in it or %s, and were left out",
+                *(name, documents - len(kept), documents, 100 * (1 - of_left / size), where),
             )
+        first = {document.sample_key: name for document in sample.documents} | first
 
 
 def _split_and_remove_overlap(
@@ -231,7 +237,8 @@ def _split_and_remove_overlap(
     heldout: dict[str, list[Document]] = {}
     for name, documents in unique.items():
         domain = parameters.domains[name]
-        kept = trim(documents, cap_bytes(domain, parameters))
+        cap = cap_bytes(domain, parameters)
+        kept = trim(documents, cap)
         within[name] = kept
         with about(f"corpus.domains.{name}"):
             training[name], heldout[name] = split_documents(
@@ -239,6 +246,7 @@ def _split_and_remove_overlap(
                 fraction=parameters.heldout_fraction,
                 max_bytes=parameters.heldout_max_kilobytes * 1e3,
                 contiguous=domain.contiguous_split,
+                is_capped=samples[name].total_bytes > cap,
             )
     _log_domains(parameters, samples, within)
     texts = {name: [item.text for half in halves.values() for item in half] for name, halves in items.items()}

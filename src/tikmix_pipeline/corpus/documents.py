@@ -132,9 +132,12 @@ class Sample:
     documents_read: int = 0
     """Documents looked at."""
     total_bytes: float = 0
-    """UTF-8 bytes of all documents read; where these are a sample, an estimate of the whole domain's."""
+    """UTF-8 bytes of all distinct documents, estimated from `documents` where these are part of them; where only a sample
+    was read, an estimate of the whole domain's, copies that were not met included."""
     exact_duplicates: int = 0
     """How many of them repeated one of `documents`."""
+    duplicate_bytes: int = 0
+    """UTF-8 bytes of those."""
     is_sampled: bool = False
     """Whether the domain was read at random places instead of whole."""
     unreadable: tuple[str, ...] = ()
@@ -175,6 +178,9 @@ def sample_by_hash(texts: Iterable[str], limit_bytes: float, seed: int) -> Sampl
             del copies[threshold]
     sample.documents = sorted((document for _, document in heap), key=lambda document: document.sample_key)
     sample.exact_duplicates = sum(copies.values())
+    sample.duplicate_bytes = sum(document.size * copies[document.sample_key] for document in sample.documents)
+    # those with small keys are a fair sample of all: the others are repeated as often
+    sample.total_bytes *= kept_bytes / max(1, kept_bytes + sample.duplicate_bytes)
     return sample
 
 
@@ -185,11 +191,12 @@ def sample_first(texts: Iterable[str], limit_bytes: float, seed: int) -> Sample:
     for text in texts:
         document = Document.of(text, seed)
         sample.documents_read += 1
-        sample.total_bytes += document.size
         if document.sample_key in seen:
             sample.exact_duplicates += 1
+            sample.duplicate_bytes += document.size
             continue
         seen.add(document.sample_key)
+        sample.total_bytes += document.size
         if limit_bytes > 0:
             sample.documents.append(document)
             limit_bytes -= document.size
@@ -264,12 +271,13 @@ def trim(documents: list[Document], limit_bytes: float) -> list[Document]:
 
 
 def split_documents(
-    documents: list[Document], *, fraction: float, max_bytes: float, contiguous: bool = False
+    documents: list[Document], *, fraction: float, max_bytes: float, contiguous: bool = False, is_capped: bool = False
 ) -> tuple[list[Document], list[Document]]:
     """Split a domain into (training, held-out) documents.
 
     Held out are documents of up to `fraction` of the text and up to `max_bytes`: those with the smallest keys that
-    fit, or, where documents are slices of one text, a block of neighbours at a place their keys decide.
+    fit, or, where documents are slices of one text, a block of neighbours at a place their keys decide. `is_capped`
+    says, for the message, whether there were more than the domain's cap has room for.
 
     Raises:
         TikmixError: no document fits, or none would be left to train on.
@@ -278,10 +286,12 @@ def split_documents(
     budget = min(fraction * total, max_bytes)
     heldout = _block(documents, budget / max(1, total)) if contiguous else _fitting(documents, budget)
     if not heldout or len(heldout) == len(documents):
+        capped = " within its max_megabytes" if is_capped else ""
+        remedy = "Raise max_megabytes, or have shorter documents" if is_capped else "Add documents"
         raise TikmixError(
-            f"too small for its held-out split: {len(documents)} documents of {total / 1e3:.0f} kB, none of which fits "
-            f"into the {budget / 1e3:.1f} kB to be held out. Add documents (a long text can be cut into several), or "
-            "raise corpus.heldout_fraction or corpus.heldout_max_kilobytes."
+            f"too small for its held-out split: {len(documents)} documents of {total / 1e3:.0f} kB{capped}, none of "
+            f"which fits into the {budget / 1e3:.1f} kB to be held out. {remedy} (a long text can be cut into several), "
+            "or raise corpus.heldout_fraction or corpus.heldout_max_kilobytes."
         )
     return (
         [document for row, document in enumerate(documents) if row not in heldout],

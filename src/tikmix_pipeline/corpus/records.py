@@ -70,7 +70,7 @@ class DomainReport(_Sparse):
     sampled: bool | None = None
     """Whether it was read at random places instead of whole."""
     total_bytes: int | None = None
-    """UTF-8 bytes of all its text, an estimate where it was sampled."""
+    """UTF-8 bytes of all its distinct documents, an estimate where it was sampled or capped."""
     documents_read: int | None = None
     exact_duplicates: int | None = None
     documents_sampled: int | None = None
