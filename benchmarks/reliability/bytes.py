@@ -4,10 +4,9 @@
     python benchmarks/reliability/bytes.py --each 3 --folder FOLDER
 
 For every file that the loop has left, records and the corpus's included: one bit is flipped at a random place, the
-file is cut at a random length, or the same file of an experiment with another seed is put in its place. Where gradients,
-or what a fit of the curvature began with, were damaged, what was made from them is removed, since a finished run would
-not look at them. Then the loop is started
-again, up to three times if it is refused.
+file is cut at a random length, or the same file of an experiment with another seed is put in its place. Where
+gradients, or what a fit of the curvature began with, were damaged, what was made from them is removed, since a finished
+run would not look at them. Then the loop is started again, up to three times if it is refused.
 
 A trial has held if no start ended with a traceback, the last one came through, and what is on disk is what was there,
 bit for bit. Gradients of domains and factors of the curvature are first made in one pass through the text, and one of

@@ -4,7 +4,6 @@ import difflib
 import itertools
 from collections.abc import Collection, Iterator
 
-
 _LISTED_AT_MOST = 50
 _COMPARED_AT_MOST = 10_000
 
@@ -28,7 +27,7 @@ def causes_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def nearest_name(name: str, names: Collection[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known one, and all of them if they are not many."""
+    """Return the end of a message about an unknown name: the nearest known one, and the names there are."""
     nearest = difflib.get_close_matches(name, itertools.islice(names, _COMPARED_AT_MOST), n=1)
     guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
     listed = list(itertools.islice(names, _LISTED_AT_MOST))

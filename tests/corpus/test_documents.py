@@ -20,6 +20,7 @@ from tikmix_pipeline.corpus.documents import (
     sample_first,
     split_documents,
     trim,
+    words_of,
 )
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import NearDuplicateParameters
@@ -93,6 +94,15 @@ def test_size_counts_utf8_bytes():
 def test_words_are_lower_cased_runs_of_letters_and_digits():
     assert hash_words("The cat_sat, x2!").tolist() == hash_words("the CAT sat X2").tolist()
     assert len(hash_words("The cat_sat, x2!")) == 4
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["caf\u0065\u0301 final", "caf\u00e9 \ufb01nal", "ca\u00adf\u00e9 fi\u00adnal", "\uff43\uff41\uff46\u00e9 final"],
+)
+def test_a_word_is_the_same_in_every_unicode_form(written: str):
+    assert words_of(written) == ["caf\u00e9", "final"]
+    assert hash_words(written).tolist() == hash_words("caf\u00e9 final").tolist()
 
 
 def test_ngrams_are_equal_exactly_where_their_words_are():

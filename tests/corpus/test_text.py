@@ -90,6 +90,6 @@ def test_utf_16_without_a_mark_is_not_taken_for_text_with_nuls(encoding: str):
     text = "A line of plain text.\nAnother.\n"
     with pytest.raises(TikmixError, match=r"a.txt looks like UTF-16: every second byte is NUL. Convert the file"):
         decode(text.encode(encoding), "a.txt")
-    with pytest.raises(TikmixError, match="a.jsonl, line 1 looks like UTF-16"):
+    with pytest.raises(TikmixError, match=r"a.jsonl, line 1 looks like UTF-16"):
         list(read_json_lines(['{"text": "one"}\n'.encode(encoding)], "a.jsonl"))
     assert decode(text.encode() + bytes(40), "a.txt") == text + "\0" * 40

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tokenizers
 from corpus_examples import random_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,3 +129,30 @@ def test_tokens_that_were_added_to_a_tokenizer_are_none_that_text_must_make(tmp_
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     assert vocabulary_size_of(tmp_path) == TOKENIZER.vocabulary_size
     assert load_tokenizer(tmp_path).vocabulary_size > TOKENIZER.vocabulary_size
+
+
+@pytest.mark.parametrize("character", ["a", " ", "\0"])
+def test_what_has_no_white_space_for_long_or_nothing_else_is_trained_on_in_pieces(character: str):
+    """Merging within one word takes time in the square of its length."""
+    long = character * 4096
+    whole = train_tokenizer([f"{long * 3}{character} some words"], 290)
+    assert whole.digest == train_tokenizer([long, long, long, f"{character} some words"], 290).digest
+    assert train_tokenizer([f"some{character * 4000}"], 290).digest != whole.digest
+
+
+def of_model(model: object, split: object) -> CorpusTokenizer:
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = split
+    return CorpusTokenizer.of(backend, 0, {})
+
+
+def test_characters_that_give_no_token_or_that_for_all_are_unknown():
+    words = tokenizers.pre_tokenizers.Whitespace()
+    texts = ["ab ab\n", "ab \u4e2d\u6587"]
+    without = of_model(tokenizers.models.BPE({"a": 0, "b": 1}, []), words)
+    by_word = of_model(tokenizers.models.WordLevel({"ab": 0, "[UNK]": 1}, "[UNK]"), words)
+    unigram = of_model(tokenizers.models.Unigram([("<unk>", 0.0), ("ab", -1.0)], unk_id=0), words)
+    for tokenizer in (without, by_word, unigram):
+        assert tokenizer.unknown_share(texts) == pytest.approx(2 / 8)
+    assert train_tokenizer(["ab"], 257).unknown_share(texts) == 0
+    assert without.unknown_share([" "]) == 0

@@ -1,4 +1,5 @@
 import logging
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from corpus_examples import corpus_in
 
 from tikmix_pipeline.corpus.build import build_tokenizer, prepare_text, write_corpus
@@ -198,3 +200,28 @@ def test_a_pretokenised_domain_too_small_for_its_held_out_split_is_refused(
     np.arange(5, dtype="<u2").tofile(tmp_path / "a.bin")
     with pytest.raises(TikmixError, match=r"corpus.domains.tokens: too small for its held-out split: of 5 tokens"):
         write_corpus(*token_corpus, tmp_path, tmp_path / "corpus")
+
+
+def test_token_files_that_are_named_twice_are_refused(
+    tmp_path: Path, token_corpus: tuple[CorpusParameters, PreparedText, CorpusTokenizer]
+):
+    (tmp_path / "c.bin").symlink_to(tmp_path / "a.bin")
+    with pytest.raises(TikmixError, match=r"corpus.domains.tokens: its sources name more than once .*a.bin"):
+        write_corpus(*token_corpus, tmp_path, tmp_path / "corpus")
+
+
+@pytest.mark.parametrize(("known", "said"), [("abcdefghijklmnopqrs", "warned"), ("ab", "refused")])
+def test_a_tokenizer_that_does_not_know_the_text_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, known: str, said: str
+):
+    parameters, prepared, _ = stages(tmp_path)
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({"</s>": 0} | {c: n for n, c in enumerate(known, 1)}, []))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = CorpusTokenizer.of(backend, 0, {"tokenizer.json": backend.to_str().encode()})
+    told = r"corpus.domains.prose: the tokenizer does not know \d+(\.\d+)? % of the characters of its text"
+    if said == "refused":
+        with pytest.raises(TikmixError, match=f"{told}: .*corpus.tokenizer.path"):
+            write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+    else:
+        write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
+        assert re.search(told, caplog.text)

@@ -222,7 +222,8 @@ def _tell_duplicates(samples: Mapping[str, Sample], unique: Documents) -> None:
         if size - of_left >= _TOLD_SHARE * size > 0:
             documents = len(sample.documents) + sample.exact_duplicates
             _logger.warning(
-                "corpus.domains.%s: %d of %d documents, %.0f %% of its text, stand twice in it or %s, and were left out",
+                "corpus.domains.%s: %d of %d documents, %.0f %% of its text, stand twice in it or %s, and were left "
+                "out",
                 *(name, documents - len(kept), documents, 100 * (1 - of_left / size), where),
             )
         first = {document.sample_key: name for document in sample.documents} | first

@@ -4,8 +4,10 @@ Its keys are hashes of the text and the corpus seed alone. So a document lands i
 of the split whatever file it came from, in whatever order the files were read.
 
 Near-duplicates and contamination are counted in word n-grams as 64-bit hashes. Words are runs of letters and digits,
-lower-cased; for contamination, of scripts that set no blanks between words every character is one, since a run would be
-a sentence. n-grams that differ share a hash about once in 10^19 / (number of pairs): never at the sizes handled here.
+lower-cased, in Unicode's form NFKC and without soft hyphens, so that ligatures, letters of full width and accents that
+are characters of their own make no other word; for contamination, of scripts that set no blanks between words every
+character is one, since a run would be a sentence. n-grams that differ share a hash about once in 10^19 / (number of
+pairs): never at the sizes handled here.
 
 Duplicates are removed within and across domains: exact copies first, then near-duplicates by MinHash. Two documents are
 near-duplicates when the Jaccard similarity of their sets of word n-grams reaches a threshold. MinHash estimates it from
@@ -18,6 +20,7 @@ import hashlib
 import heapq
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -48,8 +51,14 @@ _BATCH_DOCUMENTS = 500
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, in order; of scripts that set no blanks between words, the characters."""
-    words = _WORD.findall(text.lower())
+    words = _runs(text)
     return [part for word in words for part in _CHARACTER_OR_RUN.findall(word)] if _is_fine(text) else words
+
+
+def _runs(text: str) -> list[str]:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.replace("\u00ad", ""))
+    return _WORD.findall(text.lower())
 
 
 def _is_fine(text: str) -> bool:
@@ -58,7 +67,7 @@ def _is_fine(text: str) -> bool:
 
 def hash_words(text: str) -> Hashes:
     """Return the hash of every run of letters and digits in `text`, in order."""
-    return _hashes(_WORD.findall(text.lower()))
+    return _hashes(_runs(text))
 
 
 def hash_fine_words(text: str) -> Hashes:
@@ -132,8 +141,8 @@ class Sample:
     documents_read: int = 0
     """Documents looked at."""
     total_bytes: float = 0
-    """UTF-8 bytes of all distinct documents, estimated from `documents` where these are part of them; where only a sample
-    was read, an estimate of the whole domain's, copies that were not met included."""
+    """UTF-8 bytes of all distinct documents, estimated from `documents` where these are part of them; where only a
+    sample was read, an estimate of the whole domain's, copies that were not met included."""
     exact_duplicates: int = 0
     """How many of them repeated one of `documents`."""
     duplicate_bytes: int = 0
@@ -290,8 +299,8 @@ def split_documents(
         remedy = "Raise max_megabytes, or have shorter documents" if is_capped else "Add documents"
         raise TikmixError(
             f"too small for its held-out split: {len(documents)} documents of {total / 1e3:.0f} kB{capped}, none of "
-            f"which fits into the {budget / 1e3:.1f} kB to be held out. {remedy} (a long text can be cut into several), "
-            "or raise corpus.heldout_fraction or corpus.heldout_max_kilobytes."
+            f"which fits into the {budget / 1e3:.1f} kB to be held out. {remedy} (a long text can be cut into "
+            "several), or raise corpus.heldout_fraction or corpus.heldout_max_kilobytes."
         )
     return (
         [document for row, document in enumerate(documents) if row not in heldout],

@@ -167,7 +167,7 @@ def complete(path: Path) -> Iterator[None]:
 
 
 def _begins_as_called(path: Path) -> bool:
-    """Tell whether a file has the first bytes of the compression that its ending tells, as far as it can be looked at."""
+    """Tell whether a file begins as those of the compression do that its ending tells, if it can be looked at."""
     beginning = PACKED.get(path.suffix.lower(), b"")
     with contextlib.suppress(OSError), path.open("rb") as stream:
         return stream.read(len(beginning)) == beginning

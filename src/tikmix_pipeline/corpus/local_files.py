@@ -54,8 +54,8 @@ def matching_files(pattern: str, root: Path) -> list[Path]:
     if folders:
         raise TikmixError(
             f"{pattern!r} names folders beside files, and what is in them would not be read: "
-            f"{', '.join(map(shown, folders[:_NAMED_AT_MOST]))}. Write `**` for any folders, as in x/**/*.jsonl, make a "
-            "source of each, or write a pattern that files alone match."
+            f"{', '.join(map(shown, folders[:_NAMED_AT_MOST]))}. Write `**` for any folders, as in x/**/*.jsonl, make "
+            "a source of each, or write a pattern that files alone match."
         )
     return paths
 
@@ -156,18 +156,10 @@ def size_on_disk(path: Path) -> int:
 
 def why_unreadable(path: Path) -> str | None:
     """Return what is known to be wrong with a file before it is read; small ones are looked into, for pointers."""
-    if shown(path) != str(path):
-        return "its name is no UTF-8: rename it"
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            return "it is no regular file"
-        if not status.st_size and path.suffix.lower() in _COMPRESSED:
-            return "it is of no bytes, which no compressed file is: a copy or download that failed"
-        if not os.access(path, os.R_OK):
-            return "there is no permission to read it"
-        if status.st_size > _LARGEST_POINTER_BYTES:
-            return None
+        if (reason := _why_not_opened(path, status)) or status.st_size > _LARGEST_POINTER_BYTES:
+            return reason
         with path.open("rb") as stream:
             head = stream.read(_LARGEST_POINTER_BYTES)
     except OSError as error:
@@ -176,6 +168,16 @@ def why_unreadable(path: Path) -> str | None:
         return error.strerror or str(error)
     pointer = next((system for beginning, system in _POINTERS.items() if head.startswith(beginning)), None)
     return pointer and f"it is a pointer of {pointer} in place of the file itself, which `git` has yet to fetch"
+
+
+def _why_not_opened(path: Path, status: os.stat_result) -> str | None:
+    if shown(path) != str(path):
+        return "its name is no UTF-8: rename it"
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no regular file"
+    if not status.st_size and path.suffix.lower() in _COMPRESSED:
+        return "it is of no bytes, which no compressed file is: a copy or download that failed"
+    return None if os.access(path, os.R_OK) else "there is no permission to read it"
 
 
 @dataclass

@@ -250,5 +250,6 @@ def _require_ids(path: Path, ids: Ids) -> None:
     if len(ids) >= _FEWEST_TO_TELL and halves[:, 1].max() <= _LARGEST_UPPER_HALF < halves[:, 0].max():
         raise TikmixError(
             f"{path}: every second {ids.dtype.name} id is {halves[:, 1].max()} or less, so that its ids seem to have "
-            f"{2 * ids.itemsize} bytes each. Check the source's `dtype`, which may be uint32; write ids of 8 bytes anew."
+            f"{2 * ids.itemsize} bytes each. Check the source's `dtype`, which may be uint32; write ids of 8 bytes "
+            "anew."
         )

@@ -6,12 +6,16 @@ a digest that depends on how it maps text to ids and on nothing else.
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tikmix_pipeline.errors import TikmixError
@@ -21,6 +25,10 @@ from tikmix_pipeline.progress import progress_bar
 END_OF_TEXT = "<|endoftext|>"
 
 _SAVE_AGAIN = "Save the tokenizer again (AutoTokenizer.save_pretrained)."
+
+_LONGEST_WORD = 4096
+_LONG_WORD = re.compile(rf"(\S{{{_LONGEST_WORD}}}|\s{{{_LONGEST_WORD}}})")
+_LONG_BLANK = re.compile(rf"\s{{{_LONGEST_WORD}}}")
 
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
@@ -63,6 +71,28 @@ class CorpusTokenizer:
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        """The id of what the vocabulary does not have, where it has one for that."""
+        model = json.loads(self.backend.to_str())["model"]
+        token = model.get("unk_token")
+        found: int | None = model.get("unk_id") if token is None else self.backend.token_to_id(token)
+        return found
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Return which share of the characters gives no token, or the one for what is unknown.
+
+        White space does not count, nor do marks that a normaliser may join to the letter before.
+        """
+        total = known = 0
+        for text, encoding in zip(texts, self.backend.encode_batch(list(texts), add_special_tokens=False), strict=True):
+            is_known = np.zeros(len(text), dtype=bool)
+            for token, (start, stop) in zip(encoding.ids, encoding.offsets, strict=True):
+                is_known[start:stop] |= token != self._unknown_id
+            counts = [not (character.isspace() or unicodedata.combining(character)) for character in text]
+            total, known = total + sum(counts), known + int(is_known[np.array(counts, dtype=bool)].sum())
+        return 1 - known / total if total else 0.0
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's folder."""
         with replacing(folder) as temporary:
@@ -83,7 +113,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokeniz
         show_progress=False,
     )
     with progress_bar("train tokenizer", None, "document") as bar:
-        backend.train_from_iterator(_counted(texts, bar), trainer)
+        backend.train_from_iterator(_in_words(_counted(texts, bar)), trainer)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
@@ -95,6 +125,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> CorpusTokeniz
     }
     # the trainer gives its special tokens the first ids
     return CorpusTokenizer.of(backend, 0, files)
+
+
+def _in_words(texts: Iterable[str]) -> Iterator[str]:
+    """Cut what has no white space for long, or nothing else: merging within one word takes quadratic time."""
+    for text in texts:
+        is_long = max(map(len, text.split()), default=0) > _LONGEST_WORD or _LONG_BLANK.search(text)
+        yield from _LONG_WORD.split(text) if is_long else (text,)
 
 
 def _counted(texts: Iterable[str], bar: Any) -> Iterator[str]:

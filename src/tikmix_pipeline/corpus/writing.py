@@ -33,6 +33,10 @@ _logger = logging.getLogger(__name__)
 _BATCH_BYTES = 1 << 20
 _SAMPLE_BYTES = 50_000
 _SPACE_MARGIN = 1.1
+_TEXTS_LOOKED_AT = 100
+_LOOKED_AT = 2000
+_TOLD_UNKNOWN = 0.01
+_MOST_UNKNOWN = 0.5
 
 
 def write_corpus(
@@ -94,10 +98,27 @@ def _write_domains(
                 domains[name] = token_domains[name].write(folder, dtype, limit)
             else:
                 splits = prepared.documents[name]
+                _require_known(name, splits["train"], tokenizer)
                 writers = {split: ShardWriter(folder, f"{name}/{split}", dtype, limit) for split in splits}
                 domains[name] = {split: _write_documents(splits[split], tokenizer, writers[split]) for split in splits}
             bar.update()
     return domains
+
+
+def _require_known(name: str, texts: Sequence[str], tokenizer: CorpusTokenizer) -> None:
+    """Refuse a domain most of whose characters the tokenizer does not know, and warn of one with some.
+
+    Such a tokenizer has one token for all of them, or none: losses, and bits per byte, would be of that.
+    """
+    share = tokenizer.unknown_share([text[:_LOOKED_AT] for text in texts[:_TEXTS_LOOKED_AT]])
+    told = f"corpus.domains.{name}: the tokenizer does not know {100 * share:.3g} % of the characters of its text"
+    if share > _MOST_UNKNOWN:
+        raise TikmixError(
+            f"{told}: they give no token, or one for all. Set corpus.tokenizer.path to a tokenizer that was made for "
+            "such text, or leave the domain out."
+        )
+    if share > _TOLD_UNKNOWN:
+        _logger.warning("%s (they give no token, or one for all)", told)
 
 
 def _write_documents(texts: Sequence[str], tokenizer: CorpusTokenizer, writer: ShardWriter) -> SplitShards:
@@ -131,6 +152,14 @@ def _estimated_tokens(documents: Mapping[str, Mapping[str, Sequence[str]]], toke
     return tokens
 
 
+def _require_once(name: str, paths: Sequence[Path]) -> None:
+    """Refuse a token file that is named twice: its copy would stand in both splits."""
+    files = [path.resolve() for path in paths]
+    twice = sorted({str(file) for file in files if files.count(file) > 1})
+    if twice:
+        raise TikmixError(f"corpus.domains.{name}: its sources name more than once {', '.join(twice)}. Name each once.")
+
+
 class _TokenDomain:
     """A pre-tokenised domain: its first tokens up to the cap, the last of which are held out.
 
@@ -150,6 +179,7 @@ class _TokenDomain:
             if isinstance(source, ShardsSource)
             for path in Reading().matching(source.path, root)
         ]
+        _require_once(name, [path for path, _ in self._files])
         counts = np.array([path.stat().st_size // np.dtype(source.dtype).itemsize for path, source in self._files])
         sizes = counts * [source.bytes_per_token for _, source in self._files]
         self._bytes_per_token = float(sizes.sum() / max(1, counts.sum()))
