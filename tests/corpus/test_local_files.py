@@ -304,6 +304,14 @@ def test_more_nulls_than_a_share_are_refused(tmp_path: Path, ending: str):
     assert prepared.sources.domains["web"].null_texts == 17
 
 
+def test_a_shard_of_nulls_alone_counts_as_its_records(tmp_path: Path):
+    pd.DataFrame({"text": ["one"] * 3}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"text": [None] * 2}).to_parquet(tmp_path / "b.parquet")
+    reading = Reading()
+    assert list(read_source(files("*"), root=tmp_path, downloads=tmp_path, reading=reading)) == ["one"] * 3
+    assert (reading.records, reading.nulls) == (5, 2)
+
+
 def test_a_source_of_nulls_alone_says_so(tmp_path: Path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": None}] * 3)
     with pytest.raises(TikmixError, match=r"holds no text. The text of 3 records is null: check the source's `field`"):

@@ -12,6 +12,7 @@ CORPUS: dict[str, Any] = {"name": "none", "domains": {"code": SOURCES}, "tasks":
 HOSTILE = (
     *("../up", "..", ".", "a/b", "a\\b", "/etc", "~", "a\nb", "a\n", "", " a"),
     *("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "a;b", "$(id)", "`id`", "a|b", "a&b", "*", "a?b"),
+    "a" * 101,
     *("<b>", "a[b](c)", "![x](http://x)", "```", "{{7*7}}", "!!python/name:os", "a: b", "a#b", "a%2Fb", "a\x1b[31m"),
 )
 

@@ -136,6 +136,7 @@ def test_a_single_item_leaves_the_verdict_open() -> None:
     told = in_a_sentence(verdict(-0.3, size=1))
     assert told.startswith("Undecided against keeping the prior: 0.")
     assert "95 % interval not known" in told
+    assert verdict_rows(verdict(-0.3, size=1))[0][-1] == "not known"
 
 
 def test_the_table_has_every_task_and_the_means() -> None:

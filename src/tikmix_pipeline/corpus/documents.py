@@ -13,7 +13,8 @@ Duplicates are removed within and across domains: exact copies first, then near-
 near-duplicates when the Jaccard similarity of their sets of word n-grams reaches a threshold. MinHash estimates it from
 `permutations` slots with a standard error of at most 0.5 / sqrt(permutations) (0.044 for 128). Locality-sensitive
 hashing proposes the pairs to estimate, with as many bands as make a pair at the threshold come up with a probability of
-at least 0.99. Cost: linear in the number of words.
+at least 0.99. Cost: linear in the number of words, and in that of pairs with a tenth of their n-grams in common: 16,000
+documents that share half of their words with all others take half a minute, and twice as many four times that.
 """
 
 import hashlib

@@ -31,6 +31,7 @@ _STREAM_BUFFER_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
 BATCH_ROWS = 64
 """Few: a value that a page holds once may stand in every row, and each of them becomes a text."""
+_TEXT_OR_NULL = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
 _FORMATS |= dict.fromkeys((".txt", ".text", ".md"), "text")
@@ -202,7 +203,7 @@ def _check_columns(path: Path, file: Any, field: str | None) -> None:
     if field is not None and file.metadata.num_rows:  # writers give the column of an empty file any type
         kind = file.schema_arrow.field(names.index(field)).type
         text = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_string(text) or pa.types.is_large_string(text) or pa.types.is_string_view(text)):
+        if not any(is_kind(text) for is_kind in _TEXT_OR_NULL):
             raise TikmixError(f"{path}: the field {field!r} holds {kind}, expected text.")
 
 

@@ -29,7 +29,7 @@ class RunParameters(ParameterGroup):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "default"
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "default"
     """Names the output folders."""
     seed: NonNegativeInt = 0
     """Decides initial weights, data order and sampled labels."""

@@ -13,7 +13,9 @@ from tikmix_pipeline.parameters import ParameterGroup, RunParameters
 Group = TypeVar("Group", bound=ParameterGroup)
 
 _MOST_LINES = 20
-_QUOTES = "; YAML takes no, yes, true, null and numbers for what they mean: put a name into quotes"
+_QUOTES = (
+    "; YAML takes no, yes, true, null and numbers for what they mean: put names, and versions such as 1.10, into quotes"
+)
 
 
 def merged_parameters(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

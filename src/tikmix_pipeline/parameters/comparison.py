@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from tikmix_pipeline.parameters.base import UNRECORDED, Names, ParameterGroup
 
-ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)]
 """A part of the name of an experiment."""
 
 START = "start"

@@ -197,6 +197,10 @@ def _interval(found: ScoreDifference) -> str:
     return f"{abs(found.low):.3f} lower to {found.high:.3f} higher"
 
 
+def _signed_interval(found: ScoreDifference) -> str:
+    return f"{found.low:+.3f} to {found.high:+.3f}" if found.is_known else "not known"
+
+
 def verdict_rows(verdict: Verdict) -> list[list[str]]:
     """Return the rows of a table: the tasks, their means, and the mean of held-out text."""
     named = {
@@ -206,7 +210,7 @@ def verdict_rows(verdict: Verdict) -> list[list[str]]:
         "mean of held-out text": verdict.mean_of_heldout,
     }
     return [
-        [name, f"{one.decided:.3f}", f"{one.kept:.3f}", f"{one.difference:+.3f}", f"{one.low:+.3f} to {one.high:+.3f}"]
+        [name, f"{one.decided:.3f}", f"{one.kept:.3f}", f"{one.difference:+.3f}", _signed_interval(one)]
         for name, one in named.items()
         if one is not None
     ]
