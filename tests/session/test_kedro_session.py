@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kedro.framework.session import KedroSession
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Pipeline, node
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
 from tikmix_pipeline.errors import TikmixError, causes_of
@@ -162,6 +162,30 @@ def test_trouble_with_the_disk_is_told_with_its_place(
         run(write)
     assert str(error.value).startswith(f"data/weights: {words}")
     assert hook.statuses == ["FAILED"]
+
+
+def fail_to_find() -> None:
+    raise ValueError("Failed to find the pipeline named 'x'. It needs to be generated and returned by ...")
+
+
+NODES = Pipeline([node(lambda x: x, "a", "b", name="one", tags="known")])
+
+
+@pytest.mark.parametrize(
+    ("look", "said"),
+    [
+        (lambda: NODES.only_nodes("two"), "does not contain nodes named \\['two'\\]. `kedro registry describe"),
+        (lambda: NODES.only_nodes_with_namespaces(["two"]), "following namespaces: \\['two'\\]. `kedro registry"),
+        (lambda: NODES.from_inputs("c"), "does not contain datasets named \\['c'\\]. `kedro registry describe"),
+        (lambda: NODES.filter(tags=["other"]), "no nodes after applying all provided filters. `kedro registry"),
+        (fail_to_find, "^Failed to find the pipeline named 'x'. `kedro registry list` lists"),
+    ],
+)
+def test_names_that_kedro_does_not_find_are_told_without_a_traceback(
+    run: Callable[..., Any], look: Callable[[], Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        run(look)
 
 
 def test_an_unknown_error_is_raised_as_it_is_at_once(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,14 @@ from tikmix_pipeline.session.start_hooks import START
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
+_NODES = "`kedro registry describe PIPELINE` lists the nodes of a pipeline, their inputs and outputs."
+_NOT_THERE = {
+    "Failed to find the pipeline": "`kedro registry list` lists the names.",
+    "Pipeline does not contain": _NODES,
+    "Pipeline contains no nodes": _NODES,
+}
+"""How Kedro's errors begin about names on the command line that it does not know, and what helps."""
+
 
 class UserError(click.ClickException):
     """A `TikmixError` for the command line, which prints it without a traceback."""
@@ -133,6 +141,7 @@ def _told(cause: BaseException) -> str | None:
         return str(cause)
     if isinstance(cause, MissingConfigException | yaml.YAMLError):
         return f"The configuration cannot be read: {cause}"
-    if isinstance(cause, ValueError) and str(cause).startswith("Failed to find the pipeline"):
-        return str(cause)
+    if isinstance(cause, ValueError):
+        remedy = next((remedy for start, remedy in _NOT_THERE.items() if str(cause).startswith(start)), None)
+        return None if remedy is None else f"{str(cause).partition('. ')[0].rstrip(' .')}. {remedy}"
     return disk_trouble(cause)
