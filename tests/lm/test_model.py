@@ -5,7 +5,7 @@ import pytest
 import torch
 from lm_examples import MODEL, gpt2_model, tied_model, tiny_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BloomConfig, Gemma2Config, MambaConfig
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel, BloomConfig, Gemma2Config, MambaConfig
 
 from tikmix_pipeline.distributed.mesh import resolve_device
 from tikmix_pipeline.errors import TikmixError
@@ -140,6 +140,37 @@ def test_missing_weights_are_not_made_up(tmp_path: Path):
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(TikmixError, match=r"lacks 1 of the model's weights, model\.layers\.1\.mlp\.up_proj\.weight"):
         load_model(tmp_path, MODEL)
+
+
+def test_layers_that_the_configuration_does_not_count_are_not_dropped(tmp_path: Path):
+    tiny_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(
+        TikmixError, match=r"9 weights of layers that its config\.json does not count, model\.layers\.1"
+    ):
+        load_model(tmp_path, MODEL)
+
+
+def test_weights_that_no_layer_uses_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    tiny_model().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file(weights | {"value_head.weight": torch.ones(2)}, tmp_path / "model.safetensors", {"format": "pt"})
+    load_model(tmp_path, MODEL)
+    assert "1 weights that its architecture does not use, value_head.weight among them" in caplog.text
+
+
+@pytest.mark.parametrize("read", [load_model, outline_model])
+def test_a_model_that_sees_what_it_predicts_is_refused(tmp_path: Path, read):
+    config = BertConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, is_decoder=True
+    )
+    BertLMHeadModel(config).save_pretrained(tmp_path)
+    read(tmp_path, MODEL)
+    described = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(described | {"is_decoder": False}))
+    with pytest.raises(TikmixError, match=r"of the type 'bert' .* sees the text behind a token.*causal language model"):
+        read(tmp_path, MODEL)
 
 
 @pytest.mark.parametrize("build", [tiny_model, tied_model, gpt2_model])

@@ -5,7 +5,9 @@ whatever its family, are the unit that is sharded, recomputed and compiled.
 """
 
 import contextlib
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,12 @@ from tikmix_pipeline.lm.presets import find_preset
 from tikmix_pipeline.lm.weights import checkpoint_config, require_loadable, saved_shapes, weight_files
 from tikmix_pipeline.parameters.training import ConfigParameters, LoadParameters, ModelParameters, ProcessParameters
 
+_logger = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+_NUMBER = re.compile(r"\d+")
 _LONGEST_REASON = 300  # characters; transformers lists all that it knows
 
 
@@ -67,7 +72,7 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
     """
     require_converted(folder, "model.checkpoint")
     require_loadable(folder)
-    _require_known_type(folder)
+    _require_causal_type(folder)
     model: PreTrainedModel
     with _reading(folder, parameters):
         model, loading = _import_transformers().AutoModelForCausalLM.from_pretrained(
@@ -79,16 +84,33 @@ def load_model(folder: Path, parameters: LoadParameters, *, dtype: torch.dtype =
             trust_remote_code=parameters.trust_remote_code,
             use_safetensors=True,
         )
-    # transformers fills what is missing with random numbers and a warning
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise TikmixError(
-            f"The checkpoint in {_given(folder)} lacks {len(missing)} of the model's weights, {missing[0]} among them. "
-            "Save it again as the architecture that its config.json names."
-        )
+    _require_same_weights(model, folder, missing=loading["missing_keys"], unexpected=loading["unexpected_keys"])
     model.config.use_cache = False
     _let_padding_learn(model)
     return model
+
+
+def _require_same_weights(
+    model: "PreTrainedModel", folder: Path, *, missing: Collection[str], unexpected: Collection[str]
+) -> None:
+    """Refuse what transformers only warns of: it fills missing weights with random numbers, and drops layers."""
+    if missing:
+        raise TikmixError(
+            f"The checkpoint in {_given(folder)} lacks {len(missing)} of the model's weights, {min(missing)} among "
+            "them. Save it again as the architecture that its config.json names."
+        )
+    of_one_layer = {_NUMBER.sub("0", name) for name, _ in model.named_parameters(remove_duplicate=False)}
+    further = sorted(name for name in unexpected if _NUMBER.sub("0", name) in of_one_layer)
+    if further:
+        raise TikmixError(
+            f"The checkpoint in {_given(folder)} has {len(further)} weights of layers that its config.json does not "
+            f"count, {further[0]} among them. Copy the configuration that belongs to it."
+        )
+    if unexpected:
+        _logger.warning(
+            "the checkpoint in %s has %d weights that its architecture does not use, %s among them",
+            *(_given(folder), len(unexpected), min(unexpected)),
+        )
 
 
 def outline_model(folder: Path, parameters: LoadParameters) -> "PreTrainedModel":
@@ -139,7 +161,7 @@ def read_config(folder: Path, parameters: ConfigParameters) -> "PretrainedConfig
     """Read the configuration of a checkpoint folder, or raise a TikmixError."""
     require_converted(folder, "model.checkpoint")
     require_loadable(folder)
-    _require_known_type(folder)
+    _require_causal_type(folder)
     with _reading(folder, parameters):
         config: PretrainedConfig = _import_transformers().AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=parameters.trust_remote_code
@@ -147,7 +169,7 @@ def read_config(folder: Path, parameters: ConfigParameters) -> "PretrainedConfig
     return config
 
 
-def _require_known_type(folder: Path) -> None:
+def _require_causal_type(folder: Path) -> None:
     transformers, config = _import_transformers(), checkpoint_config(folder)
     kind = config.get("model_type")
     is_known = kind is None or (isinstance(kind, str) and kind in transformers.CONFIG_MAPPING)
@@ -156,6 +178,15 @@ def _require_known_type(folder: Path) -> None:
             f"model.checkpoint: the model in {_given(folder)} is of the type {kind!r} (config.json), which "
             f"transformers {transformers.__version__} does not know. Install one that does (pip install --upgrade "
             "transformers)."
+        )
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    reads_ahead = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if reads_ahead and not (config.get("is_decoder") or config.get("causal")):
+        raise TikmixError(
+            f"model.checkpoint: the model in {_given(folder)} is of the type {kind!r} (config.json), which sees the "
+            "text behind a token when it predicts that. Give a causal language model, such as a Llama, or set is_decoder in "
+            "its config.json if it was trained as one."
         )
 
 
