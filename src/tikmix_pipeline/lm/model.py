@@ -185,8 +185,8 @@ def _require_causal_type(folder: Path) -> None:
     if reads_ahead and not (config.get("is_decoder") or config.get("causal")):
         raise TikmixError(
             f"model.checkpoint: the model in {_given(folder)} is of the type {kind!r} (config.json), which sees the "
-            "text behind a token when it predicts that. Give a causal language model, such as a Llama, or set is_decoder "
-            "in its config.json if it was trained as one."
+            "text behind a token when it predicts that. Give a causal language model, such as a Llama, or set "
+            "is_decoder in its config.json if it was trained as one."
         )
 
 
