@@ -81,7 +81,7 @@ def test_noise_on_an_additive_response_lets_no_surrogate_pass_as_better(target, 
     ("influence_TK", "names", "response", "expected"),
     [
         (INFLUENCE, [REFERENCE], "lookahead", r"^7 runs have .* needs 8\..*branches failed.*raise sweep\.candidates"),
-        (None, [], "table", r"^7 runs have .* needs 8\..*rows of sweep\.table.*Give the tables more rows"),
+        (None, [], "table", r"^7 runs have .* needs 8\. Give the tables of sweep\.table more rows"),
     ],
 )
 def test_too_few_runs_are_refused_with_what_to_do(influence_TK, names, response, expected):

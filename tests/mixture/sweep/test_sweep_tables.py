@@ -186,6 +186,26 @@ def test_a_weight_that_is_none_is_refused_with_line_and_column(refusal, cell):
     assert f"ratios.csv, line 3, column 'code': expected a weight from 0 to 1, found '{cell}'" in message
 
 
+@pytest.mark.parametrize("cell", ["1e200", "-1e31"])
+def test_a_score_beyond_any_is_refused_with_line_and_column(refusal, cell):
+    message = refusal("run,a,b\nx,0.5,0.5\n", f"run,t\nx,{cell}\n")
+    assert f"metrics.csv, line 2, column 't': '{cell}' is beyond any score" in message
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [("run;a;b", "parted by ';': export it with commas"), ("Run,a,b", "Call the column 'Run' 'run'")],
+)
+def test_a_table_whose_ids_are_not_found_says_why(refusal, header, said):
+    assert said in refusal(f"{header}\n{header.replace('un', '')}\n", "run,t\nx,1\n")
+
+
+@pytest.mark.parametrize("run", ["mean", "Average", "std"])
+def test_a_row_of_statistics_is_no_run(refusal, run):
+    message = refusal(f"run,a,b\nx,0.5,0.5\n{run},0.5,0.5\n", "run,t\nx,1\n")
+    assert f"ratios.csv, line 3: the run '{run}' is called like a statistic of the others" in message
+
+
 def test_a_score_that_is_no_number_is_refused_with_line_and_column(refusal):
     assert "metrics.csv, line 4, column 'sums': expected a number" in refusal(metrics=METRICS.replace("20", "1.2.3"))
 

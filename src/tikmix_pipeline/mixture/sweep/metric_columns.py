@@ -12,17 +12,27 @@ from typing import Literal
 from tikmix_pipeline.errors import TikmixError, quoted
 
 _OF_TRAINING = (
-    "batch batches created cost cpu cpus date day days device devices duration elapsed epoch epochs examples flops gpu "
-    "gpus hour hours iter iteration iterations iters learning lr memory minutes model parameters params phase rank "
-    "rate replicate run runs runtime sample samples second seconds seed size stage step steps time timestamp token "
-    "tokens total train trained updated version wall walltime warmup world year"
+    "batch batches checkpoint ckpt clock cost cpu cpus created date day days device devices duration elapsed epoch "
+    "epochs examples fewshot flops gpu gpus grad gradient heads hour hours iter iteration iterations iters job layers "
+    "learning limit lr memory mfu minutes model norm parameters params phase rank rate replicate rng run runs runtime "
+    "sample samples second seconds seed shot shots size slurm stage step steps temperature throughput time timestamp "
+    "token tokens total train trained updated version wall walltime warmup world year"
 )
+_FILLERS = "avg d eval global id max mean min n num of per random seen the trainer train val valid wandb"
+_OF_SPREADS = "ci sd sem std stddev stderr stdev var variance"
+_PHRASES_OF_TRAINING = ("loss scale",)
 _OF_LOSSES = "bits bpb bpc ce cer entropy err error loss losses mae mse nats nll perplexity ppl rmse wer"
-_OF_SCORES = "acc accuracy auc auroc bleu chrf correct em exact f1 matthews mcc pass rouge rouge1 rouge2 rougel winrate"
+_OF_SCORES = (
+    "acc accuracy auc auroc bleu chrf correct em exact f1 matthews mcc loglikelihood logprob "
+    "logprobs pass reward rouge rouge1 rouge2 rougel score winrate"
+)
+_PHRASES_OF_SCORES = ("win rate", "log prob", "log probs", "log likelihood")
+_TURNED = frozenset({"neg", "negative"})
 
 _NO_METRIC, _LOWER, _HIGHER = (frozenset(words.split()) for words in (_OF_TRAINING, _OF_LOSSES, _OF_SCORES))
-"""A column all of whose words are of training is no metric; one that has a word of scores is the better the higher, if
-it has none of losses."""
+_FILLING, _SPREAD = frozenset(_FILLERS.split()), frozenset(_OF_SPREADS.split())
+"""A column all of whose words are of training, or fill in beside one that is, is no metric, nor is one that ends in the
+name of a spread; one that has a word of scores is the better the higher, if it has none of losses."""
 
 
 def chosen_targets(path: Path, columns: Sequence[str], named: Sequence[str] | None) -> list[str]:
@@ -86,9 +96,15 @@ def _words(name: str) -> list[str]:
 
 def _is_no_metric(name: str) -> bool:
     words = _words(name)
-    return bool(words) and all(word in _NO_METRIC for word in words)
+    of_training = [word for word in words if word not in _FILLING]
+    is_of_training = bool(of_training) and all(word in _NO_METRIC for word in of_training)
+    is_phrase = " ".join(words).endswith(_PHRASES_OF_TRAINING)
+    return bool(words) and (is_of_training or is_phrase or (len(words) > 1 and words[-1] in _SPREAD))
 
 
 def _rises(name: str) -> bool:
-    words = set(_words(name))
-    return bool(words & _HIGHER) and not words & _LOWER
+    words = _words(name)
+    has_phrase = any(f" {phrase} " in f" {' '.join(words)} " for phrase in _PHRASES_OF_SCORES)
+    rises = (has_phrase or not _HIGHER.isdisjoint(words)) and _LOWER.isdisjoint(words)
+    is_known = rises or not _LOWER.isdisjoint(words)
+    return rises != (is_known and not _TURNED.isdisjoint(words))

@@ -191,10 +191,7 @@ def regression_data(
 def _too_few(count: int, *, is_table: bool) -> str:
     found = f"{count} run{' has a response' if count == 1 else 's have responses'}, and a surrogate needs {_FEWEST}."
     if is_table:
-        return (
-            f"{found} A warning above says which rows of sweep.table were left out and why. Give the tables more rows, "
-            "or mend the cells that are missing."
-        )
+        return f"{found} Give the tables of sweep.table more rows; of rows that were left out a warning above says why."
     return (
         f"{found} The warnings above say which branches failed and why. Mend that, or raise sweep.candidates, and run "
         "sweep again."

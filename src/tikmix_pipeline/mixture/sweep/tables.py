@@ -23,6 +23,7 @@ import numpy as np
 from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.simplex import FloatArray
 from tikmix_pipeline.mixture.sweep.metric_columns import chosen_targets, is_higher_better
+from tikmix_pipeline.mixture.sweep.odd_runs import require_run, without_copies, without_odd_runs
 from tikmix_pipeline.mixture.sweep.phases import phases_of
 from tikmix_pipeline.mixture.sweep.responses import Responses, tables_of
 from tikmix_pipeline.parameters.sweep import TableParameters
@@ -38,6 +39,7 @@ ROUNDING = 5e-3
 
 _IDLE_COLUMNS = {*ID_COLUMNS, "name"}
 _EXACT = 1e-9
+_LARGEST = 1e30
 _MISSING = {"", "na", "n/a", "#n/a", "nan", "none", "null"}
 _SHOWN = 5
 
@@ -70,9 +72,10 @@ def read_responses(
 ) -> Responses:
     """Read mixtures and their scores.
 
-    The files have a row per run: its id, and the share of each domain or a score per target. What is better the higher
-    has its sign turned. A run that only one of them has, or whose scores are not all finite, is left out with a
-    warning, and each mixture sums to 1. Prefixes and suffix are cut from the names of domains and targets.
+    The files have a row per run: its id, and the share of each domain or a score per target. What is better the
+    higher has its sign turned. A run that only one of them has, whose scores are not all finite, or that is odd
+    (`odd_runs`), is left out with a warning, and each mixture sums to 1. Prefixes and suffix are cut from the names
+    of domains and targets.
 
     Raises:
         TikmixError: a file is missing, empty, has no id column, an id twice or a cell that is no number; a weight is
@@ -91,10 +94,10 @@ def read_responses(
         prefix=("sweep.table.metric_prefix", metric_prefix),
         suffix=("sweep.table.metric_suffix", metric_suffix),
     )
-    runs = _usable_runs(mixtures, scores)
+    runs = without_odd_runs(metrics, scores.values.loc[_usable_runs(mixtures, scores)])
     weights_NK = _weights(mixtures, domains, runs)
     found = Responses(tuple(runs), domains, names, weights_NK, scores.values.loc[runs].to_numpy())
-    return _in_order_of_content(found)
+    return without_copies(metrics, _in_order_of_content(found))
 
 
 def _lower_is_better(
@@ -170,9 +173,16 @@ def _id_column(path: Path, header: list[str], other: list[str]) -> str:
     here = [column for column in ID_COLUMNS if column in header]
     if here:
         return next((column for column in here if column in other), here[0])
+    separator = next((sign for sign in (";", "\t", "|") if len(header) == 1 and sign in header[0]), None)
+    alike = next((name for name in header if name.lower() in ID_COLUMNS), None)
+    remedy = "Give each run an id, the same in both files."
+    if separator is not None:
+        remedy = f"Its cells are parted by {separator!r}: export it with commas."
+    elif alike is not None:
+        remedy = f"Call the column {alike!r} {alike.lower()!r}."
     raise TikmixError(
         f"{path} has no column of run ids: expected one of {quoted(ID_COLUMNS)}, found {quoted(header[:_SHOWN])}"
-        f"{', ...' if len(header) > _SHOWN else ''}. Give each run an id, the same in both files."
+        f"{', ...' if len(header) > _SHOWN else ''}. {remedy}"
     )
 
 
@@ -225,6 +235,7 @@ def _check_ids(path: Path, runs: "pd.Series[str]", id_column: str) -> None:
     """Refuse runs without an id, and ids of several runs."""
     lines: dict[str, int] = {}
     for line, run in runs.items():
+        require_run(path, line, run)
         if not run:
             raise TikmixError(f"{path}, line {line}: the run has no id in the column '{id_column}'. Give it one.")
         if run in lines:
@@ -238,11 +249,14 @@ def _check_ids(path: Path, runs: "pd.Series[str]", id_column: str) -> None:
 def _score(cell: str, place: str) -> float:
     """Return the number, NaN for a missing value."""
     try:
-        return math.nan if cell.lower() in _MISSING else float(cell)
+        score = math.nan if cell.lower() in _MISSING else float(cell)
     except ValueError as error:
         raise TikmixError(
             f"{place}: expected a number, found '{cell}'. Leave the cell empty if it was not measured."
         ) from error
+    if _LARGEST < abs(score) < math.inf:
+        raise TikmixError(f"{place}: '{cell}' is beyond any score. Leave the cell empty if the run diverged.")
+    return score
 
 
 def _weight(cell: str, place: str) -> float:
