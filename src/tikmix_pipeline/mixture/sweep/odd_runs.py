@@ -71,7 +71,8 @@ def _far_off(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
     spread_T = _NORMAL * np.median(np.abs(values_NT - median_T), axis=0)
     spread_T = np.maximum(spread_T, _LEAST_SPREAD * np.abs(median_T))
     is_above_NT, is_below_NT = (sign * (values_NT - median_T) > _FAR_DEVIATIONS * spread_T for sign in (1, -1))
-    return np.maximum(is_above_NT.mean(axis=1), is_below_NT.mean(axis=1)) > 0.5
+    share_N: FloatArray = np.maximum(is_above_NT.mean(axis=1), is_below_NT.mean(axis=1))
+    return share_N > 0.5
 
 
 def _stands_for_none(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
@@ -79,7 +80,8 @@ def _stands_for_none(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
     is_one_NT = np.abs(values_NT) == 1
     others_T = np.sign(np.where(is_one_NT, 0, values_NT)).sum(axis=0)
     is_of_one_sign_T = np.abs(others_T) == (~is_one_NT).sum(axis=0)
-    return (is_one_NT & (np.sign(values_NT) == -np.sign(others_T)) & is_of_one_sign_T).any(axis=1)
+    is_sign_NT: npt.NDArray[np.bool_] = is_one_NT & (np.sign(values_NT) == -np.sign(others_T)) & is_of_one_sign_T
+    return is_sign_NT.any(axis=1)
 
 
 def _tell(path: Path, scores: "pd.DataFrame", is_out: npt.NDArray[np.bool_], why: str) -> None:
