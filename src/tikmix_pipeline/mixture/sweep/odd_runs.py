@@ -72,7 +72,8 @@ def _far_off(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
     spread_T = np.maximum(spread_T, _LEAST_SPREAD * np.abs(median_T))
     is_above_NT, is_below_NT = (sign * (values_NT - median_T) > _FAR_DEVIATIONS * spread_T for sign in (1, -1))
     share_N: FloatArray = np.maximum(is_above_NT.mean(axis=1), is_below_NT.mean(axis=1))
-    return share_N > 0.5
+    is_far_N: npt.NDArray[np.bool_] = share_N > 0.5
+    return is_far_N
 
 
 def _stands_for_none(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
@@ -81,7 +82,8 @@ def _stands_for_none(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
     others_T = np.sign(np.where(is_one_NT, 0, values_NT)).sum(axis=0)
     is_of_one_sign_T = np.abs(others_T) == (~is_one_NT).sum(axis=0)
     is_sign_NT: npt.NDArray[np.bool_] = is_one_NT & (np.sign(values_NT) == -np.sign(others_T)) & is_of_one_sign_T
-    return is_sign_NT.any(axis=1)
+    is_sign_N: npt.NDArray[np.bool_] = np.logical_or.reduce(is_sign_NT, axis=1)
+    return is_sign_N
 
 
 def _tell(path: Path, scores: "pd.DataFrame", is_out: npt.NDArray[np.bool_], why: str) -> None:
