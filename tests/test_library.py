@@ -95,38 +95,6 @@ def test_what_is_missing_is_named(model, measured):
         solve_mixture(measured.to_dict(), {"code": 0.5, "verse": 0.5}, method="response")
 
 
-RECORDS = [{"question": f"What shines at {n}?", "choices": ["river", f"silver {n}"], "answer": "B"} for n in range(8)]
-
-
-def test_records_of_a_task_are_asked_as_a_run_asks_them(model):
-    domains = {name: [f"{words} " * 20] * 6 for name, words in WORDS.items()}
-    pairs = [(f"Question: {record['question']}\nAnswer:", f" {record['choices'][1]}") for record in RECORDS]
-    given, spelt = (
-        group_influence(model, Tokenizer(), domains=domains, tasks={"poem": items}, context=32)
-        for items in (RECORDS, pairs)
-    )
-    assert np.array_equal(given.influence_TK, spelt.influence_TK)
-
-
-@pytest.mark.parametrize(
-    ("domains", "items", "said"),
-    [
-        ("one long text " * 90, RECORDS, "Domain 'code' is of type str: expected a list of texts"),
-        (["a text " * 90, None], RECORDS, "Domain 'code', text 1: the field 'text' holds NoneType, expected text"),
-        (["a text " * 90, "b\ud83d"], RECORDS, "Domain 'code', text 1: .* half a surrogate pair"),
-        (["a text " * 90], "one item", "Task 'poem' is of type str: expected a list"),
-        (["a text " * 90], ["one", None], "Task 'poem', item 1: expected a text, a pair of question and answer"),
-        (["a text " * 90], [("one", "two", "three")], "Task 'poem', item 0: expected a text, a pair"),
-        (["a text " * 90], [("one", 2)], "Task 'poem', item 0: the field 'text' holds int"),
-        (["a text " * 90], [*RECORDS, "one"], "Task 'poem' has 8 records among its 9 items"),
-        (["a text " * 90], [{"question": "What?"}], "Task 'poem', item 0: there is no field 'answer'"),
-    ],
-)
-def test_what_is_no_text_and_no_item_is_told_with_its_place(model, domains, items, said):
-    with pytest.raises(TikmixError, match=said):
-        group_influence(model, Tokenizer(), domains={"code": domains}, tasks={"poem": items}, context=32)
-
-
 def test_it_imports_neither_kedro_nor_mlflow_nor_xgboost():
     look = (
         "import sys; from tikmix_pipeline import group_influence, solve_mixture;"

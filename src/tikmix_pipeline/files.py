@@ -162,7 +162,7 @@ def read_json_object(path: Path, remedy: str, *, source: str = "") -> dict[str, 
         TikmixError: it cannot be read, is not valid JSON or holds no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise TikmixError(f"{source}{path} cannot be read as JSON ({error}). {remedy}") from error
     if not isinstance(content, dict):

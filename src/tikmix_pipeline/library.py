@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 _BATCH = 8
 _MEMORY_MEGABYTES = 1_000.0
 
-TaskItem = str | tuple[str, str] | Mapping[str, Any]
-"""A text that is scored whole; a question and its answer, which alone is scored; or a record as the tasks of a run have
-them (`question`, `answer`, `choices`, ...), which is asked as a run asks it."""
+TaskItem = str | tuple[str, str]
+"""A text that is scored whole, or a question and its answer, which alone is scored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +89,8 @@ def group_influence(
         seed: of the labels that the curvature is fitted to.
 
     Raises:
-        TikmixError: there is no domain or task, one has too little text or something other than texts or items, the
-            tokenizer has no end of text, or the model has layers that influence does not know.
+        TikmixError: there is no domain or task, one has too little text, the tokenizer has no end of text, or the model
+            has layers that influence does not know.
     """
     import torch
 
@@ -103,7 +102,7 @@ def group_influence(
 
     end = _end_of_text(tokenizer)
     texts = {name: _windows(name, some, tokenizer, end, context, chunks) for name, some in domains.items()}
-    items = {name: _items(name, some, tokenizer, end, context) for name, some in tasks.items()}
+    items = {name: _items(some, tokenizer, end, context) for name, some in tasks.items()}
     dealt: dict[Side, dict[str, list[list[TokenBatch]]]] = {
         "task": deal_sets("task", items, chunks),
         "domain": deal_sets("domain", texts, chunks),
@@ -210,9 +209,7 @@ def _windows(
 ) -> list["TokenBatch"]:
     from tikmix_pipeline.corpus.batches import TokenBatch, Windows
 
-    _require_several(f"Domain '{name}'", texts)
-    checked = [_checked(text, f"Domain '{name}', text {number}") for number, text in enumerate(texts)]
-    tokens = [token for text in checked for token in (end, *_encode(tokenizer, text))]
+    tokens = [token for text in texts for token in (end, *_encode(tokenizer, text))]
     windows = Windows([np.array(tokens, dtype=np.int64)], context)
     if len(windows) < chunks:
         raise TikmixError(
@@ -224,44 +221,12 @@ def _windows(
     return [TokenBatch.of_windows(tokens_NS[first : first + count]) for first in range(0, len(windows), count)]
 
 
-def _require_several(name: str, given: object) -> None:
-    """Refuse one text in the place of several: each of its characters would be a text."""
-    if isinstance(given, str | bytes) or not isinstance(given, Sequence):
-        raise TikmixError(f"{name} is of type {type(given).__name__}: expected a list of texts.")
-
-
-def _checked(text: object, where: str) -> str:
-    from tikmix_pipeline.corpus.text import text_of
-
-    return text_of({"text": text}, "text", where)
-
-
-def _asked(items: Sequence[TaskItem], where: str) -> Iterator[tuple[str, str]]:
-    """Yield what is given and what is scored of each item."""
-    from tikmix_pipeline.corpus.tasks import read_items
-
-    records = [(f"{where}, item {number}", item) for number, item in enumerate(items) if isinstance(item, Mapping)]
-    if records and len(records) < len(items):
-        raise TikmixError(f"{where} has {len(records)} records among its {len(items)} items. Give one kind of item.")
-    yield from ((item.prompt, item.completion) for item in (read_items(records) if records else ()))
-    for number, item in enumerate(items if not records else ()):
-        pair = ("", item) if isinstance(item, str) else item
-        if not isinstance(pair, Sequence) or len(pair) != 2:
-            raise TikmixError(
-                f"{where}, item {number}: expected a text, a pair of question and answer, or a record with these."
-            )
-        question, answer = (_checked(part, f"{where}, item {number}") for part in pair)
-        yield question, answer
-
-
-def _items(name: str, items: Sequence[TaskItem], tokenizer: Any, end: int, context: int) -> list["TokenBatch"]:
+def _items(items: Sequence[TaskItem], tokenizer: Any, end: int, context: int) -> list["TokenBatch"]:
     from tikmix_pipeline.corpus.tasks import TokenisedItem, item_batches
 
-    where = f"Task '{name}'"
-    _require_several(where, items)
-
     def tokenised() -> Iterator[TokenisedItem]:
-        for question, answer in _asked(items, where):
+        for item in items:
+            question, answer = ("", item) if isinstance(item, str) else item
             question_ids = [end, *(_encode(tokenizer, question) if question else ())]
             size = len(answer.encode())
             yield TokenisedItem(question_ids, _encode(tokenizer, answer), size, size + len(question.encode()))

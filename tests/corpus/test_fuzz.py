@@ -25,13 +25,12 @@ from corpus_examples import corpus_in, random_text, write_wheel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tikmix_pipeline.corpus.halves import split_items
 from tikmix_pipeline.corpus.packages import read_members
 from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.shards import chunks_of_ids
 from tikmix_pipeline.corpus.sources import read_records
-from tikmix_pipeline.corpus.tasks import read_items
+from tikmix_pipeline.corpus.tasks import read_items, split_items
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import DomainParameters, FilesSource
 from tikmix_pipeline.progress import no_progress_bars

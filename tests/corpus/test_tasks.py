@@ -8,7 +8,6 @@ import pytest
 from corpus_examples import corpus_in, random_text, write_jsonl
 
 from tikmix_pipeline.corpus.build import evaluation_choices, prepare_text
-from tikmix_pipeline.corpus.halves import split_items
 from tikmix_pipeline.corpus.tasks import (
     HALVES,
     Item,
@@ -17,6 +16,7 @@ from tikmix_pipeline.corpus.tasks import (
     item_batches,
     parse_item,
     read_items,
+    split_items,
     tokenise_items,
     write_task_items,
 )

@@ -1,7 +1,6 @@
 import logging
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -226,24 +225,3 @@ def test_a_tokenizer_that_does_not_know_the_text_is_told(
     else:
         write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")
         assert re.search(told, caplog.text)
-
-
-@pytest.mark.parametrize(
-    ("answers", "said"),
-    [
-        (["ab"] * 9 + ["\u4e2d\u6587"], "the answer ' \u4e2d\u6587' gives no token"),
-        (["\u4e2d\u6587"], "the tokenizer does not know 100 % of the characters"),
-    ],
-)
-def test_answers_that_the_tokenizer_does_not_know_are_told_with_their_task(
-    tmp_path: Path, answers: list[str], said: str
-):
-    parameters, prepared, _ = stages(tmp_path)
-    letters = "abcdefghijklmnopqrstuvwxyzQA?:"
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE({"</s>": 0} | {c: n for n, c in enumerate(letters, 1)}, []))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer = CorpusTokenizer.of(backend, 0, {"tokenizer.json": backend.to_str().encode()})
-    items = [replace(prepared.items["quiz"]["query"][0], answer=answer) for answer in answers]
-    prepared = replace(prepared, items={"quiz": {"query": items, "evaluation": items}})
-    with pytest.raises(TikmixError, match=f"corpus.tasks.quiz: {said}"):
-        write_corpus(parameters, prepared, tokenizer, tmp_path, tmp_path / "corpus")

@@ -19,7 +19,6 @@ from tikmix_pipeline.corpus.documents import (
     split_documents,
     trim,
 )
-from tikmix_pipeline.corpus.halves import split_items
 from tikmix_pipeline.corpus.local_files import Reading
 from tikmix_pipeline.corpus.overlap import Overlap, remove_overlap
 from tikmix_pipeline.corpus.packages import check_clients, fetch_package
@@ -27,7 +26,7 @@ from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
 from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, read_records
-from tikmix_pipeline.corpus.tasks import Half, Item, describe_item, read_items
+from tikmix_pipeline.corpus.tasks import Half, Item, describe_item, read_items, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError, nearest_name, quoted

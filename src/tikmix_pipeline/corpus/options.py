@@ -2,8 +2,8 @@
 
 | options | their labels |
 |---|---|
-| `options` or `choices`, a text of lines "A. ...", "(A) ...", "A) ..." or "A: ...", or in one line | letters |
-| a list of texts | A, B, C, ...; where all begin with these as "A. ..." or "A) ...", in any order, those letters |
+| `options` or `choices`, a text of lines "A. ...", "(A) ...", "A) ..." or "A: ...", or "(A) ... (B) ..." | letters |
+| a list of texts | A, B, C, ... |
 | `{"text": [...], "label": [...]}`, or a list of `{"text": ..., "label": ...}` | as given |
 | an object of texts by label | its keys |
 | columns `A`, `B`, ..., or `option_a`, `option1`, `choice_1`, ...; the last may be empty | the ends of their names |
@@ -13,10 +13,9 @@ counts from 0 or from 1, or the text of an option. Which of these it is holds fo
 what fits all of them; where two fit that differ, neither is taken.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from tikmix_pipeline.corpus.text import text_of
@@ -24,9 +23,6 @@ from tikmix_pipeline.errors import TikmixError
 
 ANSWERS = ("answer", "answerKey", "answer_key", "answer_index", "answer_idx", "label", "gold")
 """Fields that may hold the answer of a record with options, the first that is there first."""
-
-OPTIONS = ("options", "choices")
-"""Fields that may hold options, the first that is not empty."""
 
 Reading = Literal["label", "from_0", "from_1", "text"]
 _WORDS: dict[Reading, str] = {
@@ -41,11 +37,9 @@ _LINES = [
     (re.compile(rf"^(?={letter})", re.MULTILINE), re.compile(rf"{letter}(.*)", re.DOTALL))
     for letter in (r"([A-Z])\. ", r"\(([A-Za-z])\)\s", r"([A-Za-z])\)\s", r"([A-Z]):\s")
 ]
-_INLINE = [re.compile(rf"(?:^|(?<=\s)){letter}\s") for letter in (r"\(([A-Za-z])\)", r"([A-Z])[.):]")]
-_OF_A_LIST = re.compile(r"\(?([A-Za-z])[.):]\s*(.*)", re.DOTALL)
-_ROMAN = frozenset("IVX")
+_INLINE = re.compile(r"(?:^|(?<=\s))\(([A-Za-z])\)\s")
 _COLUMN = re.compile(r"(?:(?P<prefix>option|choice|opt)[ _]?)?(?P<label>[A-Za-z]|\d)", re.IGNORECASE)
-_LABEL = re.compile(r"\(?\s*(\w{1,2})\s*(?:[.:](?P<after_point>\s.*)?|\)(?P<after_bracket>.*))?", re.DOTALL)
+_LABEL = re.compile(r"\(?\s*(\w{1,2})\s*(?:[).:](?:\s.*)?)?", re.DOTALL)
 _NUMBER = re.compile(r"\d{1,3}(?:\.0)?")
 _LETTER = re.compile(r"\(?[A-J][).:]?\.?")
 _ASKED = [re.compile(rf"(?:^|[\s(]){letter}[).:]") for letter in "AB"]
@@ -61,8 +55,6 @@ class Options:
     answer: str
     where: str
     """The place of the record, for messages."""
-    others: tuple[str, ...] = ()
-    """What its other fields for an answer hold, numbers left out."""
 
     def gold(self, reading: Reading) -> int | None:
         """Return which option the answer names if it is read so, from 0; None if it names none."""
@@ -78,20 +70,7 @@ class Options:
     def _labelled(self) -> int | None:
         found = _LABEL.fullmatch(self.answer)
         named = [self.answer, *([found[1], found[1].upper(), found[1].lower()] if found else [])]
-        gold = next((self.labels.index(label) for label in named if label in self.labels), None)
-        said = (found["after_point"] or found["after_bracket"] or "").strip() if found else ""
-        is_of_another = gold is not None and said != self.texts[gold] and bool(said) and said in self.texts
-        return None if is_of_another else gold
-
-    def require_agreement(self, gold: int) -> None:
-        """Refuse an item of which another field names another option than the answer does."""
-        for other in self.others:
-            named = {replace(self, answer=other).gold(reading) for reading in ("label", "text")} - {None}
-            if named and gold not in named:
-                raise TikmixError(
-                    f"{self.where}: the answer {self.answer!r} and {other!r} name two options. Keep the field that is "
-                    "right."
-                )
+        return next((self.labels.index(label) for label in named if label in self.labels), None)
 
 
 def options_of(record: Mapping[str, Any], where: str) -> Options | None:
@@ -100,34 +79,18 @@ def options_of(record: Mapping[str, Any], where: str) -> Options | None:
     Raises:
         TikmixError: what should be options is nothing of the kind, or no field holds an answer.
     """
-    given = next((name for name in OPTIONS if _is_given(record.get(name))), None)
-    by_label = _columns(record, where) if given is None else _by_label(record[given], given, where)
+    given = next((name for name in ("options", "choices") if record.get(name)), None)
+    by_label = _columns(record) if given is None else _by_label(record[given], given, where)
     if by_label is None:
         return None
-    for label, text in by_label.items():
-        text_of({label: text}, label, where)
-    field, *others = [name for name in ANSWERS if record.get(name) is not None] or ["answer"]
+    field = next((name for name in ANSWERS if record.get(name) is not None), "answer")
     answer = record.get(field)
-    text = _as_text(answer) if _is_value(answer) else text_of(record, field, where)
-    also = tuple(record[name].strip() for name in others if isinstance(record[name], str))
-    return Options(tuple(by_label), tuple(by_label.values()), text.strip(), where, also)
-
-
-def lacks_options(record: Mapping[str, Any]) -> bool:
-    """Tell whether a record has a field for options, or columns of them, with nothing in it."""
-    columns = option_columns(record) or {}
-    return any(name in record and not _is_given(record[name]) for name in OPTIONS) or any(
-        not _is_filled(record[name]) for name in columns
-    )
-
-
-def _is_given(options: Any) -> bool:
-    return isinstance(options, bool | int | float) or bool(options)
-
-
-def _as_text(value: Any) -> str:
-    """Return a value as text; a whole number without the point that a table gives it where some are missing."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(answer, float):  # as a table makes of integers where some are missing
+        answer = str(int(answer)) if answer.is_integer() else str(answer)
+    elif isinstance(answer, int) and not isinstance(answer, bool):
+        answer = str(answer)
+    text = answer if isinstance(answer, str) else text_of(record, field, where)
+    return Options(tuple(by_label), tuple(by_label.values()), text.strip(), where)
 
 
 def _by_label(options: Any, field: str, where: str) -> dict[str, str]:
@@ -142,80 +105,37 @@ def _by_label(options: Any, field: str, where: str) -> dict[str, str]:
         labels = [option.get("label") for option in options]
         options = [option.get("text") for option in options]
     if not isinstance(options, Sequence) or not all(_is_value(option) for option in options):
-        wrong = next((o for o in options if not _is_value(o)), None) if isinstance(options, Sequence) else options
         raise TikmixError(
-            f"{where}: the field {field!r} holds no options, but {repr(wrong)[:100]}. Expected a text of lines "
-            "'A. ...', a list of texts, or an object with the lists `text` and `label`."
+            f"{where}: the field {field!r} holds no options. Expected a text of lines 'A. ...', a list of texts, or an "
+            "object with the lists `text` and `label`."
         )
-    if labels is None:
-        labels, options = _labels_of_list(options)
+    labels = [chr(ord("A") + number) for number in range(len(options))] if labels is None else labels
     if len(labels) != len(options) or not all(map(_is_value, labels)) or len(set(map(str, labels))) != len(labels):
         raise TikmixError(f"{where}: the field {field!r} has {len(options)} options, and no label of its own for each.")
-    texts = _texts(options)
-    return {str(label).strip(): text for label, text in zip(labels, texts, strict=True)}
-
-
-def _labels_of_list(options: Sequence[Any]) -> tuple[list[str], Sequence[Any]]:
-    """Return labels and texts of a list; where every text begins with a label of its own, these."""
-    expected = [chr(ord("A") + number) for number in range(len(options))]
-    found = [_OF_A_LIST.fullmatch(option) if isinstance(option, str) else None for option in options]
-    lettered = [match for match in found if match]
-    labels = [match[1].upper() for match in lettered]
-    if len(labels) > 1 and sorted(labels) == expected:
-        return labels, [match[2] for match in lettered]
-    return expected, options
-
-
-def _texts(options: Sequence[Any]) -> list[str]:
-    """Return options as texts; numbers are whole if all of them are."""
-    are_whole = all(option.is_integer() for option in options if isinstance(option, float))
-    return [(_as_text(option) if are_whole else str(option)).strip() for option in options]
+    return {str(label).strip(): str(option).strip() for label, option in zip(labels, options, strict=True)}
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool) and not _is_nan(value)
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def _is_filled(value: Any) -> bool:
-    return _is_value(value) and bool(str(value).strip())
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _lettered(text: str) -> dict[str, str]:
     """Return the options of a text by their letters, in whichever way of writing them is the first to find two."""
     found: list[dict[str, str]] = []
     for start, option in _LINES:
-        matches = _without_numerals([match for match in map(option.match, start.split(text)) if match])
-        found.append({letter: _without_stray_quote(option.strip()) for letter, option in matches})
-    for inline in _INLINE:
-        pieces = inline.split(text)[1:]
-        letters = pieces[::2]
-        if letters == [chr(ord(letters[0]) + number) for number in range(len(letters))] if letters else False:
-            found.append({letter: option.strip() for letter, option in zip(letters, pieces[1::2], strict=True)})
+        matches = map(option.match, start.split(text))
+        found.append({match[1]: _without_stray_quote(match[2].strip()) for match in matches if match})
+    pieces = _INLINE.split(text)[1:]
+    found.append({letter: option.strip() for letter, option in zip(pieces[::2], pieces[1::2], strict=True)})
     return next((options for options in found if len(options) > 1), next(filter(None, found), {}))
-
-
-def _without_numerals(matches: Sequence[re.Match[str]]) -> list[tuple[str, str]]:
-    """Return letters and texts; a Roman numeral out of the letters' order is part of the option that it stands in."""
-    found: list[tuple[str, str]] = []
-    for match in matches:
-        is_next = not found or ord(match[1]) == ord(found[-1][0]) + 1
-        if found and not is_next and match[1] in _ROMAN:
-            found[-1] = found[-1][0], f"{found[-1][1].rstrip()}\n{match[0].strip()}"
-        else:
-            found.append((match[1], match[2]))
-    return found
 
 
 def _without_stray_quote(text: str) -> str:
     return text[:-1].rstrip() if text.endswith('"') and text.count('"') == 1 else text
 
 
-def option_columns(record: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return the columns that options may stand in, with their labels, in order; None where there are none."""
+def _columns(record: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return the options that stand in columns of their own, up to the first empty one."""
     by_prefix: dict[str, dict[str, str]] = {}
     for name in record:
         column = _COLUMN.fullmatch(name)
@@ -224,23 +144,15 @@ def option_columns(record: Mapping[str, Any]) -> dict[str, str] | None:
     for names in by_prefix.values():
         first = min(names)
         expected = [chr(ord(first) + number) for number in range(len(names))]
-        if len(names) > 1 and first in "A01" and sorted(names) == expected:
-            return {names[label]: label for label in expected}
+        if first in "A01" and sorted(names) == expected:
+            options: dict[str, str] = {}
+            for label in expected:
+                if not _is_value(record[names[label]]) or not str(record[names[label]]).strip():
+                    break
+                options[label] = str(record[names[label]]).strip()
+            if len(options) > 1:
+                return options
     return None
-
-
-def _columns(record: Mapping[str, Any], where: str) -> dict[str, str] | None:
-    """Return the options that stand in columns of their own, of which the last may be empty."""
-    columns = option_columns(record) or {}
-    filled = [name for name in columns if _is_filled(record[name])]
-    if filled and filled != list(columns)[: len(filled)]:
-        empty = next(name for name in columns if name not in filled)
-        raise TikmixError(
-            f"{where}: the option in {empty!r} is empty, and the one in {filled[-1]!r} is not. Fill it in (a table may "
-            "have taken a text such as NA or None for nothing), or drop the record."
-        )
-    texts = dict(zip(filled, _texts([record[name] for name in filled]), strict=True))
-    return {columns[name]: text for name, text in texts.items()} if len(texts) > 1 else None
 
 
 def gold_options(items: Sequence[Options]) -> list[int]:
@@ -264,8 +176,6 @@ def gold_options(items: Sequence[Options]) -> list[int]:
                     f"{_WORDS[second]} ({item.texts[another or 0]!r}), and so may all answers of the task. Write "
                     "letters, such as 'A'."
                 )
-    for item, gold in zip(items, golds, strict=True):
-        item.require_agreement(gold or 0)
     return [gold for gold in golds if gold is not None]
 
 

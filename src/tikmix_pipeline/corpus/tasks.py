@@ -6,6 +6,7 @@ text is an item that is all answer: it follows the end-of-text token, as a train
 answered is kept beside the gold answer where an item offers a choice (`corpus.choices`).
 """
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,23 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.corpus.options import (
-    Options,
-    gold_options,
-    lacks_options,
-    options_of,
-    require_no_bare_letters,
-)
-from tikmix_pipeline.corpus.task_fields import (
-    asks_for_a_choice,
-    is_plain_text,
-    passage_of,
-    require_no_label,
-    unread_fields,
-)
+from tikmix_pipeline.corpus.options import Options, gold_options, options_of, require_no_bare_letters
 from tikmix_pipeline.corpus.text import Record, text_of
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
-from tikmix_pipeline.errors import TikmixError, quoted
+from tikmix_pipeline.errors import TikmixError
 
 Half = Literal["query", "evaluation"]
 HALVES: tuple[Half, Half] = ("query", "evaluation")
@@ -101,15 +89,12 @@ def parse_item(record: Any, where: str) -> Item:
 
 
 def _draft(record: Any, where: str) -> _Draft:
-    asked = "question"
-    if is_plain_text(record):
-        if not asks_for_a_choice(record):
-            return _Draft(_plain_text(record, where), None)
-        asked = "text"
-    question = text_of(record, asked, where).strip()
+    if isinstance(record, dict) and not {"question", "answer"} & set(record):
+        return _Draft(_plain_text(record, where), None)
+    question = text_of(record, "question", where).strip()
     options = options_of(record, where)
     answer = options.answer if options else text_of(record, "answer", where).strip()
-    passage = passage_of(record, where)
+    passage = text_of(record, "passage", where).strip() if record.get("passage") else ""
     if not question or not answer:
         raise TikmixError(f"{where}: an item needs a question and an answer that are not empty.")
     return _Draft(Item(question, answer, passage), options)
@@ -138,7 +123,6 @@ def _plain_text(record: dict[str, Any], where: str) -> Item:
             f"{where}: an item has the fields 'question' and 'answer', or is a plain text in 'text' or in the source's "
             f"`field`; this record's fields are {', '.join(map(repr, record)) or 'none'}."
         )
-    require_no_label(record, where)
     text = text_of(record, "text", where).strip()
     if not text:
         raise TikmixError(f"{where}: the text is empty. Drop the record, or give it a text.")
@@ -148,18 +132,20 @@ def _plain_text(record: dict[str, Any], where: str) -> Item:
 def read_items(records: Iterable[Record]) -> list[Item]:
     """Read the distinct items of a task in their order; of those that differ in their options alone, the first.
 
-    A record has a `question`, an `answer` and, where there are any, options, in one of the shapes that
-    `corpus.options` reads, and a text it is about (`corpus.task_fields`), such as `passage`. Fields that are not
-    read are told. Without options, the answer is a text. A record that has neither question nor answer is a plain
-    text, in `text`. A choice has options that differ, none of them empty: no model can be asked to continue with
-    nothing. Where no record has options and all share a few answers, such as yes and no, these are the options of
-    each.
+    A record has a `question`, an `answer` and, where there are any, options, in one of the shapes that `corpus.options`
+    reads, and a `passage`. Without options, the answer is a text. A record that has neither question nor answer is a
+    plain text, in `text`. A choice has options that differ, none of them empty: no model can be asked to continue with
+    nothing. Where no record has options and all share a few answers, such as yes and no, these are the options of each.
 
     Raises:
         TikmixError: a record is no item, the answers do not name options, in one way for all, or they are letters of
             options that are not there.
     """
-    drafts, fields = _drafts(records)
+    drafts: list[_Draft] = []
+    fields: list[str] = []
+    for where, record in records:
+        drafts.append(_draft(record, where))
+        fields = fields or list(record)
     names_options = any(draft.options for draft in drafts)
     if not names_options:
         asked = [f"{draft.item.passage}\n{draft.item.question}" for draft in drafts]
@@ -176,31 +162,6 @@ def read_items(records: Iterable[Record]) -> list[Item]:
     return items
 
 
-def _drafts(records: Iterable[Record]) -> tuple[list[_Draft], list[str]]:
-    """Return the items as they stand, and the fields of the first record; tell which fields are not read."""
-    drafts: list[_Draft] = []
-    fields: list[str] = []
-    without: list[str] = []
-    unread: dict[str, bool] = {}
-    for where, record in records:
-        drafts.append(_draft(record, where))
-        fields = fields or list(record)
-        unread |= {name: is_long or unread.get(name, False) for name, is_long in unread_fields(record, where).items()}
-        if drafts[-1].options is None and lacks_options(record):
-            without.append(where)
-    if without and any(draft.options for draft in drafts):
-        raise TikmixError(
-            f"{without[0]}: its options are empty, where other records of the task have some ({len(without)} are like "
-            "it). Fill them in, or drop the records."
-        )
-    if unread:
-        level = logging.WARNING if any(unread.values()) else logging.INFO
-        _logger.log(
-            level, "%s: not read of its records are the fields %s", where.rpartition(", ")[0] or where, quoted(unread)
-        )
-    return drafts, fields
-
-
 def describe_item(item: Item) -> str:
     """Say in one line how an item was understood: what is asked, what is answered, and out of what."""
     if not item.question:
@@ -215,6 +176,30 @@ def describe_item(item: Item) -> str:
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return f"'{line if len(line) <= _LONGEST_SHOWN else f'{line[:_LONGEST_SHOWN]}...'}'"
+
+
+def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
+    """Deal a task's items to its two halves: `query` guides the mixture, `evaluation` judges it.
+
+    Topics are taken in the order of a seeded hash of each; the first half of the items are queries.
+
+    Raises:
+        TikmixError: there are fewer than two topics.
+    """
+    by_topic: dict[str, list[Item]] = {}
+    for item in items:
+        by_topic.setdefault(item.topic, []).append(item)
+    topics = sorted(by_topic, key=lambda topic: hashlib.blake2b(topic.encode(), key=str(seed).encode()).digest())
+    chosen = [item for topic in topics for item in by_topic[topic]][:max_items]
+    middle = len(chosen) // 2
+    while middle > 0 and chosen[middle - 1].topic == chosen[middle].topic:
+        middle -= 1
+    if middle == 0:
+        raise TikmixError(
+            f"{len(chosen)} items on {len({item.topic for item in chosen})} different questions or passages cannot be "
+            "split into a query and an evaluation half. Add items, or raise max_items."
+        )
+    return {"query": chosen[:middle], "evaluation": chosen[middle:]}
 
 
 @dataclass(frozen=True)
@@ -238,16 +223,11 @@ class TokenisedItem:
 
 
 def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[TokenisedItem]:
-    """Encode prompts, completions and options, each apart. An answer that gives no token raises TikmixError."""
+    """Encode prompts, completions and options, each apart."""
     prompts = [item.prompt for item in items]
     completions = [item.completion for item in items]
     options = iter(tokenizer.encode([f" {option}" for item in items for option in item.options]))
-    encoded = list(zip(items, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True))
-    if silent := next((completion for _, completion, _, answer_ids in encoded if not answer_ids), None):
-        raise TikmixError(
-            f"the answer {silent!r} gives no token: the tokenizer does not know its characters. Set "
-            "corpus.tokenizer.path to one that does, or leave the task out."
-        )
+    encoded = zip(items, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True)
     return [
         TokenisedItem(
             question_ids=[tokenizer.end_of_text_id, *question_ids],

@@ -20,7 +20,7 @@ from tikmix_pipeline.corpus.shards import (
     chunks_of_ids,
     dtype_for,
 )
-from tikmix_pipeline.corpus.sources import about, cap_bytes, log_kept
+from tikmix_pipeline.corpus.sources import cap_bytes, log_kept
 from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
@@ -61,11 +61,10 @@ def write_corpus(
         temporary.mkdir()
         domains = _write_domains(temporary, prepared, token_domains, tokenizer, dtype, limit)
         tokenizer.save(temporary / TOKENIZER)
-        items = {}
-        for task, halves in sorted(prepared.items.items()):
-            _require_known(f"corpus.tasks.{task}", [item.answer for item in halves["query"]], tokenizer)
-            with about(f"corpus.tasks.{task}"):
-                items[task] = {half: tokenise_items(of_half, tokenizer) for half, of_half in halves.items()}
+        items = {
+            task: {half: tokenise_items(items, tokenizer) for half, items in halves.items()}
+            for task, halves in sorted(prepared.items.items())
+        }
         write_task_items(temporary / TASKS, items)
         manifest = Manifest(
             corpus=parameters.name,
@@ -99,24 +98,24 @@ def _write_domains(
                 domains[name] = token_domains[name].write(folder, dtype, limit)
             else:
                 splits = prepared.documents[name]
-                _require_known(f"corpus.domains.{name}", splits["train"], tokenizer)
+                _require_known(name, splits["train"], tokenizer)
                 writers = {split: ShardWriter(folder, f"{name}/{split}", dtype, limit) for split in splits}
                 domains[name] = {split: _write_documents(splits[split], tokenizer, writers[split]) for split in splits}
             bar.update()
     return domains
 
 
-def _require_known(parameter: str, texts: Sequence[str], tokenizer: CorpusTokenizer) -> None:
-    """Refuse text most of whose characters the tokenizer does not know, and warn of some; `parameter` names it.
+def _require_known(name: str, texts: Sequence[str], tokenizer: CorpusTokenizer) -> None:
+    """Refuse a domain most of whose characters the tokenizer does not know, and warn of one with some.
 
     Such a tokenizer has one token for all of them, or none: losses, and bits per byte, would be of that.
     """
     share = tokenizer.unknown_share([text[:_LOOKED_AT] for text in texts[:_TEXTS_LOOKED_AT]])
-    told = f"{parameter}: the tokenizer does not know {100 * share:.3g} % of the characters of its text"
+    told = f"corpus.domains.{name}: the tokenizer does not know {100 * share:.3g} % of the characters of its text"
     if share > _MOST_UNKNOWN:
         raise TikmixError(
             f"{told}: they give no token, or one for all. Set corpus.tokenizer.path to a tokenizer that was made for "
-            "such text, or leave this out."
+            "such text, or leave the domain out."
         )
     if share > _TOLD_UNKNOWN:
         _logger.warning("%s (they give no token, or one for all)", told)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json_object, sampled_signature
+from tikmix_pipeline.files import read_json, sampled_signature
 from tikmix_pipeline.lm.weights import weight_files
 from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, RunParameters
 from tikmix_pipeline.parameters.measurement import heldout_target
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tikmix_pipeline.report.whatif_records import Prediction
 
 _ADOPTED = "adopt_checkpoint"
-_EXPECTED_WEIGHTS = "Expected a JSON object of domains and weights"
 _BYTES_PER_TOKEN = 8
 """More than any tokenizer's mean on text that it was made for."""
 _LEAST_MEGABYTES = 1.0
@@ -71,11 +70,12 @@ def given_mixture(remix: ExternalParameters, root: Path, experiment: str) -> Map
     path = root / remix.current
     if not path.is_file():
         raise TikmixError(f"remix.current: there is no file {path}. Give weights by domain, or a mixture.json.")
-    content = read_json_object(path, f"{_EXPECTED_WEIGHTS}.", source="remix.current: ")
-    weights = content.get("weights", content)
+    content = read_json(path)
+    weights = content.get("weights", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(weight, int | float) for weight in weights.values()):
         raise TikmixError(
-            f"remix.current: {path} holds no weights. {_EXPECTED_WEIGHTS}, or one with such an object as `weights`."
+            f"remix.current: {path} holds no weights. Expected a JSON object of domains and weights, or one with such "
+            "an object as `weights`."
         )
     experiments, path_on_disk = (root / "data" / "07_model_output").resolve(), path.resolve()
     is_within = path_on_disk.is_relative_to(experiments)
@@ -101,11 +101,10 @@ def given_prediction(path: Path) -> "Prediction":
             f"remix.prediction: there is no file {path}. Give one that whatif.html has recorded, or null."
         )
     try:
-        return Prediction.from_json(read_json_object(path, ""))
+        return Prediction.from_json(read_json(path))
     except TikmixError as error:
         raise TikmixError(
-            f"remix.prediction: {path} is no prediction that whatif.html has recorded: "
-            f"{str(error).partition(' Delete ')[0]} Give the file as it was recorded, or null."
+            f"remix.prediction: {path} is no prediction that whatif.html has recorded: {error}"
         ) from error
 
 
