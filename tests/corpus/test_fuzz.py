@@ -30,7 +30,8 @@ from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.shards import chunks_of_ids
 from tikmix_pipeline.corpus.sources import read_records
-from tikmix_pipeline.corpus.tasks import read_items, split_items
+from tikmix_pipeline.corpus.task_records import read_items
+from tikmix_pipeline.corpus.tasks import split_items
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters.corpus import DomainParameters, FilesSource
 from tikmix_pipeline.progress import no_progress_bars

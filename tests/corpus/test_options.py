@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from corpus_examples import random_text
 
-from tikmix_pipeline.corpus.tasks import Item, describe_item, read_items
+from tikmix_pipeline.corpus.task_records import read_items
+from tikmix_pipeline.corpus.tasks import Item, describe_item
 from tikmix_pipeline.errors import TikmixError
 
 LETTERS = "ABCD"
@@ -80,6 +81,24 @@ SHAPES: dict[str, Callable[[list[str], int], dict[str, Any]]] = {
     "brackets in one line": lambda options, gold: {"options": lines(options, "({}) ", " "), "answer": LETTERS[gold]},
     "half brackets": lambda options, gold: {"options": lines(options, "{}) "), "answer": f"{LETTERS[gold]})"},
     "colons": lambda options, gold: {"options": lines(options, "{}: "), "answer": LETTERS[gold]},
+    "in one line": lambda options, gold: {"options": lines(options, "{}. ", " "), "answer": LETTERS[gold]},
+    "list with letters": lambda options, gold: {
+        "options": lines(options, "{}. ").split("\n"),
+        "answer": f"{LETTERS[gold]}. {options[gold]}",
+    },
+    "list with letters close by": lambda options, gold: {
+        "options": lines(options, "{})").split("\n"),
+        "answer": LETTERS[gold],
+    },
+    "arc with letters": lambda options, gold: {
+        "choices": {"text": lines(options, "({}) ").split("\n"), "label": list(LETTERS)},
+        "answerKey": LETTERS[gold],
+    },
+    "medqa": lambda options, gold: {
+        "options": dict(zip(LETTERS, options, strict=True)),
+        "answer": options[gold],
+        "answer_idx": LETTERS[gold],
+    },
 }
 
 
@@ -123,6 +142,18 @@ def test_options_that_are_numbers_are_texts():
     assert (item.options, item.answer, item.gold) == (("3", "4", "5.5"), "4", 1)
 
 
+def test_integers_that_a_table_made_floats_of_are_integers_again():
+    (column,) = read({"question": "2 + 2?", "A": 4.0, "B": 15.0, "C": float("nan"), "answer": "A"})
+    assert column.options == ("4", "15")
+    (listed,) = read({"question": "2 + 2?", "choices": [4.0, 4.5], "answer": "A"})
+    assert listed.options == ("4.0", "4.5")
+
+
+def test_columns_that_hold_no_texts_are_no_options():
+    records = [{"question": question, "A": [1], "B": [2], "answer": words(7, 3)} for question in QUESTIONS]
+    assert read(*records) == [Item(question, words(7, 3)) for question in QUESTIONS]
+
+
 @pytest.mark.parametrize("numbers", [[1, 2, 3], [1, 1, 2], ["2", "3", "1"]])
 def test_numbers_that_may_count_from_zero_or_from_one_are_refused_with_both(numbers: list[int | str]):
     records = [
@@ -159,8 +190,18 @@ def test_an_answer_that_fits_no_other_is_refused_by_its_place_and_the_way_of_the
     [
         ({"choices": 5, "answer": "A"}, "the field 'choices' holds no options"),
         ({"choices": [["a"], ["b"]], "answer": "A"}, "the field 'choices' holds no options"),
-        ({"choices": ["a", None], "answer": "A"}, "the field 'choices' holds no options"),
-        ({"choices": [{"text": "a"}, {"txt": "b"}], "answer": "A"}, "the field 'choices' holds no options"),
+        ({"choices": ["a", None], "answer": "A"}, r"option 2 of the field 'choices' is missing \(null or NaN\)"),
+        ({"choices": [float("nan"), "b"], "answer": "B"}, "option 1 of the field 'choices' is missing"),
+        ({"choices": [{"text": "a"}, {"txt": "b"}], "answer": "A"}, "option 2 of the field 'choices' is missing"),
+        ({"choices": ["a", True], "answer": "A"}, "the field 'choices' holds no options"),
+        ({"choices": ["a", "\ud83d"], "answer": "A"}, r"the field 'choices\[1\]' holds half a surrogate pair"),
+        ({"choices": "A. a\nB. \ud83d", "answer": "A"}, "the field 'choices' holds half a surrogate pair"),
+        ({"A": "a", "B": "\ud83d", "answer": "A"}, "the field 'B' holds half a surrogate pair"),
+        ({"choices": ["a", "b"], "answer": "\ud83d"}, "the field 'answer' holds half a surrogate pair"),
+        ({"choices": "A. of A. B. of B. C. no", "answer": "A"}, "the options in the field 'choices' stand in one line"),
+        ({"A": "a", "B": None, "C": "c", "answer": "C"}, "the option in the column 'B' is empty, and the one in 'C'"),
+        ({"A": float("nan"), "B": "b", "answer": "B"}, "the option in the column 'A' is empty, and the one in 'B'"),
+        ({"option1": "a", "option2": True, "answer": 1}, "the column 'option2' holds bool, expected an option"),
         ({"choices": {"text": ["a", "b"], "label": ["A"]}, "answerKey": "A"}, "no label of its own for each"),
         ({"choices": {"text": ["a", "b"], "label": ["A", "A"]}, "answerKey": "A"}, "no label of its own for each"),
         ({"choices": {"text": ["a", "b"], "label": ["A", ["B"]]}, "answerKey": "A"}, "no label of its own for each"),

@@ -20,7 +20,8 @@ from tikmix_pipeline.corpus.local_files import files_below, matching_files
 from tikmix_pipeline.corpus.packages import read_members
 from tikmix_pipeline.corpus.records import PreparedText
 from tikmix_pipeline.corpus.sources import read_source
-from tikmix_pipeline.corpus.tasks import read_items, split_items
+from tikmix_pipeline.corpus.task_records import read_items
+from tikmix_pipeline.corpus.tasks import split_items
 from tikmix_pipeline.parameters import CorpusParameters
 
 TEXTS = [random_text(5000 + row) for row in range(120)]

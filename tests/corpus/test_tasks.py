@@ -8,14 +8,13 @@ import pytest
 from corpus_examples import corpus_in, random_text, write_jsonl
 
 from tikmix_pipeline.corpus.build import evaluation_choices, prepare_text
+from tikmix_pipeline.corpus.task_records import parse_item, read_items
 from tikmix_pipeline.corpus.tasks import (
     HALVES,
     Item,
     TaskItems,
     TokenisedItem,
     item_batches,
-    parse_item,
-    read_items,
     split_items,
     tokenise_items,
     write_task_items,
@@ -28,57 +27,8 @@ ITEMS = [Item(f"{random_text(seed, 8).strip()}?", random_text(seed + 100, 2).str
 TOKENIZER = train_tokenizer([item.text for item in ITEMS], 300)
 
 
-def parse(**record: Any) -> Item:
-    return parse_item(record, "tasks, line 1")
-
-
-@pytest.mark.parametrize(
-    ("options", "answer", "gold"),
-    [
-        ("A. bank\nB. mall", "B. mall", "mall"),
-        ("A. bank\nB. mall", "A", "bank"),
-        ("\nA. bank\nB. library\nC. mall", "B. library", "library"),
-        ("A. first\nline two of it\nB. second ", "A. first\nline two of it", "first\nline two of it"),
-        ("C. where does it go?\nD. nowhere", "C. where does it go", "where does it go?"),
-        (". stray\nA. one\nB. two", "A. one", "one"),
-        ('A. aspirin\nB. rest"', 'B. rest"', "rest"),
-        ('A. he said "no"\nB. rest', 'A. he said "no"', 'he said "no"'),
-    ],
-)
-def test_the_gold_option_is_found_by_its_letter(options: str, answer: str, gold: str):
-    assert parse(question=" What? ", options=options, answer=answer).answer == gold
-
-
-def test_an_answer_without_options_is_taken_as_text():
-    assert parse(question="How many?", answer=" A. 9 apples ") == Item("How many?", "A. 9 apples")
-
-
-def test_a_passage_stands_before_the_question():
-    item = parse(passage="It rained.", question="Wet?", answer="yes")
-    assert item.prompt + item.completion == "It rained.\nQuestion: Wet?\nAnswer: yes"
-    assert item.text == "It rained.\nWet? yes"
-
-
-@pytest.mark.parametrize(
-    ("record", "message"),
-    [
-        ({"question": "What?", "options": "A. a\nB. b", "answer": "C. c"}, "names none of the options A, B"),
-        ({"question": "What?", "options": "a, b", "answer": "A. a"}, r"names none of the options \(none found\)"),
-        ({"question": "What?", "anser": "a"}, r"no field 'answer'. Did you mean 'anser'\?"),
-        ({"question": "What?", "options": "A. a\nB. b", "answer": "Both"}, "names none of the options A, B"),
-        ({"body": "a"}, "or is a plain text in 'text' or in the source's `field`; this record's fields are 'body'"),
-        ({"text": " \n"}, "the text is empty"),
-        ({"question": " ", "answer": "a"}, "needs a question and an answer that are not empty"),
-        ({"question": "What?", "answer": ["a"]}, "the field 'answer' holds list, expected text"),
-    ],
-)
-def test_a_record_that_is_no_item_is_refused_by_its_place(record: dict[str, Any], message: str):
-    with pytest.raises(TikmixError, match=f"tasks, line 1: .*{message}"):
-        parse_item(record, "tasks, line 1")
-
-
 def test_a_plain_text_is_an_item_that_is_all_answer():
-    item = parse(text=" Once upon a time. ", id=3)
+    item = parse_item({"text": " Once upon a time. ", "id": 3}, "tasks, line 1")
     assert item == Item("", "Once upon a time.")
     assert (item.prompt, item.completion, item.text, item.topic) == ("", *3 * ["Once upon a time."])
     (tokens,) = tokenise_items([item], TOKENIZER)
@@ -94,14 +44,6 @@ def test_a_plain_text_is_an_item_that_is_all_answer():
 def test_plain_texts_are_dealt_to_both_halves():
     halves = split_items([Item("", random_text(seed)) for seed in range(8)], max_items=None, seed=0)
     assert [len(halves[half]) for half in HALVES] == [4, 4]
-
-
-def test_items_are_read_once_each():
-    record = {"question": "What?", "answer": "a"}
-    assert read_items([("1", record), ("2", record), ("3", record | {"answer": "b"})]) == [
-        Item("What?", "a"),
-        Item("What?", "b"),
-    ]
 
 
 def test_halves_part_the_items_evenly_and_by_seed():
@@ -219,10 +161,6 @@ def test_batches_are_int64_and_bool():
     assert (batch.tokens_BS.dtype, batch.loss_BS.dtype) == (np.int64, np.bool_)
 
 
-def choices_of(*records: dict[str, Any]) -> list[Item]:
-    return read_items((f"line {number}", record) for number, record in enumerate(records))
-
-
 def options_corpus(folder: Path, **task: Any) -> tuple[CorpusParameters, list[dict[str, Any]]]:
     """A task of 21 records, three of which ask the same thing about the same passage, beside one of free answers."""
     rows = [
@@ -240,58 +178,6 @@ def options_corpus(folder: Path, **task: Any) -> tuple[CorpusParameters, list[di
     tasks = {name: part.model_dump() for name, part in parameters.tasks.items()}
     tasks["choice"] = {"sources": [{"kind": "files", "path": "choice.jsonl"}]} | task
     return CorpusParameters.model_validate(parameters.model_dump() | {"tasks": tasks}), rows
-
-
-def test_every_option_is_kept_and_the_gold_one_named():
-    (choice,) = choices_of(
-        {"question": "Where?", "options": 'A. bank\nB. a mall,\nfar away\nC. rest"', "answer": "B. a mall,\nfar away"}
-    )
-    options = ("bank", "a mall,\nfar away", "rest")
-    assert choice == Item("Where?", "a mall,\nfar away", options=options, gold=1)
-
-
-def test_the_gold_option_goes_by_its_letter_where_two_read_the_same():
-    (choice,) = choices_of({"question": "Which?", "options": "A. same\nB. same\nC. other", "answer": "B. same"})
-    assert choice.gold == 1
-
-
-def test_letters_need_not_begin_at_the_first():
-    (choice,) = choices_of({"question": "Which?", "options": "C. one\nD. two", "answer": "D"})
-    assert (choice.options, choice.gold) == (("one", "two"), 1)
-
-
-def test_answers_that_all_items_share_are_the_options():
-    rows = [{"question": f"Is {row} even?", "answer": ["Yes", "No"][row % 2]} for row in range(6)]
-    choices = choices_of(*rows)
-    assert all(choice.options == ("No", "Yes") for choice in choices)
-    assert [choice.gold for choice in choices] == [1, 0, 1, 0, 1, 0]
-
-
-@pytest.mark.parametrize(
-    "answers",
-    [["a", "b", "c", "d", "e", "f"] * 2, ["yes", "no", "yes", "perhaps"], ["yes", "yes"]],
-    ids=["too many", "one given once", "one only"],
-)
-def test_free_answers_offer_no_choice(answers: list[str]):
-    choices = choices_of(*({"question": f"{row}?", "answer": answer} for row, answer in enumerate(answers)))
-    assert not any(choice.options or choice.gold is not None for choice in choices)
-
-
-def test_one_option_an_empty_one_and_one_text_over_again_offer_no_choice():
-    choices = choices_of(
-        {"question": "Which?", "options": "A. only", "answer": "A"},
-        {"question": "And now?", "options": "A. \nB. other", "answer": "B"},
-        {"question": "And then?", "options": "A. same\nB. same", "answer": "B"},
-    )
-    assert [(choice.options, choice.gold) for choice in choices] == [((), None)] * 3
-
-
-def test_of_items_that_differ_in_their_options_alone_the_first_stays():
-    (choice,) = choices_of(
-        {"question": "Which?", "options": "A. one\nB. two", "answer": "A"},
-        {"question": "Which?", "options": "A. three\nB. one", "answer": "B"},
-    )
-    assert (choice.options, choice.gold) == (("one", "two"), 0)
 
 
 def test_options_are_tokenised_as_answers_are_and_their_bytes_are_their_own():
@@ -321,11 +207,6 @@ def test_a_file_written_before_options_were_kept_offers_no_choice(tmp_path: Path
     opened = TaskItems.open(tmp_path / "old.parquet")
     assert opened.items("quiz", "query") == tokenise_items(ITEMS[:3], TOKENIZER)
     assert opened.choices("quiz", "query") == []
-
-
-def test_an_answer_that_names_no_option_is_refused_with_its_place():
-    with pytest.raises(TikmixError, match=r"line 0: the answer 'C' names none of the options A, B"):
-        choices_of({"question": "Which?", "options": "A. one\nB. two", "answer": "C"})
 
 
 @pytest.mark.parametrize("max_items", [None, 9])

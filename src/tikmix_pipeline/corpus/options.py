@@ -1,48 +1,37 @@
-"""Options and gold answers of multiple choice, in the shapes that records of benchmarks have them.
+"""Options of multiple choice, in the shapes that records of benchmarks have them.
 
 | options | their labels |
 |---|---|
-| `options` or `choices`, a text of lines "A. ...", "(A) ...", "A) ..." or "A: ...", or "(A) ... (B) ..." | letters |
-| a list of texts | A, B, C, ... |
+| `options` or `choices`, a text of "A. ...", "(A) ...", "A) ..." or "A: ...", each in a line, or all in one | letters |
+| a list of texts | the letters that all of them begin with, or else A, B, C, ... |
 | `{"text": [...], "label": [...]}`, or a list of `{"text": ..., "label": ...}` | as given |
 | an object of texts by label | its keys |
 | columns `A`, `B`, ..., or `option_a`, `option1`, `choice_1`, ...; the last may be empty | the ends of their names |
 
-The answer stands in `answer`, or else in a field of `ANSWERS`. It is a label ("B", "(b)", "B. the text"), a number that
-counts from 0 or from 1, or the text of an option. Which of these it is holds for all records alike, so it is found by
-what fits all of them; where two fit that differ, neither is taken.
+The answer stands in `answer`, or else in another field of `ANSWERS`; which option it names, `corpus.gold_options`
+finds.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from dataclasses import dataclass, field
+from typing import Any
 
+from tikmix_pipeline.corpus.lettered import are_first_letters, holds_a_second, lettered, without_letters
 from tikmix_pipeline.corpus.text import text_of
 from tikmix_pipeline.errors import TikmixError
 
 ANSWERS = ("answer", "answerKey", "answer_key", "answer_index", "answer_idx", "label", "gold")
 """Fields that may hold the answer of a record with options, the first that is there first."""
 
-Reading = Literal["label", "from_0", "from_1", "text"]
-_WORDS: dict[Reading, str] = {
-    "label": "a label",
-    "from_0": "a number from 0",
-    "from_1": "a number from 1",
-    "text": "an option's text",
-}
+FIELDS = ("options", "choices")
+"""Fields that may hold all options of a record."""
 
-# an option begins where a line starts with its letter: options may themselves hold newlines
-_LINES = [
-    (re.compile(rf"^(?={letter})", re.MULTILINE), re.compile(rf"{letter}(.*)", re.DOTALL))
-    for letter in (r"([A-Z])\. ", r"\(([A-Za-z])\)\s", r"([A-Za-z])\)\s", r"([A-Z]):\s")
-]
-_INLINE = re.compile(r"(?:^|(?<=\s))\(([A-Za-z])\)\s")
+_OF_ANYTHING = "label"
+"""Beside an answer, it may be about something else."""
+
 _COLUMN = re.compile(r"(?:(?P<prefix>option|choice|opt)[ _]?)?(?P<label>[A-Za-z]|\d)", re.IGNORECASE)
-_LABEL = re.compile(r"\(?\s*(\w{1,2})\s*(?:[).:](?:\s.*)?)?", re.DOTALL)
-_NUMBER = re.compile(r"\d{1,3}(?:\.0)?")
-_LETTER = re.compile(r"\(?[A-J][).:]?\.?")
-_ASKED = [re.compile(rf"(?:^|[\s(]){letter}[).:]") for letter in "AB"]
 
 
 @dataclass(frozen=True)
@@ -55,47 +44,45 @@ class Options:
     answer: str
     where: str
     """The place of the record, for messages."""
-
-    def gold(self, reading: Reading) -> int | None:
-        """Return which option the answer names if it is read so, from 0; None if it names none."""
-        if reading == "label":
-            return self._labelled()
-        if reading == "text":
-            return self.texts.index(self.answer) if self.texts.count(self.answer) == 1 else None
-        if not _NUMBER.fullmatch(self.answer):
-            return None
-        number = int(float(self.answer)) - (reading == "from_1")
-        return number if 0 <= number < len(self.texts) else None
-
-    def _labelled(self) -> int | None:
-        found = _LABEL.fullmatch(self.answer)
-        named = [self.answer, *([found[1], found[1].upper(), found[1].lower()] if found else [])]
-        return next((self.labels.index(label) for label in named if label in self.labels), None)
+    others: Mapping[str, str] = field(default_factory=dict)
+    """What further fields give as the answer, by their names."""
+    fields: frozenset[str] = frozenset()
+    """The fields of the record that all this was read from."""
 
 
 def options_of(record: Mapping[str, Any], where: str) -> Options | None:
     """Return the options of a record and its answer as it stands, or None if there are none.
 
     Raises:
-        TikmixError: what should be options is nothing of the kind, or no field holds an answer.
+        TikmixError: what should be options is nothing of the kind, one of them is missing, or no field holds an answer.
     """
-    given = next((name for name in ("options", "choices") if record.get(name)), None)
-    by_label = _columns(record) if given is None else _by_label(record[given], given, where)
-    if by_label is None:
+    given = next((name for name in FIELDS if record.get(name) and not _is_empty(record[name])), None)
+    columns = _columns(record, where) if given is None else {}
+    if given is not None:
+        by_label = _by_label(record, given, where)
+    elif columns:
+        by_label = _labelled(list(columns), [record[name] for name in columns.values()], [*columns.values()], where)
+    else:
         return None
-    field = next((name for name in ANSWERS if record.get(name) is not None), "answer")
-    answer = record.get(field)
-    if isinstance(answer, float):  # as a table makes of integers where some are missing
-        answer = str(int(answer)) if answer.is_integer() else str(answer)
-    elif isinstance(answer, int) and not isinstance(answer, bool):
-        answer = str(answer)
-    text = answer if isinstance(answer, str) else text_of(record, field, where)
-    return Options(tuple(by_label), tuple(by_label.values()), text.strip(), where)
+    first, *further = [name for name in ANSWERS if record.get(name) is not None] or ["answer"]
+    answer = record.get(first)
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool)
+    text = _as_text(answer) if is_number else text_of(record, first, where)
+    others = {name: _as_text(record[name]) for name in further if name != _OF_ANYTHING and _is_value(record[name])}
+    fields = frozenset([*columns.values(), *([given] if given else []), first, *others])
+    return Options(tuple(by_label), tuple(by_label.values()), text.strip(), where, others, fields)
 
 
-def _by_label(options: Any, field: str, where: str) -> dict[str, str]:
+def _as_text(value: Any) -> str:
+    """Return a text or a number as text."""
+    # a table makes floats of integers where some are missing
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
+def _by_label(record: Mapping[str, Any], name: str, where: str) -> dict[str, str]:
+    options = record[name]
     if isinstance(options, str):
-        return _lettered(options)
+        return _of_text(text_of(record, name, where), name, where)
     labels: Any = None
     if isinstance(options, Mapping):
         is_columns = isinstance(options.get("text"), Sequence) and isinstance(options.get("label"), Sequence)
@@ -104,38 +91,63 @@ def _by_label(options: Any, field: str, where: str) -> dict[str, str]:
     elif isinstance(options, Sequence) and all(isinstance(option, Mapping) for option in options):
         labels = [option.get("label") for option in options]
         options = [option.get("text") for option in options]
-    if not isinstance(options, Sequence) or not all(_is_value(option) for option in options):
+    if not isinstance(options, Sequence) or not all(_is_value(option) or _is_missing(option) for option in options):
         raise TikmixError(
-            f"{where}: the field {field!r} holds no options. Expected a text of lines 'A. ...', a list of texts, or an "
+            f"{where}: the field {name!r} holds no options. Expected a text of lines 'A. ...', a list of texts, or an "
             "object with the lists `text` and `label`."
         )
-    labels = [chr(ord("A") + number) for number in range(len(options))] if labels is None else labels
-    if len(labels) != len(options) or not all(map(_is_value, labels)) or len(set(map(str, labels))) != len(labels):
-        raise TikmixError(f"{where}: the field {field!r} has {len(options)} options, and no label of its own for each.")
-    return {str(label).strip(): str(option).strip() for label, option in zip(labels, options, strict=True)}
+    missing = next((number for number, option in enumerate(options, start=1) if _is_missing(option)), None)
+    if missing is not None:
+        raise TikmixError(
+            f"{where}: option {missing} of the field {name!r} is missing (null or NaN). Write its text, or take it out."
+        )
+    if labels is not None and (
+        len(labels) != len(options) or not all(map(_is_value, labels)) or len(set(map(str, labels))) != len(labels)
+    ):
+        raise TikmixError(f"{where}: the field {name!r} has {len(options)} options, and no label of its own for each.")
+    return _labelled(labels, options, [f"{name}[{number}]" for number in range(len(options))], where)
+
+
+def _of_text(text: str, name: str, where: str) -> dict[str, str]:
+    found = lettered(text)
+    if len(found) == 1 and any(map(holds_a_second, found.values())):
+        raise TikmixError(
+            f"{where}: the options in the field {name!r} stand in one line, where their letters do not tell them "
+            "apart. Write them as a list, or each in a line of its own."
+        )
+    return found
+
+
+def _labelled(labels: Sequence[Any] | None, options: Sequence[Any], names: Sequence[str], where: str) -> dict[str, str]:
+    """Return options by their labels, as texts, without the letters that all of them begin with."""
+    is_whole = all(option.is_integer() for option in options if isinstance(option, float))
+    given = {name: (_as_text if is_whole else str)(option) for name, option in zip(names, options, strict=True)}
+    texts = [text_of(given, name, where).strip() for name in names]
+    letters, rests = without_letters(texts)
+    if labels is None:
+        is_lettered = are_first_letters(letters)
+        labels = letters if is_lettered else [chr(ord("A") + number) for number in range(len(texts))]
+    else:
+        labels = [text_of({"label": str(label)}, "label", where).strip() for label in labels]
+        is_lettered = [letter.upper() for letter in letters] == [label.upper() for label in labels]
+    return dict(zip(labels, rests if is_lettered else texts, strict=True))
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
+    return isinstance(value, str | int | float) and not isinstance(value, bool) and not _is_missing(value)
 
 
-def _lettered(text: str) -> dict[str, str]:
-    """Return the options of a text by their letters, in whichever way of writing them is the first to find two."""
-    found: list[dict[str, str]] = []
-    for start, option in _LINES:
-        matches = map(option.match, start.split(text))
-        found.append({match[1]: _without_stray_quote(match[2].strip()) for match in matches if match})
-    pieces = _INLINE.split(text)[1:]
-    found.append({letter: option.strip() for letter, option in zip(pieces[::2], pieces[1::2], strict=True)})
-    return next((options for options in found if len(options) > 1), next(filter(None, found), {}))
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _without_stray_quote(text: str) -> str:
-    return text[:-1].rstrip() if text.endswith('"') and text.count('"') == 1 else text
+def _is_empty(value: Any) -> bool:
+    """Return whether a cell of a table is missing or blank."""
+    return _is_missing(value) or (isinstance(value, str) and not value.strip())
 
 
-def _columns(record: Mapping[str, Any]) -> dict[str, str] | None:
-    """Return the options that stand in columns of their own, up to the first empty one."""
+def _columns(record: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Return by label the names of the columns that hold an option each, up to the last that is not empty."""
     by_prefix: dict[str, dict[str, str]] = {}
     for name in record:
         column = _COLUMN.fullmatch(name)
@@ -143,69 +155,26 @@ def _columns(record: Mapping[str, Any]) -> dict[str, str] | None:
             by_prefix.setdefault((column["prefix"] or "").lower(), {})[column["label"].upper()] = name
     for names in by_prefix.values():
         first = min(names)
-        expected = [chr(ord(first) + number) for number in range(len(names))]
-        if first in "A01" and sorted(names) == expected:
-            options: dict[str, str] = {}
-            for label in expected:
-                if not _is_value(record[names[label]]) or not str(record[names[label]]).strip():
-                    break
-                options[label] = str(record[names[label]]).strip()
-            if len(options) > 1:
-                return options
-    return None
+        labels = [chr(ord(first) + number) for number in range(len(names))]
+        if first not in "A01" or sorted(names) != labels:
+            continue
+        while labels and _is_empty(record[names[labels[-1]]]):
+            labels.pop()
+        columns = {label: names[label] for label in labels}
+        if len(columns) > 1 and any(_is_value(record[name]) for name in columns.values()):
+            _require_cells(record, list(columns.values()), where)
+            return columns
+    return {}
 
 
-def gold_options(items: Sequence[Options]) -> list[int]:
-    """Return which option of each item its answer names, from 0, all answers read alike.
-
-    Raises:
-        TikmixError: no way of reading them fits all items, or two do that differ.
-    """
-    found = {reading: [item.gold(reading) for item in items] for reading in _WORDS}
-    fitting = {reading: golds for reading, golds in found.items() if None not in golds}
-    if "label" in fitting:  # labels that are numbers say themselves what they count
-        fitting = {reading: golds for reading, golds in fitting.items() if reading in ("label", "text")}
-    if not fitting:
-        _refuse_none(items, found)
-    (first, golds), *others = fitting.items()
-    for second, other in others:
-        for item, one, another in zip(items, golds, other, strict=True):
-            if one != another:
-                raise TikmixError(
-                    f"{item.where}: the answer {item.answer!r} may be {_WORDS[first]} ({item.texts[one or 0]!r}) or "
-                    f"{_WORDS[second]} ({item.texts[another or 0]!r}), and so may all answers of the task. Write "
-                    "letters, such as 'A'."
-                )
-    return [gold for gold in golds if gold is not None]
-
-
-def _refuse_none(items: Sequence[Options], found: Mapping[Reading, Sequence[int | None]]) -> NoReturn:
-    reading = max(found, key=lambda reading: sum(gold is not None for gold in found[reading]))
-    fits = sum(gold is not None for gold in found[reading])
-    item = next(item for item, gold in zip(items, found[reading], strict=True) if gold is None)
-    as_in = f" (read as {_WORDS[reading]}, as {fits} of {len(items)} answers can be)" if fits else ""
-    raise TikmixError(
-        f"{item.where}: the answer {item.answer!r} names none of the options {', '.join(item.labels) or '(none found)'}"
-        f"{as_in}. Write options as a list or as lines 'A. ...', and the answer as 'A' or 'A. ...'; or leave the "
-        "options out and give the answer as text."
-    )
-
-
-def require_no_bare_letters(answers: Sequence[str], questions: Sequence[str], fields: Sequence[str]) -> None:
-    """Refuse a task without options whose answers are all letters, for then it is the letter that would be measured.
-
-    Where most questions spell the options out themselves, as prompts do, the letter is what is asked for.
-
-    Raises:
-        TikmixError: it names the fields of a record.
-    """
-    if len(answers) < 2 or not all(map(_LETTER.fullmatch, answers)):
-        return
-    spelt_out = sum(all(letter.search(question) for letter in _ASKED) for question in questions)
-    if 2 * spelt_out < len(questions):
-        raise TikmixError(
-            f"all {len(answers)} answers are letters, such as {answers[0]!r}, and no options are found in the fields "
-            f"{', '.join(map(repr, fields))}. Options are expected in `options` or `choices` (a list, or lines "
-            "'A. ...'), or in columns 'A', 'B', ...; where the letter itself is to be measured, in the question, as "
-            "'A. ...'."
-        )
+def _require_cells(record: Mapping[str, Any], columns: Sequence[str], where: str) -> None:
+    for name in columns:
+        if _is_empty(record[name]):
+            raise TikmixError(
+                f"{where}: the option in the column {name!r} is empty, and the one in {columns[-1]!r} is not. Write "
+                "its text: some readers of tables take a word such as None or NA for an empty cell."
+            )
+        if not _is_value(record[name]):
+            raise TikmixError(
+                f"{where}: the column {name!r} holds {type(record[name]).__name__}, expected an option, a text."
+            )

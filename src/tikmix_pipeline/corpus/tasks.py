@@ -1,4 +1,4 @@
-"""Target tasks: questions with a gold answer, read from records and tokenised for scoring.
+"""Target tasks: questions with a gold answer, dealt to two halves and tokenised for scoring.
 
 An item is scored as the text "question answer": the loss is taken over the answer's tokens alone, or over all of them.
 Question and answer are tokenised apart, so the answer's tokens are a suffix whatever the tokenizer would merge. A plain
@@ -8,9 +8,8 @@ answered is kept beside the gold answer where an item offers a choice (`corpus.c
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,8 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tikmix_pipeline.corpus.batches import TokenBatch
-from tikmix_pipeline.corpus.options import Options, gold_options, options_of, require_no_bare_letters
-from tikmix_pipeline.corpus.text import Record, text_of
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
 
@@ -31,7 +28,6 @@ _Item = TypeVar("_Item")
 
 _logger = logging.getLogger(__name__)
 
-_MOST_FIXED_ANSWERS = 5
 _LONGEST_SHOWN = 160
 
 
@@ -72,94 +68,6 @@ class Item:
     def topic(self) -> str:
         """Items of one topic must stay in one half: questions about one passage, or one question asked twice."""
         return self.passage or self.question or self.answer
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """An item before its answer is understood."""
-
-    item: Item
-    """Without options, the answer as it stands."""
-    options: Options | None
-
-
-def parse_item(record: Any, where: str) -> Item:
-    """Read an item from one record alone; for the rest see `read_items`."""
-    return _understood([_draft(record, where)])[0]
-
-
-def _draft(record: Any, where: str) -> _Draft:
-    if isinstance(record, dict) and not {"question", "answer"} & set(record):
-        return _Draft(_plain_text(record, where), None)
-    question = text_of(record, "question", where).strip()
-    options = options_of(record, where)
-    answer = options.answer if options else text_of(record, "answer", where).strip()
-    passage = text_of(record, "passage", where).strip() if record.get("passage") else ""
-    if not question or not answer:
-        raise TikmixError(f"{where}: an item needs a question and an answer that are not empty.")
-    return _Draft(Item(question, answer, passage), options)
-
-
-def _understood(drafts: Sequence[_Draft]) -> list[Item]:
-    """Return the items, with an option's text in the place of the answer that names it."""
-    golds = iter(gold_options([draft.options for draft in drafts if draft.options]))
-    items: list[Item] = []
-    for draft in drafts:
-        item = draft.item
-        if draft.options:
-            gold, texts = next(golds), draft.options.texts
-            if not texts[gold]:
-                raise TikmixError(f"{draft.options.where}: the option that is the answer is empty.")
-            item = replace(item, answer=texts[gold])
-            if len(set(texts)) > 1 and all(texts):
-                item = replace(item, options=texts, gold=gold)
-        items.append(item)
-    return items
-
-
-def _plain_text(record: dict[str, Any], where: str) -> Item:
-    if "text" not in record:
-        raise TikmixError(
-            f"{where}: an item has the fields 'question' and 'answer', or is a plain text in 'text' or in the source's "
-            f"`field`; this record's fields are {', '.join(map(repr, record)) or 'none'}."
-        )
-    text = text_of(record, "text", where).strip()
-    if not text:
-        raise TikmixError(f"{where}: the text is empty. Drop the record, or give it a text.")
-    return Item("", text)
-
-
-def read_items(records: Iterable[Record]) -> list[Item]:
-    """Read the distinct items of a task in their order; of those that differ in their options alone, the first.
-
-    A record has a `question`, an `answer` and, where there are any, options, in one of the shapes that `corpus.options`
-    reads, and a `passage`. Without options, the answer is a text. A record that has neither question nor answer is a
-    plain text, in `text`. A choice has options that differ, none of them empty: no model can be asked to continue with
-    nothing. Where no record has options and all share a few answers, such as yes and no, these are the options of each.
-
-    Raises:
-        TikmixError: a record is no item, the answers do not name options, in one way for all, or they are letters of
-            options that are not there.
-    """
-    drafts: list[_Draft] = []
-    fields: list[str] = []
-    for where, record in records:
-        drafts.append(_draft(record, where))
-        fields = fields or list(record)
-    names_options = any(draft.options for draft in drafts)
-    if not names_options:
-        asked = [f"{draft.item.passage}\n{draft.item.question}" for draft in drafts]
-        require_no_bare_letters([draft.item.answer for draft in drafts], asked, fields)
-    by_text: dict[tuple[str, str, str], Item] = {}
-    for item in _understood(drafts):
-        by_text.setdefault((item.question, item.answer, item.passage), item)
-    items = list(by_text.values())
-    counts = Counter(item.answer for item in items)
-    # all share a few answers, none of which is given only once
-    if not names_options and 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1:
-        answers = tuple(sorted(counts))
-        return [replace(item, options=answers, gold=answers.index(item.answer)) for item in items]
-    return items
 
 
 def describe_item(item: Item) -> str:
