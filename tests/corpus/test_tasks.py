@@ -1,4 +1,7 @@
+import hashlib
 import logging
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,47 @@ def test_items_on_one_passage_stay_in_one_half():
     items = [Item(f"Question {number}?", "yes", f"Passage {number % 5}.") for number in range(40)]
     halves = split_items(items, max_items=None, seed=0)
     assert not {item.passage for item in halves["query"]} & {item.passage for item in halves["evaluation"]}
+
+
+COPIES: dict[str, Callable[[str], str]] = {
+    "case": str.upper,
+    "white space": lambda text: f"{text}\u00a0".replace(" ", "  "),
+    "form": lambda text: unicodedata.normalize("NFD", text),
+    "full width": lambda text: text.replace("?", "\uff1f"),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_a_question_that_is_written_twice_stays_in_one_half(copy: str):
+    questions = [f"É {item.question}" for item in ITEMS]
+    assert all(COPIES[copy](question) != question for question in questions)
+    items = [Item(question, "x") for question in [*questions, *map(COPIES[copy], questions)]]
+    halves = split_items(items, max_items=None, seed=0)
+    assert [len(halves[half]) for half in HALVES] == [30, 32]
+    for half in HALVES:
+        written = {item.question for item in halves[half]}
+        assert {
+            copied for question in questions if question in written for copied in [COPIES[copy](question)]
+        } <= written
+    again = split_items(items[::-1], max_items=None, seed=0)
+    assert [set(again[half]) for half in HALVES] == [set(halves[half]) for half in HALVES]
+
+
+def test_halves_are_those_of_the_questions_as_written_where_these_part_no_copies():
+    copy = Item(ITEMS[0].question.upper(), "x")
+    kept = 0
+    for seed in range(20):
+
+        def order(item: Item, seed: int = seed) -> bytes:
+            return hashlib.blake2b(item.question.encode(), key=str(seed).encode()).digest()
+
+        written = sorted([*ITEMS, copy], key=order)
+        halves = split_items([*ITEMS, copy], max_items=None, seed=seed)
+        assert (copy in halves["query"]) == (ITEMS[0] in halves["query"])
+        if (copy in written[:16]) == (ITEMS[0] in written[:16]):
+            kept += 1
+            assert halves == {"query": written[:16], "evaluation": written[16:]}
+    assert 0 < kept < 20
 
 
 def test_fewer_items_may_be_asked_for():

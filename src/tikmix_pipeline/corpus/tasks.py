@@ -8,6 +8,7 @@ answered is kept beside the gold answer where an item offers a choice (`corpus.c
 
 import hashlib
 import logging
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,23 +90,46 @@ def _short(text: str) -> str:
 def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
     """Deal a task's items to its two halves: `query` guides the mixture, `evaluation` judges it.
 
-    Topics are taken in the order of a seeded hash of each; the first half of the items are queries.
+    Topics are taken in the order of a seeded hash of each; the first half of the items are queries. No topic is in both
+    halves, not even written otherwise (`_plain`).
 
     Raises:
         TikmixError: there are fewer than two topics.
     """
+    halves = _dealt(items, _written, max_items, seed)
+    query, evaluation = ({_plain(item) for item in halves[half]} for half in HALVES)
+    # only where a topic would be on both sides: the halves of other tasks stay what they are
+    return halves if query.isdisjoint(evaluation) else _dealt(items, _plain, max_items, seed)
+
+
+def _written(item: Item) -> str:
+    return item.topic
+
+
+def _plain(item: Item) -> str:
+    """Return an item's topic without what copies differ in: case, white space and Unicode's forms of one letter."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", item.topic).casefold()).split())
+
+
+def _dealt(
+    items: Sequence[Item], topic_of: Callable[[Item], str], max_items: int | None, seed: int
+) -> dict[Half, list[Item]]:
     by_topic: dict[str, list[Item]] = {}
     for item in items:
-        by_topic.setdefault(item.topic, []).append(item)
-    topics = sorted(by_topic, key=lambda topic: hashlib.blake2b(topic.encode(), key=str(seed).encode()).digest())
-    chosen = [item for topic in topics for item in by_topic[topic]][:max_items]
+        by_topic.setdefault(topic_of(item), []).append(item)
+
+    def order(topic: str) -> bytes:
+        first = min(item.topic for item in by_topic[topic])  # whatever the order of the items
+        return hashlib.blake2b(first.encode(), key=str(seed).encode()).digest()
+
+    chosen = [item for topic in sorted(by_topic, key=order) for item in by_topic[topic]][:max_items]
     middle = len(chosen) // 2
-    while middle > 0 and chosen[middle - 1].topic == chosen[middle].topic:
+    while middle > 0 and topic_of(chosen[middle - 1]) == topic_of(chosen[middle]):
         middle -= 1
     if middle == 0:
         raise TikmixError(
-            f"{len(chosen)} items on {len({item.topic for item in chosen})} different questions or passages cannot be "
-            "split into a query and an evaluation half. Add items, or raise max_items."
+            f"{len(chosen)} items on {len(set(map(topic_of, chosen)))} different questions or passages cannot be split "
+            "into a query and an evaluation half. Add items, or raise max_items."
         )
     return {"query": chosen[:middle], "evaluation": chosen[middle:]}
 
