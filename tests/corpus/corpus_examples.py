@@ -3,13 +3,16 @@
 import hashlib
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from tikmix_pipeline.corpus.documents import Document
 from tikmix_pipeline.corpus.readers import READERS
+from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.parameters import CorpusParameters
 from tikmix_pipeline.parameters.corpus import DebianSource, NpmSource, PackageSource
 
@@ -23,6 +26,14 @@ def random_text(seed: int, words: int = 60) -> str:
 
 def documents(*texts: str, seed: int = 0) -> list[Document]:
     return [Document.of(text, seed) for text in texts]
+
+
+def without_other_letters(tokenizer: CorpusTokenizer) -> CorpusTokenizer:
+    """Return a tokenizer that passes over all letters but those of `WORDS`."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.train_from_iterator(WORDS, trainers.BpeTrainer(show_progress=False))
+    return replace(tokenizer, backend=backend)
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> Path:

@@ -1,14 +1,16 @@
 import hashlib
 import logging
+import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from corpus_examples import corpus_in, random_text, write_jsonl
+from corpus_examples import corpus_in, random_text, without_other_letters, write_jsonl
 
 from tikmix_pipeline.corpus.build import evaluation_choices, prepare_text
 from tikmix_pipeline.corpus.task_records import parse_item, read_items
@@ -17,6 +19,7 @@ from tikmix_pipeline.corpus.tasks import (
     Item,
     TaskItems,
     TokenisedItem,
+    describe_item,
     item_batches,
     split_items,
     tokenise_items,
@@ -123,6 +126,16 @@ def test_answer_tokens_are_a_suffix_that_decodes_to_the_answer():
         assert TOKENIZER.backend.decode(tokens.answer_ids) == f" {item.answer}"
         assert tokens.answer_bytes == len(f" {item.answer}".encode())
         assert tokens.text_bytes == len(f"{item.prompt} {item.answer}".encode())
+
+
+def test_an_answer_or_option_without_a_token_is_told_by_its_item():
+    tokenizer = without_other_letters(TOKENIZER)
+    good = Item("bima dul?", "kost", options=("kost", "lima"), gold=0)
+    assert len(tokenise_items([good], tokenizer)) == 1
+    for lost in (Item("bima dul?", "红"), replace(good, options=("kost", "蓝")), Item("", "红")):
+        message = f"no token for an answer or an option of 1 of 2 items, .* is: {re.escape(describe_item(lost))}"
+        with pytest.raises(TikmixError, match=message):
+            tokenise_items([good, lost], tokenizer)
 
 
 def test_items_survive_being_written(tmp_path: Path):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tokenizers
 from corpus_examples import corpus_in
+from corpus_examples import corpus_in, without_other_letters
 
 from tikmix_pipeline.corpus.build import build_tokenizer, prepare_text, write_corpus
 from tikmix_pipeline.corpus.records import PreparedText
 from tikmix_pipeline.corpus.shards import TokenShards
-from tikmix_pipeline.corpus.tasks import TaskItems
+from tikmix_pipeline.corpus.tasks import Item, TaskItems
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, tokenizer_digest
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.parameters import CorpusParameters
@@ -51,6 +52,17 @@ def test_the_folder_holds_tokenizer_tasks_and_provenance(tmp_path: Path):
     assert [len(tasks.items("quiz", half)) for half in ("query", "evaluation")] == [10, 10]
     assert shards.manifest.overlap == prepared.overlap
     assert shards.manifest.sources == prepared.sources
+
+
+def test_a_task_whose_answers_the_tokenizer_does_not_know_is_named_before_anything_is_written(tmp_path: Path):
+    parameters, prepared, tokenizer = stages(tmp_path)
+    prepared.items["quiz"]["evaluation"][3] = Item("bima dul?", "红")
+    message = (
+        r"corpus\.tasks\.quiz: the tokenizer has no token for .* of 1 of 10 items, .* 'bima dul\?' is answered by '红'"
+    )
+    with pytest.raises(TikmixError, match=message):
+        write_corpus(parameters, prepared, without_other_letters(tokenizer), tmp_path, tmp_path / "corpus")
+    assert not list(tmp_path.glob("*corpus*"))
 
 
 def test_the_same_parameters_give_the_same_bytes(tmp_path: Path):

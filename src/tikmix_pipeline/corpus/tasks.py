@@ -155,12 +155,16 @@ class TokenisedItem:
 
 
 def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[TokenisedItem]:
-    """Encode prompts, completions and options, each apart."""
+    """Encode prompts, completions and options, each apart.
+
+    Raises:
+        TikmixError: an answer or option gives no token, so that there is nothing to take a loss over.
+    """
     prompts = [item.prompt for item in items]
     completions = [item.completion for item in items]
     options = iter(tokenizer.encode([f" {option}" for item in items for option in item.options]))
     encoded = zip(items, completions, tokenizer.encode(prompts), tokenizer.encode(completions), strict=True)
-    return [
+    tokenised = [
         TokenisedItem(
             question_ids=[tokenizer.end_of_text_id, *question_ids],
             answer_ids=list(answer_ids),
@@ -172,6 +176,18 @@ def tokenise_items(items: Sequence[Item], tokenizer: CorpusTokenizer) -> list[To
         )
         for item, completion, question_ids, answer_ids in encoded
     ]
+    _require_tokens(items, tokenised)
+    return tokenised
+
+
+def _require_tokens(items: Sequence[Item], tokenised: Sequence[TokenisedItem]) -> None:
+    lost = [item for item, ids in zip(items, tokenised, strict=True) if not all([ids.answer_ids, *ids.option_ids])]
+    if lost:
+        raise TikmixError(
+            f"the tokenizer has no token for an answer or an option of {len(lost)} of {len(items)} items, the first of "
+            f"which is: {describe_item(lost[0])}. Take a tokenizer that knows the letters of this text "
+            "(corpus.tokenizer.path), or leave these items out."
+        )
 
 
 def item_rows(tasks: Mapping[str, Mapping[Half, Sequence[Item | TokenisedItem]]]) -> list[dict[str, Any]]:

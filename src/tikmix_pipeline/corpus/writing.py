@@ -20,8 +20,8 @@ from tikmix_pipeline.corpus.shards import (
     chunks_of_ids,
     dtype_for,
 )
-from tikmix_pipeline.corpus.sources import cap_bytes, log_kept
-from tikmix_pipeline.corpus.tasks import tokenise_items, write_task_items
+from tikmix_pipeline.corpus.sources import about, cap_bytes, log_kept
+from tikmix_pipeline.corpus.tasks import Half, TokenisedItem, tokenise_items, write_task_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing, require_space, sha256_of_file, write_json
@@ -56,15 +56,15 @@ def write_corpus(
     }
     tokens = _estimated_tokens(prepared.documents, tokenizer) + sum(domain.tokens for domain in token_domains.values())
     require_space(folder, int(_SPACE_MARGIN * tokens * dtype.itemsize), "Token shards")
+    items: dict[str, dict[Half, list[TokenisedItem]]] = {}
+    for task, halves in sorted(prepared.items.items()):
+        with about(f"corpus.tasks.{task}"):
+            items[task] = {half: tokenise_items(of_half, tokenizer) for half, of_half in halves.items()}
 
     with replacing(folder) as temporary:
         temporary.mkdir()
         domains = _write_domains(temporary, prepared, token_domains, tokenizer, dtype, limit)
         tokenizer.save(temporary / TOKENIZER)
-        items = {
-            task: {half: tokenise_items(items, tokenizer) for half, items in halves.items()}
-            for task, halves in sorted(prepared.items.items())
-        }
         write_task_items(temporary / TASKS, items)
         manifest = Manifest(
             corpus=parameters.name,
