@@ -83,6 +83,61 @@ def test_the_model_is_left_as_it_was(model, measured):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def influence_of(model, *, domains=None, task=None):
+    texts = {name: [f"{words} " * 20] * 6 for name, words in WORDS.items()}
+    tasks = {"poem": ["night"] * 4 if task is None else task}
+    return group_influence(model, Tokenizer(), domains=texts | (domains or {}), tasks=tasks, context=32)
+
+
+def test_records_are_items_as_a_corpus_reads_and_prompts_them(model):
+    asked = "It rained.\nQuestion: What is silver?\nAnswer:"
+    pairs = [(asked, " moon"), (asked, " moon"), "silver river of the night", ["silver ", "river"]]
+    expected = influence_of(model, task=pairs).to_dict()
+    asked_freely = {"question": "What is silver?", "context": "It rained.", "answer": "moon"}
+    choice = asked_freely | {"choices": ["night", "moon"], "answer": "B"}
+    for record in (asked_freely, choice):
+        records = [record, record, {"text": "silver river of the night"}, pairs[3]]
+        assert influence_of(model, task=records).to_dict() == expected
+    with pytest.raises(TikmixError, match=r"tasks\['poem'\]\[0\]: the record has no options"):
+        influence_of(model, task=[asked_freely, choice])
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (None, r"tasks\['poem'\]\[3\] is NoneType. Expected a text, a pair \(question, answer\), or a record"),
+        (("a", "b", "c"), r"tasks\['poem'\]\[3\] is 3 values. Expected a text, a pair"),
+        (("a", None), r"tasks\['poem'\]\[3\]\[1\] is NoneType, expected a text"),
+        (("a", ""), r"tasks\['poem'\]\[3\]: the answer '' gives no token"),
+        ("bad \ud83d", r"tasks\['poem'\]\[3\] holds half a surrogate pair at character 4"),
+        ({"question": "a"}, r"tasks\['poem'\]\[3\]: there is no field 'answer'"),
+    ],
+)
+def test_an_item_that_is_none_is_named_by_its_task_and_number(model, item, message):
+    with pytest.raises(TikmixError, match=message):
+        influence_of(model, task=[*["night"] * 3, item])
+
+
+@pytest.mark.parametrize("items", ["night", {"question": "a", "answer": "b"}, 3])
+def test_items_that_are_no_list_are_refused_by_their_task(model, items):
+    with pytest.raises(TikmixError, match=rf"tasks\['poem'\] is {type(items).__name__}, expected a list of items"):
+        influence_of(model, task=items)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("def return class " * 99, r"domains\['code'\] is str, expected a list of texts"),
+        ({"text": ["def"]}, r"domains\['code'\] is dict, expected a list of texts"),
+        (["def", None], r"domains\['code'\]\[1\] is NoneType, expected a text"),
+        (["bad \ud83d"], r"domains\['code'\]\[0\] holds half a surrogate pair"),
+    ],
+)
+def test_texts_that_are_none_are_refused_by_their_domain(model, texts, message):
+    with pytest.raises(TikmixError, match=message):
+        influence_of(model, domains={"code": texts})
+
+
 def test_what_is_missing_is_named(model, measured):
     texts = {"code": ["def"]}
     with pytest.raises(TikmixError, match=r"Domain 'code' has 4 tokens.*lower context or chunks"):

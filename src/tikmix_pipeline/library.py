@@ -10,7 +10,7 @@ Axes: T tasks, K domains, L gradient chunks of a domain.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _BATCH = 8
 _MEMORY_MEGABYTES = 1_000.0
 
-TaskItem = str | tuple[str, str]
-"""A text that is scored whole, or a question and its answer, which alone is scored."""
+TaskItem = str | tuple[str, str] | Mapping[str, Any]
+"""A text that is scored whole, a question and its answer, which alone is scored, or a record such as a corpus reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +83,14 @@ def group_influence(
         model: a causal language model, on the device to work on; it is left as it was.
         tokenizer: of Transformers, with an end-of-text token.
         domains: texts of each domain, enough for `chunks` windows of `context` tokens.
-        tasks: items of each task, at least as many as chunks.
+        tasks: items of each task, at least as many as chunks. Records are read, and prompted with, as a corpus does.
         chunks: parts that the gradients are measured in; their spread is where standard errors come from.
         curvature, damping: as `influence.curvature` and, relative to its mean eigenvalue, `influence.damping`.
         seed: of the labels that the curvature is fitted to.
 
     Raises:
-        TikmixError: there is no domain or task, one has too little text, the tokenizer has no end of text, or the model
-            has layers that influence does not know.
+        TikmixError: there is no domain or task, one has too little text, what should be a text or an item is none, the
+            tokenizer has no end of text, or the model has layers that influence does not know.
     """
     import torch
 
@@ -102,7 +102,7 @@ def group_influence(
 
     end = _end_of_text(tokenizer)
     texts = {name: _windows(name, some, tokenizer, end, context, chunks) for name, some in domains.items()}
-    items = {name: _items(some, tokenizer, end, context) for name, some in tasks.items()}
+    items = {name: _items(name, some, tokenizer, end, context) for name, some in tasks.items()}
     dealt: dict[Side, dict[str, list[list[TokenBatch]]]] = {
         "task": deal_sets("task", items, chunks),
         "domain": deal_sets("domain", texts, chunks),
@@ -209,7 +209,8 @@ def _windows(
 ) -> list["TokenBatch"]:
     from tikmix_pipeline.corpus.batches import TokenBatch, Windows
 
-    tokens = [token for text in texts for token in (end, *_encode(tokenizer, text))]
+    named = _named(f"domains[{name!r}]", texts, "texts")
+    tokens = [token for place, text in named for token in (end, *_encode(tokenizer, _text(place, text)))]
     windows = Windows([np.array(tokens, dtype=np.int64)], context)
     if len(windows) < chunks:
         raise TikmixError(
@@ -221,17 +222,62 @@ def _windows(
     return [TokenBatch.of_windows(tokens_NS[first : first + count]) for first in range(0, len(windows), count)]
 
 
-def _items(items: Sequence[TaskItem], tokenizer: Any, end: int, context: int) -> list["TokenBatch"]:
+def _items(name: str, items: Sequence[TaskItem], tokenizer: Any, end: int, context: int) -> list["TokenBatch"]:
     from tikmix_pipeline.corpus.tasks import TokenisedItem, item_batches
 
     def tokenised() -> Iterator[TokenisedItem]:
-        for item in items:
-            question, answer = ("", item) if isinstance(item, str) else item
+        for place, question, answer in _pairs(f"tasks[{name!r}]", items):
             question_ids = [end, *(_encode(tokenizer, question) if question else ())]
-            size = len(answer.encode())
-            yield TokenisedItem(question_ids, _encode(tokenizer, answer), size, size + len(question.encode()))
+            answer_ids, size = _encode(tokenizer, answer), len(answer.encode())
+            if not answer_ids:
+                raise TikmixError(f"{place}: the answer {answer!r} gives no token. Leave the item out.")
+            yield TokenisedItem(question_ids, answer_ids, size, size + len(question.encode()))
 
     return item_batches([*tokenised()], context=context, batch_size=_BATCH, loss="answer", pad_id=end)
+
+
+def _pairs(source: str, items: Sequence[TaskItem]) -> Iterator[tuple[str, str, str]]:
+    """Yield of every item its place, what the model is given, and what it is to continue with."""
+    from tikmix_pipeline.corpus.task_records import every_item
+
+    named = list(_named(source, items, "items"))
+    records = iter(every_item((place, dict(item)) for place, item in named if isinstance(item, Mapping)))
+    for place, item in named:
+        if isinstance(item, Mapping):
+            read = next(records)
+            yield place, read.prompt, read.completion
+        elif isinstance(item, str):
+            yield place, "", _text(place, item)
+        elif isinstance(item, tuple | list) and len(item) == 2:
+            yield place, _text(f"{place}[0]", item[0]), _text(f"{place}[1]", item[1])
+        else:
+            kind = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
+            raise TikmixError(
+                f"{place} is {kind}. Expected a text, a pair (question, answer), or a record such as "
+                "{'question': ..., 'answer': ...}."
+            )
+
+
+def _named(source: str, values: Any, kind: str) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of each of what must be a list."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise TikmixError(f"{source} is {type(values).__name__}, expected a list of {kind}. Give it as [...].")
+    for number, value in enumerate(values):
+        yield f"{source}[{number}]", value
+
+
+def _text(place: str, text: Any) -> str:
+    """Return what must be a text that UTF-8 can write."""
+    if not isinstance(text, str):
+        raise TikmixError(f"{place} is {type(text).__name__}, expected a text. Leave it out, or give it one.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TikmixError(
+            f"{place} holds half a surrogate pair at character {error.start}, which UTF-8 cannot write. Mend it, or "
+            "leave it out."
+        ) from error
+    return text
 
 
 def _curvature(

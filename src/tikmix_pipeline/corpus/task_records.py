@@ -69,22 +69,13 @@ def read_task(records: Iterable[Record]) -> TaskRecords:
         TikmixError: a record is no item, or has no options where others do; the answers do not name options, in one way
             for all, or they are letters of options that are not there.
     """
-    fields: list[str] = []
-    drafts: list[_Draft] = []
-    for where, record in records:
-        drafts.append(_draft(record, where))
-        fields = fields or list(record)
-    names_options = any(draft.options for draft in drafts)
-    if names_options:
-        _require_options_of_all(drafts)
-    else:
-        asked = [f"{draft.item.passage}\n{draft.item.question}" for draft in drafts]
-        require_no_bare_letters([draft.item.answer for draft in drafts], asked, fields)
+    drafts = _drafts(records)
     by_text: dict[tuple[str, str, str], Item] = {}
     for item in _understood(drafts):
         by_text.setdefault((item.question, item.answer, item.passage), item)
     items = list(by_text.values())
     counts = Counter(item.answer for item in items)
+    names_options = any(draft.options for draft in drafts)
     # all share a few answers, none of which is given only once
     if not names_options and 2 <= len(counts) <= _MOST_FIXED_ANSWERS and min(counts.values()) > 1:
         answers = tuple(sorted(counts))
@@ -98,17 +89,30 @@ def read_items(records: Iterable[Record]) -> list[Item]:
 
 
 def every_item(records: Iterable[Record]) -> list[Item]:
-    """Return an item for each record, those that are read twice among them, and no options but a record's own.
+    """Return an item for each record, also where two are one item, with no options but the record's own.
 
-    Raises:
-        TikmixError: a record is no item, or the answers do not name options, in one way for all.
+    It raises what `read_task` does.
     """
-    return _understood([_draft(record, where) for where, record in records])
+    return _understood(_drafts(records))
 
 
 def parse_item(record: Any, where: str) -> Item:
     """Read an item from one record alone; for the rest see `read_task`."""
     return every_item([(where, record)])[0]
+
+
+def _drafts(records: Iterable[Record]) -> list[_Draft]:
+    fields: list[str] = []
+    drafts: list[_Draft] = []
+    for where, record in records:
+        drafts.append(_draft(record, where))
+        fields = fields or list(record)
+    if any(draft.options for draft in drafts):
+        _require_options_of_all(drafts)
+    else:
+        asked = [f"{draft.item.passage}\n{draft.item.question}" for draft in drafts]
+        require_no_bare_letters([draft.item.answer for draft in drafts], asked, fields)
+    return drafts
 
 
 def _draft(record: Any, where: str) -> _Draft:
