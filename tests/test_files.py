@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import (
     read_json,
+    read_json_object,
     replacing,
     require_space,
     sha256_of_file,
@@ -88,6 +89,26 @@ def test_damaged_json_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "mixture.json").write_text('{"weights": ')
     with pytest.raises(TikmixError, match=r"mixture\.json is not valid JSON"):
         read_json(tmp_path / "mixture.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("web,maths\n.5,.5\n", r"remix\.current: .*given\.json cannot be read as JSON \(.*\)\. Give another"),
+        ("[1]", r"remix\.current: .*given\.json holds list, expected an object\. Give another"),
+        ("[" * 100_000, r"given\.json cannot be read as JSON \(maximum recursion"),
+    ],
+)
+def test_json_of_somebody_else_is_never_to_be_deleted(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "given.json").write_text(content)
+    with pytest.raises(TikmixError, match=message) as error:
+        read_json_object(tmp_path / "given.json", "Give another.", source="remix.current: ")
+    assert "Delete" not in str(error.value)
+
+
+def test_json_of_somebody_else_may_begin_with_a_mark_of_byte_order(tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_text('{"web": 1}', encoding="utf-8-sig")
+    assert read_json_object(tmp_path / "given.json", "Give another.") == {"web": 1}
 
 
 def test_too_little_space_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file of a run; for one that is the user's see `read_json_object`.
 
     Raises:
         TikmixError: the file is not valid JSON.
@@ -153,6 +153,8 @@ def read_json(path: Path) -> Any:
 def read_json_object(path: Path, remedy: str, *, source: str = "") -> dict[str, Any]:
     """Read a JSON object that somebody else has written, such as a file of a checkpoint.
 
+    A mark of byte order in front, which some editors write, is passed over.
+
     Args:
         path: of the file.
         remedy: what to do about one that cannot be read, a sentence.
@@ -162,7 +164,7 @@ def read_json_object(path: Path, remedy: str, *, source: str = "") -> dict[str, 
         TikmixError: it cannot be read, is not valid JSON or holds no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise TikmixError(f"{source}{path} cannot be read as JSON ({error}). {remedy}") from error
     if not isinstance(content, dict):

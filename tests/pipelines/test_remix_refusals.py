@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from tests.pipelines.remix_project import PATHS, outputs, read, remix
+from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import write_json
+from tikmix_pipeline.parameters.remix import ExternalParameters
+from tikmix_pipeline.pipelines.remix.external import given_mixture, given_prediction
 from tikmix_pipeline.session.kedro_session import UserError
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
@@ -52,6 +55,29 @@ def test_a_mixture_of_another_experiment_is_refused(elsewhere: Path) -> None:
     shutil.copy(outputs(elsewhere) / "round_1/mixture.json", other)
     with pytest.raises(UserError, match="is a mixture of the experiment 'other', and this one is 'elsewhere'"):
         remix(elsewhere, remix={"current": "data/07_model_output/other/round_1/mixture.json"})
+
+
+@pytest.mark.parametrize("content", ["web,code\n.5,.5\n", "[0.5, 0.5]", '{"weights": [1]}', '{"web": "0.5"}', "{"])
+def test_a_file_that_is_no_mixture_is_told_as_the_users_own(tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine.json").write_text(content)
+    message = r"remix\.current: .*mine\.json .* Give a JSON object of domains and their shares"
+    with pytest.raises(TikmixError, match=message) as error:
+        given_mixture(ExternalParameters(current="mine.json"), tmp_path, "elsewhere")
+    assert "Delete" not in str(error.value)
+
+
+def test_a_mixture_may_begin_with_a_mark_of_byte_order(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"web": 0.7, "code": 0.3}', encoding="utf-8-sig")
+    given = given_mixture(ExternalParameters(current="mine.json"), tmp_path, "elsewhere")
+    assert given == {"web": 0.7, "code": 0.3}
+
+
+@pytest.mark.parametrize("content", ["gain", "[]", "{}", '{"kind": "other"}'])
+def test_a_file_that_is_no_prediction_is_told_as_the_users_own(tmp_path: Path, content: str) -> None:
+    (tmp_path / "told.json").write_text(content)
+    with pytest.raises(TikmixError, match=r"remix\.prediction: .*told\.json .* whatif\.html has recorded") as error:
+        given_prediction(tmp_path / "told.json")
+    assert "Delete" not in str(error.value)
 
 
 @pytest.mark.parametrize("wrong", ["vocabulary", "tokenizer", "pickle"])

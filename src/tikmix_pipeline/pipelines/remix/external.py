@@ -11,8 +11,10 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from tikmix_pipeline.errors import TikmixError
-from tikmix_pipeline.files import read_json, sampled_signature
+from tikmix_pipeline.files import read_json_object, sampled_signature
 from tikmix_pipeline.lm.weights import weight_files
 from tikmix_pipeline.parameters import CorpusParameters, InfluenceParameters, RunParameters
 from tikmix_pipeline.parameters.measurement import heldout_target
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from tikmix_pipeline.report.whatif_records import Prediction
 
 _ADOPTED = "adopt_checkpoint"
+_A_MIXTURE = 'Give a JSON object of domains and their shares, such as {"web": 0.7, "code": 0.3}, or a mixture.json.'
+_A_PREDICTION = "Give the file that whatif.html has recorded, or null."
 _BYTES_PER_TOKEN = 8
 """More than any tokenizer's mean on text that it was made for."""
 _LEAST_MEGABYTES = 1.0
@@ -70,13 +74,10 @@ def given_mixture(remix: ExternalParameters, root: Path, experiment: str) -> Map
     path = root / remix.current
     if not path.is_file():
         raise TikmixError(f"remix.current: there is no file {path}. Give weights by domain, or a mixture.json.")
-    content = read_json(path)
-    weights = content.get("weights", content) if isinstance(content, Mapping) else None
+    content = read_json_object(path, _A_MIXTURE, source="remix.current: ")
+    weights = content.get("weights", content)
     if not isinstance(weights, Mapping) or not all(isinstance(weight, int | float) for weight in weights.values()):
-        raise TikmixError(
-            f"remix.current: {path} holds no weights. Expected a JSON object of domains and weights, or one with such "
-            "an object as `weights`."
-        )
+        raise TikmixError(f"remix.current: {path} holds no shares of domains. {_A_MIXTURE}")
     experiments, path_on_disk = (root / "data" / "07_model_output").resolve(), path.resolve()
     is_within = path_on_disk.is_relative_to(experiments)
     owner = path_on_disk.relative_to(experiments).parts[0] if is_within else experiment
@@ -97,14 +98,15 @@ def given_prediction(path: Path) -> "Prediction":
     from tikmix_pipeline.report.whatif_records import Prediction
 
     if not path.is_file():
-        raise TikmixError(
-            f"remix.prediction: there is no file {path}. Give one that whatif.html has recorded, or null."
-        )
+        raise TikmixError(f"remix.prediction: there is no file {path}. {_A_PREDICTION}")
+    content = read_json_object(path, _A_PREDICTION, source="remix.prediction: ")
     try:
-        return Prediction.from_json(read_json(path))
-    except TikmixError as error:
+        return Prediction.model_validate(content, by_alias=True, by_name=False)
+    except ValidationError as error:
+        first = error.errors()[0]
         raise TikmixError(
-            f"remix.prediction: {path} is no prediction that whatif.html has recorded: {error}"
+            f"remix.prediction: {path} is no prediction that whatif.html has recorded: "
+            f"'{'.'.join(map(str, first['loc']))}': {first['msg']}. {_A_PREDICTION}"
         ) from error
 
 
