@@ -58,6 +58,7 @@ def write_corpus(
     require_space(folder, int(_SPACE_MARGIN * tokens * dtype.itemsize), "Token shards")
     items: dict[str, dict[Half, list[TokenisedItem]]] = {}
     for task, halves in sorted(prepared.items.items()):
+        _require_known(f"corpus.tasks.{task}", [item.text for item in halves["query"]], tokenizer)
         with about(f"corpus.tasks.{task}"):
             items[task] = {half: tokenise_items(of_half, tokenizer) for half, of_half in halves.items()}
 
@@ -98,24 +99,24 @@ def _write_domains(
                 domains[name] = token_domains[name].write(folder, dtype, limit)
             else:
                 splits = prepared.documents[name]
-                _require_known(name, splits["train"], tokenizer)
+                _require_known(f"corpus.domains.{name}", splits["train"], tokenizer)
                 writers = {split: ShardWriter(folder, f"{name}/{split}", dtype, limit) for split in splits}
                 domains[name] = {split: _write_documents(splits[split], tokenizer, writers[split]) for split in splits}
             bar.update()
     return domains
 
 
-def _require_known(name: str, texts: Sequence[str], tokenizer: CorpusTokenizer) -> None:
-    """Refuse a domain most of whose characters the tokenizer does not know, and warn of one with some.
+def _require_known(parameter: str, texts: Sequence[str], tokenizer: CorpusTokenizer) -> None:
+    """Refuse text most of whose characters the tokenizer does not know, and warn of some; `parameter` names it.
 
     Such a tokenizer has one token for all of them, or none: losses, and bits per byte, would be of that.
     """
     share = tokenizer.unknown_share([text[:_LOOKED_AT] for text in texts[:_TEXTS_LOOKED_AT]])
-    told = f"corpus.domains.{name}: the tokenizer does not know {100 * share:.3g} % of the characters of its text"
+    told = f"{parameter}: the tokenizer does not know {100 * share:.3g} % of the characters of its text"
     if share > _MOST_UNKNOWN:
         raise TikmixError(
             f"{told}: they give no token, or one for all. Set corpus.tokenizer.path to a tokenizer that was made for "
-            "such text, or leave the domain out."
+            "such text, or leave this out."
         )
     if share > _TOLD_UNKNOWN:
         _logger.warning("%s (they give no token, or one for all)", told)
