@@ -49,11 +49,11 @@ def _make(path: Path) -> None:
 
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
-    """Have MLflow and Alembic say nothing of the tables that they make, as they do at the level INFO."""
+    """Have MLflow and Alembic say nothing of the tables that they make, nor of what fails, which is raised as well."""
     loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.WARNING)
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
