@@ -61,6 +61,12 @@ def test_runs_that_a_design_has_meant_count_and_are_told(caplog):
     assert "6 of 40 runs score far from the others ('r0', 'r1', 'r2', 'r3', 'r4')" in caplog.text
 
 
+def test_one_run_of_few_may_have_diverged(caplog):
+    table = scores(runs=8)
+    table.loc["r5"] = 50
+    assert "r5" not in without_odd_runs(FILE, table)
+
+
 def test_scores_that_hardly_differ_and_few_runs_are_none_of_them_odd(caplog):
     table = scores() * 0 + 2.5
     table.iloc[3] = 2.52

@@ -21,7 +21,7 @@ _FAR_DEVIATIONS = 20.0
 """Runs of one design, corners of the simplex among them, lie within some ten robust deviations of their median; a run
 that diverged lies a hundred away."""
 _MOST_SHARE = 0.1
-"""Where more runs than this are far from the others, the design may have meant them."""
+"""Where more runs than this, and more than one, are far from the others, the design may have meant them."""
 _LEAST_SPREAD = 1e-3
 _NORMAL = 1.4826
 _FEWEST = 8
@@ -47,7 +47,7 @@ def without_odd_runs(path: Path, scores: "pd.DataFrame") -> list[str]:
     is_sign = _stands_for_none(values_NT)
     is_far = _far_off(values_NT) & ~is_sign
     _tell(path, scores, is_sign, "as -1 among positive scores stands for one that was not measured")
-    if is_far.mean() > _MOST_SHARE:
+    if is_far.sum() > max(1, _MOST_SHARE * len(is_far)):
         _LOG.warning(
             "%s: %d of %d runs score far from the others (%s): see that none of them diverged. All count",
             *(path, is_far.sum(), len(is_far), quoted(list(scores.index[is_far])[:_SHOWN])),
