@@ -6,6 +6,7 @@ killed; the exit code is that of shells, 128 and the signal.
 
 import contextlib
 import functools
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ _NOT_THERE = {
     "Pipeline contains no nodes": _NODES,
 }
 """How Kedro's errors begin about names on the command line that it does not know, and what helps."""
+
+_OF_PROGRAMMERS = re.compile(r" It needs to be generated[^.]*\.| Please ensure that [^.]*\.")
+"""What they say to those who write pipelines."""
 
 
 class UserError(click.ClickException):
@@ -143,5 +147,6 @@ def _told(cause: BaseException) -> str | None:
         return f"The configuration cannot be read: {cause}"
     if isinstance(cause, ValueError):
         remedy = next((remedy for start, remedy in _NOT_THERE.items() if str(cause).startswith(start)), None)
-        return None if remedy is None else f"{str(cause).partition('. ')[0].rstrip(' .')}. {remedy}"
+        said = _OF_PROGRAMMERS.sub("", str(cause)).strip().rstrip(".")
+        return None if remedy is None else f"{said}{'' if said.endswith('?') else '.'} {remedy}"
     return disk_trouble(cause)
