@@ -30,9 +30,7 @@ def nearest_name(name: str, names: Collection[str]) -> str:
     """Return the end of a message about an unknown name: the nearest known one, and the names there are."""
     nearest = difflib.get_close_matches(name, itertools.islice(names, _COMPARED_AT_MOST), n=1)
     guess = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    listed = list(itertools.islice(names, _LISTED_AT_MOST))
-    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
-    return f"{guess} The names are {quoted(listed)}{more}." if names else " There are none."
+    return f"{guess} The names are {quoted(names, at_most=_LISTED_AT_MOST)}." if names else " There are none."
 
 
 def require_known(source: str, kind: str, names: Collection[str], known: Collection[str]) -> None:
@@ -46,6 +44,8 @@ def require_known(source: str, kind: str, names: Collection[str], known: Collect
             raise TikmixError(f"{source} names the {kind} '{name}', which is not there.{nearest_name(name, known)}")
 
 
-def quoted(names: Collection[str]) -> str:
-    """Return the names in quotes, separated by commas."""
-    return ", ".join(f"'{name}'" for name in names)
+def quoted(names: Collection[str], *, at_most: int | None = None) -> str:
+    """Return the names in quotes, separated by commas; of more than `at_most` the first, and how many more."""
+    listed = [f"'{name}'" for name in itertools.islice(names, at_most)]
+    more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+    return ", ".join(listed) + more

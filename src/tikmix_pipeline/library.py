@@ -268,15 +268,11 @@ def _named(source: str, values: Any, kind: str) -> Iterator[tuple[str, Any]]:
 
 def _text(place: str, text: Any) -> str:
     """Return what must be a text that UTF-8 can write."""
+    from tikmix_pipeline.corpus.text import require_utf_8
+
     if not isinstance(text, str):
         raise TikmixError(f"{place} is {type(text).__name__}, expected a text. Leave it out, or give it one.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TikmixError(
-            f"{place} holds half a surrogate pair at character {error.start}, which UTF-8 cannot write. Mend it, or "
-            "leave it out."
-        ) from error
+    require_utf_8(text, place, "Mend it, or leave it out.")
     return text
 
 

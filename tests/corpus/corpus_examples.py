@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zipfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ def documents(*texts: str, seed: int = 0) -> list[Document]:
     return [Document.of(text, seed) for text in texts]
 
 
-def without_other_letters(tokenizer: CorpusTokenizer) -> CorpusTokenizer:
-    """Return a tokenizer that passes over all letters but those of `WORDS`."""
+def without_other_letters(tokenizer: CorpusTokenizer, words: Iterable[str] = WORDS) -> CorpusTokenizer:
+    """Return a tokenizer that passes over all letters but those of these words."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.train_from_iterator(WORDS, trainers.BpeTrainer(show_progress=False))
+    backend.train_from_iterator(words, trainers.BpeTrainer(show_progress=False))
     return replace(tokenizer, backend=backend)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 from corpus_examples import corpus_in, without_other_letters
 
 from tikmix_pipeline.corpus.build import build_tokenizer, prepare_text, write_corpus
@@ -225,10 +224,8 @@ def test_token_files_that_are_named_twice_are_refused(
 def test_a_tokenizer_that_does_not_know_the_text_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, known: str, said: str
 ):
-    parameters, prepared, _ = stages(tmp_path)
-    backend = tokenizers.Tokenizer(tokenizers.models.BPE({"</s>": 0} | {c: n for n, c in enumerate(known, 1)}, []))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer = CorpusTokenizer.of(backend, 0, {"tokenizer.json": backend.to_str().encode()})
+    parameters, prepared, tokenizer = stages(tmp_path)
+    tokenizer = without_other_letters(tokenizer, known)
     told = r"corpus.(domains.prose|tasks.quiz): the tokenizer does not know \d+(\.\d+)? % of the characters of its text"
     if said == "refused":
         with pytest.raises(TikmixError, match=f"{told}: .*corpus.tokenizer.path"):

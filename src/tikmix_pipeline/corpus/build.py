@@ -227,7 +227,8 @@ def _tell_duplicates(samples: Mapping[str, Sample], unique: Documents) -> None:
                 "out",
                 *(name, documents - len(kept), documents, 100 * (1 - of_left / size), where),
             )
-        first = {document.sample_key: name for document in sample.documents} | first
+        for document in sample.documents:
+            first.setdefault(document.sample_key, name)
 
 
 def _split_and_remove_overlap(

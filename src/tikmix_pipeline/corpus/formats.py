@@ -46,18 +46,21 @@ def format_of(path: Path, source: FilesSource) -> str:
         return source.format
     suffix = (path.with_suffix("") if compression_of(path) else path).suffix.lower()
     if suffix not in _FORMATS:
-        builder = _BUILDERS.get(suffix)
-        how = (
-            f"Of {suffix} files make a source of `kind: huggingface` with `path: {builder}` and them as `data_files`"
-            if builder
-            else f"Write {suffix} files anew with gzip or zstd"
-            if suffix in _OTHER_COMPRESSIONS
-            else "Set the source's `format`"
-        )
         raise TikmixError(
-            f"{path}: its ending tells no format (known: {', '.join(_FORMATS)}, each also with .gz or .zst). {how}."
+            f"{path}: its ending tells no format (known: {', '.join(_FORMATS)}, each also with .gz or .zst). "
+            f"{_way_to(suffix)}."
         )
     return _FORMATS[suffix]
+
+
+def _way_to(suffix: str) -> str:
+    """Say how files of an ending that is not read can be read all the same."""
+    if suffix in _BUILDERS:
+        builder = _BUILDERS[suffix]
+        return f"Of {suffix} files make a source of `kind: huggingface` with `path: {builder}` and them as `data_files`"
+    if suffix in _OTHER_COMPRESSIONS:
+        return f"Write {suffix} files anew with gzip or zstd"
+    return "Set the source's `format`"
 
 
 def compression_of(path: Path) -> str | None:

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-from tikmix_pipeline.corpus.text import UnreadableError, text_of
+from tikmix_pipeline.corpus.text import PACKED, UnreadableError, text_of
 from tikmix_pipeline.errors import TikmixError
 
 _T = TypeVar("_T")
@@ -32,7 +32,6 @@ _HINTS = {
     "{": " Braces stand for themselves: make a source of each alternative.",
     "\\": " Folders are parted by `/`.",
 }
-_COMPRESSED = (".gz", ".zst")
 _NAMED_AT_MOST = 5
 _STANDARD_ERRORS = 3
 
@@ -46,16 +45,17 @@ def matching_files(pattern: str, root: Path) -> list[Path]:
         TikmixError: there is no such file, or it names folders with files of their own besides.
     """
     found = _matches(pattern, root)
-    paths = [path for path in found if not path.is_dir()]
+    folders = [path for path in found if path.is_dir()]
+    paths = sorted(set(found).difference(folders))
     if not paths:
-        hint = _hint(pattern, found, root)
+        hint = _hint(pattern, folders, root)
         raise TikmixError(f"no file matches {pattern!r} in {root}. Check the path; `**` stands for any folders.{hint}")
-    folders = [] if "**" in PurePath(pattern).parts else [path for path in found if path.is_dir() and _has_files(path)]
-    if folders:
+    passed_over = [] if "**" in PurePath(pattern).parts else [folder for folder in folders if _has_files(folder)]
+    if passed_over:
         raise TikmixError(
             f"{pattern!r} names folders beside files, and what is in them would not be read: "
-            f"{', '.join(map(shown, folders[:_NAMED_AT_MOST]))}. Write `**` for any folders, as in x/**/*.jsonl, make "
-            "a source of each, or write a pattern that files alone match."
+            f"{', '.join(map(shown, passed_over[:_NAMED_AT_MOST]))}. Write `**` for any folders, as in x/**/*.jsonl, "
+            "make a source of each, or write a pattern that files alone match."
         )
     return paths
 
@@ -175,7 +175,7 @@ def _why_not_opened(path: Path, status: os.stat_result) -> str | None:
         return "its name is no UTF-8: rename it"
     if not stat.S_ISREG(status.st_mode):
         return "it is no regular file"
-    if not status.st_size and path.suffix.lower() in _COMPRESSED:
+    if not status.st_size and path.suffix.lower() in PACKED:
         return "it is of no bytes, which no compressed file is: a copy or download that failed"
     return None if os.access(path, os.R_OK) else "there is no permission to read it"
 

@@ -182,15 +182,20 @@ def text_of(record: Any, field: str, where: str) -> str:
     text = record[field]
     if not isinstance(text, str):
         raise TikmixError(f"{where}: the field {field!r} holds {type(text).__name__}, expected text.")
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise TikmixError(
-                f"{where}: the field {field!r} holds half a surrogate pair at character {error.start}, which UTF-8 "
-                "cannot write. Mend or drop the record."
-            ) from error
+    require_utf_8(text, f"{where}: the field {field!r}", "Mend or drop the record.")
     return text
+
+
+def require_utf_8(text: str, what: str, remedy: str) -> None:
+    """Refuse text that UTF-8 cannot write; `what` it is and the `remedy` are for the message."""
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TikmixError(
+            f"{what} holds half a surrogate pair at character {error.start}, which UTF-8 cannot write. {remedy}"
+        ) from error
 
 
 def read_json_lines(lines: Iterable[bytes], where: str) -> Iterator[Record]:

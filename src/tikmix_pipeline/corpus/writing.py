@@ -1,6 +1,7 @@
 """Writing a corpus: documents are encoded, and pre-tokenised files are checked and copied, into token shards."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -155,8 +156,8 @@ def _estimated_tokens(documents: Mapping[str, Mapping[str, Sequence[str]]], toke
 
 def _require_once(name: str, paths: Sequence[Path]) -> None:
     """Refuse a token file that is named twice: its copy would stand in both splits."""
-    files = [path.resolve() for path in paths]
-    twice = sorted({str(file) for file in files if files.count(file) > 1})
+    counts = Counter(str(path.resolve()) for path in paths)
+    twice = sorted(file for file, count in counts.items() if count > 1)
     if twice:
         raise TikmixError(f"corpus.domains.{name}: its sources name more than once {', '.join(twice)}. Name each once.")
 

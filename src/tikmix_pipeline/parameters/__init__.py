@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt, model_validator
 from tikmix_pipeline.parameters.base import UNRECORDED, ParameterGroup
 from tikmix_pipeline.parameters.baselines import BaselineParameters
 from tikmix_pipeline.parameters.comparison import CompareParameters
-from tikmix_pipeline.parameters.corpus import CorpusParameters
+from tikmix_pipeline.parameters.corpus import CorpusParameters, Name
 from tikmix_pipeline.parameters.decision import (
     OptimizeParameters,
     ReweightParameters,
@@ -29,7 +29,7 @@ class RunParameters(ParameterGroup):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "default"
+    experiment: Name = "default"
     """Names the output folders."""
     seed: NonNegativeInt = 0
     """Decides initial weights, data order and sampled labels."""

@@ -89,9 +89,8 @@ class KeyedResults:
 
     def read(self, key: str) -> dict[str, Any] | None:
         """Return the result that was written under this key, None where there is none, or none that is whole."""
-        content = read_content(self._path(key))
-        digest = content.pop("digest", None)
-        return content if content.get("key") == key and digest == key_of(content) else None
+        content = read_whole(self._path(key))
+        return content if content.get("key") == key else None
 
     def write(self, key: str, result: Mapping[str, Any]) -> None:
         """Keep a JSON-able result under a key."""
@@ -110,6 +109,13 @@ def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return JSON-able content, as it will be read, with its digest beside it."""
     read: dict[str, Any] = json.loads(json.dumps(content))
     return {**read, "digest": key_of(read)}
+
+
+def read_whole(path: Path) -> dict[str, Any]:
+    """Read what was written `with_digest`, without that; an empty object where there is none, or none that is whole."""
+    content = read_content(path)
+    digest = content.pop("digest", None)
+    return content if digest == key_of(content) else {}
 
 
 def read_content(path: Path) -> dict[str, Any]:

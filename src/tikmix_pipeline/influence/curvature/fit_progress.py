@@ -13,7 +13,7 @@ from torch import Tensor
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import read_json, remove, write_json
 from tikmix_pipeline.influence.tensor_file import TensorFile
-from tikmix_pipeline.store.keyed import KeyedEntry, key_of, read_content, with_digest
+from tikmix_pipeline.store.keyed import KeyedEntry, read_whole, with_digest
 
 _PROGRESS = "progress.json"
 _SUMS = "sums.safetensors"
@@ -69,9 +69,8 @@ class FitProgress:
     def remembered(self, names: Sequence[str]) -> list[str]:
         """Return what the fit of this key was told here when it began, which are `names` if it begins now."""
         path = self.folder / _BEGAN_WITH
-        content = read_content(path)
-        digest = content.pop("digest", None)
-        if content.get("key") != self.key or digest != key_of(content):
+        content = read_whole(path)
+        if content.get("key") != self.key:
             content = {"key": self.key, "names": list(names)}
             write_json(path, with_digest(content))
         found: list[str] = content["names"]

@@ -88,11 +88,8 @@ def _stands_for_none(values_NT: FloatArray) -> npt.NDArray[np.bool_]:
 
 def _tell(path: Path, scores: "pd.DataFrame", is_out: npt.NDArray[np.bool_], why: str) -> None:
     if is_out.any():
-        names = list(scores.index[is_out])
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        _LOG.warning(
-            "%s: %d of %d runs are left out, %s: %s%s", path, len(names), len(scores), why, quoted(names[:_SHOWN]), more
-        )
+        runs = quoted(scores.index[is_out], at_most=_SHOWN)
+        _LOG.warning("%s: %d of %d runs are left out, %s: %s", path, is_out.sum(), len(scores), why, runs)
 
 
 def without_copies(path: Path, found: Responses) -> Responses:
@@ -100,11 +97,11 @@ def without_copies(path: Path, found: Responses) -> Responses:
     rows_NX = np.concatenate([found.weights_NK, found.response_NT], axis=1)
     _, first = np.unique(rows_NX, axis=0, return_index=True)
     kept = sorted(first.tolist())
-    if len(kept) < len(found.runs):
-        copies = [run for n, run in enumerate(found.runs) if n not in set(kept)]
+    copies = sorted(set(range(len(found.runs))).difference(kept))
+    if copies:
         _LOG.warning(
             "%s: %d of %d runs are left out, as they have the mixture and the scores of another: %s",
-            *(path, len(copies), len(found.runs), quoted(copies[:_SHOWN])),
+            *(path, len(copies), len(found.runs), quoted([found.runs[n] for n in copies], at_most=_SHOWN)),
         )
     return Responses(
         tuple(found.runs[n] for n in kept),

@@ -293,15 +293,15 @@ def _usable_runs(mixtures: _Table, scores: _Table) -> list[str]:
     common = runs[runs.isin(scores.values.index)]
     if not len(common):
         raise TikmixError(
-            f"No run is in both files: {mixtures.path} has the ids {_some(list(runs))}, {scores.path} has "
-            f"{_some(list(scores.values.index))}. Give the same run the same id in both."
+            f"No run is in both files: {mixtures.path} has the ids {quoted(runs, at_most=_SHOWN)}, {scores.path} has "
+            f"{quoted(scores.values.index, at_most=_SHOWN)}. Give the same run the same id in both."
         )
     for table, other in ((mixtures, scores), (scores, mixtures)):
         alone = table.values.index.difference(other.values.index, sort=False).tolist()
         if alone:
             _LOG.warning(
                 "%s: %d of %d runs are left out, as %s does not have them: %s",
-                *(table.path, len(alone), len(table.values), other.path, _some(alone)),
+                *(table.path, len(alone), len(table.values), other.path, quoted(alone, at_most=_SHOWN)),
             )
     is_measured = np.isfinite(scores.values.loc[common].to_numpy()).all(axis=1)
     if not is_measured.any():
@@ -313,7 +313,7 @@ def _usable_runs(mixtures: _Table, scores: _Table) -> list[str]:
         unmeasured = common[~is_measured].tolist()
         _LOG.warning(
             "%s: %d of %d runs are left out, as a score of theirs is missing or not finite: %s",
-            *(scores.path, len(unmeasured), len(common), _some(unmeasured)),
+            *(scores.path, len(unmeasured), len(common), quoted(unmeasured, at_most=_SHOWN)),
         )
     usable: list[str] = common[is_measured].tolist()
     return usable
@@ -353,7 +353,11 @@ def _places(found: Sequence[str], expected: Sequence[str], side: str, noun: str,
     missing = [name for name in expected if name not in set(found)]
     extra = [name for name in found if name not in set(expected)]
     if missing or extra:
-        faults = [f"{fault} {_some(names)}" for fault, names in (("lacks", missing), ("has besides", extra)) if names]
+        faults = [
+            f"{fault} {quoted(names, at_most=_SHOWN)}"
+            for fault, names in (("lacks", missing), ("has besides", extra))
+            if names
+        ]
         raise TikmixError(
             f"sweep.table: the {noun}s of sweep.table.test_{side} are not those of sweep.table.{side}: it "
             f"{' and '.join(faults)}. Give both files the same {noun}s, in any order; "
@@ -361,8 +365,3 @@ def _places(found: Sequence[str], expected: Sequence[str], side: str, noun: str,
             "names in both."
         )
     return [found.index(name) for name in expected]
-
-
-def _some(runs: Sequence[str]) -> str:
-    more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
-    return quoted(runs[:_SHOWN]) + more
