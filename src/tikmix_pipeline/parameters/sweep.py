@@ -41,6 +41,9 @@ class TableParameters(ParameterGroup):
     all, and one that looks like no metric (`step`, `seed`) is asked about."""
     higher_is_better: list[str] | Literal["auto"] = "auto"
     """Targets that are the better the higher; `auto` goes by their names (`acc`, `f1`), and says which."""
+    far_runs: Literal["leave_out", "keep"] = "leave_out"
+    """What becomes of runs that score far from all others, as those do that diverged. They are named either way; more
+    than a tenth of the runs are not left out, but refused."""
 
     split: dict[str, Names] = Field(default_factory=dict)
     """Beside branches: domains of the table that this run has in parts, `{web: [news, blogs]}`; a mixture's share of
@@ -107,7 +110,7 @@ class FittedParameters(SurrogateParameters):
 
     folds: Annotated[int, Field(ge=2)] = 5
     """Of the cross-validations, the outer one for quality and the inner one for hyper-parameters; fewer where there are
-    not two rows for each."""
+    not two mixtures for each. Runs of one mixture are in one fold."""
     objective: Annotated[Literal["direct", "sum"], only_if("target", "aggregate")] = "direct"
     """What is searched for: TiKMiX-D's objective on predicted responses, or the highest sum of normalised gains. With
     the surrogate `response` it is the highest mean gain in nats."""

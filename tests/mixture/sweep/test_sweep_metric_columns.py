@@ -59,9 +59,7 @@ def test_what_says_how_a_run_was_trained_is_asked_about(name):
         chosen_targets(FILE, ["qa", name], None)
 
 
-@pytest.mark.parametrize(
-    "name", ["train_loss", "step_bpb", "time travel", "model_acc", "acc_norm", "global_mmlu", "std"]
-)
+@pytest.mark.parametrize("name", ["train_loss", "step_bpb", "time travel", "model_acc", "acc_norm", "global_mmlu"])
 def test_a_word_beside_others_makes_a_metric_of_a_column(name):
     assert chosen_targets(FILE, ["qa", name], None) == ["qa", name]
 

@@ -186,28 +186,49 @@ def test_a_weight_that_is_none_is_refused_with_line_and_column(refusal, cell):
     assert f"ratios.csv, line 3, column 'code': expected a weight from 0 to 1, found '{cell}'" in message
 
 
-@pytest.mark.parametrize("cell", ["1e200", "-1e31"])
-def test_a_score_beyond_any_is_refused_with_line_and_column(refusal, cell):
-    message = refusal("run,a,b\nx,0.5,0.5\n", f"run,t\nx,{cell}\n")
-    assert f"metrics.csv, line 2, column 't': '{cell}' is beyond any score" in message
-
-
-@pytest.mark.parametrize(
-    ("header", "said"),
-    [("run;a;b", "parted by ';': export it with commas"), ("Run,a,b", "Call the column 'Run' 'run'")],
-)
-def test_a_table_whose_ids_are_not_found_says_why(refusal, header, said):
-    assert said in refusal(f"{header}\n{header.replace('un', '')}\n", "run,t\nx,1\n")
-
-
-@pytest.mark.parametrize("run", ["mean", "Average", "std"])
-def test_a_row_of_statistics_is_no_run(refusal, run):
-    message = refusal(f"run,a,b\nx,0.5,0.5\n{run},0.5,0.5\n", "run,t\nx,1\n")
-    assert f"ratios.csv, line 3: the run '{run}' is called like a statistic of the others" in message
-
-
 def test_a_score_that_is_no_number_is_refused_with_line_and_column(refusal):
     assert "metrics.csv, line 4, column 'sums': expected a number" in refusal(metrics=METRICS.replace("20", "1.2.3"))
+
+
+@pytest.mark.parametrize("cell", ["1e200", "-1e300", "2.5e101"])
+def test_a_score_that_nothing_can_be_computed_with_is_refused_with_line_and_column(refusal, cell):
+    message = refusal(metrics=METRICS.replace("20", cell))
+    assert f"metrics.csv, line 4, column 'sums': expected a score of at most 1e+100, found '{cell}'" in message
+
+
+def test_a_run_far_from_all_others_is_left_out_with_its_line_as_the_file_has_it(read, caplog):
+    draw = np.random.default_rng(0)
+    books, noise = draw.uniform(size=24), draw.normal(0, 0.01, size=24)
+    ratios = "\n".join(["run,books,code", *(f"r{n:02d},{books[n]},{1 - books[n]}" for n in range(24))])
+    rows = [f"r{n:02d},{0.5 + 0.1 * books[n] + noise[n]}" for n in range(24)]
+    metrics = "\n".join(["run,qa_acc", *rows[:5], "r05,-1", *rows[6:]])
+    assert len(read(ratios, "\n".join(["run,qa_acc", *rows]))) == 24
+    found = read(ratios, metrics)
+    assert "r05" not in found.runs
+    assert len(found) == 23
+    assert "line 7, column 'qa_acc': 'r05' has -1, where the median is 0.5" in caplog.text
+
+
+def test_the_same_runs_under_other_ids_are_left_out_with_a_warning(read, caplog):
+    copied = read(RATIOS + RATIOS[15:].replace("r", "q"), METRICS + METRICS[14:].replace("r", "q"))
+    once = read()
+    assert copied.runs == once.runs
+    assert np.array_equal(copied.response_NT, once.response_NT)
+    assert "metrics.csv: 3 of 6 runs are left out, as they are copies" in caplog.text
+    assert "'q1' is 'r1'" in caplog.text
+
+
+@pytest.mark.parametrize(("column", "cells"), [("seed", "000"), ("lr", ["1e-4"] * 3), ("train_steps", "789")])
+def test_a_column_of_the_mixtures_that_is_no_domain_is_refused(refusal, column, cells):
+    rows = [f"{row},{cell}" for row, cell in zip(RATIOS.split(), [column, *cells], strict=True)]
+    assert f"ratios.csv: '{column}' looks like no domain" in refusal("\n".join(rows))
+
+
+def test_a_domain_is_one_whatever_it_is_called_where_the_mixtures_need_it(read):
+    assert read(RATIOS.replace("books", "world").replace("code", "time")).domains == ("time", "world")
+    told = RATIOS.replace("books", "train_books").replace("code", "train_code").split()
+    rows = [f"{row},{cell}" for row, cell in zip(told, ["train_seed", 0, 0, 0], strict=True)]
+    assert read("\n".join(rows), domain_prefix="train_").domains == ("books", "code", "seed")
 
 
 @pytest.mark.parametrize("cell", ["", "nan", "NaN", "inf", "NA"])

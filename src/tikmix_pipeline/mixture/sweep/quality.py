@@ -32,9 +32,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.equal_runs import dealt_into_folds
 from tikmix_pipeline.mixture.sweep.regression_data import RegressionData
 from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
-from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, responses_of, varies
+from tikmix_pipeline.mixture.sweep.responses import Responses, responses_of, varies
 from tikmix_pipeline.parameters.sweep import JudgementParameters, SurrogateKind
 from tikmix_pipeline.progress import progress_bar
 from tikmix_pipeline.statistics import bootstrapped_spearman
@@ -138,19 +139,17 @@ def judge(
 
     Args:
         responses: the rows to learn from.
-        folds: of the outer cross-validation and of the inner one; fewer where there are not two rows for each.
+        folds: of the outer cross-validation and of the inner one; fewer where there are not two mixtures
+            for each, and runs of one mixture are in one.
         seed: of the folds, the surrogates and the bootstrap.
         additive_NT: what additive influence predicts of the judged rows, if it was measured.
         matches: target -> the domain of the same kind, where there is one.
         test: rows to be judged on instead; then the cross-validation only gives the intervals.
         mean: as in `surrogates.build_surrogate`.
     """
-    from sklearn.model_selection import KFold
-
     from tikmix_pipeline.mixture.sweep.surrogates import fitted_surrogate
 
-    splitter = KFold(fold_count(folds, len(responses)), shuffle=True, random_state=seed)
-    splits: list[Fold] = [*splitter.split(responses.weights_NK)]
+    splits: list[Fold] = dealt_into_folds(responses.weights_NK, folds, seed)
     judged = responses if test is None else test
     fits = len(kinds) * (len(splits) + (test is not None))
     with progress_bar("Judging surrogates", fits, "fit") as bar:

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import LinearRegression, RidgeCV
-from sklearn.model_selection import KFold
 from sklearn.multioutput import MultiOutputRegressor
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -33,11 +32,12 @@ from threadpoolctl import threadpool_limits
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.files import replacing
 from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.equal_runs import dealt_into_folds
 from tikmix_pipeline.mixture.sweep.gaussian_process import Warp, student_t_noise
 from tikmix_pipeline.mixture.sweep.log_linear import LogLinear
 from tikmix_pipeline.mixture.sweep.pooled_process import PooledGaussianProcesses
 from tikmix_pipeline.mixture.sweep.response_mean import ResponseMean
-from tikmix_pipeline.mixture.sweep.responses import Responses, fold_count, varies
+from tikmix_pipeline.mixture.sweep.responses import Responses, varies
 from tikmix_pipeline.parameters.sweep import SurrogateKind
 
 if TYPE_CHECKING:
@@ -179,8 +179,7 @@ class BoostedTrees(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _choose(self, weights_NK: FloatArray, z_N: FloatArray) -> tuple[int, int, FloatArray]:
         """Return depth, number of trees, and the errors (N,) that they make on rows held out."""
-        splits = KFold(fold_count(self.folds, len(z_N)), shuffle=True, random_state=self.seed)
-        folds = [*splits.split(weights_NK)]
+        folds = dealt_into_folds(weights_NK, self.folds, self.seed)
         found = {depth: self._fewest_errors(depth, weights_NK, z_N, folds) for depth in _DEPTHS}
         depth = min(found, key=lambda depth: float(np.abs(found[depth][1]).mean()))
         return depth, *found[depth]

@@ -10,7 +10,6 @@ the order of their names, and runs in that of their mixtures.
 Axes: N runs, K domains, T targets.
 """
 
-import io
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -22,24 +21,25 @@ import numpy as np
 
 from tikmix_pipeline.errors import TikmixError, quoted
 from tikmix_pipeline.mixture.simplex import FloatArray
+from tikmix_pipeline.mixture.sweep.equal_runs import without_copies
+from tikmix_pipeline.mixture.sweep.far_runs import near_runs
 from tikmix_pipeline.mixture.sweep.metric_columns import chosen_targets, is_higher_better
-from tikmix_pipeline.mixture.sweep.odd_runs import require_run, without_copies, without_odd_runs
+from tikmix_pipeline.mixture.sweep.metric_names import is_no_metric
 from tikmix_pipeline.mixture.sweep.phases import phases_of
 from tikmix_pipeline.mixture.sweep.responses import Responses, tables_of
+from tikmix_pipeline.mixture.sweep.table_cells import ID_COLUMNS, check_ids, header_of, id_column, read_cells
 from tikmix_pipeline.parameters.sweep import TableParameters
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ID_COLUMNS = ("run", "run_id", "index")
-"""Columns that may hold the id of a run, the first that is there."""
 
 ROUNDING = 5e-3
 """Weights that were written with few decimals may sum to this far from 1; they are renormalised."""
 
 _IDLE_COLUMNS = {*ID_COLUMNS, "name"}
 _EXACT = 1e-9
-_LARGEST = 1e30
+_LARGEST = 1e100
+"""Larger numbers are no scores, and sums of their squares overflow."""
 _MISSING = {"", "na", "n/a", "#n/a", "nan", "none", "null"}
 _SHOWN = 5
 
@@ -52,7 +52,7 @@ def read_sweep_tables(root: Path, table: TableParameters) -> tuple["pd.DataFrame
     Raises:
         TikmixError: as `read_responses`, or the test has other domains or targets.
     """
-    told = ("domain_prefix", "metric_prefix", "metric_suffix", "targets", "higher_is_better")
+    told = ("domain_prefix", "metric_prefix", "metric_suffix", "targets", "higher_is_better", "far_runs")
     named = {name: getattr(table, name) for name in told}
     pairs = [(table.ratios, table.metrics), (table.test_ratios, table.test_metrics)]
     found = [read_responses(root / ratios, root / metrics, **named) for ratios, metrics in pairs if ratios and metrics]
@@ -69,24 +69,28 @@ def read_responses(
     metric_suffix: str = "",
     targets: Sequence[str] | None = None,
     higher_is_better: Sequence[str] | Literal["auto"] = "auto",
+    far_runs: Literal["leave_out", "keep"] = "leave_out",
 ) -> Responses:
     """Read mixtures and their scores.
 
-    The files have a row per run: its id, and the share of each domain or a score per target. What is better the
-    higher has its sign turned. A run that only one of them has, whose scores are not all finite, or that is odd
-    (`odd_runs`), is left out with a warning, and each mixture sums to 1. Prefixes and suffix are cut from the names
-    of domains and targets.
+    The files have a row per run: its id, and the share of each domain or a score per target. What is better the higher
+    has its sign turned. A run that only one of them has, whose scores are not all finite, or far from all others', or
+    that is a copy of another, is left out with a warning, and each mixture sums to 1. Prefixes and suffix are cut from
+    the names of domains and targets.
 
     Raises:
         TikmixError: a file is missing, empty, has no id column, an id twice or a cell that is no number; a weight is
             negative, a mixture does not sum to 1 within `ROUNDING`; a prefix does not fit; no run is in both files; or
-            as `chosen_targets` and `is_higher_better`.
+            as `check_ids`, `chosen_targets`, `is_higher_better` and `near_runs`.
     """
-    ratio_cells, metric_cells = _read_cells(ratios), _read_cells(metrics)
-    ratio_header, metric_header = _header(ratio_cells), _header(metric_cells)
-    mixtures = _Table.of(ratios, ratio_cells, _id_column(ratios, ratio_header, metric_header), _weight)
-    scores = _Table.of(metrics, metric_cells, _id_column(metrics, metric_header, ratio_header), _score)
-    scores = _lower_is_better(scores, targets, higher_is_better)
+    ratio_cells, metric_cells = read_cells(ratios), read_cells(metrics)
+    ratio_header, metric_header = header_of(ratio_cells), header_of(metric_cells)
+    mixtures = _Table.of(ratios, ratio_cells, id_column(ratios, ratio_header, metric_header), _weight)
+    scores = _Table.of(metrics, metric_cells, id_column(metrics, metric_header, ratio_header), _score)
+    chosen = chosen_targets(metrics, list(scores.values.columns), targets)
+    higher, said = is_higher_better(metrics, chosen, higher_is_better)
+    _LOG.info("%s", said)
+    scores = replace(scores, values=scores.values[chosen])
     domains = _cut_names(mixtures, "domain", prefix=("sweep.table.domain_prefix", domain_prefix))
     names = _cut_names(
         scores,
@@ -94,20 +98,14 @@ def read_responses(
         prefix=("sweep.table.metric_prefix", metric_prefix),
         suffix=("sweep.table.metric_suffix", metric_suffix),
     )
-    runs = without_odd_runs(metrics, scores.values.loc[_usable_runs(mixtures, scores)])
+    runs = _usable_runs(mixtures, scores)
+    if not domain_prefix:
+        _require_domains(mixtures, runs)
     weights_NK = _weights(mixtures, domains, runs)
-    found = Responses(tuple(runs), domains, names, weights_NK, scores.values.loc[runs].to_numpy())
-    return without_copies(metrics, _in_order_of_content(found))
-
-
-def _lower_is_better(
-    scores: "_Table", targets: Sequence[str] | None, higher_is_better: Sequence[str] | Literal["auto"]
-) -> "_Table":
-    """Return the columns that are targets, with the sign of those turned that are better the higher."""
-    chosen = chosen_targets(scores.path, list(scores.values.columns), targets)
-    higher, said = is_higher_better(scores.path, chosen, higher_is_better)
-    _LOG.info("%s", said)
-    return replace(scores, values=scores.values[chosen] * np.where(higher, -1.0, 1.0))
+    values = scores.values.loc[runs]
+    near = near_runs(metrics, values, scores.lines, higher, weights_NK, far_runs)
+    found = Responses(tuple(runs), domains, names, weights_NK, values.to_numpy() * np.where(higher, -1.0, 1.0))
+    return without_copies(metrics, _in_order_of_content(found.take(near)))
 
 
 def _in_order_of_content(found: Responses) -> Responses:
@@ -135,57 +133,6 @@ def aligned(test: Responses, to: Responses) -> Responses:
     return Responses(test.runs, to.domains, to.targets, test.weights_NK[:, domains], test.response_NT[:, targets])
 
 
-def _read_cells(path: Path) -> "pd.DataFrame":
-    """Return the rows that are not blank, the header first, each under its line; what a row lacks is missing."""
-    import pandas as pd
-
-    if not path.is_file():
-        raise TikmixError(f"There is no file {path}. Set sweep.table to CSV files with one row per run.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        width = 1 + max((line.count(",") for line in text.splitlines()), default=0)
-        # as text: a number is read to its last bit, and what is none is shown as it stands in the file
-        cells = pd.read_csv(
-            io.StringIO(text),
-            header=None,
-            names=range(width),
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            engine="python",
-        )
-    except (UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise TikmixError(f"{path} is not a CSV file in UTF-8 ({error}). Export the table again as one.") from error
-    cells = cells.apply(lambda column: column.str.strip()).rename(index=lambda row: row + 1)
-    cells = cells[(cells.fillna("") != "").any(axis=1)]
-    if len(cells) < 2:
-        raise TikmixError(f"{path} has no rows. It needs a header, and then one row per run.")
-    return cells
-
-
-def _header(cells: "pd.DataFrame") -> list[str]:
-    header: list[str] = cells.iloc[0].dropna().tolist()
-    return header
-
-
-def _id_column(path: Path, header: list[str], other: list[str]) -> str:
-    """Return the first id column that both files have, else the first of this one."""
-    here = [column for column in ID_COLUMNS if column in header]
-    if here:
-        return next((column for column in here if column in other), here[0])
-    separator = next((sign for sign in (";", "\t", "|") if len(header) == 1 and sign in header[0]), None)
-    alike = next((name for name in header if name.lower() in ID_COLUMNS), None)
-    remedy = "Give each run an id, the same in both files."
-    if separator is not None:
-        remedy = f"Its cells are parted by {separator!r}: export it with commas."
-    elif alike is not None:
-        remedy = f"Call the column {alike!r} {alike.lower()!r}."
-    raise TikmixError(
-        f"{path} has no column of run ids: expected one of {quoted(ID_COLUMNS)}, found {quoted(header[:_SHOWN])}"
-        f"{', ...' if len(header) > _SHOWN else ''}. {remedy}"
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class _Table:
     """What a file says of each run."""
@@ -201,7 +148,7 @@ class _Table:
         """Parse all cells of the columns that are neither an id nor idle."""
         import pandas as pd
 
-        header, rows = _header(cells), cells.iloc[1:]
+        header, rows = header_of(cells), cells.iloc[1:]
         columns = {
             place: name
             for place, name in enumerate(header)
@@ -215,7 +162,7 @@ class _Table:
             if count != len(header):
                 raise TikmixError(f"{path}, line {line}: {count} cells, but the header has {len(header)}.")
         runs = rows[header.index(id_column)]
-        _check_ids(path, runs, id_column)
+        check_ids(path, runs, id_column)
         values = [
             [
                 parse(cell, f"{path}, line {line}, column '{columns[place]}'")
@@ -231,21 +178,6 @@ class _Table:
         )
 
 
-def _check_ids(path: Path, runs: "pd.Series[str]", id_column: str) -> None:
-    """Refuse runs without an id, and ids of several runs."""
-    lines: dict[str, int] = {}
-    for line, run in runs.items():
-        require_run(path, line, run)
-        if not run:
-            raise TikmixError(f"{path}, line {line}: the run has no id in the column '{id_column}'. Give it one.")
-        if run in lines:
-            raise TikmixError(
-                f"{path}, line {line}: the id '{run}' in the column '{id_column}' is that of line {lines[run]} too. "
-                "Give every run an id of its own."
-            )
-        lines[run] = line
-
-
 def _score(cell: str, place: str) -> float:
     """Return the number, NaN for a missing value."""
     try:
@@ -254,8 +186,11 @@ def _score(cell: str, place: str) -> float:
         raise TikmixError(
             f"{place}: expected a number, found '{cell}'. Leave the cell empty if it was not measured."
         ) from error
-    if _LARGEST < abs(score) < math.inf:
-        raise TikmixError(f"{place}: '{cell}' is beyond any score. Leave the cell empty if the run diverged.")
+    if math.isfinite(score) and abs(score) > _LARGEST:
+        raise TikmixError(
+            f"{place}: expected a score of at most {_LARGEST:g}, found '{cell}', with which nothing can be computed. "
+            "Leave the cell empty if it was not measured, or give the column in another unit."
+        )
     return score
 
 
@@ -264,7 +199,7 @@ def _weight(cell: str, place: str) -> float:
         weight = float(cell)
     except ValueError:
         weight = math.nan
-    if not math.isfinite(weight) or weight < 0:
+    if not 0 <= weight <= _LARGEST:
         raise TikmixError(f"{place}: expected a weight from 0 to 1, found '{cell}'. A domain that is left out has 0.")
     return weight
 
@@ -317,6 +252,18 @@ def _usable_runs(mixtures: _Table, scores: _Table) -> list[str]:
         )
     usable: list[str] = common[is_measured].tolist()
     return usable
+
+
+def _require_domains(mixtures: _Table, runs: list[str]) -> None:
+    """Refuse columns that look like none of a domain, where the others are a mixture without them."""
+    values = mixtures.values.loc[runs]
+    odd = [name for name in values.columns if is_no_metric(name)]
+    others_N = values.drop(columns=odd).sum(axis=1).to_numpy()
+    if odd and (np.abs(others_N - 1) <= ROUNDING + _EXACT).all():
+        raise TikmixError(
+            f"{mixtures.path}: {quoted(odd)} {'look' if len(odd) > 1 else 'looks'} like no domain, and the weights of "
+            "the other columns sum to 1. Take the column out of the file, or call it otherwise if it is a domain."
+        )
 
 
 def _weights(mixtures: _Table, domains: Sequence[str], runs: list[str]) -> FloatArray:
