@@ -26,8 +26,9 @@ from tikmix_pipeline.corpus.readers import READERS
 from tikmix_pipeline.corpus.reading import read_domain
 from tikmix_pipeline.corpus.records import UNCHECKED, DomainReport, OverlapRow, PreparedText, SourcesReport, TaskReport
 from tikmix_pipeline.corpus.sources import about, by_parameter, cap_bytes, read_records
+from tikmix_pipeline.corpus.task_copies import tell_copies
 from tikmix_pipeline.corpus.task_records import read_items, read_task
-from tikmix_pipeline.corpus.tasks import Half, Item, describe_item, split_items
+from tikmix_pipeline.corpus.tasks import Item, Items, describe_item, split_items
 from tikmix_pipeline.corpus.tokenizer import CorpusTokenizer, load_tokenizer, train_tokenizer
 from tikmix_pipeline.corpus.writing import write_corpus
 from tikmix_pipeline.errors import TikmixError, nearest_name, quoted
@@ -44,7 +45,6 @@ from tikmix_pipeline.progress import one_bar, progress_bar
 
 __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "evaluation_choices", "prepare_text", "write_corpus"]
 
-Items = dict[Half, list[Item]]
 
 _TOLD_SHARE = 0.2
 """Of a domain's text, from which on a warning says that it was left out."""
@@ -79,6 +79,7 @@ def _prepare(parameters: TextParameters, root: Path, downloads: Path) -> Prepare
             read = read_task(read_records(task.sources, root=root, downloads=downloads))
             items[name] = split_items(read.items, max_items=task.max_items, seed=parameters.seed)
         _logger.info("corpus.tasks.%s: %s%s", name, _understanding(items[name]), read.remark)
+    tell_copies(items)
     samples = _read_domains(parameters, root, downloads)
     exact = remove_exact_duplicates({name: sample.documents for name, sample in samples.items()})
     unique = remove_near_duplicates(exact, parameters.near_duplicates, parameters.seed)

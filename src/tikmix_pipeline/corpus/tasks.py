@@ -71,6 +71,9 @@ class Item:
         return self.passage or self.question or self.answer
 
 
+Items = dict[Half, list[Item]]
+
+
 def describe_item(item: Item) -> str:
     """Say in one line how an item was understood: what is asked, what is answered, and out of what."""
     if not item.question:
@@ -87,11 +90,11 @@ def _short(text: str) -> str:
     return f"'{line if len(line) <= _LONGEST_SHOWN else f'{line[:_LONGEST_SHOWN]}...'}'"
 
 
-def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> dict[Half, list[Item]]:
+def split_items(items: Sequence[Item], *, max_items: int | None, seed: int) -> Items:
     """Deal a task's items to its two halves: `query` guides the mixture, `evaluation` judges it.
 
     Topics are taken in the order of a seeded hash of each; the first half of the items are queries. No topic is in both
-    halves, not even written otherwise (`_plain`).
+    halves, not even written otherwise (`without_spelling`).
 
     Raises:
         TikmixError: there are fewer than two topics.
@@ -107,13 +110,15 @@ def _written(item: Item) -> str:
 
 
 def _plain(item: Item) -> str:
-    """Return an item's topic without what copies differ in: case, white space and Unicode's forms of one letter."""
-    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", item.topic).casefold()).split())
+    return without_spelling(item.topic)
 
 
-def _dealt(
-    items: Sequence[Item], topic_of: Callable[[Item], str], max_items: int | None, seed: int
-) -> dict[Half, list[Item]]:
+def without_spelling(text: str) -> str:
+    """Return a text without what copies differ in: case, white space and Unicode's forms of one letter."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def _dealt(items: Sequence[Item], topic_of: Callable[[Item], str], max_items: int | None, seed: int) -> Items:
     by_topic: dict[str, list[Item]] = {}
     for item in items:
         by_topic.setdefault(topic_of(item), []).append(item)
