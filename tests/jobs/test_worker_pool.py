@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -98,36 +97,3 @@ def test_a_process_whose_starter_is_gone_says_nothing(jobs, monkeypatch):
         ours.close()
     worker_pool._work(theirs, lambda _, job: ours.close() or job, None)
     assert ours.closed
-
-
-def test_a_signal_while_a_process_is_started_is_answered_as_soon_as_it_is():
-    """SIGTERM in between left a process that complained of half a message from the one that had ended."""
-
-    def answer(number, _):
-        raise SystemExit(128 + number)
-
-    def start():
-        with worker_pool.signals_deferred():
-            signal.raise_signal(signal.SIGTERM)
-            done.append("started")
-
-    done: list[str] = []
-    before = signal.signal(signal.SIGTERM, answer)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            start()
-        assert done == ["started"]
-        assert ended.value.code == 128 + signal.SIGTERM
-        assert signal.getsignal(signal.SIGTERM) is answer
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_without_a_signal_or_beside_the_main_thread_nothing_changes():
-    before = signal.getsignal(signal.SIGINT)
-    with worker_pool.signals_deferred():
-        pass
-    thread = threading.Thread(target=lambda: worker_pool.signals_deferred().__enter__())
-    thread.start()
-    thread.join()
-    assert signal.getsignal(signal.SIGINT) is before

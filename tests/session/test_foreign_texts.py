@@ -38,7 +38,7 @@ def test_description_of_a_run_shows_a_foreign_name_as_text(name: str) -> None:
         log_text=lambda _run, text, file: files.update({file: text}),
     )
     tracker: Any = Tracker.__new__(Tracker)
-    tracker._client, tracker._run_id = StoreClient(client), "run"
+    tracker._client, tracker._run_id = StoreClient(client, "sqlite://"), "run"
     tracker.describe(laid_out([Table(["Mixture", "next"], [[name, "50.0%"]]), f"{name}: at most 0.5"]))
     description = tags["mlflow.note.content"]
     assert not re.search(r"[`<\[!]|://", description)

@@ -1,5 +1,7 @@
 """What a killed run left RUNNING is closed by the next one of its experiment and place, and nothing else is."""
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,6 +11,7 @@ import pytest
 from tikmix_pipeline.parameters.check import check_parameters
 from tikmix_pipeline.run import Run
 from tikmix_pipeline.session.tracking.left_runs import PLACE, close_left_runs, place_of
+from tikmix_pipeline.session.tracking.store import StoreClient
 from tikmix_pipeline.session.tracking.tracker import Tracker
 
 SOURCES = {"sources": [{"kind": "files", "path": "none.jsonl"}]}
@@ -59,3 +62,37 @@ def test_runs_that_a_signal_has_kept_from_being_known_are_closed_with_the_rest(t
     tracker._create_run("a candidate", {})  # and the signal comes
     tracker.close("KILLED")
     assert statuses(tmp_path) == ["KILLED", "KILLED"]
+
+
+class Interrupted:
+    """A client of a store that a signal interrupts in all that it does."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        def method() -> None:
+            signal.raise_signal(signal.SIGTERM)
+            self.done.append(name)
+
+        return method
+
+
+@pytest.mark.parametrize(
+    ("uri", "method", "is_done"),
+    [
+        ("sqlite:///mlflow.db", "log_batch", True),
+        ("sqlite:///mlflow.db", "log_artifacts", False),  # which may take long, and locks nothing
+        ("https://tracker", "log_batch", False),
+    ],
+)
+def test_a_signal_leaves_no_transaction_of_a_file_open(uri: str, method: str, is_done: bool) -> None:
+    """Before a commit it once did: the store was locked against the calls that close the run, which stayed RUNNING."""
+    client = Interrupted()
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(SystemExit):
+            getattr(StoreClient(client, uri), method)()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert client.done == [method] * is_done

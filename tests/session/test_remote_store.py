@@ -145,7 +145,7 @@ class Client:
 
 
 def test_client_raises_one_kind_of_error_and_keeps_the_message() -> None:
-    client = StoreClient(Client())
+    client = StoreClient(Client(), "http://tracker")
     assert client.log_batch(run_id="one") == "one"
     with pytest.raises(StoreError, match="a bucket") as raised:
         client.log_artifact("a bucket")

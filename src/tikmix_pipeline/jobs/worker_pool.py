@@ -18,11 +18,11 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 from tikmix_pipeline.errors import TikmixError
+from tikmix_pipeline.signals import signals_deferred
 
 Shared = TypeVar("Shared")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Answer = tuple[bool, Any]
 """Whether a job returned, and what; or the error that it ended in."""
@@ -148,25 +148,6 @@ def _start(function: Callable[[Any, Any], Any], shared: Any) -> _Worker:
         process.start()
     theirs.close()
     return _Worker(process, ours)
-
-
-@contextlib.contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Answer the signals that end runs (Ctrl-C, SIGTERM, SIGHUP) right after the block, if they are answered in Python.
-
-    Other threads than the main one are never interrupted, and nothing is done in them.
-    """
-    received: list[int] = []
-    is_main = threading.current_thread() is threading.main_thread()
-    answered_here = [number for number in _ENDING if is_main and callable(signal.getsignal(number))]
-    handlers = {number: signal.signal(number, lambda number, _: received.append(number)) for number in answered_here}
-    try:
-        yield
-    finally:
-        for of_one, handler in handlers.items():
-            signal.signal(of_one, handler)
-    for number in received[:1]:
-        signal.raise_signal(number)
 
 
 def _work(connection: Connection, function: Callable[[Any, Any], Any], shared: Any) -> None:

@@ -22,8 +22,7 @@ from kedro.framework.session import KedroSession
 from tikmix_pipeline.errors import TikmixError, causes_of
 from tikmix_pipeline.files import disk_trouble
 from tikmix_pipeline.session.start_hooks import START
-
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+from tikmix_pipeline.signals import ENDING
 
 _NODES = "`kedro registry describe PIPELINE` lists the nodes of a pipeline, their inputs and outputs."
 _NOT_THERE = {
@@ -80,7 +79,7 @@ class TikmixSession(KedroSession):
                 return super().run(*args, **kwargs)
             except (KeyboardInterrupt, SystemExit) as error:
                 code = error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT
-                if code not in {128 + number for number in (signal.SIGINT, *_ENDING)}:
+                if code not in {128 + number for number in ENDING}:
                     raise
                 _end_hooks("KILLED")
                 raise RunInterruptedError(code) from None
@@ -100,7 +99,7 @@ def _signals_as_exits() -> Iterator[list[int]]:
     Yields the signals that came, Ctrl-C's among them.
     """
     is_main = threading.current_thread() is threading.main_thread()  # no other may set any
-    usual = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(_ENDING, signal.SIG_DFL)}
+    usual = {**dict.fromkeys(ENDING, signal.SIG_DFL), signal.SIGINT: signal.default_int_handler}
     taken = {number: handler for number, handler in usual.items() if is_main and signal.getsignal(number) is handler}
     received: list[int] = []
 
@@ -121,7 +120,7 @@ def _end_hooks(status: str) -> None:
     """Close what hooks hold; a signal that is sent again meanwhile, as Slurm does, is not to stop that."""
     before = {}
     if status == "KILLED" and threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING if number != signal.SIGINT}
     for hook in reversed(settings.HOOKS):  # the lock, which was taken first, is given free last
         hook.close_as(status)
     for number, handler in before.items():

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tikmix_pipeline.errors import TikmixError
 from tikmix_pipeline.session.tracking.local_store import make_local_store, without_chatter
+from tikmix_pipeline.signals import signals_deferred
 
 PARENT_RUN = "TIKMIX_PARENT_RUN"
 """The variable of the environment that tells an arm of a comparison whose child its run is."""
@@ -34,17 +35,25 @@ class StoreError(Exception):
 
 
 class StoreClient:
-    """An `MlflowClient` that raises nothing but `StoreError`."""
+    """An `MlflowClient` that raises nothing but `StoreError`.
 
-    def __init__(self, client: Any) -> None:
+    A signal that ends the run is answered after a call to a SQLite store: within, it would leave a transaction open,
+    and so the store locked against the very calls that close the run.
+    """
+
+    def __init__(self, client: Any, uri: str) -> None:
         self._client = client
+        self._is_file = uri.startswith("sqlite:")
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
+        # artifacts are copied outside any transaction, and may be large
+        is_brief = self._is_file and not name.startswith(("log_artifact", "log_model_artifacts"))
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             try:
-                return method(*args, **kwargs)
+                with signals_deferred() if is_brief else contextlib.nullcontext():
+                    return method(*args, **kwargs)
             except Exception as error:
                 problem = getattr(error, "message", None) or str(error) or type(error).__name__
                 raise StoreError(_without_password(problem)) from error
@@ -80,7 +89,7 @@ def open_store(root: Path) -> Store:
             if not elsewhere:
                 make_local_store(root / "mlflow.db")
             _require_within_reach(uri)
-            client = StoreClient(mlflow.MlflowClient(uri))
+            client = StoreClient(mlflow.MlflowClient(uri), uri)
             with without_chatter():  # an older store is brought up to date
                 client.search_experiments(max_results=1)
             parent_id, of_parent = _parent(client)
