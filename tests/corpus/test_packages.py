@@ -367,3 +367,13 @@ def test_members_of_a_tarball_that_are_no_files_are_passed_over(tmp_path: Path, 
             member.type, member.linkname = of_kind, "/etc/hostname"
             archive.addfile(member)
     assert list(read_members(tmp_path / "tiny.tgz", "*")) == [("tiny.tgz!tiny/a.txt", b"")]
+
+
+def test_a_wheel_with_a_member_of_no_name_is_damaged(tmp_path: Path):
+    write_wheel(tmp_path / "tiny.whl", {"a": b"text"})
+    data = bytearray((tmp_path / "tiny.whl").read_bytes())
+    entry = data.rindex(b"PK\x01\x02")
+    data[entry + 28], data[entry + 32] = 0, 1  # the one byte of its name becomes its comment
+    (tmp_path / "tiny.whl").write_bytes(data)
+    with pytest.raises(TikmixError, match=r"tiny\.whl is damaged \(a member has no name\)"):
+        list(read_members(tmp_path / "tiny.whl", "*"))

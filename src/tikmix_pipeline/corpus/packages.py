@@ -231,6 +231,8 @@ def _members_of_zip(path: Path, wanted: _Wanted) -> Iterator[tuple[str, bytes]]:
 
 def _is_file(member: zipfile.ZipInfo) -> bool:
     """Tell whether a member is neither a folder nor a link; many programs note no kind."""
+    if not member.filename:
+        raise zipfile.BadZipFile("a member has no name")
     return not member.is_dir() and stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG)
 
 
