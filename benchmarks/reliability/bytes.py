@@ -78,7 +78,8 @@ def trial(project: Path, finished: Path, name: str, expected: dict[str, str]) ->
     if not ended.is_told or ended.code:
         return refused, [f"exit code {ended.code}: {ended.output[-400:]}"]
     unequal = differing(expected, digests(project))
-    is_gone = sha256_of_file(project / "data" / name) != damaged
+    file = project / "data" / name
+    is_gone = not file.exists() or sha256_of_file(file) != damaged
     if is_gone and ROUNDED.search(name) and influence_is_close(project, finished):
         unequal = []
     return refused, [f"other bits: {', '.join(unequal[:4])}"] if unequal else []
