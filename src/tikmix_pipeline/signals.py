@@ -24,5 +24,5 @@ def signals_deferred() -> Iterator[None]:
     finally:
         for of_one, handler in handlers.items():
             signal.signal(of_one, handler)
-    for number in received[:1]:
-        signal.raise_signal(number)
+        for number in received[:1]:
+            signal.raise_signal(number)
