@@ -45,7 +45,6 @@ from tikmix_pipeline.progress import one_bar, progress_bar
 
 __all__ = ["PreparedText", "build_tokenizer", "check_parameters", "evaluation_choices", "prepare_text", "write_corpus"]
 
-
 _TOLD_SHARE = 0.2
 """Of a domain's text, from which on a warning says that it was left out."""
 
